@@ -1,0 +1,1 @@
+"""muxjax: many large language models on shared accelerators, in JAX."""

@@ -1,0 +1,78 @@
+"""How a model's KV maps onto head blocks."""
+
+from dataclasses import dataclass
+
+from muxjax.errors import ConfigError
+from muxjax.types import ModelSpec
+
+BLOCK_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheLayout:
+    """Head blocks of one model: K and V of one kv head of one layer for P tokens each.
+
+    A *column* is the P tokens of a sequence that share a place in all of its tables: one block a layer and kv head.
+
+    Args:
+      windows: attention window of each layer in tokens, None for the whole context.
+    Raises:
+      ConfigError: head_dim does not fill a block exactly.
+    """
+
+    windows: tuple[int | None, ...]
+    kv_heads: int
+    head_dim: int
+    element_bytes: int
+    block_bytes: int = BLOCK_BYTES
+
+    def __post_init__(self):
+        if self.block_bytes % self.token_bytes:
+            raise ConfigError(
+                f"head_dim {self.head_dim} does not fill a head block of {self.block_bytes} bytes: "
+                f"K and V of one token take {self.token_bytes} bytes, which must divide it",
+                field="head_dim",
+            )
+
+    @classmethod
+    def of(cls, spec: ModelSpec, *, element_bytes: int, block_bytes: int = BLOCK_BYTES) -> "CacheLayout":
+        return cls(
+            windows=spec.windows,
+            kv_heads=spec.kv_heads,
+            head_dim=spec.head_dim,
+            element_bytes=element_bytes,
+            block_bytes=block_bytes,
+        )
+
+    @property
+    def token_bytes(self) -> int:
+        """K and V of one token in one kv head of one layer."""
+        return 2 * self.head_dim * self.element_bytes
+
+    @property
+    def layers(self) -> int:
+        return len(self.windows)
+
+    @property
+    def tokens_per_block(self) -> int:
+        """P."""
+        return self.block_bytes // self.token_bytes
+
+    @property
+    def column_blocks(self) -> int:
+        """Blocks of one column: layers x kv heads."""
+        return self.layers * self.kv_heads
+
+    def columns(self, tokens: int) -> int:
+        """C: columns that hold so many tokens."""
+        return -(-tokens // self.tokens_per_block)
+
+    def blocks(self, tokens: int) -> int:
+        """Head blocks of a sequence of so many tokens before any window has passed."""
+        return self.columns(tokens) * self.column_blocks
+
+    def peak_blocks(self, prompt_tokens: int, total_tokens: int) -> int:
+        """Most head blocks a request ever holds: its prompt whole, then in windowed layers only what the window sees."""
+        prompt, total = self.columns(prompt_tokens), self.columns(total_tokens)
+        seen = (total if window is None else min(total, self.columns(window) + 1) for window in self.windows)
+        return self.kv_heads * sum(max(prompt, columns) for columns in seen)

@@ -1,0 +1,1 @@
+"""Requests in, token events out: the unit, its loop and the executors."""

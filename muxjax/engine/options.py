@@ -1,0 +1,91 @@
+"""What a unit serves, and with how much."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxjax.cache.layout import BLOCK_BYTES
+from muxjax.errors import ConfigError
+
+POLICIES = ("adbs", "round_robin", "fcfs")
+LOAD_FORMATS = ("auto", "dummy")
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOptions:
+    """One model to serve.
+
+    Args:
+      name: what clients call it.
+      path: a Hugging Face or Orbax folder.
+      aliases: further names of the same model.
+      max_model_len: most tokens of prompt and output together; None for what the model was made for.
+      max_num_seqs: most sequences at a time.
+      load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
+      dtype: of weights and activations; "auto" for the checkpoint's.
+      rate: expected requests a second against the other models; sets the first cache quotas.
+      chat_template: a jinja file in place of the checkpoint's own.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    name: str
+    path: Path
+    aliases: tuple[str, ...] = ()
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    load_format: str = "auto"
+    dtype: str = "auto"
+    rate: float = 1.0
+    chat_template: Path | None = None
+
+    def __post_init__(self):
+        _require(bool(self.name), "name", self.name, "not empty")
+        _require(self.max_model_len is None or self.max_model_len >= 2, "max_model_len", self.max_model_len, "2 or more")
+        _require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
+        _require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
+        _require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        _require(0 < self.rate < float("inf"), "rate", self.rate, "over 0 and finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitOptions:
+    """Models that share one device and one cache.
+
+    Args:
+      policy: of `scheduler`, by name.
+      max_num_batched_tokens: most new tokens of one prefill step; longer prompts go in chunks.
+      kv_cache_bytes: size of the arena; None takes gpu_memory_fraction of what is free on the device.
+      kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
+      block_bytes: size of a head block.
+      look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
+    Raises:
+      ConfigError: a value outside its range, no model, or two with one name.
+    """
+
+    models: tuple[ModelOptions, ...]
+    policy: str = "adbs"
+    max_num_batched_tokens: int = 2048
+    kv_cache_bytes: int | None = None
+    gpu_memory_fraction: float = 0.9
+    kv_dtype: str = "auto"
+    block_bytes: int = BLOCK_BYTES
+    look_ahead: int = 2
+
+    def __post_init__(self):
+        _require(bool(self.models), "models", 0, "at least one")
+        names = [name for model in self.models for name in (model.name, *model.aliases)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        _require(not twice, "models", ", ".join(twice), "named once each")
+        _require(self.policy in POLICIES, "policy", self.policy, "one of " + ", ".join(POLICIES))
+        _require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
+        _require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
+        _require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
+        _require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
+        _require(self.block_bytes >= 64 and self.block_bytes & (self.block_bytes - 1) == 0, "block_bytes", self.block_bytes, "a power of two, 64 or more")
+        _require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
+
+
+def _require(holds: bool, field: str, value: object, limit: str) -> None:
+    if not holds:
+        raise ConfigError(f"{field} must be {limit}, got {value!r}", field=field)

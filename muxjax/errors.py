@@ -1,0 +1,37 @@
+"""The tree of errors a user can cause. A defect of ours is an `assert` or a `ValueError`, and is never caught."""
+
+
+class MuxError(Exception):
+    """Bad input: the message says what, where and the limit."""
+
+
+class ConfigError(MuxError):
+    """A configuration, checkpoint description or command line that cannot be served.
+
+    Args:
+      field: the offending key, so that callers can point at its line.
+    """
+
+    def __init__(self, message: str, *, field: str = ""):
+        super().__init__(message)
+        self.field = field
+
+
+class CheckpointError(MuxError):
+    """Weights that do not match their description."""
+
+
+class RequestError(MuxError):
+    """A request that cannot be served as it is.
+
+    Args:
+      param: the client's name of the offending field.
+      code: OpenAI's machine-readable word, if there is one.
+      status: HTTP status the server answers with.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400):
+        super().__init__(message)
+        self.param = param
+        self.code = code
+        self.status = status

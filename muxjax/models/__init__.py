@@ -1,0 +1,1 @@
+"""Decoder language models: Flax NNX definitions, specs from Hugging Face configs, weights."""

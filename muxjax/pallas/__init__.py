@@ -1,0 +1,1 @@
+"""Attention and cache-write kernels, each with its meaning in plain jnp."""

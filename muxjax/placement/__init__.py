@@ -1,0 +1,1 @@
+"""Which models share which devices, and what that costs."""

@@ -1,0 +1,147 @@
+"""All that a policy may know, and what it may decide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from muxjax.types import Phase, Quotas
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A request with tokens still to prefill.
+
+    Args:
+      tokens: left to prefill, at least 1.
+      blocks: head blocks its admission takes (for the whole prompt, at once); 0 when it has been admitted.
+    """
+
+    request_id: str
+    arrival_s: float
+    tokens: int
+    blocks: int
+
+    @property
+    def admitted(self) -> bool:
+        return self.blocks == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """An admitted request: what pre-empting it would give back.
+
+    Args:
+      idle: no job in flight computes for it, so that it can be pre-empted now.
+    """
+
+    request_id: str
+    arrival_s: float
+    blocks: int
+    idle: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """One model of a unit.
+
+    Args:
+      ready: another job of it may be launched now.
+      in_flight: jobs of it launched and not yet recorded.
+      pending: requests to prefill, the admitted ones first, then by arrival; at most the unit's max_rows.
+      free_slots: sequences that may still be admitted.
+      decoding: sequences whose next token fits into the blocks they hold.
+      growing: sequences whose next token needs one more column.
+      column_blocks: head blocks of one column.
+      held_blocks: head blocks its sequences own.
+      quota_blocks: head blocks it may own; a policy without quotas does not read it.
+      floor_blocks: its quota is never moved below this.
+      running: number of admitted sequences.
+      oldest_s: arrival of its oldest unfinished request, infinity if there is none.
+      youngest: its youngest admitted request.
+      last_prefill, last_decode: the turn of its last job of that kind, 0 before the first.
+    """
+
+    name: str
+    ready: bool
+    in_flight: int
+    pending: tuple[Pending, ...]
+    waiting: int
+    free_slots: int
+    decoding: int
+    growing: int
+    column_blocks: int
+    held_blocks: int
+    quota_blocks: int
+    floor_blocks: int
+    running: int
+    oldest_s: float
+    youngest: Running | None
+    last_prefill: int
+    last_decode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A unit at one moment.
+
+    Args:
+      quota_age_s: since quotas were last moved.
+      token_budget: most new tokens of one prefill job.
+      max_rows: most sequences of one prefill job.
+      prefill_in_flight: some model's prefill job is executing.
+    """
+
+    now_s: float
+    quota_age_s: float
+    free_blocks: int
+    total_blocks: int
+    token_budget: int
+    max_rows: int
+    prefill_in_flight: bool
+    models: tuple[ModelView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """The next tokens of a pending request."""
+
+    request_id: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """A job: one chunk of each of some pending requests; a waiting one is admitted by it."""
+
+    model: str
+    chunks: tuple[Chunk, ...]
+    phase = Phase.PREFILL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decode:
+    """A job: one token for every decoding sequence, and for the oldest `grow` of the growing ones."""
+
+    model: str
+    grow: int
+    phase = Phase.DECODE
+
+
+Job = Prefill | Decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """What a unit does next.
+
+    Args:
+      jobs: launched in this order; blocks are taken in this order.
+      preempt: idle admitted requests that give their blocks back first, keeping their tokens.
+      quotas: replaces the quotas of the models it names.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    preempt: tuple[str, ...] = ()
+    quotas: Quotas = field(default_factory=dict)
+
+
+Policy = Callable[[View], StepPlan]

@@ -1,0 +1,179 @@
+"""Values that cross package borders."""
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from muxjax.errors import ConfigError, RequestError
+
+
+class Phase(enum.StrEnum):
+    """What a job computes: new prompt tokens, or one more token a sequence."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Finish(enum.StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How a request's tokens are drawn, and when it ends.
+
+    Args:
+      temperature: 0 draws the most likely token; then the filters below are not read.
+      top_k: draw among the k most likely tokens; 0 means all.
+      top_p: draw among the most likely tokens that hold this much probability, in (0, 1].
+      min_p: drop tokens less likely than this share of the most likely one, in [0, 1].
+      seed: any signed 64-bit number; same request and seed, same tokens, whatever else is in the batch.
+      max_tokens: most tokens to generate, at least 1.
+      stop_token_ids: tokens that end the request; the last one is part of the output.
+    Raises:
+      RequestError: a value outside its range, with the name of its field.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+    max_tokens: int = 16
+    stop_token_ids: frozenset[int] = frozenset()
+
+    def __post_init__(self):
+        _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", self.temperature, "0 to 2")
+        _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
+        _require(math.isfinite(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "over 0, to 1")
+        _require(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "0 to 1")
+        _require(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
+        _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
+
+
+def _require(holds: bool, field: str, value: object, limit: str) -> None:
+    if not holds:
+        raise RequestError(f"{field} must be {limit}, got {value}", param=field)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt for one model, in tokens.
+
+    Args:
+      prompt: token ids, at least one.
+      arrival_s: on the clock of the engine that takes it; older requests go first.
+    """
+
+    id: str
+    model: str
+    prompt: tuple[int, ...]
+    sampling: Sampling
+    arrival_s: float
+
+    def __post_init__(self):
+        if not self.prompt:
+            raise RequestError("the prompt is empty: at least 1 token is needed", param="prompt")
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens when every allowed one has been generated."""
+        return len(self.prompt) + self.sampling.max_tokens
+
+
+class Output(NamedTuple):
+    """One step of one request: a token, or only its end (an abort has no token).
+
+    A request has exactly one output whose finish is not None, and it is the last.
+    """
+
+    request_id: str
+    token: int | None
+    finish: Finish | None
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeScaling:
+    """Stretching of rotary frequencies: "linear" (factor alone) or "llama3" (all fields).
+
+    Source: Hugging Face's rope_scaling / rope_parameters.
+    """
+
+    kind: str
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 1.0
+    original_max_len: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Shape and variant of a decoder: all that its programs, its cache and its cost depend on.
+
+    Args:
+      width: M; ffn: F; kv_heads: K; head_dim: D.
+      windows: attention window of each layer in tokens, None for the whole context.
+      qkv_bias, out_bias, mlp_bias: which projections have biases.
+      qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
+      tied: the output head is the embedding.
+      max_len: most positions the model was made for.
+      dtype: of the weights, as numpy names it.
+      eos_ids: tokens that end a generation unless the client ignores them.
+    Raises:
+      ConfigError: heads is no multiple of kv_heads, or a window is missing.
+    """
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    max_len: int
+    windows: tuple[int | None, ...]
+    norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    rope_scaling: RopeScaling | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    tied: bool = False
+    dtype: str = "bfloat16"
+    eos_ids: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.heads % self.kv_heads:
+            raise ConfigError(
+                f"num_attention_heads must be a multiple of num_key_value_heads={self.kv_heads}, got {self.heads}",
+                field="num_attention_heads",
+            )
+        if len(self.windows) != self.layers:
+            raise ConfigError(f"a window for each of {self.layers} layers is needed, got {len(self.windows)}", field="windows")
+
+    @property
+    def group(self) -> int:
+        """G: query heads that share one kv head."""
+        return self.heads // self.kv_heads
+
+    @property
+    def params(self) -> int:
+        """Number of parameters, biases and norms included."""
+        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        attention = 2 * self.width * (q_width + kv_width)
+        biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width + self.mlp_bias * (2 * self.ffn + self.width)
+        norms = 2 * self.width + self.qk_norm * 2 * self.head_dim
+        layer = attention + 3 * self.width * self.ffn + biases + norms
+        return self.layers * layer + self.vocab * self.width * (1 if self.tied else 2) + self.width
+
+
+Quotas = Mapping[str, int]
+"""Head blocks each model may hold at most."""

@@ -1,0 +1,45 @@
+"""Bytes, counts and times for people."""
+
+import re
+
+from muxjax.errors import ConfigError
+
+_BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def parse_bytes(text: str | int, *, field: str) -> int:
+    """Bytes of a number such as 4096, "512MiB" or "16G" (powers of 1024).
+
+    Raises:
+      ConfigError: not such a number, or not over 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?\s*", str(text), re.IGNORECASE)
+    count = int(float(match[1]) * _BYTES[match[2].lower()]) if match else 0
+    if count <= 0:
+        raise ConfigError(f"{field} must be a size such as 512MiB or 16GiB, got {text!r}", field=field)
+    return count
+
+
+def show_bytes(count: float) -> str:
+    """Such as "1.5 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def show_count(count: float) -> str:
+    """Such as "8.03 B" parameters, or "12.3 k" tokens."""
+    for unit in ("", " k", " M", " B"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:.3g} T"
+
+
+def show_s(seconds: float) -> str:
+    """Such as "4.52 ms" or "1.2 s"."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.3g} us"
+    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

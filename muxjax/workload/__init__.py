@@ -1,0 +1,1 @@
+"""Arrivals, lengths, traces and the metrics of a run."""
