@@ -1,0 +1,125 @@
+"""The decoder: one Flax NNX definition for every family, run as a pure function of a plain pytree.
+
+Weights of a kind are stacked over the layers, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python loop
+over the layers reads slices without a copy (docs/decisions/0004).
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from muxjax.models.attention import MemoryT, attention
+from muxjax.models.layers import mlp, rms_norm
+from muxjax.types import ModelSpec
+
+Params = dict[str, Any]
+"""{"embed", "layers": {kind: [L, ...]}, "norm", "head" unless tied}."""
+
+
+class Layers(nnx.Module):
+    """Weights of all layers, stacked by kind."""
+
+    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
+        for kind, shape in _layer_shapes(spec).items():
+            setattr(self, kind, nnx.Param(_initial(kind, (spec.layers, *shape), spec, rngs)))
+        self.kinds = tuple(_layer_shapes(spec))
+
+    def __getitem__(self, layer: int) -> dict[str, jax.Array]:
+        return {kind: getattr(self, kind)[layer] for kind in self.kinds}
+
+
+class Decoder(nnx.Module):
+    """A pre-norm transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
+
+    def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
+        self.spec = spec
+        self.embed = nnx.Param(_initial("embed", (spec.vocab, spec.width), spec, rngs))
+        self.layers = Layers(spec, rngs)
+        self.norm = nnx.Param(_initial("norm", (spec.width,), spec, rngs))
+        if not spec.tied:
+            self.head = nnx.Param(_initial("head", (spec.width, spec.vocab), spec, rngs))
+
+    def __call__(self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
+        """The last layer's normed output, [T, M], and the memory with T tokens more."""
+        eps = self.spec.norm_eps
+        x_TM = self.embed[tokens_T]
+        for layer in range(self.spec.layers):
+            weights = self.layers[layer]
+            mixed_TM, memory = attention(self.spec, layer, weights, rms_norm(x_TM, weights["attn_norm"], eps), positions_T, memory)
+            x_TM = x_TM + mixed_TM
+            x_TM = x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], eps), weights)
+        return rms_norm(x_TM, self.norm[...], eps), memory
+
+    def logits(self, hidden_BM: jax.Array) -> jax.Array:
+        """[B, V] float32."""
+        head_MV = self.embed[...].T if self.spec.tied else self.head[...]
+        return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+
+
+def forward(
+    spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT
+) -> tuple[jax.Array, MemoryT]:
+    """The decoder as a pure function: hidden [T, M] and the memory after."""
+    return _bound(spec, params)(tokens_T, positions_T, memory)
+
+
+def logits(spec: ModelSpec, params: Params, hidden_BM: jax.Array) -> jax.Array:
+    """[B, V] float32, of those hidden rows alone: most positions of a prefill need none."""
+    return _bound(spec, params).logits(hidden_BM)
+
+
+def param_shapes(spec: ModelSpec) -> Params:
+    """The tree of `jax.ShapeDtypeStruct` that a checkpoint must fill."""
+    return nnx.to_pure_dict(nnx.split(_abstract(spec))[1])
+
+
+def init_params(spec: ModelSpec, key: jax.Array) -> Params:
+    """Random parameters to train from: residual projections are scaled by 1 / sqrt(2 L)."""
+    return nnx.to_pure_dict(nnx.split(Decoder(spec, nnx.Rngs(params=key)))[1])
+
+
+def _bound(spec: ModelSpec, params: Params) -> Decoder:
+    return nnx.merge(_graph(spec), params)
+
+
+@functools.lru_cache(maxsize=64)
+def _graph(spec: ModelSpec) -> nnx.GraphDef:
+    return nnx.split(_abstract(spec))[0]
+
+
+def _abstract(spec: ModelSpec) -> Decoder:
+    return nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0)))
+
+
+def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
+    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "attn_norm": (spec.width,),
+        "q": (spec.width, q_width),
+        "k": (spec.width, kv_width),
+        "v": (spec.width, kv_width),
+        "o": (q_width, spec.width),
+        "mlp_norm": (spec.width,),
+        "gate": (spec.width, spec.ffn),
+        "up": (spec.width, spec.ffn),
+        "down": (spec.ffn, spec.width),
+    }
+    biased = ("q", "k", "v") * spec.qkv_bias + ("o",) * spec.out_bias + ("gate", "up", "down") * spec.mlp_bias
+    shapes |= {f"{kind}_bias": shapes[kind][-1:] for kind in biased}
+    if spec.qk_norm:
+        shapes |= {"q_norm": (spec.head_dim,), "k_norm": (spec.head_dim,)}
+    return shapes
+
+
+def _initial(kind: str, shape: tuple[int, ...], spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:
+    dtype = jnp.dtype(spec.dtype)
+    if kind.endswith("norm"):
+        return jnp.ones(shape, dtype)
+    if kind.endswith("bias"):
+        return jnp.zeros(shape, dtype)
+    scale = 0.02 if kind in ("embed", "head") else shape[-2] ** -0.5
+    residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
+    return (jax.random.normal(rngs.params(), shape) * scale * residual).astype(dtype)
