@@ -1,0 +1,36 @@
+"""Ownership of head blocks: every id is free, or owned once."""
+
+import numpy as np
+
+
+class Arena:
+    """Hands out ids 0 .. total-1. Who owns what is the owner's business; that nobody owns twice is the arena's."""
+
+    def __init__(self, total: int):
+        self.total = total
+        self._stack = np.arange(total - 1, -1, -1, dtype=np.int32)
+        self._owned = np.zeros(total, dtype=bool)
+        self._free = total
+
+    @property
+    def free(self) -> int:
+        return self._free
+
+    def take(self, count: int) -> np.ndarray:
+        """[count] int32 ids, now owned by the caller, who has checked `free`."""
+        if count > self._free:
+            raise ValueError(f"{count} head blocks wanted, {self._free} of {self.total} free")
+        self._free -= count
+        ids = self._stack[self._free : self._free + count].copy()
+        self._owned[ids] = True
+        return ids
+
+    def give(self, ids: np.ndarray) -> None:
+        """Frees ids that `take` returned, each once."""
+        if not self._owned[ids].all():
+            raise ValueError("a head block is given back that nobody owns")
+        self._owned[ids] = False
+        self._stack[self._free : self._free + len(ids)] = ids
+        self._free += len(ids)
+        if np.count_nonzero(self._owned) != self.total - self._free:
+            raise ValueError("a head block is given back twice at once")

@@ -1,0 +1,104 @@
+"""The host's truth about where each sequence's KV lies."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from muxjax.cache.arena import Arena
+from muxjax.cache.layout import CacheLayout
+
+
+class TableDelta(NamedTuple):
+    """Columns that a device's copy of the tables has to take over.
+
+    slots, columns: [U] int32; ids: [U, L, K] int32.
+    """
+
+    slots: np.ndarray
+    columns: np.ndarray
+    ids: np.ndarray
+
+
+@dataclass(slots=True)
+class _WindowGroup:
+    """Layers that see the same window, and how many columns of each slot it has passed."""
+
+    window: int
+    layers: np.ndarray
+    passed: np.ndarray
+
+
+class Tables:
+    """Block tables of one model's sequences: which head block holds column c of kv head k of layer l of slot s.
+
+    A slot is a sequence's place; it holds columns 0 .. columns[slot]-1, less those its windows have passed.
+    """
+
+    def __init__(self, layout: CacheLayout, arena: Arena, *, slots: int, max_tokens: int):
+        self.layout = layout
+        self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
+        self.columns = np.zeros(slots, np.int32)
+        self.held = 0  # head blocks owned by all slots
+        self._arena = arena
+        self._ids = np.zeros((slots, layout.layers, layout.kv_heads, layout.columns(max_tokens)), np.int32)
+        self._groups = [
+            _WindowGroup(window, np.flatnonzero([w == window for w in layout.windows]), np.zeros(slots, np.int32))
+            for window in sorted({w for w in layout.windows if w is not None})
+        ]
+
+    def full(self, slots: np.ndarray) -> np.ndarray:
+        """[B] bool: the slot's next token needs a column more."""
+        return self.lengths[slots] == self.columns[slots] * self.layout.tokens_per_block
+
+    def reserve(self, slot: int, tokens: int) -> TableDelta:
+        """Takes the columns for a slot's first `tokens` tokens; the slot was empty."""
+        columns = self.layout.columns(tokens)
+        assert self.columns[slot] == 0
+        return self._add(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32))
+
+    def grow(self, slots: np.ndarray) -> TableDelta:
+        """Takes one column more for each of those different slots."""
+        return self._add(slots.astype(np.int32), self.columns[slots])
+
+    def blocks(self, slot: int) -> int:
+        """Head blocks the slot owns."""
+        passed = sum(len(group.layers) * int(group.passed[slot]) for group in self._groups)
+        return int(self.columns[slot]) * self.layout.column_blocks - passed * self.layout.kv_heads
+
+    def retire(self, slots: np.ndarray, positions: np.ndarray) -> None:
+        """Gives back what no query at `positions` [B] or later sees any more: columns that windows have passed."""
+        for group in self._groups:
+            unseen = np.maximum(positions - group.window + 1, 0) // self.layout.tokens_per_block
+            for i in np.flatnonzero(unseen > group.passed[slots]):
+                self._pass(group, int(slots[i]), int(unseen[i]))
+
+    def release(self, slot: int) -> None:
+        """Gives all of a slot's blocks back; the slot is empty after it."""
+        self._give(self.owned(slot))
+        for group in self._groups:
+            group.passed[slot] = 0
+        self.lengths[slot] = self.columns[slot] = 0
+
+    def owned(self, slot: int) -> np.ndarray:
+        """Ids of the head blocks a slot owns."""
+        live = np.ones((self.layout.layers, self.layout.kv_heads, int(self.columns[slot])), bool)
+        for group in self._groups:
+            live[group.layers, :, : group.passed[slot]] = False
+        return self._ids[slot, :, :, : self.columns[slot]][live]
+
+    def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
+        taken = self._arena.take(len(slots) * self.layout.column_blocks)
+        self.held += len(taken)
+        ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
+        self._ids[slots, :, :, columns] = ids_ULK
+        np.add.at(self.columns, slots, 1)
+        return TableDelta(slots, columns.astype(np.int32), ids_ULK)
+
+    def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
+        self._give(self._ids[slot, group.layers, :, group.passed[slot] : unseen].ravel())
+        group.passed[slot] = unseen
+
+    def _give(self, ids: np.ndarray) -> None:
+        self._arena.give(ids)
+        self.held -= len(ids)
