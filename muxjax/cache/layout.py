@@ -70,9 +70,3 @@ class CacheLayout:
     def blocks(self, tokens: int) -> int:
         """Head blocks of a sequence of so many tokens before any window has passed."""
         return self.columns(tokens) * self.column_blocks
-
-    def peak_blocks(self, prompt_tokens: int, total_tokens: int) -> int:
-        """Most head blocks a request ever holds: its prompt whole, then in windowed layers only what the window sees."""
-        prompt, total = self.columns(prompt_tokens), self.columns(total_tokens)
-        seen = (total if window is None else min(total, self.columns(window) + 1) for window in self.windows)
-        return self.kv_heads * sum(max(prompt, columns) for columns in seen)

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from muxjax.cache.table import TableDelta
-from muxjax.types import Phase
+from muxjax.types import Phase, Sampling
 
 SAMPLED = -1
 """In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
@@ -20,6 +20,14 @@ class SamplingRows(NamedTuple):
     top_p: np.ndarray
     min_p: np.ndarray
     seed: np.ndarray
+
+    @classmethod
+    def empty(cls, rows: int) -> "SamplingRows":
+        return cls(*(np.zeros(rows, dtype) for dtype in (np.float32, np.int32, np.float32, np.float32, np.int64)))
+
+    def put(self, row: int, sampling: Sampling) -> None:
+        for name, column in self._asdict().items():
+            column[row] = getattr(sampling, name)
 
     def take(self, slots: np.ndarray) -> "SamplingRows":
         return SamplingRows(*(column[slots] for column in self))

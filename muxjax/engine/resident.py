@@ -1,0 +1,227 @@
+"""One model's sequences, slots and block tables inside a unit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from muxjax.cache.arena import Arena
+from muxjax.cache.layout import CacheLayout
+from muxjax.cache.table import TableDelta, Tables
+from muxjax.engine.executor import SAMPLED, SamplingRows, Step
+from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
+from muxjax.scheduler.view import Decode, ModelView, Pending, Prefill, Running
+from muxjax.types import Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """What a unit must know of a model.
+
+    Args:
+      slots: most sequences at a time.
+      max_tokens: most tokens of a sequence, prompt and output.
+      quota_blocks, floor_blocks: head blocks it may hold at first, and may always hold.
+    """
+
+    name: str
+    layout: CacheLayout
+    slots: int
+    max_tokens: int
+    quota_blocks: int
+    floor_blocks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """A launched step and the sequences of its rows."""
+
+    step: Step
+    sequences: list[Sequence]
+
+
+class Resident:
+    """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
+
+    def __init__(self, member: Member, arena: Arena):
+        self.member = member
+        self.tables = Tables(member.layout, arena, slots=member.slots, max_tokens=member.max_tokens)
+        self.quota_blocks = member.quota_blocks
+        self.in_flight = 0
+        self.last = dict.fromkeys(Phase, 0)  # turn of the last job of each phase
+        self.preemptions = 0
+        self.steps = dict.fromkeys(Phase, 0)
+        self.tokens = dict.fromkeys(Phase, 0)
+        self._groups = {stage: ByAge() for stage in (Stage.WAITING, Stage.PREFILLING, Stage.DECODING)}
+        self._free_slots = list(range(member.slots - 1, -1, -1))
+        self._limits = np.zeros(member.slots, np.int32)  # a slot is decoded while its length is under this
+        self._sampling = SamplingRows.empty(member.slots)
+
+    @property
+    def waiting(self) -> ByAge:
+        return self._groups[Stage.WAITING]
+
+    @property
+    def prefilling(self) -> ByAge:
+        return self._groups[Stage.PREFILLING]
+
+    @property
+    def decoding(self) -> ByAge:
+        return self._groups[Stage.DECODING]
+
+    def view(self, *, look_ahead: int, rows: int) -> ModelView:
+        """All that a policy may know of this model; `rows` bounds its pending requests."""
+        open_slots, full = self._open()
+        growing = int(np.count_nonzero(full))
+        return ModelView(
+            name=self.member.name,
+            ready=self.in_flight < look_ahead,
+            in_flight=self.in_flight,
+            pending=self._pending(rows),
+            waiting=len(self.waiting),
+            free_slots=len(self._free_slots),
+            decoding=len(open_slots) - growing,
+            growing=growing,
+            column_blocks=self.member.layout.column_blocks,
+            held_blocks=self.tables.held,
+            quota_blocks=self.quota_blocks,
+            floor_blocks=self.member.floor_blocks,
+            running=len(self.prefilling) + len(self.decoding),
+            oldest_s=min((group[0].request.arrival_s for group in self._groups.values() if group), default=float("inf")),
+            youngest=self._youngest(),
+            last_prefill=self.last[Phase.PREFILL],
+            last_decode=self.last[Phase.DECODE],
+        )
+
+    def enter(self, sequence: Sequence) -> None:
+        """It waits for its prefill."""
+        self._move(sequence, Stage.WAITING)
+
+    def prefill(self, job: Prefill, pending: list[Sequence], step_id: int) -> Flight:
+        """Launches the next tokens of those sequences, admitting the ones that wait."""
+        deltas = [self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING]
+        slots = np.array([sequence.slot for sequence in pending], np.int32)
+        counts = np.array([chunk.tokens for chunk in job.chunks], np.int32)
+        ends = self.tables.lengths[slots] + counts
+        spans = zip(pending, (ends - counts).tolist(), ends.tolist(), strict=True)
+        tokens = [token for sequence, start, end in spans for token in sequence.tokens[start:end]]
+        assert len(tokens) == counts.sum(), "a chunk goes past the tokens of its sequence"
+        for sequence, end in zip(pending, ends.tolist(), strict=True):
+            if end == len(sequence.tokens):
+                self._move(sequence, Stage.DECODING)
+        return self._launch(step_id, Phase.PREFILL, pending, slots, counts, np.array(tokens, np.int32), self._joined(deltas))
+
+    def decode(self, job: Decode, step_id: int) -> Flight:
+        """Launches one token for each decoding sequence that has room, and for the oldest that may grow."""
+        open_slots, full = self._open()
+        growing = np.flatnonzero(full)
+        grown, stalled = growing[: job.grow], growing[job.grow :]
+        delta = self.tables.grow(open_slots[grown])
+        slots = np.delete(open_slots, stalled)
+        chosen = set(slots.tolist())
+        sequences = [sequence for sequence in self.decoding if sequence.slot in chosen]
+        assert sequences, "a decode job without a sequence to decode"
+        once = np.ones(len(slots), np.int32)
+        return self._launch(step_id, Phase.DECODE, sequences, slots, once, once * SAMPLED, delta)
+
+    def land(self, flight: Flight) -> None:
+        """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
+        self.in_flight -= 1
+        step = flight.step
+        self.tables.retire(step.slots, step.starts + step.counts)
+        for sequence in flight.sequences:
+            sequence.in_flight -= 1
+            if sequence.stage is Stage.ENDED and sequence.in_flight == 0:
+                self._release(sequence)
+
+    def end(self, sequence: Sequence) -> None:
+        """Nothing more is computed for it; its blocks go back when no step in flight holds them."""
+        self._move(sequence, Stage.ENDED)
+        if sequence.in_flight == 0 and sequence.slot != NO_SLOT:
+            self._release(sequence)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Its blocks go back; it waits again, with the tokens it has."""
+        assert sequence.in_flight == 0, "a sequence in flight cannot be pre-empted"
+        self._move(sequence, Stage.WAITING)
+        self._release(sequence)
+        self.preemptions += 1
+
+    def _move(self, sequence: Sequence, stage: Stage) -> None:
+        if sequence.stage in self._groups:
+            self._groups[sequence.stage].remove(sequence)
+        if stage in self._groups:
+            self._groups[stage].add(sequence)
+        sequence.stage = stage
+
+    def _admit(self, sequence: Sequence) -> TableDelta:
+        sampling = sequence.request.sampling
+        slot = sequence.slot = self._free_slots.pop()
+        self._move(sequence, Stage.PREFILLING)
+        self._sampling.put(slot, sampling)
+        self._limits[slot] = sequence.request.most_tokens - 1  # the last token is never read back
+        return self.tables.reserve(slot, len(sequence.tokens))
+
+    def _release(self, sequence: Sequence) -> None:
+        self.tables.release(sequence.slot)
+        self._free_slots.append(sequence.slot)
+        sequence.slot = NO_SLOT
+
+    def _launch(self, step_id, phase, sequences, slots, counts, tokens, delta) -> Flight:
+        self.in_flight += 1
+        self.steps[phase] += 1
+        self.tokens[phase] += len(tokens)
+        for sequence in sequences:
+            sequence.in_flight += 1
+        starts = self.tables.lengths[slots]
+        self.tables.lengths[slots] += counts
+        step = Step(
+            id=step_id,
+            model=self.member.name,
+            phase=phase,
+            slots=slots,
+            starts=starts,
+            counts=counts,
+            tokens=tokens,
+            sampling=self._sampling.take(slots),
+            delta=delta,
+        )
+        return Flight(step=step, sequences=sequences)
+
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slots that may get another token, oldest first, and which of them need a column for it."""
+        slots = self.decoding.slots
+        slots = slots[self.tables.lengths[slots] < self._limits[slots]]
+        return slots, self.tables.full(slots)
+
+    def _pending(self, rows: int) -> tuple[Pending, ...]:
+        admitted = self.prefilling.first(rows)
+        return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(rows - len(admitted)))
+
+    def _as_pending(self, sequence: Sequence) -> Pending:
+        waits = sequence.stage is Stage.WAITING
+        return Pending(
+            request_id=sequence.request.id,
+            arrival_s=sequence.request.arrival_s,
+            tokens=len(sequence.tokens) - (0 if waits else int(self.tables.lengths[sequence.slot])),
+            blocks=self.member.layout.blocks(len(sequence.tokens)) if waits else 0,
+        )
+
+    def _youngest(self) -> Running | None:
+        last = [group[-1] for group in (self.prefilling, self.decoding) if group]
+        if not last:
+            return None
+        sequence = max(last, key=lambda sequence: sequence.age)
+        return Running(
+            request_id=sequence.request.id,
+            arrival_s=sequence.request.arrival_s,
+            blocks=self.tables.blocks(sequence.slot),
+            idle=sequence.in_flight == 0,
+        )
+
+    def _joined(self, deltas: list[TableDelta]) -> TableDelta:
+        return TableDelta(*(np.concatenate(parts) for parts in zip(self._no_delta, *deltas, strict=True)))
+
+    @property
+    def _no_delta(self) -> TableDelta:
+        layout, none = self.member.layout, np.zeros(0, np.int32)
+        return TableDelta(none, none, np.zeros((0, layout.layers, layout.kv_heads), np.int32))

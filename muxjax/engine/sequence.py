@@ -1,0 +1,84 @@
+"""A request on its way through a unit, and collections of them by age."""
+
+import enum
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from muxjax.types import Request
+
+NO_SLOT = 2**31 - 1
+
+
+class Stage(enum.Enum):
+    """Where a sequence stands; from PREFILLING on it has a slot and its prompt's blocks."""
+
+    NEW = enum.auto()
+    WAITING = enum.auto()
+    PREFILLING = enum.auto()
+    DECODING = enum.auto()
+    ENDED = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request and its tokens so far, prompt first.
+
+    Args:
+      slot: its place in the model's tables, NO_SLOT while it has none.
+      in_flight: launched steps that compute for it. An ended one keeps its slot until none does.
+    """
+
+    request: Request
+    tokens: list[int]
+    stage: Stage = Stage.NEW
+    slot: int = NO_SLOT
+    in_flight: int = 0
+
+    @property
+    def age(self) -> tuple[float, str]:
+        """Smaller is older; no two are equal."""
+        return self.request.arrival_s, self.request.id
+
+
+def _age(sequence: Sequence) -> tuple[float, str]:
+    return sequence.age
+
+
+class ByAge:
+    """Sequences, oldest first."""
+
+    def __init__(self):
+        self._items: list[Sequence] = []
+        self._slots: np.ndarray | None = None  # cached until the members change
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._items)
+
+    def __getitem__(self, index: int) -> Sequence:
+        return self._items[index]
+
+    def first(self, count: int) -> list[Sequence]:
+        return self._items[:count]
+
+    @property
+    def slots(self) -> np.ndarray:
+        """[len] int32, oldest first."""
+        if self._slots is None:
+            self._slots = np.fromiter((sequence.slot for sequence in self._items), np.int32, len(self._items))
+        return self._slots
+
+    def add(self, sequence: Sequence) -> None:
+        insort(self._items, sequence, key=_age)
+        self._slots = None
+
+    def remove(self, sequence: Sequence) -> None:
+        index = bisect_left(self._items, sequence.age, key=_age)
+        assert self._items[index] is sequence
+        del self._items[index]
+        self._slots = None

@@ -1,0 +1,177 @@
+"""The one mutable heart: all requests, block tables and quotas of the models that share a device and its cache."""
+
+from collections.abc import Iterable
+
+from muxjax.cache.arena import Arena
+from muxjax.engine.executor import Done, Step
+from muxjax.engine.resident import Flight, Member, Resident
+from muxjax.engine.sequence import Sequence, Stage
+from muxjax.engine.stats import ModelStats, UnitStats
+from muxjax.errors import RequestError
+from muxjax.scheduler.view import Job, Prefill, StepPlan, View
+from muxjax.types import Finish, Output, Phase, Request
+
+
+class Unit:
+    """Models on one device and one arena.
+
+    Args:
+      total_blocks: head blocks of the arena.
+      token_budget, max_rows: most new tokens, and most sequences, of one prefill job.
+      look_ahead: most steps of a model in flight.
+    """
+
+    def __init__(self, members: Iterable[Member], *, total_blocks: int, token_budget: int, max_rows: int = 32, look_ahead: int = 2):
+        self._arena = Arena(total_blocks)
+        self._residents = {member.name: Resident(member, self._arena) for member in members}
+        self._sequences: dict[str, Sequence] = {}  # not ended
+        self._flights: dict[int, Flight] = {}
+        self._token_budget, self._max_rows, self._look_ahead = token_budget, max_rows, look_ahead
+        self._turn = 0
+        self._step_id = 0
+        self._quotas_moved_s = 0.0
+
+    def submit(self, request: Request) -> None:
+        """Takes a request, which then ends in exactly one Output with a finish.
+
+        Raises:
+          RequestError: it could never be served: no such model, too long for it, or larger than the whole cache.
+        """
+        self.check(request)
+        if request.id in self._sequences:
+            raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
+        sequence = self._sequences[request.id] = Sequence(request, list(request.prompt))
+        self._residents[request.model].enter(sequence)
+
+    def check(self, request: Request) -> None:
+        """Raises what `submit` would for a request that could never be served; reads nothing that changes."""
+        resident = self._residents.get(request.model)
+        if resident is None:
+            raise RequestError(f"The model `{request.model}` does not exist.", param="model", code="model_not_found", status=404)
+        member, asked = resident.member, request.most_tokens
+        if asked > member.max_tokens:
+            raise RequestError(
+                f"This model's maximum context length is {member.max_tokens} tokens. However, you requested {asked} tokens "
+                f"({len(request.prompt)} in the prompt, {request.sampling.max_tokens} to generate).",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        needed = member.layout.blocks(asked - 1)
+        if needed > self._arena.total:
+            raise RequestError(
+                f"{asked} tokens need {needed} head blocks of cache, and the server has {self._arena.total} in all",
+                param="max_tokens",
+                code="context_length_exceeded",
+            )
+
+    def cancel(self, request_id: str, *, now_s: float) -> list[Output]:
+        """Ends a request early; nothing happens when there is no such one."""
+        sequence = self._sequences.get(request_id)
+        if sequence is None:
+            return []
+        return [self._end(sequence, None, Finish.ABORT, now_s)]
+
+    def view(self, now_s: float) -> View:
+        """What a policy decides by."""
+        models = tuple(
+            resident.view(look_ahead=self._look_ahead, rows=self._max_rows) for resident in self._residents.values()
+        )
+        return View(
+            now_s=now_s,
+            quota_age_s=now_s - self._quotas_moved_s,
+            free_blocks=self._arena.free,
+            total_blocks=self._arena.total,
+            token_budget=self._token_budget,
+            max_rows=self._max_rows,
+            prefill_in_flight=any(flight.step.phase is Phase.PREFILL for flight in self._flights.values()),
+            models=models,
+        )
+
+    def commit(self, plan: StepPlan, *, now_s: float) -> list[Step]:
+        """Makes a plan true: the only place that takes head blocks, and the steps to launch for it."""
+        if plan.quotas:
+            self._quotas_moved_s = now_s
+        for name, blocks in plan.quotas.items():
+            self._residents[name].quota_blocks = blocks
+        for request_id in plan.preempt:
+            sequence = self._sequences[request_id]
+            self._residents[sequence.request.model].preempt(sequence)
+        return [self._launch(job) for job in plan.jobs]
+
+    def record(self, done: Iterable[Done]) -> list[Output]:
+        """Takes in what finished steps sampled; blocks of requests that ended go back."""
+        outputs: list[Output] = []
+        for each in done:
+            flight = self._flights.pop(each.step_id)
+            # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
+            ends = (flight.step.starts + flight.step.counts).tolist()
+            for sequence, end, token in zip(flight.sequences, ends, each.tokens.tolist(), strict=True):
+                if sequence.stage is not Stage.ENDED and end == len(sequence.tokens):
+                    outputs.append(self._extend(sequence, token, each.at_s))
+            self._residents[flight.step.model].land(flight)
+        return outputs
+
+    @property
+    def idle(self) -> bool:
+        """No request is unfinished and no step in flight."""
+        return not self._sequences and not self._flights
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Ids of the requests that have not ended."""
+        return tuple(self._sequences)
+
+    def stats(self) -> UnitStats:
+        """A snapshot of counts for people and metrics."""
+        return UnitStats(
+            total_blocks=self._arena.total,
+            free_blocks=self._arena.free,
+            block_bytes=next(iter(self._residents.values())).member.layout.block_bytes,
+            models=tuple(_stats(resident) for resident in self._residents.values()),
+        )
+
+    def _launch(self, job: Job) -> Step:
+        resident = self._residents[job.model]
+        self._turn += 1
+        self._step_id += 1
+        resident.last[job.phase] = self._turn
+        if isinstance(job, Prefill):
+            flight = resident.prefill(job, [self._sequences[chunk.request_id] for chunk in job.chunks], self._step_id)
+        else:
+            flight = resident.decode(job, self._step_id)
+        self._flights[self._step_id] = flight
+        return flight.step
+
+    def _extend(self, sequence: Sequence, token: int, at_s: float) -> Output:
+        sequence.tokens.append(token)
+        request = sequence.request
+        if token in request.sampling.stop_token_ids:
+            return self._end(sequence, token, Finish.STOP, at_s)
+        if len(sequence.tokens) == request.most_tokens:
+            return self._end(sequence, token, Finish.LENGTH, at_s)
+        return Output(request.id, token, None, at_s)
+
+    def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:
+        request = sequence.request
+        del self._sequences[request.id]
+        self._residents[request.model].end(sequence)
+        return Output(request.id, token, finish, at_s)
+
+
+def _stats(resident: Resident) -> ModelStats:
+    member = resident.member
+    return ModelStats(
+        name=member.name,
+        running=len(resident.prefilling) + len(resident.decoding),
+        waiting=len(resident.waiting),
+        held_blocks=resident.tables.held,
+        quota_blocks=resident.quota_blocks,
+        preemptions=resident.preemptions,
+        max_model_len=member.max_tokens,
+        tokens_per_block=member.layout.tokens_per_block,
+        column_blocks=member.layout.column_blocks,
+        prefill_steps=resident.steps[Phase.PREFILL],
+        decode_steps=resident.steps[Phase.DECODE],
+        prefill_tokens=resident.tokens[Phase.PREFILL],
+        decode_tokens=resident.tokens[Phase.DECODE],
+    )

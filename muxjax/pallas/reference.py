@@ -1,0 +1,94 @@
+"""What each kernel computes, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
+
+Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block. `table_BKC` names the blocks of each row,
+column by column; entries past a row's length, or before its window, name any block at all and are never read for their value.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def write(
+    pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, table_BKC: jax.Array, row_T: jax.Array, position_T: jax.Array
+) -> jax.Array:
+    """The pool with K and V of T tokens at their positions; tokens whose row is B or more are padding and dropped."""
+    blocks, _, tokens_per_block, _ = pool_N2PD.shape
+    rows = table_BKC.shape[0]
+    column_T, offset_T = position_T // tokens_per_block, position_T % tokens_per_block
+    id_TK = table_BKC[jnp.minimum(row_T, rows - 1), :, column_T]
+    id_TK = jnp.where((row_T < rows)[:, None], id_TK, blocks)
+    kv_TK2D = jnp.stack([k_TKD, v_TKD], axis=2).astype(pool_N2PD.dtype)
+    return pool_N2PD.at[id_TK[:, :, None], jnp.arange(2), offset_T[:, None, None]].set(kv_TK2D, mode="drop")
+
+
+def decode(
+    q_BHD: jax.Array, pool_N2PD: jax.Array, table_BKC: jax.Array, length_B: jax.Array, *, window: int | None = None
+) -> jax.Array:
+    """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
+
+    Args:
+      window: only the last so many tokens are seen; None for all.
+    Returns:
+      [B, H, D]
+    """
+    q_B1HD = q_BHD[:, None]
+    k_BKSD, v_BKSD = _context(pool_N2PD, table_BKC)
+    return jax.vmap(_attend, in_axes=(0, 0, 0, 0, None))(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1, window)[:, 0]
+
+
+def prefill(
+    q_THD: jax.Array,
+    pool_N2PD: jax.Array,
+    table_BKC: jax.Array,
+    offset_B: jax.Array,
+    count_B: jax.Array,
+    length_B: jax.Array,
+    *,
+    window: int | None = None,
+) -> jax.Array:
+    """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
+
+    Args:
+      offset_B: where in T a row's tokens begin; count_B: how many they are; 0 for a padding row.
+      length_B: the row's tokens in the pool, the new ones included.
+    Returns:
+      [T, H, D]
+    """
+
+    def attend_row(row):
+        table_KC, offset, count, length = row
+        k_1KSD, v_1KSD = _context(pool_N2PD, table_KC[None])
+        index_T = jnp.arange(q_THD.shape[0]) - offset
+        position_T = jnp.where((index_T >= 0) & (index_T < count), length - count + index_T, -1)
+        return _attend(q_THD, k_1KSD[0], v_1KSD[0], position_T, window)
+
+    # Every row is computed for all T and is zero outside its own tokens, so the sum picks.
+    return jax.lax.map(attend_row, (table_BKC, offset_B, count_B, length_B)).sum(axis=0, dtype=q_THD.dtype)
+
+
+def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """K and V of all columns in order, [B, K, S, D] each, S = C x P."""
+    rows, kv_heads, _ = table_BKC.shape
+    kv_BKC2PD = pool_N2PD[table_BKC]
+    k, v = kv_BKC2PD[..., 0, :, :], kv_BKC2PD[..., 1, :, :]
+    shape = (rows, kv_heads, -1, pool_N2PD.shape[-1])
+    return k.reshape(shape), v.reshape(shape)
+
+
+def _attend(q_THD: jax.Array, k_KSD: jax.Array, v_KSD: jax.Array, position_T: jax.Array, window: int | None) -> jax.Array:
+    """Queries at `position_T` over keys at 0 .. S-1; a query at -1 sees nothing and is zero.
+
+    What is not seen is cleared before it is multiplied: a block may hold another model's NaN.
+    """
+    kv_heads, context, head_dim = k_KSD.shape
+    age_TS = position_T[:, None] - jnp.arange(context)
+    seen_TS = (age_TS >= 0) & (age_TS < (context if window is None else window))
+    v_KSD = jnp.where(seen_TS.any(axis=0)[:, None], v_KSD, 0)
+    q_TKGD = q_THD.reshape(q_THD.shape[0], kv_heads, -1, head_dim)
+    scores_KGTS = jnp.einsum("TKGD,KSD->KGTS", q_TKGD, k_KSD.astype(q_THD.dtype), preferred_element_type=jnp.float32)
+    scores_KGTS = jnp.where(seen_TS, scores_KGTS * head_dim**-0.5, -jnp.inf)
+    top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
+    weights_KGTS = jnp.exp(scores_KGTS - top_KGT1)
+    total_KGT1 = jnp.maximum(weights_KGTS.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    weights_KGTS = (weights_KGTS / total_KGT1).astype(q_THD.dtype)
+    return jnp.einsum("KGTS,KSD->TKGD", weights_KGTS, v_KSD.astype(q_THD.dtype)).reshape(q_THD.shape)
