@@ -1,0 +1,21 @@
+"""Tests run on CPU, and the same way every time, unless they are told otherwise."""
+
+import os
+
+import hypothesis
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# No deadlines: a compilation or a busy machine is no failure. `--hypothesis-profile=explore` looks for new examples.
+hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("muxjax")
+
+
+def pytest_collection_modifyitems(items):
+    if "cuda" in os.environ["JAX_PLATFORMS"]:
+        return
+    for item in items:
+        if "gpu" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: set JAX_PLATFORMS=cuda"))
