@@ -1,0 +1,89 @@
+"""The `muxjax` command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from muxjax.errors import MuxError
+
+_SERVE_FLAGS = {
+    "--host": "address to listen on (127.0.0.1; 0.0.0.0 for all)",
+    "--port": "port to listen on (8000; 0 for a free one)",
+    "--max-model-len": "most tokens of prompt and output, for every model",
+    "--max-num-seqs": "most sequences at a time, for every model (64)",
+    "--max-num-batched-tokens": "most new tokens of one prefill step (2048)",
+    "--kv-cache-size": "size of the shared cache, such as 16GiB",
+    "--gpu-memory-fraction": "share of the free device memory for the cache (0.9)",
+    "--load-format": "auto, or dummy for random weights",
+    "--dtype": "auto, bfloat16, float16 or float32",
+    "--policy": "adbs, round_robin or fcfs",
+    "--shutdown-timeout": "seconds that running requests get after SIGTERM (30)",
+    "--log-level": "debug, info, warning or error",
+}
+_SPELLINGS = {"--gpu-memory-fraction": ["--gpu-memory-utilization"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 2 for bad input, told in one line."""
+    args = _parser().parse_args(arguments)
+    try:
+        return args.command(args) or 0
+    except MuxError as error:
+        print(f"muxjax: {error}", file=sys.stderr)
+        return 2
+
+
+def _serve(args: argparse.Namespace) -> None:
+    import asyncio
+    import logging
+
+    from muxjax.server.config import load_options
+
+    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS} & set(vars(args))
+    unit, http = load_options(args.sources, {flag: getattr(args, flag) for flag in flags})
+    logging.basicConfig(level=http.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    from muxjax.server.run import build_service, serve
+
+    asyncio.run(serve(build_service(unit), http))
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from muxjax.models.convert import convert
+
+    convert(args.source, args.destination, progress=True)
+
+
+def _demo(args: argparse.Namespace) -> int | None:
+    from muxjax.demo.run import main as demo
+
+    return demo(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="muxjax", description="Many large language models on shared accelerators.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint")
+    serve.set_defaults(command=_serve)
+    serve.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="a configuration, or the models' names and folders")
+    for flag, text in _SERVE_FLAGS.items():
+        serve.add_argument(flag, *_SPELLINGS.get(flag, ()), default=argparse.SUPPRESS, metavar="VALUE", help=text)
+
+    convert = commands.add_parser("convert", help="convert a checkpoint between Hugging Face's format and Orbax")
+    convert.set_defaults(command=_convert)
+    convert.add_argument("source", type=Path)
+    convert.add_argument("destination", type=Path)
+
+    demo = commands.add_parser("demo", help="serve three tiny models and talk to them")
+    demo.set_defaults(command=_demo)
+    demo.add_argument("--train", action="store_true", help="train the models anew first")
+    demo.add_argument("--keep", action="store_true", help="leave the server up")
+    demo.add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
+    demo.add_argument("--policy", default="adbs", help="adbs, round_robin or fcfs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

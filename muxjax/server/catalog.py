@@ -1,0 +1,105 @@
+"""The models behind one endpoint."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from muxjax.engine.options import ModelOptions
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.files import SamplingDefaults, load_defaults
+from muxjax.server.template import ChatTemplate, load_template
+from muxjax.server.text import ByteText, Text, TokenizerText
+from muxjax.types import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model as clients see it.
+
+    Args:
+      template: None where the checkpoint has no chat template.
+      max_model_len: most tokens of prompt and output together.
+      created: Unix time in seconds.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    text: Text
+    template: ChatTemplate | None
+    defaults: SamplingDefaults
+    spec: ModelSpec
+    max_model_len: int
+    created: int
+
+    @property
+    def fingerprint(self) -> str:
+        """OpenAI's `system_fingerprint`: another one when answers may be others."""
+        return "fp_" + hashlib.sha256(repr((self.name, self.spec)).encode()).hexdigest()[:10]
+
+
+class Catalog:
+    """Served models by name and alias, in the order of the configuration."""
+
+    def __init__(self, models: Sequence[ServedModel]):
+        self._models = tuple(models)
+        self._by_name = {name: model for model in models for name in (model.name, *model.aliases)}
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        return iter(self._models)
+
+    def names(self) -> list[tuple[str, ServedModel]]:
+        """Every name that a client may use, with its model."""
+        return list(self._by_name.items())
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of that name; without one the only model.
+
+        Raises:
+          RequestError: 404 for an unknown name, 400 for none where there are several.
+        """
+        if name is None and len(self._models) == 1:
+            return self._models[0]
+        if name is None:
+            raise RequestError(f"model is required, one of {', '.join(self._by_name)}", param="model")
+        if name not in self._by_name:
+            raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
+        return self._by_name[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """All of a checkpoint but its weights; read first, because that is quick and may fail.
+
+    Args:
+      text: None stands for a `ByteText`.
+    """
+
+    options: ModelOptions
+    text: Text | None
+    template: ChatTemplate | None
+    defaults: SamplingDefaults
+
+    @classmethod
+    def read(cls, options: ModelOptions) -> "ModelFiles":
+        """Raises ConfigError: no tokenizer.json where weights are real, or a file that cannot be read."""
+        tokenizer = options.path / "tokenizer.json"
+        if not tokenizer.exists() and options.load_format != "dummy":
+            raise ConfigError(f"model {options.name}: {tokenizer} is missing", field="path")
+        return cls(
+            options=options,
+            text=TokenizerText(tokenizer) if tokenizer.exists() else None,
+            template=load_template(options.path, options.chat_template),
+            defaults=load_defaults(options.path),
+        )
+
+    def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> ServedModel:
+        return ServedModel(
+            name=self.options.name,
+            aliases=self.options.aliases,
+            text=self.text or ByteText(spec.vocab),
+            template=self.template,
+            defaults=self.defaults,
+            spec=spec,
+            max_model_len=max_model_len,
+            created=created,
+        )

@@ -1,0 +1,56 @@
+"""Every error as OpenAI's error object."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from muxjax.errors import RequestError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = logging.getLogger(__name__)
+_RETRY_AFTER_S = "1"
+
+
+def error_object(error: Exception) -> dict[str, object]:
+    """The JSON of an error; of one that is ours, nothing but that it is."""
+    if not isinstance(error, RequestError):
+        return _object("The server had an error while processing the request.", "server_error", "internal_error", None)
+    kind = "service_unavailable" if error.status == 503 else "invalid_request_error"
+    return _object(str(error), kind, error.code, error.param)
+
+
+def _object(message: str, kind: str, code: str | None, param: str | None) -> dict[str, object]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers with the error's object and status whatever a handler raises; logs what is our fault."""
+    try:
+        return await handler(request)
+    except RequestError as error:
+        return _response(error)
+    except web.HTTPException as error:
+        return _response(_of_http(request, error), allow=error.headers.get("Allow"))
+    except ConnectionResetError:
+        raise
+    except Exception as error:
+        _log.exception("request %s failed", request.get("id"))
+        return web.json_response(error_object(error), status=500)
+
+
+def _response(error: RequestError, *, allow: str | None = None) -> web.Response:
+    headers = {"Allow": allow} if allow else {"Retry-After": _RETRY_AFTER_S} if error.status == 503 else None
+    return web.json_response(error_object(error), status=error.status, headers=headers)
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> RequestError:
+    where = f"{request.method} {request.path[:200]}"
+    if isinstance(error, web.HTTPNotFound):
+        return RequestError(f"Unknown request URL: {where}.", code="unknown_url", status=404)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return RequestError(f"Not allowed method: {where}.", code="method_not_allowed", status=405)
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return RequestError(f"The body is too large: {error.text}", code="request_too_large", status=413)
+    return RequestError(error.reason, status=error.status)

@@ -1,0 +1,99 @@
+"""A client's JSON object read field by field: the right type and range, or an error that names the field."""
+
+import math
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from muxjax.errors import RequestError
+
+D = TypeVar("D")
+
+
+class Fields:
+    """A JSON object; a null is as good as no field.
+
+    Args:
+      at: its own name in the request, "" for the whole body.
+    """
+
+    def __init__(self, body: Mapping[str, Any], at: str = ""):
+        self._body = body
+        self._at = f"{at}." if at else ""
+        self._read: set[str] = set()
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The whole object as it is."""
+        return self._body
+
+    def get(self, name: str) -> Any:
+        """The value as it is."""
+        self._read.add(name)
+        return self._body.get(name)
+
+    def required(self, name: str) -> Any:
+        value = self.get(name)
+        if value is None:
+            raise self.error(name, "is required")
+        return value
+
+    def text(self, name: str) -> str | None:
+        return self._typed(name, None, str, "a string")
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        return self._typed(name, default, bool, "true or false")
+
+    def integer(self, name: str, default: D, low: int, high: int) -> int | D:
+        value = self._typed(name, default, int, "an integer")
+        return self._within(name, value, low, high) if value is not default else default
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        value = self._typed(name, default, (int, float), "a number")
+        return float(self._within(name, value, low, high))
+
+    def object(self, name: str) -> "Fields | None":
+        value = self._typed(name, None, dict, "an object")
+        return None if value is None else Fields(value, self._at + name)
+
+    def unread(self) -> set[str]:
+        """Fields that nothing asked for."""
+        return set(self._body) - self._read
+
+    def error(self, name: str, problem: str, *, code: str | None = None) -> RequestError:
+        return RequestError(f"{self._at}{name} {problem}", param=self._at + name, code=code)
+
+    def _typed(self, name: str, default: Any, kind: type | tuple[type, ...], what: str) -> Any:
+        value = self.get(name)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise self.error(name, f"must be {what}, got {show(value)}")
+        return value
+
+    def _within(self, name: str, value: Any, low: float, high: float) -> Any:
+        if not low <= value <= high or (isinstance(value, float) and not math.isfinite(value)):
+            raise self.error(name, f"must be {low} to {high}, got {show(value)}", code="invalid_value")
+        return value
+
+
+def show(value: object) -> str:
+    """A client's value, cut to a length that an error may have."""
+    return reprlib.repr(value)[:200]
+
+
+def is_token(value: object, vocab: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocab
+
+
+def strings(fields: Fields, name: str, most: int) -> tuple[str, ...]:
+    """A string or a short list of them, none empty.
+
+    Raises:
+      RequestError: anything else.
+    """
+    value = fields.get(name)
+    listed: Sequence[object] = [] if value is None else value if isinstance(value, list) else [value]
+    if len(listed) > most or not all(isinstance(text, str) and text for text in listed):
+        raise fields.error(name, f"must be a string or a list of at most {most}, none of them empty, got {show(value)}")
+    return tuple(str(text) for text in listed)

@@ -1,0 +1,65 @@
+"""JSON files of a checkpoint's folder, and the sampling it prefers."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxjax.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+
+def read_object(path: Path) -> Mapping[str, Any]:
+    """A JSON object of a file; empty where there is no file.
+
+    Raises:
+      ConfigError: the file is no JSON object.
+    """
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingDefaults:
+    """What a request that does not say gets; see `types.Sampling`."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+def load_defaults(folder: Path) -> SamplingDefaults:
+    """Of generation_config.json, where a value is null or missing OpenAI's.
+
+    Raises:
+      ConfigError: a value is no number in its range.
+    """
+    path = folder / "generation_config.json"
+    config = read_object(path)
+    penalty = config.get("repetition_penalty")
+    if penalty not in (None, 1):
+        _log.warning("%s asks for repetition_penalty %s, which is not applied", path, penalty)
+    return SamplingDefaults(
+        temperature=_number(path, config, "temperature", 1.0, 0, 2),
+        top_p=_number(path, config, "top_p", 1.0, 0, 1) or 1.0,
+        top_k=int(_number(path, config, "top_k", 0, 0, 2**31 - 1)),
+    )
+
+
+def _number(path: Path, config: Mapping[str, Any], name: str, default: float, low: float, high: float) -> float:
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{path}: {name} must be a number from {low} to {high}, got {value!r}", field=name)
+    return value

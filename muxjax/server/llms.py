@@ -1,0 +1,146 @@
+"""Several models for a script, without HTTP."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxjax.server.app import new_stamp
+from muxjax.server.background import BackgroundLoop
+from muxjax.server.config import named_options
+from muxjax.server.run import build_service
+from muxjax.server.schema import Generation, parse_chat, parse_completion
+from muxjax.server.service import Service
+from muxjax.types import Finish
+
+Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """One answer.
+
+    Args:
+      prompt_tokens: number of them.
+      tokens: the generated ones, the one that ended the answer included.
+      stop_reason: the stop string or stop token that ended it.
+    """
+
+    model: str
+    text: str
+    prompt_tokens: int
+    tokens: tuple[int, ...]
+    finish: Finish
+    stop_reason: str | int | None
+
+
+class LLMs:
+    """Models that share one device and one cache, ready when built.
+
+    ```
+    with LLMs({"small": "models/small", "large": "models/large"}) as llms:
+        print(llms.generate("small", ["Once upon a time"], max_tokens=64)[0].text)
+    ```
+
+    Args:
+      models: folder of each, by name.
+      options: fields of `UnitOptions` and `ModelOptions`; the latter hold for every model.
+    Raises:
+      ConfigError, CheckpointError: a model cannot be served.
+    """
+
+    def __init__(self, models: Mapping[str, str | Path], **options: object):
+        self._open(build_service(named_options(models, options), report=_to_stderr))
+
+    @classmethod
+    def over(cls, service: Service) -> "LLMs":
+        """Of a service that has not been started."""
+        llms = cls.__new__(cls)
+        llms._open(service)
+        return llms
+
+    def _open(self, service: Service) -> None:
+        self._service = service
+        with contextlib.ExitStack() as stack:
+            self._loop = stack.enter_context(contextlib.closing(BackgroundLoop()))
+            stack.enter_context(self._loop.within(service.running()))
+            self._resources = stack.pop_all()
+
+    def generate(self, model: str, prompts: Prompt | Sequence[Prompt], **sampling: object) -> list[Completion]:
+        """Answers in the order of the prompts, all computed at once; with n over 1, n of each prompt in a row.
+
+        Args:
+          prompts: one or a list of: a text, token ids, or the messages of a chat.
+          sampling: fields of the HTTP interface, such as max_tokens, temperature, top_p, seed, stop, n.
+        Raises:
+          RequestError: a prompt or a field is wrong.
+        """
+        return self.generate_pairs([(model, prompt) for prompt in _listed(prompts)], **sampling)
+
+    def generate_pairs(self, pairs: Iterable[tuple[str, Prompt]], **sampling: object) -> list[Completion]:
+        """The same for (model, prompt) pairs, across models at once."""
+        generations = [self._parse(model, prompt, sampling) for model, prompt in pairs]
+        return self._loop.run(self._answers(generations))
+
+    def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **sampling: object) -> Completion:
+        """The assistant's answer to the messages of a chat."""
+        return self.generate_pairs([(model, messages)], **sampling)[0]
+
+    def close(self) -> None:
+        """Gives everything back; running requests end with an error."""
+        self._resources.close()
+
+    def __enter__(self) -> "LLMs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _parse(self, model: str, prompt: Prompt, sampling: Mapping[str, object]) -> Generation:
+        catalog = self._service.catalog
+        if _is_chat(prompt):
+            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, new_stamp("chat"))
+        ready = prompt if isinstance(prompt, str) else list(prompt)
+        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, new_stamp("text"))
+
+    async def _answers(self, generations: Sequence[Generation]) -> list[Completion]:
+        tasks = [asyncio.create_task(self._answer(generation)) for generation in generations]
+        try:
+            return [completion for answer in await asyncio.gather(*tasks) for completion in answer]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _answer(self, generation: Generation) -> list[Completion]:
+        deltas_of = [[] for _ in generation.requests]
+        with self._service.admit(generation) as deltas:
+            async for delta in deltas:
+                deltas_of[delta.index].append(delta)
+        return [
+            Completion(
+                model=generation.model.name,
+                text="".join(delta.text for delta in deltas),
+                prompt_tokens=len(request.prompt),
+                tokens=tuple(token for delta in deltas for token in delta.tokens),
+                finish=deltas[-1].finish,
+                stop_reason=deltas[-1].stop_reason,
+            )
+            for request, deltas in zip(generation.requests, deltas_of, strict=True)
+        ]
+
+
+def _is_chat(prompt: Any) -> bool:
+    return not isinstance(prompt, str) and bool(prompt) and isinstance(prompt[0], Mapping)
+
+
+def _listed(prompts: Any) -> Sequence[Prompt]:
+    """One prompt is a list of one."""
+    single = isinstance(prompts, str) or _is_chat(prompts) or (bool(prompts) and isinstance(prompts[0], int))
+    return [prompts] if single else prompts
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)

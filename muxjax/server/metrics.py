@@ -1,0 +1,112 @@
+"""Prometheus metrics: the core ones under vLLM's names, so that its dashboards work, and ours under `muxjax_`."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from muxjax.engine.stats import ModelStats, UnitStats
+from muxjax.types import Finish, Request
+
+_FIRST_TOKEN_S = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)  # fmt: skip
+_TOKEN_S = (.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)  # fmt: skip
+_REQUEST_S = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)  # fmt: skip
+_TOKENS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
+_LABELS = ("model_name",)
+
+
+class Metrics:
+    """Counters and histograms of an endpoint, and gauges read from its unit whenever somebody looks."""
+
+    def __init__(self, stats: Callable[[], UnitStats]):
+        self._registry = registry = CollectorRegistry()
+        registry.register(_UnitCollector(stats))
+        self.prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed.", _LABELS, registry=registry)
+        self.generated_tokens = Counter("vllm:generation_tokens", "Tokens generated.", _LABELS, registry=registry)
+        self.ended = Counter("vllm:request_success", "Requests ended.", (*_LABELS, "finished_reason"), registry=registry)
+        self.first_token_s = self._histogram("vllm:time_to_first_token_seconds", "From arrival to first token.", _FIRST_TOKEN_S)
+        self.token_s = self._histogram("vllm:inter_token_latency_seconds", "Between tokens.", _TOKEN_S)
+        self.mean_token_s = self._histogram("vllm:request_time_per_output_token_seconds", "A request's mean time between tokens.", _TOKEN_S)
+        self.request_s = self._histogram("vllm:e2e_request_latency_seconds", "From arrival to last token.", _REQUEST_S)
+        self.request_prompt = self._histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.", _TOKENS)
+        self.request_generated = self._histogram("vllm:request_generation_tokens", "Tokens generated for a request.", _TOKENS)
+        self.request_allowed = self._histogram("vllm:request_params_max_tokens", "Tokens a request may generate.", _TOKENS)
+
+    def request(self, request: Request) -> "RequestMeter":
+        return RequestMeter(self, request)
+
+    def exposition(self) -> bytes:
+        """Prometheus' text format 0.0.4."""
+        return generate_latest(self._registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, help_text, _LABELS, buckets=buckets, registry=self._registry)
+
+
+class RequestMeter:
+    """Times of one request."""
+
+    def __init__(self, metrics: Metrics, request: Request):
+        self._metrics = metrics
+        self._request = request
+        self._generated = metrics.generated_tokens.labels(request.model)
+        self._token_s = metrics.token_s.labels(request.model)
+        self._first_s = self._last_s = request.arrival_s
+        self._tokens = 0
+
+    def token(self, at_s: float) -> None:
+        if self._tokens == 0:
+            self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
+            self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
+            self._first_s = at_s
+        else:
+            self._token_s.observe(at_s - self._last_s)
+        self._last_s = at_s
+        self._tokens += 1
+        self._generated.inc()
+
+    def end(self, finish: Finish, at_s: float) -> None:
+        metrics, model = self._metrics, self._request.model
+        metrics.ended.labels(model, finish.value).inc()
+        metrics.request_s.labels(model).observe(at_s - self._request.arrival_s)
+        metrics.request_prompt.labels(model).observe(len(self._request.prompt))
+        metrics.request_generated.labels(model).observe(self._tokens)
+        metrics.request_allowed.labels(model).observe(self._request.sampling.max_tokens)
+        if self._tokens > 1:
+            metrics.mean_token_s.labels(model).observe((self._last_s - self._first_s) / (self._tokens - 1))
+
+
+class _UnitCollector(Collector):
+    """Gauges of a unit at the moment of the scrape."""
+
+    def __init__(self, stats: Callable[[], UnitStats]):
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        unit = self._stats()
+        yield _gauge(unit, "vllm:num_requests_running", "Requests admitted.", lambda model: model.running)
+        yield _gauge(unit, "vllm:num_requests_waiting", "Requests waiting for admission.", lambda model: model.waiting)
+        yield _gauge(unit, "vllm:kv_cache_usage_perc", "Share of the model's quota in use, 0 to 1.", _usage)
+        yield _gauge(unit, "muxjax_kv_quota_blocks", "Head blocks the model may own.", lambda model: model.quota_blocks)
+        preemptions = CounterMetricFamily("vllm:num_preemptions", "Requests that gave their blocks back.", labels=_LABELS)
+        blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
+        for model in unit.models:
+            preemptions.add_metric((model.name,), model.preemptions)
+            blocks.add_metric((model.name, "held"), model.held_blocks)
+        blocks.add_metric(("", "free"), unit.free_blocks)
+        yield from (preemptions, blocks)
+
+    def describe(self) -> Iterator[Metric]:
+        yield from ()
+
+
+def _gauge(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
+    gauge = GaugeMetricFamily(name, help_text, labels=_LABELS)
+    for model in unit.models:
+        gauge.add_metric((model.name,), value(model))
+    return gauge
+
+
+def _usage(model: ModelStats) -> float:
+    return min(1.0, model.held_blocks / model.quota_blocks) if model.quota_blocks else 0.0

@@ -1,0 +1,147 @@
+"""Text to tokens, and tokens to text as they come."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from muxjax.errors import ConfigError, RequestError
+
+_PART = "\N{REPLACEMENT CHARACTER}"
+_CONTEXT_TOKENS = 4
+
+
+class Text(Protocol):
+    """A model's tokenizer."""
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        """Token ids; with `special`, such as the tokenizer itself adds around a text (a BOS)."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text without special tokens; U+FFFD for what is no whole character."""
+        ...
+
+
+class TokenizerText:
+    """The tokenizer of a `tokenizer.json`.
+
+    Raises:
+      ConfigError: the file is none.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ConfigError(f"{path} is no tokenizer: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(_valid(text), add_special_tokens=special).ids)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+class ByteText:
+    """Stands in where weights are random and there is no tokenizer: a token a byte, printed as some visible character.
+
+    Args:
+      vocab: number of the model's tokens.
+    """
+
+    def __init__(self, vocab: int):
+        self._vocab = vocab
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return tuple(byte % self._vocab for byte in _valid(text).encode())
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        first, printable = ord(" "), 95
+        return "".join(chr(first + (token - first) % printable) for token in tokens)
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"the text has half of a surrogate pair at character {error.start}") from error
+    return text
+
+
+class Detokenizer:
+    """Text of tokens one by one, in whole characters only.
+
+    Some decoders treat a text's first token in their own way, so the end of the prompt is kept before the output.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], prompt: Sequence[int] = ()):
+        context = list(prompt[-_CONTEXT_TOKENS:])
+        self._decode = decode
+        self._tokens = [] if decode(context).endswith(_PART) else context
+        self._shown = len(self._tokens)
+
+    def feed(self, token: int) -> str:
+        """What the token adds to the text; nothing while a character is incomplete."""
+        self._tokens.append(token)
+        text = self._unseen()
+        if not text or text.endswith(_PART):
+            return ""
+        self._tokens, self._shown = self._tokens[self._shown :], len(self._tokens) - self._shown
+        return text
+
+    def flush(self) -> str:
+        """What is left of whole characters."""
+        return self._unseen().rstrip(_PART)
+
+    def _unseen(self) -> str:
+        return self._decode(self._tokens)[len(self._decode(self._tokens[: self._shown])) :]
+
+
+class TextStream:
+    """Text of tokens one by one, cut before the stop string that is complete first.
+
+    Attributes:
+      stopped: that stop string, once it has come; then there is no more text.
+    """
+
+    def __init__(self, tokens: Detokenizer, stops: Sequence[str] = ()):
+        self._tokens = tokens
+        self._stops = stops
+        self._held = ""
+        self.stopped: str | None = None
+
+    def feed(self, token: int) -> str:
+        """What the token adds to the text; what may begin a stop string is held back."""
+        return self._cut(self._tokens.feed(token))
+
+    def flush(self) -> str:
+        """What was held back, when no token follows."""
+        text = self._cut(self._tokens.flush())
+        held, self._held = self._held, ""
+        return text + held
+
+    def _cut(self, new: str) -> str:
+        text = self._held + new
+        end = first_stop(text, self._stops)
+        if end is not None:
+            self.stopped, self._held = end, ""
+            return text[: text.index(end)]
+        held = max((_beginning(text, stop) for stop in self._stops), default=0)
+        shown = len(text) - held
+        self._held = text[shown:]
+        return text[:shown]
+
+
+def first_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The stop string that is complete first; of two that end together, the longer."""
+    found = [(text.index(stop) + len(stop), -len(stop), stop) for stop in stops if stop in text]
+    return min(found)[2] if found else None
+
+
+def _beginning(text: str, stop: str) -> int:
+    """Characters at the end of the text that begin the stop string."""
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,0 +1,124 @@
+"""Stand-ins that keep their interfaces' promises in the simplest way."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from muxjax.engine.stats import ModelStats, UnitStats
+from muxjax.errors import RequestError
+from muxjax.types import Finish, Output, Request
+
+
+class FakeEngine:
+    """An engine whose models repeat their prompts token by token, a turn every so often.
+
+    Args:
+      reply: the k-th token of a request's answer.
+      turn_s: of one token for every request.
+      most_tokens: a longer request is refused, as one that never fits.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        reply: Callable[[Request, int], int] = lambda request, k: request.prompt[k % len(request.prompt)],
+        turn_s: float = 0.001,
+        most_tokens: int = 10**9,
+    ):
+        self.healthy = True
+        self.submitted: list[Request] = []
+        self.cancelled: list[str] = []
+        self._models = tuple(models)
+        self._reply, self._turn_s, self._most_tokens = reply, turn_s, most_tokens
+        self._live: dict[str, tuple[Request, int]] = {}
+        self._aborted: list[str] = []
+        self._lock = threading.Condition()
+        self._draining = self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def live(self) -> int:
+        """Requests that hold blocks."""
+        return len(self._live)
+
+    def submit(self, request: Request) -> None:
+        if request.most_tokens > self._most_tokens:
+            raise RequestError(f"the request needs {request.most_tokens} tokens of cache, there are {self._most_tokens}")
+        if self._draining:
+            raise RequestError("the engine is draining", status=503)
+        with self._lock:
+            self.submitted.append(request)
+            self._live[request.id] = request, 0
+
+    def cancel(self, request_id: str) -> None:
+        with self._lock:
+            self.cancelled.append(request_id)
+            if self._live.pop(request_id, None):
+                self._aborted.append(request_id)
+
+    def start(self, on_outputs: Callable[[list[Output]], None]) -> None:
+        self._thread = threading.Thread(target=self._loop, args=(on_outputs,), daemon=True)
+        self._thread.start()
+
+    def drain(self, timeout_s: float) -> bool:
+        self._draining = True
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._live, timeout_s)
+
+    def stop(self) -> None:
+        self._draining = self._stopping = True
+        if self._thread:
+            self._thread.join()
+
+    def die(self) -> None:
+        """What a defect in the engine's thread does."""
+        self.healthy = False
+        self.stop()
+
+    def stats(self) -> UnitStats:
+        held = Counter(request.model for request, _ in self._live.values())
+        return UnitStats(
+            total_blocks=1000,
+            free_blocks=1000 - held.total(),
+            block_bytes=16384,
+            models=tuple(self._model_stats(name, held[name]) for name in self._models),
+        )
+
+    @staticmethod
+    def _model_stats(name: str, held: int) -> ModelStats:
+        counts = dict.fromkeys(("waiting", "preemptions", "prefill_steps", "decode_steps", "prefill_tokens", "decode_tokens"), 0)
+        shape = {"max_model_len": 100, "tokens_per_block": 16, "column_blocks": 1}
+        return ModelStats(name=name, running=held, held_blocks=held, quota_blocks=100, **counts, **shape)
+
+    def _loop(self, on_outputs: Callable[[list[Output]], None]) -> None:
+        while not self._stopping:
+            time.sleep(self._turn_s)
+            with self._lock:
+                outputs = self._turn()
+                self._lock.notify_all()
+            if outputs:
+                on_outputs(outputs)
+        if self.healthy:
+            on_outputs([Output(request_id, None, Finish.ABORT, time.monotonic()) for request_id in self._live])
+        self._live.clear()
+
+    def _turn(self) -> list[Output]:
+        now_s = time.monotonic()
+        outputs = [Output(request_id, None, Finish.ABORT, now_s) for request_id in self._aborted]
+        self._aborted.clear()
+        for request, made in list(self._live.values()):
+            token = self._reply(request, made)
+            finish = _finish(request, token, made + 1)
+            outputs.append(Output(request.id, token, finish, now_s))
+            self._live[request.id] = request, made + 1
+            if finish:
+                del self._live[request.id]
+        return outputs
+
+
+def _finish(request: Request, token: int, made: int) -> Finish | None:
+    if token in request.sampling.stop_token_ids:
+        return Finish.STOP
+    return Finish.LENGTH if made >= request.sampling.max_tokens else None

@@ -1,0 +1,69 @@
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from muxjax.server.background import in_background
+from muxjax.server.catalog import Catalog
+from muxjax.server.config import HttpOptions
+from muxjax.server.service import Service
+from muxjax.server.text import TokenizerText
+from tests.fakes import FakeEngine
+from tests.server.kit import BOS, VOCAB, Server, served
+
+CORPUS = ["the cat sat on the mat", "the dog ran to the cat", "user: hello assistant: hello"] * 3
+
+
+@pytest.fixture(scope="session")
+def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level BPE that puts a BOS before a text, as LLaMA's does."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", BOS)])
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="session")
+def text(tokenizer_path: Path) -> TokenizerText:
+    return TokenizerText(tokenizer_path)
+
+
+@pytest.fixture(scope="session")
+def catalog(text: TokenizerText) -> Catalog:
+    """Two models: "org/a", also called "a", and "plain" without a chat template."""
+    return Catalog([served(text, "org/a", aliases=("a",)), served(text, "plain", template=None)])
+
+
+Serve = Callable[..., contextlib.AbstractContextManager[Server]]
+
+
+@pytest.fixture
+def serve(catalog: Catalog) -> Serve:
+    """Starts an endpoint; arguments are the FakeEngine's."""
+
+    @contextlib.contextmanager
+    def started(*, max_body_bytes: int = 2**20, **engine_options) -> Iterator[Server]:
+        engine = FakeEngine(["org/a", "plain"], **engine_options)
+        service = Service(engine, catalog)
+        with in_background(service, HttpOptions(port=0, max_body_bytes=max_body_bytes)) as url:
+            yield Server(engine, service, url)
+
+    return started
+
+
+@pytest.fixture
+def server(serve: Serve) -> Iterator[Server]:
+    with serve() as running:
+        yield running
