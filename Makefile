@@ -24,7 +24,7 @@ test: $(VENV)/.has-test
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
 	rm -rf $(VENV) .hypothesis .pytest_cache .ruff_cache
