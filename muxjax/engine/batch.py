@@ -40,10 +40,10 @@ class Buckets:
     @classmethod
     def of(cls, layout: CacheLayout, *, slots: int, max_tokens: int, token_budget: int, prefill_rows: int) -> "Buckets":
         return cls(
-            decode_rows=_ladder(slots, least=4),
-            prefill_tokens=_ladder(min(token_budget, prefill_rows * max_tokens), least=32),
+            decode_rows=_ladder(slots, least=8),
+            prefill_tokens=_ladder(min(token_budget, prefill_rows * max_tokens), least=64),
             prefill_rows=prefill_rows,
-            columns=_ladder(layout.columns(max_tokens), least=4),
+            columns=_ladder(layout.columns(max_tokens), least=16),
         )
 
     def shape(self, step: Step, layout: CacheLayout) -> BatchShape:
@@ -117,7 +117,7 @@ def delta_entries(count: int) -> int:
 
 
 def _ladder(most: int, *, least: int) -> tuple[int, ...]:
-    """most, and below it every fourth of the one above, down to `least`."""
+    """most, and below it a quarter of the one above, again and again, down to `least`."""
     steps = [most]
     while steps[-1] > least:
         steps.append(max(least, -(-steps[-1] // 4)))

@@ -1,0 +1,152 @@
+"""Cache write and attention against a loop over tokens in float64 that knows nothing of blocks."""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muxjax.pallas import reference
+
+B, K, G, D, P, C, N = 3, 2, 3, 16, 4, 6, 64
+LENGTHS = np.array([1, 9, 24], np.int32)
+LIMIT = 5e-6
+"""Measured worst row: 4e-7, float32."""
+
+
+class Case:
+    """Sequences with random K and V, scattered over a pool that is NaN everywhere else."""
+
+    def __init__(self, seed: int = 0):
+        rng = np.random.default_rng(seed)
+        self.k = [rng.standard_normal((n, K, D)) for n in LENGTHS]
+        self.v = [rng.standard_normal((n, K, D)) for n in LENGTHS]
+        self.table = rng.permutation(N)[: B * K * C].reshape(B, K, C).astype(np.int32)
+        row = np.repeat(np.arange(B), LENGTHS).astype(np.int32)
+        position = np.concatenate([np.arange(n) for n in LENGTHS]).astype(np.int32)
+        self.pool = reference.write(
+            jnp.full((N, 2, P, D), jnp.nan, jnp.float32),
+            jnp.asarray(np.concatenate(self.k), jnp.float32),
+            jnp.asarray(np.concatenate(self.v), jnp.float32),
+            jnp.asarray(self.table),
+            jnp.asarray(row),
+            jnp.asarray(position),
+        )
+
+    def expected(self, q_HD: np.ndarray, row: int, position: int, window: int | None = None) -> np.ndarray:
+        """[H, D] of one query."""
+        first = 0 if window is None else max(0, position - window + 1)
+        heads = []
+        for head in range(K * G):
+            k, v = (kv[row][first : position + 1, head // G] for kv in (self.k, self.v))
+            weights = np.exp(k @ q_HD[head] / np.sqrt(D))
+            heads.append(weights @ v / weights.sum())
+        return np.stack(heads)
+
+
+def worst(actual, expected) -> float:
+    """Largest relative error of a row; NaN is infinitely wrong."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    errors = np.linalg.norm(actual - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
+    return float(np.nan_to_num(errors, nan=np.inf).max())
+
+
+def queries(count: int) -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((count, K * G, D))
+
+
+def decode_error(case: Case, *, table=None, lengths=LENGTHS, window=None, told_window=None, pool=None) -> float:
+    q = queries(B)
+    out = reference.decode(
+        jnp.asarray(q, jnp.float32),
+        case.pool if pool is None else pool,
+        jnp.asarray(case.table if table is None else table),
+        jnp.asarray(lengths),
+        window=told_window or window,
+    )
+    return worst(out, [case.expected(q[b], b, LENGTHS[b] - 1, window) for b in range(B)])
+
+
+@pytest.mark.parametrize("window", [None, 1, 3, 4, 5, 100])
+def test_decode_is_attention_over_the_rows_own_tokens(window):
+    assert decode_error(Case(), window=window) < LIMIT
+
+
+@pytest.mark.parametrize(
+    "near_miss",
+    [
+        lambda case: {"pool": case.pool[:, ::-1]},  # V read for K
+        lambda case: {"table": np.roll(case.table, 1, axis=2)},  # one block off
+        lambda case: {"table": case.table[:, ::-1]},  # the other kv head
+        lambda case: {"table": np.roll(case.table, 1, axis=0)},  # the neighbour's row
+        lambda case: {"lengths": np.maximum(LENGTHS - 1, 1)},  # the last token unseen
+        lambda case: {"lengths": LENGTHS + 1},  # the tail of the last block seen
+        lambda case: {"window": 5, "told_window": 6},
+        lambda case: {"window": 5, "told_window": 4},
+        lambda case: {"pool": jnp.roll(case.pool, 1, axis=2)},  # a token off within the block
+    ],
+)
+def test_decode_near_misses_are_noticed(near_miss):
+    case = Case()
+    assert decode_error(case, **near_miss(case)) > 100 * LIMIT
+
+
+CHUNKS = np.array([1, 4, 17], np.int32)
+"""The rows' new tokens, the last ones of each."""
+
+
+def prefill_error(case: Case, *, padding=5, lengths=LENGTHS, offsets=None, window=None, told_window=None) -> float:
+    q = queries(CHUNKS.sum() + padding)
+    starts = np.cumsum(CHUNKS) - CHUNKS
+    out = reference.prefill(
+        jnp.asarray(q, jnp.float32),
+        case.pool,
+        jnp.asarray(case.table),
+        jnp.asarray(starts if offsets is None else offsets, jnp.int32),
+        jnp.asarray(CHUNKS),
+        jnp.asarray(lengths),
+        window=told_window or window,
+    )
+    expected = [
+        case.expected(q[starts[b] + i], b, LENGTHS[b] - CHUNKS[b] + i, window) for b in range(B) for i in range(CHUNKS[b])
+    ]
+    assert not np.asarray(out[CHUNKS.sum() :]).any(), "padding must be zero"
+    return worst(out[: CHUNKS.sum()], expected)
+
+
+@pytest.mark.parametrize("window", [None, 1, 4, 7])
+def test_prefill_is_causal_attention_over_cached_and_new_tokens(window):
+    assert prefill_error(Case(), window=window) < LIMIT
+
+
+@pytest.mark.parametrize(
+    "near_miss",
+    [
+        {"lengths": np.maximum(LENGTHS - 1, CHUNKS)},  # positions one too low
+        {"offsets": [0, 1, 4]},  # a row begins a token early
+        {"window": 5, "told_window": 6},
+    ],
+)
+def test_prefill_near_misses_are_noticed(near_miss):
+    assert prefill_error(Case(), **near_miss) > 100 * LIMIT
+
+
+def test_a_padding_row_and_a_padding_token_change_and_read_nothing():
+    case = Case()
+    write = partial(reference.write, table_BKC=jnp.asarray(case.table), position_T=jnp.array([2], jnp.int32))
+    k = jnp.ones((1, K, D), jnp.float32)
+    np.testing.assert_array_equal(write(case.pool, k, k, row_T=jnp.array([B], jnp.int32)), case.pool)
+    assert not np.array_equal(write(case.pool, k, k, row_T=jnp.array([1], jnp.int32)), case.pool, equal_nan=True)
+    out = reference.decode(jnp.ones((1, K * G, D)), case.pool, jnp.asarray(case.table[:1]), jnp.array([0]))
+    assert not np.asarray(out).any()
+
+
+def test_models_with_other_head_sizes_share_the_arena():
+    """What one model writes into its blocks, through its own shape, leaves the other's untouched."""
+    case = Case()
+    wide = case.pool.reshape(N, 2, P // 2, 2 * D)
+    free = jnp.asarray(sorted(set(range(N)) - set(case.table.ravel().tolist()))[:2], jnp.int32).reshape(1, 1, 2)
+    k = jnp.ones((4, 1, 2 * D), jnp.float32)
+    wide = reference.write(wide, k, 2 * k, free, jnp.zeros(4, jnp.int32), jnp.arange(4, dtype=jnp.int32))
+    assert np.asarray(wide[free[0, 0, 0], 1]).tolist() == np.full((P // 2, 2 * D), 2.0).tolist()
+    assert decode_error(case, pool=wide.reshape(case.pool.shape)) < LIMIT
