@@ -44,10 +44,10 @@ class FakeEngine:
         return len(self._live)
 
     def submit(self, request: Request) -> None:
-        if request.most_tokens > self._most_tokens:
-            raise RequestError(f"the request needs {request.most_tokens} tokens of cache, there are {self._most_tokens}")
         if self._draining:
             raise RequestError("the engine is draining", status=503)
+        if request.most_tokens > self._most_tokens:
+            raise RequestError(f"the request needs {request.most_tokens} tokens of cache, there are {self._most_tokens}")
         with self._lock:
             self.submitted.append(request)
             self._live[request.id] = request, 0
@@ -78,7 +78,8 @@ class FakeEngine:
         self.stop()
 
     def stats(self) -> UnitStats:
-        held = Counter(request.model for request, _ in self._live.values())
+        with self._lock:
+            held = Counter(request.model for request, _ in self._live.values())
         return UnitStats(
             total_blocks=1000,
             free_blocks=1000 - held.total(),
@@ -102,7 +103,9 @@ class FakeEngine:
                 on_outputs(outputs)
         if self.healthy:
             on_outputs([Output(request_id, None, Finish.ABORT, time.monotonic()) for request_id in self._live])
-        self._live.clear()
+        with self._lock:
+            self._live.clear()
+            self._lock.notify_all()
 
     def _turn(self) -> list[Output]:
         now_s = time.monotonic()

@@ -61,17 +61,18 @@ def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[U
     """
     is_file = len(sources) == 1 and "=" not in sources[0]
     top, models = _read_file(Path(sources[0])) if is_file else ({}, [_pair(source) for source in sources])
-    return _options(top, models, flags)
+    given = {name: Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
+    return _options(top, models, given)
 
 
-def named_options(models: Mapping[str, str | Path], flags: Mapping[str, object]) -> UnitOptions:
+def named_options(models: Mapping[str, str | Path], options: Mapping[str, object]) -> UnitOptions:
     """Of a path for each model name, all with the same further options.
 
     Raises:
       ConfigError: with the name of what is wrong.
     """
     settings = [{"name": Setting(name, name), "path": Setting(str(path), name)} for name, path in models.items()]
-    return _options({}, settings, flags)[0]
+    return _options({}, settings, {name: Setting(value, name) for name, value in options.items()})[0]
 
 
 class Setting(NamedTuple):
@@ -90,8 +91,8 @@ class Setting(NamedTuple):
 Section = dict[str, Setting]
 
 
-def _options(top: Section, models: Sequence[Section], flags: Mapping[str, object]) -> tuple[UnitOptions, HttpOptions]:
-    given = {_field(name): Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
+def _options(top: Section, models: Sequence[Section], named: Section) -> tuple[UnitOptions, HttpOptions]:
+    given = {_field(name): setting for name, setting in named.items()}
     _check_known(given, _names(ModelOptions, UnitOptions, HttpOptions))
     built = tuple(_build(ModelOptions, {**model, **given}) for model in models)
     return _build(UnitOptions, {**top, **given}, models=built), _build(HttpOptions, {**top, **given})
@@ -106,10 +107,13 @@ def _pair(source: str) -> Section:
 
 def _read_file(path: Path) -> tuple[Section, list[Section]]:
     try:
-        loader = yaml.SafeLoader(path.read_text("utf-8"))
-        node = loader.get_single_node()
+        return _sections(yaml.SafeLoader(path.read_text("utf-8")), path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+
+
+def _sections(loader: yaml.SafeLoader, path: Path) -> tuple[Section, list[Section]]:
+    node = loader.get_single_node()
     top = _section(loader, path, node, {*_names(UnitOptions, HttpOptions), "models"})
     models = next((value for key, value in getattr(node, "value", ()) if key.value == "models"), None)
     if not isinstance(models, yaml.SequenceNode):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -52,7 +53,7 @@ class Service:
         self.catalog = catalog
         self.metrics = Metrics(engine.stats)
         self._engine = engine
-        self._queues: dict[str, asyncio.Queue[Output | None]] = {}
+        self._queues: dict[str, asyncio.Queue[Output]] = {}
         self._draining = False
 
     @property
@@ -85,6 +86,7 @@ class Service:
         """Ends every request now."""
         self._draining = True
         await asyncio.to_thread(self._engine.stop)
+        self._end_all()
 
     @contextlib.contextmanager
     def admit(self, generation: Generation) -> Iterator[AsyncIterator[Delta]]:
@@ -95,7 +97,7 @@ class Service:
         """
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-        queue: asyncio.Queue[Output | None] = asyncio.Queue()
+        queue: asyncio.Queue[Output] = asyncio.Queue()
         try:
             for request in generation.requests:
                 self._queues[request.id] = queue
@@ -105,18 +107,15 @@ class Service:
             for request in generation.requests:
                 self._release(request.id, cancel=True)
 
-    async def _deltas(self, generation: Generation, queue: asyncio.Queue[Output | None]) -> AsyncIterator[Delta]:
+    async def _deltas(self, generation: Generation, queue: asyncio.Queue[Output]) -> AsyncIterator[Delta]:
         """All choices' deltas in the order of their making.
 
         Raises:
-          RequestError: the engine was stopped.
-          RuntimeError: the engine died.
+          RequestError: the engine was stopped, or has died.
         """
         live = {request.id: _Choice(generation, index, self.metrics) for index, request in enumerate(generation.requests)}
         while live:
             output = await queue.get()
-            if output is None:
-                raise RuntimeError("the engine's thread has died")
             if output.request_id not in live:
                 continue
             delta = live[output.request_id].advance(output)
@@ -139,8 +138,12 @@ class Service:
         """Wakes whoever waits for an engine that has died."""
         while self._engine.healthy:
             await asyncio.sleep(_CHECK_EVERY_S)
-        for queue in self._queues.values():
-            queue.put_nowait(None)
+        self._end_all()
+
+    def _end_all(self) -> None:
+        """Nobody waits for an engine that says nothing more."""
+        now_s = time.monotonic()
+        self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._queues])
 
 
 class _Choice:

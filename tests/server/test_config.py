@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+
+from muxjax.errors import ConfigError
+from muxjax.server.catalog import ModelFiles
+from muxjax.server.config import load_options, named_options
+from muxjax.server.files import SamplingDefaults, load_defaults
+from muxjax.server.text import ByteText
+from tests.server.kit import spec, write_json
+
+FILE = """
+port: 9000
+policy: fcfs
+kv-cache-size: 1.5GiB
+shutdown-timeout: 5
+models:
+  - name: big
+    path: models/big
+    aliases: [large, default]
+    max_model_len: 4096
+  - {name: small, path: /models/small, rate: 2}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(text: str) -> str:
+        (tmp_path / "serve.yaml").write_text(text)
+        return str(tmp_path / "serve.yaml")
+
+    return written
+
+
+def test_a_file_says_everything(write, tmp_path):
+    unit, http = load_options([write(FILE)], {})
+    big, small = unit.models
+    assert (big.name, big.path, big.aliases, big.max_model_len) == ("big", tmp_path / "models/big", ("large", "default"), 4096)
+    assert (small.path, small.rate, small.max_model_len) == (Path("/models/small"), 2.0, None)
+    assert (unit.policy, unit.kv_cache_bytes) == ("fcfs", 3 * 2**29)
+    assert (http.port, http.shutdown_timeout_s) == (9000, 5.0)
+
+
+def test_flags_beat_the_file(write):
+    unit, http = load_options([write(FILE)], {"port": "1234", "max_model_len": "128", "kv_cache_size": "1MiB", "policy": "adbs"})
+    assert http.port == 1234
+    assert [model.max_model_len for model in unit.models] == [128, 128]
+    assert (unit.kv_cache_bytes, unit.policy) == (2**20, "adbs")
+
+
+def test_models_may_stand_on_the_command_line():
+    unit, http = load_options(["a=x/y", "b=/z=1"], {"load_format": "dummy", "gpu_memory_utilization": "0.5"})
+    assert [(model.name, model.path) for model in unit.models] == [("a", Path("x/y")), ("b", Path("/z=1"))]
+    assert {model.load_format for model in unit.models} == {"dummy"}
+    assert unit.gpu_memory_fraction == 0.5
+    assert (http.host, http.port) == ("127.0.0.1", 8000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("modles: []", r"serve\.yaml:1: modles is no known key; did you mean models\?"),
+        ("models:\n- name: a\n  path: x\n  max_model_length: 5", r"yaml:4: max_model_length is no known key; did you mean max-model-len\?"),
+        ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),
+        ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
+        ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
+        ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
+        ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
+        ("models: [{name: a}]", r"serve\.yaml:1: .*a model needs a name and a path"),
+        ("models: {a: x}", "models must be a list"),
+        ("", "expected keys with values"),
+        ("a: [", "cannot read"),
+        ("port: !!python/object:os.system {}", "cannot read"),
+        ("models: [{name: a, path: x}, {name: a, path: y}]", "models must be named once each"),
+    ],
+)
+def test_errors_name_file_line_and_key(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_options([write(text)], {})
+
+
+@pytest.mark.parametrize(
+    ("sources", "flags", "message"),
+    [
+        (["a=x"], {"max_model_len": "1.5"}, "--max-model-len: max_model_len must be an integer, got '1.5'"),
+        (["a=x"], {"policy": "best"}, "--policy: policy must be one of"),
+        (["a=x", "b"], {}, "expected NAME=PATH or one YAML file, got 'b'"),
+        (["absent.yaml"], {}, r"cannot read absent\.yaml"),
+    ],
+)
+def test_errors_name_the_flag(sources, flags, message):
+    with pytest.raises(ConfigError, match=message):
+        load_options(sources, flags)
+
+
+def test_a_script_names_options_as_the_fields_are():
+    unit = named_options({"a": "x"}, {"max_num_seqs": 4, "kv_cache_bytes": 4096, "look_ahead": 1})
+    assert (unit.models[0].max_num_seqs, unit.kv_cache_bytes, unit.look_ahead) == (4, 4096, 1)
+    with pytest.raises(ConfigError, match=r"^max_seqs is no known key; did you mean max-num-seqs"):
+        named_options({"a": "x"}, {"max_seqs": 4})
+
+
+def test_sampling_defaults_come_from_the_checkpoint(tmp_path, caplog):
+    assert load_defaults(tmp_path) == SamplingDefaults(temperature=1.0, top_p=1.0, top_k=0)
+    write_json(tmp_path / "generation_config.json", {"temperature": 0.6, "top_p": None, "top_k": 20, "repetition_penalty": 1.05})
+    assert load_defaults(tmp_path) == SamplingDefaults(temperature=0.6, top_p=1.0, top_k=20)
+    assert "repetition_penalty 1.05" in caplog.text
+    write_json(tmp_path / "generation_config.json", {"temperature": "hot"})
+    with pytest.raises(ConfigError, match=r"generation_config\.json: temperature must be a number from 0 to 2, got 'hot'"):
+        load_defaults(tmp_path)
+
+
+def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):
+    (real,) = named_options({"a": tmp_path}, {}).models
+    with pytest.raises(ConfigError, match=r"model a: .*tokenizer\.json is missing"):
+        ModelFiles.read(real)
+    (dummy,) = named_options({"a": tmp_path}, {"load_format": "dummy"}).models
+    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).text, ByteText)

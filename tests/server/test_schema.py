@@ -1,0 +1,234 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.errors import RequestError
+from muxjax.server.catalog import Catalog
+from muxjax.server.files import SamplingDefaults
+from muxjax.server.schema import parse_chat, parse_completion
+from tests.server.kit import BOS, EOS, STAMP, VOCAB, served
+
+USER = {"role": "user", "content": "hello"}
+
+
+@pytest.fixture(scope="module")
+def complete(catalog):
+    return lambda **body: parse_completion({"model": "a", "prompt": "the cat", **body}, catalog, STAMP)
+
+
+@pytest.fixture(scope="module")
+def chat(catalog):
+    return lambda **body: parse_chat({"model": "a", "messages": [USER], **body}, catalog, STAMP)
+
+
+def refusal(parse, **body) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        parse(**body)
+    return caught.value
+
+
+def prompts(generation) -> list[tuple[int, ...]]:
+    return [request.prompt for request in generation.requests]
+
+
+def test_a_prompt_has_four_forms(complete, text):
+    cat, dog = (text.encode(word, special=True) for word in ("cat", "dog"))
+    assert prompts(complete(prompt="cat")) == [cat]
+    assert prompts(complete(prompt=["cat", "dog"])) == [cat, dog]
+    assert prompts(complete(prompt=[5, 6])) == [(5, 6)]
+    assert prompts(complete(prompt=[[5], [6, 7]])) == [(5,), (6, 7)]
+
+
+def test_only_texts_get_a_bos_and_only_if_it_is_wanted(complete):
+    assert prompts(complete(prompt="cat"))[0][0] == BOS
+    assert BOS not in prompts(complete(prompt="cat", add_special_tokens=False))[0]
+    assert prompts(complete(prompt=[BOS, 5])) == [(BOS, 5)]
+
+
+def test_defaults_are_openais(complete, chat):
+    sampling = complete().requests[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p) == (1.0, 1.0, 0, 0.0)
+    assert sampling.max_tokens == 16
+    request = chat().requests[0]
+    assert request.sampling.max_tokens == 100 - len(request.prompt)
+
+
+def test_defaults_of_the_model_stand_below_the_request(text):
+    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(temperature=0.5, top_p=0.9, top_k=20))])
+    body = {"prompt": "cat", "top_k": 3, "top_p": None}
+    sampling = parse_completion(body, catalog, STAMP).requests[0].sampling
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)
+
+
+NULLABLE = (
+    *("n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos"),
+    *("stream", "stream_options", "logprobs", "echo", "presence_penalty", "frequency_penalty", "repetition_penalty"),
+    *("logit_bias", "suffix", "best_of", "user", "response_format", "structured_outputs", "tools", "tool_choice"),
+    *("top_logprobs", "max_completion_tokens", "chat_template_kwargs"),
+)
+
+
+@given(names=st.sets(st.sampled_from(NULLABLE)))
+def test_null_means_the_default(complete, chat, names):
+    nulls = dict.fromkeys(names)
+    assert complete(**nulls).requests == complete().requests
+    assert chat(**nulls).requests == chat().requests
+
+
+def test_greedy_is_a_temperature_of_almost_nothing(complete):
+    assert complete(temperature=0.000001).requests[0].sampling.temperature == 0
+    assert complete(temperature=0.0001).requests[0].sampling.temperature == 0.0001
+
+
+def test_eos_ends_a_request_unless_it_is_ignored(complete):
+    assert complete().requests[0].sampling.stop_token_ids == {EOS}
+    assert complete(stop_token_ids=[9]).requests[0].sampling.stop_token_ids == {EOS, 9}
+    assert complete(ignore_eos=True).requests[0].sampling.stop_token_ids == frozenset()
+
+
+@given(seed=st.integers(-(2**63), 2**63 - 1), n=st.integers(2, 8))
+def test_samples_have_distinct_seeds_that_the_request_fixes(complete, seed, n):
+    seeds = [request.sampling.seed for request in complete(seed=seed, n=n).requests]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == n
+    assert seeds == [request.sampling.seed for request in complete(seed=seed, n=n).requests]
+
+
+def test_without_a_seed_every_choice_has_one_of_the_servers(complete):
+    assert [request.sampling.seed for request in complete(prompt=["a", "b"], n=2).requests] == [7, 8, 9, 10]
+
+
+def test_max_tokens_is_cut_to_the_context(complete, chat):
+    assert complete(prompt=[5] * 90, max_tokens=50).requests[0].sampling.max_tokens == 10
+    assert complete(prompt=[5] * 99).requests[0].sampling.max_tokens == 1
+    assert chat(max_tokens=3, max_completion_tokens=4).requests[0].sampling.max_tokens == 4
+
+
+def test_a_prompt_without_room_for_an_answer_is_too_long(complete):
+    error = refusal(complete, prompt=[5] * 100)
+    assert (error.code, error.param, error.status) == ("context_length_exceeded", "prompt", 400)
+    assert str(error).startswith("This model's maximum context length is 100 tokens. However, your prompt has 100 tokens")
+
+
+def test_text_parts_are_one_text(chat):
+    parts = [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]
+    assert prompts(chat(messages=[{"role": "user", "content": parts}])) == prompts(chat())
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model": 5}, "model"),
+        ({"prompt": None}, "prompt"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": [[]]}, "prompt"),
+        ({"prompt": [5, "a"]}, "prompt"),
+        ({"prompt": [VOCAB]}, "prompt"),
+        ({"prompt": [-1]}, "prompt"),
+        ({"prompt": [True]}, "prompt"),
+        ({"prompt": {}}, "prompt"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "1"}, "temperature"),
+        ({"temperature": math.nan}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"top_k": 1.5}, "top_k"),
+        ({"top_k": -2}, "top_k"),
+        ({"n": 0}, "n"),
+        ({"n": True}, "n"),
+        ({"n": 128, "prompt": ["a"] * 100}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": [""]}, "stop"),
+        ({"stop": {"a": 1}}, "stop"),
+        ({"stop_token_ids": [VOCAB]}, "stop_token_ids"),
+        ({"stream": 1}, "stream"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
+        ({"stream": True, "stream_options": {"include_usage": "yes"}}, "stream_options.include_usage"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"echo": True}, "echo"),
+        ({"presence_penalty": 0.1}, "presence_penalty"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+        ({"guided_json": {}}, "guided_json"),
+        ({"suffix": "a"}, "suffix"),
+        ({"best_of": 2}, "best_of"),
+        ({"best_of": 3, "n": 2}, "best_of"),
+    ],
+)
+def test_a_wrong_field_is_named(complete, body, param):
+    error = refusal(complete, **body)
+    assert (error.param, error.status) == (param, 400)
+    assert len(str(error)) < 500
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logprobs": True},
+        {"top_logprobs": 2},
+        {"tools": [{"type": "function"}]},
+        {"tool_choice": "required"},
+        {"chat_template": "{{ 1 }}"},
+        {"chat_template_kwargs": []},
+    ],
+)
+def test_a_wrong_chat_field_is_named(chat, body):
+    assert refusal(chat, **body).param == next(iter(body))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        None,
+        [],
+        "hello",
+        ["hello"],
+        [{"role": "wizard", "content": "x"}],
+        [{"role": ["user"], "content": "x"}],
+        [{"role": "user"}],
+        [{"role": "user", "content": 5}],
+        [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
+        [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "assistant", "content": "x", "tool_calls": [{}]}],
+    ],
+)
+def test_a_wrong_message_is_refused(chat, messages):
+    assert str(refusal(chat, messages=messages).param).startswith("messages")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"best_of": 1, "logprobs": None, "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1.0, "echo": False},
+        {"best_of": 2, "n": 2},
+        {"response_format": {"type": "text"}, "logit_bias": {}, "suffix": ""},
+    ],
+)
+def test_a_field_that_changes_nothing_is_taken(complete, body):
+    assert complete(**body).unknown == ()
+
+
+def test_unknown_fields_are_told_but_not_refused(complete):
+    assert complete(frobnicate=1, user="me").unknown == ("frobnicate",)
+
+
+def test_a_model_must_be_named_where_there_are_several(catalog, text):
+    with pytest.raises(RequestError, match="model is required") as error:
+        parse_completion({"prompt": "x"}, catalog, STAMP)
+    assert (error.value.status, error.value.param) == (400, "model")
+    assert parse_completion({"prompt": "x"}, Catalog([served(text, "only")]), STAMP).asked == "only"
+
+
+def test_a_model_without_a_template_says_so(catalog):
+    with pytest.raises(RequestError, match="has no chat template"):
+        parse_chat({"model": "plain", "messages": [USER]}, catalog, STAMP)
+
+
+def test_errors_stay_short_whatever_the_client_sends(complete):
+    assert len(str(refusal(complete, stop="", temperature=["x" * 10**6] * 1000))) < 500
