@@ -1,0 +1,168 @@
+"""What a step costs on a mesh: a roofline of the model's shape, with what real kernels leave of a chip's speed.
+
+Source: measured steps of both chips; `tests/placement/test_cost.py` holds the largest error against them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from muxjax.errors import ConfigError
+from muxjax.types import ModelSpec
+
+ELEMENT_BYTES = 2
+"""Weights, activations and KV are bf16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip:
+    """An accelerator: what it can do, and how much of it whole steps reach.
+
+    Args:
+      flops_per_s: dense bf16; memory_bytes_per_s: read or written.
+      link_bytes_per_s: to the other devices of its node, one way.
+      compute_frac, memory_frac: of these, what a whole prefill or decode step reaches.
+      launch_s: a layer's launches, at least; reduce_s: one all-reduce of nothing.
+    """
+
+    name: str
+    memory_bytes: int
+    flops_per_s: float
+    memory_bytes_per_s: float
+    link_bytes_per_s: float
+    compute_frac: float
+    memory_frac: float
+    launch_s: float
+    reduce_s: float
+
+
+A100 = Chip(
+    name="A100-80GB",
+    memory_bytes=80 * 10**9,
+    flops_per_s=312e12,
+    memory_bytes_per_s=2.039e12,
+    link_bytes_per_s=300e9,
+    compute_frac=0.58,
+    memory_frac=0.8,
+    launch_s=110e-6,
+    reduce_s=40e-6,
+)
+"""Fractions fitted to MuxServe's latency profile (2024, eager PyTorch)."""
+
+H100 = Chip(
+    name="H100",
+    memory_bytes=80 * 10**9,
+    flops_per_s=790e12,
+    memory_bytes_per_s=3.35e12,
+    link_bytes_per_s=450e9,
+    compute_frac=0.9,
+    memory_frac=0.85,
+    launch_s=5e-6,
+    reduce_s=15e-6,
+)
+"""Not measured: the H200's compute (the same die) beside the data sheet's memory and links."""
+
+H200 = Chip(
+    name="H200",
+    memory_bytes=141 * 10**9,
+    flops_per_s=790e12,
+    memory_bytes_per_s=4.3e12,
+    link_bytes_per_s=450e9,
+    compute_frac=0.9,
+    memory_frac=0.85,
+    launch_s=5e-6,
+    reduce_s=15e-6,
+)
+"""Ceilings and fractions measured on one device (JAX 0.11.2); links from the data sheet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSpec:
+    """Devices of one node that serve a model together, tensor-parallel of degree tp."""
+
+    chip: Chip
+    tp: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """Seconds of one step alone on its mesh.
+
+    Args:
+      compute_s, memory_s: of arithmetic and of memory traffic, each at the speed that whole steps reach; they overlap.
+      overhead_s: launches and all-reduces on top. Others can use the device meanwhile.
+    """
+
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+
+    @property
+    def total_s(self) -> float:
+        return max(self.compute_s, self.memory_s) + self.overhead_s
+
+
+def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> StepCost:
+    """Cost of a step of so many new tokens, of one prompt or several.
+
+    Args:
+      context: positions that a new token attends to, in the mean; see `mean_context`.
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _step(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
+
+
+def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> StepCost:
+    """Cost of one token for each of a batch: the weights and all its context are read once.
+
+    Args:
+      context_tokens: summed over the batch.
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _step(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
+
+
+def mean_context(starts: np.ndarray, counts: np.ndarray) -> float:
+    """Positions, itself included, that a new token attends to in the mean, when row b has counts[b] after starts[b] cached ones."""
+    return float((counts * (starts + (counts + 1) / 2)).sum() / counts.sum())
+
+
+def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
+    """K and V of one token on one device.
+
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    if spec.kv_heads % mesh.tp:
+        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads}, got {mesh.tp}", field="tp")
+    return 2 * spec.layers * spec.kv_heads // mesh.tp * spec.head_dim * ELEMENT_BYTES
+
+
+def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
+    """Weights on one device."""
+    return spec.params * ELEMENT_BYTES // mesh.tp
+
+
+def _step(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> StepCost:
+    """A step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
+    layer, and reads or writes the KV of kv_tokens."""
+    chip = mesh.chip
+    head = spec.vocab * spec.width
+    layers = spec.params - head * (1 if spec.tied else 2)
+    flops = 2 * (layers * tokens + head * logits) + 4 * spec.layers * spec.heads * spec.head_dim * pairs
+    read_bytes = (layers + head) * ELEMENT_BYTES // mesh.tp + kv_bytes_per_token(spec, mesh) * kv_tokens
+    return StepCost(
+        compute_s=flops / mesh.tp / (chip.flops_per_s * chip.compute_frac),
+        memory_s=read_bytes / (chip.memory_bytes_per_s * chip.memory_frac),
+        overhead_s=spec.layers * (chip.launch_s + 2 * _reduce_s(spec, mesh, tokens)),
+    )
+
+
+def _reduce_s(spec: ModelSpec, mesh: MeshSpec, tokens: int) -> float:
+    """Seconds of one all-reduce (a ring) of the activations; a layer has two."""
+    if mesh.tp == 1:
+        return 0.0
+    sent_bytes = 2 * (mesh.tp - 1) / mesh.tp * tokens * spec.width * ELEMENT_BYTES
+    return mesh.chip.reduce_s + sent_bytes / mesh.chip.link_bytes_per_s

@@ -1,0 +1,86 @@
+"""Adaptive batch scheduling: one prefill at a time beside everybody's decodes, within quotas that follow use.
+
+Source: algorithm 3 of MuxServe (arXiv 2404.02015), with quotas in head blocks and floors below them.
+"""
+
+from collections.abc import Collection
+
+from muxjax.scheduler import fit, quota
+from muxjax.scheduler.view import Decode, ModelView, Prefill, Running, StepPlan, View
+
+PERIOD_S = 1.0
+"""Between two transfers of quota."""
+
+
+def adbs(view: View) -> StepPlan:
+    """The next model's prefill if none is executing, and a decode of every other ready model.
+
+    A model has one job a plan: with look-ahead its decode follows in the next one. A model that starves has the youngest request
+    of the unit pre-empted, or one of its own if only its quota is short; the victim's model does nothing until that is done.
+    """
+    quotas = quota.rebalance(view) if view.quota_age_s >= PERIOD_S else {}
+    victim = _victim(view)
+    preempt = (victim[1].request_id,) if victim and victim[1].idle else ()
+    held_back = {victim[0]} if victim else set()
+    prefill = _prefill(view, held_back)
+    decodes = _decodes(view, prefill, held_back)
+    return StepPlan(jobs=(prefill, *decodes) if prefill else decodes, preempt=preempt, quotas=quotas)
+
+
+def _prefill(view: View, held_back: Collection[str]) -> Prefill | None:
+    """The least recently prefilled model's next prefill.
+
+    A waiting prefill has precedence: while its model is not ready no other one starts, and while it lacks free blocks no other model
+    admits. Chunks of admitted requests go on, since they hold blocks that only their end gives back.
+    """
+    if view.prefill_in_flight:
+        return None
+    free_blocks = view.free_blocks - fit.wanted_by_growth(view.models)
+    for model in sorted(view.models, key=lambda model: model.last_prefill):
+        if model.name in held_back:
+            continue
+        within_quota = _admission_blocks(model)
+        job = fit.prefill(view, model, min(free_blocks, within_quota))
+        if job:
+            return job if model.ready else None
+        request = fit.waiting(model)
+        if request and free_blocks < request.blocks <= within_quota:
+            free_blocks = 0
+    return None
+
+
+def _decodes(view: View, prefill: Prefill | None, held_back: Collection[str]) -> tuple[Decode, ...]:
+    """Of every ready model, least recently decoded first."""
+    free_blocks = view.free_blocks - sum(fit.taken(model, prefill) for model in view.models if prefill and model.name == prefill.model)
+    jobs = []
+    for model in sorted(view.models, key=lambda model: model.last_decode):
+        if not model.ready or model.name in held_back or (prefill and model.name == prefill.model):
+            continue
+        job = fit.decode(model, min(free_blocks, _growth_blocks(model)))
+        if job:
+            free_blocks -= fit.taken(model, job)
+            jobs.append(job)
+    return tuple(jobs)
+
+
+def _victim(view: View) -> tuple[str, Running] | None:
+    """The model and the request to pre-empt for the first starving model, None if none starves."""
+    for model in sorted(view.models, key=lambda model: model.last_decode):
+        if fit.starves(model, view.free_blocks):
+            return fit.youngest(view)
+        if model.youngest and fit.starves(model, _growth_blocks(model)):
+            return model.name, model.youngest
+    return None
+
+
+def _admission_blocks(model: ModelView) -> int:
+    """Its quota has for new requests, all that one needs if it holds nothing."""
+    request = fit.waiting(model)
+    if request and not model.running:
+        return max(request.blocks, model.quota_blocks - model.held_blocks)
+    return model.quota_blocks - model.held_blocks - fit.headroom([model])
+
+
+def _growth_blocks(model: ModelView) -> int:
+    """Its quota has for growth; a column at least if nobody but its oldest runs."""
+    return max(model.quota_blocks - model.held_blocks, model.column_blocks if model.running == 1 else 0)

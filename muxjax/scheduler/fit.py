@@ -1,0 +1,90 @@
+"""What fits: the jobs a model can do with the blocks there are, and whom to pre-empt when nothing does.
+
+Every policy is built of these, and owes to them that no request waits for ever:
+
+- *Growth comes before admission.* A request is admitted only into blocks that no growing sequence of the unit waits for.
+- *A pre-emption buys a token.* It happens only when a model's sequences all wait for a column, so that the blocks it frees let
+  one of them grow (or add up until they do, since the victim can only come back after them). Pre-empted requests keep their
+  tokens and the number of tokens is bounded, so pre-emptions end.
+- *Admission goes in turn.* The model whose turn it is keeps it while it waits for blocks, and nobody else is admitted. The others
+  only run down then: in the end the arena is empty, and a request that was let in at the door fits into the empty arena.
+- *The oldest is safe.* The unit's oldest running request is never pre-empted: alone it fits, and with others the youngest goes.
+"""
+
+import math
+from collections.abc import Iterable
+
+from muxjax.scheduler.view import Chunk, Decode, ModelView, Pending, Prefill, Running, View
+
+
+def prefill(view: View, model: ModelView, room_blocks: int) -> Prefill | None:
+    """The model's next prefill job, None if there is none: admitted requests first, then waiting ones in their order.
+
+    Args:
+      room_blocks: may be taken for waiting requests. One column is left for each newly admitted sequence to grow into.
+    """
+    chunks, tokens, slots = [], view.token_budget, model.free_slots
+    for request in model.pending[: view.max_rows]:
+        if tokens == 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
+            break
+        chunks.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
+        tokens -= chunks[-1].tokens
+        if not request.admitted:
+            slots -= 1
+            room_blocks -= request.blocks + model.column_blocks
+    return Prefill(model=model.name, chunks=tuple(chunks)) if chunks else None
+
+
+def decode(model: ModelView, room_blocks: int) -> Decode | None:
+    """The model's next decode job, None if no sequence has room for its next token."""
+    grow = min(model.growing, max(room_blocks, 0) // model.column_blocks)
+    return Decode(model=model.name, grow=grow) if model.decoding + grow else None
+
+
+def taken(model: ModelView, job: Prefill | Decode | None) -> int:
+    """Head blocks that launching the model's job takes."""
+    if isinstance(job, Prefill):
+        blocks = {request.request_id: request.blocks for request in model.pending}
+        return sum(blocks[chunk.request_id] for chunk in job.chunks)
+    return job.grow * model.column_blocks if job else 0
+
+
+def waiting(model: ModelView) -> Pending | None:
+    """The request that the model would admit next, None if it waits for nothing but its own sequences to end."""
+    return next((request for request in model.pending if not request.admitted), None) if model.free_slots else None
+
+
+def wanted_by_growth(models: Iterable[ModelView]) -> int:
+    """Blocks that sequences need for their very next token."""
+    return sum(model.growing * model.column_blocks for model in models)
+
+
+def headroom(models: Iterable[ModelView]) -> int:
+    """A column for every running sequence: admission leaves it free, so that what it admits is not soon pre-empted."""
+    return sum(model.running * model.column_blocks for model in models)
+
+
+def starves(model: ModelView, room_blocks: int) -> bool:
+    """All its sequences wait for a column, none is coming from steps of its own, and `room_blocks` do not hold one."""
+    stuck = model.growing and not model.decoding and not model.in_flight
+    return bool(stuck) and not any(request.admitted for request in model.pending) and room_blocks < model.column_blocks
+
+
+def youngest(view: View) -> tuple[str, Running] | None:
+    """The unit's youngest running request and its model; None if it is also the oldest."""
+    if sum(model.running for model in view.models) < 2:
+        return None
+    running = ((model.name, model.youngest) for model in view.models if model.youngest)
+    return max(running, key=lambda pair: (pair[1].arrival_s, pair[1].request_id), default=None)
+
+
+def first_claim(models: Iterable[ModelView], room_blocks: int) -> ModelView | None:
+    """Of models in the order of their claims, the first that waits to admit, if `room_blocks` are too few: nobody else may admit."""
+    first = next((model for model in models if waiting(model)), None)
+    request = waiting(first) if first else None
+    return first if request and request.blocks > room_blocks else None
+
+
+def arrival_s(request: Pending | None) -> float:
+    """Arrival of a request, infinity of none."""
+    return request.arrival_s if request else math.inf

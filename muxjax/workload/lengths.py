@@ -1,0 +1,67 @@
+"""How long prompts and outputs are: distributions given by quantiles of public traces."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from muxjax.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """A distribution of token counts, its inverse CDF linear between the quantiles.
+
+    Args:
+      percentiles: 0 to 100, ascending; tokens: the count at each, never falling.
+      scale: multiplies every draw.
+    """
+
+    percentiles: tuple[float, ...]
+    tokens: tuple[float, ...]
+    scale: float = 1.0
+
+    def __post_init__(self):
+        assert self.percentiles[0] == 0 and self.percentiles[-1] == 100, "the distribution ends at percentiles 0 and 100"
+
+    def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """[count] int64, at least 1."""
+        drawn = np.interp(rng.uniform(0, 100, count), self.percentiles, self.tokens)
+        return np.maximum(1, np.rint(drawn * self.scale)).astype(np.int64)
+
+    @property
+    def mean_tokens(self) -> float:
+        middles = np.add(self.tokens[1:], self.tokens[:-1]) / 2
+        return float(np.dot(np.diff(self.percentiles) / 100, middles)) * self.scale
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLengths:
+    """Prompt and output lengths of a workload, independent of each other."""
+
+    prompt: Lengths
+    output: Lengths
+
+
+def fixed(tokens: int) -> Lengths:
+    """Always so many."""
+    return Lengths(percentiles=(0, 100), tokens=(tokens, tokens))
+
+
+def of_trace(name: str, *, scale: float = 1.0) -> RequestLengths:
+    """Lengths of a public trace such as "sharegpt", all multiplied by scale.
+
+    Raises:
+      ConfigError: no trace of that name is known.
+    Source: muxjax/workload/data/lengths.json, which names each trace's own.
+    """
+    traces = json.loads(resources.files("muxjax.workload").joinpath("data/lengths.json").read_text())["traces"]
+    if name not in traces:
+        raise ConfigError(f"lengths must be one of {', '.join(traces)}, got {name!r}", field="lengths")
+    return RequestLengths(prompt=_read(traces[name]["input"], scale), output=_read(traces[name]["output"], scale))
+
+
+def _read(side: dict, scale: float) -> Lengths:
+    percentiles, tokens = zip((0, 1), *side["quantiles"], strict=True)
+    return Lengths(percentiles=percentiles, tokens=tokens, scale=scale)
