@@ -19,7 +19,7 @@ demo: $(VENV)/.has-demo
 	$(BIN)/muxjax demo $(ARGS)
 
 test: $(VENV)/.has-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal $(ARGS)
 
 lint: $(VENV)/.has-dev
 	$(BIN)/ruff check
