@@ -42,7 +42,8 @@ def _serve(args: argparse.Namespace) -> None:
 
     flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS} & set(vars(args))
     unit, http = load_options(args.sources, {flag: getattr(args, flag) for flag in flags})
-    logging.basicConfig(level=http.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("muxjax").setLevel(http.log_level.upper())
 
     from muxjax.server.run import build_service, serve
 
@@ -82,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--keep", action="store_true", help="leave the server up")
     demo.add_argument("--port", type=int, default=0, help="port to listen on (a free one)")
     demo.add_argument("--policy", default="adbs", help="adbs, round_robin or fcfs")
+    demo.add_argument("--model", help="with --train: only this model")
+    demo.add_argument("--out", type=Path, default=Path("demo-models"), help="with --train: where the models go (demo-models)")
+    demo.add_argument("--minutes", type=float, help="with --train: most time for all models (until they are done)")
     return parser
 
 

@@ -64,15 +64,20 @@ async def _listen(runner: web.AppRunner, http: HttpOptions) -> str:
 
 
 async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], Any] = print) -> None:
-    """Serves until SIGTERM or SIGINT, then lets requests end for a while; a second signal ends them at once."""
+    """Serves until a signal, having told the address."""
+    async with listening(service, http) as address:
+        report(address)
+        await until_signal(service, http.shutdown_timeout_s)
+
+
+async def until_signal(service: Service, timeout_s: float) -> None:
+    """Waits for SIGTERM or SIGINT, then lets requests end for so long; a second signal ends them at once."""
     first, second = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (second if first.is_set() else first).set())
-    async with listening(service, http) as address:
-        report(address)
-        await first.wait()
-        await drain(service, http.shutdown_timeout_s, hurry=second)
+    await first.wait()
+    await drain(service, timeout_s, hurry=second)
 
 
 async def drain(service: Service, timeout_s: float, *, hurry: asyncio.Event) -> None:
