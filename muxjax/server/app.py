@@ -59,8 +59,8 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
 async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: type[Reply]) -> web.StreamResponse:
     """Admission comes before the headers, so that refusals have a status of their own."""
     service = request.app[_SERVICE]
-    body = read_object(await request.read())
-    generation = await asyncio.to_thread(parse, body, service.catalog, new_stamp(prefix))
+    body, stamp = await request.read(), new_stamp(prefix)
+    generation = await asyncio.to_thread(lambda: parse(read_object(body), service.catalog, stamp))
     _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
     reply = reply_of(generation)
     with service.admit(generation) as deltas:

@@ -46,6 +46,11 @@ class Delta(NamedTuple):
     stop_reason: str | int | None
 
 
+class _News(NamedTuple):
+    choice: "_Choice"
+    output: Output
+
+
 class Service:
     """Models on an engine for the tasks of one event loop."""
 
@@ -53,7 +58,7 @@ class Service:
         self.catalog = catalog
         self.metrics = Metrics(engine.stats)
         self._engine = engine
-        self._queues: dict[str, asyncio.Queue[Output]] = {}
+        self._choices: dict[str, _Choice] = {}  # unfinished ones, by request
         self._draining = False
 
     @property
@@ -97,42 +102,45 @@ class Service:
         """
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-        queue: asyncio.Queue[Output] = asyncio.Queue()
+        queue: asyncio.Queue[_News] = asyncio.Queue()
         try:
-            for request in generation.requests:
-                self._queues[request.id] = queue
+            for index, request in enumerate(generation.requests):
                 self._engine.submit(request)
-            yield self._deltas(generation, queue)
+                self._choices[request.id] = _Choice(generation, index, queue, self.metrics.request(request))
+            yield self._deltas(len(generation.requests), queue)
         finally:
             for request in generation.requests:
-                self._release(request.id, cancel=True)
+                self._abandon(request.id)
 
-    async def _deltas(self, generation: Generation, queue: asyncio.Queue[Output]) -> AsyncIterator[Delta]:
+    async def _deltas(self, unfinished: int, queue: "asyncio.Queue[_News]") -> AsyncIterator[Delta]:
         """All choices' deltas in the order of their making.
 
         Raises:
           RequestError: the engine was stopped, or has died.
         """
-        live = {request.id: _Choice(generation, index, self.metrics) for index, request in enumerate(generation.requests)}
-        while live:
-            output = await queue.get()
-            if output.request_id not in live:
-                continue
-            delta = live[output.request_id].advance(output)
+        while unfinished:
+            choice, output = await queue.get()
+            if output.request_id not in self._choices:
+                continue  # computed before the engine heard of the stop string
+            delta = choice.advance(output)
             if delta.finish is not None:
-                del live[output.request_id]
-                self._release(output.request_id, cancel=output.finish is None)
+                unfinished -= 1
+                del self._choices[output.request_id]
+                if output.finish is None:
+                    self._engine.cancel(output.request_id)
             yield delta
 
-    def _release(self, request_id: str, *, cancel: bool) -> None:
-        if self._queues.pop(request_id, None) is not None and cancel:
+    def _abandon(self, request_id: str) -> None:
+        choice = self._choices.pop(request_id, None)
+        if choice is not None:
             self._engine.cancel(request_id)
+            choice.meter.end(Finish.ABORT, time.monotonic())
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
-            queue = self._queues.get(output.request_id)
-            if queue is not None:
-                queue.put_nowait(output)
+            choice = self._choices.get(output.request_id)
+            if choice is not None:
+                choice.queue.put_nowait(_News(choice, output))
 
     async def _watch(self) -> None:
         """Wakes whoever waits for an engine that has died."""
@@ -143,31 +151,34 @@ class Service:
     def _end_all(self) -> None:
         """Nobody waits for an engine that says nothing more."""
         now_s = time.monotonic()
-        self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._queues])
+        self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
 
 
 class _Choice:
-    """One request's text in the making."""
+    """One request's text in the making.
 
-    def __init__(self, generation: Generation, index: int, metrics: Metrics):
-        request = generation.requests[index]
+    Args:
+      queue: that all choices of the generation share.
+    """
+
+    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter):
+        self.queue = queue
+        self.meter = meter
         self._index = index
         self._own_stops = generation.stop_token_ids
-        self._text = TextStream(Detokenizer(generation.model.text.decode, request.prompt), generation.stop)
-        self._meter: RequestMeter = metrics.request(request)
+        self._text = TextStream(Detokenizer(generation.model.text.decode, generation.requests[index].prompt), generation.stop)
 
     def advance(self, output: Output) -> Delta:
         """Raises RequestError: an abort, which only a server that stops does."""
         if output.finish is Finish.ABORT:
-            self._meter.end(Finish.ABORT, output.at_s)
             raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
         tokens = () if output.token is None else (output.token,)
         if tokens:
-            self._meter.token(output.at_s)
+            self.meter.token(output.at_s)
         text = self._grow(output)
         finish = Finish.STOP if self._text.stopped is not None else output.finish
         if finish is not None:
-            self._meter.end(finish, output.at_s)
+            self.meter.end(finish, output.at_s)
         return Delta(self._index, text, tokens, finish, self._reason(output))
 
     def _grow(self, output: Output) -> str:

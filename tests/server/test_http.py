@@ -142,6 +142,8 @@ def test_a_client_that_leaves_a_stream_frees_its_blocks(serve):
         stream.close()
         assert until(lambda: server.engine.live == 0, 1.5)
         assert len(server.engine.cancelled) == 2
+        counted = b'vllm:request_success_total{finished_reason="abort",model_name="org/a"} 2.0'
+        assert counted in ask(server, "GET", "/metrics")[2]
 
 
 def test_a_client_that_leaves_a_whole_answer_frees_its_blocks(serve):
