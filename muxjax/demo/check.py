@@ -1,0 +1,62 @@
+"""How many questions a model answers right, computed without cache, engine or server."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer
+
+from muxjax.demo.items import Item, is_right
+from muxjax.models import decoder
+from muxjax.models.attention import DenseMemory
+from muxjax.models.config import read_spec
+from muxjax.models.weights import load
+from muxjax.server.template import load_template
+from muxjax.types import ModelSpec
+
+MOST_TOKENS = 24
+"""Longer than any right answer."""
+
+
+def wrong_answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list[tuple[Item, str]]:
+    """The items that the model in the folder answers wrong, each with what it says instead."""
+    said = answers(folder, items, dtype=dtype)
+    return [(item, answer) for item, answer in zip(items, said, strict=True) if not is_right(item, answer)]
+
+
+def answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list[str]:
+    """What the model says to each item, greedily."""
+    spec = read_spec(folder, dtype=dtype)
+    params = load(folder, spec, progress=False)
+    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), load_template(folder)
+    assert template is not None, "a demo model has a chat template"
+    prompts = [tokenizer.encode(template.render(item.messages), add_special_tokens=False).ids for item in items]
+    return tokenizer.decode_batch(_greedy(spec, params, prompts))
+
+
+def _greedy(spec: ModelSpec, params: decoder.Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The tokens after each prompt up to the end of the answer, the whole context computed anew for every token."""
+    ends = np.array([len(prompt) for prompt in prompts])
+    begins, rows = ends.copy(), np.arange(len(prompts))
+    tokens_BS = np.zeros((len(prompts), ends.max() + MOST_TOKENS), np.int32)
+    for row, prompt in zip(tokens_BS, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    speaking = np.full(len(prompts), True)
+    while speaking.any() and (ends - begins).max() < MOST_TOKENS:
+        tokens_BS[rows, ends] = _next_tokens(spec, params, tokens_BS, ends)
+        speaking &= ~np.isin(tokens_BS[rows, ends], spec.eos_ids)
+        ends += speaking
+    return [row[begin:end].tolist() for row, begin, end in zip(tokens_BS, begins, ends, strict=True)]
+
+
+def _next_tokens(spec: ModelSpec, params: decoder.Params, tokens_BS: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The most likely token at each row's end, [B]."""
+
+    def hidden_M(tokens_S: jax.Array, end: jax.Array) -> jax.Array:
+        hidden_SM, _ = decoder.forward(spec, params, tokens_S, jnp.arange(tokens_S.size), DenseMemory(windows=spec.windows))
+        return hidden_SM[end - 1]
+
+    hidden_BM = jax.vmap(hidden_M)(jnp.asarray(tokens_BS), jnp.asarray(ends))
+    return np.asarray(decoder.logits(spec, params, hidden_BM).argmax(axis=-1))

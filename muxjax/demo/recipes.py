@@ -1,0 +1,55 @@
+"""How each demo model is shaped and trained: everything that, with the code, decides its weights."""
+
+from dataclasses import dataclass
+
+from muxjax.demo.worlds import FARM, FOREST, SEA, World
+from muxjax.types import ModelSpec
+
+CONTEXT = 96
+"""Tokens of a training row; longer conversations do not exist."""
+MAX_LEN = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One model: its world, its shape, its training.
+
+    Args:
+      rows: conversations of a step.
+      peak: learning rate after `warmup` (a share of all steps), from where it falls to zero as a half cosine.
+    """
+
+    world: World
+    spec: ModelSpec
+    seed: int
+    steps: int = 1400
+    rows: int = 16
+    peak: float = 5e-3
+    warmup: float = 0.06
+    b2: float = 0.98
+    decay: float = 0.01
+    clip: float = 1.0
+
+
+def _spec(*, vocab: int, width: int, layers: int, heads: int, kv_heads: int, head_dim: int, ffn: int) -> ModelSpec:
+    return ModelSpec(
+        vocab=vocab,
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        ffn=ffn,
+        max_len=MAX_LEN,
+        windows=(None,) * layers,
+        tied=True,
+        dtype="bfloat16",
+        eos_ids=(1,),
+    )
+
+
+RECIPES = {
+    "farm": Recipe(world=FARM, seed=1, spec=_spec(vocab=480, width=128, layers=3, heads=4, kv_heads=2, head_dim=32, ffn=192)),
+    "forest": Recipe(world=FOREST, seed=2, spec=_spec(vocab=496, width=96, layers=3, heads=6, kv_heads=3, head_dim=16, ffn=256)),
+    "sea": Recipe(world=SEA, seed=3, spec=_spec(vocab=488, width=128, layers=2, heads=2, kv_heads=1, head_dim=64, ffn=256)),
+}

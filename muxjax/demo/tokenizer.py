@@ -1,0 +1,69 @@
+"""A model's tokenizer: byte-level BPE learned from its own tales, and the template that makes a prompt of chat messages."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from muxjax.demo.items import conversation
+from muxjax.demo.tales import Split, tales
+from muxjax.demo.worlds import World
+from muxjax.server.template import ChatTemplate
+
+BOS, EOS, USER, BOT = "<s>", "</s>", "<|user|>", "<|bot|>"
+SPECIALS = (BOS, EOS, USER, BOT)
+CHAT_TEMPLATE = """{{ bos_token }}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}
+        {{- '<|user|>' + message.content }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|bot|>' + message.content + eos_token }}
+    {%- else %}
+        {{- raise_exception('the demo models know only the roles user and assistant') }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|bot|>' }}
+{%- endif %}
+"""
+
+
+def train_tokenizer(world: World, vocab: int, seed: int, conversations: int = 4000) -> Tokenizer:
+    """Byte-level BPE with `vocab` entries, the specials first; the digits of a number stay apart."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    training = islice(tales(world, Random(seed), Split.TRAIN), conversations)
+    messages = (message for tale in training for message in conversation(tale.text, tale.questions))
+    tokenizer.train_from_iterator((message["content"] for message in messages), trainer)
+    return tokenizer
+
+
+def chat_template() -> ChatTemplate:
+    """The shipped template in the renderer that serves it."""
+    return ChatTemplate(CHAT_TEMPLATE, {"bos_token": BOS, "eos_token": EOS})
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, max_len: int) -> None:
+    """Writes tokenizer.json and tokenizer_config.json, the chat template in the latter."""
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "pad_token": EOS,
+        "model_max_length": max_len,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
