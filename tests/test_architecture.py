@@ -39,6 +39,7 @@ PLANTED = {
     "jit elsewhere": ("muxjax/models/decoder.py", "import jax\nf = jax.jit(print)", "jit outside engine/step.py"),
     "jit by another name": ("muxjax/models/decoder.py", "from jax import jit as compiled", "jit outside engine/step.py"),
     "jit of flax": ("muxjax/engine/device.py", "from flax import nnx\n\n@nnx.jit\ndef f(): ...", "jit outside engine/step.py"),
+    "results imported by a test": ("tests/test_thing.py", "import scripts.results", "may not import scripts.results"),
     "script imported": ("tests/test_thing.py", "import scripts.bench", "may not import scripts.bench"),
     "tests imported": ("muxjax/engine/sim.py", "import tests.fakes", "may not import tests.fakes"),
     "relative import": ("muxjax/engine/sim.py", "from . import unit", "relative import"),
@@ -76,6 +77,7 @@ def test_a_missing_docstring_is_reported(tmp_path):
         ("muxjax/__init__.py", "def __getattr__(name):\n    from muxjax.server.llms import LLMs"),
         ("tests/test_thing.py", "from tests.fakes import thing"),
         ("scripts/make.py", "from tests.fakes import thing"),
+        ("scripts/make.py", "from scripts.results import table"),
         ("scripts/bench.py", LONG_FUNCTION.replace("    x = 1\n", "", 1)),
     ],
 )

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.pallas import reference
 from muxjax.types import Phase
 
 
-def make_blocks(total: int, *, block_bytes: int, dtype: jnp.dtype, device: jax.Device) -> jax.Array:
+def make_blocks(total: int, *, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.Array:
     """The arena's memory, [N, block elements], zeroed."""
     return jnp.zeros((total, block_bytes // dtype.itemsize), dtype, device=device)
 
@@ -51,7 +52,5 @@ class PagedMemory:
         if self.phase is Phase.DECODE:
             out_THD = reference.decode(q_THD, pool_N2PD, table_BKC, self.length_B, window=window)
         else:
-            out_THD = reference.prefill(
-                q_THD, pool_N2PD, table_BKC, self.offset_B, self.count_B, self.length_B, window=window
-            )
+            out_THD = reference.prefill(q_THD, pool_N2PD, table_BKC, self.offset_B, self.count_B, self.length_B, window=window)
         return out_THD, replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))

@@ -12,6 +12,9 @@ from muxjax.types import Phase
 ROW_FIELDS = ("slot", "start", "count", "temperature", "top_k", "top_p", "min_p", "seed_low", "seed_high")
 """int32 each; floats as their bits."""
 
+BEYOND = 2**31 - 1
+"""No slot: what is written there is dropped."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:
@@ -58,9 +61,7 @@ class Buckets:
     def shapes(self) -> list[BatchShape]:
         """All there are."""
         decodes = [
-            BatchShape(phase=Phase.DECODE, rows=rows, tokens=rows, columns=columns)
-            for rows in self.decode_rows
-            for columns in self.columns
+            BatchShape(phase=Phase.DECODE, rows=rows, tokens=rows, columns=columns) for rows in self.decode_rows for columns in self.columns
         ]
         prefills = [
             BatchShape(phase=Phase.PREFILL, rows=self.prefill_rows, tokens=tokens, columns=columns)
@@ -75,7 +76,7 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
     packed = np.zeros(shape.words, np.int32)
     packed[: len(step.tokens)] = step.tokens
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
-    fields[0] = np.iinfo(np.int32).max
+    fields[0] = BEYOND
     seed = step.sampling.seed.view(np.int32).reshape(-1, 2)
     columns = (
         step.slots,
@@ -96,16 +97,22 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
 def empty(shape: BatchShape) -> np.ndarray:
     """The packed vector of a step without rows: what a warm-up runs."""
     packed = np.zeros(shape.words, np.int32)
-    packed[shape.tokens : shape.tokens + shape.rows] = np.iinfo(np.int32).max
+    packed[shape.tokens : shape.tokens + shape.rows] = BEYOND
     return packed
 
 
 def pack_delta(delta: TableDelta, entries: int) -> np.ndarray:
     """[entries, 2 + L x K] int32: slot, column, ids; padding has a slot beyond all."""
-    packed = np.full((entries, 2 + delta.ids[0].size), np.iinfo(np.int32).max, np.int32)
+    _, layers, kv_heads = delta.ids.shape
+    packed = np.full((entries, 2 + layers * kv_heads), BEYOND, np.int32)
     count = len(delta.slots)
     packed[:count, 0], packed[:count, 1], packed[:count, 2:] = delta.slots, delta.columns, delta.ids.reshape(count, -1)
     return packed
+
+
+def empty_delta(layout: CacheLayout, entries: int) -> np.ndarray:
+    """The packed delta that changes nothing: what a warm-up runs."""
+    return np.full((entries, 2 + layout.column_blocks), BEYOND, np.int32)
 
 
 def delta_entries(count: int) -> int:

@@ -1,13 +1,13 @@
 """From options to an engine that is ready to serve: weights, memory, programs, and the report of it all."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 from muxjax.cache.layout import CacheLayout
@@ -46,16 +46,20 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
+    memory.claim(options)
     device = jax.devices()[0]
     kv_dtype = _kv_dtype(options, device)
     specs = {model.name: read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len) for model in options.models}
-    layouts = {
-        name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()
+    layouts = {name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()}
+    params = {
+        model.name: weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
+        for model in _largest_first(options, specs)
     }
-    params = {model.name: _params(model, specs[model.name], progress=progress) for model in _largest_first(options, specs)}
     total_blocks = memory.arena_blocks(options, device)
     blocks_NE = make_blocks(total_blocks, block_bytes=options.block_bytes, dtype=kv_dtype, device=device)
-    programs = {model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name]) for model in options.models}
+    programs = {
+        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], device) for model in options.models
+    }
     executor = DeviceExecutor(programs, blocks_NE)
     compile_s = _warm_up(executor, programs, progress=progress)
     unit = Unit(
@@ -76,23 +80,19 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     )
 
 
-def _kv_dtype(options: UnitOptions, device: jax.Device) -> jnp.dtype:
+def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:
     if options.kv_dtype != "auto":
-        return jnp.dtype(options.kv_dtype)
-    return jnp.dtype(jnp.float32 if device.platform == "cpu" else jnp.bfloat16)
+        return np.dtype(options.kv_dtype)
+    return np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
 
 
 def _largest_first(options: UnitOptions, specs: Mapping[str, ModelSpec]) -> list[ModelOptions]:
     return sorted(options.models, key=lambda model: -specs[model.name].params)
 
 
-def _params(model: ModelOptions, spec: ModelSpec, *, progress: bool) -> Params:
-    if model.load_format == "dummy":
-        return weights.dummy(spec)
-    return weights.load(model.path, spec, progress=progress)
-
-
-def _program(options: UnitOptions, model: ModelOptions, spec: ModelSpec, layout: CacheLayout, params: Params) -> Program:
+def _program(
+    options: UnitOptions, model: ModelOptions, spec: ModelSpec, layout: CacheLayout, params: Params, device: jax.Device
+) -> Program:
     buckets = Buckets.of(
         layout,
         slots=model.max_num_seqs,
@@ -100,12 +100,10 @@ def _program(options: UnitOptions, model: ModelOptions, spec: ModelSpec, layout:
         token_budget=options.max_num_batched_tokens,
         prefill_rows=PREFILL_ROWS,
     )
-    return Program.of(spec, layout, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len)
+    return Program.of(spec, layout, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, device=device)
 
 
-def _members(
-    options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int
-) -> list[Member]:
+def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> list[Member]:
     quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(layouts, total_blocks)
     return [
         Member(
@@ -122,13 +120,13 @@ def _members(
 
 def _warm_up(executor: DeviceExecutor, programs: Mapping[str, Program], *, progress: bool) -> dict[str, float]:
     """Seconds each model took."""
-    total = sum(len(program.buckets.shapes()) for program in programs.values())
-    spent, last = Counter(), time.perf_counter()
+    total = sum(program.warm_ups for program in programs.values())
+    spent, last = dict.fromkeys(programs, 0.0), time.perf_counter()
     for name in tqdm(executor.warm_up(), total=total, desc="compiling", unit="program", disable=not progress):
         now = time.perf_counter()
         spent[name] += now - last
         last = now
-    return dict(spent)
+    return spent
 
 
 def _report(options, specs, layouts, total_blocks, kv_dtype, compile_s):

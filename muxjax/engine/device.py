@@ -34,9 +34,47 @@ class Program:
     last_S: jax.Array
 
     @classmethod
-    def of(cls, spec: ModelSpec, layout: CacheLayout, buckets: batch.Buckets, params: Params, *, slots: int, max_tokens: int) -> "Program":
-        table = jnp.zeros((layout.layers, slots, layout.kv_heads, layout.columns(max_tokens)), jnp.int32)
-        return cls(spec=spec, layout=layout, buckets=buckets, params=params, table_LSKC=table, last_S=jnp.zeros(slots, jnp.int32))
+    def of(
+        cls,
+        spec: ModelSpec,
+        layout: CacheLayout,
+        buckets: batch.Buckets,
+        params: Params,
+        *,
+        slots: int,
+        max_tokens: int,
+        device: jax.Device,
+    ) -> "Program":
+        """Empty tables of so many slots. They are bound to the device, as the outputs that replace them are: jit looks at that."""
+        shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
+        return cls(
+            spec=spec,
+            layout=layout,
+            buckets=buckets,
+            params=params,
+            table_LSKC=jnp.zeros(shape, jnp.int32, device=device),
+            last_S=jnp.zeros(slots, jnp.int32, device=device),
+        )
+
+    @property
+    def warm_ups(self) -> int:
+        """Programs to compile."""
+        return len(self.buckets.shapes()) + len(self._delta_sizes())
+
+    def _delta_sizes(self) -> list[int]:
+        _, slots, _, columns = self.table_LSKC.shape
+        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
+        return [entries for entries in (4**power for power in range(16)) if entries <= most]
+
+    def update(self, packed_U: np.ndarray) -> None:
+        """Takes columns over into the tables."""
+        self.table_LSKC = update_table(self.table_LSKC, packed_U)
+
+    def warm_up_tables(self) -> Iterator[None]:
+        """Compiles every size of update."""
+        for entries in self._delta_sizes():
+            self.update(batch.empty_delta(self.layout, entries))
+            yield
 
 
 class DeviceExecutor:
@@ -51,7 +89,7 @@ class DeviceExecutor:
         program = self._programs[step.model]
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
-            program.table_LSKC = update_table(program.table_LSKC, batch.pack_delta(step.delta, entries))
+            program.update(batch.pack_delta(step.delta, entries))
         shape = program.buckets.shape(step, program.layout)
         tokens_B = self._run(program, batch.pack(step, shape), shape)
         tokens_B.copy_to_host_async()
@@ -59,7 +97,7 @@ class DeviceExecutor:
 
     def collect(self, *, wait: bool) -> list[Done]:
         done = []
-        while self._queue and ((wait and not done) or self._queue[0][1].is_ready()):
+        while self._queue and ((wait and not done) or _is_ready(self._queue[0][1])):
             step, tokens_B = self._queue.popleft()
             tokens = np.asarray(tokens_B)[: len(step.slots)]
             done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
@@ -68,6 +106,8 @@ class DeviceExecutor:
     def warm_up(self) -> Iterator[str]:
         """Compiles and runs every shape of every model once, from this thread; yields a model's name after each."""
         for name, program in self._programs.items():
+            for _ in program.warm_up_tables():
+                yield name
             for shape in program.buckets.shapes():
                 self._run(program, batch.empty(shape), shape).block_until_ready()
                 yield name
@@ -84,3 +124,7 @@ class DeviceExecutor:
             shape=shape,
         )
         return tokens_B
+
+
+def _is_ready(array: jax.Array) -> bool:
+    return array.is_ready()  # pyright: ignore[reportAttributeAccessIssue]  (every array has it, the stub does not)

@@ -37,6 +37,7 @@ class Engine:
         self._unit, self._policy, self._executor = unit, policy, executor
         self._clock = MonotonicClock()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._door = threading.Lock()  # nobody slips in while it closes
         self._closed = threading.Event()  # to new requests
         self._stopping = threading.Event()
         self._settled = threading.Event()  # closed, and nothing left to do
@@ -56,9 +57,10 @@ class Engine:
           RequestError: it can never be served, or the engine takes no more (503).
         """
         self._unit.check(request)
-        if self._closed.is_set() or not self.healthy:
-            raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-        self._commands.put(lambda: self._unit.submit(request) or [])
+        with self._door:
+            if self._closed.is_set():
+                raise RequestError("The server takes no more requests.", code="unavailable", status=503)
+            self._commands.put(lambda: self._unit.submit(request) or [])
 
     def cancel(self, request_id: str) -> None:
         """Ends a request early, in an Output with Finish.ABORT; an unknown or ended one is ignored."""
@@ -70,15 +72,13 @@ class Engine:
 
     def drain(self, timeout_s: float) -> bool:
         """Takes no more requests and waits until all have ended: True if they did in time."""
-        self._closed.set()
-        self._commands.put(list)  # wakes an idle thread
+        self._close()
         return self._settled.wait(timeout_s)
 
     def stop(self) -> None:
         """Ends every request and the thread."""
-        self._closed.set()
         self._stopping.set()
-        self._commands.put(list)
+        self._close()
         if self._thread.is_alive():
             self._thread.join()
 
@@ -94,8 +94,15 @@ class Engine:
             self.healthy = False
             _log.exception("the engine has died")
         finally:
+            self._close()
             self._abort()
             self._settled.set()
+
+    def _close(self) -> None:
+        """Takes no more requests; every one that was taken is among the commands by now."""
+        with self._door:
+            self._closed.set()
+            self._commands.put(list)  # wakes an idle thread
 
     def _obey(self) -> None:
         """Carries out the commands there are; waits for one when there is nothing else to do."""
@@ -105,6 +112,8 @@ class Engine:
             wait = False
 
     def _abort(self) -> None:
+        while not self._commands.empty():
+            self._emit(self._commands.get()())
         for request_id in self._unit.unfinished:
             self._emit(self._unit.cancel(request_id, now_s=self._clock.now_s()))
 

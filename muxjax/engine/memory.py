@@ -1,5 +1,6 @@
 """How much of the device the cache gets, and how its blocks are shared out at first."""
 
+import os
 from collections.abc import Mapping
 
 import jax
@@ -19,6 +20,11 @@ _TEMPORARIES_FRAC = 0.1
 """Of the device's memory, kept for what steps need while they run."""
 
 
+def claim(options: UnitOptions) -> None:
+    """Tells XLA how much of a GPU it may use; has an effect only before JAX has looked at its devices."""
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
+
+
 def arena_blocks(options: UnitOptions, device: jax.Device) -> int:
     """Head blocks of the arena, weights being on the device already.
 
@@ -28,7 +34,9 @@ def arena_blocks(options: UnitOptions, device: jax.Device) -> int:
     cache_bytes = options.kv_cache_bytes or _free_bytes(options, device)
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
-        raise ConfigError(f"kv_cache_bytes must hold a head block of {options.block_bytes} bytes, got {cache_bytes}", field="kv_cache_bytes")
+        raise ConfigError(
+            f"kv_cache_bytes must hold a head block of {options.block_bytes} bytes, got {cache_bytes}", field="kv_cache_bytes"
+        )
     return blocks
 
 

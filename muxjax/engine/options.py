@@ -82,7 +82,12 @@ class UnitOptions:
         _require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
         _require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
         _require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
-        _require(self.block_bytes >= 64 and self.block_bytes & (self.block_bytes - 1) == 0, "block_bytes", self.block_bytes, "a power of two, 64 or more")
+        _require(
+            self.block_bytes >= 64 and self.block_bytes & (self.block_bytes - 1) == 0,
+            "block_bytes",
+            self.block_bytes,
+            "a power of two, 64 or more",
+        )
         _require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
 
 

@@ -20,9 +20,7 @@ def sample(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array
     """[B] int32. Randomness depends on the row's seed and position alone, never on its neighbours in the batch."""
     greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     random_B = rows.temperature > 0
-    return jax.lax.cond(
-        random_B.any(), lambda: jnp.where(random_B, _draw(logits_BV, rows, position_B), greedy_B), lambda: greedy_B
-    )
+    return jax.lax.cond(random_B.any(), lambda: jnp.where(random_B, _draw(logits_BV, rows, position_B), greedy_B), lambda: greedy_B)
 
 
 def _draw(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:

@@ -56,7 +56,7 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
 
 
 def _unpack(packed: jax.Array, shape: BatchShape) -> tuple[jax.Array, dict[str, jax.Array], Rows]:
-    row_B = dict(zip(ROW_FIELDS, packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows), strict=True))
+    row_B: dict[str, jax.Array] = dict(zip(ROW_FIELDS, packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows), strict=True))
     floats = {name: jax.lax.bitcast_convert_type(row_B[name], jnp.float32) for name in ("temperature", "top_p", "min_p")}
     key_B2 = jax.lax.bitcast_convert_type(jnp.stack([row_B["seed_low"], row_B["seed_high"]], axis=1), jnp.uint32)
     return packed[: shape.tokens], row_B, Rows(top_k=row_B["top_k"], key_B2=key_B2, **floats)

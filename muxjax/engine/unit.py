@@ -73,9 +73,7 @@ class Unit:
 
     def view(self, now_s: float) -> View:
         """What a policy decides by."""
-        models = tuple(
-            resident.view(look_ahead=self._look_ahead, rows=self._max_rows) for resident in self._residents.values()
-        )
+        models = tuple(resident.view(look_ahead=self._look_ahead, rows=self._max_rows) for resident in self._residents.values())
         return View(
             now_s=now_s,
             quota_age_s=now_s - self._quotas_moved_s,

@@ -59,9 +59,7 @@ class Decoder(nnx.Module):
         return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
 
 
-def forward(
-    spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT
-) -> tuple[jax.Array, MemoryT]:
+def forward(spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
     """The decoder as a pure function: hidden [T, M] and the memory after."""
     return _bound(spec, params)(tokens_T, positions_T, memory)
 

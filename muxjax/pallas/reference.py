@@ -21,9 +21,7 @@ def write(
     return pool_N2PD.at[id_TK[:, :, None], jnp.arange(2), offset_T[:, None, None]].set(kv_TK2D, mode="drop")
 
 
-def decode(
-    q_BHD: jax.Array, pool_N2PD: jax.Array, table_BKC: jax.Array, length_B: jax.Array, *, window: int | None = None
-) -> jax.Array:
+def decode(q_BHD: jax.Array, pool_N2PD: jax.Array, table_BKC: jax.Array, length_B: jax.Array, *, window: int | None = None) -> jax.Array:
     """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
 
     Args:

@@ -66,6 +66,10 @@ class Service:
         """New requests are taken."""
         return self._engine.healthy and not self._draining
 
+    def stats(self) -> UnitStats:
+        """Counts of the engine at this moment."""
+        return self._engine.stats()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The engine started on entry, stopped on exit."""

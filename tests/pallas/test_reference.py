@@ -107,9 +107,7 @@ def prefill_error(case: Case, *, padding=5, lengths=LENGTHS, offsets=None, windo
         jnp.asarray(lengths),
         window=told_window or window,
     )
-    expected = [
-        case.expected(q[starts[b] + i], b, LENGTHS[b] - CHUNKS[b] + i, window) for b in range(B) for i in range(CHUNKS[b])
-    ]
+    expected = [case.expected(q[starts[b] + i], b, LENGTHS[b] - CHUNKS[b] + i, window) for b in range(B) for i in range(CHUNKS[b])]
     assert not np.asarray(out[CHUNKS.sum() :]).any(), "padding must be zero"
     return worst(out[: CHUNKS.sum()], expected)
 

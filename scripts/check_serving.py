@@ -1,0 +1,103 @@
+"""Do several real-size models answer at once through one HTTP endpoint, from one arena?
+
+Random weights of published shapes; a number of concurrent streams a model; every stream must bring exactly the tokens it asked for.
+Writes docs/results/several-models-one-device/.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import aiohttp
+import jax
+
+from muxjax import shapes
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.models.config import to_hf_config
+from muxjax.server.run import HttpOptions, build_service, listening
+from muxjax.units import parse_bytes
+from scripts import results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", choices=sorted(shapes.BY_NAME))
+    parser.add_argument("--streams", type=int, default=8, help="concurrent streams of each model")
+    parser.add_argument("--prompt-tokens", type=int, default=64)
+    parser.add_argument("--output-tokens", type=int, default=128)
+    parser.add_argument("--kv-cache-size")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        options = unit_options(args, Path(folder))
+        started = time.perf_counter()
+        lines: list[str] = []
+        service = build_service(options, report=lines.append)
+        start_s = time.perf_counter() - started
+        outcome = asyncio.run(serve_and_ask(service, args))
+    print(*lines, sep="\n")
+    for name, streams in outcome["streams"].items():
+        print(
+            f"{name}: {len(streams)} streams, tokens {sorted({s['tokens'] for s in streams})}, slowest {max(s['end_s'] for s in streams):.2f} s"
+        )
+    values = {"start_s": start_s, "report": lines, **outcome}
+    record = results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)
+    results.write_runs("several-models-one-device", "runs", [record])
+    wrong = [s for streams in outcome["streams"].values() for s in streams if s["tokens"] != args.output_tokens]
+    if wrong or outcome["free_blocks"] != outcome["total_blocks"]:
+        raise SystemExit(
+            f"failed: {len(wrong)} streams of a wrong length, {outcome['free_blocks']} of {outcome['total_blocks']} blocks free"
+        )
+
+
+def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
+    """The models as folders with nothing but a config.json: dummy weights."""
+    for name in args.models:
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(to_hf_config(shapes.BY_NAME[name])))
+    max_len = args.prompt_tokens + args.output_tokens
+    models = [
+        ModelOptions(name=name, path=folder / name, load_format="dummy", max_num_seqs=args.streams, max_model_len=max_len)
+        for name in args.models
+    ]
+    cache_bytes = parse_bytes(args.kv_cache_size, field="--kv-cache-size") if args.kv_cache_size else None
+    return UnitOptions(models=tuple(models), kv_cache_bytes=cache_bytes, max_num_batched_tokens=512)
+
+
+async def serve_and_ask(service, args: argparse.Namespace) -> dict:
+    async with listening(service, HttpOptions(port=0)) as address, aiohttp.ClientSession() as session:
+        asks = [(name, stream(session, address, name, seed, args)) for name in args.models for seed in range(args.streams)]
+        answers = await asyncio.gather(*(ask for _, ask in asks))
+        stats = service.stats()
+    streams = {name: [answer for (asked, _), answer in zip(asks, answers, strict=True) if asked == name] for name in args.models}
+    return {"streams": streams, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}
+
+
+async def stream(session: aiohttp.ClientSession, address: str, model: str, seed: int, args: argparse.Namespace) -> dict:
+    """Tokens that one streamed completion brought, and when: seconds from its request."""
+    body = {
+        "model": model,
+        "prompt": [(seed * 977 + i * 31) % 30000 for i in range(args.prompt_tokens)],
+        "max_tokens": args.output_tokens,
+        "ignore_eos": True,
+        "seed": seed,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    started, times, tokens = time.perf_counter(), [], 0
+    async with session.post(f"{address}/completions", json=body) as response:
+        response.raise_for_status()
+        async for line in response.content:
+            if not line.startswith(b"data: {"):
+                continue
+            event = json.loads(line[6:])
+            if event["choices"]:
+                times.append(time.perf_counter() - started)
+            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
+    return {"tokens": tokens, "first_s": times[0], "end_s": times[-1], "events": len(times)}
+
+
+if __name__ == "__main__":
+    main()

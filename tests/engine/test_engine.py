@@ -1,0 +1,98 @@
+"""An engine in its thread, on the device of dictionaries."""
+
+import queue
+import time
+
+import pytest
+
+from muxjax.engine.engine import Engine
+from muxjax.errors import RequestError
+from muxjax.scheduler.policies import by_name
+from muxjax.types import Finish, Output, Request, Sampling
+from tests.engine.test_unit import LARGEST, LAYOUTS, make_unit
+from tests.fake_device import FakeClock, FakeDevice, continuation
+
+WAIT_S = 30
+
+
+class Harness:
+    """A running engine and what it said."""
+
+    def __init__(self, executor=None):
+        self.engine = Engine(make_unit(total_blocks=2 * LARGEST), by_name("adbs"), executor or FakeDevice(LAYOUTS, FakeClock()))
+        self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
+        self.engine.start(self.said.put)
+
+    def submit(self, name: str, model: str = "a", max_tokens: int = 5) -> Request:
+        request = Request(id=name, model=model, prompt=(1, 2), sampling=Sampling(max_tokens=max_tokens), arrival_s=time.monotonic())
+        self.engine.submit(request)
+        return request
+
+    def until_ended(self, count: int) -> dict[str, list[Output]]:
+        outputs: dict[str, list[Output]] = {}
+        while sum(each[-1].finish is not None for each in outputs.values()) < count:
+            for output in self.said.get(timeout=WAIT_S):
+                outputs.setdefault(output.request_id, []).append(output)
+        return outputs
+
+
+@pytest.fixture
+def harness():
+    harness = Harness()
+    yield harness
+    harness.engine.stop()
+
+
+def test_requests_of_several_models_get_their_tokens(harness):
+    requests = [harness.submit(str(i), "abc"[i % 3]) for i in range(9)]
+    outputs = harness.until_ended(9)
+    for request in requests:
+        assert [output.token for output in outputs[request.id]] == continuation(request.model, request.prompt, 5)
+
+
+def test_a_cancelled_request_ends_once_and_its_blocks_are_free(harness):
+    harness.submit("long", max_tokens=38)
+    harness.engine.cancel("long")
+    harness.engine.cancel("long")
+    harness.engine.cancel("nobody")
+    outputs = harness.until_ended(1)
+    assert [output.finish for output in outputs["long"]][-1] is Finish.ABORT
+    assert harness.engine.drain(WAIT_S)
+    assert harness.engine.stats().free_blocks == harness.engine.stats().total_blocks
+    assert harness.said.empty()
+
+
+def test_a_draining_engine_ends_what_it_has_and_takes_no_more(harness):
+    harness.submit("first")
+    assert harness.engine.drain(WAIT_S)
+    assert harness.until_ended(1)["first"][-1].finish is Finish.LENGTH
+    with pytest.raises(RequestError) as refusal:
+        harness.submit("second")
+    assert refusal.value.status == 503
+
+
+def test_what_can_never_be_served_is_refused_in_the_callers_thread(harness):
+    with pytest.raises(RequestError, match="does not exist"):
+        harness.submit("r", model="z")
+
+
+def test_a_stopped_engine_has_ended_every_request():
+    harness = Harness()
+    harness.submit("long", max_tokens=38)
+    harness.engine.stop()
+    assert harness.until_ended(1)["long"][-1].finish in (Finish.ABORT, Finish.LENGTH)
+
+
+class BrokenDevice(FakeDevice):
+    def launch(self, step):
+        raise RuntimeError("out of order")
+
+
+def test_an_engine_that_dies_says_so_and_leaves_nobody_waiting(caplog):
+    harness = Harness(BrokenDevice(LAYOUTS, FakeClock()))
+    harness.submit("r")
+    assert harness.until_ended(1)["r"][-1].finish is Finish.ABORT
+    assert harness.engine.drain(WAIT_S) and not harness.engine.healthy
+    assert "out of order" in caplog.text
+    with pytest.raises(RequestError):
+        harness.submit("later")

@@ -1,0 +1,103 @@
+"""A device made of dictionaries: it runs steps as a real one would, and looks at every head block it reads."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.engine.executor import SAMPLED, Done, Step
+
+
+class FakeClock:
+    """Time that a test moves."""
+
+    def __init__(self):
+        self.at_s = 0.0
+
+    def now_s(self) -> float:
+        return self.at_s
+
+    def advance_to(self, at_s: float) -> None:
+        self.at_s = max(self.at_s, at_s)
+
+
+def next_token(model: str, tokens: Sequence[int], vocab: int = 50) -> int:
+    """The "model": any change of any token before changes it."""
+    state = len(model) + sum(map(ord, model))
+    for token in tokens:
+        state = (state * 31 + token + 7) % 1_000_003
+    return state % vocab
+
+
+def continuation(model: str, prompt: Sequence[int], count: int) -> list[int]:
+    """What a request must get, however it is scheduled."""
+    tokens = list(prompt)
+    for _ in range(count):
+        tokens.append(next_token(model, tokens))
+    return tokens[len(prompt) :]
+
+
+class FakeDevice:
+    """An executor of `next_token` models. Each token leaves a mark in its cell of every layer's and head's block, and each step
+    checks that the marks of all tokens it can see are still its own sequence's.
+
+    Args:
+      eager: how many steps finish by themselves before anybody waits for them, step by step; repeated for ever.
+    """
+
+    def __init__(self, layouts: Mapping[str, CacheLayout], clock: FakeClock, *, eager: Sequence[int] = (0,), step_s: float = 0.01):
+        self._layouts, self._clock, self._step_s = layouts, clock, step_s
+        self._eager = deque(eager)
+        self._queue: deque[Step] = deque()
+        self._tables: dict[tuple[str, int, int, int], np.ndarray] = {}  # (model, slot, column, layer) -> block of each head
+        self._cells: dict[tuple[int, int], tuple] = {}  # (block, offset) -> mark
+        self._history: dict[tuple[str, int], list[int]] = {}
+        self._sampled: dict[tuple[str, int], int] = {}
+
+    def launch(self, step: Step) -> None:
+        self._queue.append(step)
+
+    def collect(self, *, wait: bool) -> list[Done]:
+        count = max(int(wait), self._eager[0])
+        self._eager.rotate(-1)
+        return [self._finish(self._queue.popleft()) for _ in range(min(count, len(self._queue)))]
+
+    def _finish(self, step: Step) -> Done:
+        self._clock.advance_to(self._clock.now_s() + self._step_s)
+        for slot, column, ids_LK in zip(*step.delta, strict=True):
+            for layer, ids_K in enumerate(ids_LK):
+                self._tables[step.model, int(slot), int(column), layer] = ids_K
+        ends = np.cumsum(step.counts)
+        rows = zip(step.slots.tolist(), step.starts.tolist(), step.counts.tolist(), ends.tolist(), strict=True)
+        sampled = [self._row(step, slot, start, step.tokens[end - count : end].tolist()) for slot, start, count, end in rows]
+        return Done(step_id=step.id, tokens=np.array(sampled, np.int32), at_s=self._clock.now_s())
+
+    def _row(self, step: Step, slot: int, start: int, tokens: list[int]) -> int:
+        place = step.model, slot
+        history = self._history[place] = self._history.get(place, [])[:start]
+        assert len(history) == start, "a step begins beyond what the slot has computed"
+        for token in tokens:
+            history.append(self._sampled[place] if token == SAMPLED else token)
+            self._write(step.model, slot, len(history) - 1, history)
+        for layer, window in enumerate(self._layouts[step.model].windows):
+            first = 0 if window is None else max(0, start - window + 1)
+            for position in range(first, len(history)):
+                self._check(step.model, slot, layer, position, history)
+        self._sampled[place] = next_token(step.model, history)
+        return self._sampled[place]
+
+    def _write(self, model: str, slot: int, position: int, history: list[int]) -> None:
+        layout = self._layouts[model]
+        column, offset = divmod(position, layout.tokens_per_block)
+        for layer in range(layout.layers):
+            for head, block in enumerate(self._tables[model, slot, column, layer].tolist()):
+                self._cells[block, offset] = (model, layer, head, tuple(history[: position + 1]))
+
+    def _check(self, model: str, slot: int, layer: int, position: int, history: list[int]) -> None:
+        column, offset = divmod(position, self._layouts[model].tokens_per_block)
+        for head, block in enumerate(self._tables[model, slot, column, layer].tolist()):
+            mark = (model, layer, head, tuple(history[: position + 1]))
+            assert self._cells[block, offset] == mark, (
+                f"block {block} of {model} slot {slot} holds {self._cells[block, offset]}, not {mark}"
+            )
