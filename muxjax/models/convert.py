@@ -1,0 +1,72 @@
+"""Checkpoints from Hugging Face's format to Orbax's, and back."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from muxjax.errors import ConfigError
+from muxjax.models.checkpoint import Checkpoint, is_orbax, open_checkpoint
+from muxjax.models.config import read_spec
+from muxjax.models.hf_weights import split_stacks
+from muxjax.models.orbax_io import save
+from muxjax.models.safetensors_io import INDEX, write_shards
+from muxjax.models.tree import nested
+from muxjax.types import ModelSpec
+
+SHARD_BYTES = 4 * 2**30
+_COMPANIONS = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README*")
+
+
+def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
+    """Writes the checkpoint of one format as the other, bit for bit, with config, tokenizer and chat template beside it.
+
+    To Orbax, the whole model must fit into host memory; to Hugging Face, one shard and one array of the tree.
+
+    Args:
+      dst: a folder that does not exist, or is empty; it appears whole or not at all.
+      progress: shows the bytes read on stderr.
+    Raises:
+      ConfigError: dst is in use, or the config is not supported.
+      CheckpointError: the weights are not those of the config, or cannot be read.
+    """
+    if dst.exists() and not (dst.is_dir() and not any(dst.iterdir())):
+        raise ConfigError(f"{dst} must be an empty folder or not exist", field="dst")
+    spec = read_spec(src)
+    checkpoint = open_checkpoint(src, spec)
+    with _appearing(dst) as folder:
+        _copy_companions(src, folder)
+        with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=dst.name, disable=not progress) as bar:
+            write = _write_hf if is_orbax(src) else _write_orbax
+            write(folder, checkpoint, spec, bar)
+
+
+def _write_orbax(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
+    save(folder, nested(dict(checkpoint.read_stacks(None, bar.update))))
+
+
+def _write_hf(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
+    write_shards(folder, split_stacks(checkpoint.read_stacks(None, bar.update), spec), shard_bytes=SHARD_BYTES)
+
+
+def _copy_companions(src: Path, folder: Path) -> None:
+    files = {file for pattern in _COMPANIONS for file in src.glob(pattern) if file.is_file()}
+    for file in files - {src / INDEX}:
+        shutil.copyfile(file, folder / file.name)
+
+
+@contextmanager
+def _appearing(dst: Path) -> Iterator[Path]:
+    """A folder beside dst that takes its place at the end, or goes away with everything in it if an exception passes."""
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    folder = dst.parent / f".{dst.name}.{os.getpid()}.part"
+    folder.mkdir()
+    try:
+        yield folder
+        folder.replace(dst)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

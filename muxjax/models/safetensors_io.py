@@ -1,0 +1,124 @@
+"""Tensors of a folder's safetensors files, read in pieces and written in shards."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from muxjax.errors import CheckpointError
+from muxjax.models.checkpoint import Advance
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+_DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
+_PIECE_BYTES = 32 * 2**20
+
+
+class TensorFiles:
+    """All tensors of a checkpoint; only headers are read until `read_into`.
+
+    Raises:
+      CheckpointError: no safetensors, or a file that is missing, damaged or of a dtype not supported.
+    """
+
+    def __init__(self, folder: Path):
+        self._places: dict[str, tuple[Path, Any]] = {}
+        for path in _files(folder):
+            opened = _open(path)
+            self._places |= dict.fromkeys(opened.keys(), (path, opened))
+        self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name, (_, opened) in self._places.items()}
+        self.dtypes = {name: _dtype(path, name, opened) for name, (path, opened) in self._places.items()}
+
+    def read_into(self, name: str, target: np.ndarray, advance: Advance) -> None:
+        """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each piece."""
+        path, opened = self._places[name]
+        tensor = opened.get_slice(name)
+        row_bytes = self.dtypes[name].itemsize * int(np.prod(self.shapes[name][1:]))
+        rows = max(1, _PIECE_BYTES // max(1, row_bytes))
+        for first in range(0, self.shapes[name][0], rows):
+            try:
+                piece = tensor[first : min(first + rows, len(target))]
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
+            target[first : first + rows] = piece
+            advance(piece.nbytes)
+
+
+def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int) -> None:
+    """Writes tensors into one file, or into files of at most shard_bytes (unless one tensor is larger) and an index.
+
+    At most one shard is held in memory.
+    """
+    shards: list[list[str]] = []
+    held: dict[str, np.ndarray] = {}
+    total_bytes = 0
+
+    def flush() -> None:
+        save_file(held, folder / f"shard-{len(shards)}", metadata={"format": "pt"})
+        shards.append(list(held))
+        held.clear()
+
+    for name, tensor in tensors:
+        if held and sum(array.nbytes for array in held.values()) + tensor.nbytes > shard_bytes:
+            flush()
+        held[name] = np.ascontiguousarray(tensor)
+        total_bytes += tensor.nbytes
+    flush()
+    _name_shards(folder, shards, total_bytes)
+
+
+def _name_shards(folder: Path, shards: list[list[str]], total_bytes: int) -> None:
+    if len(shards) == 1:
+        (folder / "shard-0").rename(folder / SINGLE)
+        return
+    files = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    for number, file in enumerate(files):
+        (folder / f"shard-{number}").rename(folder / file)
+    index = {
+        "metadata": {"total_size": total_bytes},
+        "weight_map": {name: file for file, names in zip(files, shards, strict=True) for name in names},
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _files(folder: Path) -> list[Path]:
+    if (folder / INDEX).exists():
+        return _indexed(folder / INDEX)
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if any(folder.glob("*.bin")):
+        raise CheckpointError(
+            f"{folder} holds pickled weights (*.bin), which can run code when read; convert them with transformers: "
+            "AutoModelForCausalLM.from_pretrained(FOLDER, dtype='auto').save_pretrained(NEW_FOLDER)"
+        )
+    raise CheckpointError(f"{folder} holds no weights: neither {SINGLE}, nor {INDEX}, nor the params/ of an Orbax folder")
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index} has no readable weight_map: {error!r}") from error
+    return [index.parent / name for name in names]
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="np")
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist, but the index names it") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def _dtype(path: Path, name: str, opened: Any) -> np.dtype:
+    stored = opened.get_slice(name).get_dtype()
+    if stored not in _DTYPES:
+        raise CheckpointError(f"{path}: {name} is stored as {stored}; supported are {', '.join(_DTYPES)}")
+    return _DTYPES[stored]

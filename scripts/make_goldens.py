@@ -1,0 +1,97 @@
+"""What does transformers compute for each family? Writes tests/models/goldens (needs torch and transformers).
+
+python -m scripts.make_goldens
+"""
+
+import itertools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoConfig
+
+from tests.models.golden import FOLDER, make_model
+from tests.models.torch_reference import TorchModel
+
+MAX_LEN = 128
+REQUESTS = ((3, 64), (17, 64), (40, MAX_LEN - 40))
+"""Tokens of prompt and output; the last is as long as can be, and POSITIONS are of it."""
+POSITIONS = np.array([0, 1, 7, 11, 12, 15, 16, 17, 40, 64, 100, 126])
+SMALLEST_MARGIN = 3e-4
+"""Between the two best logits, against the largest: many times what float32 rounding moves them."""
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 160,
+    "max_position_embeddings": MAX_LEN,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 48,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
+    "llama3": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
+    "llama3_scaled": ("LlamaForCausalLM", {"rope_parameters": LLAMA3_ROPE, "head_dim": 32}),
+    "llama3_tied": ("LlamaForCausalLM", {"rope_parameters": LLAMA3_ROPE, "tie_word_embeddings": True, "num_hidden_layers": 3}),
+    "llama_linear": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
+    "llama_biased": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+    "mistral": ("MistralForCausalLM", {"sliding_window": None, "head_dim": 32}),
+    "mistral_windowed": ("MistralForCausalLM", {"sliding_window": 16, "num_hidden_layers": 3}),
+    "qwen2": ("Qwen2ForCausalLM", {"tie_word_embeddings": True, "num_attention_heads": 2, "num_key_value_heads": 1}),
+    "qwen2_windowed": (
+        "Qwen2ForCausalLM",
+        {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1, "num_hidden_layers": 3},
+    ),
+    "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
+}
+
+
+def main() -> None:
+    for name, (architecture, variant) in FAMILIES.items():
+        write_config(FOLDER / name, architecture, SMALL | variant)
+        expected = next(found for seed in itertools.count(1) if (found := expectations(name, seed)))
+        np.savez_compressed(FOLDER / name / "expected.npz", **expected)
+        print(f"{name}: seed {expected['seed']}, {len(set(expected['tokens_2'].tolist()))} different tokens")
+
+
+def write_config(folder: Path, architecture: str, fields: dict[str, Any]) -> None:
+    """config.json as this version of transformers writes it."""
+    config = AutoConfig.for_model(architecture.removesuffix("ForCausalLM").lower(), **fields)
+    config.architectures = [architecture]
+    config.dtype = "float32"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(json.loads(config.to_json_string()), indent=2) + "\n")
+
+
+def expectations(name: str, seed: int) -> dict[str, Any] | None:
+    """The arrays of a golden (see tests/models/golden.py); None if rounding could decide one of its tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = TorchModel(make_model(name, Path(folder), seed))
+    random = np.random.RandomState(seed)
+    found: dict[str, Any] = {"seed": np.array(seed), "positions": POSITIONS}
+    for i, (length, count) in enumerate(REQUESTS):
+        prompt = tuple(random.randint(0, SMALL["vocab_size"], length).tolist())
+        tokens = model.greedy(prompt, count, margin=SMALLEST_MARGIN)
+        if tokens is None:
+            return None
+        found |= {f"prompt_{i}": np.array(prompt, np.int16), f"tokens_{i}": np.array(tokens, np.int16)}
+        if length + count == MAX_LEN:
+            found["logits"] = model.logits(prompt + tokens)[POSITIONS]
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Hugging Face to Orbax and back, bit for bit, or not at all."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from muxjax.errors import CheckpointError, ConfigError
+from muxjax.models import convert as module
+from muxjax.models.config import read_spec, to_hf_config
+from muxjax.models.convert import convert
+from muxjax.models.safetensors_io import SINGLE
+from muxjax.models.weights import load
+from muxjax.types import ModelSpec
+from tests.models.golden import seeded_tensors
+
+SPEC = ModelSpec(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=24, max_len=64, windows=(None, None), qk_norm=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A Hugging Face folder whose tensors have three dtypes, with a tokenizer and things that are none of ours."""
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_hf_config(SPEC)))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    (folder / "optimizer.pt").write_bytes(b"large")
+    tensors = seeded_tensors(SPEC, 0)
+    dtypes = {name: np.float32 if "norm" in name else np.float16 if "embed" in name else ml_dtypes.bfloat16 for name in tensors}
+    save_file({name: tensor.astype(dtypes[name]) for name, tensor in tensors.items()}, folder / SINGLE)
+    return folder
+
+
+@pytest.mark.parametrize("shard_bytes", [2**30, 3000])
+def test_a_round_trip_keeps_every_bit(folder, tmp_path, monkeypatch, shard_bytes):
+    monkeypatch.setattr(module, "SHARD_BYTES", shard_bytes)
+    convert(folder, tmp_path / "orbax", progress=False)
+    convert(tmp_path / "orbax", tmp_path / "back", progress=False)
+    before, files = load_file(folder / SINGLE), sorted((tmp_path / "back").glob("*.safetensors"))
+    after = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert (len(files) > 1) == (shard_bytes == 3000)
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        assert (after[name].dtype, after[name].shape) == (tensor.dtype, tensor.shape)
+        assert after[name].tobytes() == tensor.tobytes(), name
+
+
+def test_what_stands_beside_the_weights_comes_along(folder, tmp_path):
+    convert(folder, tmp_path / "orbax", progress=False)
+    beside = {file.name: file.read_text() for file in (tmp_path / "orbax").iterdir() if file.is_file()}
+    assert beside == {file.name: file.read_text() for file in folder.iterdir() if file.suffix in (".json", ".jinja")}
+
+
+def test_both_formats_load_as_the_same_parameters_on_the_device(folder, tmp_path):
+    convert(folder, tmp_path / "orbax", progress=False)
+    spec = read_spec(tmp_path / "orbax", dtype="float32")
+    loaded = load(tmp_path / "orbax", spec, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, loaded, load(folder, spec, progress=False))
+    assert {type(leaf).__name__ for leaf in jax.tree.leaves(loaded)} == {"ArrayImpl"}
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(loaded)} == {"float32"}
+
+
+def test_an_orbax_folder_of_another_model_is_refused(folder, tmp_path):
+    convert(folder, tmp_path / "orbax", progress=False)
+    with pytest.raises(CheckpointError, match=r"embed \[40, 16\] instead of \[41, 16\]"):
+        load(tmp_path / "orbax", dataclasses.replace(SPEC, vocab=41), progress=False)
+    with pytest.raises(CheckpointError, match=r"lacks 1 of 15 tensors: layers\.down_bias|lacks 3 of"):
+        load(tmp_path / "orbax", dataclasses.replace(SPEC, mlp_bias=True), progress=False)
+    with pytest.raises(CheckpointError, match=r"beyond .* 1 of \d+ tensors: head"):
+        load(tmp_path / "orbax", dataclasses.replace(SPEC, tied=True), progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves its other reads to their fate
+def test_damaged_orbax_folders_are_refused(folder, tmp_path):
+    convert(folder, tmp_path / "orbax", progress=False)
+    params = tmp_path / "orbax" / "params"
+    for file in params.glob("**/d/*"):
+        file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match="params"):
+        load(tmp_path / "orbax", SPEC, progress=False)
+    shutil.rmtree(params)
+    params.mkdir()
+    with pytest.raises(CheckpointError, match="no readable Orbax checkpoint"):
+        load(tmp_path / "orbax", SPEC, progress=False)
+
+
+def test_an_empty_folder_may_be_the_target_and_a_full_one_may_not(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    convert(folder, tmp_path / "empty", progress=False)
+    assert (tmp_path / "empty" / "params").is_dir()
+    with pytest.raises(ConfigError, match="must be an empty folder"):
+        convert(folder, tmp_path / "empty", progress=False)
+    with pytest.raises(ConfigError, match="must be an empty folder"):
+        convert(folder, folder / SINGLE, progress=False)
+
+
+def test_a_failed_conversion_leaves_nothing_behind(folder, tmp_path, monkeypatch):
+    def fail_late(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module, "save", fail_late)
+    with pytest.raises(OSError, match="disk full"):
+        convert(folder, tmp_path / "new" / "orbax", progress=False)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_damaged_source_makes_no_target(folder, tmp_path):
+    (folder / SINGLE).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged"):
+        convert(folder, tmp_path / "orbax", progress=False)
+    assert not (tmp_path / "orbax").exists()

@@ -1,0 +1,120 @@
+"""Our decoder against what transformers computed, for every family; and each comparison notices a small mistake."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muxjax.models.decoder import Params
+from muxjax.models.tree import flat, nested
+from muxjax.types import ModelSpec
+from tests.models.golden import FOLDER, NAMES, dense_logits, load_golden, read_golden, worst_row
+
+LIMIT = 1e-5
+"""The worst row measured was 1.8e-6."""
+
+Mistake = Callable[[ModelSpec, Params], tuple[ModelSpec, Params]]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Loads a golden's model, each once."""
+    loaded: dict[str, tuple[ModelSpec, Params]] = {}
+
+    def get(name: str) -> tuple[ModelSpec, Params]:
+        if name not in loaded:
+            loaded[name] = load_golden(name, tmp_path_factory.mktemp(name))
+        return loaded[name]
+
+    return get
+
+
+def error(name: str, spec: ModelSpec, params: Params) -> float:
+    golden = read_golden(name)
+    return worst_row(dense_logits(spec, params, golden.longest)[golden.positions], golden.logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_those_of_transformers(model, name):
+    assert error(name, *model(name)) < LIMIT
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_greedy_tokens_are_those_of_transformers_up_to_the_maximum_length(model, name):
+    """Given the expected tokens, the most likely one after each prefix is the next: so greedy decoding makes them all."""
+    spec, params = model(name)
+    golden = read_golden(name)
+    assert len(golden.longest) == spec.max_len
+    for prompt, tokens in zip(golden.prompts, golden.tokens, strict=True):
+        assert len(tokens) >= 64
+        best = dense_logits(spec, params, prompt + tokens).argmax(-1)
+        assert tuple(best[len(prompt) - 1 : -1].tolist()) == tokens
+
+
+def change_spec(**changes) -> Mistake:
+    return lambda spec, params: (replace(spec, **changes), params)
+
+
+def change_scaling(**changes) -> Mistake:
+    return lambda spec, params: (replace(spec, rope_scaling=replace(spec.rope_scaling, **changes)), params)
+
+
+def move_windows(by: int) -> Mistake:
+    return lambda spec, params: (replace(spec, windows=tuple(window and window + by for window in spec.windows)), params)
+
+
+def swap(one: str, other: str) -> Mistake:
+    def swapped(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+        leaves = flat(params)
+        return spec, nested(leaves | {one: leaves[other], other: leaves[one]})
+
+    return swapped
+
+
+def edit(path: str, change: Callable) -> Mistake:
+    return lambda spec, params: (spec, nested({name: change(leaf) if name == path else leaf for name, leaf in flat(params).items()}))
+
+
+def one_element(leaf):
+    return leaf.at[(0,) * leaf.ndim].add(0.1)
+
+
+MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
+    "rope_theta 2 % off": (NAMES, lambda spec, params: (replace(spec, rope_theta=spec.rope_theta * 1.02), params)),
+    "norm_eps 1e-3": (NAMES, change_spec(norm_eps=1e-3)),
+    "norms swapped": (NAMES, swap("layers.attn_norm", "layers.mlp_norm")),
+    "gate and up swapped": (NAMES, swap("layers.gate", "layers.up")),
+    "k read for v": (NAMES, swap("layers.k", "layers.v")),
+    "layers in another order": (NAMES, edit("layers.down", lambda leaf: leaf[::-1])),
+    "one weight changed": (NAMES, edit("layers.up", one_element)),
+    "kv heads swapped": (("llama3", "qwen3"), edit("layers.k", lambda leaf: jnp.roll(leaf, leaf.shape[-1] // 2, -1))),
+    "scaling left out": (("llama3_scaled", "llama3_tied", "llama_linear"), change_spec(rope_scaling=None)),
+    "factor off": (("llama3_scaled", "llama_linear"), change_scaling(factor=7.5)),
+    "original length off": (("llama3_scaled", "llama3_tied"), change_scaling(original_max_len=49)),
+    "low frequencies from elsewhere": (("llama3_scaled",), change_scaling(low_freq_factor=1.1)),
+    "high frequencies from elsewhere": (("llama3_scaled",), change_scaling(high_freq_factor=4.4)),
+    "window one wider": (("mistral_windowed", "qwen2_windowed"), move_windows(1)),
+    "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
+    "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
+    "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
+    "q bias dropped": (("llama_biased", "qwen2"), edit("layers.q_bias", jnp.zeros_like)),
+    "k bias dropped": (("llama_biased", "qwen2"), edit("layers.k_bias", jnp.zeros_like)),
+    "v bias dropped": (("llama_biased", "qwen2"), edit("layers.v_bias", jnp.zeros_like)),
+    "o bias dropped": (("llama_biased",), edit("layers.o_bias", jnp.zeros_like)),
+    "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
+    "q and k norms swapped": (("qwen3",), swap("layers.q_norm", "layers.k_norm")),
+    "q norm left out": (("qwen3",), edit("layers.q_norm", jnp.ones_like)),
+}
+
+
+@pytest.mark.parametrize(("name", "mistake"), [(name, mistake) for mistake, (names, _) in MISTAKES.items() for name in names])
+def test_a_small_mistake_is_noticed(model, name, mistake):
+    assert error(name, *MISTAKES[mistake][1](*model(name))) > 10 * LIMIT
+
+
+def test_goldens_stay_small():
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
+    assert len(NAMES) == 11
+    assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)
