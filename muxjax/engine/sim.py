@@ -36,8 +36,8 @@ class Sharing:
 
     Measured on an H200, as the sum of the shares of their speeds alone: 1.2 for prefill beside decode under an 80/20 partition, 1.53
     for decode steps of three models, 1.0 for two processes in time slices. In the first case both use their resource fully and a
-    tenth of the other's, which sums to 1.1 and asks for an efficiency of 0.66; in the second the memory uses are 0.69, 0.49 and 0.35,
-    which sum to 1.53 and ask for 0.78. SPATIAL takes the lower one.
+    sixth of the other's at most, which sums to 1.16 and asks for an efficiency of 0.7; in the second the memory uses are 0.69, 0.49 and
+    0.35, which sum to 1.53 and ask for 0.78. SPATIAL takes the lower one.
 
     Args:
       efficiency: in (0, 1].
@@ -60,7 +60,7 @@ class Sharing:
 
 
 SERIAL = Sharing(spatial=False)
-SPATIAL = Sharing(spatial=True, efficiency=0.66)
+SPATIAL = Sharing(spatial=True, efficiency=0.7)
 
 
 @dataclass(slots=True)

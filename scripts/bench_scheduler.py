@@ -1,0 +1,155 @@
+"""How long does the host take for a turn at 1,000 running sequences of 8 models?
+
+    python scripts/bench_scheduler.py
+
+A turn is view, plan, commit and record, with an executor that finishes every step at once. Writes docs/results/scheduler-turn/.
+"""
+
+import argparse
+import itertools
+import time
+
+import numpy as np
+import results
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.engine.executor import Done, Step
+from muxjax.engine.resident import Member
+from muxjax.engine.unit import Unit
+from muxjax.scheduler import quota
+from muxjax.scheduler.policies import BY_NAME
+from muxjax.types import Request, Sampling
+from muxjax.workload.metrics import percentiles
+
+QUESTION = "scheduler-turn"
+GOAL_MS = 2.0
+MODELS = 8
+LAYOUT = CacheLayout(windows=(None,) * 32, kv_heads=8, head_dim=128, element_bytes=2)
+MAX_TOKENS, PROMPT_TOKENS, OUTPUT_TOKENS = 2048, 200, (50, 400)
+WARM_UP_TURNS, TURN_S = 500, 0.01
+PHASES = ("view", "plan", "commit", "record")
+
+
+def make_unit(sequences: int, total_blocks: int) -> Unit:
+    """8 models of LLaMA-8B's shape, with slots for a quarter more than their share of the sequences."""
+    names = [f"model-{i}" for i in range(MODELS)]
+    floors = quota.floors(names, total_blocks)
+    quotas = quota.initial(dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0), total_blocks, floors)
+    slots = sequences * 5 // (4 * MODELS)
+    members = [
+        Member(name=name, layout=LAYOUT, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
+        for name in names
+    ]
+    return Unit(members, total_blocks=total_blocks, token_budget=2048)
+
+
+def requests(seed: int):
+    """An endless supply, for the models in turn; lengths differ, so that requests do not end together."""
+    rng = np.random.default_rng(seed)
+    for i in itertools.count():
+        sampling = Sampling(max_tokens=int(rng.integers(*OUTPUT_TOKENS)))
+        yield Request(id=f"{i:08}", model=f"model-{i % MODELS}", prompt=(1,) * PROMPT_TOKENS, sampling=sampling, arrival_s=float(i))
+
+
+def finish(steps: list[Step], at_s: float) -> list[Done]:
+    """All steps, done at once."""
+    return [Done(step_id=step.id, tokens=np.zeros(len(step.slots), np.int32), at_s=at_s) for step in steps]
+
+
+def timed_turn(unit: Unit, policy, now_s: float) -> tuple[list[float], int, int]:
+    """Seconds of each phase of a turn, requests that ended, and jobs."""
+    marks = [time.perf_counter()]
+    view = unit.view(now_s)
+    marks.append(time.perf_counter())
+    plan = policy(view)
+    marks.append(time.perf_counter())
+    steps = unit.commit(plan, now_s=now_s)
+    marks.append(time.perf_counter())
+    done = finish(steps, now_s)
+    start = time.perf_counter()
+    outputs = unit.record(done)
+    phases = [after - before for before, after in itertools.pairwise(marks)] + [time.perf_counter() - start]
+    return phases, sum(output.finish is not None for output in outputs), len(steps)
+
+
+def measure(policy: str, sequences: int, turns: int, seed: int) -> dict:
+    """Turns of a unit that always holds so many sequences: whatever ends is replaced."""
+    total_blocks = sequences * LAYOUT.blocks(PROMPT_TOKENS + OUTPUT_TOKENS[1])
+    unit, supply = make_unit(sequences, total_blocks), requests(seed)
+    for request in itertools.islice(supply, sequences):
+        unit.submit(request)
+    samples = []
+    for i in range(WARM_UP_TURNS + turns):
+        phases, ended, jobs = timed_turn(unit, BY_NAME[policy], i * TURN_S)
+        samples.append((*phases, jobs, sum(model.running for model in unit.stats().models)))
+        for request in itertools.islice(supply, ended):
+            unit.submit(request)
+    return _values(np.array(samples[WARM_UP_TURNS:]))
+
+
+def _values(samples: np.ndarray) -> dict:
+    total_ms = samples[:, : len(PHASES)].sum(axis=1) * 1e3
+    phases = {phase: percentiles((samples[:, i] * 1e3).tolist(), (50, 99)) for i, phase in enumerate(PHASES)}
+    return {
+        "turn_ms": percentiles(total_ms.tolist(), (50, 99, 100)),
+        "phase_ms": phases,
+        "mean_jobs": float(samples[:, -2].mean()),
+        "mean_running": float(samples[:, -1].mean()),
+        "turns_ms": [round(ms, 4) for ms in total_ms.tolist()],
+    }
+
+
+def summary(records: list[dict]) -> str:
+    """A row a policy."""
+    head = ("policy", "jobs a turn", "running", "p50", "p99", "max", *(f"{phase} p50" for phase in PHASES))
+    return results.table(head, [_row(record) for record in records])
+
+
+def _row(record: dict) -> tuple:
+    found = record["values"]
+    times = [found["turn_ms"][at] for at in ("p50", "p99", "p100")] + [found["phase_ms"][phase]["p50"] for phase in PHASES]
+    return record["config"]["policy"], f"{found['mean_jobs']:.1f}", f"{found['mean_running']:.0f}", *(f"{ms:.2f} ms" for ms in times)
+
+
+README = """
+# How long does the host take for a turn?
+
+A turn of the loop (view, plan, commit, record) with {sequences} running sequences over {models} models of LLaMA-8B's shape, an executor
+that finishes every step at once, and a new request for every one that ends. Goal: p99 of {goal_ms:g} ms at most.
+Made by `python scripts/bench_scheduler.py`; every turn is in [runs.jsonl](runs.jsonl). Device: {device}.
+
+{summary}
+
+**{answer}** Under ADBS a turn launches and records a step of nearly all models at once, {sequences} tokens or so;
+the others do one job a turn.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sequences", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    records = []
+    for policy in BY_NAME:
+        config = {"policy": policy, "models": MODELS, "sequences": args.sequences, "turns": args.turns}
+        values = measure(policy, args.sequences, args.turns, args.seed)
+        records.append(results.run_record(device=results.host(), config=config, seed=args.seed, values=values))
+    results.write_runs(QUESTION, "runs", records)
+    worst_ms = max(record["values"]["turn_ms"]["p99"] for record in records)
+    answer = f"The worst p99 is {worst_ms:.2f} ms: the goal is {'met' if worst_ms <= GOAL_MS else 'missed'}."
+    text = README.format(
+        sequences=args.sequences,
+        models=MODELS,
+        goal_ms=GOAL_MS,
+        device=results.host(),
+        summary=summary(records),
+        answer=answer,
+    )
+    results.write_readme(QUESTION, text)
+    print(summary(records))
+
+
+if __name__ == "__main__":
+    main()

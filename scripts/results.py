@@ -1,0 +1,61 @@
+"""Writes runs as JSON lines into docs/results/<question>/, and Markdown from them: the one format of all measurements."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+PACKAGES = ("numpy", "jax")
+
+
+def run_record(*, device: str, config: dict[str, Any], seed: int, values: dict[str, Any]) -> dict[str, Any]:
+    """One run: what was measured, on what, from which tree."""
+    return {"commit": _commit(), "device": device, "versions": _versions(), "config": config, "seed": seed, "values": values}
+
+
+def write_runs(question: str, name: str, records: Iterable[dict[str, Any]]) -> Path:
+    """Writes docs/results/<question>/<name>.jsonl, one run a line; returns its path."""
+    path = RESULTS / question / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def write_readme(question: str, text: str) -> None:
+    """Writes docs/results/<question>/README.md."""
+    (RESULTS / question / "README.md").write_text(text.strip() + "\n")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def host() -> str:
+    """The machine's processor, for measurements of the host."""
+    cpu = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
+    )
+    return f"{names[0]} x {len(names)}" if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Of this tree; $MUXJAX_COMMIT where it travelled without its history."""
+    if told := os.environ.get("MUXJAX_COMMIT"):
+        return told
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=RESULTS.parents[1], capture_output=True, text=True
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -1,0 +1,230 @@
+"""What each policy plans for pictures that one can check by eye."""
+
+from dataclasses import replace
+
+import pytest
+
+from muxjax.engine.options import POLICIES
+from muxjax.errors import ConfigError
+from muxjax.scheduler.adbs import PERIOD_S, adbs
+from muxjax.scheduler.fcfs import fcfs
+from muxjax.scheduler.policies import BY_NAME, by_name
+from muxjax.scheduler.round_robin import round_robin
+from muxjax.scheduler.view import Chunk, Decode, ModelView, Pending, Prefill, Running, StepPlan, View
+
+IDLE = ModelView(
+    name="a",
+    ready=True,
+    in_flight=0,
+    pending=(),
+    waiting=0,
+    free_slots=4,
+    decoding=0,
+    growing=0,
+    column_blocks=10,
+    held_blocks=0,
+    quota_blocks=500,
+    floor_blocks=100,
+    running=0,
+    oldest_s=float("inf"),
+    youngest=None,
+    last_prefill=0,
+    last_decode=0,
+)
+
+
+def model(name: str, **changes) -> ModelView:
+    return replace(IDLE, name=name, **changes)
+
+
+def decoding(name: str, rows: int, **changes) -> ModelView:
+    """A model with so many sequences that can all go on."""
+    changes = {"running": rows, "held_blocks": 10 * rows, "oldest_s": 1.0, "youngest": running(name, 1.0), **changes}
+    return model(name, decoding=rows, **changes)
+
+
+def stuck(name: str, rows: int, arrival_s: float, **changes) -> ModelView:
+    """A model whose sequences all wait for a column."""
+    changes = {"held_blocks": 10 * rows, "oldest_s": 0.0, "youngest": running(name, arrival_s), **changes}
+    return model(name, growing=rows, running=rows, **changes)
+
+
+def running(name: str, arrival_s: float, *, idle: bool = True) -> Running:
+    return Running(request_id=f"{name}-young", arrival_s=arrival_s, blocks=10, idle=idle)
+
+
+def waits(name: str, *, tokens: int = 8, blocks: int = 20, arrival_s: float = 2.0, **changes) -> ModelView:
+    """A model with one request to admit."""
+    request = Pending(request_id=f"{name}-new", arrival_s=arrival_s, tokens=tokens, blocks=blocks)
+    return model(name, pending=(request,), waiting=1, oldest_s=arrival_s, **changes)
+
+
+def view(*models: ModelView, free: int = 1000, **changes) -> View:
+    picture = View(
+        now_s=10.0,
+        quota_age_s=0.0,
+        free_blocks=free,
+        total_blocks=1000,
+        token_budget=64,
+        max_rows=4,
+        prefill_in_flight=False,
+        models=models,
+    )
+    return replace(picture, **changes)
+
+
+def prefill_of(name: str, tokens: int = 8) -> Prefill:
+    return Prefill(model=name, chunks=(Chunk(request_id=f"{name}-new", tokens=tokens),))
+
+
+def test_the_names_are_those_that_options_accept():
+    assert set(BY_NAME) == set(POLICIES)
+
+
+def test_an_unknown_policy_is_an_error_that_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"policy must be one of .*fcfs.*, got 'lifo'"):
+        by_name("lifo")
+
+
+@pytest.mark.parametrize("policy", BY_NAME.values())
+def test_nothing_to_do_is_an_empty_plan(policy):
+    assert policy(view(model("a"), model("b"))) == StepPlan()
+
+
+def test_fcfs_serves_the_oldest_request_whoever_has_been_served_least():
+    picture = view(decoding("a", 3, oldest_s=5.0), decoding("b", 2, oldest_s=4.0, last_decode=9))
+
+    assert fcfs(picture).jobs == (Decode(model="b", grow=0),)
+
+
+def test_fcfs_turns_to_the_next_oldest_when_the_oldest_can_do_nothing():
+    picture = view(waits("a", blocks=900, arrival_s=1.0), decoding("b", 2, oldest_s=3.0), free=100)
+
+    assert fcfs(picture).jobs == (Decode(model="b", grow=0),)
+
+
+def test_round_robin_serves_the_least_recently_served():
+    picture = view(decoding("a", 3, oldest_s=0.0, last_decode=7), decoding("b", 2, last_prefill=6, last_decode=2))
+
+    assert round_robin(picture).jobs == (Decode(model="b", grow=0),)
+
+
+@pytest.mark.parametrize("policy", [fcfs, round_robin])
+def test_temporal_policies_launch_nothing_beside_a_job(policy):
+    assert policy(view(waits("a"), decoding("b", 2, in_flight=1))) == StepPlan()
+
+
+@pytest.mark.parametrize("policy", [fcfs, round_robin])
+def test_temporal_policies_read_no_quota(policy):
+    assert policy(view(waits("a", quota_blocks=0, floor_blocks=0, running=1))).jobs == (prefill_of("a"),)
+
+
+@pytest.mark.parametrize("policy", [fcfs, round_robin])
+def test_prefill_goes_before_decode(policy):
+    both = replace(decoding("a", 2), pending=waits("a").pending, waiting=1)
+
+    assert policy(view(both)).jobs == (prefill_of("a"),)
+
+
+@pytest.mark.parametrize("policy", BY_NAME.values())
+def test_nobody_is_admitted_before_the_model_whose_turn_it_is(policy):
+    first = waits("a", blocks=900, arrival_s=1.0, last_prefill=1)
+    second = waits("b", blocks=10, arrival_s=2.0, last_prefill=2)
+
+    assert policy(view(first, second, decoding("c", 2), free=500)).jobs == (Decode(model="c", grow=0),)
+    assert prefill_of("a") in policy(view(first, second, free=1000)).jobs
+
+
+def test_adbs_launches_a_prefill_beside_the_decodes_of_the_others():
+    picture = view(decoding("a", 2, last_decode=4), waits("b"), decoding("c", 3, last_decode=2))
+
+    assert adbs(picture).jobs == (prefill_of("b"), Decode(model="c", grow=0), Decode(model="a", grow=0))
+
+
+def test_adbs_executes_one_prefill_at_a_time():
+    assert adbs(view(waits("a"), decoding("b", 1), prefill_in_flight=True)).jobs == (Decode(model="b", grow=0),)
+
+
+def test_adbs_prefills_in_turn():
+    assert adbs(view(waits("a", last_prefill=5), waits("b", last_prefill=3))).jobs == (prefill_of("b"),)
+
+
+def test_adbs_keeps_the_turn_of_a_model_that_is_not_ready():
+    picture = view(waits("a", ready=False, in_flight=2), waits("b", last_prefill=3))
+
+    assert adbs(picture) == StepPlan()
+
+
+def test_adbs_passes_over_a_model_whose_quota_is_full():
+    full = waits("a", running=1, held_blocks=495)
+
+    assert adbs(view(full, waits("b", last_prefill=3))).jobs == (prefill_of("b"),)
+
+
+def test_adbs_admits_one_beyond_the_quota_of_a_model_that_holds_nothing():
+    two = replace(waits("a", blocks=600), pending=(*waits("a", blocks=600).pending, *waits("b", blocks=10).pending), waiting=2)
+
+    assert adbs(view(two)).jobs == (prefill_of("a"),)
+
+
+def test_growth_comes_before_admission():
+    grows = decoding("a", 1, growing=3, running=4, in_flight=2, ready=False)
+
+    assert adbs(view(grows, waits("b", blocks=20), free=49)).jobs == ()
+    assert adbs(view(grows, waits("b", blocks=20), free=50)).jobs == (prefill_of("b"),)
+
+
+def test_decode_grows_as_many_as_there_are_blocks_and_quota_for():
+    grows = decoding("a", 1, growing=3, running=4)
+
+    assert adbs(view(grows, free=29)).jobs == (Decode(model="a", grow=2),)
+    assert adbs(view(replace(grows, held_blocks=485))).jobs == (Decode(model="a", grow=1),)
+
+
+def test_a_prefill_is_cut_to_the_token_budget_and_to_max_rows():
+    requests = tuple(Pending(request_id=str(i), arrival_s=i, tokens=30, blocks=10 * (i > 0)) for i in range(6))
+    crowd = model("a", pending=requests, waiting=5, free_slots=9, running=1, held_blocks=10)
+
+    by_budget = adbs(view(crowd)).jobs[0]
+    by_rows = adbs(view(crowd, token_budget=1000)).jobs[0]
+
+    assert by_budget == Prefill(model="a", chunks=tuple(Chunk(request_id=str(i), tokens=n) for i, n in enumerate((30, 30, 4))))
+    assert isinstance(by_rows, Prefill)
+    assert [chunk.request_id for chunk in by_rows.chunks] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("policy", BY_NAME.values())
+def test_the_youngest_of_the_unit_makes_room_for_a_model_that_starves(policy):
+    plan = policy(view(stuck("a", 2, 3.0), decoding("b", 2, oldest_s=1.0, youngest=running("b", 5.0), last_decode=9), free=9))
+
+    assert plan.preempt == ("b-young",)
+    assert all(job.model != "b" for job in plan.jobs)
+
+
+@pytest.mark.parametrize("policy", BY_NAME.values())
+def test_the_last_running_request_is_not_preempted(policy):
+    assert policy(view(stuck("a", 1, 3.0), free=9)).preempt == ()
+
+
+def test_adbs_lets_a_busy_victim_come_to_rest():
+    busy = decoding("b", 2, youngest=running("b", 5.0, idle=False), in_flight=1)
+
+    assert adbs(view(stuck("a", 2, 3.0), busy, free=9)) == StepPlan()
+
+
+def test_a_model_short_of_quota_alone_gives_up_its_own_youngest():
+    plan = adbs(view(stuck("a", 2, 3.0, held_blocks=500), decoding("b", 2, youngest=running("b", 5.0))))
+
+    assert plan.preempt == ("a-young",)
+    assert plan.jobs == (Decode(model="b", grow=0),)
+
+
+def test_no_quota_holds_back_the_last_sequence_of_a_model():
+    assert adbs(view(stuck("a", 1, 3.0, held_blocks=500))).jobs == (Decode(model="a", grow=1),)
+
+
+def test_quotas_move_once_a_period():
+    full = waits("a", running=1, held_blocks=495)
+
+    assert adbs(view(full, model("b"), quota_age_s=PERIOD_S / 2)).quotas == {}
+    assert adbs(view(full, model("b"), quota_age_s=PERIOD_S)).quotas == {"a": 700, "b": 300}
