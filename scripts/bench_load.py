@@ -104,7 +104,7 @@ def readme(records: list[dict]) -> str:
     verdict = "met" if worst <= GOAL_BYTES else "missed"
     return f"""# Host memory of loading a checkpoint
 
-**Question.** {__doc__.splitlines()[0]}
+**Question.** {(__doc__ or "").splitlines()[0]}
 
 **Command.** `python scripts/bench_load.py`
 
