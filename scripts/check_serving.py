@@ -21,6 +21,8 @@ from muxjax.server.run import HttpOptions, build_service, listening
 from muxjax.units import parse_bytes
 from scripts import results
 
+QUESTION = "several-models-one-device"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,19 +39,48 @@ def main() -> None:
         service = build_service(options, report=lines.append)
         start_s = time.perf_counter() - started
         outcome = asyncio.run(serve_and_ask(service, args))
-    print(*lines, sep="\n")
-    for name, streams in outcome["streams"].items():
-        print(
-            f"{name}: {len(streams)} streams, tokens {sorted({s['tokens'] for s in streams})}, slowest {max(s['end_s'] for s in streams):.2f} s"
-        )
     values = {"start_s": start_s, "report": lines, **outcome}
     record = results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)
-    results.write_runs("several-models-one-device", "runs", [record])
-    wrong = [s for streams in outcome["streams"].values() for s in streams if s["tokens"] != args.output_tokens]
-    if wrong or outcome["free_blocks"] != outcome["total_blocks"]:
-        raise SystemExit(
-            f"failed: {len(wrong)} streams of a wrong length, {outcome['free_blocks']} of {outcome['total_blocks']} blocks free"
-        )
+    results.write_runs(QUESTION, "runs", [record])
+    results.write_readme(QUESTION, page(record))
+    print(page(record))
+    if faults := wrong(record):
+        raise SystemExit(f"failed: {faults}")
+
+
+def wrong(record: dict) -> str:
+    """What is not as it should be: streams of another length, or blocks that were not given back."""
+    values, wanted = record["values"], record["config"]["output_tokens"]
+    lengths = [stream["tokens"] for streams in values["streams"].values() for stream in streams if stream["tokens"] != wanted]
+    lost = values["total_blocks"] - values["free_blocks"]
+    return ", ".join([f"a stream of {tokens} tokens" for tokens in lengths] + [f"{lost} head blocks lost"] * bool(lost))
+
+
+def page(record: dict) -> str:
+    """The answer for people."""
+    config, values = record["config"], record["values"]
+    rows = [
+        (name, len(streams), *(f"{f(s[key] for s in streams):.2f}" for key in ("first_s", "end_s") for f in (min, max)))
+        for name, streams in values["streams"].items()
+    ]
+    head = ("model", "streams", "first token, soonest s", "latest s", "last token, soonest s", "latest s")
+    command = f"python -m scripts.check_serving {' '.join(config['models'])} --streams {config['streams']}"
+    return f"""# Do several real-size models answer at once, through one endpoint, from one arena?
+
+Random weights of the published shapes; {config["streams"]} concurrent HTTP streams of each model, {config["prompt_tokens"]} tokens in and
+{config["output_tokens"]} out. Command: `{command}` on {record["device"]}, JAX {record["versions"]["jax"]}, commit {record["commit"]}.
+
+**{"No: " + wrong(record) if wrong(record) else "Yes: every stream brought exactly its tokens, and every head block came back."}**
+
+{results.table(head, rows)}
+
+Loading, compiling and warming up took {values["start_s"]:.0f} s. The start-up report:
+
+```
+{chr(10).join(values["report"])}
+```
+
+This is the plain `jnp` attention of `muxjax/pallas/reference.py`: it shows that the path is whole, not how fast it can be."""
 
 
 def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
