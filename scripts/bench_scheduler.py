@@ -7,6 +7,7 @@ A turn is view, plan, commit and record, with an executor that finishes every st
 
 import argparse
 import itertools
+import os
 import time
 
 import numpy as np
@@ -57,8 +58,8 @@ def finish(steps: list[Step], at_s: float) -> list[Done]:
 
 
 def timed_turn(unit: Unit, policy, now_s: float) -> tuple[list[float], int, int]:
-    """Seconds of each phase of a turn, requests that ended, and jobs."""
-    marks = [time.perf_counter()]
+    """Seconds of each phase of a turn and of its processor time, requests that ended, and jobs."""
+    marks, cpu_s = [time.perf_counter()], time.thread_time()
     view = unit.view(now_s)
     marks.append(time.perf_counter())
     plan = policy(view)
@@ -68,8 +69,8 @@ def timed_turn(unit: Unit, policy, now_s: float) -> tuple[list[float], int, int]
     done = finish(steps, now_s)
     start = time.perf_counter()
     outputs = unit.record(done)
-    phases = [after - before for before, after in itertools.pairwise(marks)] + [time.perf_counter() - start]
-    return phases, sum(output.finish is not None for output in outputs), len(steps)
+    seconds = [after - before for before, after in itertools.pairwise(marks)] + [time.perf_counter() - start, time.thread_time() - cpu_s]
+    return seconds, sum(output.finish is not None for output in outputs), len(steps)
 
 
 def measure(policy: str, sequences: int, turns: int, seed: int) -> dict:
@@ -80,8 +81,8 @@ def measure(policy: str, sequences: int, turns: int, seed: int) -> dict:
         unit.submit(request)
     samples = []
     for i in range(WARM_UP_TURNS + turns):
-        phases, ended, jobs = timed_turn(unit, BY_NAME[policy], i * TURN_S)
-        samples.append((*phases, jobs, sum(model.running for model in unit.stats().models)))
+        seconds, ended, jobs = timed_turn(unit, BY_NAME[policy], i * TURN_S)
+        samples.append((*seconds, jobs, sum(model.running for model in unit.stats().models)))
         for request in itertools.islice(supply, ended):
             unit.submit(request)
     return _values(np.array(samples[WARM_UP_TURNS:]))
@@ -92,6 +93,8 @@ def _values(samples: np.ndarray) -> dict:
     phases = {phase: percentiles((samples[:, i] * 1e3).tolist(), (50, 99)) for i, phase in enumerate(PHASES)}
     return {
         "turn_ms": percentiles(total_ms.tolist(), (50, 99, 100)),
+        "processor_ms": percentiles((samples[:, len(PHASES)] * 1e3).tolist(), (50, 99)),
+        "load_average": os.getloadavg()[0],
         "phase_ms": phases,
         "mean_jobs": float(samples[:, -2].mean()),
         "mean_running": float(samples[:, -1].mean()),
@@ -101,13 +104,24 @@ def _values(samples: np.ndarray) -> dict:
 
 def summary(records: list[dict]) -> str:
     """A row a policy."""
-    head = ("policy", "jobs a turn", "running", "p50", "p99", "max", *(f"{phase} p50" for phase in PHASES))
+    head = (
+        "policy",
+        "jobs a turn",
+        "running",
+        "p50",
+        "p99",
+        "max",
+        "processor p50",
+        "processor p99",
+        *(f"{phase} p50" for phase in PHASES),
+    )
     return results.table(head, [_row(record) for record in records])
 
 
 def _row(record: dict) -> tuple:
     found = record["values"]
-    times = [found["turn_ms"][at] for at in ("p50", "p99", "p100")] + [found["phase_ms"][phase]["p50"] for phase in PHASES]
+    times = [found["turn_ms"][at] for at in ("p50", "p99", "p100")] + [found["processor_ms"][at] for at in ("p50", "p99")]
+    times += [found["phase_ms"][phase]["p50"] for phase in PHASES]
     return record["config"]["policy"], f"{found['mean_jobs']:.1f}", f"{found['mean_running']:.0f}", *(f"{ms:.2f} ms" for ms in times)
 
 
@@ -121,7 +135,8 @@ Made by `python scripts/bench_scheduler.py`; every turn is in [runs.jsonl](runs.
 {summary}
 
 **{answer}** Under ADBS a turn launches and records a step of nearly all models at once, {sequences} tokens or so;
-the others do one job a turn.
+the others do one job a turn. "Processor" is the thread's own time, without what other programs took
+of the machine, whose load average was {load:.1f}.
 """
 
 
@@ -146,6 +161,7 @@ def main() -> None:
         device=results.host(),
         summary=summary(records),
         answer=answer,
+        load=max(record["values"]["load_average"] for record in records),
     )
     results.write_readme(QUESTION, text)
     print(summary(records))

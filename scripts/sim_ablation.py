@@ -162,6 +162,7 @@ def _row(record: dict) -> tuple:
         ", ".join(f"{name.removeprefix('LLaMA-')} {share:.0%}" for name, share in found["served_over_demanded"].items()),
         f"{found['jain']:.2f}",
         f"{found['ttft_s']['p99']:.1f} s",
+        f"{found['tpot_s']['p99'] * 1e3:.0f} ms",
     )
 
 
@@ -197,15 +198,16 @@ only number in its column.
 ## Assumed
 - Four A100-80GB, tensor parallelism 4, {memory_frac:.0%} of the memory for weights and cache. The paper names sizes; here large, mid
   and small are LLaMA-30B, 13B and 7B in the first shape, LLaMA-65B and 30B in the second.
-- Poisson arrivals for {duration_s:.0f} s from an idle start; requests that have not ended by then count as not served. "Length" is how
-  many times as long as ShareGPT's the large model's requests are; the others follow in the given proportion. The paper tells the proportions only,
-  and how far the unit is overloaded follows from the lengths, so both a moderate and a heavy load are shown.
+- Poisson arrivals for {duration_s:.0f} s from an idle start; requests that have not ended by then count as not served.
+- "Length" is how many times as long as ShareGPT's the large model's requests are; the others follow in the given proportion. The paper
+  tells the proportions only, and how far the unit is overloaded follows from the lengths: so a moderate and a heavy load are shown.
 - Step costs fitted to the paper's latency profile. FCFS and round robin run one job at a time. ADBS is shown twice: "serial" differs
   from them by its decisions alone, "spatial" lets different models' jobs run together (efficiency {efficiency}, from H200 measurements).
 
 ## Why our numbers differ from the paper's
 - *All rows*: see "length" above. Trust the order of the policies rather than the absolute numbers. A policy that keeps up with demand
-  cannot be beaten: under the moderate load round robin and FCFS nearly do, so that little is left to gain but latency.
+  cannot be beaten: under the moderate load round robin and FCFS nearly do, so that little is left to gain but
+  latency, and without overlap nothing.
 - *Round robin and FCFS do better here*: they batch continuously, take blocks from the same head-wise arena, leave a column free for
   every running sequence, and keep the tokens of pre-empted requests. So ADBS gains less over them than in the paper.
 - *ADBS, serial*: what its decisions gain when jobs cannot overlap. The rest up to "spatial" is the device's.
