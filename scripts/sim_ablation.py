@@ -196,14 +196,15 @@ only number in its column.
 {gains}
 
 ## Assumed
-- Four A100-80GB, tensor parallelism 4, {memory_frac:.0%} of the memory for weights and cache. Large, mid and small are taken to be LLaMA-30B,
-  13B and 7B in the first shape, LLaMA-65B and 30B in the second.
+- Four A100-80GB, tensor parallelism 4, {memory_frac:.0%} of the memory for weights and cache. Large, mid and small are taken to be
+  LLaMA-30B, 13B and 7B in the first shape, LLaMA-65B and 30B in the second.
 - Poisson arrivals for {duration_s:.0f} s from an idle start; requests that have not ended by then count as not served.
 - "Length" is how many times as long as ShareGPT's the large model's requests are; the others follow in the given proportion. The paper
   tells the proportions only, and how far the unit is overloaded follows from the lengths: so a moderate and a heavy load are shown.
   These two were chosen after trial runs at 1 to 2 x; at 1 x every policy nearly meets demand. One seed: differences of a few percent
   mean nothing.
-- Step costs fitted to the paper's latency profile, to 30 % at worst. FCFS and round robin run one job at a time. ADBS is shown twice: "serial" differs
+- Step costs fitted to the paper's latency profile, to 30 % at worst. FCFS and round robin run one
+  job at a time. ADBS is shown twice: "serial" differs
   from them by its decisions alone, "spatial" lets different models' jobs run together (efficiency {efficiency}, from H200 measurements).
 
 ## Why our numbers differ from the paper's
@@ -213,7 +214,8 @@ only number in its column.
 - *Round robin and FCFS do better here*, probably (not isolated) because they batch continuously, take blocks from the same head-wise
   arena, leave a column free for every running sequence, and keep the tokens of pre-empted requests. So ADBS gains less over them.
 - *ADBS, serial*: what its decisions gain when jobs cannot overlap. The rest up to "spatial" is the device's.
-- *The large model of the second shape* gets more of its demand than the paper's 13 %, probably because quotas here have floors, and are moved to the models
+- *The large model of the second shape* gets more of its demand than the paper's 13 %, probably because quotas here have floors, and are
+  moved to the models
   that are saturated in proportion to their floors.
 """
 
