@@ -201,7 +201,7 @@ only number in its column.
 - Poisson arrivals for {duration_s:.0f} s from an idle start; requests that have not ended by then count as not served.
 - "Length" is how many times as long as ShareGPT's the large model's requests are; the others follow in the given proportion. The paper
   tells the proportions only, and how far the unit is overloaded follows from the lengths: so a moderate and a heavy load are shown.
-  These two were chosen after trial runs at 1 to 2 x; at 1 x every policy nearly meets demand. One seed: differences of a few percent
+  These two were chosen after trial runs at 1 to 2 x; at 1 x all but FCFS nearly meet demand. One seed: differences of a few percent
   mean nothing.
 - Step costs fitted to the paper's latency profile, to 30 % at worst. FCFS and round robin run one
   job at a time. ADBS is shown twice: "serial" differs
