@@ -1,17 +1,17 @@
 """How long does the host take for a turn at 1,000 running sequences of 8 models?
 
-    python scripts/bench_scheduler.py
+    python -m scripts.bench_scheduler
 
 A turn is view, plan, commit and record, with an executor that finishes every step at once. Writes docs/results/scheduler-turn/.
 """
 
 import argparse
+import gc
 import itertools
 import os
 import time
 
 import numpy as np
-import results
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done, Step
@@ -21,6 +21,7 @@ from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Request, Sampling
 from muxjax.workload.metrics import percentiles
+from scripts import results
 
 QUESTION = "scheduler-turn"
 GOAL_MS = 2.0
@@ -79,6 +80,8 @@ def measure(policy: str, sequences: int, turns: int, seed: int) -> dict:
     unit, supply = make_unit(sequences, total_blocks), requests(seed)
     for request in itertools.islice(supply, sequences):
         unit.submit(request)
+    gc.collect()
+    gc.freeze()  # as an engine does when it starts
     samples = []
     for i in range(WARM_UP_TURNS + turns):
         seconds, ended, jobs = timed_turn(unit, BY_NAME[policy], i * TURN_S)
@@ -130,7 +133,7 @@ README = """
 
 A turn of the loop (view, plan, commit, record) with {sequences} running sequences over {models} models of LLaMA-8B's shape, an executor
 that finishes every step at once, and a new request for every one that ends. Goal: p99 of {goal_ms:g} ms at most.
-Made by `python scripts/bench_scheduler.py`; every turn is in [runs.jsonl](runs.jsonl). Device: {device}.
+Made by `python -m scripts.bench_scheduler`; every turn is in [runs.jsonl](runs.jsonl). Device: {device}.
 
 {summary}
 

@@ -55,11 +55,14 @@ class Tables:
         """Takes the columns for a slot's first `tokens` tokens; the slot was empty."""
         columns = self.layout.columns(tokens)
         assert self.columns[slot] == 0
+        self.columns[slot] = columns
         return self._add(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32))
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
-        return self._add(slots.astype(np.int32), self.columns[slots])
+        columns = self.columns[slots]
+        self.columns[slots] += 1
+        return self._add(slots, columns)
 
     def blocks(self, slot: int) -> int:
         """Head blocks the slot owns."""
@@ -92,8 +95,7 @@ class Tables:
         self.held += len(taken)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, :, :, columns] = ids_ULK
-        np.add.at(self.columns, slots, 1)
-        return TableDelta(slots, columns.astype(np.int32), ids_ULK)
+        return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
         self._give(self._ids[slot, group.layers, :, group.passed[slot] : unseen].ravel())

@@ -77,15 +77,16 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
     packed[: len(step.tokens)] = step.tokens
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
     fields[0] = BEYOND
-    seed = step.sampling.seed.view(np.int32).reshape(-1, 2)
+    drawn = step.sampling
+    seed = np.ascontiguousarray(drawn["seed"]).view(np.int32).reshape(-1, 2)
     columns = (
         step.slots,
         step.starts,
         step.counts,
-        step.sampling.temperature.view(np.int32),
-        step.sampling.top_k,
-        step.sampling.top_p.view(np.int32),
-        step.sampling.min_p.view(np.int32),
+        np.ascontiguousarray(drawn["temperature"]).view(np.int32),
+        drawn["top_k"],
+        np.ascontiguousarray(drawn["top_p"]).view(np.int32),
+        np.ascontiguousarray(drawn["min_p"]).view(np.int32),
         seed[:, 0],
         seed[:, 1],
     )

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine import batch
+from muxjax.engine.batch import BatchShape
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.step import step as run_step
-from muxjax.engine.step import update_table
+from muxjax.engine.step import compile_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.types import ModelSpec
 
@@ -24,6 +24,7 @@ class Program:
 
     Args:
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
+      steps: the compiled step of each shape; empty before `compile`.
     """
 
     spec: ModelSpec
@@ -32,6 +33,7 @@ class Program:
     params: Params
     table_LSKC: jax.Array
     last_S: jax.Array
+    steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,25 +58,36 @@ class Program:
             last_S=jnp.zeros(slots, jnp.int32, device=device),
         )
 
-    @property
-    def warm_ups(self) -> int:
-        """Programs to compile."""
-        return len(self.buckets.shapes()) + len(self._delta_sizes())
+    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[BatchShape]:
+        """Compiles the step of every shape for such an arena; yields each."""
+        for shape in self.buckets.shapes():
+            self.steps[shape] = compile_step(
+                self.params, blocks_NE, self.last_S, self.table_LSKC, spec=self.spec, layout=self.layout, shape=shape
+            )
+            yield shape
 
-    def _delta_sizes(self) -> list[int]:
-        _, slots, _, columns = self.table_LSKC.shape
-        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
-        return [entries for entries in (4**power for power in range(16)) if entries <= most]
+    @property
+    def temporary_bytes(self) -> int:
+        """Most that a step needs while it runs, beside what it is given and gives back."""
+        return max(step.memory_analysis().temp_size_in_bytes for step in self.steps.values())
+
+    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Launches a step: tokens [B], and the arena that replaces the one given."""
+        tokens_B, blocks_NE, self.last_S = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
+        return tokens_B, blocks_NE
 
     def update(self, packed_U: np.ndarray) -> None:
         """Takes columns over into the tables."""
         self.table_LSKC = update_table(self.table_LSKC, packed_U)
 
-    def warm_up_tables(self) -> Iterator[None]:
-        """Compiles every size of update."""
-        for entries in self._delta_sizes():
+    def warm_up_tables(self) -> None:
+        """Compiles and runs every size of update."""
+        _, slots, _, columns = self.table_LSKC.shape
+        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
+        entries = 1
+        while entries <= most:
             self.update(batch.empty_delta(self.layout, entries))
-            yield
+            entries *= 4
 
 
 class DeviceExecutor:
@@ -103,26 +116,15 @@ class DeviceExecutor:
             done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
         return done
 
-    def warm_up(self) -> Iterator[str]:
-        """Compiles and runs every shape of every model once, from this thread; yields a model's name after each."""
-        for name, program in self._programs.items():
-            for _ in program.warm_up_tables():
-                yield name
-            for shape in program.buckets.shapes():
+    def warm_up(self) -> None:
+        """Runs every compiled step of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
+        for program in self._programs.values():
+            program.warm_up_tables()
+            for shape in program.steps:
                 self._run(program, batch.empty(shape), shape).block_until_ready()
-                yield name
 
-    def _run(self, program: Program, packed: np.ndarray, shape: batch.BatchShape) -> jax.Array:
-        tokens_B, self._blocks_NE, program.last_S = run_step(
-            program.params,
-            self._blocks_NE,
-            program.last_S,
-            program.table_LSKC,
-            packed,
-            spec=program.spec,
-            layout=program.layout,
-            shape=shape,
-        )
+    def _run(self, program: Program, packed: np.ndarray, shape: BatchShape) -> jax.Array:
+        tokens_B, self._blocks_NE = program.run(packed, shape, self._blocks_NE)
         return tokens_B
 
 

@@ -1,5 +1,6 @@
 """A unit's loop in a thread of its own: requests in, token events out."""
 
+import gc
 import logging
 import queue
 import threading
@@ -48,6 +49,8 @@ class Engine:
     def start(self, on_outputs: OnOutputs) -> None:
         """Begins to serve; `on_outputs` is called from the engine's thread, at most once a turn."""
         self._on_outputs = on_outputs
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays, and is not looked through again between two turns
         self._thread.start()
 
     def submit(self, request: Request) -> None:

@@ -1,7 +1,7 @@
 """What the loop asks of whatever executes steps: a device, lanes, or a simulation."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -12,25 +12,13 @@ SAMPLED = -1
 """In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
 
 
-class SamplingRows(NamedTuple):
-    """Sampling of each row, [B]; see `types.Sampling` for ranges."""
+SAMPLING = np.dtype([("temperature", "f4"), ("top_k", "i4"), ("top_p", "f4"), ("min_p", "f4"), ("seed", "i8")])
+"""How a row is drawn: the fields of `types.Sampling` that the device reads."""
 
-    temperature: np.ndarray
-    top_k: np.ndarray
-    top_p: np.ndarray
-    min_p: np.ndarray
-    seed: np.ndarray
 
-    @classmethod
-    def empty(cls, rows: int) -> "SamplingRows":
-        return cls(*(np.zeros(rows, dtype) for dtype in (np.float32, np.int32, np.float32, np.float32, np.int64)))
-
-    def put(self, row: int, sampling: Sampling) -> None:
-        for name, column in self._asdict().items():
-            column[row] = getattr(sampling, name)
-
-    def take(self, slots: np.ndarray) -> "SamplingRows":
-        return SamplingRows(*(column[slots] for column in self))
+def sampling_row(sampling: Sampling) -> tuple:
+    """The values of a SAMPLING record."""
+    return tuple(getattr(sampling, name) for name in SAMPLING.names or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +30,7 @@ class Step:
       starts: [B] int32, tokens already in the cache: the position of the row's first new token.
       counts: [B] int32, new tokens of the row, at least 1; they sum to T.
       tokens: [T] int32, ids or SAMPLED.
+      sampling: [B] SAMPLING.
       delta: what changed in the model's block tables since its previous step.
     """
 
@@ -52,7 +41,7 @@ class Step:
     starts: np.ndarray
     counts: np.ndarray
     tokens: np.ndarray
-    sampling: SamplingRows
+    sampling: np.ndarray
     delta: TableDelta
 
 

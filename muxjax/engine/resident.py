@@ -7,7 +7,7 @@ import numpy as np
 from muxjax.cache.arena import Arena
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta, Tables
-from muxjax.engine.executor import SAMPLED, SamplingRows, Step
+from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.scheduler.view import Decode, ModelView, Pending, Prefill, Running
 from muxjax.types import Phase
@@ -31,14 +31,6 @@ class Member:
     floor_blocks: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flight:
-    """A launched step and the sequences of its rows."""
-
-    step: Step
-    sequences: list[Sequence]
-
-
 class Resident:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
@@ -53,8 +45,11 @@ class Resident:
         self.tokens = dict.fromkeys(Phase, 0)
         self._groups = {stage: ByAge() for stage in (Stage.WAITING, Stage.PREFILLING, Stage.DECODING)}
         self._free_slots = list(range(member.slots - 1, -1, -1))
+        self._by_slot: list[Sequence | None] = [None] * member.slots
+        self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
+        self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._limits = np.zeros(member.slots, np.int32)  # a slot is decoded while its length is under this
-        self._sampling = SamplingRows.empty(member.slots)
+        self._sampling = np.zeros(member.slots, SAMPLING)
 
     @property
     def waiting(self) -> ByAge:
@@ -96,52 +91,61 @@ class Resident:
         """It waits for its prefill."""
         self._move(sequence, Stage.WAITING)
 
-    def prefill(self, job: Prefill, pending: list[Sequence], step_id: int) -> Flight:
+    def prefill(self, job: Prefill, pending: list[Sequence], step_id: int) -> Step:
         """Launches the next tokens of those sequences, admitting the ones that wait."""
         deltas = [self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING]
         slots = np.array([sequence.slot for sequence in pending], np.int32)
         counts = np.array([chunk.tokens for chunk in job.chunks], np.int32)
-        ends = self.tables.lengths[slots] + counts
-        spans = zip(pending, (ends - counts).tolist(), ends.tolist(), strict=True)
-        tokens = [token for sequence, start, end in spans for token in sequence.tokens[start:end]]
+        ends = (self.tables.lengths[slots] + counts).tolist()
+        tokens = [
+            token
+            for sequence, end, chunk in zip(pending, ends, job.chunks, strict=True)
+            for token in sequence.tokens[end - chunk.tokens : end]
+        ]
         assert len(tokens) == counts.sum(), "a chunk goes past the tokens of its sequence"
-        for sequence, end in zip(pending, ends.tolist(), strict=True):
+        for sequence, end in zip(pending, ends, strict=True):
             if end == len(sequence.tokens):
                 self._move(sequence, Stage.DECODING)
-        return self._launch(step_id, Phase.PREFILL, pending, slots, counts, np.array(tokens, np.int32), self._joined(deltas))
+        return self._launch(step_id, Phase.PREFILL, slots, counts, np.array(tokens, np.int32), self._joined(deltas))
 
-    def decode(self, job: Decode, step_id: int) -> Flight:
+    def decode(self, job: Decode, step_id: int) -> Step:
         """Launches one token for each decoding sequence that has room, and for the oldest that may grow."""
         open_slots, full = self._open()
         growing = np.flatnonzero(full)
         grown, stalled = growing[: job.grow], growing[job.grow :]
         delta = self.tables.grow(open_slots[grown])
-        slots = np.delete(open_slots, stalled)
-        chosen = set(slots.tolist())
-        sequences = [sequence for sequence in self.decoding if sequence.slot in chosen]
-        assert sequences, "a decode job without a sequence to decode"
+        slots = np.delete(open_slots, stalled) if len(stalled) else open_slots
+        assert len(slots), "a decode job without a sequence to decode"
         once = np.ones(len(slots), np.int32)
-        return self._launch(step_id, Phase.DECODE, sequences, slots, once, once * SAMPLED, delta)
+        return self._launch(step_id, Phase.DECODE, slots, once, once * SAMPLED, delta)
 
-    def land(self, flight: Flight) -> None:
+    def rows(self, step: Step) -> list[Sequence]:
+        """Whose the rows of a step in flight are."""
+        return [self._by_slot[slot] for slot in step.slots.tolist()]  # pyright: ignore[reportReturnType]  (kept until the step lands)
+
+    def land(self, step: Step) -> None:
         """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
         self.in_flight -= 1
-        step = flight.step
+        self._flights[step.slots] -= 1
         self.tables.retire(step.slots, step.starts + step.counts)
-        for sequence in flight.sequences:
-            sequence.in_flight -= 1
-            if sequence.stage is Stage.ENDED and sequence.in_flight == 0:
+        for sequence in self._leaving:
+            if not self._flights[sequence.slot]:
                 self._release(sequence)
+        self._leaving = [sequence for sequence in self._leaving if sequence.slot != NO_SLOT]
 
     def end(self, sequence: Sequence) -> None:
         """Nothing more is computed for it; its blocks go back when no step in flight holds them."""
         self._move(sequence, Stage.ENDED)
-        if sequence.in_flight == 0 and sequence.slot != NO_SLOT:
+        if sequence.slot == NO_SLOT:
+            return
+        if self._flights[sequence.slot]:
+            self._leaving.append(sequence)
+        else:
             self._release(sequence)
 
     def preempt(self, sequence: Sequence) -> None:
         """Its blocks go back; it waits again, with the tokens it has."""
-        assert sequence.in_flight == 0, "a sequence in flight cannot be pre-empted"
+        assert not self._flights[sequence.slot], "a sequence in flight cannot be pre-empted"
         self._move(sequence, Stage.WAITING)
         self._release(sequence)
         self.preemptions += 1
@@ -154,27 +158,27 @@ class Resident:
         sequence.stage = stage
 
     def _admit(self, sequence: Sequence) -> TableDelta:
-        sampling = sequence.request.sampling
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
-        self._sampling.put(slot, sampling)
-        self._limits[slot] = sequence.request.most_tokens - 1  # the last token is never read back
+        self._by_slot[slot] = sequence
+        self._sampling[slot] = sampling_row(sequence.request.sampling)
+        self._limits[slot] = sequence.limit - 1  # the last token is never read back
         return self.tables.reserve(slot, len(sequence.tokens))
 
     def _release(self, sequence: Sequence) -> None:
         self.tables.release(sequence.slot)
         self._free_slots.append(sequence.slot)
+        self._by_slot[sequence.slot] = None
         sequence.slot = NO_SLOT
 
-    def _launch(self, step_id, phase, sequences, slots, counts, tokens, delta) -> Flight:
+    def _launch(self, step_id: int, phase: Phase, slots: np.ndarray, counts: np.ndarray, tokens: np.ndarray, delta: TableDelta) -> Step:
         self.in_flight += 1
+        self._flights[slots] += 1
         self.steps[phase] += 1
         self.tokens[phase] += len(tokens)
-        for sequence in sequences:
-            sequence.in_flight += 1
         starts = self.tables.lengths[slots]
         self.tables.lengths[slots] += counts
-        step = Step(
+        return Step(
             id=step_id,
             model=self.member.name,
             phase=phase,
@@ -182,10 +186,9 @@ class Resident:
             starts=starts,
             counts=counts,
             tokens=tokens,
-            sampling=self._sampling.take(slots),
+            sampling=self._sampling[slots],
             delta=delta,
         )
-        return Flight(step=step, sequences=sequences)
 
     def _open(self) -> tuple[np.ndarray, np.ndarray]:
         """Slots that may get another token, oldest first, and which of them need a column for it."""
@@ -215,7 +218,7 @@ class Resident:
             request_id=sequence.request.id,
             arrival_s=sequence.request.arrival_s,
             blocks=self.tables.blocks(sequence.slot),
-            idle=sequence.in_flight == 0,
+            idle=not self._flights[sequence.slot],
         )
 
     def _joined(self, deltas: list[TableDelta]) -> TableDelta:

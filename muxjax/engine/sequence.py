@@ -27,15 +27,20 @@ class Sequence:
     """A request and its tokens so far, prompt first.
 
     Args:
-      slot: its place in the model's tables, NO_SLOT while it has none.
-      in_flight: launched steps that compute for it. An ended one keeps its slot until none does.
+      limit: it ends with so many tokens; stops: or with one of these.
+      slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
     """
 
     request: Request
     tokens: list[int]
+    limit: int
+    stops: frozenset[int]
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
-    in_flight: int = 0
+
+    @classmethod
+    def of(cls, request: Request) -> "Sequence":
+        return cls(request, list(request.prompt), request.most_tokens, request.sampling.stop_token_ids)
 
     @property
     def age(self) -> tuple[float, str]:

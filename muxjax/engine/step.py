@@ -12,6 +12,12 @@ from muxjax.engine.sampling import Rows, sample
 from muxjax.models import decoder
 from muxjax.types import ModelSpec, Phase
 
+_GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization"}
+"""The pass takes the arena, which is updated in place, for as many arrays as it has forms, and computes cheap values twice to make room."""
+
+_PHASE_OPTIONS = {Phase.PREFILL: {"xla_gpu_enable_triton_gemm": False}, Phase.DECODE: {}}
+"""For the same unrolled layers, cuBLASLt is faster on thousands of rows, and XLA's own matrix products on few."""
+
 
 @functools.partial(jax.jit, static_argnames=("spec", "layout", "shape"), donate_argnames=("blocks_NE", "last_S"))
 def step(
@@ -46,6 +52,25 @@ def step(
     return sampled_B, memory.blocks_NE, last_S.at[row_B["slot"]].set(sampled_B, mode="drop")
 
 
+def compile_step(
+    params: decoder.Params,
+    blocks_NE: jax.Array | jax.ShapeDtypeStruct,
+    last_S: jax.Array,
+    table_LSKC: jax.Array,
+    *,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    shape: BatchShape,
+) -> jax.stages.Compiled:
+    """`step` of one shape, for the device and with the options that suit its phase; called without the keywords.
+
+    The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet.
+    """
+    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
+    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape)
+    return lowered.compile(compiler_options=_compiler_options(shape.phase, blocks_NE))
+
+
 @functools.partial(jax.jit, donate_argnames="table_LSKC")
 def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     """The tables with the columns of a `batch.pack_delta` taken over; donated and updated in place."""
@@ -53,6 +78,13 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     slot_U, column_U = packed_U[:, 0], packed_U[:, 1]
     ids_ULK = packed_U[:, 2:].reshape(-1, layers, kv_heads)
     return table_LSKC.at[:, slot_U, :, column_U].set(ids_ULK, mode="drop")
+
+
+def _compiler_options(phase: Phase, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> dict[str, str | bool]:
+    """Nothing but for a GPU: other compilers refuse its options."""
+    assert blocks_NE.sharding is not None, "a step is compiled for the device that holds the arena"
+    platforms = {device.platform for device in blocks_NE.sharding.device_set}
+    return _GPU_OPTIONS | _PHASE_OPTIONS[phase] if platforms == {"gpu"} else {}
 
 
 def _unpack(packed: jax.Array, shape: BatchShape) -> tuple[jax.Array, dict[str, jax.Array], Rows]:

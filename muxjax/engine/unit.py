@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from muxjax.cache.arena import Arena
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.resident import Flight, Member, Resident
+from muxjax.engine.resident import Member, Resident
 from muxjax.engine.sequence import Sequence, Stage
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
@@ -25,7 +25,7 @@ class Unit:
         self._arena = Arena(total_blocks)
         self._residents = {member.name: Resident(member, self._arena) for member in members}
         self._sequences: dict[str, Sequence] = {}  # not ended
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, Step] = {}
         self._token_budget, self._max_rows, self._look_ahead = token_budget, max_rows, look_ahead
         self._turn = 0
         self._step_id = 0
@@ -40,7 +40,7 @@ class Unit:
         self.check(request)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
-        sequence = self._sequences[request.id] = Sequence(request, list(request.prompt))
+        sequence = self._sequences[request.id] = Sequence.of(request)
         self._residents[request.model].enter(sequence)
 
     def check(self, request: Request) -> None:
@@ -81,7 +81,7 @@ class Unit:
             total_blocks=self._arena.total,
             token_budget=self._token_budget,
             max_rows=self._max_rows,
-            prefill_in_flight=any(flight.step.phase is Phase.PREFILL for flight in self._flights.values()),
+            prefill_in_flight=any(step.phase is Phase.PREFILL for step in self._flights.values()),
             models=models,
         )
 
@@ -100,13 +100,22 @@ class Unit:
         """Takes in what finished steps sampled; blocks of requests that ended go back."""
         outputs: list[Output] = []
         for each in done:
-            flight = self._flights.pop(each.step_id)
-            # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
-            ends = (flight.step.starts + flight.step.counts).tolist()
-            for sequence, end, token in zip(flight.sequences, ends, each.tokens.tolist(), strict=True):
-                if sequence.stage is not Stage.ENDED and end == len(sequence.tokens):
-                    outputs.append(self._extend(sequence, token, each.at_s))
-            self._residents[flight.step.model].land(flight)
+            step = self._flights.pop(each.step_id)
+            resident = self._residents[step.model]
+            ends = (step.starts + step.counts).tolist()
+            for sequence, end, token in zip(resident.rows(step), ends, each.tokens.tolist(), strict=True):
+                tokens = sequence.tokens
+                # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
+                if end != len(tokens) or sequence.stage is Stage.ENDED:
+                    continue
+                tokens.append(token)
+                if token in sequence.stops:
+                    outputs.append(self._end(sequence, token, Finish.STOP, each.at_s))
+                elif end + 1 == sequence.limit:
+                    outputs.append(self._end(sequence, token, Finish.LENGTH, each.at_s))
+                else:
+                    outputs.append(Output(sequence.request.id, token, None, each.at_s))
+            resident.land(step)
         return outputs
 
     @property
@@ -134,20 +143,11 @@ class Unit:
         self._step_id += 1
         resident.last[job.phase] = self._turn
         if isinstance(job, Prefill):
-            flight = resident.prefill(job, [self._sequences[chunk.request_id] for chunk in job.chunks], self._step_id)
+            step = resident.prefill(job, [self._sequences[chunk.request_id] for chunk in job.chunks], self._step_id)
         else:
-            flight = resident.decode(job, self._step_id)
-        self._flights[self._step_id] = flight
-        return flight.step
-
-    def _extend(self, sequence: Sequence, token: int, at_s: float) -> Output:
-        sequence.tokens.append(token)
-        request = sequence.request
-        if token in request.sampling.stop_token_ids:
-            return self._end(sequence, token, Finish.STOP, at_s)
-        if len(sequence.tokens) == request.most_tokens:
-            return self._end(sequence, token, Finish.LENGTH, at_s)
-        return Output(request.id, token, None, at_s)
+            step = resident.decode(job, self._step_id)
+        self._flights[step.id] = step
+        return step
 
     def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:
         request = sequence.request

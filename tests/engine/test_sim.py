@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.cache.table import TableDelta
-from muxjax.engine.executor import SamplingRows, Step
+from muxjax.engine.executor import SAMPLING, Step
 from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor
 from muxjax.placement.cost import H200, MeshSpec, StepCost, decode, prefill
 from muxjax.types import ModelSpec, Phase
@@ -26,7 +26,7 @@ def step(step_id: int, model: str) -> Step:
         starts=one,
         counts=one,
         tokens=one,
-        sampling=SamplingRows.empty(1),
+        sampling=np.zeros(1, SAMPLING),
         delta=delta,
     )
 

@@ -8,7 +8,7 @@ import pytest
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.engine import batch
-from muxjax.engine.executor import SAMPLED, SamplingRows, Step
+from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.step import step as run_step
 from muxjax.engine.step import update_table
 from muxjax.models import decoder
@@ -23,9 +23,7 @@ BUCKETS = batch.Buckets.of(LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, token_b
 
 def make_step(phase: Phase, rows: list[tuple[int, int, list[int]]], *, seed: int = 0) -> Step:
     """Rows of (slot, start, tokens), greedy."""
-    sampling = SamplingRows.empty(SLOTS)
-    for slot in range(SLOTS):
-        sampling.put(slot, Sampling(temperature=0.0, seed=seed - slot))
+    sampling = np.array([sampling_row(Sampling(temperature=0.0, seed=seed - slot)) for slot in range(SLOTS)], SAMPLING)
     slots = np.array([slot for slot, _, _ in rows], np.int32)
     return Step(
         id=1,
@@ -35,7 +33,7 @@ def make_step(phase: Phase, rows: list[tuple[int, int, list[int]]], *, seed: int
         starts=np.array([start for _, start, _ in rows], np.int32),
         counts=np.array([len(tokens) for _, _, tokens in rows], np.int32),
         tokens=np.array([token for _, _, tokens in rows for token in tokens], np.int32),
-        sampling=sampling.take(slots),
+        sampling=sampling[slots],
         delta=TableDelta(slots[:0], slots[:0], np.zeros((0, 2, 2), np.int32)),
     )
 
