@@ -17,6 +17,11 @@ def make_blocks(total: int, *, block_bytes: int, dtype: np.dtype, device: jax.De
     return jnp.zeros((total, block_bytes // dtype.itemsize), dtype, device=device)
 
 
+def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.ShapeDtypeStruct:
+    """What `make_blocks` would make there."""
+    return jax.ShapeDtypeStruct((total, block_bytes // dtype.itemsize), dtype, sharding=jax.sharding.SingleDeviceSharding(device))
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("blocks_NE", "table_LBKC", "row_T", "position_T", "offset_B", "count_B", "length_B"),

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.store import make_blocks
-from muxjax.engine import memory
+from muxjax.cache.store import blocks_shape, make_blocks
+from muxjax.engine import memory, programs
 from muxjax.engine.batch import Buckets
 from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.engine import Engine
@@ -23,11 +23,23 @@ from muxjax.models import weights
 from muxjax.models.config import read_spec
 from muxjax.models.decoder import Params
 from muxjax.scheduler.policies import by_name
+from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec
 from muxjax.units import show_bytes, show_count, show_s
 
 PREFILL_ROWS = 8
 """Most sequences of one prefill step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an engine is made of, and the report of what fits."""
+
+    unit: Unit
+    policy: Policy
+    executor: DeviceExecutor
+    models: Mapping[str, ModelSpec]
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,37 +58,41 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
+    parts = assemble(options, progress=progress)
+    for line in parts.lines:
+        report(line)
+    return Built(
+        engine=Engine(parts.unit, parts.policy, parts.executor),
+        models=parts.models,
+        max_model_len={name: spec.max_len for name, spec in parts.models.items()},
+        lines=parts.lines,
+    )
+
+
+def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
+    """Everything of `build` but the engine's thread.
+
+    Raises:
+      ConfigError, CheckpointError: a model cannot be served.
+    """
     memory.claim(options)
+    programs.keep_in(options.compilation_cache_dir)
     device = jax.devices()[0]
     kv_dtype = _kv_dtype(options, device)
     specs = {model.name: read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len) for model in options.models}
     layouts = {name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()}
-    params = {
-        model.name: weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
-        for model in _largest_first(options, specs)
-    }
+    resident = _load(options, specs, layouts, device, progress=progress)
     total_blocks = memory.arena_blocks(options, device)
-    blocks_NE = make_blocks(total_blocks, block_bytes=options.block_bytes, dtype=kv_dtype, device=device)
-    programs = {
-        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], device) for model in options.models
-    }
-    executor = DeviceExecutor(programs, blocks_NE)
-    compile_s = _warm_up(executor, programs, progress=progress)
-    unit = Unit(
-        _members(options, specs, layouts, total_blocks),
-        total_blocks=total_blocks,
-        token_budget=options.max_num_batched_tokens,
-        max_rows=PREFILL_ROWS,
-        look_ahead=options.look_ahead,
-    )
-    lines = tuple(_report(options, specs, layouts, total_blocks, kv_dtype, compile_s))
-    for line in lines:
-        report(line)
-    return Built(
-        engine=Engine(unit, by_name(options.policy), executor),
+    compile_s = _compile(resident, blocks_shape(total_blocks, options.block_bytes, kv_dtype, device), progress=progress)
+    plan = _plan(resident, total_blocks * options.block_bytes, device)
+    executor = DeviceExecutor(resident, make_blocks(total_blocks, block_bytes=options.block_bytes, dtype=kv_dtype, device=device))
+    executor.warm_up()
+    return Parts(
+        unit=_unit(options, specs, layouts, total_blocks),
+        policy=by_name(options.policy),
+        executor=executor,
         models=specs,
-        max_model_len={name: spec.max_len for name, spec in specs.items()},
-        lines=lines,
+        lines=(*_report(options, specs, layouts, total_blocks, kv_dtype, compile_s), *plan.lines()),
     )
 
 
@@ -90,6 +106,19 @@ def _largest_first(options: UnitOptions, specs: Mapping[str, ModelSpec]) -> list
     return sorted(options.models, key=lambda model: -specs[model.name].params)
 
 
+def _load(
+    options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], device: jax.Device, *, progress: bool
+) -> dict[str, Program]:
+    """Weights, the largest first, then the tables: all that the arena must leave room for."""
+    params = {
+        model.name: weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
+        for model in _largest_first(options, specs)
+    }
+    return {
+        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], device) for model in options.models
+    }
+
+
 def _program(
     options: UnitOptions, model: ModelOptions, spec: ModelSpec, layout: CacheLayout, params: Params, device: jax.Device
 ) -> Program:
@@ -101,6 +130,16 @@ def _program(
         prefill_rows=PREFILL_ROWS,
     )
     return Program.of(spec, layout, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, device=device)
+
+
+def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> Unit:
+    return Unit(
+        _members(options, specs, layouts, total_blocks),
+        total_blocks=total_blocks,
+        token_budget=options.max_num_batched_tokens,
+        max_rows=PREFILL_ROWS,
+        look_ahead=options.look_ahead,
+    )
 
 
 def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> list[Member]:
@@ -118,15 +157,26 @@ def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapp
     ]
 
 
-def _warm_up(executor: DeviceExecutor, programs: Mapping[str, Program], *, progress: bool) -> dict[str, float]:
-    """Seconds each model took."""
-    total = sum(program.warm_ups for program in programs.values())
-    spent, last = dict.fromkeys(programs, 0.0), time.perf_counter()
-    for name in tqdm(executor.warm_up(), total=total, desc="compiling", unit="program", disable=not progress):
-        now = time.perf_counter()
-        spent[name] += now - last
-        last = now
+def _compile(resident: Mapping[str, Program], arena: jax.ShapeDtypeStruct, *, progress: bool) -> dict[str, float]:
+    """Compiles all there is while the arena's memory is still free, for autotuning needs some; seconds each model took."""
+    spent = {}
+    with tqdm(total=sum(len(program.buckets.shapes()) for program in resident.values()), unit="program", disable=not progress) as bar:
+        for name, program in resident.items():
+            bar.set_description(f"compiling {name}")
+            started = time.perf_counter()
+            for _ in program.compile(arena):
+                bar.update()
+            spent[name] = time.perf_counter() - started
     return spent
+
+
+def _plan(resident: Mapping[str, Program], arena_bytes: int, device: jax.Device) -> memory.Plan:
+    return memory.Plan(
+        limit_bytes=memory.limit_bytes(device),
+        resident_bytes={name: program.resident_bytes for name, program in resident.items()},
+        arena_bytes=arena_bytes,
+        temporary_bytes=max(program.temporary_bytes for program in resident.values()),
+    )
 
 
 def _report(options, specs, layouts, total_blocks, kv_dtype, compile_s):

@@ -67,6 +67,11 @@ class Program:
             yield shape
 
     @property
+    def resident_bytes(self) -> int:
+        """Weights and block tables."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
+
+    @property
     def temporary_bytes(self) -> int:
         """Most that a step needs while it runs, beside what it is given and gives back."""
         return max(step.memory_analysis().temp_size_in_bytes for step in self.steps.values())

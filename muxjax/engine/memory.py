@@ -1,7 +1,8 @@
-"""How much of the device the cache gets, and how its blocks are shared out at first."""
+"""How much of the device the cache gets, what it shares the device with, and how its blocks are shared out at first."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import jax
 
@@ -16,8 +17,48 @@ CPU_CACHE_BYTES = 2**30
 FLOOR_FRAC = 0.5
 """Of an equal share of the arena: what a model may always hold."""
 
-_TEMPORARIES_FRAC = 0.1
-"""Of the device's memory, kept for what steps need while they run."""
+_TEMPORARIES_FRAC = 0.05
+"""Of the device's memory, kept for what steps need while they run; `Plan` holds what they turned out to need against it."""
+
+_GRAIN_BYTES = 2**30
+"""The arena is a multiple of it: its size is part of every program, and a program compiled before should fit again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Where the memory of a device goes.
+
+    Args:
+      limit_bytes: what muxjax may use; None where nobody sets a limit (CPU).
+      resident_bytes: weights and block tables of each model.
+      temporary_bytes: most that any one step needs while it runs. Steps run one after another and share it.
+    Raises:
+      ConfigError: that is more than the limit.
+    """
+
+    limit_bytes: int | None
+    resident_bytes: Mapping[str, int]
+    arena_bytes: int
+    temporary_bytes: int
+
+    def __post_init__(self):
+        if self.limit_bytes is not None and self.used_bytes > self.limit_bytes:
+            raise ConfigError(
+                f"steps need {show_bytes(self.temporary_bytes)} while they run, and {show_bytes(self.used_bytes - self.temporary_bytes)} "
+                f"of weights and cache leave {show_bytes(max(0, self.limit_bytes - self.used_bytes + self.temporary_bytes))} of the "
+                f"{show_bytes(self.limit_bytes)} that muxjax may use: lower max_num_batched_tokens, max_num_seqs or kv_cache_size",
+                field="kv_cache_bytes",
+            )
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(self.resident_bytes.values()) + self.arena_bytes + self.temporary_bytes
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        models = ", ".join(f"{name} {show_bytes(count)}" for name, count in self.resident_bytes.items())
+        limit = "no limit" if self.limit_bytes is None else f"{show_bytes(self.limit_bytes - self.used_bytes)} free"
+        yield f"memory: {models}; cache {show_bytes(self.arena_bytes)}; a step's own {show_bytes(self.temporary_bytes)}; {limit}"
 
 
 def claim(options: UnitOptions) -> None:
@@ -25,13 +66,19 @@ def claim(options: UnitOptions) -> None:
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
 
 
+def limit_bytes(device: jax.Device) -> int | None:
+    """What XLA may use of the device's memory; None where it does not say."""
+    stats = None if device.platform == "cpu" else device.memory_stats()
+    return stats["bytes_limit"] if stats else None
+
+
 def arena_blocks(options: UnitOptions, device: jax.Device) -> int:
-    """Head blocks of the arena, weights being on the device already.
+    """Head blocks of the arena, weights and tables being on the device already.
 
     Raises:
       ConfigError: not even one block fits.
     """
-    cache_bytes = options.kv_cache_bytes or _free_bytes(options, device)
+    cache_bytes = options.kv_cache_bytes or _free_bytes(device)
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
         raise ConfigError(
@@ -52,15 +99,16 @@ def first_quotas(options: UnitOptions, layouts: Mapping[str, CacheLayout], total
     return quota.initial(rates, blocks_per_token, total_blocks, floors(layouts, total_blocks))
 
 
-def _free_bytes(options: UnitOptions, device: jax.Device) -> int:
-    stats = device.memory_stats()
-    if device.platform == "cpu" or not stats:
+def _free_bytes(device: jax.Device) -> int:
+    """What is free for the arena."""
+    limit = limit_bytes(device)
+    if limit is None:
         return CPU_CACHE_BYTES
-    limit, used = stats["bytes_limit"], stats["bytes_in_use"]
+    used = device.memory_stats()["bytes_in_use"]
     free = int(limit * (1 - _TEMPORARIES_FRAC)) - used
     if free <= 0:
         raise ConfigError(
             f"the weights take {show_bytes(used)} of the {show_bytes(limit)} that muxjax may use, and leave no room for the cache",
             field="gpu_memory_fraction",
         )
-    return free
+    return free - free % _GRAIN_BYTES if free > _GRAIN_BYTES else free

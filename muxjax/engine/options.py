@@ -55,9 +55,11 @@ class UnitOptions:
     Args:
       policy: of `scheduler`, by name.
       max_num_batched_tokens: most new tokens of one prefill step; longer prompts go in chunks.
-      kv_cache_bytes: size of the arena; None takes gpu_memory_fraction of what is free on the device.
+      kv_cache_bytes: size of the arena; None takes what the weights leave.
+      gpu_memory_fraction: of the device's memory, for weights, cache and steps together.
       kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
       block_bytes: size of a head block.
+      compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
       look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
     Raises:
       ConfigError: a value outside its range, no model, or two with one name.
@@ -70,6 +72,7 @@ class UnitOptions:
     gpu_memory_fraction: float = 0.9
     kv_dtype: str = "auto"
     block_bytes: int = BLOCK_BYTES
+    compilation_cache_dir: str = "~/.cache/muxjax/xla"
     look_ahead: int = 2
 
     def __post_init__(self):
