@@ -4,6 +4,8 @@ Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each b
 column by column; entries past a row's length, or before its window, name any block at all and are never read for their value.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -21,17 +23,27 @@ def write(
     return pool_N2PD.at[id_TK[:, :, None], jnp.arange(2), offset_T[:, None, None]].set(kv_TK2D, mode="drop")
 
 
-def decode(q_BHD: jax.Array, pool_N2PD: jax.Array, table_BKC: jax.Array, length_B: jax.Array, *, window: int | None = None) -> jax.Array:
+def decode(
+    q_BHD: jax.Array,
+    pool_N2PD: jax.Array,
+    table_BKC: jax.Array,
+    length_B: jax.Array,
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+) -> jax.Array:
     """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
 
     Args:
       window: only the last so many tokens are seen; None for all.
+      soft_cap: scores are bent to stay within plus and minus this, by tanh; None for as they are.
     Returns:
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
     k_BKSD, v_BKSD = _context(pool_N2PD, table_BKC)
-    return jax.vmap(_attend, in_axes=(0, 0, 0, 0, None))(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1, window)[:, 0]
+    attend = functools.partial(_attend, window=window, soft_cap=soft_cap)
+    return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
 
 def prefill(
@@ -43,6 +55,7 @@ def prefill(
     length_B: jax.Array,
     *,
     window: int | None = None,
+    soft_cap: float | None = None,
 ) -> jax.Array:
     """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
 
@@ -58,7 +71,7 @@ def prefill(
         k_1KSD, v_1KSD = _context(pool_N2PD, table_KC[None])
         index_T = jnp.arange(q_THD.shape[0]) - offset
         position_T = jnp.where((index_T >= 0) & (index_T < count), length - count + index_T, -1)
-        return _attend(q_THD, k_1KSD[0], v_1KSD[0], position_T, window)
+        return _attend(q_THD, k_1KSD[0], v_1KSD[0], position_T, window=window, soft_cap=soft_cap)
 
     # Every row is computed for all T and is zero outside its own tokens, so the sum picks.
     return jax.lax.map(attend_row, (table_BKC, offset_B, count_B, length_B)).sum(axis=0, dtype=q_THD.dtype)
@@ -73,7 +86,9 @@ def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax
     return k.reshape(shape), v.reshape(shape)
 
 
-def _attend(q_THD: jax.Array, k_KSD: jax.Array, v_KSD: jax.Array, position_T: jax.Array, window: int | None) -> jax.Array:
+def _attend(
+    q_THD: jax.Array, k_KSD: jax.Array, v_KSD: jax.Array, position_T: jax.Array, *, window: int | None, soft_cap: float | None
+) -> jax.Array:
     """Queries at `position_T` over keys at 0 .. S-1; a query at -1 sees nothing and is zero.
 
     What is not seen is cleared before it is multiplied: a block may hold another model's NaN.
@@ -84,7 +99,10 @@ def _attend(q_THD: jax.Array, k_KSD: jax.Array, v_KSD: jax.Array, position_T: ja
     v_KSD = jnp.where(seen_TS.any(axis=0)[:, None], v_KSD, 0)
     q_TKGD = q_THD.reshape(q_THD.shape[0], kv_heads, -1, head_dim)
     scores_KGTS = jnp.einsum("TKGD,KSD->KGTS", q_TKGD, k_KSD.astype(q_THD.dtype), preferred_element_type=jnp.float32)
-    scores_KGTS = jnp.where(seen_TS, scores_KGTS * head_dim**-0.5, -jnp.inf)
+    scores_KGTS *= head_dim**-0.5
+    if soft_cap is not None:
+        scores_KGTS = soft_cap * jnp.tanh(scores_KGTS / soft_cap)
+    scores_KGTS = jnp.where(seen_TS, scores_KGTS, -jnp.inf)
     top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
     weights_KGTS = jnp.exp(scores_KGTS - top_KGT1)
     total_KGT1 = jnp.maximum(weights_KGTS.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)

@@ -33,13 +33,14 @@ class Case:
             jnp.asarray(position),
         )
 
-    def expected(self, q_HD: np.ndarray, row: int, position: int, window: int | None = None) -> np.ndarray:
+    def expected(self, q_HD: np.ndarray, row: int, position: int, window: int | None = None, soft_cap: float | None = None) -> np.ndarray:
         """[H, D] of one query."""
         first = 0 if window is None else max(0, position - window + 1)
         heads = []
         for head in range(K * G):
             k, v = (kv[row][first : position + 1, head // G] for kv in (self.k, self.v))
-            weights = np.exp(k @ q_HD[head] / np.sqrt(D))
+            scores = k @ q_HD[head] / np.sqrt(D)
+            weights = np.exp(scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap))
             heads.append(weights @ v / weights.sum())
         return np.stack(heads)
 
@@ -127,6 +128,18 @@ def test_prefill_is_causal_attention_over_cached_and_new_tokens(window):
 )
 def test_prefill_near_misses_are_noticed(near_miss):
     assert prefill_error(Case(), **near_miss) > 100 * LIMIT
+
+
+@pytest.mark.parametrize("near_miss", [None, {"soft_cap": None}, {"soft_cap": 1.01}])
+def test_a_soft_cap_bends_the_scores_of_decode_and_prefill(near_miss):
+    """A row of one new token is a row to decode."""
+    case, q, cap = Case(), queries(B), {"soft_cap": 1.0}
+    told = {**cap, **(near_miss or {})}
+    given = (jnp.asarray(q, jnp.float32), case.pool, jnp.asarray(case.table))
+    starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (range(B), [1] * B, LENGTHS))
+    expected = [case.expected(q[b], b, LENGTHS[b] - 1, **cap) for b in range(B)]
+    for out in (reference.decode(*given, lengths, **told), reference.prefill(*given, starts, ones, lengths, **told)):
+        assert worst(out, expected) > 100 * LIMIT if near_miss else worst(out, expected) < LIMIT
 
 
 def test_a_padding_row_and_a_padding_token_change_and_read_nothing():

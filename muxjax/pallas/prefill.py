@@ -1,0 +1,391 @@
+"""Prefill attention over head blocks for Hopper GPUs, written in Mosaic GPU. Meaning: `reference.prefill`.
+
+A query tile is 128 rows: some tokens of one sequence times some query heads of one kv head, so that a group shares what it loads.
+One warpgroup fetches tiles of K and V, block by block; two others take 64 query rows each and alternate: one multiplies while the
+other is at its softmax. Tiles after the last query or before its window are not loaded; only tiles that some query sees in part are masked.
+
+Source: FlashAttention-3 (arXiv:2407.08608).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+M = 64
+"""Query rows of a warpgroup, those of one wgmma."""
+
+WARPGROUPS = 2
+"""That multiply; one more copies."""
+
+GROUP = 8
+"""Rows that are copied at once: a tile of shared memory is cut into such groups."""
+
+COLUMNS = 64
+"""bf16 numbers in the 128 bytes of a swizzled row."""
+
+MASKED = -1e30
+"""Where the running maximum begins; finite, so that a row that sees nothing in a tile stays without NaN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrefillTuning:
+    """Sizes and variants of the kernel.
+
+    Args:
+      tile_tokens: context tokens of a tile of K or V, a multiple of 64 and of a block's tokens.
+      stages: tiles of K and V in flight.
+      weights_in_registers: multiply V by the softmax weights straight from registers, not through shared memory.
+      sum_in_place: add to the output inside wgmma; the interpreter lacks it, and adds afterwards.
+    """
+
+    tile_tokens: int
+    stages: int
+    weights_in_registers: bool = False
+    sum_in_place: bool = True
+
+
+TUNING = {
+    64: PrefillTuning(tile_tokens=128, stages=4),
+    128: PrefillTuning(tile_tokens=128, stages=2),
+    256: PrefillTuning(tile_tokens=64, stages=2),
+}
+"""By head size."""
+
+
+def prefill(
+    q_THD: jax.Array,
+    pool_N2PD: jax.Array,
+    table_BKC: jax.Array,
+    offset_B: jax.Array,
+    count_B: jax.Array,
+    length_B: jax.Array,
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    tuning: PrefillTuning | None = None,
+) -> jax.Array:
+    """See `reference.prefill`; bf16, and the pool holds finite numbers in the blocks of every row."""
+    tokens, heads, head_dim = q_THD.shape
+    kv_heads = table_BKC.shape[1]
+    tuning = tuning or TUNING[head_dim]
+    shared_heads = heads_of_tile(heads // kv_heads)
+    tile = tokens_of_tile(shared_heads)
+    work_W4 = plan(offset_B, count_B, length_B, tokens=tokens, tile=tile)
+    kernel = _Kernel(
+        tokens_per_block=pool_N2PD.shape[2],
+        head_dim=head_dim,
+        tiles_per_kv_head=heads // kv_heads // shared_heads,
+        heads=shared_heads,
+        tokens=tile,
+        window=window,
+        soft_cap=soft_cap,
+        tuning=tuning,
+    )
+    return plgpu.kernel(
+        kernel,
+        out_type=jax.ShapeDtypeStruct(q_THD.shape, q_THD.dtype),
+        scratch_types=(kernel.scratch(q_THD.dtype),),
+        grid=(work_W4.shape[0], heads // shared_heads),
+        grid_names=("work", "heads"),
+        num_threads=WARPGROUPS + 1,
+        thread_name="warpgroup",
+        compiler_params=plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane),
+    )(q_THD, pool_N2PD, table_BKC, work_W4)
+
+
+def heads_of_tile(group: int) -> int:
+    """Query heads that share a tile: the most that divide the group and leave at most an eighth of the tile's rows idle."""
+    rows = M * WARPGROUPS
+    return max(heads for heads in range(1, group + 1) if group % heads == 0 and 8 * heads * tokens_of_tile(heads) >= 7 * rows)
+
+
+def tokens_of_tile(heads: int) -> int:
+    """Tokens of a tile that so many heads share."""
+    return M * WARPGROUPS // heads // GROUP * GROUP
+
+
+def plan(offset_B: jax.Array, count_B: jax.Array, length_B: jax.Array, *, tokens: int, tile: int) -> jax.Array:
+    """The tiles of all rows, longest context first: [W, 4] of row, first token in T, tokens, position of the first token.
+
+    W is what any split of `tokens` can need; the rest have no tokens. What lies after the last row in T is a row of its own without
+    context, so that padding becomes zero.
+    """
+    used = (offset_B + count_B).max()
+    offset_R = jnp.append(offset_B, used)
+    count_R = jnp.append(count_B, tokens - used)
+    start_R = jnp.append(length_B, 0) - count_R
+    last_R = jnp.cumsum(-(-count_R // tile))
+    index_W = jnp.arange(tokens // tile + offset_R.size, dtype=jnp.int32)
+    row_W = jnp.minimum(jnp.searchsorted(last_R, index_W, side="right", method="compare_all"), offset_R.size - 1)
+    done_W = (index_W - jnp.where(row_W > 0, last_R[row_W - 1], 0)) * tile
+    count_W = jnp.clip(count_R[row_W] - done_W, 0, tile)
+    position_W = start_R[row_W] + done_W
+    longest_W = jnp.argsort(jnp.where(count_W > 0, -position_W, jnp.iinfo(jnp.int32).max))
+    work_W4 = jnp.stack([jnp.minimum(row_W, offset_B.size - 1), offset_R[row_W] + done_W, count_W, position_W], axis=1)
+    return work_W4.astype(jnp.int32)[longest_W]
+
+
+class _Shared(NamedTuple):
+    """Shared memory and barriers of a thread block; w counts warpgroups, s stages."""
+
+    q_wMD: Any
+    k_sSD: Any
+    v_sSD: Any
+    weights_wMS: Any
+    out_wMD: Any
+    q_full_w: Any
+    k_full_s: Any
+    v_full_s: Any
+    k_free_s: Any
+    v_free_s: Any
+    turn: Any
+
+
+class _Tile(NamedTuple):
+    """What a thread block works on, as scalars in the kernel."""
+
+    row: jax.Array
+    token: jax.Array
+    """Of the first query, in T."""
+    count: jax.Array
+    position: jax.Array
+    """Of the first query, in its sequence."""
+    first: jax.Array
+    """Context tile that some query sees."""
+    steps: jax.Array
+    """Context tiles, from `first` on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernel:
+    """The program of a thread block: one query tile and the kv head that its query heads share."""
+
+    tokens_per_block: int
+    head_dim: int
+    heads: int
+    """Query heads of a tile."""
+    tokens: int
+    """Tokens of a tile."""
+    tiles_per_kv_head: int
+    window: int | None
+    soft_cap: float | None
+    tuning: PrefillTuning
+
+    def scratch(self, dtype) -> _Shared:
+        stages, span = self.tuning.stages, self.tuning.tile_tokens
+        filled = plgpu.Barrier(num_barriers=stages, num_arrivals=span // self.tokens_per_block)
+        freed = plgpu.Barrier(num_barriers=stages, num_arrivals=WARPGROUPS)
+        return _Shared(
+            q_wMD=_tiled((WARPGROUPS, M, self.head_dim), dtype),
+            k_sSD=_tiled((stages, span, self.head_dim), dtype),
+            v_sSD=_tiled((stages, span, self.head_dim), dtype),
+            weights_wMS=None if self.tuning.weights_in_registers else _tiled((WARPGROUPS, M, span), dtype),
+            out_wMD=plgpu.SMEM((WARPGROUPS, M, COLUMNS), dtype),  # not tiled: its rows are stored one by one
+            q_full_w=plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=M // GROUP),
+            k_full_s=filled,
+            v_full_s=filled,
+            k_free_s=freed,
+            v_free_s=freed,
+            turn=plgpu.Barrier(num_arrivals=WARPGROUPS),
+        )
+
+    def __call__(self, q_THD, pool_N2PD, table_BKC, work_W4, out_THD, shared: _Shared):
+        tile = self._tile(work_W4)
+        warpgroup = lax.axis_index("warpgroup")
+
+        @pl.when((tile.count > 0) & (warpgroup == WARPGROUPS))
+        def _():
+            plgpu.set_max_registers(40, action="decrease")
+            self._fetch(pool_N2PD, table_BKC, shared, tile)
+
+        @pl.when((tile.count > 0) & (warpgroup < WARPGROUPS))
+        def _():
+            plgpu.set_max_registers(232, action="increase")
+            self._load_queries(q_THD, shared, tile)
+            self._store(*self._attend(shared, tile), out_THD, shared, tile)
+
+    def _tile(self, work_W4) -> _Tile:
+        row, token, count, position = (work_W4[lax.axis_index("work"), field] for field in range(4))
+        span = self.tuning.tile_tokens
+        first = jnp.int32(0) if self.window is None else _div(jnp.maximum(position - self.window + 1, 0), span)
+        end = _div(jnp.maximum(position + count, 0) + span - 1, span)
+        return _Tile(row, token, count, position, first, end - first)
+
+    def _fetch(self, pool_N2PD, table_BKC, shared: _Shared, tile: _Tile):
+        """Copies K and V of each context tile, block by block, as stages come free."""
+        stages, size = self.tuning.stages, self.tokens_per_block
+        blocks = self.tuning.tile_tokens // size
+        kv_head = _div(lax.axis_index("heads"), self.tiles_per_kv_head)
+        first_column = 0 if self.window is None else _div(jnp.maximum(tile.position - self.window + 1, 0), size)
+        last_column = _div(jnp.maximum(tile.position + tile.count - 1, 0), size)
+
+        def fetch(step, _):
+            slot = _rem(step, stages)
+            columns = [jnp.clip((tile.first + step) * blocks + block, first_column, last_column) for block in range(blocks)]
+            ids = [table_BKC[tile.row, kv_head, column] for column in columns]
+            for kind, buffer, full, free in (
+                (0, shared.k_sSD, shared.k_full_s, shared.k_free_s),
+                (1, shared.v_sSD, shared.v_full_s, shared.v_free_s),
+            ):
+                pl.when(step >= stages)(lambda free=free: plgpu.barrier_wait(free.at[slot]))
+                for block, block_id in enumerate(ids):
+                    part = buffer.at[slot, pl.ds(block * size, size)]
+                    plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[slot])
+
+        def drain(step, _):
+            slot = _rem(step, stages)
+            plgpu.barrier_wait(shared.k_free_s.at[slot])
+            plgpu.barrier_wait(shared.v_free_s.at[slot])
+
+        lax.fori_loop(0, tile.steps, fetch, None)
+        lax.fori_loop(jnp.maximum(tile.steps - stages, 0), tile.steps, drain, None)
+
+    def _place(self, group: int):
+        """Query head in the tile, and token in the tile, of the first row of a warpgroup's group of rows."""
+        row = lax.axis_index("warpgroup") * M + group * GROUP
+        return _div(row, self.tokens), _rem(row, self.tokens)
+
+    def _load_queries(self, q_THD, shared: _Shared, tile: _Tile):
+        """Rows are heads times tokens; those past the row's tokens, or the last head, are loaded as well, and not stored."""
+        warpgroup = lax.axis_index("warpgroup")
+        for group in range(M // GROUP):
+            head, token = self._place(group)
+            head = lax.axis_index("heads") * self.heads + jnp.minimum(head, self.heads - 1)
+            source = q_THD.at[pl.ds(tile.token + token, GROUP), head]
+            plgpu.copy_gmem_to_smem(source, shared.q_wMD.at[warpgroup, pl.ds(group * GROUP, GROUP)], shared.q_full_w.at[warpgroup])
+        plgpu.barrier_wait(shared.q_full_w.at[warpgroup])
+
+    def _attend(self, shared: _Shared, tile: _Tile):
+        """Weighted sum of V [M, D], and sum of weights [M], of this warpgroup's queries."""
+        span = self.tuning.tile_tokens
+        whole_end = jnp.clip(_div(jnp.maximum(tile.position + 1, 0), span) - tile.first, 0, tile.steps)
+        carry = (_zeros(self.head_dim), _column(MASKED), _column(0.0))
+
+        def steps(begin, end, carry, *, masked: bool):
+            return lax.fori_loop(begin, end, lambda step, carry: self._step(step, carry, shared, tile, masked=masked), carry)
+
+        pl.when(lax.axis_index("warpgroup") == 1)(lambda: _take_turn(shared.turn))
+        whole_begin = jnp.int32(0)
+        if self.window is not None:
+            unseen = jnp.maximum(tile.position + tile.count - self.window, 0)
+            whole_begin = jnp.clip(_div(unseen + span - 1, span) - tile.first, 0, tile.steps)
+            whole_end = jnp.maximum(whole_begin, whole_end)
+            carry = steps(0, whole_begin, carry, masked=True)
+        carry = steps(whole_begin, whole_end, carry, masked=False)
+        acc, _, total = steps(whole_end, tile.steps, carry, masked=True)
+        pl.when(lax.axis_index("warpgroup") == 0)(lambda: _take_turn(shared.turn))
+        return acc, total
+
+    def _step(self, step, carry, shared: _Shared, tile: _Tile, *, masked: bool):
+        """One tile of K and V. The tensor cores are this warpgroup's from the end of its softmax to its next product of Q and K."""
+        acc, top, total = carry
+        slot, warpgroup, span = _rem(step, self.tuning.stages), lax.axis_index("warpgroup"), self.tuning.tile_tokens
+        plgpu.barrier_wait(shared.k_full_s.at[slot])
+
+        def multiply(scores):
+            plgpu.wgmma(scores, shared.q_wMD.at[warpgroup], shared.k_sSD.at[slot].transpose((1, 0)))
+            _take_turn(shared.turn)
+            return scores[...]
+
+        scores, scale = self._capped(pl.run_scoped(multiply, plgpu.ACC((M, span), jnp.float32)))
+        plgpu.barrier_arrive(shared.k_free_s.at[slot])
+        if masked:
+            scores = jnp.where(self._seen(step, tile), scores, -jnp.inf)
+        new_top = jnp.maximum(top, scores.max(axis=1) * scale)
+        shrink = jnp.exp2(top - new_top)
+        weights = jnp.exp2(scores * scale - _across(new_top, span))
+        total = total * shrink + weights.sum(axis=1)
+        acc = acc * _across(shrink, self.head_dim)
+        weights = weights.astype(shared.v_sSD.dtype)
+        if not self.tuning.weights_in_registers:
+            shared.weights_wMS.at[warpgroup][...] = weights
+            plgpu.commit_smem()
+            weights = shared.weights_wMS.at[warpgroup]
+        plgpu.barrier_arrive(shared.turn)
+        plgpu.barrier_wait(shared.v_full_s.at[slot])
+        plgpu.barrier_wait(shared.turn)
+        acc = self._add_product(acc, weights, shared.v_sSD.at[slot])
+        plgpu.barrier_arrive(shared.v_free_s.at[slot])
+        return acc, new_top, total
+
+    def _capped(self, scores):
+        """Scores up to a factor, and the factor, whose power of two is the weight."""
+        scale = self.head_dim**-0.5
+        if self.soft_cap is None:
+            return scores, scale * math.log2(math.e)
+        return jnp.tanh(scores * (scale / self.soft_cap)), self.soft_cap * math.log2(math.e)
+
+    def _seen(self, step, tile: _Tile) -> jax.Array:
+        """[M, S] whether a query sees a context position."""
+        span = self.tuning.tile_tokens
+        row_M = plgpu.broadcasted_iota(jnp.int32, (M,), 0, layout=plgpu.Layout.WGMMA.reduce(1)) + lax.axis_index("warpgroup") * M
+        position_M = _rem(row_M, self.tokens) + (tile.position - (tile.first + step) * span)
+        age_MS = _across(position_M, span) - plgpu.broadcasted_iota(jnp.int32, (M, span), 1, layout=plgpu.Layout.WGMMA)
+        return age_MS >= 0 if self.window is None else (age_MS >= 0) & (age_MS < self.window)
+
+    def _add_product(self, acc, weights, v) -> jax.Array:
+        if self.tuning.sum_in_place:
+            return pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))(plgpu.ACC.init(acc))
+
+        def multiply(ref):
+            plgpu.wgmma(ref, weights, v)
+            return ref[...]
+
+        return acc + pl.run_scoped(multiply, plgpu.ACC(acc.shape, jnp.float32))
+
+    def _store(self, acc, total, out_THD, shared: _Shared, tile: _Tile):
+        """Writes the tile's own tokens, eight at a time and the last ones singly, since the next token is another tile's."""
+        staged = shared.out_wMD.at[lax.axis_index("warpgroup")]
+        acc *= _across(jnp.where(total > 0, 1 / total, 0.0), self.head_dim)
+        for column in range(0, self.head_dim, COLUMNS):
+            staged[...] = acc[:, column : column + COLUMNS].astype(out_THD.dtype)
+            plgpu.commit_smem()
+            for group in range(M // GROUP):
+                head, token = self._place(group)
+                count = jnp.where(head < self.heads, tile.count - token, 0)
+                head = lax.axis_index("heads") * self.heads + head
+
+                def store(begin, tokens, *, group=group, head=head, token=token, column=column):
+                    target = out_THD.at[pl.ds(tile.token + token + begin, tokens), head, pl.ds(column, COLUMNS)]
+                    plgpu.copy_smem_to_gmem(staged.at[pl.ds(group * GROUP + begin, tokens)], target)
+
+                pl.when(count >= GROUP)(lambda store=store: store(0, GROUP))
+                singly = jnp.where(count < GROUP, jnp.maximum(count, 0), 0)
+                lax.fori_loop(0, singly, lambda begin, _, store=store: store(begin, 1), None)
+            plgpu.wait_smem_to_gmem(0)
+
+
+def _take_turn(turn):
+    plgpu.barrier_arrive(turn)
+    plgpu.barrier_wait(turn)
+
+
+def _tiled(shape: tuple[int, ...], dtype):
+    return plgpu.SMEM(shape, dtype, transforms=(plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)))
+
+
+def _column(value: float) -> jax.Array:
+    """[M] float32, as row reductions of a wgmma result are laid out."""
+    return plgpu.layout_cast(jnp.full((M,), value, jnp.float32), plgpu.Layout.WGMMA.reduce(1))
+
+
+def _zeros(columns: int) -> jax.Array:
+    return plgpu.layout_cast(jnp.zeros((M, columns), jnp.float32), plgpu.Layout.WGMMA)
+
+
+def _across(column_M: jax.Array, width: int) -> jax.Array:
+    return lax.broadcast_in_dim(column_M, (M, width), (0,))
+
+
+def _div(number, by: int):
+    return lax.div(number, jnp.full_like(number, by))
+
+
+def _rem(number, by: int):
+    return lax.rem(number, jnp.full_like(number, by))
