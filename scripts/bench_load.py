@@ -1,6 +1,6 @@
 """How much host memory does loading a checkpoint of 1 GB take, beyond the arrays themselves?
 
-    python scripts/bench_load.py
+    python -m scripts.bench_load
 
 Writes random weights, loads them in a fresh process, and samples its anonymous memory (RssAnon of /proc/self/status: pages of the
 files, which the system may drop, do not count) every 2 ms. On CPU the arrays are host memory too, and are subtracted.
@@ -20,7 +20,6 @@ from pathlib import Path
 import jax
 import ml_dtypes
 import numpy as np
-import results
 
 from muxjax.models.config import read_spec, to_hf_config
 from muxjax.models.hf_weights import kinds
@@ -28,6 +27,7 @@ from muxjax.models.safetensors_io import write_shards
 from muxjax.models.weights import load
 from muxjax.types import ModelSpec
 from muxjax.units import show_bytes, show_s
+from scripts import results
 
 QUESTION = "load-memory"
 GOAL_BYTES = 1.3e9
@@ -106,7 +106,7 @@ def readme(records: list[dict]) -> str:
 
 **Question.** {(__doc__ or "").splitlines()[0]}
 
-**Command.** `python scripts/bench_load.py`
+**Command.** `python -m scripts.bench_load`
 
 **Answer.** At most {show_bytes(worst)} above the arrays, Python and JAX included; the goal of {show_bytes(GOAL_BYTES)} is {verdict}.
 The part that grows with the model is one stacked kind of weights, here {show_bytes(SPEC.layers * SPEC.width * SPEC.ffn * 2)}: it is built

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(os.environ.get("MUXJAX_RESULTS", ROOT / "docs" / "results"))
+"""Of this tree; $MUXJAX_RESULTS on a machine whose copy of the tree does not come back."""
 PACKAGES = ("numpy", "jax")
 
 
@@ -25,6 +27,11 @@ def write_runs(question: str, name: str, records: Iterable[dict[str, Any]]) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
+
+
+def read_runs(question: str) -> list[dict[str, Any]]:
+    """All runs of docs/results/<question>/, file by file."""
+    return [json.loads(line) for path in sorted((RESULTS / question).glob("*.jsonl")) for line in path.read_text().splitlines()]
 
 
 def write_readme(question: str, text: str) -> None:
@@ -51,9 +58,7 @@ def _commit() -> str:
     """Of this tree; $MUXJAX_COMMIT where it travelled without its history."""
     if told := os.environ.get("MUXJAX_COMMIT"):
         return told
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=RESULTS.parents[1], capture_output=True, text=True
-    )
+    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True)
     return found.stdout.strip() or "unknown"
 
 

@@ -1,6 +1,6 @@
 """What does ADBS gain over round robin and FCFS? The two ablation shapes of MuxServe, in simulation.
 
-    python scripts/sim_ablation.py
+    python -m scripts.sim_ablation
 
 Replays them through the real unit and loop, and writes docs/results/adbs-ablation/.
 """
@@ -10,8 +10,6 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-import results
-
 from muxjax.engine.sim import SERIAL, SPATIAL, Sharing
 from muxjax.engine.simulate import Load, Outcome, Scenario, simulate
 from muxjax.placement.cost import A100, MeshSpec, weight_bytes
@@ -19,6 +17,7 @@ from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec
 from muxjax.workload.lengths import of_trace
 from muxjax.workload.metrics import jain, percentiles, throughput
+from scripts import results
 
 QUESTION = "adbs-ablation"
 MESH = MeshSpec(chip=A100, tp=4)
@@ -186,7 +185,7 @@ README = """
 # What does ADBS gain over round robin and FCFS?
 
 The two ablation shapes of MuxServe (arXiv 2404.02015), **simulated**: the real unit, block accounting, loop and policies with a
-roofline in place of the device. Made by `python scripts/sim_ablation.py`; every value is in [runs.jsonl](runs.jsonl).
+roofline in place of the device. Made by `python -m scripts.sim_ablation`; every value is in [runs.jsonl](runs.jsonl).
 
 {summary}
 

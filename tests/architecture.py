@@ -134,7 +134,7 @@ def _accelerator_in_host_zone(source: Source, table: dict[str, Row]) -> Iterator
 def _scripts_and_tests_imported(source: Source) -> Iterator[str]:
     for imported in _imports(source):
         top = imported.name.split(".")[0]
-        shared = imported.name.startswith("scripts.results") and source.path.startswith("scripts/")
+        shared = imported.name.startswith(("scripts.results", "scripts.ceilings")) and source.path.startswith("scripts/")
         if (top == "scripts" and not shared) or (top == "tests" and source.path.startswith("muxjax/")):
             yield f"{imported.line}: may not import {imported.name}"
 

@@ -12,8 +12,9 @@ from muxjax.engine.sampling import Rows, sample
 from muxjax.models import decoder
 from muxjax.types import ModelSpec, Phase
 
-_GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization"}
-"""The pass takes the arena, which is updated in place, for as many arrays as it has forms, and computes cheap values twice to make room."""
+_GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
+"""Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
+CUB's sort fits in no CUDA graph: the conditional around sampling would leave the graph, and the host wait for its predicate."""
 
 _PHASE_OPTIONS = {Phase.PREFILL: {"xla_gpu_enable_triton_gemm": False}, Phase.DECODE: {}}
 """For the same unrolled layers, cuBLASLt is faster on thousands of rows, and XLA's own matrix products on few."""

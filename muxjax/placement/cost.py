@@ -102,6 +102,23 @@ class StepCost:
         return max(self.compute_s, self.memory_s) + self.overhead_s
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a step cannot do without, on one device.
+
+    Args:
+      flops: of the matrix products and of attention.
+      read_bytes: weights once, and the KV of the batch once.
+    """
+
+    flops: float
+    read_bytes: float
+
+    def floor_s(self, *, flops_per_s: float, bytes_per_s: float) -> float:
+        """Seconds below which no step can be at those rates: arithmetic and reading overlap."""
+        return max(self.flops / flops_per_s, self.read_bytes / bytes_per_s)
+
+
 def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> StepCost:
     """Cost of a step of so many new tokens, of one prompt or several.
 
@@ -110,7 +127,7 @@ def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Ste
     Raises:
       ConfigError: mesh.tp does not divide the kv heads.
     """
-    return _step(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
+    return _cost(spec, mesh, tokens, prefill_work(spec, mesh, tokens, context))
 
 
 def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> StepCost:
@@ -121,7 +138,17 @@ def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> 
     Raises:
       ConfigError: mesh.tp does not divide the kv heads.
     """
-    return _step(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
+    return _cost(spec, mesh, batch, decode_work(spec, mesh, batch, context_tokens))
+
+
+def prefill_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Work:
+    """Of `prefill`, with the head for one row."""
+    return _work(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
+
+
+def decode_work(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> Work:
+    """Of `decode`."""
+    return _work(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
 
 
 def mean_context(starts: np.ndarray, counts: np.ndarray) -> float:
@@ -145,17 +172,21 @@ def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
     return spec.params * ELEMENT_BYTES // mesh.tp
 
 
-def _step(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> StepCost:
-    """A step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
+def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> Work:
+    """Of a step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
     layer, and reads or writes the KV of kv_tokens."""
-    chip = mesh.chip
     head = spec.vocab * spec.width
     layers = spec.params - head * (1 if spec.tied else 2)
     flops = 2 * (layers * tokens + head * logits) + 4 * spec.layers * spec.heads * spec.head_dim * pairs
     read_bytes = (layers + head) * ELEMENT_BYTES // mesh.tp + kv_bytes_per_token(spec, mesh) * kv_tokens
+    return Work(flops=flops / mesh.tp, read_bytes=read_bytes)
+
+
+def _cost(spec: ModelSpec, mesh: MeshSpec, tokens: int, work: Work) -> StepCost:
+    chip = mesh.chip
     return StepCost(
-        compute_s=flops / mesh.tp / (chip.flops_per_s * chip.compute_frac),
-        memory_s=read_bytes / (chip.memory_bytes_per_s * chip.memory_frac),
+        compute_s=work.flops / (chip.flops_per_s * chip.compute_frac),
+        memory_s=work.read_bytes / (chip.memory_bytes_per_s * chip.memory_frac),
         overhead_s=spec.layers * (chip.launch_s + 2 * _reduce_s(spec, mesh, tokens)),
     )
 
