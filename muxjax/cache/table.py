@@ -41,7 +41,7 @@ class Tables:
         self.columns = np.zeros(slots, np.int32)
         self.held = 0  # head blocks owned by all slots
         self._arena = arena
-        self._ids = np.zeros((slots, layout.layers, layout.kv_heads, layout.columns(max_tokens)), np.int32)
+        self._ids = np.zeros((slots, layout.columns(max_tokens), layout.layers, layout.kv_heads), np.int32)
         self._groups = [
             _WindowGroup(window, np.flatnonzero([w == window for w in layout.windows]), np.zeros(slots, np.int32))
             for window in sorted({w for w in layout.windows if w is not None})
@@ -85,20 +85,23 @@ class Tables:
 
     def owned(self, slot: int) -> np.ndarray:
         """Ids of the head blocks a slot owns."""
-        live = np.ones((self.layout.layers, self.layout.kv_heads, int(self.columns[slot])), bool)
+        ids_CLK = self._ids[slot, : self.columns[slot]]
+        if not self._groups:
+            return ids_CLK.ravel()
+        live = np.ones(ids_CLK.shape, bool)
         for group in self._groups:
-            live[group.layers, :, : group.passed[slot]] = False
-        return self._ids[slot, :, :, : self.columns[slot]][live]
+            live[: group.passed[slot], group.layers] = False
+        return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
         taken = self._arena.take(len(slots) * self.layout.column_blocks)
         self.held += len(taken)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
-        self._ids[slots, :, :, columns] = ids_ULK
+        self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
-        self._give(self._ids[slot, group.layers, :, group.passed[slot] : unseen].ravel())
+        self._give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
         group.passed[slot] = unseen
 
     def _give(self, ids: np.ndarray) -> None:

@@ -109,7 +109,7 @@ class DeviceExecutor:
             entries = batch.delta_entries(len(step.delta.slots))
             program.update(batch.pack_delta(step.delta, entries))
         shape = program.buckets.shape(step, program.layout)
-        tokens_B = self._run(program, batch.pack(step, shape), shape)
+        tokens_B = self.run(step.model, batch.pack(step, shape), shape)
         tokens_B.copy_to_host_async()
         self._queue.append((step, tokens_B))
 
@@ -121,16 +121,17 @@ class DeviceExecutor:
             done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
         return done
 
+    def run(self, model: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
+        """Launches a packed step of a compiled shape; the tokens [B] it will have sampled."""
+        tokens_B, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE)
+        return tokens_B
+
     def warm_up(self) -> None:
         """Runs every compiled step of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
-        for program in self._programs.values():
+        for name, program in self._programs.items():
             program.warm_up_tables()
             for shape in program.steps:
-                self._run(program, batch.empty(shape), shape).block_until_ready()
-
-    def _run(self, program: Program, packed: np.ndarray, shape: BatchShape) -> jax.Array:
-        tokens_B, self._blocks_NE = program.run(packed, shape, self._blocks_NE)
-        return tokens_B
+                self.run(name, batch.empty(shape), shape).block_until_ready()
 
 
 def _is_ready(array: jax.Array) -> bool:

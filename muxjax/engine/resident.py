@@ -1,6 +1,7 @@
 """One model's sequences, slots and block tables inside a unit."""
 
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
@@ -9,8 +10,9 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta, Tables
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
+from muxjax.engine.slot_text import SlotText
 from muxjax.scheduler.view import Decode, ModelView, Pending, Prefill, Running
-from muxjax.types import Phase
+from muxjax.types import Finish, Output, Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +47,11 @@ class Resident:
         self.tokens = dict.fromkeys(Phase, 0)
         self._groups = {stage: ByAge() for stage in (Stage.WAITING, Stage.PREFILLING, Stage.DECODING)}
         self._free_slots = list(range(member.slots - 1, -1, -1))
-        self._by_slot: list[Sequence | None] = [None] * member.slots
+        self._by_slot: list[Sequence | None] = [None] * member.slots  # whose it is until its last step has landed
+        self._ids: list[str] = [""] * member.slots  # of their requests
+        self._text = SlotText(member.slots, member.max_tokens)
         self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
         self._leaving: list[Sequence] = []  # ended, with a step in flight
-        self._limits = np.zeros(member.slots, np.int32)  # a slot is decoded while its length is under this
         self._sampling = np.zeros(member.slots, SAMPLING)
 
     @property
@@ -96,17 +99,13 @@ class Resident:
         deltas = [self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING]
         slots = np.array([sequence.slot for sequence in pending], np.int32)
         counts = np.array([chunk.tokens for chunk in job.chunks], np.int32)
-        ends = (self.tables.lengths[slots] + counts).tolist()
-        tokens = [
-            token
-            for sequence, end, chunk in zip(pending, ends, job.chunks, strict=True)
-            for token in sequence.tokens[end - chunk.tokens : end]
-        ]
-        assert len(tokens) == counts.sum(), "a chunk goes past the tokens of its sequence"
-        for sequence, end in zip(pending, ends, strict=True):
-            if end == len(sequence.tokens):
+        starts = self.tables.lengths[slots]
+        assert (starts + counts <= self._text.known[slots]).all(), "a chunk goes past the tokens of its sequence"
+        tokens = [self._text.tokens[slot, start : start + count] for slot, start, count in zip(slots, starts, counts, strict=True)]
+        for sequence, complete in zip(pending, starts + counts == self._text.known[slots], strict=True):
+            if complete:
                 self._move(sequence, Stage.DECODING)
-        return self._launch(step_id, Phase.PREFILL, slots, counts, np.array(tokens, np.int32), self._joined(deltas))
+        return self._launch(step_id, Phase.PREFILL, slots, counts, np.concatenate(tokens), self._joined(deltas))
 
     def decode(self, job: Decode, step_id: int) -> Step:
         """Launches one token for each decoding sequence that has room, and for the oldest that may grow."""
@@ -119,9 +118,17 @@ class Resident:
         once = np.ones(len(slots), np.int32)
         return self._launch(step_id, Phase.DECODE, slots, once, once * SAMPLED, delta)
 
-    def rows(self, step: Step) -> list[Sequence]:
-        """Whose the rows of a step in flight are."""
-        return [self._by_slot[slot] for slot in step.slots.tolist()]  # pyright: ignore[reportReturnType]  (kept until the step lands)
+    def absorb(self, step: Step, tokens: np.ndarray, at_s: float) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
+        """Takes in what the step sampled: an output a row that gained a token, and which of them end, why."""
+        ends = step.starts + step.counts
+        # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
+        useful = self._text.open[step.slots] & (ends == self._text.known[step.slots])
+        slots, tokens = step.slots[useful], tokens[useful]
+        stopped, full = self._text.extend(slots, tokens)
+        ids = [self._ids[slot] for slot in slots.tolist()]
+        outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(at_s)))
+        last = np.flatnonzero(stopped | full).tolist()
+        return outputs, [(i, self._of(slots[i]), Finish.STOP if stopped[i] else Finish.LENGTH) for i in last]
 
     def land(self, step: Step) -> None:
         """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
@@ -138,6 +145,7 @@ class Resident:
         self._move(sequence, Stage.ENDED)
         if sequence.slot == NO_SLOT:
             return
+        self._text.open[sequence.slot] = False
         if self._flights[sequence.slot]:
             self._leaving.append(sequence)
         else:
@@ -146,6 +154,7 @@ class Resident:
     def preempt(self, sequence: Sequence) -> None:
         """Its blocks go back; it waits again, with the tokens it has."""
         assert not self._flights[sequence.slot], "a sequence in flight cannot be pre-empted"
+        sequence.tokens = self._text.of(sequence.slot)
         self._move(sequence, Stage.WAITING)
         self._release(sequence)
         self.preemptions += 1
@@ -160,10 +169,15 @@ class Resident:
     def _admit(self, sequence: Sequence) -> TableDelta:
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
-        self._by_slot[slot] = sequence
+        self._by_slot[slot], self._ids[slot] = sequence, sequence.request.id
         self._sampling[slot] = sampling_row(sequence.request.sampling)
-        self._limits[slot] = sequence.limit - 1  # the last token is never read back
+        self._text.begin(slot, sequence.tokens, sequence.request)
         return self.tables.reserve(slot, len(sequence.tokens))
+
+    def _of(self, slot: int) -> Sequence:
+        sequence = self._by_slot[slot]
+        assert sequence is not None
+        return sequence
 
     def _release(self, sequence: Sequence) -> None:
         self.tables.release(sequence.slot)
@@ -193,7 +207,7 @@ class Resident:
     def _open(self) -> tuple[np.ndarray, np.ndarray]:
         """Slots that may get another token, oldest first, and which of them need a column for it."""
         slots = self.decoding.slots
-        slots = slots[self.tables.lengths[slots] < self._limits[slots]]
+        slots = slots[self.tables.lengths[slots] < self._text.limit[slots] - 1]  # the last token is never read back
         return slots, self.tables.full(slots)
 
     def _pending(self, rows: int) -> tuple[Pending, ...]:
@@ -201,11 +215,11 @@ class Resident:
         return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(rows - len(admitted)))
 
     def _as_pending(self, sequence: Sequence) -> Pending:
-        waits = sequence.stage is Stage.WAITING
+        waits, slot = sequence.stage is Stage.WAITING, sequence.slot
         return Pending(
             request_id=sequence.request.id,
             arrival_s=sequence.request.arrival_s,
-            tokens=len(sequence.tokens) - (0 if waits else int(self.tables.lengths[sequence.slot])),
+            tokens=len(sequence.tokens) if waits else int(self._text.known[slot] - self.tables.lengths[slot]),
             blocks=self.member.layout.blocks(len(sequence.tokens)) if waits else 0,
         )
 

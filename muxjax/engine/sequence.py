@@ -24,23 +24,21 @@ class Stage(enum.Enum):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request and its tokens so far, prompt first.
+    """A request on its way.
 
     Args:
-      limit: it ends with so many tokens; stops: or with one of these.
+      tokens: prompt first; while it has a slot, the tokens are with its resident.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
     """
 
     request: Request
-    tokens: list[int]
-    limit: int
-    stops: frozenset[int]
+    tokens: np.ndarray
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
 
     @classmethod
     def of(cls, request: Request) -> "Sequence":
-        return cls(request, list(request.prompt), request.most_tokens, request.sampling.stop_token_ids)
+        return cls(request, np.array(request.prompt, np.int32))
 
     @property
     def age(self) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from muxjax.cache.arena import Arena
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.resident import Member, Resident
-from muxjax.engine.sequence import Sequence, Stage
+from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
 from muxjax.scheduler.view import Job, Prefill, StepPlan, View
@@ -102,20 +102,11 @@ class Unit:
         for each in done:
             step = self._flights.pop(each.step_id)
             resident = self._residents[step.model]
-            ends = (step.starts + step.counts).tolist()
-            for sequence, end, token in zip(resident.rows(step), ends, each.tokens.tolist(), strict=True):
-                tokens = sequence.tokens
-                # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
-                if end != len(tokens) or sequence.stage is Stage.ENDED:
-                    continue
-                tokens.append(token)
-                if token in sequence.stops:
-                    outputs.append(self._end(sequence, token, Finish.STOP, each.at_s))
-                elif end + 1 == sequence.limit:
-                    outputs.append(self._end(sequence, token, Finish.LENGTH, each.at_s))
-                else:
-                    outputs.append(Output(sequence.request.id, token, None, each.at_s))
+            new, last = resident.absorb(step, each.tokens, each.at_s)
+            for i, sequence, finish in last:
+                new[i] = self._end(sequence, new[i].token, finish, each.at_s)
             resident.land(step)
+            outputs += new
         return outputs
 
     @property

@@ -1,0 +1,42 @@
+"""The tokens of all sequences in slots, as arrays: a decode step adds one to hundreds of them at once."""
+
+import numpy as np
+
+from muxjax.types import Request
+
+NO_TOKEN = -1
+
+
+class SlotText:
+    """Tokens by slot, prompt first.
+
+    tokens [slots, most] int32; known: how many of them; limit: with how many the sequence ends; open: it has not ended.
+    """
+
+    def __init__(self, slots: int, max_tokens: int):
+        self.tokens = np.zeros((slots, max_tokens), np.int32)
+        self.known = np.zeros(slots, np.int32)
+        self.limit = np.zeros(slots, np.int32)
+        self.open = np.zeros(slots, bool)
+        self._stops = np.full((slots, 4), NO_TOKEN, np.int32)  # wider when a request has more of them
+
+    def begin(self, slot: int, tokens: np.ndarray, request: Request) -> None:
+        """A sequence takes the slot, with the tokens it has."""
+        stops = np.fromiter(request.sampling.stop_token_ids, np.int32)
+        missing = len(stops) - self._stops.shape[1]
+        if missing > 0:
+            self._stops = np.pad(self._stops, ((0, 0), (0, missing)), constant_values=NO_TOKEN)
+        self._stops[slot] = NO_TOKEN
+        self._stops[slot, : len(stops)] = stops
+        self.tokens[slot, : len(tokens)] = tokens
+        self.known[slot], self.limit[slot], self.open[slot] = len(tokens), request.most_tokens, True
+
+    def of(self, slot: int) -> np.ndarray:
+        """A copy of a slot's tokens."""
+        return self.tokens[slot, : self.known[slot]].copy()
+
+    def extend(self, slots: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each."""
+        self.tokens[slots, self.known[slots]] = tokens
+        self.known[slots] += 1
+        return (self._stops[slots] == tokens[:, None]).any(axis=1), self.known[slots] == self.limit[slots]
