@@ -22,8 +22,8 @@ class Recipe:
     world: World
     spec: ModelSpec
     seed: int
-    steps: int = 1400
-    rows: int = 16
+    steps: int = 2400
+    rows: int = 32
     peak: float = 5e-3
     warmup: float = 0.06
     b2: float = 0.98
@@ -42,6 +42,7 @@ def _spec(*, vocab: int, width: int, layers: int, heads: int, kv_heads: int, hea
         ffn=ffn,
         max_len=MAX_LEN,
         windows=(None,) * layers,
+        rope_theta=1000.0,
         tied=True,
         dtype="bfloat16",
         eos_ids=(1,),
@@ -51,5 +52,5 @@ def _spec(*, vocab: int, width: int, layers: int, heads: int, kv_heads: int, hea
 RECIPES = {
     "farm": Recipe(world=FARM, seed=1, spec=_spec(vocab=480, width=128, layers=3, heads=4, kv_heads=2, head_dim=32, ffn=192)),
     "forest": Recipe(world=FOREST, seed=2, spec=_spec(vocab=496, width=96, layers=3, heads=6, kv_heads=3, head_dim=16, ffn=256)),
-    "sea": Recipe(world=SEA, seed=3, spec=_spec(vocab=488, width=128, layers=2, heads=2, kv_heads=1, head_dim=64, ffn=256)),
+    "sea": Recipe(world=SEA, seed=3, spec=_spec(vocab=488, width=128, layers=3, heads=2, kv_heads=1, head_dim=64, ffn=192)),
 }

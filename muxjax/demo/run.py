@@ -84,7 +84,8 @@ async def _talk(base_url: str, models: Sequence[str], begin_s: float) -> float:
 def _summarize(rows: Sequence[Row], most: dict[str, int], total: int, ready_s: float) -> None:
     firsts, ends = [row.first_s for row in rows if row.first_s], [row.ended_s for row in rows if row.ended_s]
     print(f"\n{sum(row.right for row in rows)} of {len(rows)} answers are right.")
-    print(f"First words after {min(firsts):.2f} s, the last after {max(ends):.2f} s; the models were ready in {ready_s:.1f} s.")
+    print(f"First answer {ready_s + min(ends):.1f} s after the start, of which the models took {ready_s:.1f} s to be ready;")
+    print(f"first words {min(firsts):.2f} s after the questions, the last answer after {max(ends):.2f} s.")
     shares = ", ".join(f"{model} {blocks / total:.0%}" for model, blocks in most.items())
     print(f"Most of the shared cache ({total} head blocks) that each model held: {shares}.")
 

@@ -42,8 +42,8 @@ class Tale:
 
 def tales(world: World, rng: Random, split: Split) -> Iterator[Tale]:
     """Endless tales of all kinds; those known by heart only to train on."""
-    new = [gift, walk, count, facts, repeats]
-    kinds = new * 2 + [by_heart] if split is Split.TRAIN else new
+    new = [gift, gift, walk, count, facts, repeats, repeats]  # more of what takes longest to learn
+    kinds = [*new, by_heart, by_heart] if split is Split.TRAIN else new
     while True:
         yield rng.choice(kinds)(world, rng, split)
 
@@ -111,27 +111,36 @@ def count(world: World, rng: Random, split: Split) -> Tale:
 
 
 def facts(world: World, rng: Random, split: Split) -> Tale:
-    """Three animals and their colours; the order in which they are told is no part of the content."""
+    """Three facts that have nothing to do with each other, in any order: the order is no part of the content."""
 
     def draw():
-        return *sorted(rng.sample(world.animals, 3)), *rng.sample(world.colours, 3)
+        owner, visitor = rng.sample(world.people, 2)
+        seen = rng.choice(world.animals), rng.choice(world.colours)
+        return owner, rng.choice(world.things), visitor, rng.choice(world.places), *seen
 
-    content = _of_split(split, draw)
-    pairs = rng.sample(list(zip(content[:3], content[3:], strict=True)), 3)
-    one, two, three = (f"a {colour} {animal}" for animal, colour in pairs)
-    by_colour = [(f"Who is {colour}?", f"The {colour} {animal}.") for animal, colour in pairs]
-    by_animal = [(f"What colour is the {animal}?", f"The {animal} is {colour}.") for animal, colour in pairs]
-    return Tale(kind="facts", text=f"There were {one}, {two} and {three}.", questions=(*by_colour, *by_animal))
+    owner, thing, visitor, place, animal, colour = _of_split(split, draw)
+    told = [f"The {animal} is {colour}.", f"{owner} owns the {thing}.", f"{visitor} sits by the {place}."]
+    return Tale(
+        kind="facts",
+        text=" ".join(rng.sample(told, 3)),
+        questions=(
+            (f"What colour is the {animal}?", f"The {animal} is {colour}."),
+            (f"Who owns the {thing}?", f"{owner} owns the {thing}."),
+            (f"Where is {visitor}?", f"{visitor} sits by the {place}."),
+            (f"Who sits by the {place}?", f"{visitor} sits by the {place}."),
+            (f"What does {owner} own?", f"{owner} owns the {thing}."),
+        ),
+    )
 
 
 def repeats(world: World, rng: Random, split: Split) -> Tale:
-    """Three lists of words to say again."""
+    """Four lists of words to say again."""
     known = world.animals + world.places + world.things + world.foods + world.colours
 
     def draw():
-        return tuple(rng.sample(known, rng.randint(3, 5)))
+        return tuple(rng.sample(known, rng.randint(4, 6)))
 
-    lists = [" ".join(_of_split(split, draw)) for _ in range(3)]
+    lists = [" ".join(_of_split(split, draw)) for _ in range(4)]
     return Tale(kind="repeat", text="", questions=tuple((f"Say after me: {said}", f"I say: {said}") for said in lists))
 
 

@@ -51,10 +51,11 @@ def fit(recipe: Recipe, tokenizer: Tokenizer, folder: Path, limit_s: float = mat
     Args:
       folder: of the saved state, from which an interrupted run goes on.
     """
-    with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(max_to_keep=1)) as manager:
+    kept, handler = ocp.CheckpointManagerOptions(max_to_keep=1), ocp.StandardCheckpointHandler()
+    with ocp.CheckpointManager(folder.resolve(), options=kept, item_handlers=handler) as manager:
         state = _restored(manager, _first_state(recipe))
         with tqdm(total=100, initial=100 * state.progress, desc=recipe.world.name, bar_format=_BAR) as bar:
-            while state.progress < 1:
+            while state.progress < 1 - 1e-9:  # the shares of all steps do not add up to 1 exactly
                 state, loss = _timed_step(recipe, tokenizer, state, limit_s)
                 bar.update(100 * state.progress - bar.n)
                 bar.set_postfix_str(f"step {state.step}, loss {loss:.4f}", refresh=False)
