@@ -41,7 +41,7 @@ class RaceError(AssertionError):
 
 
 def interpret(function: Callable, *args):
-    """function(*args), its Mosaic GPU kernels interpreted on the CPU.
+    """function(*args), its Mosaic GPU kernels interpreted on the CPU; the same function again is not traced again.
 
     Raises:
       RaceError: memory is raced for. Other errors of the interpreter pass: a barrier left in the middle, a read out of bounds.
@@ -51,7 +51,7 @@ def interpret(function: Callable, *args):
 
     gpu_callbacks.reset_gpu_interpret_mode_state()  # of a kernel that failed before
     with _as_on_h200(), plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)):
-        out = jax.block_until_ready(jax.jit(lambda *args: function(*args))(*args))
+        out = jax.block_until_ready(jax.jit(function)(*args))
     if gpu_callbacks.get_races().races_found:
         raise RaceError("the interpreter found a race; it printed where")
     return out
