@@ -293,7 +293,7 @@ class _Kernel:
             _take_turn(shared.turn)
             return scores[...]
 
-        scores, scale = self._capped(pl.run_scoped(multiply, plgpu.ACC((M, span), jnp.float32)))
+        scores, scale = self._capped(pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((M, span), jnp.float32)))
         plgpu.barrier_arrive(shared.k_free_s.at[slot])
         if masked:
             scores = jnp.where(self._seen(step, tile), scores, -jnp.inf)
@@ -329,15 +329,15 @@ class _Kernel:
         age_MS = _across(position_M, span) - plgpu.broadcasted_iota(jnp.int32, (M, span), 1, layout=plgpu.Layout.WGMMA)
         return age_MS >= 0 if self.window is None else (age_MS >= 0) & (age_MS < self.window)
 
-    def _add_product(self, acc, weights, v) -> jax.Array:
+    def _add_product(self, acc, weights, v) -> Any:
         if self.tuning.sum_in_place:
-            return pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))(plgpu.ACC.init(acc))
+            return pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))(plgpu.WGMMAAccumulatorRef.init(acc))
 
         def multiply(ref):
             plgpu.wgmma(ref, weights, v)
             return ref[...]
 
-        return acc + pl.run_scoped(multiply, plgpu.ACC(acc.shape, jnp.float32))
+        return acc + pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef(acc.shape, jnp.float32))
 
     def _store(self, acc, total, out_THD, shared: _Shared, tile: _Tile):
         """Writes the tile's own tokens, eight at a time and the last ones singly, since the next token is another tile's."""
@@ -367,7 +367,8 @@ def _take_turn(turn):
 
 
 def _tiled(shape: tuple[int, ...], dtype):
-    return plgpu.SMEM(shape, dtype, transforms=(plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)))
+    tiles, swizzle = plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
+    return plgpu.SMEM(shape, dtype, transforms=(tiles, swizzle))
 
 
 def _column(value: float) -> jax.Array:
