@@ -74,7 +74,8 @@ class Program:
     @property
     def temporary_bytes(self) -> int:
         """Most that a step needs while it runs, beside what it is given and gives back."""
-        return max(step.memory_analysis().temp_size_in_bytes for step in self.steps.values())
+        analyses = [step.memory_analysis() for step in self.steps.values()]
+        return max(analysis.temp_size_in_bytes if analysis else 0 for analysis in analyses)
 
     def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Launches a step: tokens [B], and the arena that replaces the one given."""

@@ -62,6 +62,12 @@ def of_trace(name: str, *, scale: float = 1.0) -> RequestLengths:
     return RequestLengths(prompt=_read(traces[name]["input"], scale), output=_read(traces[name]["output"], scale))
 
 
+def lognormal(count: int, mean_tokens: float, *, sigma: float, least: int, most: int, rng: np.random.Generator) -> np.ndarray:
+    """[count] int64 within least and most, of a log-normal distribution that has that mean before it is cut there."""
+    drawn = rng.lognormal(np.log(mean_tokens) - sigma**2 / 2, sigma, count)
+    return np.clip(np.rint(drawn), least, most).astype(np.int64)
+
+
 def _read(side: dict, scale: float) -> Lengths:
     percentiles, tokens = zip((0, 1), *side["quantiles"], strict=True)
     return Lengths(percentiles=percentiles, tokens=tokens, scale=scale)

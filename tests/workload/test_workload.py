@@ -8,7 +8,7 @@ import pytest
 
 from muxjax.errors import ConfigError
 from muxjax.workload.arrivals import poisson, power_law
-from muxjax.workload.lengths import Lengths, fixed, of_trace
+from muxjax.workload.lengths import Lengths, fixed, lognormal, of_trace
 from muxjax.workload.trace import Arrival, Stream, capped, generate
 
 TRACES = json.loads(resources.files("muxjax.workload").joinpath("data/lengths.json").read_text())["traces"]
@@ -91,3 +91,13 @@ def test_capped_requests_fit_the_context():
     trace = [Arrival(0.0, "a", 90, 30), Arrival(1.0, "a", 200, 30), Arrival(2.0, "a", 10, 30)]
 
     assert [(arrival.prompt_tokens, arrival.output_tokens) for arrival in capped(trace, 100)] == [(90, 10), (99, 1), (10, 30)]
+
+
+def test_lognormal_lengths_have_their_mean_and_keep_within_their_bounds():
+    drawn = lognormal(100_000, 200, sigma=1.0, least=1, most=100_000, rng=np.random.default_rng(0))
+    cut = lognormal(100_000, 200, sigma=1.0, least=4, most=1024, rng=np.random.default_rng(0))
+
+    assert drawn.mean() == pytest.approx(200, rel=0.02)
+    assert np.log(drawn).std() == pytest.approx(1.0, rel=0.02)
+    assert (cut.min(), cut.max()) == (4, 1024)
+    assert (cut == drawn.clip(4, 1024)).all()

@@ -1,0 +1,170 @@
+"""Models with random weights, as the server runs them: programs, unit, policy and loop, with few shapes to compile."""
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.cache.store import blocks_shape
+from muxjax.engine import batch
+from muxjax.engine.batch import BatchShape, Buckets
+from muxjax.engine.device import DeviceExecutor, Program
+from muxjax.engine.engine import MonotonicClock
+from muxjax.engine.executor import SAMPLED
+from muxjax.engine.loop import turn
+from muxjax.engine.resident import Member
+from muxjax.engine.unit import Unit
+from muxjax.models.decoder import Params
+from muxjax.scheduler.policies import by_name
+from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
+from scripts.ceilings import seconds
+
+CALLS = 20
+"""Steps that are timed together."""
+
+
+class Serving:
+    """Models on the default device, of which the first is asked and alone has its steps compiled.
+
+    Args:
+      models: spec and weights of each.
+      slots, max_tokens: sequences of each model, and their most tokens.
+      arena_tokens: of the first model, that the arena holds for each slot beside a column to grow into; max_tokens at most.
+      buckets: of `Buckets`, but for the columns.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, tuple[ModelSpec, Params]],
+        *,
+        slots: int,
+        max_tokens: int,
+        arena_tokens: int,
+        buckets: Mapping[str, Any],
+    ):
+        self.name, self.slots = next(iter(models)), slots
+        device = jax.devices()[0]
+        dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
+        layouts = {name: CacheLayout.of(spec, element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
+        self.layout = layouts[self.name]
+        self.total_blocks = slots * (self.layout.blocks(arena_tokens) + self.layout.column_blocks)
+        programs = {}
+        for name, (spec, params) in models.items():
+            shapes = Buckets(columns=(layouts[name].columns(max_tokens),), **buckets)
+            programs[name] = Program.of(spec, layouts[name], shapes, params, slots=slots, max_tokens=max_tokens, device=device)
+        self.program = programs[self.name]
+        self.buckets = self.program.buckets
+        shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
+        started = time.perf_counter()
+        list(self.program.compile(shape))
+        self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.program.temporary_bytes}
+        self.executor = DeviceExecutor(programs, jax.device_put(_random_blocks(shape), device))
+        self.unit = self._unit(layouts, max_tokens)
+        self.policy, self.clock = by_name("adbs"), MonotonicClock()
+
+    def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int) -> Unit:
+        shared = {"slots": self.slots, "max_tokens": max_tokens, "quota_blocks": self.total_blocks, "floor_blocks": 0}
+        members = [Member(name=name, layout=layout, **shared) for name, layout in layouts.items()]
+        budget = max(self.buckets.prefill_tokens, default=16)
+        return Unit(members, total_blocks=self.total_blocks, token_budget=budget, max_rows=self.buckets.prefill_rows)
+
+    def step_s(self, phase: Phase, starts: np.ndarray, counts: np.ndarray, *, fresh: bool = True) -> float:
+        """Seconds of a greedy step of those rows, run back to back.
+
+        Args:
+          fresh: every slot gets a full table of blocks in random order first; else the tables stay as the unit left them.
+        """
+        if fresh:
+            self.program.table_LSKC = self._random_table()
+        shape = next(shape for shape in self.program.steps if shape.phase is phase and shape.rows >= len(starts))
+        packed = packed_step(shape, starts, counts)
+        return seconds(lambda calls: [self.executor.run(self.name, packed, shape) for _ in range(calls)][-1], calls=CALLS)
+
+    def steady_s(self, *, rows: int, prompt_tokens: int, steps: int) -> tuple[float, int]:
+        """Seconds a decode step takes in the loop, look-ahead and all, over so many steps once all rows decode; and the mean context."""
+        self.executor.warm_up()
+        self._submit([prompt_tokens] * rows, [2 * steps] * rows)
+        made: dict[str, int] = {}
+        while len(made) < rows or min(made.values()) < 4:
+            self._count(made, self._turn())
+        first, last, started = sum(made.values()), sum(made.values()), time.perf_counter()
+        while last < first + rows * steps:
+            self._count(made, self._turn())
+            last = sum(made.values())
+        wall_s = time.perf_counter() - started
+        context = prompt_tokens + (first + last) // (2 * rows)
+        self._finish()
+        return wall_s * rows / (last - first), context
+
+    def offline(self, prompts: Sequence[int], outputs: Sequence[int]) -> tuple[int, float]:
+        """All requests at once: tokens made, and seconds until the last one."""
+        self.executor.warm_up()
+        self._submit(prompts, outputs)
+        started, tokens = time.perf_counter(), 0
+        while not self.unit.idle:
+            tokens += len(self._turn())
+        return tokens, time.perf_counter() - started
+
+    def greedy(self, *, rows: int, prompt_tokens: int, output_tokens: int) -> list[list[int]]:
+        """Prompts, each with its greedy continuation."""
+        texts = {request.id: list(request.prompt) for request in self._submit([prompt_tokens] * rows, [output_tokens] * rows)}
+        while not self.unit.idle:
+            for output in self._turn():
+                assert output.token is not None
+                texts[output.request_id].append(output.token)
+        return list(texts.values())
+
+    def free(self) -> None:
+        """Gives the arena's memory back; nothing can run any more."""
+        del self.executor
+
+    def _submit(self, prompts: Sequence[int], outputs: Sequence[int]) -> list[Request]:
+        rng = np.random.default_rng(0)
+        requests = []
+        for i, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
+            tokens = tuple(rng.integers(0, self.program.spec.vocab, prompt).tolist())
+            sampling = Sampling(temperature=0.0, max_tokens=int(output))
+            requests.append(Request(id=f"{i:06}", model=self.name, prompt=tokens, sampling=sampling, arrival_s=0.0))
+            self.unit.submit(requests[-1])
+        return requests
+
+    def _turn(self) -> list[Output]:
+        return turn(self.unit, self.policy, self.executor, self.clock)
+
+    def _finish(self) -> None:
+        while not self.unit.idle:
+            self._turn()
+
+    @staticmethod
+    def _count(made: dict[str, int], outputs: list[Output]) -> None:
+        for output in outputs:
+            made[output.request_id] = made.get(output.request_id, 0) + 1
+
+    def _random_table(self) -> jax.Array:
+        table = self.program.table_LSKC
+        ids = np.random.default_rng(0).permutation(self.total_blocks)[: table.size].astype(np.int32)
+        return jax.device_put(ids.reshape(table.shape), next(iter(table.devices())))
+
+
+def packed_step(shape: BatchShape, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The packed vector of a greedy step of rows in slots 0, 1, ...; a decode reads the tokens sampled last, a prefill random ones."""
+    packed = batch.empty(shape)
+    random = np.random.default_rng(0).integers(0, 200, shape.tokens)
+    packed[: shape.tokens] = SAMPLED if shape.phase is Phase.DECODE else random
+    fields = packed[shape.tokens :].reshape(len(batch.ROW_FIELDS), shape.rows)
+    for name, values in {"slot": np.arange(len(starts)), "start": starts, "count": counts}.items():
+        fields[batch.ROW_FIELDS.index(name), : len(starts)] = values
+    return packed
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _random_blocks(shape: jax.ShapeDtypeStruct) -> jax.Array:
+    """Not zeros, which hide errors and are faster to multiply; the same 64 MiB over and over, for lack of room to draw all at once."""
+    rows, width = shape.shape
+    drawn = jax.random.uniform(jax.random.key(1, impl="rbg"), (min(rows, 2**12), width), shape.dtype, -1, 1)
+    return drawn[jnp.arange(rows) % len(drawn)]

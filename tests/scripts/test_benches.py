@@ -1,0 +1,80 @@
+"""The speed benches run, on anything, and their pages say what their lines say."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RATES = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}
+STAMP = {"commit": "abc", "device": "NVIDIA H200", "versions": {"jax": "0.11.2"}, "seed": 0}
+
+
+def run(*arguments: str, folder: Path) -> str:
+    environment = os.environ | {"MUXJAX_RESULTS": str(folder), "JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def line(section: str, model: str, **row) -> str:
+    config = {"section": section, "model": model, "like_vllm": False}
+    return json.dumps(STAMP | {"config": config, "values": RATES | {"rows": [row]}}) + "\n"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("results")
+    (folder / "step-speed").mkdir()
+    lines = [
+        line("decode", "llama-3.1-8b", what="decode 1 x 1024", measured_s=4.0e-3, floor_s=3.5e-3, ratio=1.143),
+        line("decode", "llama-3.1-8b", what="decode 32 x 576", measured_s=5.0e-3, floor_s=4.0e-3, ratio=1.25),
+        line("prefill", "llama-3.1-8b", what="prefill 2048", measured_s=60e-3, floor_s=37e-3, ratio=0.62),
+        line("idle", "llama-3.2-1b", what="idle 32 x 456", measured_s=2.0e-3, floor_s=1.9e-3, ratio=0.05),
+        line("idle", "llama-3.1-8b", what="idle 32 x 456", measured_s=6.0e-3, floor_s=5.7e-3, ratio=0.05),
+        line("offline", "llama-3.1-8b", what="offline 512 requests", measured_s=9.0, tokens=90_000, tokens_per_s=10_000.0, ratio=None),
+        line("check", "llama-3.1-8b", what="check 4 x 24 tokens", regret=0.031, equal=0.96875, ratio=0.031),
+    ]
+    (folder / "step-speed" / "runs.jsonl").write_text("".join(lines))
+    run("scripts.bench_step", "--page", folder=folder)
+    return (folder / "step-speed" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "| llama-3.1-8b | decode 1 x 1024 | 4 ms | 3.5 ms | 1.14 of the floor | yes: at most 1.18 |",
+        "| llama-3.1-8b | decode 32 x 576 | 5 ms | 4 ms | 1.25 of the floor |  |",
+        "| llama-3.1-8b | prefill 2048 | 60 ms | 37 ms | 0.62 of the matmul rate | no: at least 0.72 |",
+        "| llama-3.2-1b | idle 32 x 456 | 2 ms | 1.9 ms | 0.05 of the time idle | yes: at most 0.1 |",
+        "| llama-3.1-8b | idle 32 x 456 | 6 ms | 5.7 ms | 0.05 of the time idle | no: at most 0.03 |",
+        "| decode 32 x 576 | 5.00 ms | 5.72 ms | 1.14 |",
+        "| prefill 2048 | 60.0 ms | 51.0 ms | 0.85 |",
+        "| offline 512 requests | 10,000 tokens/s | 9,720 tokens/s | 1.03 |",
+        "96.9% are the best of the float32 dense forward, and none lies more than 0.031 standard deviations",
+        "NVIDIA H200, JAX 0.11.2, commit abc: 790 TFLOP/s, 4.3 TB/s",
+    ],
+)
+def test_the_page_of_steps_says_what_its_lines_say(page, expected):
+    assert expected in page
+
+
+def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(tmp_path):
+    said = run("scripts.bench_step", "--tiny", "--only", "decode", "check", "offline", folder=tmp_path)
+
+    assert "'what': 'decode 2 x 128'" in said
+    assert "'equal': 1.0" in said
+    assert "'what': 'offline 12 requests'" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_kernels_that_are_there_are_measured(tmp_path):
+    said = run("scripts.bench_kernels", "--tiny", "--only", "decode", "write", folder=tmp_path)
+
+    rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| decode") or line.startswith("| write")]
+    assert len(rows) == 5
+    assert all(float(row[9]) < (1e-2 if row[0] == "| decode" else 1e-9) for row in rows)
+    assert not list(tmp_path.iterdir())
