@@ -76,5 +76,6 @@ def test_the_kernels_that_are_there_are_measured(tmp_path):
 
     rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| decode") or line.startswith("| write")]
     assert len(rows) == 5
-    assert all(float(row[9]) < (1e-2 if row[0] == "| decode" else 1e-9) for row in rows)
+    # bf16 on a CPU: 2.1e-2 at worst. A block of another sequence makes it about 1.
+    assert all(float(row[9]) < (5e-2 if row[0] == "| decode" else 1e-9) for row in rows)
     assert not list(tmp_path.iterdir())
