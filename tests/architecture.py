@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
-MAY_JIT = ("muxjax/engine/step.py", "muxjax/demo/train.py")
+MAY_JIT = ("muxjax/engine/step.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
 SHARED_SCRIPTS = ("scripts.results", "scripts.ceilings", "scripts.serving", "scripts.speed_page")
 FILE_LINES, FUNCTION_LINES = 400, 60

@@ -10,6 +10,7 @@ from muxjax.cache.store import PagedMemory
 from muxjax.engine.batch import ROW_FIELDS, BatchShape
 from muxjax.engine.sampling import Rows, sample
 from muxjax.models import decoder
+from muxjax.pallas.kernels import REFERENCE, Kernels, best
 from muxjax.types import ModelSpec, Phase
 
 _GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
@@ -20,7 +21,7 @@ _PHASE_OPTIONS = {Phase.PREFILL: {"xla_gpu_enable_triton_gemm": False}, Phase.DE
 """For the same unrolled layers, cuBLASLt is faster on thousands of rows, and XLA's own matrix products on few."""
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "layout", "shape"), donate_argnames=("blocks_NE", "last_S"))
+@functools.partial(jax.jit, static_argnames=("spec", "layout", "shape", "kernels"), donate_argnames=("blocks_NE", "last_S"))
 def step(
     params: decoder.Params,
     blocks_NE: jax.Array,
@@ -31,6 +32,7 @@ def step(
     spec: ModelSpec,
     layout: CacheLayout,
     shape: BatchShape,
+    kernels: Kernels = REFERENCE,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One prefill or decode step: the token sampled after each row's last one.
 
@@ -43,7 +45,7 @@ def step(
       tokens [B] int32, the arena, and last_S.
     """
     tokens_T, row_B, sampling = _unpack(packed, shape)
-    memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape)
+    memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     slot_T = row_B["slot"].at[memory.row_T].get(mode="clip")
     tokens_T = jnp.where(tokens_T < 0, last_S.at[slot_T].get(mode="clip"), tokens_T)
     hidden_TM, memory = decoder.forward(spec, params, tokens_T, memory.position_T, memory)
@@ -67,9 +69,11 @@ def compile_step(
 
     The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet.
     """
+    device = _device(blocks_NE)
     packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
-    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape)
-    return lowered.compile(compiler_options=_compiler_options(shape.phase, blocks_NE))
+    kernels = best(device_kind=device.device_kind, dtype=blocks_NE.dtype, head_dim=layout.head_dim)
+    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels)
+    return lowered.compile(compiler_options=_compiler_options(shape.phase, device.platform))
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")
@@ -81,11 +85,15 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     return table_LSKC.at[:, slot_U, :, column_U].set(ids_ULK, mode="drop")
 
 
-def _compiler_options(phase: Phase, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> dict[str, str | bool]:
+def _device(array: jax.Array | jax.ShapeDtypeStruct) -> jax.Device:
+    assert array.sharding is not None, "a step is compiled for the device that holds the arena"
+    (device,) = array.sharding.device_set
+    return device
+
+
+def _compiler_options(phase: Phase, platform: str) -> dict[str, str | bool]:
     """Nothing but for a GPU: other compilers refuse its options."""
-    assert blocks_NE.sharding is not None, "a step is compiled for the device that holds the arena"
-    platforms = {device.platform for device in blocks_NE.sharding.device_set}
-    return _GPU_OPTIONS | _PHASE_OPTIONS[phase] if platforms == {"gpu"} else {}
+    return _GPU_OPTIONS | _PHASE_OPTIONS[phase] if platform == "gpu" else {}
 
 
 def _unpack(packed: jax.Array, shape: BatchShape) -> tuple[jax.Array, dict[str, jax.Array], Rows]:
@@ -96,7 +104,13 @@ def _unpack(packed: jax.Array, shape: BatchShape) -> tuple[jax.Array, dict[str, 
 
 
 def _memory(
-    blocks_NE: jax.Array, table_LSKC: jax.Array, row_B: dict[str, jax.Array], *, layout: CacheLayout, shape: BatchShape
+    blocks_NE: jax.Array,
+    table_LSKC: jax.Array,
+    row_B: dict[str, jax.Array],
+    *,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels,
 ) -> PagedMemory:
     count_B, start_B = row_B["count"], row_B["start"]
     index_T = jnp.arange(shape.tokens, dtype=jnp.int32)
@@ -116,4 +130,5 @@ def _memory(
         length_B=start_B + count_B,
         layout=layout,
         phase=shape.phase,
+        kernels=kernels,
     )

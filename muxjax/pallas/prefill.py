@@ -17,20 +17,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-M = 64
-"""Query rows of a warpgroup, those of one wgmma."""
+from muxjax.pallas.mosaic import COLUMNS, GROUP, MASKED, M, across, add_product, column, div, rem, tiled, zeros
 
 WARPGROUPS = 2
 """That multiply; one more copies."""
-
-GROUP = 8
-"""Rows that are copied at once: a tile of shared memory is cut into such groups."""
-
-COLUMNS = 64
-"""bf16 numbers in the 128 bytes of a swizzled row."""
-
-MASKED = -1e30
-"""Where the running maximum begins; finite, so that a row that sees nothing in a tile stays without NaN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,10 +172,10 @@ class _Kernel:
         filled = plgpu.Barrier(num_barriers=stages, num_arrivals=span // self.tokens_per_block)
         freed = plgpu.Barrier(num_barriers=stages, num_arrivals=WARPGROUPS)
         return _Shared(
-            q_wMD=_tiled((WARPGROUPS, M, self.head_dim), dtype),
-            k_sSD=_tiled((stages, span, self.head_dim), dtype),
-            v_sSD=_tiled((stages, span, self.head_dim), dtype),
-            weights_wMS=None if self.tuning.weights_in_registers else _tiled((WARPGROUPS, M, span), dtype),
+            q_wMD=tiled((WARPGROUPS, M, self.head_dim), dtype),
+            k_sSD=tiled((stages, span, self.head_dim), dtype),
+            v_sSD=tiled((stages, span, self.head_dim), dtype),
+            weights_wMS=None if self.tuning.weights_in_registers else tiled((WARPGROUPS, M, span), dtype),
             out_wMD=plgpu.SMEM((WARPGROUPS, M, COLUMNS), dtype),  # not tiled: its rows are stored one by one
             q_full_w=plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=M // GROUP),
             k_full_s=filled,
@@ -213,20 +203,20 @@ class _Kernel:
     def _tile(self, work_W4) -> _Tile:
         row, token, count, position = (work_W4[lax.axis_index("work"), field] for field in range(4))
         span = self.tuning.tile_tokens
-        first = jnp.int32(0) if self.window is None else _div(jnp.maximum(position - self.window + 1, 0), span)
-        end = _div(jnp.maximum(position + count, 0) + span - 1, span)
+        first = jnp.int32(0) if self.window is None else div(jnp.maximum(position - self.window + 1, 0), span)
+        end = div(jnp.maximum(position + count, 0) + span - 1, span)
         return _Tile(row, token, count, position, first, end - first)
 
     def _fetch(self, pool_N2PD, table_BKC, shared: _Shared, tile: _Tile):
         """Copies K and V of each context tile, block by block, as stages come free."""
         stages, size = self.tuning.stages, self.tokens_per_block
         blocks = self.tuning.tile_tokens // size
-        kv_head = _div(lax.axis_index("heads"), self.tiles_per_kv_head)
-        first_column = 0 if self.window is None else _div(jnp.maximum(tile.position - self.window + 1, 0), size)
-        last_column = _div(jnp.maximum(tile.position + tile.count - 1, 0), size)
+        kv_head = div(lax.axis_index("heads"), self.tiles_per_kv_head)
+        first_column = 0 if self.window is None else div(jnp.maximum(tile.position - self.window + 1, 0), size)
+        last_column = div(jnp.maximum(tile.position + tile.count - 1, 0), size)
 
         def fetch(step, _):
-            slot = _rem(step, stages)
+            slot = rem(step, stages)
             columns = [jnp.clip((tile.first + step) * blocks + block, first_column, last_column) for block in range(blocks)]
             ids = [table_BKC[tile.row, kv_head, column] for column in columns]
             for kind, buffer, full, free in (
@@ -239,7 +229,7 @@ class _Kernel:
                     plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[slot])
 
         def drain(step, _):
-            slot = _rem(step, stages)
+            slot = rem(step, stages)
             plgpu.barrier_wait(shared.k_free_s.at[slot])
             plgpu.barrier_wait(shared.v_free_s.at[slot])
 
@@ -249,7 +239,7 @@ class _Kernel:
     def _place(self, group: int):
         """Query head in the tile, and token in the tile, of the first row of a warpgroup's group of rows."""
         row = lax.axis_index("warpgroup") * M + group * GROUP
-        return _div(row, self.tokens), _rem(row, self.tokens)
+        return div(row, self.tokens), rem(row, self.tokens)
 
     def _load_queries(self, q_THD, shared: _Shared, tile: _Tile):
         """Rows are heads times tokens; those past the row's tokens, or the last head, are loaded as well, and not stored."""
@@ -264,8 +254,8 @@ class _Kernel:
     def _attend(self, shared: _Shared, tile: _Tile):
         """Weighted sum of V [M, D], and sum of weights [M], of this warpgroup's queries."""
         span = self.tuning.tile_tokens
-        whole_end = jnp.clip(_div(jnp.maximum(tile.position + 1, 0), span) - tile.first, 0, tile.steps)
-        carry = (_zeros(self.head_dim), _column(MASKED), _column(0.0))
+        whole_end = jnp.clip(div(jnp.maximum(tile.position + 1, 0), span) - tile.first, 0, tile.steps)
+        carry = (zeros(self.head_dim), column(MASKED), column(0.0))
 
         def steps(begin, end, carry, *, masked: bool):
             return lax.fori_loop(begin, end, lambda step, carry: self._step(step, carry, shared, tile, masked=masked), carry)
@@ -274,7 +264,7 @@ class _Kernel:
         whole_begin = jnp.int32(0)
         if self.window is not None:
             unseen = jnp.maximum(tile.position + tile.count - self.window, 0)
-            whole_begin = jnp.clip(_div(unseen + span - 1, span) - tile.first, 0, tile.steps)
+            whole_begin = jnp.clip(div(unseen + span - 1, span) - tile.first, 0, tile.steps)
             whole_end = jnp.maximum(whole_begin, whole_end)
             carry = steps(0, whole_begin, carry, masked=True)
         carry = steps(whole_begin, whole_end, carry, masked=False)
@@ -285,7 +275,7 @@ class _Kernel:
     def _step(self, step, carry, shared: _Shared, tile: _Tile, *, masked: bool):
         """One tile of K and V. The tensor cores are this warpgroup's from the end of its softmax to its next product of Q and K."""
         acc, top, total = carry
-        slot, warpgroup, span = _rem(step, self.tuning.stages), lax.axis_index("warpgroup"), self.tuning.tile_tokens
+        slot, warpgroup, span = rem(step, self.tuning.stages), lax.axis_index("warpgroup"), self.tuning.tile_tokens
         plgpu.barrier_wait(shared.k_full_s.at[slot])
 
         def multiply(scores):
@@ -299,9 +289,9 @@ class _Kernel:
             scores = jnp.where(self._seen(step, tile), scores, -jnp.inf)
         new_top = jnp.maximum(top, scores.max(axis=1) * scale)
         shrink = jnp.exp2(top - new_top)
-        weights = jnp.exp2(scores * scale - _across(new_top, span))
+        weights = jnp.exp2(scores * scale - across(new_top, span))
         total = total * shrink + weights.sum(axis=1)
-        acc = acc * _across(shrink, self.head_dim)
+        acc = acc * across(shrink, self.head_dim)
         weights = weights.astype(shared.v_sSD.dtype)
         if not self.tuning.weights_in_registers:
             shared.weights_wMS.at[warpgroup][...] = weights
@@ -310,7 +300,7 @@ class _Kernel:
         plgpu.barrier_arrive(shared.turn)
         plgpu.barrier_wait(shared.v_full_s.at[slot])
         plgpu.barrier_wait(shared.turn)
-        acc = self._add_product(acc, weights, shared.v_sSD.at[slot])
+        acc = add_product(acc, weights, shared.v_sSD.at[slot], in_place=self.tuning.sum_in_place)
         plgpu.barrier_arrive(shared.v_free_s.at[slot])
         return acc, new_top, total
 
@@ -325,34 +315,24 @@ class _Kernel:
         """[M, S] whether a query sees a context position."""
         span = self.tuning.tile_tokens
         row_M = plgpu.broadcasted_iota(jnp.int32, (M,), 0, layout=plgpu.Layout.WGMMA.reduce(1)) + lax.axis_index("warpgroup") * M
-        position_M = _rem(row_M, self.tokens) + (tile.position - (tile.first + step) * span)
-        age_MS = _across(position_M, span) - plgpu.broadcasted_iota(jnp.int32, (M, span), 1, layout=plgpu.Layout.WGMMA)
+        position_M = rem(row_M, self.tokens) + (tile.position - (tile.first + step) * span)
+        age_MS = across(position_M, span) - plgpu.broadcasted_iota(jnp.int32, (M, span), 1, layout=plgpu.Layout.WGMMA)
         return age_MS >= 0 if self.window is None else (age_MS >= 0) & (age_MS < self.window)
-
-    def _add_product(self, acc, weights, v) -> Any:
-        if self.tuning.sum_in_place:
-            return pl.run_state(lambda ref: plgpu.wgmma(ref, weights, v))(plgpu.WGMMAAccumulatorRef.init(acc))
-
-        def multiply(ref):
-            plgpu.wgmma(ref, weights, v)
-            return ref[...]
-
-        return acc + pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef(acc.shape, jnp.float32))
 
     def _store(self, acc, total, out_THD, shared: _Shared, tile: _Tile):
         """Writes the tile's own tokens, eight at a time and the last ones singly, since the next token is another tile's."""
         staged = shared.out_wMD.at[lax.axis_index("warpgroup")]
-        acc *= _across(jnp.where(total > 0, 1 / total, 0.0), self.head_dim)
-        for column in range(0, self.head_dim, COLUMNS):
-            staged[...] = acc[:, column : column + COLUMNS].astype(out_THD.dtype)
+        acc *= across(jnp.where(total > 0, 1 / total, 0.0), self.head_dim)
+        for begin_column in range(0, self.head_dim, COLUMNS):
+            staged[...] = acc[:, begin_column : begin_column + COLUMNS].astype(out_THD.dtype)
             plgpu.commit_smem()
             for group in range(M // GROUP):
                 head, token = self._place(group)
                 count = jnp.where(head < self.heads, tile.count - token, 0)
                 head = lax.axis_index("heads") * self.heads + head
 
-                def store(begin, tokens, *, group=group, head=head, token=token, column=column):
-                    target = out_THD.at[pl.ds(tile.token + token + begin, tokens), head, pl.ds(column, COLUMNS)]
+                def store(begin, tokens, *, group=group, head=head, token=token, begin_column=begin_column):
+                    target = out_THD.at[pl.ds(tile.token + token + begin, tokens), head, pl.ds(begin_column, COLUMNS)]
                     plgpu.copy_smem_to_gmem(staged.at[pl.ds(group * GROUP + begin, tokens)], target)
 
                 pl.when(count >= GROUP)(lambda store=store: store(0, GROUP))
@@ -364,29 +344,3 @@ class _Kernel:
 def _take_turn(turn):
     plgpu.barrier_arrive(turn)
     plgpu.barrier_wait(turn)
-
-
-def _tiled(shape: tuple[int, ...], dtype):
-    tiles, swizzle = plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
-    return plgpu.SMEM(shape, dtype, transforms=(tiles, swizzle))
-
-
-def _column(value: float) -> jax.Array:
-    """[M] float32, as row reductions of a wgmma result are laid out."""
-    return plgpu.layout_cast(jnp.full((M,), value, jnp.float32), plgpu.Layout.WGMMA.reduce(1))
-
-
-def _zeros(columns: int) -> jax.Array:
-    return plgpu.layout_cast(jnp.zeros((M, columns), jnp.float32), plgpu.Layout.WGMMA)
-
-
-def _across(column_M: jax.Array, width: int) -> jax.Array:
-    return lax.broadcast_in_dim(column_M, (M, width), (0,))
-
-
-def _div(number, by: int):
-    return lax.div(number, jnp.full_like(number, by))
-
-
-def _rem(number, by: int):
-    return lax.rem(number, jnp.full_like(number, by))

@@ -1,0 +1,67 @@
+"""What our Mosaic GPU kernels share: the layouts of wgmma, and integer arithmetic that stays 32-bit."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+M = 64
+"""Rows of one wgmma, those of a warpgroup."""
+
+GROUP = 8
+"""Rows that are copied at once: a tile of shared memory is cut into such groups."""
+
+COLUMNS = 64
+"""bf16 numbers in the 128 bytes of a swizzled row."""
+
+MASKED = -1e30
+"""Where a running maximum begins; finite, so that a row that sees nothing in a tile stays without NaN."""
+
+
+def tiled(shape: tuple[int, ...], dtype):
+    """Shared memory that TMA fills and wgmma reads."""
+    tiles, swizzle = plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
+    return plgpu.SMEM(shape, dtype, transforms=(tiles, swizzle))
+
+
+def column(value: float) -> jax.Array:
+    """[M] float32, as row reductions of a wgmma result are laid out."""
+    return plgpu.layout_cast(jnp.full((M,), value, jnp.float32), plgpu.Layout.WGMMA.reduce(1))
+
+
+def zeros(columns: int) -> jax.Array:
+    """[M, columns] float32, laid out as a wgmma result."""
+    return plgpu.layout_cast(jnp.zeros((M, columns), jnp.float32), plgpu.Layout.WGMMA)
+
+
+def across(column_M: jax.Array, width: int) -> jax.Array:
+    """[M, width]: a column repeated."""
+    return lax.broadcast_in_dim(column_M, (M, width), (0,))
+
+
+def product(left, right, columns: int) -> jax.Array:
+    """[M, columns] float32 of two operands in shared memory, or the left one in registers."""
+
+    def multiply(ref):
+        plgpu.wgmma(ref, left, right)
+        return ref[...]
+
+    return pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((M, columns), jnp.float32))
+
+
+def add_product(acc_MN, left, right, *, in_place: bool):
+    """acc + left x right. In place is what the hardware does; the interpreter has to add afterwards."""
+    if in_place:
+        return pl.run_state(lambda ref: plgpu.wgmma(ref, left, right))(plgpu.WGMMAAccumulatorRef.init(acc_MN))
+    return acc_MN + product(left, right, acc_MN.shape[1])
+
+
+def div(number, by: int):
+    """Of numbers that are not negative: no rounding to mend."""
+    return lax.div(number, jnp.full_like(number, by))
+
+
+def rem(number, by: int):
+    """Of numbers that are not negative."""
+    return lax.rem(number, jnp.full_like(number, by))
