@@ -42,7 +42,7 @@ class PrefillTuning:
 
 TUNING = {
     64: PrefillTuning(tile_tokens=128, stages=4),
-    128: PrefillTuning(tile_tokens=128, stages=2),
+    128: PrefillTuning(tile_tokens=128, stages=2, weights_in_registers=True),
     256: PrefillTuning(tile_tokens=64, stages=2),
 }
 """By head size."""
@@ -61,6 +61,8 @@ def prefill(
     tuning: PrefillTuning | None = None,
 ) -> jax.Array:
     """See `reference.prefill`; bf16, and the pool holds finite numbers in the blocks of every row."""
+    unpadded = q_THD.shape[0]
+    q_THD = jnp.pad(q_THD, ((0, -unpadded % GROUP), (0, 0), (0, 0)))
     tokens, heads, head_dim = q_THD.shape
     kv_heads = table_BKC.shape[1]
     tuning = tuning or TUNING[head_dim]
@@ -86,7 +88,7 @@ def prefill(
         num_threads=WARPGROUPS + 1,
         thread_name="warpgroup",
         compiler_params=plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane),
-    )(q_THD, pool_N2PD, table_BKC, work_W4)
+    )(q_THD, pool_N2PD, table_BKC, work_W4)[:unpadded]
 
 
 def heads_of_tile(group: int) -> int:
