@@ -23,9 +23,11 @@ class Row:
         return is_right(self.item, self.answer)
 
     def line(self, width: int) -> str:
-        verdict = "" if self.ended_s is None else "right" if self.right else f"WRONG: {self.item.answer}"
-        text = f"  {self.model:<8}{self.item.messages[-1]['content'].split('. ')[-1]:<44}{self.answer:<40}{verdict}"
-        return text[:width]
+        """Model, verdict, question, answer; the verdict early, since a narrow terminal cuts the end."""
+        verdict = "" if self.ended_s is None else "right" if self.right else "WRONG"
+        expected = f"  (expected: {self.item.answer})" if verdict == "WRONG" else ""
+        question = self.item.messages[-1]["content"].split(". ")[-1]
+        return f"  {self.model:<8}{verdict:<7}{question}  {self.answer}{expected}"[:width]
 
 
 class Board:

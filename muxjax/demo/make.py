@@ -1,5 +1,6 @@
 """`muxjax demo --train`: makes the demo models from nothing and exports each as a standard Hugging Face folder."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -43,6 +44,8 @@ def make_models(names: list[str], out: Path, minutes: float | None) -> None:
     for name in names:
         make_model(RECIPES[name], out, math.inf if minutes is None else 60 * minutes / len(names))
         print(f"{out / name}: {report(RECIPES[name], out / name)}")
+    with contextlib.suppress(OSError):  # another run may be at work in it
+        (out / ".training").rmdir()
 
 
 def make_model(recipe: Recipe, out: Path, limit_s: float) -> None:

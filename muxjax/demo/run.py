@@ -30,8 +30,9 @@ def main(args: argparse.Namespace) -> int:
       ConfigError: an option out of its range, or no `openai` client.
     """
     _check_client()
+    folders = _trained(args) if args.train else shipped()
     begin_s = time.monotonic()
-    service = build_service(demo_options(_trained(args) if args.train else shipped(), policy=args.policy))
+    service = build_service(demo_options(folders, policy=args.policy))
     return asyncio.run(_serve(service, args.port, keep=args.keep, begin_s=begin_s))
 
 
