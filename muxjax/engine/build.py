@@ -22,6 +22,7 @@ from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.config import read_spec
 from muxjax.models.decoder import Params
+from muxjax.scheduler import quota
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec
@@ -143,7 +144,7 @@ def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping
 
 
 def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> list[Member]:
-    quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(layouts, total_blocks)
+    quotas, floors = memory.first_quotas(options, layouts, total_blocks), quota.floors(specs, total_blocks)
     return [
         Member(
             name=model.name,

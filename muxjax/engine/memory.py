@@ -14,9 +14,6 @@ from muxjax.types import Quotas
 from muxjax.units import show_bytes
 
 CPU_CACHE_BYTES = 2**30
-FLOOR_FRAC = 0.5
-"""Of an equal share of the arena: what a model may always hold."""
-
 _TEMPORARIES_FRAC = 0.05
 """Of the device's memory, kept for what steps need while they run; `Plan` holds what they turned out to need against it."""
 
@@ -87,16 +84,11 @@ def arena_blocks(options: UnitOptions, device: jax.Device) -> int:
     return blocks
 
 
-def floors(layouts: Mapping[str, CacheLayout], total_blocks: int) -> Quotas:
-    """Head blocks each model may always hold: half of an equal share."""
-    return {name: int(FLOOR_FRAC * total_blocks / len(layouts)) for name in layouts}
-
-
 def first_quotas(options: UnitOptions, layouts: Mapping[str, CacheLayout], total_blocks: int) -> Quotas:
     """A split of the arena by expected rate x blocks per token, above the floors."""
     blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
     rates = {model.name: model.rate for model in options.models}
-    return quota.initial(rates, blocks_per_token, total_blocks, floors(layouts, total_blocks))
+    return quota.initial(rates, blocks_per_token, total_blocks, quota.floors(rates, total_blocks))
 
 
 def _free_bytes(device: jax.Device) -> int:

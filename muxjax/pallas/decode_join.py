@@ -54,8 +54,8 @@ class _Join:
             acc, top, total = carry
             slot = rem(i, JOIN_STAGES)
             plgpu.barrier_wait(full_j.at[slot])
-            lse = plgpu.load(lse_jM.at[slot], layout=plgpu.Layout.WGMMA.reduce(1), optimized=False)
-            values = plgpu.load(values_jMD.at[slot], layout=plgpu.Layout.WGMMA).astype(jnp.float32)
+            lse = plgpu.load(lse_jM.at[slot], layout=plgpu.Layout.WGMMA.reduce(1), optimized=False)  # pyright: ignore[reportCallIssue]
+            values = plgpu.load(values_jMD.at[slot], layout=plgpu.Layout.WGMMA).astype(jnp.float32)  # pyright: ignore[reportCallIssue]
             plgpu.commit_smem()  # all have read before another part is copied over it
             pl.when(i + JOIN_STAGES <= joins)(lambda: load(i + JOIN_STAGES))
             new_top = jnp.maximum(top, lse)
