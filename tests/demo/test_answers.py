@@ -21,7 +21,8 @@ ASKED = 200
 CLIENTS = 24
 ENOUGH_FRAC = 0.95
 CHUNK_TOKENS = 16
-TIGHT_BYTES = 2**18
+TIGHT_BLOCKS, TIGHT_BLOCK_BYTES = 400, 512
+"""Room for about one long conversation, in blocks so small that every answer needs more of them while it grows."""
 
 Question = tuple[str, Item]
 
@@ -71,7 +72,8 @@ def test_from_python(questions, options):
 
 
 def test_from_python_with_preemption(questions):
-    service = _service(policy="adbs", max_num_batched_tokens=CHUNK_TOKENS, kv_cache_bytes=TIGHT_BYTES)
+    tight = {"kv_cache_bytes": TIGHT_BLOCKS * TIGHT_BLOCK_BYTES, "block_bytes": TIGHT_BLOCK_BYTES}
+    service = _service(policy="adbs", max_num_batched_tokens=CHUNK_TOKENS, **tight)
     with _llms(service) as llms:
         assert _right_frac(questions, _all(llms, questions)) >= ENOUGH_FRAC
         assert _preemptions(service) > 0
