@@ -60,7 +60,9 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, sha
     total_bytes = 0
 
     def flush() -> None:
-        save_file(held, folder / f"shard-{len(shards)}", metadata={"format": "pt"})
+        shard = folder / f"shard-{len(shards)}"
+        save_file(held, shard, metadata={"format": "pt"})
+        shard.chmod(0o644)  # safetensors leaves it to the owner alone, who may not be who serves it
         shards.append(list(held))
         held.clear()
 
