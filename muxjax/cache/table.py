@@ -39,7 +39,7 @@ class Tables:
         self.layout = layout
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
-        self.held = 0  # head blocks owned by all slots
+        self.held = self.peak = 0  # head blocks owned by all slots, now and at most
         self._arena = arena
         self._ids = np.zeros((slots, layout.columns(max_tokens), layout.layers, layout.kv_heads), np.int32)
         self._groups = [
@@ -96,6 +96,7 @@ class Tables:
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
         taken = self._arena.take(len(slots) * self.layout.column_blocks)
         self.held += len(taken)
+        self.peak = max(self.peak, self.held)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)

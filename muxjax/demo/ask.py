@@ -14,8 +14,6 @@ from muxjax.demo.items import Item, conversation
 from muxjax.demo.tales import Split, Tale, gift, known_by_heart, repeats
 from muxjax.demo.worlds import World
 
-LOOK_EVERY_S = 0.01
-
 
 def story(world: World, seed: int) -> Tale:
     """A story that the model was not trained on."""
@@ -45,16 +43,12 @@ async def ask_all(base_url: str, rows: Iterable[Row], show: Callable[[Row], None
             group.create_task(_ask(client, row, begin_s, show))
 
 
-async def most_held(base_url: str, until: asyncio.Task) -> tuple[dict[str, int], int]:
-    """The most head blocks each model held at any look until the task ends, and all blocks of the arena."""
-    most: dict[str, int] = {}
-    total = 0
-    async with aiohttp.ClientSession() as session:
-        while not until.done():
-            held, total = await _blocks(session, base_url.removesuffix("/v1") + "/metrics")
-            most = {model: max(blocks, most.get(model, 0)) for model, blocks in held.items()}
-            await asyncio.wait((until,), timeout=LOOK_EVERY_S)
-    return most, total
+async def peak_blocks(base_url: str) -> tuple[dict[str, int], int]:
+    """The most head blocks each model ever held, and all blocks of the arena."""
+    async with aiohttp.ClientSession() as session, session.get(base_url.removesuffix("/v1") + "/metrics") as response:
+        families = {family.name: family.samples for family in text_string_to_metric_families(await response.text())}
+    peaks = {sample.labels["model_name"]: int(sample.value) for sample in families["muxjax_kv_peak_blocks"]}
+    return peaks, int(sum(sample.value for sample in families["muxjax_kv_blocks"]))
 
 
 async def _ask(client: openai.AsyncOpenAI, row: Row, begin_s: float, show: Callable[[Row], None]) -> None:
@@ -67,12 +61,3 @@ async def _ask(client: openai.AsyncOpenAI, row: Row, begin_s: float, show: Calla
             show(row)
     row.ended_s = time.monotonic() - begin_s
     show(row)
-
-
-async def _blocks(session: aiohttp.ClientSession, url: str) -> tuple[dict[str, int], int]:
-    """Head blocks held by each model, and how many there are."""
-    async with session.get(url) as response:
-        families = text_string_to_metric_families(await response.text())
-    samples = [sample for family in families if family.name == "muxjax_kv_blocks" for sample in family.samples]
-    held = {sample.labels["model_name"]: int(sample.value) for sample in samples if sample.labels["state"] == "held"}
-    return held, int(sum(sample.value for sample in samples))

@@ -66,7 +66,7 @@ async def _serve(service: Service, port: int, *, keep: bool, begin_s: float) -> 
 
 async def _talk(base_url: str, models: Sequence[str], begin_s: float) -> float:
     """Asks every model everything at once and prints what comes; the share of right answers."""
-    from muxjax.demo.ask import ask_all, most_held, questions, story
+    from muxjax.demo.ask import ask_all, peak_blocks, questions, story
 
     told = {model: story(WORLDS[model], SEED) for model in models}
     rows = [Row(model=model, item=item) for model in models for item in questions(WORLDS[model], told[model], SEED)]
@@ -75,10 +75,8 @@ async def _talk(base_url: str, models: Sequence[str], begin_s: float) -> float:
         print(f"  {model:<8}{told[model].text}")
     print(f"\n{len(rows)} questions at the same time, to {base_url}:")
     start_s = time.monotonic()
-    asking = asyncio.create_task(ask_all(base_url, rows, Board(rows).show))
-    most, total = await most_held(base_url, asking)
-    await asking
-    _summarize(rows, most, total, start_s - begin_s)
+    await ask_all(base_url, rows, Board(rows).show)
+    _summarize(rows, *await peak_blocks(base_url), start_s - begin_s)
     return sum(row.right for row in rows) / len(rows)
 
 

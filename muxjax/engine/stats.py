@@ -9,7 +9,7 @@ class ModelStats:
 
     Args:
       running: admitted sequences; waiting: those that are not.
-      held_blocks: head blocks its sequences own; quota_blocks: what it may own.
+      held_blocks: head blocks its sequences own; peak_blocks: the most they ever did; quota_blocks: what it may own.
       column_blocks: head blocks of tokens_per_block tokens of one sequence.
     """
 
@@ -17,6 +17,7 @@ class ModelStats:
     running: int
     waiting: int
     held_blocks: int
+    peak_blocks: int
     quota_blocks: int
     preemptions: int
     max_model_len: int

@@ -154,6 +154,7 @@ def _stats(resident: Resident) -> ModelStats:
         running=len(resident.prefilling) + len(resident.decoding),
         waiting=len(resident.waiting),
         held_blocks=resident.tables.held,
+        peak_blocks=resident.tables.peak,
         quota_blocks=resident.quota_blocks,
         preemptions=resident.preemptions,
         max_model_len=member.max_tokens,

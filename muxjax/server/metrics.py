@@ -88,6 +88,7 @@ class _UnitCollector(Collector):
         yield _gauge(unit, "vllm:num_requests_running", "Requests admitted.", lambda model: model.running)
         yield _gauge(unit, "vllm:num_requests_waiting", "Requests waiting for admission.", lambda model: model.waiting)
         yield _gauge(unit, "vllm:kv_cache_usage_perc", "Share of the model's quota in use, 0 to 1.", _usage)
+        yield _gauge(unit, "muxjax_kv_peak_blocks", "Most head blocks the model ever owned.", lambda model: model.peak_blocks)
         yield _gauge(unit, "muxjax_kv_quota_blocks", "Head blocks the model may own.", lambda model: model.quota_blocks)
         preemptions = CounterMetricFamily("vllm:num_preemptions", "Requests that gave their blocks back.", labels=_LABELS)
         blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
