@@ -17,6 +17,12 @@ class ConfigError(MuxError):
         self.field = field
 
 
+def require(holds: bool, field: str, value: object, limit: str) -> None:
+    """Raises ConfigError for an option's value outside its limit."""
+    if not holds:
+        raise ConfigError(f"{field} must be {limit}, got {value!r}", field=field)
+
+
 class CheckpointError(MuxError):
     """Weights that do not match their description."""
 

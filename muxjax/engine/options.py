@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.errors import ConfigError
+from muxjax.errors import require
 
 POLICIES = ("adbs", "round_robin", "fcfs")
 LOAD_FORMATS = ("auto", "dummy")
@@ -40,12 +40,12 @@ class ModelOptions:
     chat_template: Path | None = None
 
     def __post_init__(self):
-        _require(bool(self.name), "name", self.name, "not empty")
-        _require(self.max_model_len is None or self.max_model_len >= 2, "max_model_len", self.max_model_len, "2 or more")
-        _require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
-        _require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
-        _require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
-        _require(0 < self.rate < float("inf"), "rate", self.rate, "over 0 and finite")
+        require(bool(self.name), "name", self.name, "not empty")
+        require(self.max_model_len is None or self.max_model_len >= 2, "max_model_len", self.max_model_len, "2 or more")
+        require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
+        require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
+        require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        require(0 < self.rate < float("inf"), "rate", self.rate, "over 0 and finite")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +76,19 @@ class UnitOptions:
     look_ahead: int = 2
 
     def __post_init__(self):
-        _require(bool(self.models), "models", 0, "at least one")
+        require(bool(self.models), "models", 0, "at least one")
         names = [name for model in self.models for name in (model.name, *model.aliases)]
         twice = sorted({name for name in names if names.count(name) > 1})
-        _require(not twice, "models", ", ".join(twice), "named once each")
-        _require(self.policy in POLICIES, "policy", self.policy, "one of " + ", ".join(POLICIES))
-        _require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
-        _require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
-        _require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
-        _require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
-        _require(
+        require(not twice, "models", ", ".join(twice), "named once each")
+        require(self.policy in POLICIES, "policy", self.policy, "one of " + ", ".join(POLICIES))
+        require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
+        require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
+        require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
+        require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
+        require(
             self.block_bytes >= 64 and self.block_bytes & (self.block_bytes - 1) == 0,
             "block_bytes",
             self.block_bytes,
             "a power of two, 64 or more",
         )
-        _require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
-
-
-def _require(holds: bool, field: str, value: object, limit: str) -> None:
-    if not holds:
-        raise ConfigError(f"{field} must be {limit}, got {value!r}", field=field)
+        require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")

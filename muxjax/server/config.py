@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hint
 import yaml
 
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 from muxjax.units import parse_bytes
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -40,15 +40,10 @@ class HttpOptions:
     log_level: str = "info"
 
     def __post_init__(self):
-        _require(0 <= self.port < 2**16, "port", self.port, "0 to 65535")
-        _require(0 <= self.shutdown_timeout_s < float("inf"), "shutdown_timeout_s", self.shutdown_timeout_s, "0 or more seconds")
-        _require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
-        _require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
-
-
-def _require(holds: bool, field: str, value: object, limit: str) -> None:
-    if not holds:
-        raise ConfigError(f"{field} must be {limit}, got {value!r}", field=field)
+        require(0 <= self.port < 2**16, "port", self.port, "0 to 65535")
+        require(0 <= self.shutdown_timeout_s < float("inf"), "shutdown_timeout_s", self.shutdown_timeout_s, "0 or more seconds")
+        require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
+        require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
 
 
 def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[UnitOptions, HttpOptions]:
