@@ -2,7 +2,6 @@
 
 import enum
 from bisect import bisect_left, insort
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +58,6 @@ class ByAge:
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def __iter__(self) -> Iterator[Sequence]:
-        return iter(self._items)
 
     def __getitem__(self, index: int) -> Sequence:
         return self._items[index]
