@@ -26,6 +26,7 @@ class Step:
     """One job with all that its execution needs; B rows, T new tokens packed row after row.
 
     Args:
+      decodes: so many rows come first that decode, one token each, which is SAMPLED; the others are chunks of prefills.
       slots: [B] int32, the row's place in the model's tables.
       starts: [B] int32, tokens already in the cache: the position of the row's first new token.
       counts: [B] int32, new tokens of the row, at least 1; they sum to T.
@@ -36,13 +37,18 @@ class Step:
 
     id: int
     model: str
-    phase: Phase
+    decodes: int
     slots: np.ndarray
     starts: np.ndarray
     counts: np.ndarray
     tokens: np.ndarray
     sampling: np.ndarray
     delta: TableDelta
+
+    @property
+    def phase(self) -> Phase:
+        """PREFILL if any row is a chunk of one."""
+        return Phase.PREFILL if self.decodes < len(self.slots) else Phase.DECODE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,7 +195,7 @@ class Resident:
         return Step(
             id=step_id,
             model=self.member.name,
-            phase=phase,
+            decodes=len(slots) if phase is Phase.DECODE else 0,
             slots=slots,
             starts=starts,
             counts=counts,

@@ -9,7 +9,7 @@ from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import SAMPLING, Step
 from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor
 from muxjax.placement.cost import H200, MeshSpec, StepCost, decode, prefill
-from muxjax.types import ModelSpec, Phase
+from muxjax.types import ModelSpec
 
 BUSY = StepCost(compute_s=1.0, memory_s=0.0, overhead_s=0.0)
 PERFECT = Sharing(spatial=True)
@@ -21,7 +21,7 @@ def step(step_id: int, model: str) -> Step:
     return Step(
         id=step_id,
         model=model,
-        phase=Phase.DECODE,
+        decodes=1,
         slots=0 * one,
         starts=one,
         counts=one,

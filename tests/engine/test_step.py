@@ -28,7 +28,7 @@ def make_step(phase: Phase, rows: list[tuple[int, int, list[int]]], *, seed: int
     return Step(
         id=1,
         model="m",
-        phase=phase,
+        decodes=len(rows) if phase is Phase.DECODE else 0,
         slots=slots,
         starts=np.array([start for _, start, _ in rows], np.int32),
         counts=np.array([len(tokens) for _, _, tokens in rows], np.int32),
