@@ -68,24 +68,32 @@ class FakeDevice:
         for slot, column, ids_LK in zip(*step.delta, strict=True):
             for layer, ids_K in enumerate(ids_LK):
                 self._tables[step.model, int(slot), int(column), layer] = ids_K
-        ends = np.cumsum(step.counts)
-        rows = zip(step.slots.tolist(), step.starts.tolist(), step.counts.tolist(), ends.tolist(), strict=True)
-        sampled = [self._row(step, slot, start, step.tokens[end - count : end].tolist()) for slot, start, count, end in rows]
+        slots, starts, ends = step.slots.tolist(), step.starts.tolist(), np.cumsum(step.counts)[:-1]
+        _check_rows(step)
+        for slot, start, tokens in zip(slots, starts, np.split(step.tokens, ends), strict=True):
+            self._extend(step.model, slot, start, tokens.tolist())
+        for slot, start in zip(slots, starts, strict=True):  # when all rows have written, as on a device
+            self._look(step.model, slot, start)
+        sampled = [self._sample(step.model, slot) for slot in slots]
         return Done(step_id=step.id, tokens=np.array(sampled, np.int32), at_s=self._clock.now_s())
 
-    def _row(self, step: Step, slot: int, start: int, tokens: list[int]) -> int:
-        place = step.model, slot
-        history = self._history[place] = self._history.get(place, [])[:start]
+    def _extend(self, model: str, slot: int, start: int, tokens: list[int]) -> None:
+        history = self._history[model, slot] = self._history.get((model, slot), [])[:start]
         assert len(history) == start, "a step begins beyond what the slot has computed"
         for token in tokens:
-            history.append(self._sampled[place] if token == SAMPLED else token)
-            self._write(step.model, slot, len(history) - 1, history)
-        for layer, window in enumerate(self._layouts[step.model].windows):
+            history.append(self._sampled[model, slot] if token == SAMPLED else token)
+            self._write(model, slot, len(history) - 1, history)
+
+    def _look(self, model: str, slot: int, start: int) -> None:
+        history = self._history[model, slot]
+        for layer, window in enumerate(self._layouts[model].windows):
             first = 0 if window is None else max(0, start - window + 1)
             for position in range(first, len(history)):
-                self._check(step.model, slot, layer, position, history)
-        self._sampled[place] = next_token(step.model, history)
-        return self._sampled[place]
+                self._check(model, slot, layer, position, history)
+
+    def _sample(self, model: str, slot: int) -> int:
+        self._sampled[model, slot] = next_token(model, self._history[model, slot])
+        return self._sampled[model, slot]
 
     def _write(self, model: str, slot: int, position: int, history: list[int]) -> None:
         layout = self._layouts[model]
@@ -101,3 +109,11 @@ class FakeDevice:
             assert self._cells[block, offset] == mark, (
                 f"block {block} of {model} slot {slot} holds {self._cells[block, offset]}, not {mark}"
             )
+
+
+def _check_rows(step: Step) -> None:
+    """What a step promises of its rows: decodes first, one sampled token each, and no slot twice."""
+    decodes, chunks = step.tokens[: step.decodes], step.tokens[step.decodes :]
+    assert (step.counts[: step.decodes] == 1).all() and (decodes == SAMPLED).all(), "a row among the decodes is none"
+    assert (chunks != SAMPLED).all(), "a chunk's token is not known yet"
+    assert len(set(step.slots.tolist())) == len(step.slots), "a slot has two rows in a step"

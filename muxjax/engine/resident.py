@@ -1,5 +1,6 @@
 """One model's sequences, slots and block tables inside a unit."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -11,8 +12,11 @@ from muxjax.cache.table import TableDelta, Tables
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
-from muxjax.scheduler.view import Decode, ModelView, Pending, Prefill, Running
+from muxjax.engine.stats import Tally
+from muxjax.scheduler.view import Job, ModelView, Pending, Running
 from muxjax.types import Finish, Output, Phase
+
+_NO_SLOTS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +45,7 @@ class Resident:
         self.tables = Tables(member.layout, arena, slots=member.slots, max_tokens=member.max_tokens)
         self.quota_blocks = member.quota_blocks
         self.in_flight = 0
-        self.last = dict.fromkeys(Phase, 0)  # turn of the last job of each phase
-        self.preemptions = 0
-        self.steps = dict.fromkeys(Phase, 0)
-        self.tokens = dict.fromkeys(Phase, 0)
+        self.tally = Tally()
         self._groups = {stage: ByAge() for stage in (Stage.WAITING, Stage.PREFILLING, Stage.DECODING)}
         self._free_slots = list(range(member.slots - 1, -1, -1))
         self._by_slot: list[Sequence | None] = [None] * member.slots  # whose it is until its last step has landed
@@ -86,37 +87,39 @@ class Resident:
             running=len(self.prefilling) + len(self.decoding),
             oldest_s=min((group[0].request.arrival_s for group in self._groups.values() if group), default=float("inf")),
             youngest=self._youngest(),
-            last_prefill=self.last[Phase.PREFILL],
-            last_decode=self.last[Phase.DECODE],
+            last_prefill=self.tally.last[Phase.PREFILL],
+            last_decode=self.tally.last[Phase.DECODE],
         )
 
     def enter(self, sequence: Sequence) -> None:
         """It waits for its prefill."""
         self._move(sequence, Stage.WAITING)
 
-    def prefill(self, job: Prefill, pending: list[Sequence], step_id: int) -> Step:
-        """Launches the next tokens of those sequences, admitting the ones that wait."""
-        deltas = [self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING]
-        slots = np.array([sequence.slot for sequence in pending], np.int32)
-        counts = np.array([chunk.tokens for chunk in job.chunks], np.int32)
+    def launch(self, job: Job, pending: list[Sequence], step_id: int) -> Step:
+        """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
+        decoding, growth = self._grow(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
+        delta = _joined([growth, *(self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING)])
+        slots = np.concatenate([decoding, np.array([sequence.slot for sequence in pending], np.int32)])
+        counts = np.ones(len(slots), np.int32)
+        counts[len(decoding) :] = [chunk.tokens for chunk in job.chunks]
+        tokens = np.concatenate([np.full(len(decoding), SAMPLED, np.int32), *map(self._advance, pending, counts[len(decoding) :])])
+        self.in_flight += 1
+        self._flights[slots] += 1
         starts = self.tables.lengths[slots]
-        assert (starts + counts <= self._text.known[slots]).all(), "a chunk goes past the tokens of its sequence"
-        tokens = [self._text.tokens[slot, start : start + count] for slot, start, count in zip(slots, starts, counts, strict=True)]
-        for sequence, complete in zip(pending, starts + counts == self._text.known[slots], strict=True):
-            if complete:
-                self._move(sequence, Stage.DECODING)
-        return self._launch(step_id, Phase.PREFILL, slots, counts, np.concatenate(tokens), self._joined(deltas))
-
-    def decode(self, job: Decode, step_id: int) -> Step:
-        """Launches one token for each decoding sequence that has room, and for the oldest that may grow."""
-        open_slots, full = self._open()
-        growing = np.flatnonzero(full)
-        grown, stalled = growing[: job.grow], growing[job.grow :]
-        delta = self.tables.grow(open_slots[grown])
-        slots = np.delete(open_slots, stalled) if len(stalled) else open_slots
-        assert len(slots), "a decode job without a sequence to decode"
-        once = np.ones(len(slots), np.int32)
-        return self._launch(step_id, Phase.DECODE, slots, once, once * SAMPLED, delta)
+        self.tables.lengths[slots] += counts
+        step = Step(
+            id=step_id,
+            model=self.member.name,
+            decodes=len(decoding),
+            slots=slots,
+            starts=starts,
+            counts=counts,
+            tokens=tokens,
+            sampling=self._sampling[slots],
+            delta=delta,
+        )
+        self.tally.add(step)
+        return step
 
     def absorb(self, step: Step, tokens: np.ndarray, at_s: float) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
         """Takes in what the step sampled: an output a row that gained a token, and which of them end, why."""
@@ -157,7 +160,7 @@ class Resident:
         sequence.tokens = self._text.of(sequence.slot)
         self._move(sequence, Stage.WAITING)
         self._release(sequence)
-        self.preemptions += 1
+        self.tally.preemptions += 1
 
     def _move(self, sequence: Sequence, stage: Stage) -> None:
         if sequence.stage in self._groups:
@@ -185,24 +188,26 @@ class Resident:
         self._by_slot[sequence.slot] = None
         sequence.slot = NO_SLOT
 
-    def _launch(self, step_id: int, phase: Phase, slots: np.ndarray, counts: np.ndarray, tokens: np.ndarray, delta: TableDelta) -> Step:
-        self.in_flight += 1
-        self._flights[slots] += 1
-        self.steps[phase] += 1
-        self.tokens[phase] += len(tokens)
-        starts = self.tables.lengths[slots]
-        self.tables.lengths[slots] += counts
-        return Step(
-            id=step_id,
-            model=self.member.name,
-            decodes=len(slots) if phase is Phase.DECODE else 0,
-            slots=slots,
-            starts=starts,
-            counts=counts,
-            tokens=tokens,
-            sampling=self._sampling[slots],
-            delta=delta,
-        )
+    def _grow(self, job: Job) -> tuple[np.ndarray, TableDelta]:
+        """Slots that decode in the job, oldest first, and the columns that they take for it."""
+        if not job.decode:
+            return _NO_SLOTS, self.tables.grow(_NO_SLOTS)
+        slots, full = self._open()
+        growing = np.flatnonzero(full)
+        grown, stalled = growing[: job.grow], growing[job.grow :]
+        delta = self.tables.grow(slots[grown])
+        rows = np.delete(slots, stalled) if len(stalled) else slots
+        assert len(rows), "a job decodes, but no sequence can"
+        return rows, delta
+
+    def _advance(self, sequence: Sequence, count: int) -> np.ndarray:
+        """The sequence's next `count` tokens; with the last of them it begins to decode."""
+        slot = sequence.slot
+        start, known = self.tables.lengths[slot], self._text.known[slot]
+        assert start + count <= known, "a chunk goes past the tokens of its sequence"
+        if start + count == known:
+            self._move(sequence, Stage.DECODING)
+        return self._text.tokens[slot, start : start + count]
 
     def _open(self) -> tuple[np.ndarray, np.ndarray]:
         """Slots that may get another token, oldest first, and which of them need a column for it."""
@@ -235,10 +240,6 @@ class Resident:
             idle=not self._flights[sequence.slot],
         )
 
-    def _joined(self, deltas: list[TableDelta]) -> TableDelta:
-        return TableDelta(*(np.concatenate(parts) for parts in zip(self._no_delta, *deltas, strict=True)))
 
-    @property
-    def _no_delta(self) -> TableDelta:
-        layout, none = self.member.layout, np.zeros(0, np.int32)
-        return TableDelta(none, none, np.zeros((0, layout.layers, layout.kv_heads), np.int32))
+def _joined(deltas: Iterable[TableDelta]) -> TableDelta:
+    return TableDelta(*map(np.concatenate, zip(*deltas, strict=True)))

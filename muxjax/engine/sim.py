@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from muxjax.engine.executor import Done, Step
-from muxjax.placement.cost import MeshSpec, StepCost, decode, mean_context, prefill
-from muxjax.types import ModelSpec, Phase
+from muxjax.placement.cost import MeshSpec, StepCost, decode, mean_context, mixed
+from muxjax.types import ModelSpec
 
 Costs = Callable[[Step], StepCost]
 
@@ -128,9 +128,11 @@ def roofline(specs: dict[str, ModelSpec], mesh: MeshSpec) -> Costs:
     """Costs of steps of those models, all on the same mesh."""
 
     def cost(step: Step) -> StepCost:
-        spec = specs[step.model]
-        if step.phase is Phase.PREFILL:
-            return prefill(spec, mesh, int(step.counts.sum()), mean_context(step.starts, step.counts))
-        return decode(spec, mesh, len(step.slots), int((step.starts + step.counts).sum()))
+        spec, batch = specs[step.model], step.decodes
+        context_tokens = int(step.starts[:batch].sum()) + batch
+        starts, counts = step.starts[batch:], step.counts[batch:]
+        if not len(counts):
+            return decode(spec, mesh, batch, context_tokens)
+        return mixed(spec, mesh, int(counts.sum()), mean_context(starts, counts), batch, context_tokens)
 
     return cost

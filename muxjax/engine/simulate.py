@@ -35,7 +35,7 @@ class Scenario:
       loads: by the model's name.
       cache_bytes: of the arena on each device of the mesh.
       slots: most sequences of a model at a time; max_tokens: of a sequence, to which requests are cut.
-      token_budget: most new tokens of one prefill job.
+      token_budget: of the chunks of one job.
     """
 
     loads: Mapping[str, Load]

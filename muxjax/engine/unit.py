@@ -8,7 +8,7 @@ from muxjax.engine.resident import Member, Resident
 from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
-from muxjax.scheduler.view import Job, Prefill, StepPlan, View
+from muxjax.scheduler.view import Job, StepPlan, View
 from muxjax.types import Finish, Output, Phase, Request
 
 
@@ -17,7 +17,7 @@ class Unit:
 
     Args:
       total_blocks: head blocks of the arena.
-      token_budget, max_rows: most new tokens, and most sequences, of one prefill job.
+      token_budget: most new tokens of one job's chunks, in whole TOKEN_GRAINs; max_rows: most chunks.
       look_ahead: most steps of a model in flight.
     """
 
@@ -27,7 +27,6 @@ class Unit:
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, Step] = {}
         self._token_budget, self._max_rows, self._look_ahead = token_budget, max_rows, look_ahead
-        self._turn = 0
         self._step_id = 0
         self._quotas_moved_s = 0.0
 
@@ -129,14 +128,9 @@ class Unit:
         )
 
     def _launch(self, job: Job) -> Step:
-        resident = self._residents[job.model]
-        self._turn += 1
         self._step_id += 1
-        resident.last[job.phase] = self._turn
-        if isinstance(job, Prefill):
-            step = resident.prefill(job, [self._sequences[chunk.request_id] for chunk in job.chunks], self._step_id)
-        else:
-            step = resident.decode(job, self._step_id)
+        pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
+        step = self._residents[job.model].launch(job, pending, self._step_id)
         self._flights[step.id] = step
         return step
 
@@ -148,7 +142,7 @@ class Unit:
 
 
 def _stats(resident: Resident) -> ModelStats:
-    member = resident.member
+    member, tally = resident.member, resident.tally
     return ModelStats(
         name=member.name,
         running=len(resident.prefilling) + len(resident.decoding),
@@ -156,12 +150,13 @@ def _stats(resident: Resident) -> ModelStats:
         held_blocks=resident.tables.held,
         peak_blocks=resident.tables.peak,
         quota_blocks=resident.quota_blocks,
-        preemptions=resident.preemptions,
+        preemptions=tally.preemptions,
         max_model_len=member.max_tokens,
         tokens_per_block=member.layout.tokens_per_block,
         column_blocks=member.layout.column_blocks,
-        prefill_steps=resident.steps[Phase.PREFILL],
-        decode_steps=resident.steps[Phase.DECODE],
-        prefill_tokens=resident.tokens[Phase.PREFILL],
-        decode_tokens=resident.tokens[Phase.DECODE],
+        prefill_steps=tally.steps[(Phase.PREFILL,)],
+        decode_steps=tally.steps[(Phase.DECODE,)],
+        mixed_steps=tally.steps[(Phase.PREFILL, Phase.DECODE)],
+        prefill_tokens=tally.tokens[Phase.PREFILL],
+        decode_tokens=tally.tokens[Phase.DECODE],
     )

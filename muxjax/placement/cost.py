@@ -141,6 +141,15 @@ def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> 
     return _cost(spec, mesh, batch, decode_work(spec, mesh, batch, context_tokens))
 
 
+def mixed(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: int, context_tokens: int) -> StepCost:
+    """Cost of the work of `prefill` and `decode` in one step: the weights are read once.
+
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _cost(spec, mesh, tokens + batch, mixed_work(spec, mesh, tokens, context, batch, context_tokens))
+
+
 def prefill_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Work:
     """Of `prefill`, with the head for one row."""
     return _work(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
@@ -149,6 +158,12 @@ def prefill_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -
 def decode_work(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> Work:
     """Of `decode`."""
     return _work(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
+
+
+def mixed_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: int, context_tokens: int) -> Work:
+    """Of `mixed`."""
+    pairs, kv_tokens = tokens * context + context_tokens, tokens + context + context_tokens
+    return _work(spec, mesh, tokens=tokens + batch, logits=1 + batch, pairs=pairs, kv_tokens=kv_tokens)
 
 
 def mean_context(starts: np.ndarray, counts: np.ndarray) -> float:

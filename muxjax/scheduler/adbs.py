@@ -1,66 +1,65 @@
-"""Adaptive batch scheduling: one prefill at a time beside everybody's decodes, within quotas that follow use.
+"""Adaptive batch scheduling: one prefill at a time with everybody's decodes, within quotas that follow use.
 
 Source: algorithm 3 of MuxServe (arXiv 2404.02015), with quotas in head blocks and floors below them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from muxjax.scheduler import fit, quota
-from muxjax.scheduler.view import Decode, ModelView, Prefill, Running, StepPlan, View
+from muxjax.scheduler.view import Chunk, Job, ModelView, Running, StepPlan, View
 
 PERIOD_S = 1.0
 """Between two transfers of quota."""
 
 
 def adbs(view: View) -> StepPlan:
-    """The next model's prefill if none is executing, and a decode of every other ready model.
+    """The next model's prefill if none is executing, and the decodes of every ready model: its own in the same job.
 
-    A model has one job a plan: with look-ahead its decode follows in the next one. A model that starves has the youngest request
-    of the unit pre-empted, or one of its own if only its quota is short; the victim's model does nothing until that is done.
+    A model has one job a plan. A model that starves has the youngest request of the unit pre-empted, or one of its own if only its
+    quota is short; the victim's model does nothing until that is done.
     """
     quotas = quota.rebalance(view) if view.quota_age_s >= PERIOD_S else {}
     victim = _victim(view)
     preempt = (victim[1].request_id,) if victim and victim[1].idle else ()
     held_back = {victim[0]} if victim else set()
-    prefill = _prefill(view, held_back)
-    decodes = _decodes(view, prefill, held_back)
-    return StepPlan(jobs=(prefill, *decodes) if prefill else decodes, preempt=preempt, quotas=quotas)
+    return StepPlan(jobs=_jobs(view, _prefill(view, held_back), held_back), preempt=preempt, quotas=quotas)
 
 
-def _prefill(view: View, held_back: Collection[str]) -> Prefill | None:
-    """The least recently prefilled model's next prefill.
+def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, ...]]:
+    """The chunks of the least recently prefilled model that has any, by its name; empty if nobody may prefill now.
 
     A waiting prefill has precedence: while its model is not ready no other one starts, and while it lacks free blocks no other model
     admits. Chunks of admitted requests go on, since they hold blocks that only their end gives back.
     """
     if view.prefill_in_flight:
-        return None
+        return {}
     free_blocks = view.free_blocks - fit.wanted_by_growth(view.models)
     for model in sorted(view.models, key=lambda model: model.last_prefill):
         if model.name in held_back:
             continue
         within_quota = _admission_blocks(model)
-        job = fit.prefill(view, model, min(free_blocks, within_quota))
-        if job:
-            return job if model.ready else None
+        chunks = fit.chunks(view, model, min(free_blocks, within_quota))
+        if chunks:
+            return {model.name: chunks} if model.ready else {}
         request = fit.waiting(model)
         if request and free_blocks < request.blocks <= within_quota:
             free_blocks = 0
-    return None
+    return {}
 
 
-def _decodes(view: View, prefill: Prefill | None, held_back: Collection[str]) -> tuple[Decode, ...]:
-    """Of every ready model, least recently decoded first."""
-    free_blocks = view.free_blocks - sum(fit.taken(model, prefill) for model in view.models if prefill and model.name == prefill.model)
+def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Collection[str]) -> tuple[Job, ...]:
+    """Of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
+    free_blocks = view.free_blocks - sum(fit.admitting(model, prefill.get(model.name, ())) for model in view.models)
     jobs = []
     for model in sorted(view.models, key=lambda model: model.last_decode):
-        if not model.ready or model.name in held_back or (prefill and model.name == prefill.model):
+        if not model.ready or model.name in held_back:
             continue
-        job = fit.decode(model, min(free_blocks, _growth_blocks(model)))
+        chunks = prefill.get(model.name, ())
+        job = fit.job(model, chunks, min(free_blocks, _growth_blocks(model) - fit.admitting(model, chunks)))
         if job:
-            free_blocks -= fit.taken(model, job)
+            free_blocks -= job.grow * model.column_blocks
             jobs.append(job)
-    return tuple(jobs)
+    return tuple(sorted(jobs, key=lambda job: not job.chunks))
 
 
 def _victim(view: View) -> tuple[str, Running] | None:

@@ -14,39 +14,42 @@ Every policy is built of these, and owes to them that no request waits for ever:
 import math
 from collections.abc import Iterable
 
-from muxjax.scheduler.view import Chunk, Decode, ModelView, Pending, Prefill, Running, View
+from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, View
 
 
-def prefill(view: View, model: ModelView, room_blocks: int) -> Prefill | None:
-    """The model's next prefill job, None if there is none: admitted requests first, then waiting ones in their order.
+def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
+    """What the model can prefill next, empty if nothing: of admitted requests first, then of waiting ones in their order.
 
     Args:
       room_blocks: may be taken for waiting requests. One column is left for each newly admitted sequence to grow into.
     """
-    chunks, tokens, slots = [], view.token_budget, model.free_slots
+    found, tokens, slots = [], view.token_budget, model.free_slots
     for request in model.pending[: view.max_rows]:
-        if tokens == 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
+        if tokens <= 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
             break
-        chunks.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
-        tokens -= chunks[-1].tokens
+        found.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
+        tokens -= -(-found[-1].tokens // TOKEN_GRAIN) * TOKEN_GRAIN
         if not request.admitted:
             slots -= 1
             room_blocks -= request.blocks + model.column_blocks
-    return Prefill(model=model.name, chunks=tuple(chunks)) if chunks else None
+    return tuple(found)
 
 
-def decode(model: ModelView, room_blocks: int) -> Decode | None:
-    """The model's next decode job, None if no sequence has room for its next token."""
+def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | None:
+    """The model's next job: those chunks, and a token for every sequence that has room for it; None if that is nothing.
+
+    Args:
+      room_blocks: may be taken for growth, besides what the chunks take.
+    """
     grow = min(model.growing, max(room_blocks, 0) // model.column_blocks)
-    return Decode(model=model.name, grow=grow) if model.decoding + grow else None
+    decode = model.decoding + grow > 0
+    return Job(model=model.name, chunks=chunks, decode=decode, grow=grow) if chunks or decode else None
 
 
-def taken(model: ModelView, job: Prefill | Decode | None) -> int:
-    """Head blocks that launching the model's job takes."""
-    if isinstance(job, Prefill):
-        blocks = {request.request_id: request.blocks for request in model.pending}
-        return sum(blocks[chunk.request_id] for chunk in job.chunks)
-    return job.grow * model.column_blocks if job else 0
+def admitting(model: ModelView, chunks: Iterable[Chunk]) -> int:
+    """Head blocks that the chunks take."""
+    blocks = {request.request_id: request.blocks for request in model.pending}
+    return sum(blocks[chunk.request_id] for chunk in chunks)
 
 
 def waiting(model: ModelView) -> Pending | None:

@@ -7,7 +7,7 @@ from muxjax.scheduler.view import Job, ModelView, StepPlan, View
 
 
 def one_job(view: View, turns: Iterable[ModelView], claims: Iterable[ModelView]) -> StepPlan:
-    """A job of the first model that has one: its prefill, else its decode. Nothing while any job is in flight.
+    """The job of the first model that has one: what it can prefill and decode. Nothing while any job is in flight.
 
     Were a second job launched behind the first, it would run beside it wherever the executor has lanes. The price is that
     nothing is launched ahead.
@@ -35,4 +35,5 @@ def one_job(view: View, turns: Iterable[ModelView], claims: Iterable[ModelView])
 
 
 def _job(view: View, model: ModelView, room_blocks: int) -> Job | None:
-    return fit.prefill(view, model, room_blocks) or fit.decode(model, view.free_blocks)
+    chunks = fit.chunks(view, model, room_blocks)
+    return fit.job(model, chunks, view.free_blocks - fit.admitting(model, chunks))

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from muxjax.types import Phase, Quotas
+from muxjax.types import Quotas
+
+TOKEN_GRAIN = 8
+"""Each chunk of a job uses up a multiple of so many tokens of the budget: attention reads queries in groups of eight, and rows begin
+at multiples of eight in a packed step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ class ModelView:
       running: number of admitted sequences.
       oldest_s: arrival of its oldest unfinished request, infinity if there is none.
       youngest: its youngest admitted request.
-      last_prefill, last_decode: the turn of its last job of that kind, 0 before the first.
+      last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
     """
 
     name: str
@@ -85,9 +89,9 @@ class View:
 
     Args:
       quota_age_s: since quotas were last moved.
-      token_budget: most new tokens of one prefill job.
-      max_rows: most sequences of one prefill job.
-      prefill_in_flight: some model's prefill job is executing.
+      token_budget: most tokens of one job's chunks, each rounded up to TOKEN_GRAIN; tokens that it decodes come on top.
+      max_rows: most chunks of one job.
+      prefill_in_flight: a job with chunks of some model is executing.
     """
 
     now_s: float
@@ -109,24 +113,23 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prefill:
-    """A job: one chunk of each of some pending requests; a waiting one is admitted by it."""
+class Job:
+    """One step of a model, which reads its weights once: a prefill, a decode, or both.
+
+    Args:
+      chunks: of some pending requests, one each; a waiting one is admitted by it.
+      decode: a token for every decoding sequence, and for the oldest `grow` of the growing ones. A sequence whose last chunk is in
+        this job is not one of them.
+    """
 
     model: str
-    chunks: tuple[Chunk, ...]
-    phase = Phase.PREFILL
+    chunks: tuple[Chunk, ...] = ()
+    decode: bool = False
+    grow: int = 0
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decode:
-    """A job: one token for every decoding sequence, and for the oldest `grow` of the growing ones."""
-
-    model: str
-    grow: int
-    phase = Phase.DECODE
-
-
-Job = Prefill | Decode
+    def __post_init__(self):
+        if not (self.chunks or self.decode) or (self.grow and not self.decode):
+            raise ValueError(f"a job of {self.model} that does nothing, or grows sequences it does not decode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,27 +7,39 @@ from hypothesis import strategies as st
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import SAMPLING, Step
-from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor
-from muxjax.placement.cost import H200, MeshSpec, StepCost, decode, prefill
+from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor, roofline
+from muxjax.placement.cost import H200, MeshSpec, StepCost, decode, mixed, prefill
 from muxjax.types import ModelSpec
 
 BUSY = StepCost(compute_s=1.0, memory_s=0.0, overhead_s=0.0)
 PERFECT = Sharing(spatial=True)
+SPEC = ModelSpec(
+    vocab=128256,
+    width=4096,
+    layers=16,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    ffn=14336,
+    max_len=8192,
+    windows=(None,) * 16,
+)
 
 
-def step(step_id: int, model: str) -> Step:
-    one, none = np.ones(1, np.int32), np.zeros(0, np.int32)
-    delta = TableDelta(none, none, np.zeros((0, 1, 1), np.int32))
+def step(step_id: int, model: str, rows: tuple[tuple[int, int], ...] = ((1, 1),), decodes: int = 1) -> Step:
+    """Rows of (start, count)."""
+    starts, counts = np.array(rows, np.int32).T
+    none = np.zeros(0, np.int32)
     return Step(
         id=step_id,
         model=model,
-        decodes=1,
-        slots=0 * one,
-        starts=one,
-        counts=one,
-        tokens=one,
-        sampling=np.zeros(1, SAMPLING),
-        delta=delta,
+        decodes=decodes,
+        slots=np.arange(len(rows), dtype=np.int32),
+        starts=starts,
+        counts=counts,
+        tokens=np.zeros(counts.sum(), np.int32),
+        sampling=np.zeros(len(rows), SAMPLING),
+        delta=TableDelta(none, none, np.zeros((0, 1, 1), np.int32)),
     )
 
 
@@ -115,20 +127,19 @@ def test_used_resources_never_exceed_the_device(costs):
         assert rate * sum(getattr(cost, kind) / cost.total_s for cost in costs) <= 1 + 1e-9 or rate == in_turns
 
 
+def test_the_roofline_tells_decodes_from_chunks():
+    mesh = MeshSpec(chip=H200)
+    cost = roofline({"m": SPEC}, mesh)
+
+    assert cost(step(1, "m", ((9, 1), (19, 1)), decodes=2)) == decode(SPEC, mesh, 2, 10 + 20)
+    assert cost(step(1, "m", ((0, 3),), decodes=0)) == prefill(SPEC, mesh, 3, 2.0)
+    assert cost(step(1, "m", ((9, 1), (0, 3)), decodes=1)) == mixed(SPEC, mesh, 3, 2.0, 1, 10)
+    assert cost(step(1, "m", ((9, 1), (0, 1)), decodes=1)) != cost(step(1, "m", ((9, 1), (0, 1)), decodes=2))
+
+
 def test_a_prefill_beside_a_decode_gains_what_was_measured():
     """On an H200: 1.2 in the sum of their shares of full speed (2,048 tokens, batch 32)."""
-    spec = ModelSpec(
-        vocab=128256,
-        width=4096,
-        layers=16,
-        heads=32,
-        kv_heads=8,
-        head_dim=128,
-        ffn=14336,
-        max_len=8192,
-        windows=(None,) * 16,
-    )
-    pair = [prefill(spec, MeshSpec(chip=H200), 2048, 0), decode(spec, MeshSpec(chip=H200), 32, 0)]
+    pair = [prefill(SPEC, MeshSpec(chip=H200), 2048, 0), decode(SPEC, MeshSpec(chip=H200), 32, 0)]
 
     assert 2 * SPATIAL.rate(pair) == pytest.approx(1.2, abs=0.05)
     assert 2 * PERFECT.rate(pair) != pytest.approx(1.2, abs=0.05)

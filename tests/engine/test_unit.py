@@ -1,17 +1,20 @@
 """A unit under any policy, arrival, cancel and arena size, on a device that looks at every block it reads."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.cache.layout import CacheLayout
+from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
-from muxjax.scheduler.view import Chunk, Prefill, StepPlan
-from muxjax.types import Finish, Request, Sampling
+from muxjax.scheduler.view import Chunk, Job, StepPlan
+from muxjax.types import Finish, Output, Phase, Request, Sampling
 from tests.fake_device import FakeClock, FakeDevice, continuation
 
 MAX_TOKENS = 40
@@ -112,14 +115,120 @@ def test_the_device_notices_a_block_that_another_sequence_overwrote():
     for name, prompt in {"x": (1, 2, 3), "y": (4, 5, 6)}.items():
         unit.submit(Request(id=name, model="b", prompt=prompt, sampling=Sampling(max_tokens=5), arrival_s=0.0))
     chunks = tuple(Chunk(request_id=name, tokens=3) for name in "xy")
-    (step,) = unit.commit(StepPlan(jobs=(Prefill(model="b", chunks=chunks),)), now_s=0.0)
+    (step,) = unit.commit(StepPlan(jobs=(Job(model="b", chunks=chunks),)), now_s=0.0)
     first, second = step.slots
     step.delta.ids[step.delta.slots == second] = step.delta.ids[step.delta.slots == first]
     device.launch(step)
-    unit.record(device.collect(wait=True))
     with pytest.raises(AssertionError, match=r"holds \('b', 0, 0, \(4,\)\), not \('b', 0, 0, \(1,\)\)"):
-        for _ in range(2):
-            turn(unit, BY_NAME["fcfs"], device, clock)
+        device.collect(wait=True)
+
+
+def unmixed(policy):
+    """The policy without its mixed steps: what a model decodes waits until it has nothing to prefill."""
+
+    def plan(view):
+        found = policy(view)
+        return replace(found, jobs=tuple(Job(model=job.model, chunks=job.chunks) if job.chunks else job for job in found.jobs))
+
+    return plan
+
+
+@settings(max_examples=50)
+@given(
+    todo=st.lists(requests(), min_size=4, max_size=10, unique_by=lambda request: request.id),
+    policy=st.sampled_from(sorted(BY_NAME)),
+    token_budget=st.integers(2, 40),
+)
+def test_mixing_changes_no_token(todo, policy, token_budget):
+    found = []
+    for plan in (BY_NAME[policy], unmixed(BY_NAME[policy])):
+        unit, clock = make_unit(total_blocks=4 * LARGEST, token_budget=token_budget), FakeClock()
+        outputs = run(unit, plan, FakeDevice(LAYOUTS, clock), clock, todo, {})
+        found.append({name: [(output.token, output.finish) for output in events] for name, events in outputs.items()})
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("policy", sorted(BY_NAME))
+def test_mixed_steps_happen_and_their_tokens_count_by_row(policy):
+    todo = [Request(id=str(i), model="a", prompt=(i,) * 20, sampling=Sampling(max_tokens=19), arrival_s=0.1 * i) for i in range(4)]
+    stats = []
+    for plan in (BY_NAME[policy], unmixed(BY_NAME[policy])):
+        unit, clock = make_unit(total_blocks=4 * LARGEST), FakeClock()
+        run(unit, plan, FakeDevice(LAYOUTS, clock), clock, todo, {})
+        stats.append(next(model for model in unit.stats().models if model.name == "a"))
+    mixing, apart = stats
+    assert mixing.mixed_steps > 0 and apart.mixed_steps == 0
+    assert (mixing.prefill_tokens, mixing.decode_tokens) == (apart.prefill_tokens, apart.decode_tokens) == (4 * 20, 4 * 18)
+
+
+class Mixing:
+    """A unit in which x, of 4 tokens in 2 full columns, decodes while the first 2 tokens of y, of 3, are prefilled."""
+
+    def __init__(self):
+        self.unit, self.clock = make_unit(total_blocks=LARGEST), FakeClock()
+        self.device = FakeDevice(LAYOUTS, self.clock)
+        self.submit("x", (1, 2, 3, 4))
+        (first,) = self.commit(Job(model="b", chunks=(Chunk(request_id="x", tokens=4),)))
+        self.outputs = self.finish(first)
+        self.submit("y", (5, 6, 7))
+        (self.step,) = self.commit(Job(model="b", chunks=(Chunk(request_id="y", tokens=2),), decode=True, grow=1))
+
+    def submit(self, name: str, prompt: tuple[int, ...]) -> None:
+        self.unit.submit(Request(id=name, model="b", prompt=prompt, sampling=Sampling(max_tokens=5), arrival_s=0.0))
+
+    def commit(self, job: Job) -> list[Step]:
+        return self.unit.commit(StepPlan(jobs=(job,)), now_s=0.0)
+
+    def finish(self, step: Step) -> list[Output]:
+        self.device.launch(step)
+        return self.unit.record(self.device.collect(wait=True))
+
+
+def test_decodes_come_first_in_a_mixed_step_and_one_delta_grows_and_admits():
+    step = Mixing().step
+    assert (step.decodes, step.phase) == (1, Phase.PREFILL)
+    assert step.starts.tolist() == [4, 0] and step.counts.tolist() == [1, 2] and step.tokens.tolist() == [SAMPLED, 5, 6]
+    x, y = step.slots.tolist()
+    assert list(zip(step.delta.slots.tolist(), step.delta.columns.tolist(), strict=True)) == [(x, 2), (y, 0), (y, 1)]
+
+
+def test_a_mixed_step_moves_both_turns_and_counts_tokens_by_row():
+    mixing = Mixing()
+    model = mixing.unit.view(0.0).models[1]
+    assert model.last_prefill == model.last_decode == mixing.step.id
+    stats = mixing.unit.stats().models[1]
+    assert (stats.prefill_steps, stats.decode_steps, stats.mixed_steps) == (1, 0, 1)
+    assert (stats.prefill_tokens, stats.decode_tokens) == (4 + 2, 1)
+
+
+def test_an_unfinished_chunk_of_a_mixed_step_yields_no_token():
+    mixing = Mixing()
+    x = continuation("b", (1, 2, 3, 4), 2)
+    outputs = mixing.outputs + mixing.finish(mixing.step)
+    assert [(output.request_id, output.token) for output in outputs] == [("x", x[0]), ("x", x[1])]
+
+
+def test_the_device_notices_a_chunk_among_the_decodes():
+    mixing = Mixing()
+    with pytest.raises(AssertionError, match="a row among the decodes is none"):
+        mixing.finish(replace(mixing.step, decodes=2))
+
+
+def test_the_device_notices_a_slot_with_two_rows():
+    mixing = Mixing()
+    with pytest.raises(AssertionError, match="a slot has two rows"):
+        mixing.finish(replace(mixing.step, slots=mixing.step.slots[[0, 0]]))
+
+
+def test_the_law_notices_tokens_that_reach_the_wrong_rows():
+    class Swapping(FakeDevice):
+        def collect(self, *, wait):
+            return [replace(done, tokens=done.tokens[::-1]) for done in super().collect(wait=wait)]
+
+    todo = [Request(id=str(i), model="a", prompt=(i,) * 5, sampling=Sampling(max_tokens=19), arrival_s=0.1 * i) for i in range(2)]
+    unit, clock = make_unit(total_blocks=4 * LARGEST), FakeClock()
+    outputs = run(unit, BY_NAME["fcfs"], Swapping(LAYOUTS, clock), clock, todo, {})
+    assert any([output.token for output in outputs[request.id]] != expected_tokens(request) for request in todo)
 
 
 @pytest.mark.parametrize(

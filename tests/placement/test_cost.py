@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
 from muxjax.placement.cost import (
@@ -14,6 +16,8 @@ from muxjax.placement.cost import (
     decode_work,
     kv_bytes_per_token,
     mean_context,
+    mixed,
+    mixed_work,
     prefill,
     prefill_work,
     weight_bytes,
@@ -117,6 +121,39 @@ def test_the_floor_of_a_decode_step_is_the_reading_of_weights_and_context():
 
     assert work.read_bytes == (SPEC_8B.params - 128256 * 4096) * 2 + 1024 * 131072
     assert work.floor_s(flops_per_s=790e12, bytes_per_s=4.3e12) == pytest.approx(3.52e-3, rel=0.005)
+
+
+def test_a_mixed_step_reads_the_weights_once_and_does_the_rest_of_both():
+    mesh, (chunk, batch) = MeshSpec(chip=H200, tp=2), ((512, 300.0), (64, 64 * 1000))
+    both, prefills, decodes = (
+        mixed_work(SPEC_8B, mesh, *chunk, *batch),
+        prefill_work(SPEC_8B, mesh, *chunk),
+        decode_work(SPEC_8B, mesh, *batch),
+    )
+
+    weights = (SPEC_8B.params - 128256 * 4096) * 2 // 2
+    assert both.flops == pytest.approx(prefills.flops + decodes.flops, rel=1e-12)
+    assert both.read_bytes == prefills.read_bytes + decodes.read_bytes - weights
+
+
+@given(
+    tokens=st.integers(1, 4096),
+    context=st.floats(1, 8192),
+    batch=st.integers(1, 256),
+    each=st.integers(1, 4096),
+    tp=st.sampled_from([1, 4]),
+)
+def test_a_mixed_step_costs_less_than_its_halves_apart_and_more_than_either(tokens, context, batch, each, tp):
+    mesh = MeshSpec(chip=A100, tp=tp)
+    halves = prefill(SPEC_13B, mesh, tokens, context).total_s, decode(SPEC_13B, mesh, batch, batch * each).total_s
+
+    assert max(halves) < mixed(SPEC_13B, mesh, tokens, context, batch, batch * each).total_s < sum(halves)
+
+
+def test_without_decodes_a_mixed_step_is_a_prefill():
+    mesh = MeshSpec(chip=H200)
+
+    assert mixed(SPEC_8B, mesh, 100, 50.5, 0, 0) == prefill(SPEC_8B, mesh, 100, 50.5)
 
 
 def test_the_floor_of_a_long_prefill_is_its_arithmetic():

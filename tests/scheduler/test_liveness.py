@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from muxjax.engine.sim import SimulatedClock
 from muxjax.engine.unit import Unit
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
-from muxjax.scheduler.view import StepPlan
+from muxjax.scheduler.view import Job, StepPlan
 from muxjax.types import Finish, Request, Sampling
 
 LAYOUTS = {
@@ -104,7 +104,7 @@ def serve(unit: Unit, policy, wanted: list[Ask], seed: int) -> Counter:
     wanted=st.lists(asks, min_size=1, max_size=24),
     spare_blocks=st.integers(0, 60) | st.just(0),
     slots=st.integers(1, 6),
-    token_budget=st.integers(1, 20),
+    token_budget=st.integers(1, 40),
     max_rows=st.integers(1, 4),
     look_ahead=st.integers(1, 3),
     seed=st.integers(0, 2**16),
@@ -144,6 +144,28 @@ def test_the_law_notices_a_policy_that_never_preempts(name):
 
     with pytest.raises(AssertionError, match="nothing in flight"):
         serve(unit, stubborn, CROWD, seed=0)
+
+
+def turns_to_answer(policy) -> int:
+    """Turns until a request has its 16 tokens while, each turn, a new one comes for its model."""
+    unit, executor, clock = make_unit(400, slots=4, token_budget=8, max_rows=4, look_ahead=2), ShuffledExecutor(0), SimulatedClock()
+    for turns in range(200):
+        sampling = Sampling(max_tokens=16 if turns == 0 else 1)
+        unit.submit(Request(id=f"{turns:03}", model="small", prompt=(1,) * 8, sampling=sampling, arrival_s=turns))
+        if any(output.finish and output.request_id == "000" for output in turn(unit, policy, executor, clock)):
+            break
+    return turns
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_decodes_go_on_under_an_endless_stream_of_prefills(name):
+    def unmixed(view):
+        plan = BY_NAME[name](view)
+        return replace(plan, jobs=tuple(Job(model=job.model, chunks=job.chunks) if job.chunks else job for job in plan.jobs))
+
+    assert turns_to_answer(BY_NAME[name]) < 60
+    if name != "adbs":  # which lets a model decode while its prefill is in flight
+        assert turns_to_answer(unmixed) == 199
 
 
 def test_a_preempted_request_keeps_its_tokens():
