@@ -10,7 +10,7 @@ from muxjax.errors import ConfigError, RequestError
 
 
 class Phase(enum.StrEnum):
-    """What a job computes: new prompt tokens, or one more token a sequence."""
+    """What a row of a step computes: tokens that are known, or one more token of a sequence. A step with rows of both is a prefill."""
 
     PREFILL = "prefill"
     DECODE = "decode"
