@@ -9,7 +9,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.pallas.kernels import REFERENCE, Kernels
-from muxjax.types import Phase
+from muxjax.pallas.reference import Places
 
 
 def make_blocks(total: int, *, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.Array:
@@ -22,10 +22,40 @@ def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Devi
     return jax.ShapeDtypeStruct((total, block_bytes // dtype.itemsize), dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("slot_B", "length_B"), meta_fields=())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decodes:
+    """Rows of one new token each, the first B of a batch.
+
+    Args:
+      slot_B: their places in the tables; length_B: their tokens in the cache, the new one included. Padding rows come last, of length 0.
+    """
+
+    slot_B: jax.Array
+    length_B: jax.Array
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("slot_B", "offset_B", "count_B", "length_B"), meta_fields=())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunks:
+    """Rows of any number of new tokens, packed behind the decodes' tokens.
+
+    Args:
+      slot_B: their places in the tables.
+      offset_B, count_B: where a row's tokens begin behind the decodes', a multiple of 8, and how many they are; 0 for a padding row.
+      length_B: its tokens in the cache, the new ones included.
+    """
+
+    slot_B: jax.Array
+    offset_B: jax.Array
+    count_B: jax.Array
+    length_B: jax.Array
+
+
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("blocks_NE", "table_LBKC", "row_T", "position_T", "offset_B", "count_B", "length_B"),
-    meta_fields=("layout", "phase", "kernels"),
+    data_fields=("blocks_NE", "table_LSKC", "slot_T", "position_T", "decodes", "chunks"),
+    meta_fields=("layout", "kernels"),
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagedMemory:
@@ -33,22 +63,19 @@ class PagedMemory:
 
     Args:
       blocks_NE: the arena, shared with other models, N blocks of E elements.
-      row_T, position_T: whose token, and where in its sequence; row B or more for padding.
-      offset_B, count_B: where in T a row's new tokens begin, and how many they are.
-      length_B: tokens of the row in the cache, the new ones included; 0 for a padding row.
-      phase: DECODE promises one token a row, T = B, in the order of the rows, padding rows last.
+      table_LSKC: the model's block tables.
+      slot_T, position_T: whose token, and where in its sequence; slot S or more for padding.
+      decodes, chunks: the rows; either has none where its arrays are empty.
       kernels: the implementation that suits the device.
     """
 
     blocks_NE: jax.Array
-    table_LBKC: jax.Array
-    row_T: jax.Array
+    table_LSKC: jax.Array
+    slot_T: jax.Array
     position_T: jax.Array
-    offset_B: jax.Array
-    count_B: jax.Array
-    length_B: jax.Array
+    decodes: Decodes
+    chunks: Chunks
     layout: CacheLayout
-    phase: Phase
     kernels: Kernels = REFERENCE
 
     def attend(self, layer: int, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, "PagedMemory"]:
@@ -56,14 +83,20 @@ class PagedMemory:
 
         Only finite numbers enter the arena: kernels multiply what a row does not see by zero, and it may be another model's.
         """
-        table_BKC, window = self.table_LBKC[layer], self.layout.windows[layer]
+        decodes, chunks, window = self.decodes, self.chunks, self.layout.windows[layer]
         pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self.layout.head_dim)
-        pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), table_BKC, self.row_T, self.position_T)
-        if self.phase is Phase.DECODE:
-            out_THD = self.kernels.decode(q_THD, pool_N2PD, table_BKC, self.length_B, window=window)
-        else:
-            out_THD = self.kernels.prefill(q_THD, pool_N2PD, table_BKC, self.offset_B, self.count_B, self.length_B, window=window)
-        return out_THD, replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
+        pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), self._places(layer, self.slot_T), self.position_T)
+        outs, first = [], decodes.slot_B.size
+        if decodes.slot_B.size:
+            places = self._places(layer, decodes.slot_B)
+            outs.append(self.kernels.decode(q_THD[:first], pool_N2PD, places, decodes.length_B, window=window))
+        if chunks.slot_B.size:
+            places, rows = self._places(layer, chunks.slot_B), (chunks.offset_B, chunks.count_B, chunks.length_B)
+            outs.append(self.kernels.prefill(q_THD[first:], pool_N2PD, places, *rows, window=window))
+        return jnp.concatenate(outs), replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
+
+    def _places(self, layer: int, slot_B: jax.Array) -> Places:
+        return Places(self.table_LSKC, jnp.int32(layer), slot_B)
 
 
 def _finite(x: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Steps as arrays of few shapes: padding to buckets, and one packed vector of integers a step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import Step
+from muxjax.scheduler.view import TOKEN_GRAIN
 from muxjax.types import Phase
 
 ROW_FIELDS = ("slot", "start", "count", "temperature", "top_k", "top_p", "min_p", "seed_low", "seed_high")
@@ -18,68 +20,119 @@ BEYOND = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:
-    """Static sizes of a compiled step: B rows, T tokens, C columns of the tables that are read."""
+    """Static sizes of a compiled step: rows that decode, and rows of chunks with so many tokens together; either may be none.
 
-    phase: Phase
-    rows: int
-    tokens: int
+    Args:
+      columns: of the block tables, that the step reads.
+    """
+
     columns: int
+    decode_rows: int = 0
+    prefill_rows: int = 0
+    prefill_tokens: int = 0
+
+    @property
+    def rows(self) -> int:
+        """B, the decodes first."""
+        return self.decode_rows + self.prefill_rows
+
+    @property
+    def tokens(self) -> int:
+        """T, the decodes' first."""
+        return self.decode_rows + self.prefill_tokens
 
     @property
     def words(self) -> int:
         """Length of the packed vector."""
         return self.tokens + len(ROW_FIELDS) * self.rows
 
+    @property
+    def phase(self) -> Phase:
+        """What it costs like."""
+        return Phase.PREFILL if self.prefill_rows else Phase.DECODE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buckets:
-    """The sizes that steps of one model are padded to, ascending; the last of each is the most there can be."""
+    """The sizes that steps of one model are padded to, ascending; the last of each is the most there can be.
+
+    Args:
+      mixed_rows: rows that decode in a step with chunks.
+    """
 
     decode_rows: tuple[int, ...]
+    mixed_rows: tuple[int, ...]
     prefill_tokens: tuple[int, ...]
     prefill_rows: int
     columns: tuple[int, ...]
 
     @classmethod
-    def of(cls, layout: CacheLayout, *, slots: int, max_tokens: int, token_budget: int, prefill_rows: int) -> "Buckets":
+    def of(cls, layout: CacheLayout, *, slots: int, max_tokens: int, token_budget: int, prefill_rows: int, ragged: bool) -> "Buckets":
+        """Few sizes that waste little; `ragged` as of `kernels.Kernels`."""
+        most, columns = min(token_budget, prefill_rows * _grains(max_tokens)), layout.columns(max_tokens)
         return cls(
-            decode_rows=_ladder(slots, least=8),
-            prefill_tokens=_ladder(min(token_budget, prefill_rows * max_tokens), least=64),
+            decode_rows=_ladder(slots, least=8, factor=2),
+            mixed_rows=_ladder(slots, least=64, factor=4),
+            prefill_tokens=tuple(map(_grains, _ladder(most, least=64, factor=4))),
             prefill_rows=prefill_rows,
-            columns=_ladder(layout.columns(max_tokens), least=16),
+            columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
         )
 
     def shape(self, step: Step, layout: CacheLayout) -> BatchShape:
         """The smallest that holds the step."""
+        chunks = step.counts[step.decodes :]
         columns = _fitting(self.columns, layout.columns(int((step.starts + step.counts).max())))
-        if step.phase is Phase.DECODE:
-            rows = _fitting(self.decode_rows, len(step.slots))
-            return BatchShape(phase=step.phase, rows=rows, tokens=rows, columns=columns)
-        tokens = _fitting(self.prefill_tokens, len(step.tokens))
-        return BatchShape(phase=step.phase, rows=self.prefill_rows, tokens=tokens, columns=columns)
+        if not len(chunks):
+            return BatchShape(columns=columns, decode_rows=_fitting(self.decode_rows, step.decodes))
+        return BatchShape(
+            columns=columns,
+            decode_rows=_fitting(self.mixed_rows, step.decodes) if step.decodes else 0,
+            prefill_rows=self.prefill_rows,
+            prefill_tokens=_fitting(self.prefill_tokens, int(_grains(chunks).sum())),
+        )
 
     def shapes(self) -> list[BatchShape]:
         """All there are."""
-        decodes = [
-            BatchShape(phase=Phase.DECODE, rows=rows, tokens=rows, columns=columns) for rows in self.decode_rows for columns in self.columns
-        ]
-        prefills = [
-            BatchShape(phase=Phase.PREFILL, rows=self.prefill_rows, tokens=tokens, columns=columns)
-            for tokens in self.prefill_tokens
+        sizes = [(rows, 0, 0) for rows in self.decode_rows]
+        sizes += [(rows, self.prefill_rows, tokens) for tokens in self.prefill_tokens for rows in (0, *self.mixed_rows)]
+        return [
+            BatchShape(columns=columns, decode_rows=decodes, prefill_rows=prefills, prefill_tokens=tokens)
+            for decodes, prefills, tokens in sizes
             for columns in self.columns
         ]
-        return decodes + prefills
+
+
+def offsets(counts, cumsum: Callable = np.cumsum):
+    """Where rows of so many tokens begin, each at a multiple of TOKEN_GRAIN; arrays of numpy or, with its cumsum, of jax.numpy."""
+    taken = _grains(counts)
+    return cumsum(taken) - taken
 
 
 def pack(step: Step, shape: BatchShape) -> np.ndarray:
     """[shape.words] int32: the tokens, then each row field. A padding row has no tokens and a slot beyond all."""
-    packed = np.zeros(shape.words, np.int32)
-    packed[: len(step.tokens)] = step.tokens
+    packed = empty(shape)
+    decodes, counts = step.decodes, step.counts[step.decodes :]
+    packed[:decodes] = step.tokens[:decodes]
+    shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
+    packed[shape.decode_rows + np.arange(counts.sum()) + np.repeat(shift, counts)] = step.tokens[decodes:]
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
-    fields[0] = BEYOND
+    for field, column in zip(fields, _columns(step), strict=True):
+        field[:decodes] = column[:decodes]
+        field[shape.decode_rows : shape.decode_rows + len(counts)] = column[decodes:]
+    return packed
+
+
+def unpack(values_B: np.ndarray, step: Step, shape: BatchShape) -> np.ndarray:
+    """What a step of that shape made of each of the step's own rows."""
+    chunks = len(step.slots) - step.decodes
+    return np.concatenate([values_B[: step.decodes], values_B[shape.decode_rows : shape.decode_rows + chunks]])
+
+
+def _columns(step: Step) -> tuple[np.ndarray, ...]:
+    """[B] int32 of each row field."""
     drawn = step.sampling
     seed = np.ascontiguousarray(drawn["seed"]).view(np.int32).reshape(-1, 2)
-    columns = (
+    return (
         step.slots,
         step.starts,
         step.counts,
@@ -90,9 +143,6 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
         seed[:, 0],
         seed[:, 1],
     )
-    for field, column in zip(fields, columns, strict=True):
-        field[: len(column)] = column
-    return packed
 
 
 def empty(shape: BatchShape) -> np.ndarray:
@@ -124,12 +174,17 @@ def delta_entries(count: int) -> int:
     return entries
 
 
-def _ladder(most: int, *, least: int) -> tuple[int, ...]:
-    """most, and below it a quarter of the one above, again and again, down to `least`."""
+def _ladder(most: int, *, least: int, factor: int) -> tuple[int, ...]:
+    """most, and below it the one above over `factor`, again and again, down to `least`."""
     steps = [most]
     while steps[-1] > least:
-        steps.append(max(least, -(-steps[-1] // 4)))
+        steps.append(max(least, -(-steps[-1] // factor)))
     return tuple(reversed(steps))
+
+
+def _grains(count):
+    """Rounded up to TOKEN_GRAIN."""
+    return -(-count // TOKEN_GRAIN) * TOKEN_GRAIN
 
 
 def _fitting(ladder: tuple[int, ...], size: int) -> int:

@@ -22,6 +22,7 @@ from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.config import read_spec
 from muxjax.models.decoder import Params
+from muxjax.pallas.kernels import best
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import Policy
@@ -82,7 +83,7 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
     kv_dtype = _kv_dtype(options, device)
     specs = {model.name: read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len) for model in options.models}
     layouts = {name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()}
-    resident = _load(options, specs, layouts, device, progress=progress)
+    resident = _load(options, specs, layouts, kv_dtype, device, progress=progress)
     total_blocks = memory.arena_blocks(options, device)
     compile_s = _compile(resident, blocks_shape(total_blocks, options.block_bytes, kv_dtype, device), progress=progress)
     plan = _plan(resident, total_blocks * options.block_bytes, device)
@@ -108,7 +109,13 @@ def _largest_first(options: UnitOptions, specs: Mapping[str, ModelSpec]) -> list
 
 
 def _load(
-    options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], device: jax.Device, *, progress: bool
+    options: UnitOptions,
+    specs: Mapping[str, ModelSpec],
+    layouts: Mapping[str, CacheLayout],
+    kv_dtype: np.dtype,
+    device: jax.Device,
+    *,
+    progress: bool,
 ) -> dict[str, Program]:
     """Weights, the largest first, then the tables: all that the arena must leave room for."""
     params = {
@@ -116,21 +123,30 @@ def _load(
         for model in _largest_first(options, specs)
     }
     return {
-        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], device) for model in options.models
+        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], kv_dtype, device)
+        for model in options.models
     }
 
 
 def _program(
-    options: UnitOptions, model: ModelOptions, spec: ModelSpec, layout: CacheLayout, params: Params, device: jax.Device
+    options: UnitOptions,
+    model: ModelOptions,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    params: Params,
+    kv_dtype: np.dtype,
+    device: jax.Device,
 ) -> Program:
+    kernels = best(device_kind=device.device_kind, dtype=kv_dtype, head_dim=spec.head_dim)
     buckets = Buckets.of(
         layout,
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         token_budget=options.max_num_batched_tokens,
         prefill_rows=PREFILL_ROWS,
+        ragged=kernels.ragged,
     )
-    return Program.of(spec, layout, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, device=device)
+    return Program.of(spec, layout, kernels, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, device=device)
 
 
 def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> Unit:

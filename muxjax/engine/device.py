@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
 import jax
@@ -15,7 +16,11 @@ from muxjax.engine.batch import BatchShape
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.step import compile_step, update_table
 from muxjax.models.decoder import Params
+from muxjax.pallas.kernels import Kernels
 from muxjax.types import ModelSpec
+
+COMPILERS = 8
+"""Steps compiled at a time: XLA makes the kernels of one step on few threads."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +34,7 @@ class Program:
 
     spec: ModelSpec
     layout: CacheLayout
+    kernels: Kernels
     buckets: batch.Buckets
     params: Params
     table_LSKC: jax.Array
@@ -40,6 +46,7 @@ class Program:
         cls,
         spec: ModelSpec,
         layout: CacheLayout,
+        kernels: Kernels,
         buckets: batch.Buckets,
         params: Params,
         *,
@@ -52,6 +59,7 @@ class Program:
         return cls(
             spec=spec,
             layout=layout,
+            kernels=kernels,
             buckets=buckets,
             params=params,
             table_LSKC=jnp.zeros(shape, jnp.int32, device=device),
@@ -59,12 +67,16 @@ class Program:
         )
 
     def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[BatchShape]:
-        """Compiles the step of every shape for such an arena; yields each."""
-        for shape in self.buckets.shapes():
-            self.steps[shape] = compile_step(
-                self.params, blocks_NE, self.last_S, self.table_LSKC, spec=self.spec, layout=self.layout, shape=shape
-            )
-            yield shape
+        """Compiles the step of every shape for such an arena, several at a time; yields each as it is there."""
+
+        def compile_shape(shape: BatchShape) -> tuple[BatchShape, jax.stages.Compiled]:
+            given = self.params, blocks_NE, self.last_S, self.table_LSKC
+            return shape, compile_step(*given, spec=self.spec, layout=self.layout, shape=shape, kernels=self.kernels)
+
+        with ThreadPoolExecutor(COMPILERS) as pool:
+            for done in as_completed([pool.submit(compile_shape, shape) for shape in self.buckets.shapes()]):
+                shape, self.steps[shape] = done.result()
+                yield shape
 
     @property
     def resident_bytes(self) -> int:
@@ -102,7 +114,7 @@ class DeviceExecutor:
     def __init__(self, programs: Mapping[str, Program], blocks_NE: jax.Array):
         self._programs = dict(programs)
         self._blocks_NE = blocks_NE
-        self._queue: deque[tuple[Step, jax.Array]] = deque()
+        self._queue: deque[tuple[Step, BatchShape, jax.Array]] = deque()
 
     def launch(self, step: Step) -> None:
         program = self._programs[step.model]
@@ -112,13 +124,13 @@ class DeviceExecutor:
         shape = program.buckets.shape(step, program.layout)
         tokens_B = self.run(step.model, batch.pack(step, shape), shape)
         tokens_B.copy_to_host_async()
-        self._queue.append((step, tokens_B))
+        self._queue.append((step, shape, tokens_B))
 
     def collect(self, *, wait: bool) -> list[Done]:
         done = []
-        while self._queue and ((wait and not done) or _is_ready(self._queue[0][1])):
-            step, tokens_B = self._queue.popleft()
-            tokens = np.asarray(tokens_B)[: len(step.slots)]
+        while self._queue and ((wait and not done) or _is_ready(self._queue[0][2])):
+            step, shape, tokens_B = self._queue.popleft()
+            tokens = batch.unpack(np.asarray(tokens_B), step, shape)
             done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
         return done
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.store import PagedMemory
+from muxjax.cache.store import Chunks, Decodes, PagedMemory
+from muxjax.engine import batch
 from muxjax.engine.batch import ROW_FIELDS, BatchShape
 from muxjax.engine.sampling import Rows, sample
 from muxjax.models import decoder
-from muxjax.pallas.kernels import REFERENCE, Kernels, best
+from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.types import ModelSpec, Phase
 
 _GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
@@ -34,7 +35,7 @@ def step(
     shape: BatchShape,
     kernels: Kernels = REFERENCE,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One prefill or decode step: the token sampled after each row's last one.
+    """One step of decodes, chunks of prompts or both: the token sampled after each row's last one.
 
     Args:
       blocks_NE: the arena; donated and updated in place.
@@ -46,12 +47,10 @@ def step(
     """
     tokens_T, row_B, sampling = _unpack(packed, shape)
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
-    slot_T = row_B["slot"].at[memory.row_T].get(mode="clip")
-    tokens_T = jnp.where(tokens_T < 0, last_S.at[slot_T].get(mode="clip"), tokens_T)
+    tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
     hidden_TM, memory = decoder.forward(spec, params, tokens_T, memory.position_T, memory)
-    final_B = jnp.maximum(memory.offset_B + memory.count_B - 1, 0)
-    logits_BV = decoder.logits(spec, params, hidden_TM[final_B])
-    sampled_B = sample(logits_BV, sampling, memory.length_B)
+    logits_BV = decoder.logits(spec, params, hidden_TM[_final(memory)])
+    sampled_B = sample(logits_BV, sampling, row_B["start"] + row_B["count"])
     return sampled_B, memory.blocks_NE, last_S.at[row_B["slot"]].set(sampled_B, mode="drop")
 
 
@@ -64,16 +63,15 @@ def compile_step(
     spec: ModelSpec,
     layout: CacheLayout,
     shape: BatchShape,
+    kernels: Kernels,
 ) -> jax.stages.Compiled:
-    """`step` of one shape, for the device and with the options that suit its phase; called without the keywords.
+    """`step` of one shape, for the arena's device and with the options that suit its phase; called without the keywords.
 
     The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet.
     """
-    device = _device(blocks_NE)
     packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
-    kernels = best(device_kind=device.device_kind, dtype=blocks_NE.dtype, head_dim=layout.head_dim)
     lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels)
-    return lowered.compile(compiler_options=_compiler_options(shape.phase, device.platform))
+    return lowered.compile(compiler_options=_compiler_options(shape.phase, _platform(blocks_NE)))
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")
@@ -85,10 +83,10 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     return table_LSKC.at[:, slot_U, :, column_U].set(ids_ULK, mode="drop")
 
 
-def _device(array: jax.Array | jax.ShapeDtypeStruct) -> jax.Device:
+def _platform(array: jax.Array | jax.ShapeDtypeStruct) -> str:
     assert array.sharding is not None, "a step is compiled for the device that holds the arena"
     (device,) = array.sharding.device_set
-    return device
+    return device.platform
 
 
 def _compiler_options(phase: Phase, platform: str) -> dict[str, str | bool]:
@@ -112,23 +110,37 @@ def _memory(
     shape: BatchShape,
     kernels: Kernels,
 ) -> PagedMemory:
-    count_B, start_B = row_B["count"], row_B["start"]
-    index_T = jnp.arange(shape.tokens, dtype=jnp.int32)
-    if shape.phase is Phase.DECODE:
-        offset_B, row_T = index_T, jnp.where(count_B > 0, index_T, shape.rows)
-    else:
-        end_B = jnp.cumsum(count_B)
-        offset_B, row_T = end_B - count_B, jnp.searchsorted(end_B, index_T, side="right").astype(jnp.int32)
-    position_T = (start_B - offset_B).at[row_T].get(mode="fill", fill_value=0) + index_T
+    decoding, slot_B, start_B, count_B = shape.decode_rows, row_B["slot"], row_B["start"], row_B["count"]
+    chunks = Chunks(
+        slot_B=slot_B[decoding:],
+        offset_B=batch.offsets(count_B[decoding:], jnp.cumsum),
+        count_B=count_B[decoding:],
+        length_B=(start_B + count_B)[decoding:],
+    )
+    slot_T, position_T = _tokens(chunks, shape.prefill_tokens)
     return PagedMemory(
         blocks_NE=blocks_NE,
-        table_LBKC=table_LSKC[:, :, :, : shape.columns].at[:, row_B["slot"]].get(mode="clip"),
-        row_T=row_T,
-        position_T=jnp.where(row_T < shape.rows, position_T, 0),
-        offset_B=offset_B,
-        count_B=count_B,
-        length_B=start_B + count_B,
+        table_LSKC=table_LSKC[:, :, :, : shape.columns],
+        slot_T=jnp.concatenate([slot_B[:decoding], slot_T]),
+        position_T=jnp.concatenate([start_B[:decoding], position_T]),
+        decodes=Decodes(slot_B=slot_B[:decoding], length_B=(start_B + count_B)[:decoding]),
+        chunks=chunks,
         layout=layout,
-        phase=shape.phase,
         kernels=kernels,
     )
+
+
+def _tokens(chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
+    """Slot and position of each of the chunks' tokens; padding is nobody's, at position 0."""
+    index_T = jnp.arange(tokens, dtype=jnp.int32)
+    own_TB = (chunks.offset_B <= index_T[:, None]) & (index_T[:, None] < chunks.offset_B + chunks.count_B)
+    position_TB = chunks.length_B - chunks.count_B - chunks.offset_B + index_T[:, None]
+    slot_T = jnp.where(own_TB, chunks.slot_B, batch.BEYOND).min(axis=1, initial=batch.BEYOND)
+    return slot_T, jnp.where(own_TB, position_TB, 0).sum(axis=1)
+
+
+def _final(memory: PagedMemory) -> jax.Array:
+    """[B] where in T each row's last token is; anywhere for padding."""
+    decoding, chunks = memory.decodes.slot_B.size, memory.chunks
+    final_B = decoding + jnp.maximum(chunks.offset_B + chunks.count_B - 1, 0)
+    return jnp.concatenate([jnp.arange(decoding, dtype=jnp.int32), final_B])

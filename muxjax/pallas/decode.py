@@ -21,12 +21,13 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from muxjax.pallas.decode_join import join
 from muxjax.pallas.decode_plan import TUNING, DecodeTuning, Sizes, plan
 from muxjax.pallas.mosaic import GROUP, MASKED, M, across, add_product, column, div, product, rem, tiled, zeros
+from muxjax.pallas.reference import Places
 
 
 def decode(
     q_BHD: jax.Array,
     pool_N2PD: jax.Array,
-    table_BKC: jax.Array,
+    places: Places,
     length_B: jax.Array,
     *,
     window: int | None = None,
@@ -38,7 +39,7 @@ def decode(
     Rows of length 0 follow all others.
     """
     batch, heads, head_dim = q_BHD.shape
-    kv_heads = table_BKC.shape[1]
+    kv_heads = places.kv_heads
     group = heads // kv_heads
     sizes = Sizes(
         kv_heads=kv_heads,
@@ -52,7 +53,8 @@ def decode(
     q_BKGD = q_BHD.reshape(batch, kv_heads, group, head_dim)
     q_BKRD = jnp.pad(q_BKGD, ((0, 0), (0, 0), (0, sizes.rows - group), (0, 0)))
     plan_P = plan(length_B, sizes)
-    out_BKRD, part_P2RD, lse_P2M = _attend(sizes, q_BKRD)(q_BKRD, pool_N2PD, table_BKC, length_B, plan_P)
+    inputs = _In(q_BKRD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), places.slot_B, length_B, plan_P)
+    out_BKRD, part_P2RD, lse_P2M = _attend(sizes, q_BKRD)(*inputs)
     out = jax.new_ref(out_BKRD)
     join(sizes, q_BKRD.dtype)(part_P2RD, lse_P2M, plan_P, out)
     return jax.freeze(out)[:, :, :group].reshape(q_BHD.shape)
@@ -115,7 +117,9 @@ class _In(NamedTuple):
 
     q_BKRD: Any
     pool_N2PD: Any
-    table_BKC: Any
+    table_LSKC: Any
+    layer_1: Any
+    slot_B: Any
     length_B: Any
     plan_P: Any
 
@@ -157,8 +161,9 @@ class _Attend:
             v_free_s=freed,
         )
 
-    def __call__(self, q, pool, table, length, plan, out, part, lse, shared: _Shared):
-        inputs, outputs = _In(q, pool, table, length, plan), _Out(out, part, lse)
+    def __call__(self, *refs):
+        *given, out, part, lse, shared = refs
+        inputs, outputs = _In(*given), _Out(out, part, lse)
         role = lax.axis_index("role")
 
         @pl.when(role == 1)
@@ -197,23 +202,25 @@ class _Attend:
         first = (self.sizes.first_tile(segment.length) + segment.at) * blocks
         last = div(jnp.maximum(segment.length - 1, 0), size)
 
+        layer, slot = inputs.layer_1[0], inputs.slot_B[segment.row]
+
         def ids_of(tile):
             columns = [jnp.minimum(first + tile * blocks + block, last) for block in range(blocks)]
-            return tuple(inputs.table_BKC[segment.row, segment.head, column] for column in columns)
+            return tuple(inputs.table_LSKC[layer, slot, segment.head, column] for column in columns)
 
         def fetch(tile, ids):
-            slot = rem(segment.step + tile, tuning.stages)
+            stage = rem(segment.step + tile, tuning.stages)
             next_ids = ids_of(tile + 1)  # read while this tile waits for its place
 
             @pl.when(segment.step + tile >= tuning.stages)
             def _():
-                plgpu.barrier_wait(shared.k_free_s.at[slot])
-                plgpu.barrier_wait(shared.v_free_s.at[slot])
+                plgpu.barrier_wait(shared.k_free_s.at[stage])
+                plgpu.barrier_wait(shared.v_free_s.at[stage])
 
             for kind, buffer, full in ((0, shared.k_sSD, shared.k_full_s), (1, shared.v_sSD, shared.v_full_s)):
                 for block, block_id in enumerate(ids):
-                    part = buffer.at[slot, pl.ds(block * size, size)]
-                    plgpu.copy_gmem_to_smem(inputs.pool_N2PD.at[block_id, kind], part, full.at[slot])
+                    part = buffer.at[stage, pl.ds(block * size, size)]
+                    plgpu.copy_gmem_to_smem(inputs.pool_N2PD.at[block_id, kind], part, full.at[stage])
             return next_ids
 
         lax.fori_loop(0, segment.count, fetch, ids_of(0))

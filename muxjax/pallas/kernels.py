@@ -11,14 +11,19 @@ from muxjax.pallas import reference
 
 
 class Kernels(NamedTuple):
-    """Implementations of `reference.write`, `reference.decode` and `reference.prefill`."""
+    """Implementations of `reference.write`, `reference.decode` and `reference.prefill`.
+
+    Args:
+      ragged: attention costs what each row's own length does, however wide the tables are; else it computes on all their columns.
+    """
 
     write: Callable
     decode: Callable
     prefill: Callable
+    ragged: bool
 
 
-REFERENCE = Kernels(reference.write, reference.decode, reference.prefill)
+REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, ragged=False)
 
 
 def best(*, device_kind: str, dtype: np.dtype, head_dim: int) -> Kernels:
@@ -40,4 +45,5 @@ def _hopper() -> Kernels:
         write.write,
         jax.jit(decode.decode, static_argnames=("window", "soft_cap", "tuning")),
         jax.jit(prefill.prefill, static_argnames=("window", "soft_cap", "tuning")),
+        ragged=True,
     )

@@ -18,6 +18,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from muxjax.pallas.mosaic import COLUMNS, GROUP, MASKED, M, across, add_product, column, div, rem, tiled, zeros
+from muxjax.pallas.reference import Places
 
 WARPGROUPS = 2
 """That multiply; one more copies."""
@@ -51,7 +52,7 @@ TUNING = {
 def prefill(
     q_THD: jax.Array,
     pool_N2PD: jax.Array,
-    table_BKC: jax.Array,
+    places: Places,
     offset_B: jax.Array,
     count_B: jax.Array,
     length_B: jax.Array,
@@ -60,15 +61,17 @@ def prefill(
     soft_cap: float | None = None,
     tuning: PrefillTuning | None = None,
 ) -> jax.Array:
-    """See `reference.prefill`; bf16, and the pool holds finite numbers in the blocks of every row."""
-    unpadded = q_THD.shape[0]
-    q_THD = jnp.pad(q_THD, ((0, -unpadded % GROUP), (0, 0), (0, 0)))
+    """See `reference.prefill`; bf16, and the pool holds finite numbers in the blocks of every row.
+
+    T is a multiple of GROUP, and so is where in T each row begins: a copy into tiled shared memory reads zeros past such a multiple.
+    """
     tokens, heads, head_dim = q_THD.shape
-    kv_heads = table_BKC.shape[1]
+    assert tokens % GROUP == 0, f"{tokens} tokens are no multiple of {GROUP}"
+    kv_heads = places.kv_heads
     tuning = tuning or TUNING[head_dim]
     shared_heads = heads_of_tile(heads // kv_heads)
     tile = tokens_of_tile(shared_heads)
-    work_W4 = plan(offset_B, count_B, length_B, tokens=tokens, tile=tile)
+    work_W4 = plan(places.slot_B, offset_B, count_B, length_B, tokens=tokens, tile=tile)
     kernel = _Kernel(
         tokens_per_block=pool_N2PD.shape[2],
         head_dim=head_dim,
@@ -88,7 +91,7 @@ def prefill(
         num_threads=WARPGROUPS + 1,
         thread_name="warpgroup",
         compiler_params=plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane),
-    )(q_THD, pool_N2PD, table_BKC, work_W4)[:unpadded]
+    )(q_THD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), work_W4)
 
 
 def heads_of_tile(group: int) -> int:
@@ -102,15 +105,14 @@ def tokens_of_tile(heads: int) -> int:
     return M * WARPGROUPS // heads // GROUP * GROUP
 
 
-def plan(offset_B: jax.Array, count_B: jax.Array, length_B: jax.Array, *, tokens: int, tile: int) -> jax.Array:
-    """The tiles of all rows, longest context first: [W, 4] of row, first token in T, tokens, position of the first token.
+def plan(slot_B: jax.Array, offset_B: jax.Array, count_B: jax.Array, length_B: jax.Array, *, tokens: int, tile: int) -> jax.Array:
+    """The tiles of all rows, longest context first: [W, 4] of slot, first token in T, tokens, position of the first token.
 
     W is what any split of `tokens` can need; the rest have no tokens. What lies after the last row in T is a row of its own without
     context, so that padding becomes zero.
     """
-    used = (offset_B + count_B).max()
-    offset_R = jnp.append(offset_B, used)
-    count_R = jnp.append(count_B, tokens - used)
+    used = (offset_B + -(-count_B // GROUP) * GROUP).max()
+    slot_R, offset_R, count_R = jnp.append(slot_B, 0), jnp.append(offset_B, used), jnp.append(count_B, tokens - used)
     start_R = jnp.append(length_B, 0) - count_R
     last_R = jnp.cumsum(-(-count_R // tile))
     index_W = jnp.arange(tokens // tile + offset_R.size, dtype=jnp.int32)
@@ -119,7 +121,7 @@ def plan(offset_B: jax.Array, count_B: jax.Array, length_B: jax.Array, *, tokens
     count_W = jnp.clip(count_R[row_W] - done_W, 0, tile)
     position_W = start_R[row_W] + done_W
     longest_W = jnp.argsort(jnp.where(count_W > 0, -position_W, jnp.iinfo(jnp.int32).max))
-    work_W4 = jnp.stack([jnp.minimum(row_W, offset_B.size - 1), offset_R[row_W] + done_W, count_W, position_W], axis=1)
+    work_W4 = jnp.stack([slot_R[row_W], offset_R[row_W] + done_W, count_W, position_W], axis=1)
     return work_W4.astype(jnp.int32)[longest_W]
 
 
@@ -142,7 +144,7 @@ class _Shared(NamedTuple):
 class _Tile(NamedTuple):
     """What a thread block works on, as scalars in the kernel."""
 
-    row: jax.Array
+    slot: jax.Array
     token: jax.Array
     """Of the first query, in T."""
     count: jax.Array
@@ -178,7 +180,7 @@ class _Kernel:
             k_sSD=tiled((stages, span, self.head_dim), dtype),
             v_sSD=tiled((stages, span, self.head_dim), dtype),
             weights_wMS=None if self.tuning.weights_in_registers else tiled((WARPGROUPS, M, span), dtype),
-            out_wMD=plgpu.SMEM((WARPGROUPS, M, COLUMNS), dtype),  # not tiled: its rows are stored one by one
+            out_wMD=plgpu.SMEM((WARPGROUPS, M, COLUMNS), dtype),
             q_full_w=plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=M // GROUP),
             k_full_s=filled,
             v_full_s=filled,
@@ -187,14 +189,14 @@ class _Kernel:
             turn=plgpu.Barrier(num_arrivals=WARPGROUPS),
         )
 
-    def __call__(self, q_THD, pool_N2PD, table_BKC, work_W4, out_THD, shared: _Shared):
+    def __call__(self, q_THD, pool_N2PD, table_LSKC, layer_1, work_W4, out_THD, shared: _Shared):
         tile = self._tile(work_W4)
         warpgroup = lax.axis_index("warpgroup")
 
         @pl.when((tile.count > 0) & (warpgroup == WARPGROUPS))
         def _():
             plgpu.set_max_registers(40, action="decrease")
-            self._fetch(pool_N2PD, table_BKC, shared, tile)
+            self._fetch(pool_N2PD, table_LSKC, layer_1[0], shared, tile)
 
         @pl.when((tile.count > 0) & (warpgroup < WARPGROUPS))
         def _():
@@ -203,13 +205,13 @@ class _Kernel:
             self._store(*self._attend(shared, tile), out_THD, shared, tile)
 
     def _tile(self, work_W4) -> _Tile:
-        row, token, count, position = (work_W4[lax.axis_index("work"), field] for field in range(4))
+        slot, token, count, position = (work_W4[lax.axis_index("work"), field] for field in range(4))
         span = self.tuning.tile_tokens
         first = jnp.int32(0) if self.window is None else div(jnp.maximum(position - self.window + 1, 0), span)
         end = div(jnp.maximum(position + count, 0) + span - 1, span)
-        return _Tile(row, token, count, position, first, end - first)
+        return _Tile(slot, token, count, position, first, end - first)
 
-    def _fetch(self, pool_N2PD, table_BKC, shared: _Shared, tile: _Tile):
+    def _fetch(self, pool_N2PD, table_LSKC, layer, shared: _Shared, tile: _Tile):
         """Copies K and V of each context tile, block by block, as stages come free."""
         stages, size = self.tuning.stages, self.tokens_per_block
         blocks = self.tuning.tile_tokens // size
@@ -218,17 +220,17 @@ class _Kernel:
         last_column = div(jnp.maximum(tile.position + tile.count - 1, 0), size)
 
         def fetch(step, _):
-            slot = rem(step, stages)
+            stage = rem(step, stages)
             columns = [jnp.clip((tile.first + step) * blocks + block, first_column, last_column) for block in range(blocks)]
-            ids = [table_BKC[tile.row, kv_head, column] for column in columns]
+            ids = [table_LSKC[layer, tile.slot, kv_head, column] for column in columns]
             for kind, buffer, full, free in (
                 (0, shared.k_sSD, shared.k_full_s, shared.k_free_s),
                 (1, shared.v_sSD, shared.v_full_s, shared.v_free_s),
             ):
-                pl.when(step >= stages)(lambda free=free: plgpu.barrier_wait(free.at[slot]))
+                pl.when(step >= stages)(lambda free=free: plgpu.barrier_wait(free.at[stage]))
                 for block, block_id in enumerate(ids):
-                    part = buffer.at[slot, pl.ds(block * size, size)]
-                    plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[slot])
+                    part = buffer.at[stage, pl.ds(block * size, size)]
+                    plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[stage])
 
         def drain(step, _):
             slot = rem(step, stages)
@@ -313,33 +315,34 @@ class _Kernel:
             return scores, scale * math.log2(math.e)
         return jnp.tanh(scores * (scale / self.soft_cap)), self.soft_cap * math.log2(math.e)
 
+    def _row(self) -> jax.Array:
+        """[M] rows of this warpgroup among those of the tile."""
+        return plgpu.broadcasted_iota(jnp.int32, (M,), 0, layout=plgpu.Layout.WGMMA.reduce(1)) + lax.axis_index("warpgroup") * M
+
     def _seen(self, step, tile: _Tile) -> jax.Array:
         """[M, S] whether a query sees a context position."""
         span = self.tuning.tile_tokens
-        row_M = plgpu.broadcasted_iota(jnp.int32, (M,), 0, layout=plgpu.Layout.WGMMA.reduce(1)) + lax.axis_index("warpgroup") * M
-        position_M = rem(row_M, self.tokens) + (tile.position - (tile.first + step) * span)
+        position_M = rem(self._row(), self.tokens) + (tile.position - (tile.first + step) * span)
         age_MS = across(position_M, span) - plgpu.broadcasted_iota(jnp.int32, (M, span), 1, layout=plgpu.Layout.WGMMA)
         return age_MS >= 0 if self.window is None else (age_MS >= 0) & (age_MS < self.window)
 
     def _store(self, acc, total, out_THD, shared: _Shared, tile: _Tile):
-        """Writes the tile's own tokens, eight at a time and the last ones singly, since the next token is another tile's."""
+        """Writes the tile's own tokens, eight at a time; those of the last eight that are padding are zero."""
         staged = shared.out_wMD.at[lax.axis_index("warpgroup")]
-        acc *= across(jnp.where(total > 0, 1 / total, 0.0), self.head_dim)
+        own = (total > 0) & (rem(self._row(), self.tokens) < tile.count)
+        acc *= across(jnp.where(own, 1 / total, 0.0), self.head_dim)
         for begin_column in range(0, self.head_dim, COLUMNS):
             staged[...] = acc[:, begin_column : begin_column + COLUMNS].astype(out_THD.dtype)
             plgpu.commit_smem()
             for group in range(M // GROUP):
                 head, token = self._place(group)
-                count = jnp.where(head < self.heads, tile.count - token, 0)
-                head = lax.axis_index("heads") * self.heads + head
 
-                def store(begin, tokens, *, group=group, head=head, token=token, begin_column=begin_column):
-                    target = out_THD.at[pl.ds(tile.token + token + begin, tokens), head, pl.ds(begin_column, COLUMNS)]
-                    plgpu.copy_smem_to_gmem(staged.at[pl.ds(group * GROUP + begin, tokens)], target)
+                @pl.when((head < self.heads) & (token < tile.count))
+                def _(group=group, head=head, token=token, begin_column=begin_column):
+                    tokens, columns = pl.ds(tile.token + token, GROUP), pl.ds(begin_column, COLUMNS)
+                    target = out_THD.at[tokens, lax.axis_index("heads") * self.heads + head, columns]
+                    plgpu.copy_smem_to_gmem(staged.at[pl.ds(group * GROUP, GROUP)], target)
 
-                pl.when(count >= GROUP)(lambda store=store: store(0, GROUP))
-                singly = jnp.where(count < GROUP, jnp.maximum(count, 0), 0)
-                lax.fori_loop(0, singly, lambda begin, _, store=store: store(begin, 1), None)
             plgpu.wait_smem_to_gmem(0)
 
 

@@ -1,24 +1,44 @@
 """What each kernel computes, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
 
-Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block. `table_BKC` names the blocks of each row,
-column by column; entries past a row's length, or before its window, name any block at all and are never read for their value.
+Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 
-def write(
-    pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, table_BKC: jax.Array, row_T: jax.Array, position_T: jax.Array
-) -> jax.Array:
-    """The pool with K and V of T tokens at their positions; tokens whose row is B or more are padding and dropped."""
+class Places(NamedTuple):
+    """Where a batch's keys and values lie in one layer.
+
+    Args:
+      table_LSKC: the blocks of every slot, column by column. Entries past a row's length, or before its window, name any block at
+        all and are never read for their value.
+      layer: int32 scalar, an array so that one kernel serves all layers.
+      slot_B: the slot of each row, or of each token where tokens are written; S or more for padding.
+    """
+
+    table_LSKC: jax.Array
+    layer: jax.Array
+    slot_B: jax.Array
+
+    @property
+    def kv_heads(self) -> int:
+        return self.table_LSKC.shape[2]
+
+    def rows(self) -> jax.Array:
+        """[B, K, C] the rows' part of the table; any row's at all for padding."""
+        return self.table_LSKC.at[self.layer, self.slot_B].get(mode="clip")
+
+
+def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:
+    """The pool with K and V of T tokens at their positions; padding is dropped."""
     blocks, _, tokens_per_block, _ = pool_N2PD.shape
-    rows = table_BKC.shape[0]
     column_T, offset_T = position_T // tokens_per_block, position_T % tokens_per_block
-    id_TK = table_BKC[jnp.minimum(row_T, rows - 1), :, column_T]
-    id_TK = jnp.where((row_T < rows)[:, None], id_TK, blocks)
+    id_TK = jnp.take_along_axis(places_T.rows(), column_T[:, None, None], axis=2)[:, :, 0]
+    id_TK = jnp.where((places_T.slot_B < places_T.table_LSKC.shape[1])[:, None], id_TK, blocks)
     kv_TK2D = jnp.stack([k_TKD, v_TKD], axis=2).astype(pool_N2PD.dtype)
     return pool_N2PD.at[id_TK[:, :, None], jnp.arange(2), offset_T[:, None, None]].set(kv_TK2D, mode="drop")
 
@@ -26,7 +46,7 @@ def write(
 def decode(
     q_BHD: jax.Array,
     pool_N2PD: jax.Array,
-    table_BKC: jax.Array,
+    places: Places,
     length_B: jax.Array,
     *,
     window: int | None = None,
@@ -41,7 +61,7 @@ def decode(
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
-    k_BKSD, v_BKSD = _context(pool_N2PD, table_BKC)
+    k_BKSD, v_BKSD = _context(pool_N2PD, places.rows())
     attend = functools.partial(_attend, window=window, soft_cap=soft_cap)
     return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
@@ -49,7 +69,7 @@ def decode(
 def prefill(
     q_THD: jax.Array,
     pool_N2PD: jax.Array,
-    table_BKC: jax.Array,
+    places: Places,
     offset_B: jax.Array,
     count_B: jax.Array,
     length_B: jax.Array,
@@ -74,7 +94,7 @@ def prefill(
         return _attend(q_THD, k_1KSD[0], v_1KSD[0], position_T, window=window, soft_cap=soft_cap)
 
     # Every row is computed for all T and is zero outside its own tokens, so the sum picks.
-    return jax.lax.map(attend_row, (table_BKC, offset_B, count_B, length_B)).sum(axis=0, dtype=q_THD.dtype)
+    return jax.lax.map(attend_row, (places.rows(), offset_B, count_B, length_B)).sum(axis=0, dtype=q_THD.dtype)
 
 
 def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax.Array]:

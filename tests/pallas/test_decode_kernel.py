@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from muxjax.pallas import reference
+from muxjax.pallas.reference import Places
 from tests.pallas.hopper import compile_for_h200, interpret, needs_compiler, needs_mosaic
+from tests.pallas.places import placed
 
 LIMIT = 5e-3
 """Measured worst row: 3.3e-3, bf16."""
@@ -28,12 +30,17 @@ def kernel(*arrays, pieces: int, window=None, soft_cap=None):
 
     tile = decode_plan.TUNING[arrays[0].shape[-1]].tile_tokens
     tuning = decode_plan.DecodeTuning(tile_tokens=tile, stages=2, queries=1, pieces=pieces, sum_in_place=False)
-    return interpret(lambda *args: decode.decode(*args, window=window, soft_cap=soft_cap, tuning=tuning), *arrays)
+    return interpret(lambda *args: decode.decode(*args, window=window, soft_cap=soft_cap, tuning=tuning), *given(*arrays))
+
+
+def given(q, pool, table, length):
+    """Arguments of `decode`: the rows in slots of their own, in a layer of its own."""
+    return q, pool, placed(table), length
 
 
 def error(actual, arrays, **options) -> float:
     """Largest relative error of a row with context; rows without must be zero."""
-    q, pool, *rest = arrays
+    q, pool, *rest = given(*arrays)
     expected = np.asarray(reference.decode(q.astype(jnp.float32), pool.astype(jnp.float32), *rest, **options))
     live = np.asarray(arrays[-1]) > 0
     actual = np.asarray(actual, np.float32)
@@ -86,7 +93,7 @@ def test_compiled_for_the_h200_it_copies_no_arena_and_hardly_spills(head_dim, gr
         decode.decode,
         jax.ShapeDtypeStruct((rows, kv_heads * group, head_dim), jnp.bfloat16),
         jax.ShapeDtypeStruct((blocks, 2, size, head_dim), jnp.bfloat16),
-        jax.ShapeDtypeStruct((rows, kv_heads, 16), jnp.int32),
+        Places(*(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((4, 2 * rows, kv_heads, 16), (), (rows,)))),
         jax.ShapeDtypeStruct((rows,), jnp.int32),
     )
     assert compiled.spilled_bytes <= spilled

@@ -1,12 +1,11 @@
 """Cache write and attention against a loop over tokens in float64 that knows nothing of blocks."""
 
-from functools import partial
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from muxjax.pallas import reference
+from tests.pallas.places import placed, placed_tokens
 
 B, K, G, D, P, C, N = 3, 2, 3, 16, 4, 6, 64
 LENGTHS = np.array([1, 9, 24], np.int32)
@@ -28,8 +27,7 @@ class Case:
             jnp.full((N, 2, P, D), jnp.nan, jnp.float32),
             jnp.asarray(np.concatenate(self.k), jnp.float32),
             jnp.asarray(np.concatenate(self.v), jnp.float32),
-            jnp.asarray(self.table),
-            jnp.asarray(row),
+            placed_tokens(jnp.asarray(self.table), row),
             jnp.asarray(position),
         )
 
@@ -61,7 +59,7 @@ def decode_error(case: Case, *, table=None, lengths=LENGTHS, window=None, told_w
     out = reference.decode(
         jnp.asarray(q, jnp.float32),
         case.pool if pool is None else pool,
-        jnp.asarray(case.table if table is None else table),
+        placed(jnp.asarray(case.table if table is None else table)),
         jnp.asarray(lengths),
         window=told_window or window,
     )
@@ -102,7 +100,7 @@ def prefill_error(case: Case, *, padding=5, lengths=LENGTHS, offsets=None, windo
     out = reference.prefill(
         jnp.asarray(q, jnp.float32),
         case.pool,
-        jnp.asarray(case.table),
+        placed(jnp.asarray(case.table)),
         jnp.asarray(starts if offsets is None else offsets, jnp.int32),
         jnp.asarray(CHUNKS),
         jnp.asarray(lengths),
@@ -135,7 +133,7 @@ def test_a_soft_cap_bends_the_scores_of_decode_and_prefill(near_miss):
     """A row of one new token is a row to decode."""
     case, q, cap = Case(), queries(B), {"soft_cap": 1.0}
     told = {**cap, **(near_miss or {})}
-    given = (jnp.asarray(q, jnp.float32), case.pool, jnp.asarray(case.table))
+    given = (jnp.asarray(q, jnp.float32), case.pool, placed(jnp.asarray(case.table)))
     starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (range(B), [1] * B, LENGTHS))
     expected = [case.expected(q[b], b, LENGTHS[b] - 1, **cap) for b in range(B)]
     for out in (reference.decode(*given, lengths, **told), reference.prefill(*given, starts, ones, lengths, **told)):
@@ -144,11 +142,15 @@ def test_a_soft_cap_bends_the_scores_of_decode_and_prefill(near_miss):
 
 def test_a_padding_row_and_a_padding_token_change_and_read_nothing():
     case = Case()
-    write = partial(reference.write, table_BKC=jnp.asarray(case.table), position_T=jnp.array([2], jnp.int32))
+    table, position = jnp.asarray(case.table), jnp.array([2], jnp.int32)
     k = jnp.ones((1, K, D), jnp.float32)
-    np.testing.assert_array_equal(write(case.pool, k, k, row_T=jnp.array([B], jnp.int32)), case.pool)
-    assert not np.array_equal(write(case.pool, k, k, row_T=jnp.array([1], jnp.int32)), case.pool, equal_nan=True)
-    out = reference.decode(jnp.ones((1, K * G, D)), case.pool, jnp.asarray(case.table[:1]), jnp.array([0]))
+
+    def write(row: int):
+        return reference.write(case.pool, k, k, placed_tokens(table, jnp.array([row], jnp.int32)), position)
+
+    np.testing.assert_array_equal(write(B), case.pool)
+    assert not np.array_equal(write(1), case.pool, equal_nan=True)
+    out = reference.decode(jnp.ones((1, K * G, D)), case.pool, placed(table[:1]), jnp.array([0]))
     assert not np.asarray(out).any()
 
 
@@ -158,6 +160,6 @@ def test_models_with_other_head_sizes_share_the_arena():
     wide = case.pool.reshape(N, 2, P // 2, 2 * D)
     free = jnp.asarray(sorted(set(range(N)) - set(case.table.ravel().tolist()))[:2], jnp.int32).reshape(1, 1, 2)
     k = jnp.ones((4, 1, 2 * D), jnp.float32)
-    wide = reference.write(wide, k, 2 * k, free, jnp.zeros(4, jnp.int32), jnp.arange(4, dtype=jnp.int32))
+    wide = reference.write(wide, k, 2 * k, placed_tokens(free, jnp.zeros(4, jnp.int32)), jnp.arange(4, dtype=jnp.int32))
     assert np.asarray(wide[free[0, 0, 0], 1]).tolist() == np.full((P // 2, 2 * D), 2.0).tolist()
     assert decode_error(case, pool=wide.reshape(case.pool.shape)) < LIMIT

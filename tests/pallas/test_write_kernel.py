@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from muxjax.pallas import reference
+from muxjax.pallas.reference import Places
 from muxjax.pallas.write import write
 from tests.pallas import hopper
+from tests.pallas.places import placed_tokens
 
 N, P, D, K, B, T = 40, 4, 8, 2, 3, 24
 
@@ -25,9 +27,14 @@ def case(seed: int) -> tuple[jax.Array, ...]:
     return *(jnp.asarray(x, jnp.bfloat16) for x in (pool, k, v)), *(jnp.asarray(x, jnp.int32) for x in (table, row, position))
 
 
+def given(pool, k, v, table, row, position):
+    """Arguments of `write`."""
+    return pool, k, v, placed_tokens(table, row), position
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_write_is_its_twin_bit_for_bit(seed):
-    args = case(seed)
+    args = given(*case(seed))
     np.testing.assert_array_equal(write(*args), reference.write(*args))
 
 
@@ -43,13 +50,19 @@ def test_write_is_its_twin_bit_for_bit(seed):
 )
 def test_near_misses_are_noticed(near_miss):
     args = case(0)
-    assert not np.array_equal(write(*near_miss(*args)), reference.write(*args))
+    assert not np.array_equal(write(*given(*near_miss(*args))), reference.write(*given(*args)))
 
 
-def shapes(tokens: int = 512, rows: int = 8) -> tuple[jax.ShapeDtypeStruct, ...]:
+def int32(*dims: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(dims, jnp.int32)
+
+
+TABLE = int32(3, 8, 8, 64)
+
+
+def shapes(tokens: int = 512) -> tuple:
     bf16 = ((5000, 2, 32, 128), (tokens, 8, 128), (tokens, 8, 128))
-    ints = ((rows, 8, 64), (tokens,), (tokens,))
-    return *(jax.ShapeDtypeStruct(x, jnp.bfloat16) for x in bf16), *(jax.ShapeDtypeStruct(x, jnp.int32) for x in ints)
+    return *(jax.ShapeDtypeStruct(x, jnp.bfloat16) for x in bf16), Places(TABLE, int32(), int32(tokens)), int32(tokens)
 
 
 @hopper.needs_compiler
@@ -61,11 +74,11 @@ def test_the_h200_writes_in_place_in_one_launch_without_atomics():
     assert "unique_indices=true" not in hopper.compile_for_h200(reference.write, *shapes(), donate=(0,)).hlo
 
 
-def layers(attend, pool, k, v, table, row, position, q, offset, count, length):
+def layers(attend, pool, k, v, places_T, position, q, slot, *rows):
     """Three layers, each writing and reading its part of the pool."""
     for layer in range(3):
-        pool = write(pool, k, v, table + layer, row, position)
-        q = attend(q, pool, table + layer, offset, count, length)
+        pool = write(pool, k, v, places_T._replace(layer=jnp.int32(layer)), position)
+        q = attend(q, pool, Places(places_T.table_LSKC, jnp.int32(layer), slot), *rows)
     return pool, q
 
 
@@ -73,8 +86,7 @@ def layers(attend, pool, k, v, table, row, position, q, offset, count, length):
 def test_write_and_prefill_of_many_layers_never_copy_the_arena():
     from muxjax.pallas.prefill import prefill
 
-    ints = [jax.ShapeDtypeStruct((8,), jnp.int32)] * 3
-    args = (*shapes(), jax.ShapeDtypeStruct((512, 32, 128), jnp.bfloat16), *ints)
+    args = (*shapes(), jax.ShapeDtypeStruct((512, 32, 128), jnp.bfloat16), *[int32(8)] * 4)
     compiled = hopper.compile_for_h200(partial(layers, prefill), *args, donate=(0,))
     assert compiled.copies_of(5000, 2, 32, 128) == []
     assert compiled.temporaries_bytes < 5000 * 2 * 32 * 128
