@@ -54,7 +54,7 @@ class UnitOptions:
 
     Args:
       policy: of `scheduler`, by name.
-      max_num_batched_tokens: most new tokens of one prefill step; longer prompts go in chunks.
+      max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       kv_cache_bytes: size of the arena; None takes what the weights leave.
       gpu_memory_fraction: of the device's memory, for weights, cache and steps together.
       kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
