@@ -22,12 +22,13 @@ import numpy as np
 
 from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.pallas import reference
+from muxjax.pallas.reference import Places
 from scripts import results
 from scripts.ceilings import Ceilings, measure, seconds
 from scripts.speed_page import KERNEL_QUESTION, kernel_page
 
 KERNELS = ("decode", "prefill", "write")
-SETS = {"decode": 12, "prefill": 4, "write": 12}
+SETS = {"decode": 48, "prefill": 8, "write": 48}
 """Calls of one program, each with a table of its own."""
 TUNINGS: dict[str, dict[str, tuple]] = {
     "decode": {"tile_tokens": (64, 128, 256), "stages": (2, 3, 4, 5, 6)},
@@ -117,13 +118,15 @@ def inputs(case: Case, heads: Heads, sets: int, *, arena_bytes: int) -> Arrays:
     return drawn | {name: jnp.asarray(each, jnp.int32) for name, each in integers.items()}
 
 
-def call(kernel: str, function: Callable, state: jax.Array, arrays: Arrays, table: jax.Array) -> jax.Array:
+def call(kernel: str, function: Callable, state: jax.Array, arrays: Arrays, layer: int) -> jax.Array:
     """One call; what it returns is the next one's `state`: queries of an attention, the pool of a write."""
+    slots = arrays["row"] if kernel == "write" else jnp.arange(len(arrays["count"]))
+    places = Places(arrays["tables"], jnp.int32(layer), slots)
     if kernel == "decode":
-        return function(state, arrays["pool"], table, arrays["length"])
+        return function(state, arrays["pool"], places, arrays["length"])
     if kernel == "prefill":
-        return function(state, arrays["pool"], table, arrays["offset"], arrays["count"], arrays["length"])
-    return function(state, arrays["k"], arrays["v"], table, arrays["row"], arrays["position"])
+        return function(state, arrays["pool"], places, arrays["offset"], arrays["count"], arrays["length"])
+    return function(state, arrays["k"], arrays["v"], places, arrays["position"])
 
 
 def implementation(kernel: str, name: str) -> tuple[Callable, Any] | None:
@@ -145,7 +148,7 @@ def time_case(function: Callable, kernel: str, arrays: Arrays) -> float:
     @functools.partial(jax.jit, donate_argnums=0)
     def chain(state: jax.Array, arrays: Arrays) -> jax.Array:
         for i in range(count):
-            state = call(kernel, function, state, arrays, arrays["tables"][i])
+            state = call(kernel, function, state, arrays, i)
         return state
 
     state = [jnp.copy(_state(kernel, arrays))]
@@ -161,10 +164,10 @@ def time_case(function: Callable, kernel: str, arrays: Arrays) -> float:
 def worst_error(function: Callable, kernel: str, arrays: Arrays) -> float:
     """Relative, of the worst row and head; of a write, the share of elements that differ."""
     state, twin = _state(kernel, arrays), getattr(reference, kernel)
-    found = jax.jit(lambda state, arrays: call(kernel, function, state, arrays, arrays["tables"][0]))(state, arrays)
+    found = jax.jit(lambda state, arrays: call(kernel, function, state, arrays, 0))(state, arrays)
     wide = state if kernel == "write" else state.astype(jnp.float32)
     with jax.default_matmul_precision("highest"):
-        right = jax.jit(lambda state, arrays: call(kernel, twin, state, arrays, arrays["tables"][0]))(wide, arrays)
+        right = jax.jit(lambda state, arrays: call(kernel, twin, state, arrays, 0))(wide, arrays)
     if kernel == "write":
         return float((found != right).mean())
     error = jnp.linalg.norm(found.astype(jnp.float32) - right, axis=-1) / jnp.linalg.norm(right, axis=-1)
@@ -204,7 +207,7 @@ def run(args: argparse.Namespace) -> list[dict]:
         function, cls = found
         for head_dim, tuning in itertools.product(args.head_dims, tunings(kernel, cls) if args.tune else [None]):
             heads = Heads(head_dim=head_dim, group=args.group, kv_heads=args.kv_heads)
-            chosen = functools.partial(function, tuning=cls(**tuning)) if tuning else function
+            chosen = jax.jit(functools.partial(function, tuning=cls(**tuning)) if tuning else function)  # traced once for all calls
             for case in cases(kernel, tiny=args.tiny):
                 try:
                     row = measure_case(name, chosen, case, heads, ceilings, tiny=args.tiny)

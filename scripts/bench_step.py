@@ -1,7 +1,7 @@
 """How near the hardware's floor are whole steps, and does the device ever wait for the host?
 
-    python -m scripts.bench_step --only decode prefill idle      # on a GPU; minutes for each, most of them compiling
-    python -m scripts.bench_step --like-vllm --only decode prefill offline
+    python -m scripts.bench_step                                 # on a GPU; minutes for each section, most of them compiling
+    python -m scripts.bench_step --only vllm offline             # the points that vLLM was measured at
     python -m scripts.bench_step --tiny                          # anywhere, in a minute: whether it runs, no more
     python -m scripts.bench_step --page                          # only rewrites the README from the lines there are
 
@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -32,10 +33,12 @@ from scripts.serving import Serving
 from scripts.speed_page import STEP_QUESTION as QUESTION
 from scripts.speed_page import step_page as page
 
-SECTIONS = ("decode", "prefill", "check", "idle", "colocated", "offline")
+SECTIONS = ("decode", "vllm", "prefill", "check", "idle", "colocated", "offline")
 POINTS = ((1, 1024), (32, 1024), (128, 512))
-LIKE_VLLM = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
+VLLM_POINTS = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
 """Batch and context; the measurements this stands beside decode from 512 to 640."""
+DECODE_ROWS = (8, 32, 64, 128, 256)
+"""Shapes of those points, as a server's buckets would be: a single row is padded."""
 PREFILL_TOKENS, PREFILL_ROWS = 2048, 8
 OTHERS = ("llama-3.2-3b", "llama-3.2-1b")
 TINY = ModelSpec(
@@ -62,21 +65,28 @@ class Bench:
         return Serving(models, slots=slots, max_tokens=max_tokens, arena_tokens=arena_tokens or max_tokens, buckets=buckets)
 
     def decode(self) -> list[dict]:
-        points = LIKE_VLLM if self.args.like_vllm else POINTS
-        return [self._decode(rows, context) for rows, context in ([(4, 64), (2, 128)] if self.tiny else points)]
+        return [self._decode(rows, context) for rows, context in ([(4, 64), (1, 128)] if self.tiny else POINTS)]
+
+    def vllm(self) -> list[dict]:
+        """Decode at vLLM's points."""
+        return [self._decode(rows, context) for rows, context in ([(4, 64)] if self.tiny else VLLM_POINTS)]
+
+    @cached_property
+    def _decoding(self) -> Serving:
+        """Serves all the points, so that each shape is compiled once."""
+        ladder = (4,) if self.tiny else DECODE_ROWS
+        most = max(context for _, context in POINTS)
+        return self.serving([self.args.model], ladder[-1], most, decode_rows=ladder, prefill_tokens=(), prefill_rows=1)
 
     def _decode(self, rows: int, context: int) -> dict:
-        serving = self.serving([self.args.model], rows, context, decode_rows=(rows,), prefill_tokens=(), prefill_rows=1)
+        serving = self._decoding
         step_s = serving.step_s(Phase.DECODE, np.full(rows, context - 1), np.ones(rows))
         floor_s = self._floor_s(decode_work(self.spec, self.mesh, rows, rows * context))
-        return {
-            "what": f"decode {rows} x {context}",
-            "measured_s": step_s,
-            "floor_s": floor_s,
-            "ratio": step_s / floor_s,
-        } | serving.compiled
+        values = {"what": f"decode {rows} x {context}", "measured_s": step_s, "floor_s": floor_s, "ratio": step_s / floor_s}
+        return values | serving.compiled
 
     def prefill(self) -> list[dict]:
+        self.__dict__.pop("_decoding", None)  # its arena would leave no room
         tokens = 64 if self.tiny else PREFILL_TOKENS
         serving = self.serving([self.args.model], PREFILL_ROWS, tokens, decode_rows=(), prefill_tokens=(tokens,), prefill_rows=PREFILL_ROWS)
         step_s = serving.step_s(Phase.PREFILL, np.zeros(1), np.array([tokens]))
@@ -103,14 +113,15 @@ class Bench:
         return [{"what": f"one of three {rows} x {context}", "measured_s": times[3], "floor_s": times[1], "ratio": times[1] / times[3]}]
 
     def _steady(self, names: Sequence[str], rows: int, max_tokens: int) -> Serving:
-        return self.serving(names, rows, max_tokens, decode_rows=(rows,), prefill_tokens=(max_tokens,), prefill_rows=PREFILL_ROWS)
+        buckets = {"decode_rows": (rows,), "mixed_rows": (rows,), "prefill_tokens": (512,), "prefill_rows": PREFILL_ROWS}
+        return self.serving(names, rows, max_tokens, **buckets)
 
     def offline(self) -> list[dict]:
         count, slots, budget, ladder = (12, 4, 64, (4,)) if self.tiny else (512, 256, 2048, (64, 128, 256))
         most = 64 if self.tiny else 1024
         rng = np.random.default_rng(0)
         prompts, outputs = (lognormal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in (220, 200))
-        buckets = {"decode_rows": ladder, "prefill_tokens": (budget // 4, budget), "prefill_rows": PREFILL_ROWS}
+        buckets = {"decode_rows": ladder, "mixed_rows": ladder[-1:], "prefill_tokens": (budget // 4, budget), "prefill_rows": PREFILL_ROWS}
         serving = self.serving([self.args.model], slots, 2 * most, arena_tokens=most, **buckets)
         tokens, wall_s = serving.offline(prompts.tolist(), outputs.tolist())
         work = [decode_work(self.spec, self.mesh, slots, int(slots * (prompts.mean() + outputs.mean() / 2)))]
@@ -155,7 +166,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=["decode", "prefill", "check", "idle"])
-    parser.add_argument("--like-vllm", action="store_true", help="decode at the points that vLLM was measured at")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the README")
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
@@ -175,13 +185,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:
         found = getattr(bench, section)()
-        config = {"section": section, "model": args.model, "like_vllm": args.like_vllm}
+        config = {"section": section, "model": args.model}
         values = {"flops_per_s": bench.ceilings.flops_per_s, "bytes_per_s": bench.ceilings.bytes_per_s, "rows": found}
         for row in found:
             print(f"{args.model}: {row}", flush=True)
         if not args.tiny:
-            name = f"{section}{'-like-vllm' * (args.like_vllm and section == 'decode')}-{args.model}"
-            results.write_runs(QUESTION, name, [results.run_record(device=device, config=config, seed=0, values=values)])
+            results.write_runs(QUESTION, f"{section}-{args.model}", [results.run_record(device=device, config=config, seed=0, values=values)])
 
 
 if __name__ == "__main__":

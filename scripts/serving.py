@@ -20,6 +20,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
+from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
 from scripts.ceilings import seconds
@@ -35,7 +36,7 @@ class Serving:
       models: spec and weights of each.
       slots, max_tokens: sequences of each model, and their most tokens.
       arena_tokens: of the first model, that the arena holds for each slot beside a column to grow into; max_tokens at most.
-      buckets: of `Buckets`, but for the columns.
+      buckets: of `Buckets`, but for the columns and, where no step is mixed, the mixed rows.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Serving:
         self.total_blocks = slots * (self.layout.blocks(arena_tokens) + self.layout.column_blocks)
         programs = {}
         for name, (spec, params) in models.items():
-            shapes = Buckets(columns=(layouts[name].columns(max_tokens),), **buckets)
-            programs[name] = Program.of(spec, layouts[name], shapes, params, slots=slots, max_tokens=max_tokens, device=device)
+            shapes = Buckets(columns=(layouts[name].columns(max_tokens),), **{"mixed_rows": (), **buckets})
+            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
+            programs[name] = Program.of(spec, layouts[name], kernels, shapes, params, slots=slots, max_tokens=max_tokens, device=device)
         self.program = programs[self.name]
         self.buckets = self.program.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
@@ -81,7 +83,8 @@ class Serving:
         """
         if fresh:
             self.program.table_LSKC = self._random_table()
-        shape = next(shape for shape in self.program.steps if shape.phase is phase and shape.rows >= len(starts))
+        shapes = (shape for shape in self.buckets.shapes() if shape.phase is phase and not (shape.prefill_rows and shape.decode_rows))
+        shape = next(shape for shape in shapes if shape.rows >= len(starts))
         packed = packed_step(shape, starts, counts)
         return seconds(lambda calls: [self.executor.run(self.name, packed, shape) for _ in range(calls)][-1], calls=CALLS)
 

@@ -35,7 +35,7 @@ KERNEL_GOALS = {
 
 _STEP_TEXT = """Random weights of the published shapes, in the programs and the loop that serve. The floor of a step is the larger of its
 arithmetic over the measured rate of an 8192^3 bf16 product, and its bytes (weights once, KV once) over the measured rate of a copy, both
-from the same run. Command: `python -m scripts.bench_step`, with `--model` and `--only` as the table says, and `--like-vllm`.
+from the same run. Command: `python -m scripts.bench_step`, with `--model` and `--only` as the table says.
 
 Time and floor of "idle" are of a step in the loop, and of the same step launched back to back; of "one of three", of a step beside two
 other resident models, and alone."""
@@ -77,7 +77,7 @@ def _rows(runs: list[dict]) -> Iterable[tuple[dict, dict]]:
 
 
 def _steps(runs: list[dict]) -> str:
-    ratios = {"decode": "of the floor", "prefill": "of the matmul rate", "idle": "of the time idle", "colocated": "of its speed alone"}
+    ratios = {"decode": "of the floor", "vllm": "of the floor", "prefill": "of the matmul rate", "idle": "of the time idle", "colocated": "of its speed alone"}
     lines = [
         (
             run["config"]["model"],

@@ -11,8 +11,8 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from muxjax.pallas.decode_plan import Sizes
 from muxjax.pallas.mosaic import MASKED, M, across, column, rem, tiled, zeros
 
-JOIN_STAGES = 4
-"""Parts in flight while they are joined."""
+STAGE_BYTES = 192 * 1024
+"""Of shared memory, for parts in flight while they are joined: those of one long sequence all at once."""
 
 
 def join(sizes: Sizes, dtype) -> Callable:
@@ -38,33 +38,38 @@ class _Join:
     sizes: Sizes
 
     def scratch(self, dtype):
-        values, sums = tiled((JOIN_STAGES, M, self.sizes.head_dim), dtype), plgpu.SMEM((JOIN_STAGES, M), jnp.float32)
-        return values, sums, plgpu.Barrier(num_arrivals=2, num_barriers=JOIN_STAGES)
+        stages = STAGE_BYTES // (M * self.sizes.head_dim * dtype.itemsize)
+        values, sums = tiled((stages, M, self.sizes.head_dim), dtype), plgpu.SMEM((stages, M), jnp.float32)
+        return values, sums, plgpu.Barrier(num_arrivals=2, num_barriers=stages)
 
     def __call__(self, part_P2RD, lse_P2M, plan_P, out_BKRD, values_jMD, lse_jM, full_j):
         piece, rows = lax.axis_index("piece"), pl.ds(0, self.sizes.rows)
-        joins, head_dim = plan_P[piece, 7], self.sizes.head_dim
+        joins, head_dim, stages = plan_P[piece, 7], self.sizes.head_dim, values_jMD.shape[0]
 
         def load(i):
-            slot, which = rem(i, JOIN_STAGES), jnp.where(i == 0, 1, 0)
+            slot, which = rem(i, stages), jnp.where(i == 0, 1, 0)
             plgpu.copy_gmem_to_smem(part_P2RD.at[piece + i, which], values_jMD.at[slot, rows], full_j.at[slot])
             plgpu.copy_gmem_to_smem(lse_P2M.at[piece + i, which], lse_jM.at[slot], full_j.at[slot])
 
         def add(i, carry):
             acc, top, total = carry
-            slot = rem(i, JOIN_STAGES)
+            slot = rem(i, stages)
             plgpu.barrier_wait(full_j.at[slot])
             lse = plgpu.load(lse_jM.at[slot], layout=plgpu.Layout.WGMMA.reduce(1), optimized=False)  # pyright: ignore[reportCallIssue]
             values = plgpu.load(values_jMD.at[slot], layout=plgpu.Layout.WGMMA).astype(jnp.float32)  # pyright: ignore[reportCallIssue]
-            plgpu.commit_smem()  # all have read before another part is copied over it
-            pl.when(i + JOIN_STAGES <= joins)(lambda: load(i + JOIN_STAGES))
+
+            @pl.when(i + stages <= joins)
+            def _():
+                plgpu.commit_smem()  # all have read before another part is copied over it
+                load(i + stages)
+
             new_top = jnp.maximum(top, lse)
             shrink, weight = jnp.exp2(top - new_top), jnp.exp2(lse - new_top)
             return acc * across(shrink, head_dim) + values * across(weight, head_dim), new_top, total * shrink + weight
 
         @pl.when(joins > 0)
         def _():
-            lax.fori_loop(0, jnp.minimum(joins + 1, JOIN_STAGES), lambda i, _: load(i), None)
+            lax.fori_loop(0, jnp.minimum(joins + 1, stages), lambda i, _: load(i), None)
             acc, _, total = lax.fori_loop(0, joins + 1, add, (zeros(head_dim), column(MASKED), column(0.0)))
             values_jMD[0] = (acc / across(total, head_dim)).astype(out_BKRD.dtype)
             plgpu.commit_smem()
