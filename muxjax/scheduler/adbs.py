@@ -49,13 +49,11 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
 
 def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Collection[str]) -> tuple[Job, ...]:
     """Of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
-    free_blocks = view.free_blocks - sum(fit.admitting(model, prefill.get(model.name, ())) for model in view.models)
-    jobs = []
+    free_blocks, jobs = view.free_blocks, []
     for model in sorted(view.models, key=lambda model: model.last_decode):
         if not model.ready or model.name in held_back:
             continue
-        chunks = prefill.get(model.name, ())
-        job = fit.job(model, chunks, min(free_blocks, _growth_blocks(model) - fit.admitting(model, chunks)))
+        job = fit.job(model, prefill.get(model.name, ()), min(free_blocks, _growth_blocks(model)))
         if job:
             free_blocks -= job.grow * model.column_blocks
             jobs.append(job)

@@ -2,7 +2,8 @@
 
 Every policy is built of these, and owes to them that no request waits for ever:
 
-- *Growth comes before admission.* A request is admitted only into blocks that no growing sequence of the unit waits for.
+- *Growth comes before admission.* A request is admitted only into blocks that no growing sequence of the unit waits for, so that
+  what a plan admits never changes what may grow in it.
 - *A pre-emption buys a token.* It happens only when a model's sequences all wait for a column, so that the blocks it frees let
   one of them grow (or add up until they do, since the victim can only come back after them). Pre-empted requests keep their
   tokens and the number of tokens is bounded, so pre-emptions end.
@@ -21,7 +22,8 @@ def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
     """What the model can prefill next, empty if nothing: of admitted requests first, then of waiting ones in their order.
 
     Args:
-      room_blocks: may be taken for waiting requests. One column is left for each newly admitted sequence to grow into.
+      room_blocks: may be taken for waiting requests; growth needs none of them. One column is left for each newly admitted sequence
+        to grow into.
     """
     found, tokens, slots = [], view.token_budget, model.free_slots
     for request in model.pending[: view.max_rows]:
@@ -39,17 +41,11 @@ def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | 
     """The model's next job: those chunks, and a token for every sequence that has room for it; None if that is nothing.
 
     Args:
-      room_blocks: may be taken for growth, besides what the chunks take.
+      room_blocks: may be taken for growth.
     """
     grow = min(model.growing, max(room_blocks, 0) // model.column_blocks)
     decode = model.decoding + grow > 0
     return Job(model=model.name, chunks=chunks, decode=decode, grow=grow) if chunks or decode else None
-
-
-def admitting(model: ModelView, chunks: Iterable[Chunk]) -> int:
-    """Head blocks that the chunks take."""
-    blocks = {request.request_id: request.blocks for request in model.pending}
-    return sum(blocks[chunk.request_id] for chunk in chunks)
 
 
 def waiting(model: ModelView) -> Pending | None:

@@ -35,5 +35,4 @@ def one_job(view: View, turns: Iterable[ModelView], claims: Iterable[ModelView])
 
 
 def _job(view: View, model: ModelView, room_blocks: int) -> Job | None:
-    chunks = fit.chunks(view, model, room_blocks)
-    return fit.job(model, chunks, view.free_blocks - fit.admitting(model, chunks))
+    return fit.job(model, fit.chunks(view, model, room_blocks), view.free_blocks)
