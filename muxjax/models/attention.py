@@ -6,7 +6,7 @@ from typing import Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from muxjax.models.layers import linear, rms_norm, rope_frequencies, rotate
+from muxjax.models.layers import Rotation, linear, rms_norm, rotate
 from muxjax.types import ModelSpec
 
 
@@ -22,18 +22,16 @@ MemoryT = TypeVar("MemoryT", bound=Memory)
 
 
 def attention(
-    spec: ModelSpec, layer: int, weights: dict[str, jax.Array], x_TM: jax.Array, positions_T: jax.Array, memory: MemoryT
+    spec: ModelSpec, layer: int, weights: dict[str, jax.Array], x_TM: jax.Array, rotation: Rotation, memory: MemoryT
 ) -> tuple[jax.Array, MemoryT]:
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M]."""
     tokens = x_TM.shape[0]
-    q_THD = linear(x_TM, weights, "q").reshape(tokens, spec.heads, spec.head_dim)
-    k_TKD = linear(x_TM, weights, "k").reshape(tokens, spec.kv_heads, spec.head_dim)
-    v_TKD = linear(x_TM, weights, "v").reshape(tokens, spec.kv_heads, spec.head_dim)
+    heads = linear(x_TM, weights, "qkv").reshape(tokens, -1, spec.head_dim)
+    q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
     if spec.qk_norm:
         q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
         k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
-    frequencies = rope_frequencies(spec)
-    out_THD, memory = memory.attend(layer, rotate(q_THD, positions_T, frequencies), rotate(k_TKD, positions_T, frequencies), v_TKD)
+    out_THD, memory = memory.attend(layer, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
     return linear(out_THD.reshape(tokens, -1), weights, "o"), memory
 
 

@@ -1,7 +1,8 @@
 """The decoder: one Flax NNX definition for every family, run as a pure function of a plain pytree.
 
 Weights of a kind are stacked over the layers, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python loop
-over the layers reads slices without a copy (docs/decisions/0004).
+over the layers reads slices without a copy (docs/decisions/0004). Matrices of one input are one, side by side (docs/decisions/0010):
+`qkv` holds the columns of all q heads, all k heads, all v heads; `gate_up` gate's, then up's.
 """
 
 import functools
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, attention
-from muxjax.models.layers import mlp, rms_norm
+from muxjax.models.layers import Rotation, mlp, rms_norm
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
@@ -45,10 +46,11 @@ class Decoder(nnx.Module):
     def __call__(self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         eps = self.spec.norm_eps
+        rotation = Rotation.of(self.spec, positions_T)
         x_TM = self.embed[tokens_T]
         for layer in range(self.spec.layers):
             weights = self.layers[layer]
-            mixed_TM, memory = attention(self.spec, layer, weights, rms_norm(x_TM, weights["attn_norm"], eps), positions_T, memory)
+            mixed_TM, memory = attention(self.spec, layer, weights, rms_norm(x_TM, weights["attn_norm"], eps), rotation, memory)
             x_TM = x_TM + mixed_TM
             x_TM = x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], eps), weights)
         return rms_norm(x_TM, self.norm[...], eps), memory
@@ -93,19 +95,15 @@ def _abstract(spec: ModelSpec) -> Decoder:
 
 
 def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     shapes: dict[str, tuple[int, ...]] = {
         "attn_norm": (spec.width,),
-        "q": (spec.width, q_width),
-        "k": (spec.width, kv_width),
-        "v": (spec.width, kv_width),
-        "o": (q_width, spec.width),
+        "qkv": (spec.width, (spec.heads + 2 * spec.kv_heads) * spec.head_dim),
+        "o": (spec.heads * spec.head_dim, spec.width),
         "mlp_norm": (spec.width,),
-        "gate": (spec.width, spec.ffn),
-        "up": (spec.width, spec.ffn),
+        "gate_up": (spec.width, 2 * spec.ffn),
         "down": (spec.ffn, spec.width),
     }
-    biased = ("q", "k", "v") * spec.qkv_bias + ("o",) * spec.out_bias + ("gate", "up", "down") * spec.mlp_bias
+    biased = ("qkv",) * spec.qkv_bias + ("o",) * spec.out_bias + ("gate_up", "down") * spec.mlp_bias
     shapes |= {f"{kind}_bias": shapes[kind][-1:] for kind in biased}
     if spec.qk_norm:
         shapes |= {"q_norm": (spec.head_dim,), "k_norm": (spec.head_dim,)}

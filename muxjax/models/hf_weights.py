@@ -1,4 +1,4 @@
-"""Hugging Face's tensors of a decoder, one [out, in] matrix a layer, against ours, one [L, in, out] stack a kind."""
+"""Hugging Face's tensors of a decoder, [out, in] matrices of each layer, against ours, one [L, in, out] stack a kind."""
 
 import functools
 import math
@@ -18,42 +18,51 @@ from muxjax.types import ModelSpec
 
 _WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
 _MODULES = {
-    "attn_norm": "input_layernorm",
-    "mlp_norm": "post_attention_layernorm",
-    **{kind: f"self_attn.{kind}_proj" for kind in ("q", "k", "v", "o")},
-    **{kind: f"self_attn.{kind}" for kind in ("q_norm", "k_norm")},
-    **{kind: f"mlp.{kind}_proj" for kind in ("gate", "up", "down")},
+    "attn_norm": ("input_layernorm",),
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "q_norm": ("self_attn.q_norm",),
+    "k_norm": ("self_attn.k_norm",),
+    "o": ("self_attn.o_proj",),
+    "mlp_norm": ("post_attention_layernorm",),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "down": ("mlp.down_proj",),
 }
+"""In each layer, by kind: side by side in the array where there are several."""
 
 
 class Kind(NamedTuple):
     """One array of the parameter tree and the tensors it is made of.
 
     Args:
-      shape: of the array; stacked over the layers where `names` has one tensor for each of them.
+      shape: of the array.
+      names: of the tensors, layer by layer.
+      cuts: columns at which a layer of the array is cut into tensors.
+      stacked: the array's first axis is the layer.
       transposed: each tensor's axes are swapped in the array.
     """
 
     shape: tuple[int, ...]
     names: tuple[str, ...]
+    cuts: tuple[int, ...]
     stacked: bool
     transposed: bool
 
     @property
-    def tensor_shape(self) -> tuple[int, ...]:
-        inner = self.shape[1:] if self.stacked else self.shape
-        return inner[::-1] if self.transposed else inner
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        empty = np.broadcast_to(np.int8(0), self.shape)  # of any size in one byte
+        return {name: view.shape for name, view in self.views(empty)}
 
-    def views(self, array: np.ndarray) -> list[np.ndarray]:
-        """The array as its tensors, without a copy."""
-        parts = list(array) if self.stacked else [array]
-        return [part.T for part in parts] if self.transposed else parts
+    def views(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """The array as its tensors by name, without a copy."""
+        layers = array if self.stacked else [array]
+        parts = (part for layer in layers for part in np.split(layer, self.cuts, axis=-1))
+        return ((name, part.T if self.transposed else part) for name, part in zip(self.names, parts, strict=True))
 
 
 def kinds(spec: ModelSpec) -> dict[str, Kind]:
     """Every array of the model's parameter tree, by dotted path."""
     shapes = flat(param_shapes(spec))
-    return {path: _kind(path, leaf.shape, spec.layers) for path, leaf in shapes.items()}
+    return {path: _kind(path, leaf.shape, spec) for path, leaf in shapes.items()}
 
 
 class HfFolder:
@@ -66,17 +75,17 @@ class HfFolder:
     def __init__(self, folder: Path, spec: ModelSpec):
         self._files = TensorFiles(folder)
         self._kinds = kinds(spec)
-        needed = {name: kind.tensor_shape for kind in self._kinds.values() for name in kind.names}
+        needed = {name: shape for kind in self._kinds.values() for name, shape in kind.tensor_shapes.items()}
         found = {name: shape for name, shape in self._files.shapes.items() if name in needed or not _harmless(name, spec)}
         check_inventory(folder, found, needed)
         self.stored_bytes = sum(self._files.dtypes[name].itemsize * math.prod(shape) for name, shape in needed.items())
 
     def read_stacks(self, dtype: np.dtype | None, advance: Advance) -> Iterator[tuple[str, np.ndarray]]:
-        """As `checkpoint.Checkpoint.read_stacks`; a kind whose layers differ in dtype gets the one that holds all."""
+        """As `checkpoint.Checkpoint.read_stacks`; an array whose tensors differ in dtype gets the one that holds all."""
         for path, kind in self._kinds.items():
             stored = functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
             array = np.empty(kind.shape, dtype or stored)
-            for name, view in zip(kind.names, kind.views(array), strict=True):
+            for name, view in kind.views(array):
                 self._files.read_into(name, view, advance)
             yield path, array
 
@@ -85,17 +94,22 @@ def split_stacks(stacks: Iterable[tuple[str, np.ndarray]], spec: ModelSpec) -> I
     """The way back: Hugging Face's tensors of arrays given by dotted path."""
     known = kinds(spec)
     for path, array in stacks:
-        yield from zip(known[path].names, known[path].views(array), strict=True)
+        yield from known[path].views(array)
 
 
-def _kind(path: str, shape: tuple[int, ...], layers: int) -> Kind:
+def _kind(path: str, shape: tuple[int, ...], spec: ModelSpec) -> Kind:
     stacked, _, kind = path.rpartition(".")
     if not stacked:
-        return Kind(shape, (_WHOLE[kind],), stacked=False, transposed=kind == "head")
-    is_bias = kind.endswith("_bias")
-    tensor = f"{_MODULES[kind.removesuffix('_bias')]}.{'bias' if is_bias else 'weight'}"
-    names = tuple(f"model.layers.{layer}.{tensor}" for layer in range(layers))
-    return Kind(shape, names, stacked=True, transposed=len(shape) == 3)
+        return Kind(shape, (_WHOLE[kind],), cuts=(), stacked=False, transposed=kind == "head")
+    weight = kind.removesuffix("_bias")
+    tensor = "weight" if weight == kind else "bias"
+    names = tuple(f"model.layers.{layer}.{module}.{tensor}" for layer in range(spec.layers) for module in _MODULES[weight])
+    return Kind(shape, names, _cuts(weight, spec), stacked=True, transposed=len(shape) == 3)
+
+
+def _cuts(kind: str, spec: ModelSpec) -> tuple[int, ...]:
+    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    return {"qkv": (q_width, q_width + kv_width), "gate_up": (spec.ffn,)}.get(kind, ())
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:

@@ -1,6 +1,7 @@
 """The arithmetic of a decoder layer outside attention."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +26,26 @@ def linear(x_TI: jax.Array, weights: dict[str, jax.Array], kind: str) -> jax.Arr
 
 def mlp(x_TM: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
     """SwiGLU: down(silu(gate(x)) * up(x)), [T, M]."""
-    return linear(jax.nn.silu(linear(x_TM, weights, "gate")) * linear(x_TM, weights, "up"), weights, "down")
+    gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up"), 2, axis=-1)
+    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down")
 
 
-def rotate(x_THD: jax.Array, positions_T: jax.Array, frequencies: np.ndarray) -> jax.Array:
-    """Rotary embedding: the halves of each head turned by position x frequency.
+class Rotation(NamedTuple):
+    """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, D / 2] each."""
 
-    Args:
-      frequencies: [D / 2] float32, radians a position.
-    """
-    angle_T1F = positions_T[:, None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angle_T1F).astype(x_THD.dtype), jnp.sin(angle_T1F).astype(x_THD.dtype)
+    cos_T1F: jax.Array
+    sin_T1F: jax.Array
+
+    @classmethod
+    def of(cls, spec: ModelSpec, positions_T: jax.Array) -> "Rotation":
+        """In the model's dtype; behind a barrier, or XLA would compute them anew in every layer and for every head."""
+        angle_T1F = positions_T[:, None, None].astype(jnp.float32) * rope_frequencies(spec)
+        return cls(*jax.lax.optimization_barrier(tuple(of(angle_T1F).astype(spec.dtype) for of in (jnp.cos, jnp.sin))))
+
+
+def rotate(x_THD: jax.Array, rotation: Rotation) -> jax.Array:
+    """Rotary embedding: the halves of each head turned by the token's angles."""
+    cos, sin = rotation
     low, high = jnp.split(x_THD, 2, axis=-1)
     return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 

@@ -38,6 +38,8 @@ class OrbaxFolder:
             stored = flat(metadata.tree)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{self._path} is no readable Orbax checkpoint: {error}") from error
+        if "layers.q" in stored:
+            raise CheckpointError(f"{folder} holds q, k, v, gate and up apart, as muxjax once wrote them: convert the model to Orbax again")
         needed = {path: leaf.shape for path, leaf in flat(param_shapes(spec)).items()}
         check_inventory(folder, {path: tuple(leaf.shape) for path, leaf in stored.items()}, needed)
         self._shapes = needed

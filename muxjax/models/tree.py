@@ -1,4 +1,4 @@
-"""Nested dictionaries of arrays by dotted path: {"layers": {"q": x}} against {"layers.q": x}."""
+"""Nested dictionaries of arrays by dotted path: {"layers": {"o": x}} against {"layers.o": x}."""
 
 from collections.abc import Mapping
 from typing import Any

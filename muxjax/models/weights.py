@@ -1,5 +1,6 @@
 """A model's parameters on the device: from a checkpoint, or random ones of the same shape."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -42,11 +43,15 @@ def dummy(spec: ModelSpec, seed: int = 0) -> Params:
 
 
 def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSpec) -> jax.Array:
-    """Uniform, drawn in one step and in the final dtype: no second array of this size, and one compilation a shape."""
-    kind = path.rpartition(".")[2]
+    """Uniform, drawn in the final dtype and layer by layer: the random bits of a whole stack would take twice its memory."""
+    stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
         return jnp.ones(leaf.shape, leaf.dtype)
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
     residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
     limit = (3 / inputs) ** 0.5 * residual
-    return jax.random.uniform(key, leaf.shape, leaf.dtype, -limit, limit)
+
+    def draw(shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+        return jax.random.uniform(key, shape, leaf.dtype, -limit, limit)
+
+    return jax.lax.map(partial(draw, leaf.shape[1:]), jax.random.split(key, spec.layers)) if stacked else draw(leaf.shape, key)

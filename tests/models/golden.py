@@ -61,7 +61,7 @@ def load_golden(name: str, folder: Path) -> tuple[ModelSpec, decoder.Params]:
 
 def seeded_tensors(spec: ModelSpec, seed: int) -> dict[str, np.ndarray]:
     """Weights under Hugging Face's names; each depends on seed, name and shape alone, and is the same on every machine."""
-    return {name: _seeded(name, kind.tensor_shape, seed) for kind in kinds(spec).values() for name in kind.names}
+    return {name: _seeded(name, shape, seed) for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
 
 
 def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...]) -> np.ndarray:

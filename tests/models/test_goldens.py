@@ -77,6 +77,21 @@ def edit(path: str, change: Callable) -> Mistake:
     return lambda spec, params: (spec, nested({name: change(leaf) if name == path else leaf for name, leaf in flat(params).items()}))
 
 
+def edit_qkv(path: str, change: Callable) -> Mistake:
+    """`change` gets the columns of q, of k and of v, and gives back what shall stand there."""
+
+    def edited(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+        q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        cuts = [q_width, q_width + kv_width]
+        return edit(path, lambda leaf: jnp.concatenate(change(*jnp.split(leaf, cuts, axis=-1)), axis=-1))(spec, params)
+
+    return edited
+
+
+def halves_swapped(leaf):
+    return jnp.roll(leaf, leaf.shape[-1] // 2, -1)
+
+
 def one_element(leaf):
     return leaf.at[(0,) * leaf.ndim].add(0.1)
 
@@ -85,11 +100,12 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "rope_theta 2 % off": (NAMES, lambda spec, params: (replace(spec, rope_theta=spec.rope_theta * 1.02), params)),
     "norm_eps 1e-3": (NAMES, change_spec(norm_eps=1e-3)),
     "norms swapped": (NAMES, swap("layers.attn_norm", "layers.mlp_norm")),
-    "gate and up swapped": (NAMES, swap("layers.gate", "layers.up")),
-    "k read for v": (NAMES, swap("layers.k", "layers.v")),
+    "gate and up swapped": (NAMES, edit("layers.gate_up", halves_swapped)),
+    "k read for v": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (q, v, k))),
     "layers in another order": (NAMES, edit("layers.down", lambda leaf: leaf[::-1])),
-    "one weight changed": (NAMES, edit("layers.up", one_element)),
-    "kv heads swapped": (("llama3", "qwen3"), edit("layers.k", lambda leaf: jnp.roll(leaf, leaf.shape[-1] // 2, -1))),
+    "one weight changed": (NAMES, edit("layers.gate_up", one_element)),
+    "kv heads swapped": (("llama3", "qwen3"), edit_qkv("layers.qkv", lambda q, k, v: (q, halves_swapped(k), v))),
+    "q heads after the others": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (k, v, q))),
     "scaling left out": (("llama3_scaled", "llama3_tied", "llama_linear"), change_spec(rope_scaling=None)),
     "factor off": (("llama3_scaled", "llama_linear"), change_scaling(factor=7.5)),
     "original length off": (("llama3_scaled", "llama3_tied"), change_scaling(original_max_len=49)),
@@ -99,10 +115,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
-    "q bias dropped": (("llama_biased", "qwen2"), edit("layers.q_bias", jnp.zeros_like)),
-    "k bias dropped": (("llama_biased", "qwen2"), edit("layers.k_bias", jnp.zeros_like)),
-    "v bias dropped": (("llama_biased", "qwen2"), edit("layers.v_bias", jnp.zeros_like)),
+    "q bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
+    "k bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
+    "v bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, k, 0 * v))),
     "o bias dropped": (("llama_biased",), edit("layers.o_bias", jnp.zeros_like)),
+    "gate and up biases swapped": (("llama_biased",), edit("layers.gate_up_bias", halves_swapped)),
     "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
     "q and k norms swapped": (("qwen3",), swap("layers.q_norm", "layers.k_norm")),
     "q norm left out": (("qwen3",), edit("layers.q_norm", jnp.ones_like)),

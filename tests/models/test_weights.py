@@ -42,11 +42,26 @@ def described(tree):
 
 def test_each_tensor_lands_in_its_layer_turned_round(folder):
     params, tensors = load(folder, SPEC, progress=False), load_file(folder / SINGLE)
-    np.testing.assert_array_equal(params["layers"]["gate"][1], tensors["model.layers.1.mlp.gate_proj.weight"].T)
-    np.testing.assert_array_equal(params["layers"]["k_bias"][0], tensors["model.layers.0.self_attn.k_proj.bias"])
+    np.testing.assert_array_equal(params["layers"]["down"][1], tensors["model.layers.1.mlp.down_proj.weight"].T)
+    np.testing.assert_array_equal(params["layers"]["o"][0], tensors["model.layers.0.self_attn.o_proj.weight"].T)
     np.testing.assert_array_equal(params["layers"]["mlp_norm"][0], tensors["model.layers.0.post_attention_layernorm.weight"])
     np.testing.assert_array_equal(params["embed"], tensors["model.embed_tokens.weight"])
     np.testing.assert_array_equal(params["head"], tensors["lm_head.weight"].T)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (4, 2), (6, 1), (16, 1), (32, 2)])
+def test_what_shares_an_input_lies_side_by_side(tmp_path, heads, kv_heads):
+    """All q heads, then all k heads, then all v heads; gate, then up; and their biases alike."""
+    spec = dataclasses.replace(SPEC, heads=heads, kv_heads=kv_heads, mlp_bias=True)
+    tensors = seeded_tensors(spec, 0)
+    save_file(tensors, tmp_path / SINGLE)
+    layers = load(tmp_path, spec, progress=False)["layers"]
+    fused = {"qkv": [f"self_attn.{part}_proj" for part in "qkv"], "gate_up": ["mlp.gate_proj", "mlp.up_proj"]}
+    for kind, modules in fused.items():
+        for layer in range(spec.layers):
+            weights, biases = ([tensors[f"model.layers.{layer}.{module}.{of}"].T for module in modules] for of in ("weight", "bias"))
+            np.testing.assert_array_equal(layers[kind][layer], np.concatenate(weights, axis=1))
+            np.testing.assert_array_equal(layers[f"{kind}_bias"][layer], np.concatenate(biases))
 
 
 def test_the_tree_has_the_shapes_of_the_decoder(folder):
@@ -93,6 +108,12 @@ def test_what_the_config_makes_superfluous_is_ignored(folder):
             r"holds, beyond .* 1 of 28 .*layers\.0\.self_attn\.o_proj\.bias",
         ),
         ({f"extra__{i}": np.zeros(1, np.float32) for i in range(7)}, r"extra\.0, extra\.1, extra\.2, extra\.3, extra\.4 and 2 more"),
+        ({"model__layers__1__self_attn__k_proj__weight": None}, r"lacks 1 of 27 tensors: model\.layers\.1\.self_attn\.k_proj\.weight$"),
+        ({"model__layers__0__mlp__up_proj__weight": None}, r"lacks 1 of 27 tensors: model\.layers\.0\.mlp\.up_proj\.weight$"),
+        (
+            {"model__layers__1__self_attn__v_proj__weight": np.zeros((32, 16), np.float32)},
+            r"layers\.1\.self_attn\.v_proj\.weight \[32, 16\] instead of \[16, 16\]$",
+        ),
         ({"model__norm__weight": np.zeros(15, np.float32)}, r"model\.norm\.weight \[15\] instead of \[16\]"),
         ({"lm_head__weight": np.zeros((16, 40), np.float32)}, r"lm_head\.weight \[16, 40\] instead of \[40, 16\]"),
         ({"model__norm__weight": np.zeros(16, np.float64)}, r"model\.norm\.weight is stored as F64; supported are BF16, F16, F32"),
@@ -147,7 +168,7 @@ def test_dummy_weights_need_no_file_and_repeat_by_seed(tmp_path):
     assert described(made) == described(param_shapes(SPEC))
     jax.tree.map(np.testing.assert_array_equal, made, dummy(SPEC, seed=0))
     assert not np.array_equal(made["embed"], dummy(SPEC, seed=1)["embed"])
-    assert not np.array_equal(made["layers"]["gate"][0], made["layers"]["gate"][1])
+    assert not np.array_equal(made["layers"]["down"][0], made["layers"]["down"][1])
 
 
 def test_dummy_weights_keep_activations_at_their_size():
