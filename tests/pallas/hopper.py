@@ -1,10 +1,12 @@
 """Hopper without a GPU: kernels interpreted with race detection, and programs compiled for the H200 as far as machine code."""
 
+import functools
 import importlib.util
+import math
 import os
 import re
-import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding, use
 
 TARGET = Path(__file__).with_name("h200_target.txtpb")
 """The chip as XLA describes it, printed by XLA on an H200."""
+
+PTXAS = Path(__file__).with_name("ptxas_with_notes.sh")
 
 os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # JAX looks for a GPU when it loads the CUDA plugin
 
@@ -63,34 +67,77 @@ class Compiled:
 
     hlo: str
     temporaries_bytes: int
+    aliased_bytes: int
+    """Of results that take the memory of donated arguments."""
     ptxas: str
-    """What the assembler says of the program's kernels: registers, spills, warnings."""
+    """What the assembler says of the program's kernels, XLA's own included: registers, spills, warnings."""
 
     @property
     def spilled_bytes(self) -> int:
         """Of all kernels."""
-        spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", self.ptxas)
-        assert spills, f"the assembler said nothing of spills: {self.ptxas!r}"
-        return sum(int(number) for pair in spills for number in pair)
+        return sum(self.spills.values())
+
+    @property
+    def spills(self) -> dict[str, int]:
+        """Kernels that run out of registers, and the bytes they store and load for it."""
+        said = re.findall(r"properties for (\w+)\n.* (\d+) bytes spill stores, (\d+) bytes spill loads", self.ptxas)
+        assert said, f"the assembler said nothing of spills: {self.ptxas!r}"
+        spilled = Counter()
+        for kernel, stored, loaded in said:
+            spilled[kernel] += int(stored) + int(loaded)
+        return dict(+spilled)
 
     def copies_of(self, *dims: int) -> list[str]:
-        """Lines of HLO that copy an array of these dimensions."""
-        shape = f"[{','.join(map(str, dims))}]"
-        return [line for line in self.hlo.splitlines() if re.search(r"\bcopy(-start)?\(", line) and shape in line]
+        """Lines of HLO that copy an array of as many elements, whatever its shape."""
+        lines = (line for line in self.hlo.splitlines() if re.search(r"\bcopy(-start)?\(", line))
+        return [line for line in lines if any(math.prod(shape) == math.prod(dims) for shape in _results(line))]
+
+    def written(self, *, elements: int) -> Iterator[tuple[tuple[int, ...], str]]:
+        """Dimensions of each array of at least so many elements that a kernel writes, and its line of HLO."""
+        fused = set(re.findall(r" fusion\(.* calls=%([\w.-]+)", self.hlo))
+        for name, body in re.findall(r"^(?:ENTRY )?%([\w.-]+) \(.*\{\n((?:  .*\n)*)\}", self.hlo, re.MULTILINE):
+            for line in () if name in fused else body.splitlines():
+                if not re.search(rf" ({PASSED_ON})\(", line):
+                    yield from ((shape, line) for shape in _results(line) if math.prod(shape) >= elements)
+
+
+PASSED_ON = "parameter|get-tuple-element|tuple|bitcast|call|while|conditional"
+"""Operations that write nothing: their results lie where their arguments do, or where other lines of HLO have written them."""
+
+
+def _results(line: str) -> list[tuple[int, ...]]:
+    """Dimensions of the arrays that a line of HLO makes; s8 is a library's workspace."""
+    made = re.search(r" = (\(.*?\)|\S+) [\w-]+\(", line)
+    return [tuple(map(int, dims.split(","))) for dims in re.findall(r"\b(?!s8)\w+\[([\d,]+)\]", made[1])] if made else []
 
 
 def compile_for_h200(
     function: Callable, *args: jax.ShapeDtypeStruct, donate: tuple[int, ...] = (), options: dict | None = None
 ) -> Compiled:
     """The program as the chip would get it, but for autotuning."""
-    device = _h200()
-    args = tuple(jax.ShapeDtypeStruct(arg.shape, arg.dtype, sharding=SingleDeviceSharding(device)) for arg in args)
-    with _as_on_h200(), _cuda_tools(), _output_of_process() as said:
-        compiled = jax.jit(lambda *args: function(*args), donate_argnums=donate).lower(*args).compile(compiler_options=options or {})
+    jitted = jax.jit(lambda *args: function(*args), donate_argnums=donate)
+    return compiled_for_h200(lambda: jitted.lower(*on_h200(args)).compile(compiler_options=options or {}))
+
+
+def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled:
+    """What comes of compiling for arguments that lie `on_h200`."""
+    with _as_on_h200(), _cuda_tools(), tempfile.TemporaryDirectory() as notes, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PTXAS_NOTES", notes)
+        compiled = compile_it()
+        ptxas = "".join(note.read_text() for note in Path(notes).iterdir())
     memory = compiled.memory_analysis()
-    return Compiled(hlo=compiled.as_text(), temporaries_bytes=memory.temp_size_in_bytes, ptxas=said())
+    return Compiled(
+        hlo=compiled.as_text(), temporaries_bytes=memory.temp_size_in_bytes, aliased_bytes=memory.alias_size_in_bytes, ptxas=ptxas
+    )
 
 
+def on_h200(shapes):
+    """The same tree of `jax.ShapeDtypeStruct`, placed on the chip."""
+    sharding = SingleDeviceSharding(_h200())
+    return jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes)
+
+
+@functools.cache
 def _h200() -> jax.Device:
     from jax.experimental import topologies
 
@@ -109,33 +156,29 @@ def _as_on_h200() -> Iterator[None]:
 
 @contextmanager
 def _cuda_tools() -> Iterator[None]:
-    """The assembler of the wheels is found, and reports."""
-    import nvidia.cu13
-
-    root = next(iter(nvidia.cu13.__path__))
+    """XLA and Mosaic find the wheels' tools, and an assembler that keeps what it says."""
+    root = _cuda_root().name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", f"{root}/bin", prepend=os.pathsep)
+        patch.setattr("jax._src.lib.cuda_path", root)
         patch.setenv("MOSAIC_GPU_CUDA_ROOT", root)
-        patch.setenv("MOSAIC_GPU_DUMP_PTXAS", "1")
+        patch.setenv("PATH", f"{root}/bin", prepend=os.pathsep)
+        patch.setenv("PTXAS", str(_wheels() / "bin/ptxas"))
         yield
 
 
-@contextmanager
-def _output_of_process() -> Iterator[Callable[[], str]]:
-    """What C++ prints: file descriptors 1 and 2, read by the yielded function after the block."""
-    with tempfile.TemporaryFile() as file:
-        kept = {number: os.dup(number) for number in (1, 2)}
-        text = ""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        try:
-            for number in kept:
-                os.dup2(file.fileno(), number)
-            yield lambda: text
-        finally:
-            for number, original in kept.items():
-                os.dup2(original, number)
-                os.close(original)
-            file.seek(0)
-            text = file.read().decode(errors="replace")
-            sys.stderr.write(text)
+@functools.cache
+def _cuda_root() -> tempfile.TemporaryDirectory:
+    """One for the whole process, since XLA looks for its tools once."""
+    folder = tempfile.TemporaryDirectory(prefix="muxjax-cuda-")
+    root = Path(folder.name)
+    (root / "nvvm").symlink_to(_wheels() / "nvvm")
+    (root / "bin").mkdir()
+    (root / "bin/nvlink").symlink_to(_wheels() / "bin/nvlink")
+    (root / "bin/ptxas").symlink_to(PTXAS)
+    return folder
+
+
+def _wheels() -> Path:
+    import nvidia.cu13
+
+    return Path(next(iter(nvidia.cu13.__path__)))

@@ -1,0 +1,123 @@
+"""Whole steps of an 8B-shaped model, compiled for the H200 on a machine without one, and what they may not do there.
+
+The model has 2 of the 32 layers. A step holds each layer's operations one after the other, with a slice of the weights and a write to the
+arena of its own each, so that what a layer copies shows between two. With all 32, decode and prefill had the same temporaries to 0.1 MB,
+and none of these faults. XLA picks its matrix products without measuring here, so that the chip may run others of them.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from muxjax import shapes
+from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
+from muxjax.engine.batch import BatchShape
+from muxjax.engine.step import compile_step, step
+from muxjax.models import decoder
+from muxjax.pallas.kernels import Kernels, best
+from tests.pallas.hopper import Compiled, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
+
+pytestmark = needs_compiler
+
+LAYERS, SLOTS, COLUMNS = 2, 256, 64
+SPEC = replace(shapes.BY_NAME["llama-3.1-8b"], layers=LAYERS, windows=(None,) * LAYERS)
+LAYOUT = CacheLayout.of(SPEC, element_bytes=2)
+ARENA = (200_001, BLOCK_BYTES // 2)
+MB = 10**6
+
+
+def batch_shape(*, decodes: int = 0, prompts: int = 0, tokens: int = 0) -> BatchShape:
+    return BatchShape(columns=COLUMNS, decode_rows=decodes, prefill_rows=prompts, prefill_tokens=tokens)
+
+
+def arrays() -> tuple:
+    """Parameters, arena, last tokens and block tables."""
+    table = (LAYERS, SLOTS, SPEC.kv_heads, COLUMNS)
+    ints = (jax.ShapeDtypeStruct(dims, jnp.int32) for dims in ((SLOTS,), table))
+    return decoder.param_shapes(SPEC), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
+
+
+def kernels() -> Kernels:
+    return best(device_kind="NVIDIA H200", dtype=jnp.dtype(jnp.bfloat16), head_dim=SPEC.head_dim)
+
+
+def faults(compiled: Compiled, shape: BatchShape, temporaries_bytes: int) -> Iterator[tuple[str, object]]:
+    """Kind and evidence of everything that a step must not do; registers are our kernels' and those of XLA's."""
+    if copies := compiled.copies_of(*ARENA):
+        yield "the arena is copied", copies
+    if compiled.aliased_bytes < 2 * math.prod(ARENA):
+        yield "the arena is not updated in place", compiled.aliased_bytes
+    if written := list(weights_written(compiled, shape)):
+        yield "weights are copied", written
+    if compiled.spills:
+        yield "registers spill", compiled.spills
+    if compiled.temporaries_bytes > temporaries_bytes:
+        yield "temporaries are large", compiled.temporaries_bytes
+
+
+def weights_written(compiled: Compiled, shape: BatchShape) -> Iterator[str]:
+    """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor activations, which T tells."""
+    smallest = min(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(decoder.param_shapes(SPEC)["layers"]) if leaf.ndim == 3)
+    for dims, line in compiled.written(elements=smallest):
+        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.prefill_tokens} & set(dims):
+            yield line
+
+
+STEPS = {
+    "decode": (batch_shape(decodes=64), 149 * MB),
+    "prefill": (batch_shape(prompts=8, tokens=2048), 213 * MB),
+    "mixed": (batch_shape(decodes=64, prompts=8, tokens=2048), 220 * MB),
+}
+"""And the bytes of temporaries allowed: a tenth more than measured."""
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_little_memory(name):
+    shape, temporaries_bytes = STEPS[name]
+    compiled = compiled_for_h200(lambda: compile_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()))
+    assert list(faults(compiled, shape, temporaries_bytes)) == []
+
+
+def test_a_step_that_does_all_of_that_is_noticed():
+    shape = batch_shape(prompts=8, tokens=256)
+    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
+    compiled = compile_for_h200(partial(careless_step, shape), *arrays(), packed, options={"xla_gpu_enable_triton_gemm": False})
+    assert [kind for kind, _ in faults(compiled, shape, STEPS["prefill"][1])] == [
+        "the arena is copied",
+        "the arena is not updated in place",
+        "weights are copied",
+        "registers spill",
+        "temporaries are large",
+    ]
+
+
+def careless_step(shape: BatchShape, params, *rest):
+    """Donates nothing, hands XLA weights that are no parameters, and attends with tiles too wide for the registers."""
+    from muxjax.pallas.prefill import PrefillTuning, prefill
+
+    wide = partial(prefill, tuning=PrefillTuning(tile_tokens=256, stages=1, weights_in_registers=True))
+    layers = jax.lax.optimization_barrier(jax.tree.map(jnp.negative, params["layers"]))
+    return step(params | {"layers": layers}, *rest, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()._replace(prefill=wide))
+
+
+READS = {
+    "in place": (lambda matrix: matrix, False),
+    "a slice made first": (jax.lax.optimization_barrier, True),
+    "transposed first": (lambda matrix: jax.lax.optimization_barrier(matrix.T).T, True),
+    "beside another": (lambda matrix: jax.lax.optimization_barrier(jnp.concatenate([matrix, -matrix], axis=1)), True),
+}
+
+
+@pytest.mark.parametrize("case", READS)
+def test_one_layers_matrix_is_seen_where_it_is_copied(case):
+    read, copied = READS[case]
+    shape = batch_shape(decodes=64)
+    matrices = jax.ShapeDtypeStruct((LAYERS, SPEC.width, SPEC.width), jnp.bfloat16)
+    rows = jax.ShapeDtypeStruct((shape.rows, SPEC.width), jnp.bfloat16)
+    compiled = compile_for_h200(lambda matrices, rows: rows @ read(matrices[1]), matrices, rows)
+    assert any(weights_written(compiled, shape)) is copied
