@@ -1,7 +1,7 @@
 """How near the hardware's ceilings are the kernels over the head-wise cache, and how right?
 
     python -m scripts.bench_kernels --only decode prefill write     # on a GPU
-    python -m scripts.bench_kernels --only decode --tune            # tries tunings, writes nothing
+    python -m scripts.bench_kernels --tune                          # tries tunings: docs/results/kernel-tuning/
     python -m scripts.bench_kernels --tiny                          # anywhere: whether it runs
 
 Several calls in one program, each fed by the one before and with a table of its own over an arena many times the size of the L2 cache.
@@ -12,7 +12,7 @@ import argparse
 import functools
 import importlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,16 +25,38 @@ from muxjax.pallas import reference
 from muxjax.pallas.reference import Places
 from scripts import results
 from scripts.ceilings import Ceilings, measure, seconds
-from scripts.speed_page import KERNEL_QUESTION, kernel_page
+from scripts.speed_page import KERNEL_QUESTION, TUNING_QUESTION, kernel_page, tuning_page
 
 KERNELS = ("decode", "prefill", "write")
 SETS = {"decode": 48, "prefill": 8, "write": 48}
 """Calls of one program, each with a table of its own."""
-TUNINGS: dict[str, dict[str, tuple]] = {
-    "decode": {"tile_tokens": (64, 128, 256), "stages": (2, 3, 4, 5, 6)},
-    "prefill": {"tile_tokens": (64, 128), "stages": (2, 3, 4), "weights_in_registers": (False, True)},
-    "write": {},
+TUNINGS: dict[str, dict[int, tuple[dict[str, Any], ...]]] = {
+    "decode": {
+        64: ({"tile_tokens": 128, "stages": 4}, {"tile_tokens": 128, "stages": 6}, {"tile_tokens": 256, "stages": 2}),
+        128: (
+            {"tile_tokens": 128, "stages": 2},
+            {"tile_tokens": 128, "stages": 2, "piece_cost": 1},
+            {"tile_tokens": 128, "stages": 2, "piece_cost": 4},
+            {"tile_tokens": 64, "stages": 4},
+            {"tile_tokens": 64, "stages": 5},
+        ),
+        256: ({"tile_tokens": 64, "stages": 2, "queries": 1}, {"tile_tokens": 64, "stages": 1, "queries": 1}),
+    },
+    "prefill": {
+        64: (
+            {"tile_tokens": 128, "stages": 4},
+            {"tile_tokens": 128, "stages": 4, "weights_in_registers": True},
+            {"tile_tokens": 64, "stages": 4, "weights_in_registers": True},
+        ),
+        128: (
+            {"tile_tokens": 128, "stages": 2, "weights_in_registers": True},
+            {"tile_tokens": 128, "stages": 2},
+            {"tile_tokens": 64, "stages": 4, "weights_in_registers": True},
+        ),
+        256: ({"tile_tokens": 64, "stages": 2}, {"tile_tokens": 64, "stages": 2, "weights_in_registers": True}),
+    },
 }
+"""What is tried, by kernel and head size: all that fits into shared memory and was not clearly worse before. A write has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +97,10 @@ class Heads:
 
 
 def cases(kernel: str, *, tiny: bool) -> list[Case]:
-    """What is measured of a kernel."""
+    """What is measured of a kernel; names as in `speed_page.KERNEL_GOALS`."""
     if kernel == "decode":
         mixed = np.random.default_rng(0).integers(16, 257 if tiny else 4097, 8 if tiny else 256)
-        even = ((4, 64), (1, 300)) if tiny else ((64, 2048), (32, 1024), (128, 512), (1, 8192))
+        even = ((4, 64), (1, 300)) if tiny else ((64, 2048), (32, 1024), (128, 512), (1, 1024), (1, 8192))
         lengths = {f"{rows} x {context}": [context] * rows for rows, context in even} | {f"{len(mixed)} mixed": mixed.tolist()}
         return [Case(name=name, kernel=kernel, cached=tuple(n - 1 for n in each), new=(1,) * len(each)) for name, each in lengths.items()]
     tokens = 96 if tiny else 4096
@@ -129,15 +151,11 @@ def call(kernel: str, function: Callable, state: jax.Array, arrays: Arrays, laye
     return function(state, arrays["k"], arrays["v"], places, arrays["position"])
 
 
-def implementation(kernel: str, name: str) -> tuple[Callable, Any] | None:
-    """The function of that name and its class of tunings; None if it does not exist yet."""
+def implementation(kernel: str, name: str) -> tuple[Callable, Any]:
+    """The function of that name and its class of tunings, None of a kernel that has nothing to tune."""
     if name == "reference":
         return getattr(reference, kernel), None
-    try:
-        module = importlib.import_module(f"muxjax.pallas.{kernel}")
-    except ImportError as error:
-        print(f"{kernel}: no {name}: {error}")
-        return None
+    module = importlib.import_module(f"muxjax.pallas.{kernel}")
     return getattr(module, kernel), getattr(module, f"{kernel.capitalize()}Tuning", None)
 
 
@@ -190,25 +208,18 @@ def measure_case(name: str, function: Callable, case: Case, heads: Heads, ceilin
     return values | {"kv_heads": heads.kv_heads, "call_s": call_s, "share": share, "error": worst_error(function, case.kernel, arrays)}
 
 
-def tunings(kernel: str, cls: Any) -> Iterator[dict[str, Any]]:
-    """All combinations to try; one without any for a kernel that has nothing to tune."""
-    choices = TUNINGS[kernel] if cls else {}
-    return (dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values()))
-
-
 def run(args: argparse.Namespace) -> list[dict]:
     """Rows of all that was asked for; a tuning that does not compile is told and left out."""
     ceilings, rows = measure(tiny=args.tiny), []
     print(f"{jax.devices()[0].device_kind}: {ceilings}", flush=True)
-    for kernel, name in itertools.product(args.only, args.implementations):
-        found = implementation(kernel, name)
-        if not found:
-            continue
-        function, cls = found
-        for head_dim, tuning in itertools.product(args.head_dims, tunings(kernel, cls) if args.tune else [None]):
-            heads = Heads(head_dim=head_dim, group=args.group, kv_heads=args.kv_heads)
+    for kernel, name, head_dim in itertools.product(args.only, args.implementations, args.head_dims):
+        function, cls = implementation(kernel, name)
+        heads = Heads(head_dim=head_dim, group=args.group, kv_heads=args.kv_heads)
+        for tuning in TUNINGS.get(kernel, {}).get(head_dim, ()) if args.tune else [None]:
             chosen = jax.jit(functools.partial(function, tuning=cls(**tuning)) if tuning else function)  # traced once for all calls
             for case in cases(kernel, tiny=args.tiny):
+                if args.cases and case.name not in args.cases:
+                    continue
                 try:
                     row = measure_case(name, chosen, case, heads, ceilings, tiny=args.tiny)
                 except Exception as error:
@@ -223,15 +234,18 @@ def run(args: argparse.Namespace) -> list[dict]:
 
 
 def write(args: argparse.Namespace, ceilings: Ceilings, rows: list[dict]) -> None:
-    """A file a kernel, so that a run of one leaves the others' figures."""
-    if args.tiny or args.tune:
+    """A file a kernel and head size, so that a run of one leaves the others' figures."""
+    if args.tiny:
         return
+    question, page = (TUNING_QUESTION, tuning_page) if args.tune else (KERNEL_QUESTION, kernel_page)
     rates = {"flops_per_s": ceilings.flops_per_s, "bytes_per_s": ceilings.bytes_per_s}
-    for kernel in args.only:
-        values = rates | {"rows": [row for row in rows if row["kernel"] == kernel]}
-        record = results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)
-        results.write_runs(KERNEL_QUESTION, kernel, [record])
-    results.write_readme(KERNEL_QUESTION, kernel_page(results.read_runs(KERNEL_QUESTION)))
+    for kernel, head_dim in itertools.product(args.only, args.head_dims):
+        found = [row for row in rows if (row["kernel"], row["head_dim"]) == (kernel, head_dim)]
+        if found:
+            config = vars(args) | {"only": kernel, "head_dims": head_dim}
+            record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=0, values=rates | {"rows": found})
+            results.write_runs(question, f"{kernel}-{head_dim}", [record])
+    results.write_readme(question, page(results.read_runs(question)))
 
 
 def main() -> None:
@@ -239,15 +253,21 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=KERNELS, default=list(KERNELS))
     parser.add_argument("--implementations", nargs="+", choices=("reference", "mosaic"))
     parser.add_argument("--head-dims", nargs="+", type=int, default=[128])
+    parser.add_argument("--cases", nargs="+", help="these alone")
     parser.add_argument("--group", type=int, default=4)
     parser.add_argument("--kv-heads", type=int, default=8)
-    parser.add_argument("--tune", action="store_true", help="try tunings of the kernels, write nothing")
+    parser.add_argument("--tune", action="store_true", help="try the tunings of the kernels")
     parser.add_argument("--tiny", action="store_true", help="small numbers, written nowhere")
+    parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the READMEs")
     args = parser.parse_args()
     args.implementations = args.implementations or (["reference"] if args.tiny else ["mosaic"])
-    rows = run(args)
-    rows.sort(key=lambda row: (row["kernel"], row["case"], -row["share"]))
-    print(kernel_page([{"values": {"rows": rows}}]) if args.tiny or args.tune else kernel_page(results.read_runs(KERNEL_QUESTION)))
+    if not args.page:
+        rows = run(args)
+        rows.sort(key=lambda row: (row["kernel"], row["case"], -row["share"]))
+        print(kernel_page([{"values": {"rows": rows}}]))
+    elif not args.tiny:
+        results.write_readme(KERNEL_QUESTION, kernel_page(results.read_runs(KERNEL_QUESTION)))
+        results.write_readme(TUNING_QUESTION, tuning_page(results.read_runs(TUNING_QUESTION)))
 
 
 if __name__ == "__main__":

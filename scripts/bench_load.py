@@ -46,8 +46,8 @@ def write_checkpoint(folder: Path, shard_bytes: int, seed: int) -> None:
 def random_tensors(seed: int) -> Iterator[tuple[str, np.ndarray]]:
     rng = np.random.default_rng(seed)
     for kind in kinds(SPEC).values():
-        for name in kind.names:
-            yield name, rng.standard_normal(kind.tensor_shape, np.float32).astype(ml_dtypes.bfloat16)
+        for name, shape in kind.tensor_shapes.items():
+            yield name, rng.standard_normal(shape, np.float32).astype(ml_dtypes.bfloat16)
 
 
 def measure(folder: Path) -> dict[str, float]:

@@ -3,7 +3,6 @@
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.store import blocks_shape
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape, Buckets
+from muxjax.engine.build import PREFILL_ROWS
 from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
@@ -36,7 +36,7 @@ class Serving:
       models: spec and weights of each.
       slots, max_tokens: sequences of each model, and their most tokens.
       arena_tokens: of the first model, that the arena holds for each slot beside a column to grow into; max_tokens at most.
-      buckets: of `Buckets`, but for the columns and, where no step is mixed, the mixed rows.
+      token_budget: most new tokens of one step's chunks.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Serving:
         slots: int,
         max_tokens: int,
         arena_tokens: int,
-        buckets: Mapping[str, Any],
+        token_budget: int,
     ):
-        self.name, self.slots = next(iter(models)), slots
+        self.name, self.slots, self.arena_tokens = next(iter(models)), slots, arena_tokens
         device = jax.devices()[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
         layouts = {name: CacheLayout.of(spec, element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
@@ -56,9 +56,13 @@ class Serving:
         self.total_blocks = slots * (self.layout.blocks(arena_tokens) + self.layout.column_blocks)
         programs = {}
         for name, (spec, params) in models.items():
-            shapes = Buckets(columns=(layouts[name].columns(max_tokens),), **{"mixed_rows": (), **buckets})
-            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
-            programs[name] = Program.of(spec, layouts[name], kernels, shapes, params, slots=slots, max_tokens=max_tokens, device=device)
+            kernels, sizes = (
+                best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim),
+                {"slots": slots, "max_tokens": max_tokens},
+            )
+            limits = {"token_budget": token_budget, "prefill_rows": PREFILL_ROWS, "ragged": kernels.ragged}
+            buckets = Buckets.of(layouts[name], **sizes, **limits)
+            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, device=device)
         self.program = programs[self.name]
         self.buckets = self.program.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
@@ -66,25 +70,24 @@ class Serving:
         list(self.program.compile(shape))
         self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.program.temporary_bytes}
         self.executor = DeviceExecutor(programs, jax.device_put(_random_blocks(shape), device))
-        self.unit = self._unit(layouts, max_tokens)
+        self.unit = self._unit(layouts, max_tokens, token_budget)
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
-    def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int) -> Unit:
+    def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int, token_budget: int) -> Unit:
         shared = {"slots": self.slots, "max_tokens": max_tokens, "quota_blocks": self.total_blocks, "floor_blocks": 0}
         members = [Member(name=name, layout=layout, **shared) for name, layout in layouts.items()]
-        budget = max(self.buckets.prefill_tokens, default=16)
-        return Unit(members, total_blocks=self.total_blocks, token_budget=budget, max_rows=self.buckets.prefill_rows)
+        return Unit(members, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
 
     def step_s(self, phase: Phase, starts: np.ndarray, counts: np.ndarray, *, fresh: bool = True) -> float:
         """Seconds of a greedy step of those rows, run back to back.
 
         Args:
-          fresh: every slot gets a full table of blocks in random order first; else the tables stay as the unit left them.
+          fresh: every slot gets blocks in random order for `arena_tokens` first; else the tables stay as the unit left them.
         """
         if fresh:
             self.program.table_LSKC = self._random_table()
         shapes = (shape for shape in self.buckets.shapes() if shape.phase is phase and not (shape.prefill_rows and shape.decode_rows))
-        shape = next(shape for shape in shapes if shape.rows >= len(starts))
+        shape = next(shape for shape in shapes if shape.rows >= len(starts) and shape.tokens >= counts.sum())
         packed = packed_step(shape, starts, counts)
         return seconds(lambda calls: [self.executor.run(self.name, packed, shape) for _ in range(calls)][-1], calls=CALLS)
 
@@ -150,8 +153,11 @@ class Serving:
 
     def _random_table(self) -> jax.Array:
         table = self.program.table_LSKC
-        ids = np.random.default_rng(0).permutation(self.total_blocks)[: table.size].astype(np.int32)
-        return jax.device_put(ids.reshape(table.shape), next(iter(table.devices())))
+        columns = self.layout.columns(self.arena_tokens)  # more are not read: the arena has no room for them
+        ids = np.zeros(table.shape, np.int32)
+        held = ids[..., :columns]
+        held[...] = np.random.default_rng(0).permutation(self.total_blocks)[: held.size].reshape(held.shape)
+        return jax.device_put(ids, next(iter(table.devices())))
 
 
 def packed_step(shape: BatchShape, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

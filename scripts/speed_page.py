@@ -48,6 +48,14 @@ and head, against the plain `jnp` reference in float32; of a write, the share of
 `python -m scripts.bench_kernels`."""
 
 
+TUNING_QUESTION = "kernel-tuning"
+_TUNING_TEXT = """# Which sizes suit the attention kernels?
+
+Every tuning that was tried, the best of each kernel and head size first: its times relative to the fastest of each case, summed. The first
+of each is the one in use (`TUNING` of `muxjax/pallas/decode_plan.py` and `prefill.py`; a test compares them). Command:
+`python -m scripts.bench_kernels --tune --only decode prefill --head-dims 64 128 256`."""
+
+
 def step_page(runs: Iterable[dict[str, Any]]) -> str:
     """Of all lines in docs/results/step-speed/."""
     runs = list(runs)
@@ -77,7 +85,13 @@ def _rows(runs: list[dict]) -> Iterable[tuple[dict, dict]]:
 
 
 def _steps(runs: list[dict]) -> str:
-    ratios = {"decode": "of the floor", "vllm": "of the floor", "prefill": "of the matmul rate", "idle": "of the time idle", "colocated": "of its speed alone"}
+    ratios = {
+        "decode": "of the floor",
+        "vllm": "of the floor",
+        "prefill": "of the matmul rate",
+        "idle": "of the time idle",
+        "colocated": "of its speed alone",
+    }
     lines = [
         (
             run["config"]["model"],
@@ -140,17 +154,49 @@ def kernel_page(runs: Iterable[dict[str, Any]]) -> str:
     return "\n\n".join([_KERNEL_TEXT, results.table(head, lines), *machines])
 
 
+def tuning_page(runs: Iterable[dict[str, Any]]) -> str:
+    """Of all lines in docs/results/kernel-tuning/."""
+    runs = list(runs)
+    head = ("kernel", "D", "tuning", *(f"case {i}" for i in range(1, 7)), "sum of times over the best")
+    lines = []
+    for kernel, head_dim, tried in best_tunings(runs):
+        least = tried[0][0]
+        for total, tuning, rows in tried:
+            cells = [f"{row['case']}: {show_s(row['call_s'])}" for row in rows]
+            cells += [""] * (6 - len(cells))
+            lines.append((kernel, str(head_dim), _shown(tuning), *cells, f"{total / least:.3f}"))
+    return "\n\n".join([_TUNING_TEXT, results.table(head, lines), _machines(runs)])
+
+
+def best_tunings(runs: Iterable[dict[str, Any]]) -> Iterable[tuple[str, int, list[tuple[float, dict, list[dict]]]]]:
+    """Of each kernel and head size the tunings tried, best first: its relative time summed over the cases, itself, its rows."""
+    for run in runs:
+        rows = run["values"]["rows"]
+        least: dict[str, float] = {}
+        for row in rows:
+            least[row["case"]] = min(row["call_s"], least.get(row["case"], row["call_s"]))
+        tried = []
+        for shown in dict.fromkeys(_shown(row["tuning"]) for row in rows):
+            own = [row for row in rows if _shown(row["tuning"]) == shown]
+            if len(own) == len(least):
+                tried.append((sum(row["call_s"] / least[row["case"]] for row in own), own[0]["tuning"], own))
+        yield rows[0]["kernel"], rows[0]["head_dim"], sorted(tried, key=lambda each: each[0])
+
+
+def _shown(tuning: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name} {value}" for name, value in (tuning or {}).items())
+
+
 def _kernel_line(row: dict[str, Any]) -> tuple[str, ...]:
     goal = KERNEL_GOALS.get((row["kernel"], row["case"]))
     reached = "" if goal is None else f"{'yes' if row['share'] >= goal else 'no'}: at least {goal:g}"
-    tuning = ", ".join(f"{name} {value}" for name, value in (row["tuning"] or {}).items())
     sizes = (str(row[name]) for name in ("head_dim", "group", "kv_heads"))
     return (
         row["kernel"],
         row["implementation"],
         row["case"],
         *sizes,
-        tuning,
+        _shown(row["tuning"]),
         show_s(row["call_s"]),
         f"{row['share']:.3f}",
         f"{row['error']:.1e}",

@@ -17,7 +17,8 @@ class DecodeTuning:
       stages: tiles of K and V in flight; queries: segments whose query is in flight.
       sum_in_place: add to the output inside wgmma; the interpreter lacks it, and adds afterwards.
       segment_cost: what a (row, head) costs beside its tiles, in tiles.
-      pieces: how many ways the context is cut: one for each multiprocessor.
+      pieces: how many ways the context is cut at most: one for each multiprocessor.
+      piece_cost: least cost of a piece: joining many small ones takes longer than they save.
     """
 
     tile_tokens: int
@@ -26,6 +27,7 @@ class DecodeTuning:
     sum_in_place: bool = True
     segment_cost: int = 1
     pieces: int = 132
+    piece_cost: int = 2
 
 
 TUNING = {
@@ -88,7 +90,8 @@ def _edges(tiles_B: jax.Array, kv_heads: int, tuning: DecodeTuning) -> jax.Array
     """[pieces + 1] tiles where pieces begin and end: equal in tiles and, since every segment takes its time, in those."""
     cost_B = jnp.where(tiles_B > 0, tiles_B + tuning.segment_cost, 0)
     total = (cost_B * kv_heads).sum()
-    cost_P = jnp.arange(tuning.pieces + 1) * total // tuning.pieces
+    used = jnp.clip(total // tuning.piece_cost, 1, tuning.pieces)
+    cost_P = jnp.minimum(jnp.arange(tuning.pieces + 1) * total // used, total)
     row_P, head_P, inside_P, _ = _locate(cost_P, cost_B, jnp.cumsum(cost_B * kv_heads), kv_heads)
     before_B = jnp.cumsum(tiles_B * kv_heads) - tiles_B * kv_heads
     tile_P = before_B[row_P] + head_P * tiles_B[row_P] + jnp.maximum(inside_P - tuning.segment_cost, 0)
