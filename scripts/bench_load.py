@@ -9,6 +9,7 @@ Writes docs/results/load-memory/.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -102,6 +103,7 @@ def readme(records: list[dict]) -> str:
     head = ["checkpoint", "arrays", "before loading", "peak", "after", "peak above the arrays", "time"]
     worst = max(record["values"]["above_arrays_bytes"] for record in records)
     verdict = "met" if worst <= GOAL_BYTES else "missed"
+    stack = max(math.prod(kind.shape) for kind in kinds(SPEC).values()) * ml_dtypes.finfo(SPEC.dtype).bits // 8
     return f"""# Host memory of loading a checkpoint
 
 **Question.** {(__doc__ or "").splitlines()[0]}
@@ -109,7 +111,7 @@ def readme(records: list[dict]) -> str:
 **Command.** `python -m scripts.bench_load`
 
 **Answer.** At most {show_bytes(worst)} above the arrays, Python and JAX included; the goal of {show_bytes(GOAL_BYTES)} is {verdict}.
-The part that grows with the model is one stacked kind of weights, here {show_bytes(SPEC.layers * SPEC.width * SPEC.ffn * 2)}: it is built
+The part that grows with the model is one stacked kind of weights, here {show_bytes(stack)} at most: it is built
 on the host and handed to the device before the next is begun. Device: {records[0]["device"]}, {results.host()}.
 
 {results.table(head, rows)}
