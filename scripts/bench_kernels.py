@@ -229,22 +229,20 @@ def run(args: argparse.Namespace) -> list[dict]:
                     break
                 rows.append(row | {"tuning": tuning})
                 print(rows[-1], flush=True)
-    write(args, ceilings, rows)
+        write(args, ceilings, kernel, head_dim, rows)
     return rows
 
 
-def write(args: argparse.Namespace, ceilings: Ceilings, rows: list[dict]) -> None:
-    """A file a kernel and head size, so that a run of one leaves the others' figures."""
-    if args.tiny:
+def write(args: argparse.Namespace, ceilings: Ceilings, kernel: str, head_dim: int, rows: list[dict]) -> None:
+    """A file a kernel and head size, as soon as it is measured: a run of one leaves the others' figures."""
+    found = [row for row in rows if (row["kernel"], row["head_dim"]) == (kernel, head_dim)]
+    if args.tiny or not found:
         return
     question, page = (TUNING_QUESTION, tuning_page) if args.tune else (KERNEL_QUESTION, kernel_page)
     rates = {"flops_per_s": ceilings.flops_per_s, "bytes_per_s": ceilings.bytes_per_s}
-    for kernel, head_dim in itertools.product(args.only, args.head_dims):
-        found = [row for row in rows if (row["kernel"], row["head_dim"]) == (kernel, head_dim)]
-        if found:
-            config = vars(args) | {"only": kernel, "head_dims": head_dim}
-            record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=0, values=rates | {"rows": found})
-            results.write_runs(question, f"{kernel}-{head_dim}", [record])
+    config = vars(args) | {"only": kernel, "head_dims": head_dim}
+    record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=0, values=rates | {"rows": found})
+    results.write_runs(question, f"{kernel}-{head_dim}", [record])
     results.write_readme(question, page(results.read_runs(question)))
 
 

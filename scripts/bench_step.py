@@ -3,7 +3,7 @@
     python -m scripts.bench_step                                 # on a GPU; minutes for each section, most of them compiling
     python -m scripts.bench_step --only vllm offline             # the points that vLLM was measured at
     python -m scripts.bench_step --tiny                          # anywhere, in a minute: whether it runs, no more
-    python -m scripts.bench_step --page                          # only rewrites the README from the lines there are
+    python -m scripts.bench_step --page                          # only rewrites the READMEs from the lines there are
 
 Random weights of a published shape, the programs and the loop that serve. Every figure stands against rates measured in the same run.
 Writes docs/results/step-speed/.
@@ -30,9 +30,10 @@ from scripts import results
 from scripts.ceilings import Ceilings, measure
 from scripts.serving import Serving
 from scripts.speed_page import STEP_QUESTION as QUESTION
+from scripts.speed_page import beside_vllm
 from scripts.speed_page import step_page as page
 
-SECTIONS = ("decode", "vllm", "prefill", "idle", "offline", "colocated", "check")
+SECTIONS = ("decode", "vllm", "prefill", "idle", "offline", "check", "colocated")
 POINTS = ((1, 1024), (32, 1024), (128, 512))
 VLLM_POINTS = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
 """Batch and context; the measurements this stands beside decode from 512 to 640."""
@@ -93,7 +94,8 @@ class Bench:
 
     def colocated(self) -> list[dict]:
         rows, alone_s, context = self._steady(self.serving)
-        self.free()
+        self.serving.free()
+        del self.serving
         _, beside_s, _ = self._steady(self._serving([self.args.model, *OTHERS]))
         return [{"what": f"one of three {rows} x {context}", "measured_s": beside_s, "floor_s": alone_s, "ratio": alone_s / beside_s}]
 
@@ -116,14 +118,8 @@ class Bench:
         """Greedy tokens of the paged steps, held against float32 logits of the dense forward over the same tokens."""
         rows, prompt, steps = 4, 40, 24
         texts = self.serving.greedy(rows=rows, prompt_tokens=prompt, output_tokens=steps)
-        self.free()
         regret, equal = _regret(self.spec, self.params[self.args.model], texts, prompt)
         return [{"what": f"check {rows} x {steps} tokens", "regret": regret, "equal": equal, "ratio": regret}]
-
-    def free(self) -> None:
-        """Gives the arena back; whoever needs it again compiles again."""
-        self.serving.free()
-        del self.serving
 
     def _floor_s(self, work) -> float:
         return work.floor_s(flops_per_s=self.ceilings.flops_per_s, bytes_per_s=self.ceilings.bytes_per_s)
@@ -155,14 +151,16 @@ def main() -> None:
     parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
-    parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the README")
+    parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the READMEs")
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
     args = parser.parse_args()
     if not args.page:
         run(args)
     if not args.tiny:
-        results.write_readme(QUESTION, page(results.read_runs(QUESTION)))
-        print(page(results.read_runs(QUESTION)))
+        runs = results.read_runs(QUESTION)
+        results.write_readme(QUESTION, page(runs))
+        results.write_section("speed", beside_vllm(runs))
+        print(page(runs))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ of each is the one in use (`TUNING` of `muxjax/pallas/decode_plan.py` and `prefi
 def step_page(runs: Iterable[dict[str, Any]]) -> str:
     """Of all lines in docs/results/step-speed/."""
     runs = list(runs)
-    sections = [_steps(runs), _beside_vllm(runs), _checks(runs)]
+    sections = [_steps(runs), beside_vllm(runs), _checks(runs)]
     return "\n\n".join(
         [
             "# How near the hardware's floor are whole steps, and does the device ever wait for the host?",
@@ -80,7 +80,7 @@ def verdict(model: str, what: str, ratio: float) -> str:
     return f"{'yes' if reached else 'no'}: {word} {limit:g}"
 
 
-def _rows(runs: list[dict]) -> Iterable[tuple[dict, dict]]:
+def _rows(runs: Iterable[dict]) -> Iterable[tuple[dict, dict]]:
     return ((run, row) for run in runs for row in run["values"]["rows"])
 
 
@@ -108,8 +108,10 @@ def _steps(runs: list[dict]) -> str:
     return results.table(head, lines) if lines else ""
 
 
-def _beside_vllm(runs: list[dict]) -> str:
+def beside_vllm(runs: Iterable[dict]) -> str:
+    """The table of the project's README too."""
     lines = [line for run, row in _rows(runs) if run["config"]["model"] == "llama-3.1-8b" for line in _vllm_line(row)]
+    lines.sort(key=lambda line: (line[0].split()[0], int(line[0].split()[1])))
     text = "LLaMA-3.1-8B beside vLLM 0.26.0 (torch.compile, CUDA graphs, FlashAttention 3) on the same kind of chip:\n\n"
     return text + results.table(("what", "muxjax", "vLLM", "times as fast"), lines) if lines else ""
 

@@ -41,35 +41,41 @@ def decode(
     batch, heads, head_dim = q_BHD.shape
     kv_heads = places.kv_heads
     group = heads // kv_heads
+    shared = GROUP // group if GROUP % group == 0 and heads % GROUP == 0 else 1
+    rows = -(-shared * group // GROUP) * GROUP
     sizes = Sizes(
         kv_heads=kv_heads,
-        rows=-(-group // GROUP) * GROUP,
+        shared=shared,
+        rows=rows,
         head_dim=head_dim,
         tokens_per_block=pool_N2PD.shape[2],
         window=window,
         soft_cap=soft_cap,
         tuning=tuning or TUNING[head_dim],
     )
-    q_BKGD = q_BHD.reshape(batch, kv_heads, group, head_dim)
-    q_BKRD = jnp.pad(q_BKGD, ((0, 0), (0, 0), (0, sizes.rows - group), (0, 0)))
+    q_BJQD = q_BHD.reshape(batch, kv_heads // shared, shared * group, head_dim)
+    q_BJRD = jnp.pad(q_BJQD, ((0, 0), (0, 0), (0, rows - shared * group), (0, 0)))
     plan_P = plan(length_B, sizes)
-    inputs = _In(q_BKRD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), places.slot_B, length_B, plan_P)
-    out_BKRD, part_P2RD, lse_P2M = _attend(sizes, q_BKRD)(*inputs)
+    inputs = _In(q_BJRD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), places.slot_B, length_B, plan_P)
+    out_BKRD, part_P2RD, lse_P2M = _attend(sizes, inputs)(*inputs)
     out = jax.new_ref(out_BKRD)
-    join(sizes, q_BKRD.dtype)(part_P2RD, lse_P2M, plan_P, out)
-    return jax.freeze(out)[:, :, :group].reshape(q_BHD.shape)
+    join(sizes, q_BHD.dtype)(part_P2RD, lse_P2M, plan_P, out)
+    out_BJSRD = jax.freeze(out).reshape(batch, kv_heads // shared, shared, rows, head_dim)
+    own = [out_BJSRD[:, :, i, i * group : (i + 1) * group] for i in range(shared)]
+    return jnp.stack(own, axis=2).reshape(q_BHD.shape)
 
 
-def _attend(sizes: Sizes, q_BKRD: jax.Array) -> Callable:
+def _attend(sizes: Sizes, inputs: "_In") -> Callable:
     program, pieces = _Attend(sizes=sizes), sizes.tuning.pieces
+    batch, dtype = inputs.length_B.size, inputs.q_BJRD.dtype
     return plgpu.kernel(
         program,
         out_type=(
-            jax.ShapeDtypeStruct(q_BKRD.shape, q_BKRD.dtype),
-            jax.ShapeDtypeStruct((pieces, 2, sizes.rows, sizes.head_dim), q_BKRD.dtype),
+            jax.ShapeDtypeStruct((batch, sizes.kv_heads, sizes.rows, sizes.head_dim), dtype),
+            jax.ShapeDtypeStruct((pieces, 2, sizes.rows, sizes.head_dim), dtype),
             jax.ShapeDtypeStruct((pieces, 2, M), jnp.float32),
         ),
-        scratch_types=(program.scratch(q_BKRD.dtype),),
+        scratch_types=(program.scratch(dtype),),
         grid=(pieces,),
         grid_names=("piece",),
         num_threads=2,
@@ -115,7 +121,7 @@ class _Segment(NamedTuple):
 class _In(NamedTuple):
     """The attending kernel's inputs."""
 
-    q_BKRD: Any
+    q_BJRD: Any
     pool_N2PD: Any
     table_LSKC: Any
     layer_1: Any
@@ -198,7 +204,8 @@ class _Attend:
         blocks, rows = tuning.tile_tokens // size, pl.ds(0, self.sizes.rows)
         turn = rem(segment.index, tuning.queries)
         pl.when(segment.index >= tuning.queries)(lambda: plgpu.barrier_wait(shared.q_free_g.at[turn]))
-        plgpu.copy_gmem_to_smem(inputs.q_BKRD.at[segment.row, segment.head], shared.q_gMD.at[turn, rows], shared.q_full_g.at[turn])
+        query = inputs.q_BJRD.at[segment.row, div(segment.head, self.sizes.shared)]
+        plgpu.copy_gmem_to_smem(query, shared.q_gMD.at[turn, rows], shared.q_full_g.at[turn])
         first = (self.sizes.first_tile(segment.length) + segment.at) * blocks
         last = div(jnp.maximum(segment.length - 1, 0), size)
 

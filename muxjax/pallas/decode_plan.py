@@ -43,10 +43,13 @@ class Sizes:
     """What both kernels are made for.
 
     Args:
-      rows: of a query group, padded to a multiple of GROUP.
+      shared: kv heads whose query groups are copied at once, and all multiplied with the keys of each of them: as many as fill the
+        least that can be copied. Only a head's own results are used.
+      rows: of those query groups, padded to a multiple of GROUP.
     """
 
     kv_heads: int
+    shared: int
     rows: int
     head_dim: int
     tokens_per_block: int

@@ -51,6 +51,7 @@ def error(actual, arrays, **options) -> float:
 
 CASES = {
     "segments cut by pieces": ({"lengths": [170, 600], "kv_heads": 1, "group": 4, "head_dim": 128}, {"pieces": 9}),
+    "heads that share a copy of queries": ({"lengths": [170, 40], "kv_heads": 4, "group": 4, "head_dim": 128}, {"pieces": 9}),
     "more pieces than tiles": ({"lengths": [70], "kv_heads": 2, "group": 5, "head_dim": 128}, {"pieces": 9}),
     "window, soft cap and padding rows": (
         {"lengths": [300, 5, 9, 0], "kv_heads": 2, "group": 1, "head_dim": 64},
