@@ -6,20 +6,18 @@ Writes docs/results/several-models-one-device/.
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from pathlib import Path
 
-import aiohttp
 import jax
 
 from muxjax import shapes
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.models.config import to_hf_config
 from muxjax.server.run import HttpOptions, build_service, listening
+from muxjax.server.service import Service
 from muxjax.units import parse_bytes
-from scripts import results
+from scripts import results, streams
 
 QUESTION = "several-models-one-device"
 
@@ -51,7 +49,7 @@ def main() -> None:
 def wrong(record: dict) -> str:
     """What is not as it should be: streams of another length, or blocks that were not given back."""
     values, wanted = record["values"], record["config"]["output_tokens"]
-    lengths = [stream["tokens"] for streams in values["streams"].values() for stream in streams if stream["tokens"] != wanted]
+    lengths = [stream["tokens"] for found in values["streams"].values() for stream in found if stream["tokens"] != wanted]
     lost = values["total_blocks"] - values["free_blocks"]
     return ", ".join([f"a stream of {tokens} tokens" for tokens in lengths] + [f"{lost} head blocks lost"] * bool(lost))
 
@@ -60,8 +58,8 @@ def page(record: dict) -> str:
     """The answer for people."""
     config, values = record["config"], record["values"]
     rows = [
-        (name, len(streams), *(f"{f(s[key] for s in streams):.2f}" for key in ("first_s", "end_s") for f in (min, max)))
-        for name, streams in values["streams"].items()
+        (name, len(found), *(f"{f(s[key] for s in found):.2f}" for key in ("first_s", "end_s") for f in (min, max)))
+        for name, found in values["streams"].items()
     ]
     head = ("model", "streams", "first token, soonest s", "latest s", "last token, soonest s", "latest s")
     command = f"python -m scripts.check_serving {' '.join(config['models'])} --streams {config['streams']}"
@@ -80,54 +78,28 @@ Loading, compiling and warming up took {values["start_s"]:.0f} s. The start-up r
 {chr(10).join(values["report"])}
 ```
 
-This is the plain `jnp` attention of `muxjax/pallas/reference.py`: it shows that the path is whole, not how fast it can be."""
+This shows that the path is whole; how fast it is, `docs/results/serving-speed/` tells."""
 
 
 def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
-    """The models as folders with nothing but a config.json: dummy weights."""
-    for name in args.models:
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(to_hf_config(shapes.BY_NAME[name])))
+    """The models with dummy weights."""
+    paths = streams.dummy_models(folder, {name: shapes.BY_NAME[name] for name in args.models})
     max_len = args.prompt_tokens + args.output_tokens
     models = [
-        ModelOptions(name=name, path=folder / name, load_format="dummy", max_num_seqs=args.streams, max_model_len=max_len)
-        for name in args.models
+        ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=args.streams, max_model_len=max_len)
+        for name, path in paths.items()
     ]
     cache_bytes = parse_bytes(args.kv_cache_size, field="--kv-cache-size") if args.kv_cache_size else None
     return UnitOptions(models=tuple(models), kv_cache_bytes=cache_bytes, max_num_batched_tokens=512)
 
 
-async def serve_and_ask(service, args: argparse.Namespace) -> dict:
-    async with listening(service, HttpOptions(port=0)) as address, aiohttp.ClientSession() as session:
-        asks = [(name, stream(session, address, name, seed, args)) for name in args.models for seed in range(args.streams)]
-        answers = await asyncio.gather(*(ask for _, ask in asks))
+async def serve_and_ask(service: Service, args: argparse.Namespace) -> dict:
+    load = streams.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    async with listening(service, HttpOptions(port=0)) as address:
+        answers = await streams.ask(address, args.models, load)
         stats = service.stats()
-    streams = {name: [answer for (asked, _), answer in zip(asks, answers, strict=True) if asked == name] for name in args.models}
-    return {"streams": streams, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}
-
-
-async def stream(session: aiohttp.ClientSession, address: str, model: str, seed: int, args: argparse.Namespace) -> dict:
-    """Tokens that one streamed completion brought, and when: seconds from its request."""
-    body = {
-        "model": model,
-        "prompt": [(seed * 977 + i * 31) % 30000 for i in range(args.prompt_tokens)],
-        "max_tokens": args.output_tokens,
-        "ignore_eos": True,
-        "seed": seed,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    started, times, tokens = time.perf_counter(), [], 0
-    async with session.post(f"{address}/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.content:
-            if not line.startswith(b"data: {"):
-                continue
-            event = json.loads(line[6:])
-            if event["choices"]:
-                times.append(time.perf_counter() - started)
-            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    return {"tokens": tokens, "first_s": times[0], "end_s": times[-1], "events": len(times)}
+    found = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
+    return {"streams": found, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}
 
 
 if __name__ == "__main__":

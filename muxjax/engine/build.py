@@ -83,7 +83,7 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
     kv_dtype = _kv_dtype(options, device)
     specs = {model.name: read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len) for model in options.models}
     layouts = {name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()}
-    resident = _load(options, specs, layouts, kv_dtype, device, progress=progress)
+    resident, load_s = _load(options, specs, layouts, kv_dtype, device, progress=progress)
     total_blocks = memory.arena_blocks(options, device)
     compile_s = _compile(resident, blocks_shape(total_blocks, options.block_bytes, kv_dtype, device), progress=progress)
     plan = _plan(resident, total_blocks * options.block_bytes, device)
@@ -94,7 +94,7 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
         policy=by_name(options.policy),
         executor=executor,
         models=specs,
-        lines=(*_report(options, specs, layouts, total_blocks, kv_dtype, compile_s), *plan.lines()),
+        lines=(*_report(options, specs, layouts, total_blocks, kv_dtype, load_s, compile_s), *plan.lines()),
     )
 
 
@@ -116,16 +116,19 @@ def _load(
     device: jax.Device,
     *,
     progress: bool,
-) -> dict[str, Program]:
-    """Weights, the largest first, then the tables: all that the arena must leave room for."""
-    params = {
-        model.name: weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
-        for model in _largest_first(options, specs)
-    }
-    return {
+) -> tuple[dict[str, Program], dict[str, float]]:
+    """Weights, the largest first, then the tables: all that the arena must leave room for; and seconds each model's weights took."""
+    params, spent = {}, {}
+    for model in _largest_first(options, specs):
+        started = time.perf_counter()
+        loaded = weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
+        params[model.name] = jax.block_until_ready(loaded)
+        spent[model.name] = time.perf_counter() - started
+    resident = {
         model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], kv_dtype, device)
         for model in options.models
     }
+    return resident, spent
 
 
 def _program(
@@ -196,13 +199,14 @@ def _plan(resident: Mapping[str, Program], arena_bytes: int, device: jax.Device)
     )
 
 
-def _report(options, specs, layouts, total_blocks, kv_dtype, compile_s):
+def _report(options, specs, layouts, total_blocks, kv_dtype, load_s, compile_s):
     for name, spec in specs.items():
         layout = layouts[name]
         tokens = total_blocks // layout.column_blocks * layout.tokens_per_block
         yield (
             f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "
-            f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; compiled in {show_s(compile_s[name])}"
+            f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; "
+            f"loaded in {show_s(load_s[name])}, compiled in {show_s(compile_s[name])}"
         )
     cache = f"{total_blocks} head blocks of {show_bytes(options.block_bytes)} = {show_bytes(total_blocks * options.block_bytes)}"
     yield f"cache: {cache}, {kv_dtype.name}, shared by {len(specs)} model{'s' * (len(specs) > 1)}; policy {options.policy}"

@@ -79,3 +79,52 @@ def test_the_kernels_that_are_there_are_measured(tmp_path):
     # bf16 on a CPU: 2.1e-2 at worst. A block of another sequence makes it about 1.
     assert all(float(row[9]) < (5e-2 if row[0] == "| decode" else 1e-9) for row in rows)
     assert not list(tmp_path.iterdir())
+
+
+def serving_page(folder: Path, *, load_s: float, token_s: float, steady_s: float, idle: str) -> str:
+    """Of a second start in 35 s, beside a step of 5 ms in the loop over so many rows."""
+    start = {"ready_s": 35.0, "load_s": load_s, "compile_s": 20.0, "report": ["told"]}
+    values = {"starts": [start, start], "kept_programs": [7, 9, 9], "tokens_per_s": 5000.0}
+    values |= {"token_s": [token_s, token_s, 9e-3], "steady_token_s": steady_s}
+    config = {"model": "llama-3.1-8b", "streams": 32, "prompt_tokens": 256, "output_tokens": 256}
+    row = line("idle", "llama-3.1-8b", what=idle, measured_s=5e-3, floor_s=4.9e-3, ratio=0.02)
+    for question, text in {"serving-speed": json.dumps(STAMP | {"config": config, "values": values}) + "\n", "step-speed": row}.items():
+        (folder / question).mkdir()
+        (folder / question / "runs.jsonl").write_text(text)
+    run("scripts.bench_serving", "--page", folder=folder)
+    return (folder / "serving-speed" / "README.md").read_text()
+
+
+def test_the_page_of_serving_says_what_was_reached(tmp_path):
+    text = serving_page(tmp_path, load_s=5.5, token_s=5.4e-3, steady_s=4.6e-3, idle="idle 32 x 456")
+
+    assert "second start took 29.5 s beside loading the weights: the goal of 30 s is met" in text
+    assert "| second | 35 s | 5.5 s | 29.5 s | 20 s | 0 |" in text
+    assert "the median stream yes, while all streams decode yes" in text
+    assert "| a stream over HTTP, median | 256 to 512 | 5.4 ms | 1.080 |" in text
+    assert "| a stream over HTTP, worst | 256 to 512 | 9 ms | 1.800 |" in text
+    assert "| a step in the loop, commit abc | mean 456 | 5 ms | 1 |" in text
+
+
+def test_the_page_of_serving_says_what_was_just_missed(tmp_path):
+    text = serving_page(tmp_path, load_s=4.5, token_s=5.6e-3, steady_s=4.4e-3, idle="idle 32 x 456")
+
+    assert "second start took 30.5 s beside loading the weights: the goal of 30 s is missed" in text
+    assert "the median stream no, while all streams decode no" in text
+
+
+def test_streams_are_not_held_against_a_step_of_fewer_rows(tmp_path):
+    text = serving_page(tmp_path, load_s=5.5, token_s=5.4e-3, steady_s=5.4e-3, idle="idle 3 x 456")
+
+    assert "No step in the loop with as many rows has been measured" in text
+    assert "mean 456" not in text
+
+
+def test_a_tiny_model_is_served_twice_and_the_second_start_compiles_nothing(tmp_path):
+    said = run("scripts.bench_serving", "--tiny", folder=tmp_path)
+
+    starts = {row.split(" | ")[0]: row.rstrip(" |").split(" | ") for row in said.splitlines() if row.startswith(("| first", "| second"))}
+    assert int(starts["| first"][-1]) > 3
+    assert int(starts["| second"][-1]) == 0
+    assert "4 streams of 16 tokens in and 64 out" in said
+    assert not list(tmp_path.iterdir())
