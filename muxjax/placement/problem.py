@@ -1,0 +1,134 @@
+"""What a placer is asked, and what it answers: plain values."""
+
+from dataclasses import dataclass
+
+from muxjax.errors import ConfigError, require
+from muxjax.placement.cost import Chip
+from muxjax.types import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """An LLM and the requests that come for it.
+
+    Args:
+      rate_rps: requests a second, over 0.
+      prompt_tokens, output_tokens: of a request, in the mean.
+      ttft_s, tpot_s: targets of the time to the first token and of the time per output token; None for no target.
+    Raises:
+      ConfigError: a value outside its range, NaN included.
+    """
+
+    name: str
+    spec: ModelSpec
+    rate_rps: float
+    prompt_tokens: float
+    output_tokens: float
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+
+    def __post_init__(self):
+        where = f"models.{self.name}"
+        for field in ("rate_rps", "prompt_tokens", "output_tokens"):
+            value = getattr(self, field)
+            require(0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
+        for field in ("ttft_s", "tpot_s"):
+            value = getattr(self, field)
+            require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Nodes with the same number of the same devices. A mesh lies within a node.
+
+    Raises:
+      ConfigError: no node, or no device in one.
+    """
+
+    chip: Chip
+    nodes: int
+    devices_per_node: int
+
+    def __post_init__(self):
+        require(self.nodes >= 1, "cluster.nodes", self.nodes, "1 or more")
+        require(self.devices_per_node >= 1, "cluster.devices_per_node", self.devices_per_node, "1 or more")
+
+    @property
+    def devices(self) -> int:
+        return self.nodes * self.devices_per_node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """LLMs to be placed on a cluster.
+
+    Args:
+      memory_frac: of each device's memory, for weights and cache.
+      max_batch: most sequences of an LLM that decode at a time.
+      fairness: the bound eps of equation 2 on the difference, within a unit, of two LLMs' shares of the head blocks over their shares
+        of what the unit's demands ask for; infinity for no bound.
+    Raises:
+      ConfigError: no LLM, or two of one name, or a value outside its range.
+    """
+
+    demands: tuple[Demand, ...]
+    cluster: Cluster
+    memory_frac: float = 0.9
+    max_batch: int = 256
+    fairness: float = float("inf")
+
+    def __post_init__(self):
+        require(bool(self.demands), "models", 0, "at least one")
+        names = [demand.name for demand in self.demands]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, "models", ", ".join(twice), "named once each")
+        require(0 < self.memory_frac <= 1, "memory_frac", self.memory_frac, "over 0, to 1")
+        require(self.max_batch >= 1, "max_batch", self.max_batch, "1 or more")
+        require(self.fairness > 0, "fairness", self.fairness, "over 0")
+
+    def demand(self, name: str) -> Demand:
+        """Of the LLM of that name.
+
+        Raises:
+          ConfigError: there is none.
+        """
+        for demand in self.demands:
+            if demand.name == name:
+                return demand
+        raise ConfigError(f"model must be one of {', '.join(demand.name for demand in self.demands)}, got {name!r}", field="model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """An LLM in a unit, or one replica of it.
+
+    Args:
+      rate_rps: the part of its demand that this unit is to serve.
+      devices: of the unit's mesh, that hold its weights: as many as its tensor-parallel degree.
+      sm_share: of the multiprocessors, that its decodes need to keep up with the rate, in (0, 1].
+    """
+
+    model: str
+    rate_rps: float
+    devices: tuple[int, ...]
+    sm_share: float = 1.0
+
+    @property
+    def tp(self) -> int:
+        """Degree of tensor parallelism."""
+        return len(self.devices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPlan:
+    """A mesh of so many devices of one node, and the LLMs that share it; no LLM twice."""
+
+    devices: int
+    members: tuple[Placed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Units of a cluster; the sizes of their meshes can be packed into its nodes."""
+
+    units: tuple[UnitPlan, ...]
