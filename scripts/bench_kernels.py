@@ -264,8 +264,9 @@ def main() -> None:
         rows.sort(key=lambda row: (row["kernel"], row["case"], -row["share"]))
         print(kernel_page([{"values": {"rows": rows}}]))
     elif not args.tiny:
-        results.write_readme(KERNEL_QUESTION, kernel_page(results.read_runs(KERNEL_QUESTION)))
-        results.write_readme(TUNING_QUESTION, tuning_page(results.read_runs(TUNING_QUESTION)))
+        for question, page in ((KERNEL_QUESTION, kernel_page), (TUNING_QUESTION, tuning_page)):
+            if runs := results.read_runs(question):
+                results.write_readme(question, page(runs))
 
 
 if __name__ == "__main__":

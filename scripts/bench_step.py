@@ -133,7 +133,7 @@ def _regret(spec: ModelSpec, params: decoder.Params, texts: list[list[int]], pro
 
     @jax.jit
     def logits(params, tokens_T):
-        hidden_TM, _ = decoder.forward(wide, params, tokens_T, jnp.arange(len(tokens_T)), DenseMemory(windows=spec.windows))
+        hidden_TM, _ = decoder.forward(wide, params, tokens_T, jnp.arange(len(tokens_T)), DenseMemory())
         return decoder.logits(wide, params, hidden_TM)
 
     worst, equal = 0.0, []

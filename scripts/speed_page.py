@@ -51,8 +51,8 @@ and head, against the plain `jnp` reference in float32; of a write, the share of
 TUNING_QUESTION = "kernel-tuning"
 _TUNING_TEXT = """# Which sizes suit the attention kernels?
 
-Every tuning that was tried, the best of each kernel and head size first: its times relative to the fastest of each case, summed. The first
-of each is the one in use (`TUNING` of `muxjax/pallas/decode_plan.py` and `prefill.py`; a test compares them). Command:
+Every tuning that was tried, the best of each kernel and head size first: its times relative to the fastest of each case, summed. Those in
+use stand in `TUNING` of `muxjax/pallas/decode_plan.py` and `prefill.py`. Command:
 `python -m scripts.bench_kernels --tune --only decode prefill --head-dims 64 128 256`."""
 
 

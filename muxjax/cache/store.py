@@ -78,12 +78,14 @@ class PagedMemory:
     layout: CacheLayout
     kernels: Kernels = REFERENCE
 
-    def attend(self, layer: int, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, "PagedMemory"]:
+    def attend(
+        self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+    ) -> tuple[jax.Array, "PagedMemory"]:
         """Writes k and v into the layer's blocks, then attends over all the rows hold; see `models.attention.Memory`.
 
         Only finite numbers enter the arena: kernels multiply what a row does not see by zero, and it may be another model's.
         """
-        decodes, chunks, window = self.decodes, self.chunks, self.layout.windows[layer]
+        decodes, chunks = self.decodes, self.chunks
         pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self.layout.head_dim)
         pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), self._places(layer, self.slot_T), self.position_T)
         outs, first = [], decodes.slot_B.size
@@ -95,8 +97,8 @@ class PagedMemory:
             outs.append(self.kernels.prefill(q_THD[first:], pool_N2PD, places, *rows, window=window))
         return jnp.concatenate(outs), replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
 
-    def _places(self, layer: int, slot_B: jax.Array) -> Places:
-        return Places(self.table_LSKC, jnp.int32(layer), slot_B)
+    def _places(self, layer: jax.Array, slot_B: jax.Array) -> Places:
+        return Places(self.table_LSKC, layer, slot_B)
 
 
 def _finite(x: jax.Array) -> jax.Array:

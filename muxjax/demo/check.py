@@ -55,7 +55,7 @@ def _next_tokens(spec: ModelSpec, params: decoder.Params, tokens_BS: np.ndarray,
     """The most likely token at each row's end, [B]."""
 
     def hidden_M(tokens_S: jax.Array, end: jax.Array) -> jax.Array:
-        hidden_SM, _ = decoder.forward(spec, params, tokens_S, jnp.arange(tokens_S.size), DenseMemory(windows=spec.windows))
+        hidden_SM, _ = decoder.forward(spec, params, tokens_S, jnp.arange(tokens_S.size), DenseMemory())
         return hidden_SM[end - 1]
 
     hidden_BM = jax.vmap(hidden_M)(jnp.asarray(tokens_BS), jnp.asarray(ends))

@@ -84,7 +84,7 @@ def loss(spec: ModelSpec, params: decoder.Params, batch: Batch) -> jax.Array:
     """Mean cross entropy of the answers' tokens, in nats; a question's words are chance, and teach nothing."""
 
     def logits_TV(tokens_T: jax.Array) -> jax.Array:
-        hidden_TM, _ = decoder.forward(spec, params, tokens_T, jnp.arange(tokens_T.size), DenseMemory(windows=spec.windows))
+        hidden_TM, _ = decoder.forward(spec, params, tokens_T, jnp.arange(tokens_T.size), DenseMemory())
         return decoder.logits(spec, params, hidden_TM)
 
     logits_BTV = jax.vmap(logits_TV)(jnp.asarray(batch.tokens[:, :-1]))

@@ -68,12 +68,12 @@ class Buckets:
 
     @classmethod
     def of(cls, layout: CacheLayout, *, slots: int, max_tokens: int, token_budget: int, prefill_rows: int, ragged: bool) -> "Buckets":
-        """Few sizes that waste little; `ragged` as of `kernels.Kernels`."""
+        """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others."""
         most, columns = min(token_budget, prefill_rows * _grains(max_tokens)), layout.columns(max_tokens)
         return cls(
-            decode_rows=_ladder(slots, least=8, factor=2),
+            decode_rows=_ladder(slots, least=8, factor=2 if ragged else 4),
             mixed_rows=_ladder(slots, least=64, factor=4),
-            prefill_tokens=tuple(map(_grains, _ladder(most, least=64, factor=4))),
+            prefill_tokens=tuple(map(_grains, _ladder(most, least=128, factor=2 if ragged else 4))),
             prefill_rows=prefill_rows,
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
         )

@@ -14,7 +14,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.step import compile_step, update_table
+from muxjax.engine.step import lower_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.pallas.kernels import Kernels
 from muxjax.types import ModelSpec
@@ -69,13 +69,13 @@ class Program:
     def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[BatchShape]:
         """Compiles the step of every shape for such an arena, several at a time; yields each as it is there."""
 
-        def compile_shape(shape: BatchShape) -> tuple[BatchShape, jax.stages.Compiled]:
-            given = self.params, blocks_NE, self.last_S, self.table_LSKC
-            return shape, compile_step(*given, spec=self.spec, layout=self.layout, shape=shape, kernels=self.kernels)
-
+        given = self.params, blocks_NE, self.last_S, self.table_LSKC
+        kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels}
         with ThreadPoolExecutor(COMPILERS) as pool:
-            for done in as_completed([pool.submit(compile_shape, shape) for shape in self.buckets.shapes()]):
-                shape, self.steps[shape] = done.result()
+            compiling = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in self.buckets.shapes()}
+            for done in as_completed(compiling):
+                shape = compiling[done]
+                self.steps[shape] = done.result()
                 yield shape
 
     @property

@@ -1,6 +1,7 @@
 """The jit border: everything compiled that serves requests is here."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def step(
     return sampled_B, memory.blocks_NE, last_S.at[row_B["slot"]].set(sampled_B, mode="drop")
 
 
-def compile_step(
+def lower_step(
     params: decoder.Params,
     blocks_NE: jax.Array | jax.ShapeDtypeStruct,
     last_S: jax.Array,
@@ -64,14 +65,15 @@ def compile_step(
     layout: CacheLayout,
     shape: BatchShape,
     kernels: Kernels,
-) -> jax.stages.Compiled:
-    """`step` of one shape, for the arena's device and with the options that suit its phase; called without the keywords.
+) -> Callable[[], jax.stages.Compiled]:
+    """Traces `step` for one shape; the result compiles it for the arena's device, and what that gives is called without the keywords.
 
-    The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet.
+    The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet. Steps lowered in the same order by one
+    thread are the same programs in every process, down to their names, which is what a persistent cache finds them by.
     """
     packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
     lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels)
-    return lowered.compile(compiler_options=_compiler_options(shape, _platform(blocks_NE)))
+    return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")

@@ -1,7 +1,6 @@
 """Self-attention of one layer, whatever remembers its keys and values."""
 
-from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +10,14 @@ from muxjax.types import ModelSpec
 
 
 class Memory(Protocol):
-    """Keys and values of all layers."""
+    """Keys and values of all layers; a pytree."""
 
-    def attend(self, layer: int, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
-        """Remembers k and v; what q sees of all remembered, [T, H, D], and the memory after."""
+    def attend(self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
+        """Remembers k and v; what q sees of all remembered, [T, H, D], and the memory after.
+
+        Args:
+          layer: int32 scalar; window: tokens that the layer sees, itself included, None for all.
+        """
         ...
 
 
@@ -22,7 +25,13 @@ MemoryT = TypeVar("MemoryT", bound=Memory)
 
 
 def attention(
-    spec: ModelSpec, layer: int, weights: dict[str, jax.Array], x_TM: jax.Array, rotation: Rotation, memory: MemoryT
+    spec: ModelSpec,
+    layer: jax.Array,
+    window: int | None,
+    weights: dict[str, jax.Array],
+    x_TM: jax.Array,
+    rotation: Rotation,
+    memory: MemoryT,
 ) -> tuple[jax.Array, MemoryT]:
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M]."""
     tokens = x_TM.shape[0]
@@ -31,22 +40,21 @@ def attention(
     if spec.qk_norm:
         q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
         k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
-    out_THD, memory = memory.attend(layer, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
+    out_THD, memory = memory.attend(layer, window, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
     return linear(out_THD.reshape(tokens, -1), weights, "o"), memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DenseMemory:
+class DenseMemory(NamedTuple):
     """Remembers nothing beyond one whole sequence of T tokens: for training, and as the meaning of the paged cache."""
 
-    windows: tuple[int | None, ...]
-
-    def attend(self, layer: int, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, "DenseMemory"]:
+    def attend(
+        self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+    ) -> tuple[jax.Array, "DenseMemory"]:
         tokens, kv_heads, head_dim = k_TKD.shape
         q_TKGD = q_THD.reshape(tokens, kv_heads, -1, head_dim)
         scores_KGTS = jnp.einsum("TKGD,SKD->KGTS", q_TKGD, k_TKD, preferred_element_type=jnp.float32) * head_dim**-0.5
         position = jnp.arange(tokens)
         age_TS = position[:, None] - position
-        window = self.windows[layer] or tokens
-        weights_KGTS = jax.nn.softmax(jnp.where((age_TS >= 0) & (age_TS < window), scores_KGTS, -jnp.inf), axis=-1)
+        seen_TS = (age_TS >= 0) & (age_TS < (window or tokens))
+        weights_KGTS = jax.nn.softmax(jnp.where(seen_TS, scores_KGTS, -jnp.inf), axis=-1)
         return jnp.einsum("KGTS,SKD->TKGD", weights_KGTS.astype(v_TKD.dtype), v_TKD).reshape(q_THD.shape), self

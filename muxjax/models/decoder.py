@@ -45,20 +45,32 @@ class Decoder(nnx.Module):
 
     def __call__(self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
-        eps = self.spec.norm_eps
         rotation = Rotation.of(self.spec, positions_T)
         x_TM = self.embed[tokens_T]
-        for layer in range(self.spec.layers):
-            weights = self.layers[layer]
-            mixed_TM, memory = attention(self.spec, layer, weights, rms_norm(x_TM, weights["attn_norm"], eps), rotation, memory)
-            x_TM = x_TM + mixed_TM
-            x_TM = x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], eps), weights)
-        return rms_norm(x_TM, self.norm[...], eps), memory
+        for layer, window in enumerate(self.spec.windows):
+            x_TM, memory = _layer(self.spec, window, jnp.int32(layer), self.layers[layer], x_TM, rotation, memory)
+        return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
         """[B, V] float32."""
         head_MV = self.embed[...].T if self.spec.tied else self.head[...]
         return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "window"))
+def _layer(
+    spec: ModelSpec,
+    window: int | None,
+    layer: jax.Array,
+    weights: dict[str, jax.Array],
+    x_TM: jax.Array,
+    rotation: Rotation,
+    memory: MemoryT,
+) -> tuple[jax.Array, MemoryT]:
+    """One layer. A jit of its own has it traced and lowered once for all layers of one window; XLA puts it back into the program."""
+    mixed_TM, memory = attention(spec, layer, window, weights, rms_norm(x_TM, weights["attn_norm"], spec.norm_eps), rotation, memory)
+    x_TM = x_TM + mixed_TM
+    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights), memory
 
 
 def forward(spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:

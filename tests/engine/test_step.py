@@ -73,7 +73,7 @@ class Machine:
 
 @jax.jit
 def dense_logits(params, tokens):
-    hidden, _ = decoder.forward(SPEC, params, tokens, jnp.arange(len(tokens)), DenseMemory(windows=SPEC.windows))
+    hidden, _ = decoder.forward(SPEC, params, tokens, jnp.arange(len(tokens)), DenseMemory())
     return decoder.logits(SPEC, params, hidden)
 
 

@@ -5,7 +5,10 @@ arena of its own each, so that what a layer copies shows between two. With all 3
 and none of these faults. XLA picks its matrix products without measuring here, so that the chip may run others of them.
 """
 
+import hashlib
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,10 +20,10 @@ import pytest
 from muxjax import shapes
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.engine.batch import BatchShape
-from muxjax.engine.step import compile_step, step
+from muxjax.engine.step import lower_step, step
 from muxjax.models import decoder
 from muxjax.pallas.kernels import Kernels, best
-from tests.pallas.hopper import Compiled, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
+from tests.pallas.hopper import Compiled, as_on_h200, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
 
 pytestmark = needs_compiler
 
@@ -79,7 +82,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_little_memory(name):
     shape, temporaries_bytes = STEPS[name]
-    compiled = compiled_for_h200(lambda: compile_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()))
+    compiled = compiled_for_h200(lambda: lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())())
     assert list(faults(compiled, shape, temporaries_bytes)) == []
 
 
@@ -103,6 +106,21 @@ def careless_step(shape: BatchShape, params, *rest):
     wide = partial(prefill, tuning=PrefillTuning(tile_tokens=256, stages=1, weights_in_registers=True))
     layers = jax.lax.optimization_barrier(jax.tree.map(jnp.negative, params["layers"]))
     return step(params | {"layers": layers}, *rest, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()._replace(prefill=wide))
+
+
+def test_the_steps_lowered_by_two_processes_are_the_same_programs():
+    """By which a persistent cache finds them: two shapes in a row, as names depend on what was lowered before."""
+    command = [sys.executable, "-c", f"from {__name__} import print_lowered; print_lowered()"]
+    one, two = (subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(2))
+    assert one == two and len(one) == len(set(one)) == 2
+
+
+def print_lowered() -> None:
+    """A hash of each program's text."""
+    for shape in (batch_shape(decodes=8), batch_shape(decodes=64, prompts=8, tokens=128)):
+        with as_on_h200():
+            compiling = lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())
+        print(hashlib.sha256(compiling.func.__self__.as_text().encode()).hexdigest())
 
 
 READS = {

@@ -67,7 +67,7 @@ def seeded_tensors(spec: ModelSpec, seed: int) -> dict[str, np.ndarray]:
 def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...]) -> np.ndarray:
     """[T, V] of our decoder, without a cache; padded behind, which no earlier token sees, so that one shape is compiled."""
     padded_T = jnp.asarray(np.pad(tokens, (0, spec.max_len - len(tokens))))
-    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(spec.max_len), DenseMemory(windows=spec.windows))
+    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(spec.max_len), DenseMemory())
     return np.asarray(decoder.logits(spec, params, hidden_TM))[: len(tokens)]
 
 

@@ -54,7 +54,7 @@ def interpret(function: Callable, *args):
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     gpu_callbacks.reset_gpu_interpret_mode_state()  # of a kernel that failed before
-    with _as_on_h200(), plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)):
+    with as_on_h200(), plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)):
         out = jax.block_until_ready(jax.jit(function)(*args))
     if gpu_callbacks.get_races().races_found:
         raise RaceError("the interpreter found a race; it printed where")
@@ -121,7 +121,7 @@ def compile_for_h200(
 
 def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled:
     """What comes of compiling for arguments that lie `on_h200`."""
-    with _as_on_h200(), _cuda_tools(), tempfile.TemporaryDirectory() as notes, pytest.MonkeyPatch.context() as patch:
+    with as_on_h200(), _cuda_tools(), tempfile.TemporaryDirectory() as notes, pytest.MonkeyPatch.context() as patch:
         patch.setenv("PTXAS_NOTES", notes)
         compiled = compile_it()
         ptxas = "".join(note.read_text() for note in Path(notes).iterdir())
@@ -147,7 +147,7 @@ def _h200() -> jax.Device:
 
 
 @contextmanager
-def _as_on_h200() -> Iterator[None]:
+def as_on_h200() -> Iterator[None]:
     """Pallas asks the mesh which GPU this is."""
     h200 = AbstractDevice(device_kind="NVIDIA H200", num_cores=132, platform="gpu")
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=h200)):
