@@ -1,0 +1,126 @@
+"""Algorithm 2: for each LLM and degree of tensor parallelism, the least share of the multiprocessors that meets its rate.
+
+Source: MuxServe (arXiv 2404.02015), algorithm 2.
+"""
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from muxjax.errors import ConfigError
+from muxjax.placement.cluster import mesh_sizes
+from muxjax.placement.problem import Demand, Problem
+
+SM_SHARES = tuple(tenths / 10 for tenths in range(1, 11))
+"""That are tried, ascending: more never serve less, so the least is found by halving."""
+
+_CAPPED_SHARE = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+_CAPPED_SPEED = (0.0, 0.5, 0.6, 0.74, 0.87, 0.92, 0.92, 1.0)
+"""Decode of 32 rows under an MPS cap on one H200, over its speed without one; the two points that fell with the share are averaged."""
+
+
+def decode_speed(sm_share: float) -> float:
+    """Of decodes that may use that share of the multiprocessors, over their speed with all: they wait for memory, and half suffices.
+
+    Linear between points measured on one H200, and below them through zero.
+    """
+    return float(np.interp(sm_share, _CAPPED_SHARE, _CAPPED_SPEED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """An LLM that has a mesh for itself: requests a second, at most its rate, and sequences that decode at a time."""
+
+    throughput_rps: float
+    batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A way to run an LLM.
+
+    Args:
+      tp: degree of tensor parallelism.
+      sm_share: the least that meets the rate, else all.
+      throughput_rps, batch: with that share.
+      meets_rate: whether it serves all that comes; if not, it is the best there is of this degree.
+    """
+
+    tp: int
+    sm_share: float
+    throughput_rps: float
+    batch: int
+    meets_rate: bool
+
+
+EstimateAlone = Callable[[Demand, float, int, float], Alone | None]
+"""Of (LLM, its rate_rps, tp, SM share); None if the weights do not fit."""
+
+
+class Candidates:
+    """Of all LLMs of a problem, each worked out once.
+
+    Raises:
+      ConfigError: an LLM fits no mesh of the cluster.
+    """
+
+    def __init__(self, problem: Problem, alone: EstimateAlone):
+        self._demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
+        self._sizes = tuple(reversed(mesh_sizes(problem.cluster)))
+        self._alone = alone
+        self._known: dict[tuple[str, int], tuple[Candidate, ...]] = {}
+        self._degrees: dict[tuple[str, int, int], tuple[int, ...]] = {}
+        for demand in problem.demands:
+            if not self.of(demand.name):
+                raise ConfigError(_fits_no_mesh(demand, problem, self._sizes), field=f"models.{demand.name}")
+
+    def of(self, model: str, parts: int = 1) -> tuple[Candidate, ...]:
+        """By degree, ascending, for one of so many replicas that share the rate."""
+        if (model, parts) not in self._known:
+            found = (self._candidate(self._demands[model], parts, tp) for tp in self._sizes)
+            self._known[model, parts] = tuple(candidate for candidate in found if candidate is not None)
+        return self._known[model, parts]
+
+    def degrees(self, model: str, devices: int, parts: int = 1) -> tuple[int, ...]:
+        """Worth trying on a mesh of so many devices: the largest that divides the kv heads, and the least that meets the rate."""
+        key = (model, devices, parts)
+        if key not in self._degrees:
+            fitting = [candidate for candidate in self.of(model, parts) if candidate.tp <= devices]
+            meeting = [candidate.tp for candidate in fitting if candidate.meets_rate]
+            self._degrees[key] = tuple(dict.fromkeys([candidate.tp for candidate in fitting[-1:]] + meeting[:1]))
+        return self._degrees[key]
+
+    def sm_share(self, model: str, parts: int, tp: int) -> float:
+        """Of the candidate of that degree."""
+        return next(candidate.sm_share for candidate in self.of(model, parts) if candidate.tp == tp)
+
+    def _candidate(self, demand: Demand, parts: int, tp: int) -> Candidate | None:
+        if demand.spec.kv_heads % tp:
+            return None
+        rate_rps = demand.rate_rps / parts
+        full = self._alone(demand, rate_rps, tp, 1.0)
+        if full is None:
+            return None
+        if not _meets(full, rate_rps):
+            return Candidate(tp=tp, sm_share=1.0, throughput_rps=full.throughput_rps, batch=full.batch, meets_rate=False)
+        least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, tp, share), rate_rps))
+        found = self._alone(demand, rate_rps, tp, SM_SHARES[least]) or full
+        return Candidate(
+            tp=tp, sm_share=SM_SHARES[least], throughput_rps=found.throughput_rps, batch=found.batch, meets_rate=True
+        )
+
+
+def _meets(found: Alone | None, rate_rps: float) -> bool:
+    return found is not None and found.throughput_rps >= rate_rps * (1 - 1e-9)
+
+
+def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:
+    degrees = [tp for tp in sizes if demand.spec.kv_heads % tp == 0]
+    needed = demand.spec.params * 2 // degrees[-1]
+    there = int(problem.cluster.chip.memory_bytes * problem.memory_frac)
+    return (
+        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads and a node "
+        f"allow, its weights and the cache of one request need over {needed} bytes a device, and {there} bytes are there"
+    )

@@ -1,0 +1,104 @@
+"""What a unit is worth, F of equation 2, by what is in it: each content is laid out and estimated once."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from muxjax.placement.problem import Demand, Placed, Placement, Problem, UnitPlan
+
+NO_UNIT = float("-inf")
+"""Worth of what cannot be a unit: weights do not fit, or no schedule is fair enough."""
+
+
+class Member(NamedTuple):
+    """An LLM in a unit.
+
+    Args:
+      parts: replicas that share its rate evenly, this one included.
+      tp: devices that hold its weights.
+    """
+
+    model: str
+    parts: int
+    tp: int
+
+
+class Content(NamedTuple):
+    """A mesh of so many devices and who is in it, by name: equal units are equal values."""
+
+    devices: int
+    members: tuple[Member, ...] = ()
+
+    def plus(self, member: Member) -> "Content":
+        return Content(self.devices, tuple(sorted((*self.members, member))))
+
+    def without(self, model: str) -> "Content":
+        return Content(self.devices, tuple(member for member in self.members if member.model != model))
+
+    def holds(self, model: str) -> bool:
+        return any(member.model == model for member in self.members)
+
+
+Score = Callable[[UnitPlan], float]
+"""Requests a second that a unit serves, or NO_UNIT."""
+
+
+class Worth:
+    """F of units by content, each asked for once.
+
+    Args:
+      score: of a unit; see `estimator.score` for equation 3.
+      sm_share: of a replica, by model, degree and rate; all of a device where nothing is told.
+    """
+
+    def __init__(self, problem: Problem, score: Score, sm_share: Callable[[str, int, int], float] = lambda model, parts, tp: 1.0):
+        self.problem = problem
+        self.demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
+        self._score = score
+        self._sm_share = sm_share
+        self._known: dict[Content, float] = {}
+
+    @property
+    def asked(self) -> int:
+        """Units that were estimated."""
+        return len(self._known)
+
+    def of(self, content: Content) -> float:
+        """Requests a second, NO_UNIT if it cannot be."""
+        if not content.members:
+            return 0.0
+        found = self._known.get(content)
+        if found is None:
+            found = self._known[content] = self._score(self.plan(content))
+        return found
+
+    def total(self, contents: Iterable[Content]) -> float:
+        """Of equation 1."""
+        return sum(sorted(map(self.of, contents)))
+
+    def rate_rps(self, member: Member) -> float:
+        """That the replica is to serve."""
+        return self.demands[member.model].rate_rps / member.parts
+
+    def load(self, member: Member) -> float:
+        """Computation demand, size x rate, in parameters a second on each of its devices."""
+        return self.demands[member.model].spec.params * self.rate_rps(member) / member.tp
+
+    def plan(self, content: Content) -> UnitPlan:
+        """The unit laid out: the most demanding LLM first, each on the devices with the most memory left."""
+        used = [0.0] * content.devices
+        placed = []
+        for member in sorted(content.members, key=lambda member: (-self.load(member) * member.tp, member)):
+            devices = sorted(sorted(range(content.devices), key=lambda device: (used[device], device))[: member.tp])
+            for device in devices:
+                used[device] += self.demands[member.model].spec.params / member.tp
+            share = self._sm_share(*member)
+            placed.append(Placed(model=member.model, rate_rps=self.rate_rps(member), devices=tuple(devices), sm_share=share))
+        return UnitPlan(devices=content.devices, members=tuple(placed))
+
+    def placement(self, contents: Iterable[Content]) -> Placement:
+        """Of the units that hold something, the largest meshes first."""
+        return Placement(units=tuple(self.plan(content) for content in sorted(contents, key=_order) if content.members))
+
+
+def _order(content: Content) -> tuple:
+    return -content.devices, content.members
