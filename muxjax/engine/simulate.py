@@ -13,6 +13,7 @@ from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec, Output, Request, Sampling
+from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths
 from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival, Stream, capped, generate
@@ -53,7 +54,7 @@ class Scenario:
 
     def trace(self, seed: int) -> list[Arrival]:
         """Requests in order of arrival; same seed, same trace."""
-        streams = [Stream(model=name, rate_rps=load.rate_rps, lengths=load.lengths) for name, load in self.loads.items()]
+        streams = [Stream(model=name, arrivals=Poisson(rate_rps=load.rate_rps), lengths=load.lengths) for name, load in self.loads.items()]
         return capped(generate(streams, self.duration_s, seed), self.max_tokens)
 
     def unit(self) -> Unit:

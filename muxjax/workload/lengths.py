@@ -6,7 +6,7 @@ from importlib import resources
 
 import numpy as np
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +16,8 @@ class Lengths:
     Args:
       percentiles: 0 to 100, ascending; tokens: the count at each, never falling.
       scale: multiplies every draw.
+    Raises:
+      ConfigError: the scale is not over 0 and finite.
     """
 
     percentiles: tuple[float, ...]
@@ -24,10 +26,11 @@ class Lengths:
 
     def __post_init__(self):
         assert self.percentiles[0] == 0 and self.percentiles[-1] == 100, "the distribution ends at percentiles 0 and 100"
+        require(0 < self.scale < float("inf"), "scale", self.scale, "over 0 and finite")
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """[count] int64, at least 1."""
-        drawn = np.interp(rng.uniform(0, 100, count), self.percentiles, self.tokens)
+        drawn = np.interp(rng.random(count) * 100, self.percentiles, self.tokens)
         return np.maximum(1, np.rint(drawn * self.scale)).astype(np.int64)
 
     @property
@@ -56,7 +59,7 @@ def of_trace(name: str, *, scale: float = 1.0) -> RequestLengths:
       ConfigError: no trace of that name is known.
     Source: muxjax/workload/data/lengths.json, which names each trace's own.
     """
-    traces = json.loads(resources.files("muxjax.workload").joinpath("data/lengths.json").read_text())["traces"]
+    traces = json.loads(resources.files("muxjax.workload").joinpath("data/lengths.json").read_text(encoding="utf-8"))["traces"]
     if name not in traces:
         raise ConfigError(f"lengths must be one of {', '.join(traces)}, got {name!r}", field="lengths")
     return RequestLengths(prompt=_read(traces[name]["input"], scale), output=_read(traces[name]["output"], scale))
@@ -69,5 +72,9 @@ def lognormal(count: int, mean_tokens: float, *, sigma: float, least: int, most:
 
 
 def _read(side: dict, scale: float) -> Lengths:
-    percentiles, tokens = zip((0, 1), *side["quantiles"], strict=True)
+    """Where a source tells no maximum, the last quantile it tells stands for it."""
+    quantiles = [(0, 1), *side["quantiles"]]
+    if quantiles[-1][0] < 100:
+        quantiles.append((100, quantiles[-1][1]))
+    percentiles, tokens = zip(*quantiles, strict=True)
     return Lengths(percentiles=percentiles, tokens=tokens, scale=scale)

@@ -3,8 +3,24 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from muxjax.workload.metrics import Served, attainment, jain, percentiles, throughput
+from muxjax.workload.metrics import (
+    SCALES,
+    Alone,
+    Served,
+    attainment,
+    attainments,
+    by_model,
+    counts,
+    fairness,
+    goodput,
+    jain,
+    latencies,
+    percentiles,
+    throughput,
+)
 
 
 def served(model: str, end_s: float, *, arrival_s: float = 0.0, first_s: float = 1.0, outputs: int = 5) -> Served:
@@ -45,3 +61,94 @@ def test_jain_is_one_for_equals_and_one_over_n_for_a_winner():
     assert jain([0.4, 0.4, 0.4]) == pytest.approx(1.0)
     assert jain([1.0, 0.0, 0.0, 0.0]) == 0.25
     assert jain([0.0, 0.0]) == 1.0
+
+
+def alone(one: Served) -> Alone:
+    return Alone(prefill_s=0.5, decode_s=0.25)
+
+
+def test_each_objective_is_held_against_what_the_request_takes_alone():
+    slow_start = served("a", 5.0, first_s=4.0, outputs=5)  # 8 x its prefill, 1 x its tokens, 5 s of 1.75 alone
+    slow_tokens = served("a", 9.0, first_s=0.5, outputs=5)  # 1 x, 8.5 x, 9 s of 1.75 alone
+    found = attainments([slow_start, slow_tokens], alone, demanded=4)
+
+    assert tuple(found.ttft) == tuple(found.tpot) == tuple(found.latency) == SCALES == tuple(range(2, 21))
+    assert [found.ttft[scale] for scale in (2, 7, 8, 20)] == [0.25, 0.25, 0.5, 0.5]
+    assert [found.tpot[scale] for scale in (2, 8, 9, 20)] == [0.25, 0.25, 0.5, 0.5]
+    assert [found.latency[scale] for scale in (2, 3, 5, 6)] == [0.0, 0.25, 0.25, 0.5]
+
+
+def test_a_request_of_one_token_meets_its_time_per_token_and_counts_in_no_percentile_of_it():
+    one, many = served("a", 1.0, outputs=1), served("a", 5.0, outputs=5)
+
+    assert attainments([one], alone, demanded=1).tpot[2] == 1.0
+    assert latencies([one, many]).tpot_s["p50"] == latencies([many]).tpot_s["p50"] == 1.0
+    assert latencies([one, many]).ttft_s == latencies([one]).ttft_s
+
+
+def test_latencies_are_of_each_kind_and_of_each_model():
+    split = by_model(DONE, ["a", "b", "idle"])
+
+    assert {model: len(ones) for model, ones in split.items()} == {"a": 2, "b": 2, "idle": 0} == counts(DONE, ["a", "b", "idle"])
+    assert latencies(split["a"]).latency_s["p50"] == 3.5
+    assert latencies(split["b"]).latency_s["p50"] == 8.0
+    assert latencies(DONE).latency_s["p50"] == 4.5
+    assert math.isnan(latencies(split["idle"]).ttft_s["p99"])
+
+
+def test_goodput_is_the_highest_rate_before_the_first_that_misses():
+    assert goodput({1.0: 1.0, 2.0: 0.99, 4.0: 0.98}) == 2.0
+    assert goodput({4.0: 1.0, 2.0: 0.5, 1.0: 1.0}) == 1.0
+    assert goodput({1.0: 0.989}) == goodput({}) == 0.0
+    assert goodput({1.0: 0.95}, least=0.9) == 1.0
+
+
+def test_fairness_is_of_the_share_that_each_model_got_of_its_demand():
+    assert fairness(DONE, {"a": 4, "b": 4}) == pytest.approx(1.0)
+    assert fairness(DONE, {"a": 2, "b": 20, "idle": 0}) == pytest.approx(jain([1.0, 0.1]))
+    assert fairness(DONE, {"a": 4, "b": 4, "starved": 9}) == pytest.approx(2 / 3)
+
+
+TIMES = st.floats(0, 100)
+
+
+@st.composite
+def ended(draw) -> Served:
+    arrival_s, wait_s, rest_s = draw(TIMES), draw(TIMES), draw(TIMES)
+    first_s = arrival_s + wait_s
+    return Served(
+        model=draw(st.sampled_from("ab")),
+        prompt_tokens=draw(st.integers(1, 100)),
+        output_tokens=draw(st.integers(1, 100)),
+        arrival_s=arrival_s,
+        first_s=first_s,
+        end_s=first_s + rest_s,
+    )
+
+
+@given(st.lists(ended()), st.integers(0, 5))
+def test_attainment_never_falls_as_the_objective_loosens_and_agrees_with_that_of_one_scale(done, lost):
+    demanded = len(done) + lost
+    found = attainments(done, alone, demanded)
+
+    for kind in (found.ttft, found.tpot, found.latency):
+        assert list(kind.values()) == sorted(kind.values())
+        assert all(0 <= share <= (len(done) / demanded if demanded else 1) for share in kind.values())
+    whole_s = [0.5 + 0.25 * one.output_tokens for one in done]
+    assert all(found.latency[scale] == attainment(done, whole_s, scale, demanded) for scale in SCALES)
+
+
+@given(st.lists(st.floats(0, 1e3, allow_subnormal=False), min_size=1), st.floats(0.5, 100))
+def test_jain_is_within_its_bounds_and_knows_no_unit(shares, factor):
+    assert 1 / len(shares) - 1e-9 <= jain(shares) <= 1 + 1e-9
+    if max(shares) > 1e-9:
+        assert jain([share * factor for share in shares]) == pytest.approx(jain(shares))
+
+
+@given(st.dictionaries(st.floats(0.1, 100), st.floats(0, 1)), st.floats(0.5, 1))
+def test_no_rate_up_to_goodput_misses_and_the_next_does(attained, least):
+    best = goodput(attained, least)
+    beyond = [rate for rate in sorted(attained) if rate > best]
+
+    assert all(share >= least for rate, share in attained.items() if rate <= best)
+    assert not beyond or attained[beyond[0]] < least

@@ -1,0 +1,159 @@
+"""Traces as files: JSON lines, the first with the version.
+
+{"muxjax_trace": 1, "about": {"workload": "agent-prefix", "seed": 0}}
+{"time_s": 0.25, "model": "a", "prompt_tokens": 90, "output_tokens": 7, "prefix_group": null, "prefix_tokens": 0}
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from muxjax.errors import ConfigError
+from muxjax.workload.trace import Arrival
+
+VERSION = 1
+MOST_TOKENS = 2**31 - 1
+_HEADER, _REQUEST = {"muxjax_trace", "about"}, set(Arrival._fields)
+
+
+class Line:
+    """Where in a file a reader is, to say so.
+
+    Args:
+      number: from 1.
+    """
+
+    def __init__(self, path: Path, number: int):
+        self.path, self.number = path, number
+
+    def wrong(self, field: str, value: object, limit: str) -> ConfigError:
+        """The error to raise: file, line, field, value and what would be right."""
+        text = repr(value)
+        shown = text if len(text) <= 80 else text[:77] + "..."
+        return ConfigError(f"{self.path}:{self.number}: {field} must be {limit}, got {shown}", field=field)
+
+    def number_of(self, field: str, value: object, *, least: float = 0.0) -> float:
+        """A finite number, no less than that."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
+            raise self.wrong(field, value, f"a number, {least:.15g} or more")
+        return float(value)
+
+    def count_of(self, field: str, value: object, *, least: int = 1) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST_TOKENS:
+            raise self.wrong(field, value, f"a whole number from {least} to {MOST_TOKENS}")
+        return value
+
+    def text_of(self, field: str, value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise self.wrong(field, value, "a text that is not empty")
+        return value
+
+
+def write(path: Path, trace: Iterable[Arrival], about: Mapping[str, Any] | None = None) -> None:
+    """Writes requests in order of arrival, one at a time, and about into the first line; all of it or, after an error, nothing.
+
+    Raises:
+      ConfigError: a request that read would refuse, or a place that cannot be written to.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(json.dumps({"muxjax_trace": VERSION, "about": dict(about or {})}, allow_nan=False) + "\n")
+            before_s = 0.0
+            for number, arrival in enumerate(trace, start=2):
+                before_s = _arrival(Line(path, number), arrival._asdict(), before_s).time_s
+                file.write(json.dumps(arrival._asdict()) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", field="trace") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Iterator[Arrival]:
+    """The requests of a trace, one at a time, so that its length does not matter.
+
+    Raises:
+      ConfigError: no such file, or another version; a line that is not such a request, or is earlier than the one before.
+    """
+    lines = json_lines(path)
+    _check_header(path, lines)
+    before_s = 0.0
+    for line, record in lines:
+        arrival = _arrival(line, record, before_s)
+        before_s = arrival.time_s
+        yield arrival
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What was written about the trace.
+
+    Raises:
+      ConfigError: no such file, or another version.
+    """
+    return _check_header(path, json_lines(path))
+
+
+def json_lines(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
+    """The objects of a file of JSON lines, each with its place; blank lines are passed over.
+
+    Raises:
+      ConfigError: the file cannot be read, or a line is no JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, text in enumerate(file, start=1):
+                if not text.isspace():
+                    line = Line(path, number)
+                    yield line, _object(line, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", field="trace") from error
+
+
+def _object(line: Line, text: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        raise line.wrong("the line", text, "a JSON object") from None
+    if not isinstance(record, dict):
+        raise line.wrong("the line", record, "a JSON object")
+    return record
+
+
+def _check_header(path: Path, lines: Iterator[tuple[Line, dict[str, Any]]]) -> dict[str, Any]:
+    line, header = next(lines, (Line(path, 1), {}))
+    version, told = header.get("muxjax_trace"), header.get("about", {})
+    if version != VERSION or isinstance(version, bool):
+        raise line.wrong("muxjax_trace", version, f"{VERSION}, the version, in the first line")
+    _refuse_unknown(line, header, _HEADER)
+    if not isinstance(told, dict):
+        raise line.wrong("about", told, "an object")
+    return told
+
+
+def _arrival(line: Line, record: dict[str, Any], before_s: float) -> Arrival:
+    _refuse_unknown(line, record, _REQUEST)
+    prompt, group = line.count_of("prompt_tokens", record.get("prompt_tokens")), record.get("prefix_group")
+    shared = line.count_of("prefix_tokens", record.get("prefix_tokens", 0), least=0)
+    if shared > prompt:
+        raise line.wrong("prefix_tokens", shared, f"at most the prompt's {prompt}")
+    if shared and group is None:
+        raise line.wrong("prefix_tokens", shared, "0 without a prefix_group")
+    return Arrival(
+        time_s=line.number_of("time_s", record.get("time_s"), least=before_s),
+        model=line.text_of("model", record.get("model")),
+        prompt_tokens=prompt,
+        output_tokens=line.count_of("output_tokens", record.get("output_tokens")),
+        prefix_group=None if group is None else line.text_of("prefix_group", group),
+        prefix_tokens=shared,
+    )
+
+
+def _refuse_unknown(line: Line, record: dict[str, Any], known: set[str]) -> None:
+    for field in record:
+        if field not in known:
+            raise line.wrong("the fields", field, f"among {', '.join(sorted(known))}")
