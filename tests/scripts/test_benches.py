@@ -65,7 +65,7 @@ def test_the_page_of_steps_says_what_its_lines_say(page, expected):
 def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(tmp_path):
     said = run("scripts.bench_step", "--tiny", "--only", "decode", "check", "offline", folder=tmp_path)
 
-    assert "'what': 'decode 2 x 128'" in said
+    assert "'what': 'decode 1 x 128'" in said
     assert "'equal': 1.0" in said
     assert "'what': 'offline 12 requests'" in said
     assert not list(tmp_path.iterdir())

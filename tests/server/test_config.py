@@ -66,7 +66,7 @@ def test_models_may_stand_on_the_command_line():
         ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
-        ("models: [{name: a}]", r"serve\.yaml:1: .*a model needs a name and a path"),
+        ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),
         ("models: {a: x}", "models must be a list"),
         ("", "expected keys with values"),
         ("a: [", "cannot read"),

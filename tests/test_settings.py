@@ -1,0 +1,44 @@
+"""Settings keep the place where they were written, and become the types of their fields."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from muxjax.errors import ConfigError
+from muxjax.settings import build, child, names, read_yaml, section
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    count: int
+    size_bytes: int = 1
+    ratio: float | None = None
+    folder: Path | None = None
+    tags: tuple[str, ...] = ()
+
+
+def read(path: Path) -> Options:
+    return read_yaml(path, lambda loader, node: build(Options, section(loader, path, child(node, "options"), names(Options))))
+
+
+def test_values_are_read_in_their_fields_types(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("options:\n  count: 3\n  size-bytes: 2KiB\n  ratio: 1\n  folder: sub/x\n  tags: [a, b]\n")
+    assert read(path) == Options(count=3, size_bytes=2048, ratio=1.0, folder=tmp_path / "sub/x", tags=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("options:\n  count: x\n", r"a\.yaml:2: count: count must be an integer, got 'x'"),
+        ("options:\n  ratio: 1\n", r"a\.yaml:2: ratio: needs count too"),
+        ("options:\n  count: 1\n  ratoi: 1\n", r"a\.yaml:3: ratoi is no known key; did you mean ratio"),
+        ("options: 3\n", r"a\.yaml:1: expected keys with values"),
+        ("options: [\n", r"cannot read .*a\.yaml"),
+    ],
+)
+def test_errors_name_file_line_and_key(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path / "a.yaml")
