@@ -4,6 +4,7 @@ Source: MuxServe (arXiv 2404.02015), algorithm 2.
 """
 
 import bisect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,11 @@ import numpy as np
 
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes
-from muxjax.placement.problem import Demand, Problem
+from muxjax.placement.cost import MeshSpec
+from muxjax.placement.costs import Costs
+from muxjax.placement.estimator import Estimator
+from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
+from muxjax.types import ModelSpec
 
 SM_SHARES = tuple(tenths / 10 for tenths in range(1, 11))
 """That are tried, ascending: more never serve less, so the least is found by halving."""
@@ -57,6 +62,36 @@ class Candidate:
 
 EstimateAlone = Callable[[Demand, float, int, float], Alone | None]
 """Of (LLM, its rate_rps, tp, SM share); None if the weights do not fit."""
+
+
+def estimate_alone(problem: Problem, costs: Costs) -> EstimateAlone:
+    """By the estimator, with decodes as much slower as `decode_speed` tells."""
+    estimators: dict[float, Estimator] = {}
+
+    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
+        estimator = estimators.setdefault(sm_share, Estimator(problem, _Capped(costs, decode_speed(sm_share))))
+        try:
+            placed = Placed(model=demand.name, rate_rps=rate_rps, devices=tuple(range(tp)), sm_share=sm_share)
+            found = estimator.estimate(UnitPlan(devices=tp, members=(placed,))).models[demand.name]
+        except ConfigError:
+            return None
+        return Alone(throughput_rps=found.throughput_rps, batch=math.ceil(found.batch))
+
+    return alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Capped:
+    """`Costs` where decodes have that speed, of what they would have with all multiprocessors."""
+
+    costs: Costs
+    speed: float
+
+    def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
+        return self.costs.prefill_s(spec, mesh, tokens, context)
+
+    def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
+        return self.costs.decode_s(spec, mesh, batch, context_tokens) / self.speed
 
 
 class Candidates:
@@ -107,9 +142,7 @@ class Candidates:
             return Candidate(tp=tp, sm_share=1.0, throughput_rps=full.throughput_rps, batch=full.batch, meets_rate=False)
         least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, tp, share), rate_rps))
         found = self._alone(demand, rate_rps, tp, SM_SHARES[least]) or full
-        return Candidate(
-            tp=tp, sm_share=SM_SHARES[least], throughput_rps=found.throughput_rps, batch=found.batch, meets_rate=True
-        )
+        return Candidate(tp=tp, sm_share=SM_SHARES[least], throughput_rps=found.throughput_rps, batch=found.batch, meets_rate=True)
 
 
 def _meets(found: Alone | None, rate_rps: float) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from muxjax.errors import ConfigError
-from muxjax.placement.candidates import Candidates
+from muxjax.placement.candidates import Candidates, estimate_alone
 from muxjax.placement.cluster import MeshGroup, few_groups, groups_with_idle_devices, neighbours
+from muxjax.placement.costs import Costs
+from muxjax.placement.estimator import score
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import State, insert, polish
 from muxjax.placement.worth import Content, Worth
@@ -25,14 +27,14 @@ class Effort:
         lowers the result.
       finalists: groups that are searched on larger clusters.
       parts: most replicas of an LLM.
-      estimates: about so many units are estimated at most, besides those of one look at each group.
+      looks: other states that the search of a group looks at, for each LLM.
     """
 
-    groups: int = 256
+    groups: int = 64
     small: int = 8
     finalists: int = 3
     parts: int = 8
-    estimates: int = 20_000
+    looks: int = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,16 @@ def place(problem: Problem, worth: Worth, candidates: Candidates, effort: Effort
     if run.best is None:
         raise ConfigError(_does_not_fit(problem), field="models")
     return Found(placement=worth.placement(run.best), throughput_rps=worth.total(run.best), groups=len(run.tried), units=worth.asked)
+
+
+def appraise(problem: Problem, costs: Costs) -> tuple[Worth, Candidates]:
+    """Worth of units and candidates of LLMs by the estimator: what all placers ask.
+
+    Raises:
+      ConfigError: an LLM fits no mesh.
+    """
+    candidates = Candidates(problem, estimate_alone(problem, costs))
+    return Worth(problem, score(problem, costs), candidates.sm_share), candidates
 
 
 class _Run:
@@ -120,7 +132,8 @@ class _Run:
     def _polish(self, group: MeshGroup) -> None:
         state = self.tried[group]
         if state is not None and self._total(state) < self.demand_rps:
-            self.tried[group] = polish(state, self.worth, self.candidates, most_parts=self.effort.parts, most_asked=self.effort.estimates)
+            looks = self.effort.looks * len(self.models)
+            self.tried[group] = polish(state, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks)
 
     def _total(self, state: State) -> float:
         return self.worth.total(state)
@@ -152,9 +165,9 @@ def fill(group: MeshGroup, models: Sequence[str], worth: Worth, candidates: Cand
 def replicas(model: str, group: MeshGroup, worth: Worth, candidates: Candidates) -> int:
     """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
     alone_rps = max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
-    holds = sum(bool(candidates.degrees(model, size)) for size in group)
+    least = candidates.of(model)[0].tp
     needed = worth.demands[model].rate_rps / alone_rps if alone_rps > 0 else 1
-    return min(math.ceil(needed * (1 - 1e-9)), holds)
+    return min(math.ceil(needed * (1 - 1e-9)), sum(size >= least for size in group))
 
 
 def as_group(state: State) -> MeshGroup:

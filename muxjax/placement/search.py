@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
@@ -10,8 +11,8 @@ State = tuple[Content, ...]
 """The units of a cluster, empty ones included."""
 EQUAL = 1e-9
 """Relative difference of throughputs below which they count as equal: sums in another order."""
-WIDTH = 8
-"""Meshes of a size, the least loaded ones, that an LLM is tried on."""
+WIDTH = 6
+"""Ways to place an LLM on meshes of one size, the least loaded ones with room for it, that are looked at."""
 
 
 def insert(state: State, model: str, parts: int, worth: Worth, candidates: Candidates) -> State | None:
@@ -21,9 +22,13 @@ def insert(state: State, model: str, parts: int, worth: Worth, candidates: Candi
     """
     for _ in range(parts):
         best, best_gain = None, NO_UNIT
+        seen: dict[int, int] = {}
         for before, after in _ways(state, model, parts, worth, candidates):
+            if seen.get(after.devices, 0) >= WIDTH or worth.of(after) == NO_UNIT:
+                continue
+            seen[after.devices] = seen.get(after.devices, 0) + 1
             gain = worth.of(after) - worth.of(before)
-            if gain > NO_UNIT and (best is None or gain > best_gain + EQUAL * abs(best_gain)):
+            if best is None or gain > best_gain + EQUAL * abs(best_gain):
                 best, best_gain = (before, after), gain
             if gain >= worth.demands[model].rate_rps / parts * (1 - EQUAL):
                 break
@@ -33,54 +38,54 @@ def insert(state: State, model: str, parts: int, worth: Worth, candidates: Candi
     return state
 
 
-def polish(state: State, worth: Worth, candidates: Candidates, *, most_parts: int, most_asked: int) -> State:
+def polish(state: State, worth: Worth, candidates: Candidates, *, most_parts: int, looks: int) -> State:
     """A local optimum: no LLM serves more elsewhere or as one replica more or fewer, and no two that change places.
 
-    Ends early when `worth` has estimated most_asked units.
+    Ends early when so many other states have been looked at.
     """
+    models = sorted({member.model for content in state for member in content.members})
+    moves = [partial(_reinserted, model=model, worth=worth, most_parts=most_parts) for model in models]
+    moves += [partial(_swapped, left=left, right=right) for left, right in itertools.combinations(models, 2)]
+    least_gain = EQUAL * worth.total(state)
     while True:
-        better = _improved(state, _neighbours(state, worth, candidates, most_parts), worth, most_asked)
-        if better is None:
+        before = state
+        for move in moves:
+            for other in move(state, candidates):
+                looks -= 1
+                if _gain(state, other, worth) > least_gain:
+                    state = other
+                    break
+            if looks <= 0:
+                return state
+        if state is before:
             return state
-        state = better
 
 
-def _improved(state: State, changed: Iterator[State], worth: Worth, most_asked: int) -> State | None:
-    """The first of the changed ones that is better."""
-    total = worth.total(state)
-    for other in changed:
-        if worth.total(other) > total * (1 + EQUAL):
-            return other
-        if worth.asked >= most_asked:
-            return None
-    return None
+def _reinserted(state: State, candidates: Candidates, *, model: str, worth: Worth, most_parts: int) -> Iterator[State]:
+    """With that LLM taken out and inserted again, as many replicas as it was, one more, or one fewer."""
+    parts = sum(content.holds(model) for content in state)
+    rest = tuple(content.without(model) for content in state)
+    for count in (parts, parts + 1, parts - 1):
+        if 1 <= count <= min(most_parts, len(state)):
+            other = insert(rest, model, count, worth, candidates)
+            if other is not None:
+                yield other
 
 
-def _neighbours(state: State, worth: Worth, candidates: Candidates, most_parts: int) -> Iterator[State]:
-    yield from _reinserted(state, worth, candidates, most_parts)
-    yield from _swapped(state, worth, candidates)
+def _swapped(state: State, candidates: Candidates, *, left: str, right: str) -> Iterator[State]:
+    """With a replica of each of two LLMs in the place of the other."""
+    ones = sorted({content for content in state if content.holds(left) and not content.holds(right)})
+    others = sorted({content for content in state if content.holds(right) and not content.holds(left)})
+    for one, other in itertools.product(ones, others):
+        from_one, from_other = one.member(left), other.member(right)
+        new_ones = _with(one.without(left), from_other, candidates)
+        new_others = _with(other.without(right), from_one, candidates)
+        for new_one, new_other in itertools.product(new_ones, new_others):
+            yield _replaced(_replaced(state, one, new_one), other, new_other)
 
 
-def _reinserted(state: State, worth: Worth, candidates: Candidates, most_parts: int) -> Iterator[State]:
-    parts = {member.model: member.parts for content in state for member in content.members}
-    for model in sorted(parts):
-        rest = tuple(content.without(model) for content in state)
-        for count in (parts[model], parts[model] + 1, parts[model] - 1):
-            if 1 <= count <= min(most_parts, len(state)):
-                other = insert(rest, model, count, worth, candidates)
-                if other is not None:
-                    yield other
-
-
-def _swapped(state: State, worth: Worth, candidates: Candidates) -> Iterator[State]:
-    for one, other in itertools.combinations(sorted({content for content in state if content.members}), 2):
-        for left, right in itertools.product(one.members, other.members):
-            if left.model == right.model or one.holds(right.model) or other.holds(left.model):
-                continue
-            for new_left, new_right in itertools.product(
-                _with(one.without(left.model), right, candidates), _with(other.without(right.model), left, candidates)
-            ):
-                yield _replaced(_replaced(state, one, new_left), other, new_right)
+def _gain(state: State, other: State, worth: Worth) -> float:
+    return sum(worth.of(after) - worth.of(before) for before, after in zip(state, other, strict=True) if before is not after)
 
 
 def _with(content: Content, member: Member, candidates: Candidates) -> list[Content]:
@@ -90,20 +95,10 @@ def _with(content: Content, member: Member, candidates: Candidates) -> list[Cont
 
 
 def _ways(state: State, model: str, parts: int, worth: Worth, candidates: Candidates) -> list[tuple[Content, Content]]:
-    """Contents before and after one more replica, by load a device; equal contents once, the least loaded ones of each size."""
-    open_to_it = sorted({(_load(content, worth), content) for content in state if not content.holds(model)})
-    of_size: dict[int, int] = {}
-    ways = []
-    for _, content in open_to_it:
-        of_size[content.devices] = of_size.get(content.devices, 0) + 1
-        if of_size[content.devices] <= WIDTH:
-            ways += [(content, after) for after in _with(content, Member(model, parts, 1), candidates)]
-    return sorted(ways, key=lambda way: _load(way[1], worth))
-
-
-def _load(content: Content, worth: Worth) -> float:
-    """Computation demand a device."""
-    return sum(worth.load(member) * member.tp for member in content.members) / content.devices
+    """Contents before and after one more replica, by load a device; equal contents once."""
+    open_to_it = sorted(content for content in {*state} if not content.holds(model))
+    ways = [(content, after) for content in open_to_it for after in _with(content, Member(model, parts, 1), candidates)]
+    return sorted(ways, key=lambda way: worth.load(way[1]))
 
 
 def _replaced(state: State, before: Content, after: Content) -> State:

@@ -32,7 +32,13 @@ class Content(NamedTuple):
         return Content(self.devices, tuple(sorted((*self.members, member))))
 
     def without(self, model: str) -> "Content":
+        if not self.holds(model):
+            return self
         return Content(self.devices, tuple(member for member in self.members if member.model != model))
+
+    def member(self, model: str) -> Member:
+        """Of that LLM, which the unit holds."""
+        return next(member for member in self.members if member.model == model)
 
     def holds(self, model: str) -> bool:
         return any(member.model == model for member in self.members)
@@ -56,6 +62,8 @@ class Worth:
         self._score = score
         self._sm_share = sm_share
         self._known: dict[Content, float] = {}
+        self._loads: dict[Content, float] = {}
+        self._params = {demand.name: demand.spec.params for demand in problem.demands}
 
     @property
     def asked(self) -> int:
@@ -68,36 +76,38 @@ class Worth:
             return 0.0
         found = self._known.get(content)
         if found is None:
-            found = self._known[content] = self._score(self.plan(content))
+            found = self._known[content] = float(self._score(self.plan(content)))
         return found
 
     def total(self, contents: Iterable[Content]) -> float:
         """Of equation 1."""
         return sum(sorted(map(self.of, contents)))
 
-    def rate_rps(self, member: Member) -> float:
-        """That the replica is to serve."""
-        return self.demands[member.model].rate_rps / member.parts
-
-    def load(self, member: Member) -> float:
-        """Computation demand, size x rate, in parameters a second on each of its devices."""
-        return self.demands[member.model].spec.params * self.rate_rps(member) / member.tp
+    def load(self, content: Content) -> float:
+        """Computation demand a device, size x rate, in parameters a second."""
+        found = self._loads.get(content)
+        if found is None:
+            found = self._loads[content] = sum(map(self._demanded, content.members)) / content.devices
+        return found
 
     def plan(self, content: Content) -> UnitPlan:
         """The unit laid out: the most demanding LLM first, each on the devices with the most memory left."""
         used = [0.0] * content.devices
         placed = []
-        for member in sorted(content.members, key=lambda member: (-self.load(member) * member.tp, member)):
+        for member in sorted(content.members, key=lambda member: (-self._demanded(member), member)):
             devices = sorted(sorted(range(content.devices), key=lambda device: (used[device], device))[: member.tp])
             for device in devices:
-                used[device] += self.demands[member.model].spec.params / member.tp
-            share = self._sm_share(*member)
-            placed.append(Placed(model=member.model, rate_rps=self.rate_rps(member), devices=tuple(devices), sm_share=share))
+                used[device] += self._params[member.model] / member.tp
+            rate_rps = self.demands[member.model].rate_rps / member.parts
+            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=self._sm_share(*member)))
         return UnitPlan(devices=content.devices, members=tuple(placed))
 
     def placement(self, contents: Iterable[Content]) -> Placement:
         """Of the units that hold something, the largest meshes first."""
         return Placement(units=tuple(self.plan(content) for content in sorted(contents, key=_order) if content.members))
+
+    def _demanded(self, member: Member) -> float:
+        return self._params[member.model] * self.demands[member.model].rate_rps / member.parts
 
 
 def _order(content: Content) -> tuple:

@@ -1,0 +1,233 @@
+"""How near to the optimum are placements, and how long do they take to find?
+
+python -m scripts.bench_placement          writes docs/results/placement-quality/ and docs/results/placement-speed/
+python -m scripts.bench_placement --tiny   prints both for a few small problems
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from muxjax.errors import ConfigError
+from muxjax.placement import baselines, ilp
+from muxjax.placement.cost import A100
+from muxjax.placement.costs import Roofline
+from muxjax.placement.estimator import estimate
+from muxjax.placement.greedy import Effort, appraise, place
+from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.worth import Worth
+from muxjax.shapes import BY_NAME
+from muxjax.workload.lengths import of_trace
+from scripts import results
+
+QUALITY, SPEED = "placement-quality", "placement-speed"
+KINDS = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
+ALPHA = 0.9
+WAYS = {
+    "greedy and search, all groups": Effort(),
+    "greedy and search of 3 groups": Effort(small=0),
+    "greedy alone": Effort(small=0, finalists=0),
+}
+"""The first is what clusters of up to 8 devices get, the second what larger ones do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Small:
+    """A problem whose optimum can be known, and the most replicas of an LLM in it."""
+
+    problem: Problem
+    parts: int
+
+
+def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: int) -> Problem:
+    """LLMs of those shapes on A100s, with requests of ShareGPT's mean lengths."""
+    lengths = of_trace("sharegpt")
+    demands = tuple(
+        Demand(
+            name=f"{kind}-{i}",
+            spec=BY_NAME[kind],
+            rate_rps=rate,
+            prompt_tokens=lengths.prompt.mean_tokens,
+            output_tokens=lengths.output.mean_tokens,
+        )
+        for i, (kind, rate) in enumerate(zip(kinds, rates, strict=True))
+    )
+    return Problem(demands=demands, cluster=Cluster(chip=A100, nodes=nodes, devices_per_node=devices_per_node))
+
+
+def popular(models: int, nodes: int, rps_per_device: float, rng: np.random.Generator) -> Problem:
+    """MuxServe's mix of shapes with power-law rates: its 19 LLMs in its order, others drawn from it."""
+    kinds = list(KINDS) if models == len(KINDS) else [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
+    weights = (1.0 + np.arange(models)) ** -ALPHA
+    return problem(kinds, (weights / weights.sum() * rps_per_device * nodes * 8).tolist(), nodes, 8)
+
+
+def small_problems(seed: int) -> Iterator[Small]:
+    """Without end: 3 or 4 LLMs and 2 replicas, or 5 LLMs without, on 2 to 8 devices, from idle to far overloaded."""
+    rng = np.random.default_rng(seed)
+    while True:
+        models = int(rng.integers(3, 6))
+        nodes, devices = int(rng.integers(1, 3)), int(rng.choice([2, 4]))
+        kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
+        rates = rng.dirichlet(np.full(models, 0.7)) * nodes * devices * rng.uniform(2, 30) + 0.05
+        yield Small(problem=problem(kinds, rates.tolist(), nodes, devices), parts=2 if models < 5 else 1)
+
+
+def quality(small: Small) -> dict | None:
+    """Throughput of each way and of the optimum; None where nothing fits."""
+    asked = small.problem
+    worth, candidates = appraise(asked, Roofline())
+    best = ilp.optimum(asked, worth, candidates, most_parts=small.parts)
+    if best is None:
+        return None
+    values = {"demand_rps": sum(one.rate_rps for one in asked.demands), "optimum_rps": worth.total(best), "columns": worth.asked}
+    for way, effort in WAYS.items():
+        fresh = Effort(small=effort.small, finalists=effort.finalists, parts=small.parts)
+        try:
+            values[way] = place(asked, worth, candidates, fresh).throughput_rps
+        except ConfigError:
+            values[way] = 0.0
+    return values
+
+
+def measure_quality(count: int, seed: int) -> Iterator[dict]:
+    """Records of so many problems that fit."""
+    for small in small_problems(seed):
+        try:
+            values = quality(small)
+        except ConfigError:
+            values = None
+        if values is not None:
+            yield results.run_record(
+                device=results.host(), config=describe(small.problem) | {"parts": small.parts}, seed=seed, values=values
+            )
+            count -= 1
+        if not count:
+            return
+
+
+def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> dict:
+    """One placement, timed, and what the baselines serve."""
+    asked = popular(models, nodes, rps_per_device, np.random.default_rng(seed))
+    begin = time.perf_counter()
+    worth, candidates = appraise(asked, Roofline())
+    found = place(asked, worth, candidates)
+    seconds = time.perf_counter() - begin
+    values = {"seconds": seconds, "groups": found.groups, "units": found.units, "throughput_rps": found.throughput_rps}
+    for name in ("memory_greedy", "spatial_blind", "spatial_aware"):
+        values[name] = _baseline_rps(name, asked, worth, candidates)
+    return results.run_record(device=results.host(), config=describe(asked) | {"rps_per_device": rps_per_device}, seed=seed, values=values)
+
+
+def describe(asked: Problem) -> dict:
+    """Of a problem, what makes it again."""
+    return {
+        "models": {one.name: one.rate_rps for one in asked.demands},
+        "chip": asked.cluster.chip.name,
+        "nodes": asked.cluster.nodes,
+        "devices_per_node": asked.cluster.devices_per_node,
+    }
+
+
+def _baseline_rps(name: str, asked: Problem, worth: Worth, candidates) -> float | None:
+    try:
+        units = getattr(baselines, name)(asked, worth, candidates).units
+    except ConfigError:
+        return None
+    return sum(estimate(asked, Roofline(), unit).throughput_rps for unit in units)
+
+
+def quality_table(records: list[dict]) -> str:
+    """Loss against the optimum, over all problems and those whose demand even the optimum does not meet."""
+    rows = []
+    for way in WAYS:
+        for which, found in (("all", records), ("overloaded", [one for one in records if _overloaded(one["values"])])):
+            losses = [1 - one["values"][way] / one["values"]["optimum_rps"] for one in found] or [0.0]
+            rows.append(
+                (
+                    way,
+                    which,
+                    len(found),
+                    f"{statistics.median(losses):.2%}",
+                    f"{float(np.quantile(losses, 0.95)):.2%}",
+                    f"{max(losses):.2%}",
+                    sum(loss > 0.05 for loss in losses),
+                )
+            )
+    return results.table(("way", "problems", "number", "median loss", "p95", "worst", "over 5 %"), rows)
+
+
+def _overloaded(values: dict) -> bool:
+    return values["optimum_rps"] < values["demand_rps"] * (1 - 1e-6)
+
+
+def speed_table(records: list[dict]) -> str:
+    """Time and growth, and what the baselines would serve."""
+    head = ("LLMs", "devices", "demand req/s", "served", "seconds", "groups", "units", "memory-greedy", "spatial, blind", "spatial, aware")
+    return results.table(head, [_speed_row(record["config"], record["values"]) for record in records])
+
+
+def _speed_row(config: dict, values: dict) -> tuple:
+    served = [values[name] for name in ("memory_greedy", "spatial_blind", "spatial_aware")]
+    return (
+        len(config["models"]),
+        config["nodes"] * config["devices_per_node"],
+        f"{sum(config['models'].values()):.0f}",
+        f"{values['throughput_rps']:.0f}",
+        f"{values['seconds']:.2f}",
+        values["groups"],
+        values["units"],
+        *("does not fit" if rps is None else f"{rps:.0f}" for rps in served),
+    )
+
+
+QUALITY_PAGE = """
+# How near to the optimum are placements?
+
+Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 3 to 5 LLMs of MuxServe's shapes on 2 to 8
+A100, ShareGPT's mean lengths, up to two replicas (one where there are 5 LLMs). Loss is of requests a second, by the same estimates for both.
+Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](runs.jsonl).
+
+{table}
+
+"All groups" is what clusters of up to 8 devices get, "3 groups" what larger ones do. The optimum is one of the estimate, not of a measured device.
+"""
+
+SPEED_PAGE = """
+# How long does placing take?
+
+MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's mean lengths. Seconds
+from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in
+[runs.jsonl](runs.jsonl).
+
+{table}
+
+Where all demand can be met the search ends with the first placement that does so; the time is spent where it cannot. The last columns are the
+requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32 devices.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a few small problems, printed only")
+    parser.add_argument("--problems", type=int, default=200, help="for the quality (default 200)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    sizes = [(3, 1)] if args.tiny else [(19, 4), (50, 16), (100, 32), (200, 64)]
+    speed = [measure_speed(models, nodes, rps, args.seed) for models, nodes in sizes for rps in (2.0, 5.0, 8.0)]
+    print(speed_table(speed), flush=True)
+    near = list(measure_quality(3 if args.tiny else args.problems, args.seed))
+    print(quality_table(near))
+    if not args.tiny:
+        results.write_runs(SPEED, "runs", speed)
+        results.write_readme(SPEED, SPEED_PAGE.format(alpha=ALPHA, host=results.host(), table=speed_table(speed)))
+        results.write_runs(QUALITY, "runs", near)
+        results.write_readme(QUALITY, QUALITY_PAGE.format(table=quality_table(near)))
+
+
+if __name__ == "__main__":
+    main()
