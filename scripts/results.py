@@ -40,7 +40,9 @@ def write_readme(question: str, text: str) -> None:
 
 
 def write_section(name: str, text: str) -> None:
-    """Replaces what README.md of the project holds between the comments `name` and `end of name`."""
+    """Replaces what README.md of the project holds between the comments `name` and `end of name`; only of results kept in this tree."""
+    if not RESULTS.is_relative_to(ROOT):
+        return
     readme = ROOT / "README.md"
     before, begin, rest = readme.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
