@@ -6,28 +6,30 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from muxjax.errors import ConfigError
 from muxjax.workload.trace import Arrival
 
 VERSION = 1
 MOST_TOKENS = 2**31 - 1
+LARGEST = sys.float_info.max
 _HEADER, _REQUEST = {"muxjax_trace", "about"}, set(Arrival._fields)
 
 
-class Line:
-    """Where in a file a reader is, to say so.
+class Line(NamedTuple):
+    """Where in a file a reader is, to say so; checks what it finds there.
 
     Args:
       number: from 1.
     """
 
-    def __init__(self, path: Path, number: int):
-        self.path, self.number = path, number
+    path: Path
+    number: int
 
     def wrong(self, field: str, value: object, limit: str) -> ConfigError:
         """The error to raise: file, line, field, value and what would be right."""
@@ -36,9 +38,8 @@ class Line:
         return ConfigError(f"{self.path}:{self.number}: {field} must be {limit}, got {shown}", field=field)
 
     def number_of(self, field: str, value: object, *, least: float = 0.0) -> float:
-        """A finite number, no less than that."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < float("inf"):
-            raise self.wrong(field, value, f"a number, {least:.15g} or more")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= LARGEST:
+            raise self.wrong(field, value, f"a finite number, {least:.15g} or more")
         return float(value)
 
     def count_of(self, field: str, value: object, *, least: int = 1) -> int:
@@ -58,7 +59,7 @@ def write(path: Path, trace: Iterable[Arrival], about: Mapping[str, Any] | None 
     Raises:
       ConfigError: a request that read would refuse, or a place that cannot be written to.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.parent / f"{path.name}.{os.getpid()}.part"
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps({"muxjax_trace": VERSION, "about": dict(about or {})}, allow_nan=False) + "\n")

@@ -76,8 +76,8 @@ def _lmsys_16() -> Workload:
     rates = lmsys_16()
     return Workload(
         name="lmsys-16",
-        about="MuxServe's LMSYS replay at its highest load (scale 0.25 to 0.8 for the others); which shape has which rate is assumed: the"
-        " largest rates to the smallest, as in its synthetic workload",
+        about="MuxServe's LMSYS replay at its highest load (scale 0.25 to 0.8 for the others), with lengths of LMSYS-Chat-1M's first turns,"
+        " somewhat shorter than the replay's; which shape has which rate is assumed: the largest rates to the smallest",
         streams=_poisson(rates, "lmsys-chat-1m", _spread(known("popularity", "lmsys-16")["shapes"], len(rates))),
     )
 

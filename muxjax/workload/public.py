@@ -1,4 +1,4 @@
-"""Traces that others have published, in their own formats, as requests in order of arrival, the first at 0.
+"""Traces that others have published, in their own formats, as requests in order of arrival; times count from the file's first line.
 
 Requests without a prompt or without an answer are left out. All readers go through a file once, whatever its length, and raise a
 ConfigError that names file, line and column for a file that cannot be read or a value that does not belong there.
@@ -117,7 +117,7 @@ def _seconds(line: Line, column: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise line.wrong(column, text, "a number, 0 or more") from None
+        raise line.wrong(column, text, "a finite number, 0 or more") from None
     return line.number_of(column, value)
 
 

@@ -81,12 +81,13 @@ def test_a_trace_held_whole_would_be_noticed():
 
 
 WRONG = {
-    "a time that is no number": ("time_s", "soon", "a number, 0 or more, got 'soon'"),
-    "a time before zero": ("time_s", -1, "a number, 0 or more, got -1"),
-    "no time": ("time_s", None, "a number, 0 or more, got None"),
-    "NaN": ("time_s", float("nan"), "a number, 0 or more, got nan"),
-    "infinity": ("time_s", float("inf"), "a number, 0 or more, got inf"),
-    "a time that is a truth": ("time_s", True, "a number, 0 or more, got True"),
+    "a time that is no number": ("time_s", "soon", "a finite number, 0 or more, got 'soon'"),
+    "a time before zero": ("time_s", -1, "a finite number, 0 or more, got -1"),
+    "no time": ("time_s", None, "a finite number, 0 or more, got None"),
+    "NaN": ("time_s", float("nan"), "a finite number, 0 or more, got nan"),
+    "more than a float holds": ("time_s", 10**400, "a finite number, 0 or more, got 1" + "0" * 76 + "..."),
+    "infinity": ("time_s", float("inf"), "a finite number, 0 or more, got inf"),
+    "a time that is a truth": ("time_s", True, "a finite number, 0 or more, got True"),
     "no prompt": ("prompt_tokens", 0, "a whole number from 1 to 2147483647, got 0"),
     "half a token": ("prompt_tokens", 1.5, "a whole number from 1 to 2147483647, got 1.5"),
     "a token that is a truth": ("output_tokens", True, "a whole number from 1 to 2147483647, got True"),
@@ -124,7 +125,7 @@ def test_a_line_that_is_no_object_is_an_error_of_one_line(tmp_path, line):
 def test_an_unknown_field_and_a_step_back_in_time_are_errors(tmp_path):
     with pytest.raises(ConfigError, match=r":2: the fields must be among model, output_tokens, .*, got 'modle'"):
         list(read(written(tmp_path, {**GOOD, "modle": "a"})))
-    with pytest.raises(ConfigError, match=r":3: time_s must be a number, 2\.5 or more, got 2"):
+    with pytest.raises(ConfigError, match=r":3: time_s must be a finite number, 2\.5 or more, got 2"):
         list(read(written(tmp_path, GOOD, {**GOOD, "time_s": 2})))
 
 

@@ -13,32 +13,32 @@ from muxjax.workload.public import azure, burst_gpt, mooncake
 from muxjax.workload.trace import Arrival
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
-2023-11-16 18:59:59.9000000,374,44
-2023-11-16 19:00:00.4006000,396,109
-2023-11-16 19:00:00.5000000,10,0
-2023-11-16 19:00:01.9000000,879,55
+2023-12-24 18:59:59.9000000,310,44
+2023-12-24 19:00:00.4006000,420,131
+2023-12-24 19:00:00.5000000,10,0
+2023-12-24 19:00:01.9000000,905,55
 """
 BURST_GPT = """Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
-5,ChatGPT,472,18,490,Conversation log
-45,ChatGPT,1087,230,1317,Conversation log
-45.5,GPT-4,417,276,693,API log
+5,ChatGPT,460,20,480,Conversation log
+45,ChatGPT,1100,240,1340,Conversation log
+45.5,GPT-4,402,288,690,API log
 60,GPT-4,900,0,900,API log
-118,ChatGPT,1360,647,2007,Conversation log
+120,ChatGPT,1300,700,2000,Conversation log
 """
 MOONCAKE = [
-    {"timestamp": 3000, "input_length": 6755, "output_length": 500, "hash_ids": [0, 1, 2]},
-    {"timestamp": 3000, "input_length": 300, "output_length": 490, "hash_ids": [0]},
+    {"timestamp": 3000, "input_length": 6600, "output_length": 500, "hash_ids": [0, 1, 2]},
+    {"timestamp": 3000, "input_length": 300, "output_length": 480, "hash_ids": [0]},
     {"timestamp": 3000, "input_length": 7000, "output_length": 10, "hash_ids": []},
-    {"timestamp": 6000, "input_length": 9000, "output_length": 794, "hash_ids": [46, 47]},
+    {"timestamp": 6000, "input_length": 9000, "output_length": 810, "hash_ids": [46, 47]},
     {"timestamp": 9000, "input_length": 5000, "output_length": 0, "hash_ids": [46]},
 ]
 
 
 def test_azure_counts_seconds_from_the_first_request_and_drops_empty_answers(tmp_path):
     assert list(azure(file(tmp_path, AZURE), model="m")) == [
-        Arrival(0.0, "m", 374, 44),
-        Arrival(0.5006, "m", 396, 109),
-        Arrival(2.0, "m", 879, 55),
+        Arrival(0.0, "m", 310, 44),
+        Arrival(0.5006, "m", 420, 131),
+        Arrival(2.0, "m", 905, 55),
     ]
 
 
@@ -50,19 +50,19 @@ def test_azure_times_may_carry_a_zone_a_byte_order_mark_and_more_columns(tmp_pat
 
 def test_burst_gpt_keeps_its_models_and_drops_failures(tmp_path):
     assert list(burst_gpt(file(tmp_path, BURST_GPT))) == [
-        Arrival(0.0, "ChatGPT", 472, 18),
-        Arrival(40.0, "ChatGPT", 1087, 230),
-        Arrival(40.5, "GPT-4", 417, 276),
-        Arrival(113.0, "ChatGPT", 1360, 647),
+        Arrival(0.0, "ChatGPT", 460, 20),
+        Arrival(40.0, "ChatGPT", 1100, 240),
+        Arrival(40.5, "GPT-4", 402, 288),
+        Arrival(115.0, "ChatGPT", 1300, 700),
     ]
 
 
 def test_mooncake_without_jitter_is_as_it_is_rounded(tmp_path):
     assert list(mooncake(jsonl(tmp_path, MOONCAKE), jitter_s=0.0)) == [
-        Arrival(0.0, "mooncake", 6755, 500, "0", 512),
-        Arrival(0.0, "mooncake", 300, 490, "0", 300),
+        Arrival(0.0, "mooncake", 6600, 500, "0", 512),
+        Arrival(0.0, "mooncake", 300, 480, "0", 300),
         Arrival(0.0, "mooncake", 7000, 10),
-        Arrival(3.0, "mooncake", 9000, 794, "46", 512),
+        Arrival(3.0, "mooncake", 9000, 810, "46", 512),
     ]
 
 
@@ -114,19 +114,29 @@ WRONG = {
         1,
         "the header must be one with the column Model once, got",
     ),
-    "no date": (azure, AZURE.replace("2023-11-16 19:00:00.4", "noon "), 3, "TIMESTAMP must be a time such as 2023-11-16 18:15:46.68, got"),
+    "no date": (azure, AZURE.replace("2023-12-24 19:00:00.4", "noon "), 3, "TIMESTAMP must be a time such as 2023-11-16 18:15:46.68, got"),
     "back in time": (azure, AZURE.replace("19:00:01", "18:00:01"), 5, "TIMESTAMP must be no earlier than the line before, 0.600000 s, got"),
-    "below zero": (azure, AZURE.replace("396", "-396"), 3, f"ContextTokens must be {COUNT}, got '-396'"),
-    "half a token": (azure, AZURE.replace(",109", ",10.9"), 3, f"GeneratedTokens must be {COUNT}, got '10.9'"),
-    "an empty cell": (burst_gpt, BURST_GPT.replace("472", ""), 2, f"Request tokens must be {COUNT}, got ''"),
-    "too many tokens": (burst_gpt, BURST_GPT.replace("276", "9" * 12), 4, f"Response tokens must be {COUNT}, got 999999999999"),
+    "below zero": (azure, AZURE.replace("420", "-420"), 3, f"ContextTokens must be {COUNT}, got '-420'"),
+    "half a token": (azure, AZURE.replace(",131", ",13.1"), 3, f"GeneratedTokens must be {COUNT}, got '13.1'"),
+    "an empty cell": (burst_gpt, BURST_GPT.replace("460", ""), 2, f"Request tokens must be {COUNT}, got ''"),
+    "too many tokens": (burst_gpt, BURST_GPT.replace("288", "9" * 12), 4, f"Response tokens must be {COUNT}, got 999999999999"),
     "a short row": (burst_gpt, BURST_GPT.replace(",API log", "", 1), 4, "the number of columns must be 6 as in the header, got 5"),
-    "a time that is no number": (burst_gpt, BURST_GPT.replace("\n45,", "\nnan,"), 3, "Timestamp must be a number, 0 or more, got nan"),
-    "a time that is a word": (burst_gpt, BURST_GPT.replace("\n45,", "\nnoon,"), 3, "Timestamp must be a number, 0 or more, got 'noon'"),
+    "a time that is no number": (
+        burst_gpt,
+        BURST_GPT.replace("\n45,", "\nnan,"),
+        3,
+        "Timestamp must be a finite number, 0 or more, got nan",
+    ),
+    "a time that is a word": (
+        burst_gpt,
+        BURST_GPT.replace("\n45,", "\nnoon,"),
+        3,
+        "Timestamp must be a finite number, 0 or more, got 'noon'",
+    ),
     "no model": (burst_gpt, BURST_GPT.replace("GPT-4", "", 1), 4, "Model must be a text that is not empty, got ''"),
     "no JSON": (mooncake, "timestamp\n", 1, "the line must be a JSON object, got"),
     "no length": (mooncake, '{"timestamp": 0}', 1, f"input_length must be {COUNT}, got None"),
-    "a time that is a text": (mooncake, '{"timestamp": "0"}', 1, "timestamp must be a number, 0 or more, got '0'"),
+    "a time that is a text": (mooncake, '{"timestamp": "0"}', 1, "timestamp must be a finite number, 0 or more, got '0'"),
     "a hash that is a text": (
         mooncake,
         json.dumps(MOONCAKE[0] | {"hash_ids": ["x"]}),
