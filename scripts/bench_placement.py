@@ -29,7 +29,7 @@ KINDS = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-6
 ALPHA = 0.9
 WAYS = {
     "greedy and search, all groups": Effort(),
-    "greedy and search of 3 groups": Effort(small=0),
+    "greedy and search of 2 groups": Effort(small=0),
     "greedy alone": Effort(small=0, finalists=0),
 }
 """The first is what clusters of up to 8 devices get, the second what larger ones do."""
@@ -73,7 +73,7 @@ def small_problems(seed: int) -> Iterator[Small]:
         models = int(rng.integers(3, 6))
         nodes, devices = int(rng.integers(1, 3)), int(rng.choice([2, 4]))
         kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
-        rates = rng.dirichlet(np.full(models, 0.7)) * nodes * devices * rng.uniform(2, 30) + 0.05
+        rates = rng.dirichlet(np.full(models, 0.7)) * nodes * devices * rng.uniform(1, 12) + 0.05
         yield Small(problem=problem(kinds, rates.tolist(), nodes, devices), parts=2 if models < 5 else 1)
 
 
@@ -188,26 +188,27 @@ def _speed_row(config: dict, values: dict) -> tuple:
 QUALITY_PAGE = """
 # How near to the optimum are placements?
 
-Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 3 to 5 LLMs of MuxServe's shapes on 2 to 8
-A100, ShareGPT's mean lengths, up to two replicas (one where there are 5 LLMs). Loss is of requests a second, by the same estimates for both.
+Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 3 to 5 LLMs of MuxServe's shapes on
+2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served, up to two replicas (one where there are 5 LLMs).
+Loss is of requests a second, by the same estimates for both. "Overloaded" are problems whose demand even the optimum does not meet.
 Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](runs.jsonl).
 
 {table}
 
-"All groups" is what clusters of up to 8 devices get, "3 groups" what larger ones do. The optimum is one of the estimate, not of a measured device.
+"All groups" is what clusters of up to 8 devices get, "2 groups" what larger ones do. The optimum is the estimate's, not a measured device's.
 """
 
 SPEED_PAGE = """
 # How long does placing take?
 
-MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's mean lengths. Seconds
-from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in
+MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's
+mean lengths. Seconds from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in
 [runs.jsonl](runs.jsonl).
 
 {table}
 
-Where all demand can be met the search ends with the first placement that does so; the time is spent where it cannot. The last columns are the
-requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32 devices.
+Where all demand can be met the search ends with the first placement that does so; the time is spent where it cannot. The last columns
+are the requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32 devices.
 """
 
 

@@ -9,7 +9,7 @@ from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 
 
 def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, most_groups: int = 256) -> Placement:
-    """Of each mesh group the LLMs by size, descending, each over all devices of the mesh with the most free memory a device; the best group.
+    """The LLMs by size, descending, each over all devices of the mesh with the most free memory a device; the best mesh group that way.
 
     Raises:
       ConfigError: the LLMs do not fit that way.
@@ -23,7 +23,7 @@ def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, mos
 
 
 def spatial_blind(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    """One LLM a mesh, popularity ignored: what their weights need, then, the largest weights a device first, twice as much while there is room.
+    """One LLM a mesh, popularity ignored: what weights need, then twice as much, most weights a device first, while there is room.
 
     Raises:
       ConfigError: there are too few devices for one mesh each.

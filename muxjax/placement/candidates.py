@@ -119,12 +119,13 @@ class Candidates:
         return self._known[model, parts]
 
     def degrees(self, model: str, devices: int, parts: int = 1) -> tuple[int, ...]:
-        """Worth trying on a mesh of so many devices: the largest that divides the kv heads, and the least that meets the rate."""
+        """Worth trying on a mesh of so many devices: the largest that divides the kv heads, then, descending, down to the least that meets
+        the rate; all of them where none does."""
         key = (model, devices, parts)
         if key not in self._degrees:
             fitting = [candidate for candidate in self.of(model, parts) if candidate.tp <= devices]
-            meeting = [candidate.tp for candidate in fitting if candidate.meets_rate]
-            self._degrees[key] = tuple(dict.fromkeys([candidate.tp for candidate in fitting[-1:]] + meeting[:1]))
+            least = next((candidate.tp for candidate in fitting if candidate.meets_rate), 1)
+            self._degrees[key] = tuple(candidate.tp for candidate in reversed(fitting) if candidate.tp >= least)
         return self._degrees[key]
 
     def sm_share(self, model: str, parts: int, tp: int) -> float:
@@ -154,6 +155,6 @@ def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> s
     needed = demand.spec.params * 2 // degrees[-1]
     there = int(problem.cluster.chip.memory_bytes * problem.memory_frac)
     return (
-        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads and a node "
-        f"allow, its weights and the cache of one request need over {needed} bytes a device, and {there} bytes are there"
+        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads "
+        f"and a node allow, its weights and the cache of one request need over {needed} bytes a device, and {there} bytes are there"
     )

@@ -3,8 +3,9 @@
 Source: MuxServe (arXiv 2404.02015), algorithm 1. Ours besides: replicas, degrees below the mesh's, and the search at the end.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from muxjax.errors import ConfigError
@@ -26,15 +27,17 @@ class Effort:
       small: devices up to which groups that leave some idle are tried too and each group is searched: there, a further device never
         lowers the result.
       finalists: groups that are searched on larger clusters.
+      starts: of the search of a group of a small cluster, at most.
       parts: most replicas of an LLM.
       looks: other states that the search of a group looks at, for each LLM.
     """
 
     groups: int = 64
     small: int = 8
-    finalists: int = 3
+    finalists: int = 2
+    starts: int = 12
     parts: int = 8
-    looks: int = 30
+    looks: int = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,38 +105,52 @@ class _Run:
         for group in (*groups, *groups_with_idle_devices(self.cluster)):
             if self.done:
                 return
-            self._try(group)
-            self._polish(group)
+            self._polish(group, starts=self.effort.starts)
 
     def search_the_best(self) -> None:
         """A look at each group of a first grain, at those between the best ones, and a search of the finalists."""
         groups, grain = few_groups(self.cluster, self.effort.groups)
-        self._try_all(groups)
+        self._try(groups)
         while grain > 1 and self.best is not None:
             before = self._total(self.best)
-            self._try_all(neighbours(as_group(self.best), self.cluster, grain))
+            self._try(neighbours(as_group(self.best), self.cluster, grain))
             if self._total(self.best) <= before:
                 grain //= 2
         for group in sorted((group for group, state in self.tried.items() if state), key=self._rank)[: self.effort.finalists]:
             if not self.done:
-                self._polish(group)
+                self._polish(group, starts=1)
 
-    def _try_all(self, groups: Iterable[MeshGroup]) -> None:
+    def _try(self, groups: Iterable[MeshGroup]) -> None:
+        """With the first start of each group that has room."""
         for group in groups:
             if self.done:
                 return
             if group not in self.tried:
-                self._try(group)
+                self.tried[group] = next(self._starts(group), None)
 
-    def _try(self, group: MeshGroup) -> None:
-        if group not in self.tried:
-            self.tried[group] = fill(group, self.models, self.worth, self.candidates, self.effort.parts)
+    def _polish(self, group: MeshGroup, *, starts: int) -> None:
+        """The best that a search finds from any start."""
+        looks = self.effort.looks * len(self.models)
+        best = None
+        for start in dict.fromkeys(itertools.islice(self._starts(group), starts)):
+            state = polish(start, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks)
+            best = max(filter(None, (best, state)), key=self._total)
+        self.tried[group] = best
 
-    def _polish(self, group: MeshGroup) -> None:
-        state = self.tried[group]
-        if state is not None and self._total(state) < self.demand_rps:
-            looks = self.effort.looks * len(self.models)
-            self.tried[group] = polish(state, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks)
+    def _starts(self, group: MeshGroup) -> Iterator[State]:
+        """Filled with as many replicas as the rates need, else with one each; the most demanding, largest or smallest LLM first."""
+        if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
+            return
+        needed = {model: min(replicas(model, group, self.worth, self.candidates), self.effort.parts) for model in self.models}
+        size = {model: self.worth.demands[model].spec.params for model in self.models}
+        for parts in (needed, dict.fromkeys(self.models, 1)):
+            rate = {model: self.worth.demands[model].rate_rps / parts[model] for model in self.models}
+            demand = {model: size[model] * rate[model] for model in self.models}
+            for first, sign in itertools.product((demand, size, rate), (-1, 1)):
+                order = sorted(self.models, key=lambda model: (sign * first[model], model))
+                state = fill(group, {model: parts[model] for model in order}, self.worth, self.candidates)
+                if state is not None:
+                    yield state
 
     def _total(self, state: State) -> float:
         return self.worth.total(state)
@@ -144,22 +161,15 @@ class _Run:
         return -self._total(state), [-size for size in group]
 
 
-def fill(group: MeshGroup, models: Sequence[str], worth: Worth, candidates: Candidates, most_parts: int) -> State | None:
-    """The LLMs on the meshes of a group, the most demanding first; where that leaves one without room, the largest first.
-
-    Returns None if the group has no room for all of them either way, or no mesh large enough for one.
-    """
-    if group and all(candidates.degrees(model, group[0]) for model in models):
-        parts = {model: min(replicas(model, group, worth, candidates), most_parts) for model in models}
-        size = {model: worth.demands[model].spec.params for model in models}
-        demand = {model: size[model] * worth.demands[model].rate_rps / parts[model] for model in models}
-        for key in (demand, size):
-            state: State | None = tuple(Content(devices) for devices in group)
-            for model in sorted(models, key=lambda model: (-key[model], model)):
-                state = state and insert(state, model, parts[model], worth, candidates)
-            if state:
-                return state
-    return None
+def fill(group: MeshGroup, parts: Mapping[str, int], worth: Worth, candidates: Candidates) -> State | None:
+    """So many replicas of each LLM on the meshes of a group, in that order, each where it adds most; None if one finds no room."""
+    state: State = tuple(Content(devices) for devices in group)
+    for model, count in parts.items():
+        after = insert(state, model, count, worth, candidates)
+        if after is None:
+            return None
+        state = after
+    return state
 
 
 def replicas(model: str, group: MeshGroup, worth: Worth, candidates: Candidates) -> int:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, reduce
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
@@ -15,12 +15,15 @@ WIDTH = 6
 """Ways to place an LLM on meshes of one size, the least loaded ones with room for it, that are looked at."""
 
 
-def insert(state: State, model: str, parts: int, worth: Worth, candidates: Candidates) -> State | None:
+def insert(state: State, model: str, count: int, worth: Worth, candidates: Candidates, *, of: int = 0) -> State | None:
     """With so many replicas of an LLM, each where it adds most; of equals, where the least load is. None where there is no room.
 
+    Args:
+      of: replicas in all, if others are there already.
     Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more.
     """
-    for _ in range(parts):
+    parts = of or count
+    for _ in range(count):
         best, best_gain = None, NO_UNIT
         seen: dict[int, int] = {}
         for before, after in _ways(state, model, parts, worth, candidates):
@@ -39,13 +42,15 @@ def insert(state: State, model: str, parts: int, worth: Worth, candidates: Candi
 
 
 def polish(state: State, worth: Worth, candidates: Candidates, *, most_parts: int, looks: int) -> State:
-    """A local optimum: no LLM serves more elsewhere or as one replica more or fewer, and no two that change places.
+    """A local optimum: no LLM serves more elsewhere or as one replica more or fewer, and no two that change places, or where
+    one takes a mesh over.
 
     Ends early when so many other states have been looked at.
     """
     models = sorted({member.model for content in state for member in content.members})
     moves = [partial(_reinserted, model=model, worth=worth, most_parts=most_parts) for model in models]
     moves += [partial(_swapped, left=left, right=right) for left, right in itertools.combinations(models, 2)]
+    moves += [partial(_taken_over, model=model, worth=worth) for model in models]
     least_gain = EQUAL * worth.total(state)
     while True:
         before = state
@@ -82,6 +87,22 @@ def _swapped(state: State, candidates: Candidates, *, left: str, right: str) -> 
         new_others = _with(other.without(right), from_one, candidates)
         for new_one, new_other in itertools.product(new_ones, new_others):
             yield _replaced(_replaced(state, one, new_one), other, new_other)
+
+
+def _taken_over(state: State, candidates: Candidates, *, model: str, worth: Worth) -> Iterator[State]:
+    """With that LLM alone on a mesh of its choice, and those it drives out inserted again where they add most."""
+    parts = sum(content.holds(model) for content in state)
+    rest = tuple(content.without(model) for content in state)
+    for content in sorted({content for content in rest if content.members}):
+        driven_out = {member.model: sum(other.holds(member.model) for other in state) for member in content.members}
+        cleared = tuple(reduce(Content.without, driven_out, other) for other in rest)
+        for alone in _with(Content(content.devices), Member(model, parts, 1), candidates):
+            place = rest.index(content)
+            other = (*cleared[:place], alone, *cleared[place + 1 :])
+            for again, count in ((model, parts - 1), *driven_out.items()):
+                other = other and insert(other, again, count, worth, candidates, of=parts if again == model else count)
+            if other:
+                yield other
 
 
 def _gain(state: State, other: State, worth: Worth) -> float:

@@ -64,6 +64,7 @@ def problems(draw, *, most_models: int = 4, nodes: tuple[int, int] = (1, 2), dev
     count = draw(st.integers(1, most_models))
     largest = min(450 * cluster.devices // count, 900)
     demands = tuple(
-        demand(f"llm{i}", draw(st.integers(20, largest)), draw(st.floats(0.1, 30)), draw(st.sampled_from((1, 2, 6, 8)))) for i in range(count)
+        demand(f"llm{i}", draw(st.integers(20, largest)), draw(st.floats(0.1, 30)), draw(st.sampled_from((1, 2, 6, 8))))
+        for i in range(count)
     )
     return Problem(demands=demands, cluster=cluster, memory_frac=1.0)
