@@ -57,6 +57,19 @@ def _convert(args: argparse.Namespace) -> None:
     convert(args.source, args.destination, progress=True)
 
 
+def _place(args: argparse.Namespace) -> None:
+    from muxjax.commands import place
+
+    place.run(args.problem, args.output, explain=args.explain)
+
+
+def _simulate(args: argparse.Namespace) -> None:
+    from muxjax.commands import simulate
+
+    given = {name: getattr(args, name) for name in ("trace", "duration_s", "seed", "policy", "serial")}
+    simulate.run(args.problem, args.placement, **given)
+
+
 def _demo(args: argparse.Namespace) -> int | None:
     from muxjax.demo.run import main as demo
 
@@ -77,6 +90,22 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(command=_convert)
     convert.add_argument("source", type=Path)
     convert.add_argument("destination", type=Path)
+
+    place = commands.add_parser("place", help="decide which models share which devices of a cluster")
+    place.set_defaults(command=_place)
+    place.add_argument("problem", type=Path, metavar="PROBLEM.yaml", help="a cluster, and models with their rates, lengths and targets")
+    place.add_argument("-o", "--output", type=Path, metavar="PLACEMENT.json", help="where the placement is written")
+    place.add_argument("--explain", action="store_true", help="say of each model where else it could be, and what that would cost")
+
+    simulate = commands.add_parser("simulate", help="try a placement under a load, without devices")
+    simulate.set_defaults(command=_simulate)
+    simulate.add_argument("problem", type=Path, metavar="PROBLEM.yaml")
+    simulate.add_argument("placement", type=Path, metavar="PLACEMENT.json")
+    simulate.add_argument("--trace", type=Path, metavar="FILE.jsonl", help="requests to replay (what the problem's rates bring)")
+    simulate.add_argument("--duration", dest="duration_s", type=float, default=60.0, help="seconds; after the last request of a trace (60)")
+    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument("--policy", default="adbs", help="adbs, round_robin or fcfs")
+    simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
 
     demo = commands.add_parser("demo", help="serve three tiny models and talk to them")
     demo.set_defaults(command=_demo)

@@ -120,9 +120,9 @@ def measure(shape: Shape, large_scale: float, policy: str, sharing: Sharing, dur
         "tp": MESH.tp,
         "cache_bytes_per_device": run.cache_bytes,
         "duration_s": duration_s,
-        "slots": run.slots,
-        "token_budget": run.token_budget,
-        "look_ahead": run.look_ahead,
+        "slots": run.machine.slots,
+        "token_budget": run.machine.token_budget,
+        "look_ahead": run.machine.look_ahead,
     }
     return results.run_record(device=f"simulated {MESH.tp} x {A100.name}", config=config, seed=seed, values=values(outcome, run))
 

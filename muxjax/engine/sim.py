@@ -1,7 +1,7 @@
 """Steps executed in virtual time by what they cost: the loop, unit and policies of serving, without a device."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,11 +124,11 @@ class SimulatedExecutor:
         self._finished.append(Done(step_id=active.step.id, tokens=tokens, at_s=self._at_s))
 
 
-def roofline(specs: dict[str, ModelSpec], mesh: MeshSpec) -> Costs:
-    """Costs of steps of those models, all on the same mesh."""
+def roofline(models: Mapping[str, tuple[ModelSpec, MeshSpec]]) -> Costs:
+    """Costs of steps of those models, each on its mesh."""
 
     def cost(step: Step) -> StepCost:
-        spec, batch = specs[step.model], step.decodes
+        (spec, mesh), batch = models[step.model], step.decodes
         context_tokens = int(step.starts[:batch].sum()) + batch
         starts, counts = step.starts[batch:], step.counts[batch:]
         if not len(counts):

@@ -129,7 +129,7 @@ def test_used_resources_never_exceed_the_device(costs):
 
 def test_the_roofline_tells_decodes_from_chunks():
     mesh = MeshSpec(chip=H200)
-    cost = roofline({"m": SPEC}, mesh)
+    cost = roofline({"m": (SPEC, mesh)})
 
     assert cost(step(1, "m", ((9, 1), (19, 1)), decodes=2)) == decode(SPEC, mesh, 2, 10 + 20)
     assert cost(step(1, "m", ((0, 3),), decodes=0)) == prefill(SPEC, mesh, 3, 2.0)

@@ -48,7 +48,7 @@ def weighted_rps(policy: str, sharing) -> float:
 def owed(name: str, seed: int) -> float:
     """Of the share of its demand that the model would be served alone, the part that its floor is of the arena."""
     alone = replace(OVERLOAD, loads={name: OVERLOAD.loads[name]})
-    picture = OVERLOAD.unit().view(0.0)
+    picture = OVERLOAD.machine.unit().view(0.0)
     floor_blocks = next(model.floor_blocks for model in picture.models if model.name == name)
     return floor_blocks / picture.total_blocks * simulate(alone, adbs, SPATIAL, seed).shares[name]
 

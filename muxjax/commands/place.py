@@ -1,0 +1,68 @@
+"""`muxjax place`: from a problem in YAML to a placement in JSON, with a table for people."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from muxjax.commands.problem import read_problem
+from muxjax.commands.table import lines
+from muxjax.errors import ConfigError
+from muxjax.placement.check import violations
+from muxjax.placement.costs import Roofline
+from muxjax.placement.estimator import Estimator, score
+from muxjax.placement.explain import reasons
+from muxjax.placement.greedy import appraise, place
+from muxjax.placement.plan_file import write_placement
+from muxjax.placement.problem import Placement, Problem
+from muxjax.units import show_s
+
+
+def run(source: Path, destination: Path | None, *, explain: bool) -> None:
+    """Prints the placement and writes it, where a file is named.
+
+    Raises:
+      ConfigError: the problem is not one, or cannot be solved; nothing is written.
+    """
+    problem = read_problem(source)
+    found = place(problem, *appraise(problem, Roofline()))
+    if broken := violations(problem, found.placement):
+        raise ConfigError("; ".join(broken), field="models")
+    demanded = sum(demand.rate_rps for demand in problem.demands)
+    print("\n".join(lines(list(_rows(problem, found.placement)))))
+    print(f"{found.throughput_rps:.4g} of {demanded:.4g} requests/s; {found.groups} mesh groups and {found.units} units tried")
+    if explain:
+        print("\n".join(_reasons(problem, found.placement)))
+    if destination is not None:
+        write_placement(found.placement, destination)
+
+
+def _rows(problem: Problem, placement: Placement) -> Iterator[tuple[str, ...]]:
+    yield "unit", "mesh", "model", "tp", "on", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
+    estimator = Estimator(problem, Roofline())
+    for at, unit in enumerate(placement.units):
+        estimate = estimator.estimate(unit)
+        held = sum(model.blocks for model in estimate.models.values())
+        for placed in unit.members:
+            model = estimate.models[placed.model]
+            yield (
+                str(at),
+                str(unit.devices),
+                placed.model,
+                str(placed.tp),
+                ",".join(map(str, placed.devices)),
+                f"{placed.sm_share:.0%}",
+                f"{model.throughput_rps:.3g}",
+                f"{placed.rate_rps:.3g}",
+                f"{1 - held / estimate.total_blocks:.0%} of blocks",
+                f"{model.batch:.1f}",
+                show_s(model.ttft_s),
+                show_s(model.tpot_s),
+            )
+
+
+def _reasons(problem: Problem, placement: Placement) -> Iterator[str]:
+    for reason in reasons(placement, score(problem, Roofline())):
+        if reason.runner_up is None:
+            yield f"{reason.model} is in unit {reason.unit}: no other unit has room for it"
+        else:
+            lost = f"would serve {reason.cost_rps:.3g} requests/s less" if reason.cost_rps > 1e-9 else "would serve as much"
+            yield f"{reason.model} is in unit {reason.unit}: in unit {reason.runner_up}, the runner-up, the cluster {lost}"

@@ -1,0 +1,145 @@
+"""A placement problem written in YAML: a cluster, and models with their rates, lengths and targets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from muxjax import shapes
+from muxjax.errors import ConfigError, require
+from muxjax.models.config import read_spec
+from muxjax.placement import cost
+from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.settings import Section, build, child, names, read_yaml, section
+from muxjax.types import ModelSpec
+from muxjax.workload.arrivals import Poisson
+from muxjax.workload.lengths import RequestLengths, fixed, of_trace
+from muxjax.workload.trace import Stream
+
+CHIPS = {name: getattr(cost, name) for name in ("A100", "H100", "H200", "B200") if hasattr(cost, name)}
+"""By the name that a file gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """`Cluster`, its chip by name."""
+
+    chip: str = "H200"
+    nodes: int = 1
+    devices_per_node: int = 8
+
+    def __post_init__(self):
+        require(self.chip in CHIPS, "chip", self.chip, "one of " + ", ".join(CHIPS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemandOptions:
+    """`Demand`, its shape by name or by the folder of a checkpoint.
+
+    Args:
+      shape: of `muxjax.shapes`; path: a folder with config.json. One of them.
+      lengths: a public trace whose mean lengths count where prompt_tokens or output_tokens are not given.
+    """
+
+    name: str
+    rate: float
+    shape: str | None = None
+    path: Path | None = None
+    lengths: str = "sharegpt"
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    ttft: float | None = None
+    tpot: float | None = None
+
+    def demand(self) -> Demand:
+        """The demand meant.
+
+        Raises:
+          ConfigError: no such shape, checkpoint or trace, or a value outside its range.
+        """
+        lengths = of_trace(self.lengths)
+        return Demand(
+            name=self.name,
+            spec=self._spec(),
+            rate_rps=self.rate,
+            prompt_tokens=lengths.prompt.mean_tokens if self.prompt_tokens is None else self.prompt_tokens,
+            output_tokens=lengths.output.mean_tokens if self.output_tokens is None else self.output_tokens,
+            ttft_s=self.ttft,
+            tpot_s=self.tpot,
+        )
+
+    def stream(self) -> Stream:
+        """Requests that come at random at the rate, with lengths of the trace, or always of the tokens given."""
+        drawn = of_trace(self.lengths)
+        given = [(self.prompt_tokens, drawn.prompt), (self.output_tokens, drawn.output)]
+        prompt, output = (lengths if tokens is None else fixed(round(tokens)) for tokens, lengths in given)
+        return Stream(model=self.name, arrivals=Poisson(rate_rps=self.rate), lengths=RequestLengths(prompt=prompt, output=output))
+
+    def _spec(self) -> ModelSpec:
+        require((self.shape is None) != (self.path is None), "shape", self.shape, "given where path is not, and not beside it")
+        if self.path is not None:
+            return read_spec(self.path)
+        require(self.shape in shapes.BY_NAME, "shape", self.shape, "one of " + ", ".join(shapes.BY_NAME))
+        return shapes.BY_NAME[str(self.shape)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """Fields of `Problem` that are plain values."""
+
+    memory_frac: float = 0.9
+    max_batch: int = 256
+    fairness: float = float("inf")
+
+
+def read_problem(path: Path) -> Problem:
+    """The problem that a file describes.
+
+    Raises:
+      ConfigError: with file and line: unreadable, an unknown key, or a value outside its range.
+    """
+    return read_yaml(path, lambda loader, node: _problem(loader, node, path))
+
+
+def read_streams(path: Path) -> tuple[Stream, ...]:
+    """The requests that the problem's models get.
+
+    Raises:
+      ConfigError: as of `read_problem`.
+    """
+    return read_yaml(path, lambda loader, node: tuple(build(DemandOptions, written).stream() for written in _models(loader, node, path)))
+
+
+def _problem(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> Problem:
+    top = section(loader, path, node, {*names(_Limits), "cluster", "models"})
+    cluster = section(loader, path, child(node, "cluster"), names(ClusterOptions)) if child(node, "cluster") else {}
+    demands = tuple(map(_demand, _models(loader, node, path)))
+    limits, devices = build(_Limits, _only(top, _Limits)), build(ClusterOptions, cluster)
+    return Problem(
+        demands=demands,
+        cluster=Cluster(chip=CHIPS[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node),
+        **{name: getattr(limits, name) for name in names(_Limits)},
+    )
+
+
+def _models(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list[Section]:
+    models = child(node, "models")
+    if not isinstance(models, yaml.SequenceNode):
+        raise ConfigError(f"{path}: models must be a list of models, each with a name and a rate", field="models")
+    return [section(loader, path, model, names(DemandOptions)) for model in models.value]
+
+
+def _demand(written: Section) -> Demand:
+    options = build(DemandOptions, written)
+    try:
+        return options.demand()
+    except ConfigError as error:
+        where = next(iter(written.values())).where
+        raise ConfigError(f"{where}: {error}", field=error.field) from error
+
+
+def _only(settings: Section, options: type) -> Section:
+    """Those that are fields of the options."""
+    kept: Mapping = {name: setting for name, setting in settings.items() if name in names(options)}
+    return dict(kept)

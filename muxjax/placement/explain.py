@@ -1,0 +1,48 @@
+"""Why a placement is as it is: what each LLM would do elsewhere."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from muxjax.placement.problem import Placed, Placement, UnitPlan
+
+Score = Callable[[UnitPlan], float]
+"""F of a unit; minus infinity for one that cannot be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """An LLM of a unit, and the best other unit for it.
+
+    Args:
+      unit, runner_up: positions in the placement; runner_up is None where no other unit could hold it.
+      cost_rps: throughput of all units together that the move to the runner-up would lose.
+    """
+
+    model: str
+    unit: int
+    runner_up: int | None
+    cost_rps: float
+
+
+def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
+    """Of each LLM of each unit, in their order."""
+    for at, unit in enumerate(placement.units):
+        for placed in unit.members:
+            left = replace(unit, members=tuple(other for other in unit.members if other is not placed))
+            before = score(unit) - (score(left) if left.members else 0.0)
+            gains = {to: _gain(placed, other, score) for to, other in enumerate(placement.units) if to != at}
+            best = max(gains, key=lambda to: (gains[to], -to), default=None)
+            if best is None or gains[best] == float("-inf"):
+                yield Reason(model=placed.model, unit=at, runner_up=None, cost_rps=0.0)
+            else:
+                yield Reason(model=placed.model, unit=at, runner_up=best, cost_rps=before - gains[best])
+
+
+def _gain(placed: Placed, unit: UnitPlan, score: Score) -> float:
+    """What F of a unit gains by an LLM, on the devices of it that suit it best; minus infinity if it cannot be there."""
+    if any(other.model == placed.model for other in unit.members) or placed.tp > unit.devices:
+        return float("-inf")
+    starts = range(0, unit.devices - placed.tp + 1, placed.tp)
+    choices = (replace(placed, devices=tuple(range(start, start + placed.tp))) for start in starts)
+    with_it = max(score(replace(unit, members=(*unit.members, choice))) for choice in choices)
+    return with_it - (score(unit) if unit.members else 0.0)

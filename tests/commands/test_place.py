@@ -1,0 +1,97 @@
+"""`muxjax place`, from a file to a file, and what it says of bad ones."""
+
+import json
+
+import pytest
+
+from muxjax.__main__ import main
+from muxjax.commands.problem import read_problem
+from muxjax.errors import ConfigError
+from muxjax.placement.explain import Reason, reasons
+from muxjax.placement.plan_file import read_placement, write_placement
+from muxjax.placement.problem import Placed, Placement, UnitPlan
+
+PROBLEM = """
+cluster: {chip: H200, nodes: 1, devices_per_node: 4}
+models:
+  - {name: chat, shape: llama-3.1-8b, rate: 12}
+  - {name: small, shape: llama-3.2-1b, rate: 40, prompt_tokens: 100, output-tokens: 50}
+  - {name: big, shape: llama-65b, rate: 1, tpot: 0.05}
+"""
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "problem.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_placement_is_told_and_written(tmp_path, capsys):
+    out = tmp_path / "placement.json"
+    assert main(["place", str(write(tmp_path, PROBLEM)), "-o", str(out), "--explain"]) == 0
+    placement = read_placement(out)
+    assert sorted(placed.model for unit in placement.units for placed in unit.members) == ["big", "chat", "small"]
+    said = capsys.readouterr().out
+    assert all(f"{name} is in unit" in said for name in ("chat", "small", "big"))
+    assert sum(line.startswith(("0 ", "1 ", "2 ", "3 ")) for line in said.splitlines()) == 3
+
+
+def test_a_problem_says_what_its_file_says(tmp_path):
+    problem = read_problem(write(tmp_path, PROBLEM))
+    small, big = problem.demand("small"), problem.demand("big")
+    assert (small.rate_rps, small.prompt_tokens, small.output_tokens, small.tpot_s) == (40.0, 100.0, 50.0, None)
+    assert big.tpot_s == 0.05 and big.output_tokens > 50
+    assert problem.cluster.devices == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("rate: 12", "rate: 0", r"problem\.yaml:4: .*rate_rps must be over 0 and finite, got 0\.0"),
+        ("rate: 12", "rate: .nan", r"problem\.yaml:4: rate: rate must be a number, got nan"),
+        (", rate: 12", "", r"problem\.yaml:4: .*needs rate too"),
+        ("shape: llama-65b", "shape: llama", r"problem\.yaml:6: .*shape must be one of .*llama-65b, got 'llama'"),
+        ("shape: llama-65b", "path: /nowhere", r"problem\.yaml:6: .*/nowhere"),
+        ("name: big", "name: chat", "models must be named once each, got 'chat'"),
+        ("chip: H200", "chips: H200", r"problem\.yaml:2: chips is no known key; did you mean chip"),
+        ("chip: H200", "chip: TPU", r"problem\.yaml:2: chip: chip must be one of A100"),
+        ("nodes: 1", "nodes: 0", "cluster.nodes must be 1 or more, got 0"),
+        ("models:", "modells:", r"problem\.yaml:3: modells is no known key; did you mean models"),
+        ("devices_per_node: 4", "devices_per_node: 1", r"big .*\d+ bytes"),
+    ],
+)
+def test_bad_problems_end_in_one_line_and_nothing_is_written(tmp_path, capsys, old, new, message):
+    assert old in PROBLEM
+    out = tmp_path / "placement.json"
+    assert main(["place", str(write(tmp_path, PROBLEM.replace(old, new))), "-o", str(out)]) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and not said.out and not out.exists()
+    with pytest.raises(ConfigError, match=message):
+        raise ConfigError(said.err)
+
+
+def placement(*meshes: list[str]) -> Placement:
+    units = (UnitPlan(devices=1, members=tuple(Placed(model=name, rate_rps=1.0, devices=(0,)) for name in mesh)) for mesh in meshes)
+    return Placement(units=tuple(units))
+
+
+def test_the_runner_up_is_the_unit_where_an_llm_loses_least():
+    """A unit serves 10 less 4 for every LLM beside the first, and no unit has room for more than two."""
+
+    def score(unit: UnitPlan) -> float:
+        return 14.0 * len(unit.members) - 4.0 * len(unit.members) ** 2 if len(unit.members) < 3 else float("-inf")
+
+    assert list(reasons(placement(["a", "b"], ["c"], ["d", "e"]), score))[2] == Reason(model="c", unit=1, runner_up=None, cost_rps=0.0)
+    found = list(reasons(placement(["a"], ["b"], ["c", "d"]), score))
+    assert found[0] == Reason(model="a", unit=0, runner_up=1, cost_rps=10.0 - 2.0)
+    assert found[2] == Reason(model="c", unit=2, runner_up=0, cost_rps=2.0 - 2.0)
+
+
+def test_a_placement_file_is_read_as_it_was_written_and_no_other(tmp_path):
+    path, written = tmp_path / "p.json", placement(["a", "b"], ["c"])
+    write_placement(written, path)
+    assert read_placement(path) == written
+    for wrong in ({"muxjax_placement": 2}, {}, {"muxjax_placement": 1, "units": [{"devices": 1}]}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(ConfigError, match=r"p\.json"):
+            read_placement(path)
