@@ -79,12 +79,15 @@ class SimulatedExecutor:
         self._costs, self._clock, self._sharing = costs, clock, sharing
         self._lanes: dict[str, deque[_Active]] = {}
         self._finished: list[Done] = []
+        self._first: list[_Active] = []
+        self._rate = 1.0
         self._at_s = clock.now_s()  # how far the lanes have progressed
 
     def launch(self, step: Step) -> None:
         self._progress(self._clock.now_s())
         cost = self._costs(step)
         self._lanes.setdefault(self._sharing.lane(step), deque()).append(_Active(step, cost, cost.total_s))
+        self._choose()
 
     def collect(self, *, wait: bool) -> list[Done]:
         self._progress(self._clock.now_s())
@@ -94,34 +97,34 @@ class SimulatedExecutor:
         finished, self._finished = self._finished, []
         return finished
 
-    @property
-    def _first(self) -> list[_Active]:
-        return [lane[0] for lane in self._lanes.values() if lane]
+    def _choose(self) -> None:
+        """The first step of each lane progresses, all at one rate, until a step is launched or finishes."""
+        self._first = [lane[0] for lane in self._lanes.values() if lane]
+        self._rate = self._sharing.rate([active.cost for active in self._first])
 
     @property
     def _next_s(self) -> float:
         """Until the next step finishes."""
-        first = self._first
-        return min(active.left_s for active in first) / self._sharing.rate(active.cost for active in first)
+        return min(active.left_s for active in self._first) / self._rate
 
     def _progress(self, until_s: float) -> None:
-        while (first := self._first) and (end_s := self._at_s + self._next_s) <= until_s:
-            self._work(first, self._next_s)
+        while self._first and (end_s := self._at_s + self._next_s) <= until_s:
+            self._work(self._next_s)
             self._at_s = end_s
-            self._retire(min(first, key=lambda active: active.left_s))
-        if first := self._first:
-            self._work(first, until_s - self._at_s)
+            self._retire(min(self._first, key=lambda active: active.left_s))
+        if self._first:
+            self._work(until_s - self._at_s)
         self._at_s = until_s
 
-    def _work(self, first: list[_Active], elapsed_s: float) -> None:
-        done_s = elapsed_s * self._sharing.rate(active.cost for active in first)
-        for active in first:
-            active.left_s = max(0.0, active.left_s - done_s)
+    def _work(self, elapsed_s: float) -> None:
+        for active in self._first:
+            active.left_s = max(0.0, active.left_s - elapsed_s * self._rate)
 
     def _retire(self, active: _Active) -> None:
         self._lanes[self._sharing.lane(active.step)].popleft()
         tokens = np.zeros(len(active.step.slots), np.int32)
         self._finished.append(Done(step_id=active.step.id, tokens=tokens, at_s=self._at_s))
+        self._choose()
 
 
 def roofline(models: Mapping[str, tuple[ModelSpec, MeshSpec]]) -> Costs:
