@@ -108,10 +108,13 @@ class Bench:
         count, most = (12, 64) if self.tiny else (512, 1024)
         rng = np.random.default_rng(0)
         prompts, outputs = (lognormal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in (220, 200))
+        before = self.serving.unit.stats().models[0]
         tokens, wall_s = self.serving.offline(prompts.tolist(), outputs.tolist())
-        slots = self.serving.slots
+        after, slots = self.serving.unit.stats().models[0], self.serving.slots
+        kinds = ("decode_steps", "mixed_steps", "prefill_steps", "prefill_tokens")
+        steps = {kind: getattr(after, kind) - getattr(before, kind) for kind in kinds}
         work = decode_work(self.spec, self.mesh, slots, int(slots * (prompts.mean() + outputs.mean() / 2)))
-        values = {"what": f"offline {count} requests", "tokens": tokens, "measured_s": wall_s, "tokens_per_s": tokens / wall_s}
+        values = {"what": f"offline {count} requests", "tokens": tokens, "measured_s": wall_s, "tokens_per_s": tokens / wall_s} | steps
         return [values | {"floor_s": self._floor_s(work) * tokens / slots, "ratio": None}]
 
     def check(self) -> list[dict]:

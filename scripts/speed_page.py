@@ -59,7 +59,7 @@ use stand in `TUNING` of `muxjax/pallas/decode_plan.py` and `prefill.py`. Comman
 def step_page(runs: Iterable[dict[str, Any]]) -> str:
     """Of all lines in docs/results/step-speed/."""
     runs = list(runs)
-    sections = [_steps(runs), beside_vllm(runs), _checks(runs)]
+    sections = [_steps(runs), beside_vllm(runs), _offline(runs), _checks(runs)]
     return "\n\n".join(
         [
             "# How near the hardware's floor are whole steps, and does the device ever wait for the host?",
@@ -136,6 +136,16 @@ def _checks(runs: list[dict]) -> str:
         if run["config"]["section"] == "check"
     ]
     return "Greedy tokens of the paged steps:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _offline(runs: Iterable[dict]) -> str:
+    lines = [
+        f"The offline run's {row['tokens']:,} tokens took {row['decode_steps']:,} decode steps, {row['mixed_steps']:,} with chunks too, and "
+        f"{row['prefill_steps']:,} of chunks alone, for {row['prefill_tokens']:,} tokens of prompts."
+        for _, row in _rows(runs)
+        if "mixed_steps" in row
+    ]
+    return "\n".join(lines)
 
 
 def _machines(runs: list[dict]) -> str:
