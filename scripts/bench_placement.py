@@ -195,39 +195,47 @@ Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](ru
 
 {table}
 
-"All groups" is what clusters of up to 8 devices get, "2 groups" what larger ones do. The optimum is the estimate's, not a measured device's.
+"All groups" is what clusters of up to 8 devices get, "2 groups" what larger ones do. The optimum is the estimate's, not a measured
+device's.
 """
 
 SPEED_PAGE = """
 # How long does placing take?
 
 MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's
-mean lengths. Seconds from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in
-[runs.jsonl](runs.jsonl).
+mean lengths. Seconds from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on
+{host}; every value is in [runs.jsonl](runs.jsonl).
 
 {table}
 
 Where all demand can be met the search ends with the first placement that does so; the time is spent where it cannot. The last columns
-are the requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32 devices.
+are the requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32
+devices.
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a few small problems, printed only")
+    parser.add_argument("--only", choices=("quality", "speed"), help="one of the two pages")
     parser.add_argument("--problems", type=int, default=200, help="for the quality (default 200)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    sizes = [(3, 1)] if args.tiny else [(19, 4), (50, 16), (100, 32), (200, 64)]
-    speed = [measure_speed(models, nodes, rps, args.seed) for models, nodes in sizes for rps in (2.0, 5.0, 8.0)]
-    print(speed_table(speed), flush=True)
-    near = list(measure_quality(3 if args.tiny else args.problems, args.seed))
-    print(quality_table(near))
-    if not args.tiny:
-        results.write_runs(SPEED, "runs", speed)
-        results.write_readme(SPEED, SPEED_PAGE.format(alpha=ALPHA, host=results.host(), table=speed_table(speed)))
-        results.write_runs(QUALITY, "runs", near)
-        results.write_readme(QUALITY, QUALITY_PAGE.format(table=quality_table(near)))
+    if args.only != "speed":
+        near = list(measure_quality(3 if args.tiny else args.problems, args.seed))
+        _publish(QUALITY, QUALITY_PAGE, near, quality_table(near), write=not args.tiny)
+    if args.only != "quality":
+        sizes = [(3, 1)] if args.tiny else [(19, 4), (50, 16), (100, 32), (200, 64)]
+        timed = [measure_speed(models, nodes, rps, args.seed) for models, nodes in sizes for rps in (2.0, 5.0, 8.0)]
+        _publish(SPEED, SPEED_PAGE, timed, speed_table(timed), write=not args.tiny)
+
+
+def _publish(question: str, page: str, records: list[dict], table: str, *, write: bool) -> None:
+    """Prints the table of a page, and writes the page and its runs."""
+    print(table, flush=True)
+    if write:
+        results.write_runs(question, "runs", records)
+        results.write_readme(question, page.format(table=table, host=results.host(), alpha=ALPHA))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from muxjax.placement.search import State
 from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 
 
-def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, most_groups: int = 256) -> Placement:
+def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, most_groups: int = 64) -> Placement:
     """The LLMs by size, descending, each over all devices of the mesh with the most free memory a device; the best mesh group that way.
 
     Raises:

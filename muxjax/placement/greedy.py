@@ -18,6 +18,10 @@ from muxjax.placement.search import State, insert, polish
 from muxjax.placement.worth import Content, Worth
 
 
+COARSE = 32
+"""A further look at groups ends when they differ by less than one part in so many of the devices."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
     """How much is tried.
@@ -111,7 +115,7 @@ class _Run:
         """A look at each group of a first grain, at those between the best ones, and a search of the finalists."""
         groups, grain = few_groups(self.cluster, self.effort.groups)
         self._try(groups)
-        while grain > 1 and self.best is not None:
+        while grain > max(1, self.cluster.devices // COARSE) and self.best is not None:
             before = self._total(self.best)
             self._try(neighbours(as_group(self.best), self.cluster, grain))
             if self._total(self.best) <= before:
@@ -189,4 +193,6 @@ def _does_not_fit(problem: Problem) -> str:
     cluster = problem.cluster
     needed = sum(demand.spec.params * 2 for demand in problem.demands)
     there = int(cluster.devices * cluster.chip.memory_bytes * problem.memory_frac)
+    if needed <= there and problem.fairness < math.inf:
+        return f"no way was found to place all models with shares of the cache that differ by at most fairness={problem.fairness}"
     return f"no way was found to place all models: their weights need {needed} bytes, {there} bytes of device memory are there for them"
