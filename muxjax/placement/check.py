@@ -1,0 +1,128 @@
+"""The limits that every placement keeps, whoever made it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+from muxjax.cache.layout import BLOCK_BYTES
+from muxjax.errors import ConfigError
+from muxjax.placement.cost import MeshSpec, weight_bytes
+from muxjax.placement.costs import Costs, Roofline
+from muxjax.placement.curves import sequence_blocks
+from muxjax.placement.estimator import estimate
+from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
+
+RATE_ERROR = 1e-6
+"""Relative, of the sum of the replicas' rates."""
+
+
+def violations(problem: Problem, placement: Placement, costs: Costs | None = None) -> list[str]:
+    """What the placement breaks: what, where and by how much; empty if it may be used.
+
+    Args:
+      costs: by which the fairness bound is judged, the roofline if None.
+    """
+    demands = {demand.name: demand for demand in problem.demands}
+    found = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
+    for i, unit in enumerate(placement.units):
+        broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
+        broken = broken or list(_memory(f"unit {i}", unit, problem))
+        found += broken or _fairness(f"unit {i}", unit, problem, costs or Roofline())
+    return found
+
+
+def _demand(problem: Problem, placement: Placement) -> Iterator[str]:
+    """Every LLM is placed, and the rates of its replicas sum to its demand."""
+    for demand in problem.demands:
+        rates = [placed.rate_rps for unit in placement.units for placed in unit.members if placed.model == demand.name]
+        if not rates:
+            yield f"{demand.name} is in no unit"
+        elif not math.isclose(sum(rates), demand.rate_rps, rel_tol=RATE_ERROR):
+            yield f"the replicas of {demand.name} serve {sum(rates):g} requests/s, its demand is {demand.rate_rps:g}"
+
+
+def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:
+    """Meshes lie within nodes, side by side."""
+    sizes = Counter(unit.devices for unit in placement.units)
+    for size in sorted(sizes):
+        if not 1 <= size <= cluster.devices_per_node:
+            yield f"a mesh of {size} devices does not lie in a node of {cluster.devices_per_node}"
+    if all(1 <= size <= cluster.devices_per_node for size in sizes):
+        nodes = _nodes_needed(sorted(sizes.elements(), reverse=True), cluster.devices_per_node)
+        if nodes > cluster.nodes:
+            yield f"meshes of {sizes.total()} units need {nodes} nodes of {cluster.devices_per_node} devices, there are {cluster.nodes}"
+
+
+def _nodes_needed(sizes: list[int], room: int) -> int:
+    """By first fit of the largest first, which is exact where sizes divide each other."""
+    free: list[int] = []
+    for size in sizes:
+        node = next((i for i, left in enumerate(free) if left >= size), None)
+        if node is None:
+            free.append(room - size)
+        else:
+            free[node] -= size
+    return len(free)
+
+
+def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:
+    """LLMs are known, once each in a unit, and on devices of its mesh."""
+    for model, count in Counter(placed.model for placed in unit.members).items():
+        if model not in demands:
+            yield f"{where}: {model} is none of the problem's models"
+        if count > 1:
+            yield f"{where}: {model} is there {count} times, once is allowed"
+    for placed in unit.members:
+        if not placed.devices or len(set(placed.devices)) != placed.tp or not set(placed.devices) <= set(range(unit.devices)):
+            yield f"{where}: {placed.model} is on devices {list(placed.devices)}, which must be different ones of 0 to {unit.devices - 1}"
+        if not 0 < placed.rate_rps < math.inf:
+            yield f"{where}: {placed.model} has a rate of {placed.rate_rps:g} requests/s, which must be over 0 and finite"
+        if not 0 < placed.sm_share <= 1:
+            yield f"{where}: {placed.model} has an SM share of {placed.sm_share:g}, which must be over 0, to 1"
+
+
+def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:
+    """Degrees divide kv heads, and are powers of two or divide the mesh."""
+    for placed in unit.members:
+        demand, tp = demands.get(placed.model), placed.tp
+        if not demand or not tp:
+            continue
+        if demand.spec.kv_heads % tp:
+            yield f"{where}: tensor parallelism {tp} does not divide the {demand.spec.kv_heads} kv heads of {placed.model}"
+        if tp & (tp - 1) and unit.devices % tp:
+            yield f"{where}: tensor parallelism {tp} of {placed.model} is no power of two and does not divide {unit.devices} devices"
+
+
+def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:
+    """Weights, and a sequence of any LLM there, fit on each device."""
+    have_bytes = int(problem.memory_frac * problem.cluster.chip.memory_bytes)
+    for device in range(unit.devices):
+        members = [placed for placed in unit.members if device in placed.devices]
+        try:
+            need_bytes = _need_bytes(problem, members)
+        except ConfigError as error:
+            yield f"{where}: {error}"
+            return
+        if need_bytes > have_bytes:
+            names = ", ".join(placed.model for placed in members)
+            yield (
+                f"{where}: weights and a sequence of {names} need {need_bytes} bytes of device {device}, "
+                f"{need_bytes - have_bytes} more than the {have_bytes} there"
+            )
+
+
+def _need_bytes(problem: Problem, members: list[Placed]) -> int:
+    chip = problem.cluster.chip
+    demands = [(problem.demand(placed.model), placed.tp) for placed in members]
+    weights = sum(weight_bytes(demand.spec, MeshSpec(chip=chip, tp=tp)) for demand, tp in demands)
+    return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in demands), default=0)
+
+
+def _fairness(where: str, unit: UnitPlan, problem: Problem, costs: Costs) -> list[str]:
+    """No two LLMs differ by more than the bound of equation 2."""
+    if not unit.members or problem.fairness == math.inf:
+        return []
+    unfairness = estimate(problem, costs, unit).unfairness
+    if unfairness <= problem.fairness:
+        return []
+    return [f"{where}: two LLMs' shares of head blocks differ by {unfairness:.3g}, the bound is {problem.fairness:g}"]

@@ -1,0 +1,94 @@
+"""Every limit of a placement has a placement that breaks it alone, and is reported."""
+
+from dataclasses import replace
+
+import pytest
+
+from muxjax.placement.check import violations
+from muxjax.placement.cost import A100
+from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
+from muxjax.shapes import BY_NAME
+
+PROBLEM = Problem(
+    demands=(
+        Demand(name="small", spec=BY_NAME["llama-7b"], rate_rps=4.0, prompt_tokens=200, output_tokens=300),
+        Demand(name="large", spec=BY_NAME["llama-30b"], rate_rps=1.0, prompt_tokens=200, output_tokens=300),
+    ),
+    cluster=Cluster(chip=A100, nodes=1, devices_per_node=4),
+)
+SMALL = Placed(model="small", rate_rps=2.0, devices=(0,))
+LARGE = Placed(model="large", rate_rps=1.0, devices=(0, 1))
+GOOD = (UnitPlan(devices=2, members=(SMALL, LARGE)), UnitPlan(devices=1, members=(SMALL,)))
+
+
+def broken(*units: UnitPlan, problem: Problem = PROBLEM) -> list[str]:
+    return violations(problem, Placement(units=units))
+
+
+def shared(*members: Placed) -> tuple[UnitPlan, ...]:
+    """The good placement with those in its first unit."""
+    return replace(GOOD[0], members=members), GOOD[1]
+
+
+def test_a_placement_that_keeps_all_limits_has_no_violations():
+    assert broken(*GOOD) == []
+
+
+@pytest.mark.parametrize(
+    "units, message",
+    [
+        (shared(SMALL), "large is in no unit"),
+        (shared(replace(SMALL, rate_rps=1.9), LARGE), "serve 3.9 requests/s, its demand is 4"),
+        ((replace(GOOD[0], devices=5), GOOD[1]), "a mesh of 5 devices does not lie in a node of 4"),
+        ((replace(GOOD[0], devices=4), GOOD[1]), "need 2 nodes of 4 devices, there are 1"),
+        (shared(SMALL, replace(SMALL, model="other"), LARGE), "other is none of the problem's models"),
+        (shared(SMALL, replace(LARGE, devices=(1, 2))), "on devices [1, 2], which must be different ones of 0 to 1"),
+        (shared(SMALL, replace(LARGE, devices=(1, 1))), "on devices [1, 1]"),
+        (shared(replace(SMALL, sm_share=0.0), LARGE), "an SM share of 0"),
+        (shared(replace(SMALL, rate_rps=1.0), replace(SMALL, rate_rps=1.0, devices=(1,)), LARGE), "small is there 2 times"),
+    ],
+)
+def test_a_broken_limit_is_reported_alone(units, message):
+    found = broken(*units)
+
+    assert len(found) == 1 and message in found[0]
+
+
+def test_a_degree_that_does_not_divide_kv_heads_is_reported():
+    odd = UnitPlan(devices=3, members=(replace(LARGE, devices=(0, 1, 2)),))
+
+    found = broken(odd, UnitPlan(devices=1, members=(replace(SMALL, rate_rps=4.0),)))
+
+    assert found == ["unit 0: tensor parallelism 3 does not divide the 52 kv heads of large"]
+
+
+def test_a_degree_that_is_no_power_of_two_nor_divides_the_mesh_is_reported():
+    spec = replace(BY_NAME["llama-7b"], heads=33, kv_heads=33)
+    problem = replace(PROBLEM, demands=(replace(PROBLEM.demands[0], spec=spec),))
+
+    found = broken(UnitPlan(devices=4, members=(replace(SMALL, rate_rps=4.0, devices=(0, 1, 2)),)), problem=problem)
+
+    assert found == ["unit 0: tensor parallelism 3 of small is no power of two and does not divide 4 devices"]
+
+
+def test_memory_is_reported_to_the_byte():
+    need_bytes = 65_000_000_000 + 2**20
+    alone = UnitPlan(devices=1, members=(replace(LARGE, devices=(0,)),)), UnitPlan(devices=1, members=(replace(SMALL, rate_rps=4.0),))
+    chip = replace(A100, memory_bytes=need_bytes)
+    problem = replace(PROBLEM, cluster=replace(PROBLEM.cluster, chip=chip), memory_frac=1.0)
+    over = broken(*alone, problem=problem)
+    excess = int(over[0].split(", ")[1].split(" more")[0])
+    fits = replace(chip, memory_bytes=need_bytes + excess)
+
+    assert len(over) == 1 and "of device 0" in over[0]
+    assert broken(*alone, problem=replace(problem, cluster=replace(problem.cluster, chip=fits))) == []
+    near = replace(fits, memory_bytes=fits.memory_bytes - 1)
+    assert ", 1 more than" in broken(*alone, problem=replace(problem, cluster=replace(problem.cluster, chip=near)))[0]
+
+
+def test_unfairness_over_the_bound_is_reported():
+    crowd = replace(PROBLEM, demands=(replace(PROBLEM.demands[0], rate_rps=400.0), PROBLEM.demands[1]), max_batch=8)
+    unit = UnitPlan(devices=2, members=(replace(SMALL, rate_rps=400.0), LARGE))
+
+    assert broken(unit, problem=crowd) == []
+    assert "the bound is 0.01" in broken(unit, problem=replace(crowd, fairness=0.01))[0]
