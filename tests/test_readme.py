@@ -53,11 +53,12 @@ def test_every_flag_of_the_readme_is_known():
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(_code(README)))) - {"--help"}
 
     assert named
-    assert named <= set(re.findall(r"--[a-z][a-z-]+", _muxjax("serve", "--help")))
+    helps = "".join(_muxjax(command, "--help") for command in _subcommands())
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", helps))
 
 
 def test_the_example_configuration_is_read(tmp_path):
-    example = _block("yaml")
+    example = _block("yaml", "port:")
     unit, http = load_options([_write(tmp_path, example)], {})
 
     assert [model.name for model in unit.models] == [model["name"] for model in yaml.safe_load(example)["models"]]
@@ -67,7 +68,15 @@ def test_the_example_configuration_is_read(tmp_path):
 
 def test_a_misspelt_key_of_the_example_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="rates"):
-        load_options([_write(tmp_path, _block("yaml").replace("rate:", "rates:"))], {})
+        load_options([_write(tmp_path, _block("yaml", "port:").replace("rate:", "rates:"))], {})
+
+
+def test_the_example_problem_is_placed(tmp_path):
+    problem = _write(tmp_path, _block("yaml", "cluster:"))
+    said = _muxjax("place", problem, "-o", str(tmp_path / "placement.json"), "--explain")
+
+    assert all(f"{name} is in unit" in said for name in ("chat", "small", "big"))
+    assert (tmp_path / "placement.json").exists()
 
 
 def test_the_example_script_uses_what_is_there():
@@ -116,8 +125,9 @@ def _code(text: str) -> list[str]:
     return blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-def _block(language: str) -> str:
-    (block,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def _block(language: str, holding: str = "") -> str:
+    """The only block of a language that holds a text."""
+    (block,) = (block for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in block)
     return block
 
 
