@@ -17,7 +17,6 @@ from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import State, insert, polish
 from muxjax.placement.worth import Content, Worth
 
-
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
 
