@@ -32,7 +32,7 @@ class Effort:
       finalists: groups that are searched on larger clusters.
       starts: of the search of a group of a small cluster, at most.
       parts: most replicas of an LLM.
-      looks: other states that the search of a group looks at, for each LLM.
+      looks, finalist_looks: other states that such a search, and that of a finalist, looks at, for each LLM.
     """
 
     groups: int = 64
@@ -40,7 +40,8 @@ class Effort:
     finalists: int = 2
     starts: int = 12
     parts: int = 8
-    looks: int = 15
+    looks: int = 60
+    finalist_looks: int = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,7 @@ class _Run:
         for group in (*groups, *groups_with_idle_devices(self.cluster)):
             if self.done:
                 return
-            self._polish(group, starts=self.effort.starts)
+            self._polish(group, starts=self.effort.starts, looks=self.effort.looks)
 
     def search_the_best(self) -> None:
         """A look at each group of a first grain, at those between the best ones, and a search of the finalists."""
@@ -121,7 +122,7 @@ class _Run:
                 grain //= 2
         for group in sorted((group for group, state in self.tried.items() if state), key=self._rank)[: self.effort.finalists]:
             if not self.done:
-                self._polish(group, starts=1)
+                self._polish(group, starts=1, looks=self.effort.finalist_looks)
 
     def _try(self, groups: Iterable[MeshGroup]) -> None:
         """With the first start of each group that has room."""
@@ -131,12 +132,11 @@ class _Run:
             if group not in self.tried:
                 self.tried[group] = next(self._starts(group), None)
 
-    def _polish(self, group: MeshGroup, *, starts: int) -> None:
+    def _polish(self, group: MeshGroup, *, starts: int, looks: int) -> None:
         """The best that a search finds from any start."""
-        looks = self.effort.looks * len(self.models)
         best = None
         for start in dict.fromkeys(itertools.islice(self._starts(group), starts)):
-            state = polish(start, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks)
+            state = polish(start, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks * len(self.models))
             best = max(filter(None, (best, state)), key=self._total)
         self.tried[group] = best
 
