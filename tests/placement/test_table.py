@@ -1,0 +1,91 @@
+"""Tables of measured steps: what was measured comes back, nothing in between falls, broken files are named."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.errors import ConfigError
+from muxjax.placement.cost import H100, H200, MeshSpec
+from muxjax.placement.costs import Roofline
+from muxjax.placement.table import CostTable, Row, TableCosts, read_table, write_table
+from muxjax.shapes import BY_NAME
+
+SPEC, MESH = BY_NAME["llama-3.1-8b"], MeshSpec(chip=H200)
+NOISY = {(1, 128): 4.0, (1, 1024): 4.1, (8, 128): 3.9, (8, 1024): 4.6, (64, 128): 5.0, (64, 1024): 9.0}
+"""Milliseconds by batch and context; the third is noise."""
+ROWS = tuple(
+    Row(model="8b", phase="decode", tp=1, count=count, context=context, seconds=ms / 1e3) for (count, context), ms in NOISY.items()
+)
+TABLE = CostTable(device="NVIDIA H200", versions={"jax": "0.11.2"}, commit="abc", rows=ROWS)
+COSTS = TableCosts(TABLE, {"8b": SPEC})
+
+
+def decode_ms(batch: int, context: int) -> float:
+    return COSTS.decode_s(SPEC, MESH, batch, batch * context) * 1e3
+
+
+def test_what_was_measured_comes_back():
+    assert decode_ms(64, 1024) == pytest.approx(9.0)
+    assert decode_ms(1, 128) == pytest.approx(4.0)
+
+
+def test_between_measurements_both_directions_are_linear():
+    assert decode_ms(64, 576) == pytest.approx(7.0)
+    assert decode_ms(36, 1024) == pytest.approx(6.8)
+
+
+def test_noise_that_made_more_work_cheaper_is_raised():
+    assert decode_ms(8, 128) == pytest.approx(4.0)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 4000), st.integers(1, 4000))
+def test_more_work_never_costs_less(batch, more_batch, context, more_context):
+    assert decode_ms(batch + more_batch, context) >= decode_ms(batch, context) * (1 - 1e-9)
+    assert decode_ms(batch, context + more_context) >= decode_ms(batch, context) * (1 - 1e-9)
+
+
+def test_beyond_the_table_the_roofline_tells_the_rest_of_the_way():
+    ratio = Roofline().decode_s(SPEC, MESH, 128, 128 * 1024) / Roofline().decode_s(SPEC, MESH, 64, 64 * 1024)
+
+    assert decode_ms(128, 1024) == pytest.approx(9.0 * ratio)
+
+
+@pytest.mark.parametrize("mesh", [MeshSpec(chip=H100), MeshSpec(chip=H200, tp=2)])
+def test_what_was_not_measured_is_the_rooflines(mesh):
+    assert COSTS.decode_s(SPEC, mesh, 8, 1024) == Roofline().decode_s(SPEC, mesh, 8, 1024)
+    assert COSTS.prefill_s(SPEC, mesh, 8, 4.5) == Roofline().prefill_s(SPEC, mesh, 8, 4.5)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    write_table(TABLE, tmp_path / "costs.json")
+
+    assert read_table(tmp_path / "costs.json") == TABLE
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda found: found.update(version=2), "version must be 1, got 2"),
+        (lambda found: found.update(extra=1), "table.extra must be one of version"),
+        (lambda found: found.pop("device"), "table.device must be there"),
+        (lambda found: found.update(rows=[]), "rows must be a list of at least one"),
+        (lambda found: found["rows"][1].update(seconds=float("nan")), r"rows\[1\].seconds must be over 0 and finite, got nan"),
+        (lambda found: found["rows"][0].update(count=0), r"rows\[0\].count must be a whole number, 1 or more, got 0"),
+        (lambda found: found["rows"][0].update(phase="both"), r"rows\[0\].phase must be prefill or decode"),
+    ],
+)
+def test_a_broken_table_names_field_value_and_limit(tmp_path, change, message):
+    write_table(TABLE, tmp_path / "costs.json")
+    found = json.loads((tmp_path / "costs.json").read_text())
+    change(found)
+    (tmp_path / "costs.json").write_text(json.dumps(found))
+
+    with pytest.raises(ConfigError, match=message):
+        read_table(tmp_path / "costs.json")
+
+
+def test_a_model_that_nobody_knows_is_named():
+    with pytest.raises(ConfigError, match="model must be one of 3b, got '8b'"):
+        TableCosts(TABLE, {"3b": SPEC})
