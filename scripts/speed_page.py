@@ -140,8 +140,8 @@ def _checks(runs: list[dict]) -> str:
 
 def _offline(runs: Iterable[dict]) -> str:
     lines = [
-        f"The offline run's {row['tokens']:,} tokens took {row['decode_steps']:,} decode steps, {row['mixed_steps']:,} with chunks too, and "
-        f"{row['prefill_steps']:,} of chunks alone, for {row['prefill_tokens']:,} tokens of prompts."
+        f"The offline run's {row['tokens']:,} tokens took {row['decode_steps']:,} decode steps, {row['mixed_steps']:,} with chunks too, "
+        f"and {row['prefill_steps']:,} of chunks alone, for {row['prefill_tokens']:,} tokens of prompts."
         for _, row in _rows(runs)
         if "mixed_steps" in row
     ]

@@ -53,7 +53,7 @@ def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_ba
     """Of one LLM, or a replica of it that is to serve rate_rps."""
     tokens_per_s = rate_rps * demand.output_tokens
     alone_s = costs.decode_s(demand.spec, mesh, 1, _context(demand))
-    token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * TURNS_S)
+    token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * np.maximum(TURNS_S, alone_s))  # no turn is shorter than a token alone
     batch = np.maximum.accumulate(np.minimum(tokens_per_s * token_s, max_batch))
     active = -np.expm1(-batch)
     decode_s = active * _decode_s(demand, mesh, costs, max_batch, batch / active)
