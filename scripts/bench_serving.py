@@ -25,16 +25,13 @@ from typing import Any
 import jax
 
 from muxjax import shapes
-from muxjax.types import ModelSpec
 from muxjax.units import show_s
 from scripts import results, streams
+from scripts.serving import TINY
 from scripts.speed_page import STEP_QUESTION
 
 QUESTION = "serving-speed"
 START_GOAL_S, AGREEMENT = 30.0, 0.10
-TINY = ModelSpec(
-    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=4096, windows=(None, None), dtype="float32"
-)
 TINY_NUMBERS = {
     "model": "tiny",
     "streams": 4,

@@ -28,7 +28,7 @@ from muxjax.types import ModelSpec, Phase
 from muxjax.workload.lengths import lognormal
 from scripts import results
 from scripts.ceilings import Ceilings, measure
-from scripts.serving import Serving
+from scripts.serving import TINY, Serving
 from scripts.speed_page import STEP_QUESTION as QUESTION
 from scripts.speed_page import beside_vllm
 from scripts.speed_page import step_page as page
@@ -40,9 +40,6 @@ VLLM_POINTS = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
 SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET = 256, 2048, 1024, 2048
 """Of all sections, so that each program is compiled once, and those of a server with these numbers are the same."""
 OTHERS = ("llama-3.2-3b", "llama-3.2-1b")
-TINY = ModelSpec(
-    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=4096, windows=(None, None), dtype="float32"
-)
 
 
 class Bench:

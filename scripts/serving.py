@@ -28,6 +28,11 @@ from scripts.ceilings import seconds
 CALLS = 20
 """Steps that are timed together."""
 
+TINY = ModelSpec(
+    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=4096, windows=(None, None), dtype="float32"
+)
+"""For runs that only show that a bench works."""
+
 
 class Serving:
     """Models on the default device, of which the first is asked and alone has its steps compiled.

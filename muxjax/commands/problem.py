@@ -1,6 +1,5 @@
 """A placement problem written in YAML: a cluster, and models with their rates, lengths and targets."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,15 +83,6 @@ class DemandOptions:
         return shapes.BY_NAME[str(self.shape)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limits:
-    """Fields of `Problem` that are plain values."""
-
-    memory_frac: float = 0.9
-    max_batch: int = 256
-    fairness: float = float("inf")
-
-
 def read_problem(path: Path) -> Problem:
     """The problem that a file describes.
 
@@ -112,15 +102,12 @@ def read_streams(path: Path) -> tuple[Stream, ...]:
 
 
 def _problem(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> Problem:
-    top = section(loader, path, node, {*names(_Limits), "cluster", "models"})
+    top = section(loader, path, node, names(Problem) - {"demands"} | {"models"})
     cluster = section(loader, path, child(node, "cluster"), names(ClusterOptions)) if child(node, "cluster") else {}
     demands = tuple(map(_demand, _models(loader, node, path)))
-    limits, devices = build(_Limits, _only(top, _Limits)), build(ClusterOptions, cluster)
-    return Problem(
-        demands=demands,
-        cluster=Cluster(chip=CHIPS[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node),
-        **{name: getattr(limits, name) for name in names(_Limits)},
-    )
+    devices = build(ClusterOptions, cluster)
+    there = Cluster(chip=CHIPS[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node)
+    return build(Problem, top, demands=demands, cluster=there)
 
 
 def _models(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list[Section]:
@@ -137,9 +124,3 @@ def _demand(written: Section) -> Demand:
     except ConfigError as error:
         where = next(iter(written.values())).where
         raise ConfigError(f"{where}: {error}", field=error.field) from error
-
-
-def _only(settings: Section, options: type) -> Section:
-    """Those that are fields of the options."""
-    kept: Mapping = {name: setting for name, setting in settings.items() if name in names(options)}
-    return dict(kept)

@@ -91,7 +91,7 @@ def machine(problem: Problem, members: Sequence[Placed]) -> Machine:
     for placed in members:
         for device in placed.devices:
             weights[device] += cost.weight_bytes(hosted[placed.model].spec, hosted[placed.model].mesh)
-    cache_bytes = int(problem.memory_frac * chip.memory_bytes) - max(weights.values())
+    cache_bytes = problem.device_bytes - max(weights.values())
     if cache_bytes <= 0:
         raise ConfigError(f"the weights of {', '.join(hosted)} leave {cache_bytes} bytes of a device for the cache", field="placement")
     return Machine(hosted=hosted, cache_bytes=cache_bytes, slots=problem.max_batch)
@@ -149,7 +149,7 @@ def _alone(problem: Problem, one: Served) -> Alone:
     """On an idle mesh of the least degree that holds the LLM."""
     spec, chip = problem.demand(one.model).spec, problem.cluster.chip
     tp = 1
-    while cost.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.memory_frac * chip.memory_bytes:
+    while cost.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.device_bytes:
         tp *= 2
     mesh = MeshSpec(chip=chip, tp=tp)
     context = int(one.prompt_tokens + one.output_tokens / 2)

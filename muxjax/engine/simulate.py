@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.loop import replay
@@ -10,7 +10,7 @@ from muxjax.engine.resident import Member
 from muxjax.engine.sim import Sharing, SimulatedClock, SimulatedExecutor, roofline
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
-from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec
+from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec, share
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec, Output, Request, Sampling
@@ -49,7 +49,7 @@ class Machine:
 
     def unit(self) -> Unit:
         """The unit before its first request; its quotas follow the rates."""
-        layouts = {name: CacheLayout.of(_share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
+        layouts = {name: CacheLayout.of(share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
         floors = quota.floors(self.hosted, total_blocks)
         blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
@@ -168,8 +168,3 @@ def _served(trace: Sequence[Arrival], outputs: Sequence[Output]) -> list[Served]
                 )
             )
     return served
-
-
-def _share(spec: ModelSpec, tp: int) -> ModelSpec:
-    """What one of tp devices holds of the heads."""
-    return replace(spec, heads=spec.heads // tp, kv_heads=spec.kv_heads // tp)

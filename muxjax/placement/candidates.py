@@ -12,7 +12,7 @@ import numpy as np
 
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes
-from muxjax.placement.cost import MeshSpec
+from muxjax.placement.cost import MeshSpec, weight_bytes
 from muxjax.placement.costs import Costs
 from muxjax.placement.estimator import Estimator
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
@@ -152,8 +152,8 @@ def _meets(found: Alone | None, rate_rps: float) -> bool:
 
 def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:
     degrees = [tp for tp in sizes if demand.spec.kv_heads % tp == 0]
-    needed = demand.spec.params * 2 // degrees[-1]
-    there = int(problem.cluster.chip.memory_bytes * problem.memory_frac)
+    there = problem.device_bytes
+    needed = weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip, tp=degrees[-1]))
     return (
         f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads "
         f"and a node allow, its weights and the cache of one request need over {needed} bytes a device, and {there} bytes are there"

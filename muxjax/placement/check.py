@@ -95,7 +95,7 @@ def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
 
 def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:
     """Weights, and a sequence of any LLM there, fit on each device."""
-    have_bytes = int(problem.memory_frac * problem.cluster.chip.memory_bytes)
+    have_bytes = problem.device_bytes
     for device in range(unit.devices):
         members = [placed for placed in unit.members if device in placed.devices]
         try:

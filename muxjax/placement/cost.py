@@ -3,7 +3,7 @@
 Source: measured steps of both chips; `tests/placement/test_cost.py` holds the largest error against them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -177,9 +177,27 @@ def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
     Raises:
       ConfigError: mesh.tp does not divide the kv heads.
     """
-    if spec.kv_heads % mesh.tp:
-        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads}, got {mesh.tp}", field="tp")
-    return 2 * spec.layers * spec.kv_heads // mesh.tp * spec.head_dim * ELEMENT_BYTES
+    return 2 * spec.layers * kv_heads(spec, mesh.tp) * spec.head_dim * ELEMENT_BYTES
+
+
+def kv_heads(spec: ModelSpec, tp: int) -> int:
+    """Those that one of tp devices holds.
+
+    Raises:
+      ConfigError: tp does not divide them.
+    """
+    if spec.kv_heads % tp:
+        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads}, got {tp}", field="tp")
+    return spec.kv_heads // tp
+
+
+def share(spec: ModelSpec, tp: int) -> ModelSpec:
+    """What one of tp devices holds of the heads.
+
+    Raises:
+      ConfigError: tp does not divide the kv heads.
+    """
+    return replace(spec, heads=spec.heads // tp, kv_heads=kv_heads(spec, tp))
 
 
 def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:

@@ -1,13 +1,12 @@
 """What one LLM does in a unit, as curves over the length of the unit's turns: nothing here depends on who shares its devices."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.errors import ConfigError
-from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec
+from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec, share
 from muxjax.placement.costs import Costs
 from muxjax.placement.problem import Demand
 
@@ -42,11 +41,7 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
     Raises:
       ConfigError: tp does not divide the kv heads, or the head size fills no block.
     """
-    spec = demand.spec
-    if spec.kv_heads % tp:
-        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads} of {demand.name}, got {tp}", field="tp")
-    share = replace(spec, heads=spec.heads // tp, kv_heads=spec.kv_heads // tp)
-    return CacheLayout.of(share, element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
+    return CacheLayout.of(share(demand.spec, tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
 
 
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:

@@ -159,7 +159,7 @@ class Estimator:
         Raises:
           ConfigError: not even the longest of their mean sequences fits.
         """
-        have = int(self._problem.memory_frac * self._problem.cluster.chip.memory_bytes)
+        have = self._problem.device_bytes
         weights = sum(parts[i].weight_bytes for i in members)
         need = weights + BLOCK_BYTES * max((parts[i].sequence_blocks for i in members), default=0)
         if need > have:

@@ -1,12 +1,10 @@
 """Why a placement is as it is: what each LLM would do elsewhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from muxjax.placement.problem import Placed, Placement, UnitPlan
-
-Score = Callable[[UnitPlan], float]
-"""F of a unit; minus infinity for one that cannot be."""
+from muxjax.placement.worth import NO_UNIT, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,16 +30,16 @@ def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
             before = score(unit) - (score(left) if left.members else 0.0)
             gains = {to: _gain(placed, other, score) for to, other in enumerate(placement.units) if to != at}
             best = max(gains, key=lambda to: (gains[to], -to), default=None)
-            if best is None or gains[best] == float("-inf"):
+            if best is None or gains[best] == NO_UNIT:
                 yield Reason(model=placed.model, unit=at, runner_up=None, cost_rps=0.0)
             else:
                 yield Reason(model=placed.model, unit=at, runner_up=best, cost_rps=before - gains[best])
 
 
 def _gain(placed: Placed, unit: UnitPlan, score: Score) -> float:
-    """What F of a unit gains by an LLM, on the devices of it that suit it best; minus infinity if it cannot be there."""
+    """What F of a unit gains by an LLM, on the devices of it that suit it best; NO_UNIT if it cannot be there."""
     if any(other.model == placed.model for other in unit.members) or placed.tp > unit.devices:
-        return float("-inf")
+        return NO_UNIT
     starts = range(0, unit.devices - placed.tp + 1, placed.tp)
     choices = (replace(placed, devices=tuple(range(start, start + placed.tp))) for start in starts)
     with_it = max(score(replace(unit, members=(*unit.members, choice))) for choice in choices)

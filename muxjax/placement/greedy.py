@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates, estimate_alone
 from muxjax.placement.cluster import MeshGroup, few_groups, groups_with_idle_devices, neighbours
+from muxjax.placement.cost import MeshSpec, weight_bytes
 from muxjax.placement.costs import Costs
 from muxjax.placement.estimator import score
 from muxjax.placement.problem import Placement, Problem
@@ -190,8 +191,8 @@ def as_group(state: State) -> MeshGroup:
 
 def _does_not_fit(problem: Problem) -> str:
     cluster = problem.cluster
-    needed = sum(demand.spec.params * 2 for demand in problem.demands)
-    there = int(cluster.devices * cluster.chip.memory_bytes * problem.memory_frac)
+    needed = sum(weight_bytes(demand.spec, MeshSpec(chip=cluster.chip)) for demand in problem.demands)
+    there = cluster.devices * problem.device_bytes
     if needed <= there and problem.fairness < math.inf:
         return f"no way was found to place all models with shares of the cache that differ by at most fairness={problem.fairness}"
     return f"no way was found to place all models: their weights need {needed} bytes, {there} bytes of device memory are there for them"

@@ -7,16 +7,19 @@ from typing import Any
 
 from muxjax.errors import ConfigError
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.whole_file import whole_file
 
 VERSION = 1
 
 
 def write_placement(placement: Placement, path: Path) -> None:
-    """Writes the file whole or not at all."""
-    text = json.dumps({"muxjax_placement": VERSION, "units": [asdict(unit) for unit in placement.units]}, indent=1)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text + "\n")
-    part.replace(path)
+    """Writes the file whole or not at all.
+
+    Raises:
+      ConfigError: the place cannot be written to.
+    """
+    with whole_file(path, field="output") as file:
+        file.write(json.dumps({"muxjax_placement": VERSION, "units": [asdict(unit) for unit in placement.units]}, indent=1) + "\n")
 
 
 def read_placement(path: Path) -> Placement:

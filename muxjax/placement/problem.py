@@ -86,6 +86,11 @@ class Problem:
         require(self.max_batch >= 1, "max_batch", self.max_batch, "1 or more")
         require(self.fairness > 0, "fairness", self.fairness, "over 0")
 
+    @property
+    def device_bytes(self) -> int:
+        """Of each device, for weights and cache."""
+        return int(self.memory_frac * self.cluster.chip.memory_bytes)
+
     def demand(self, name: str) -> Demand:
         """Of the LLM of that name.
 

@@ -12,6 +12,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.placement.cost import MeshSpec
 from muxjax.placement.costs import Roofline
 from muxjax.types import ModelSpec
+from muxjax.whole_file import whole_file
 
 VERSION = 1
 PHASES = ("prefill", "decode")
@@ -62,8 +63,13 @@ class CostTable:
 
 
 def write_table(table: CostTable, path: Path) -> None:
-    """Writes it as JSON."""
-    path.write_text(json.dumps({"version": VERSION, **asdict(table)}, indent=1) + "\n")
+    """Writes it as JSON, whole or not at all.
+
+    Raises:
+      ConfigError: the place cannot be written to.
+    """
+    with whole_file(path, field="table") as file:
+        file.write(json.dumps({"version": VERSION, **asdict(table)}, indent=1) + "\n")
 
 
 def read_table(path: Path) -> CostTable:

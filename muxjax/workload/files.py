@@ -5,14 +5,13 @@
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from muxjax.errors import ConfigError
+from muxjax.whole_file import whole_file
 from muxjax.workload.trace import Arrival
 
 VERSION = 1
@@ -59,20 +58,12 @@ def write(path: Path, trace: Iterable[Arrival], about: Mapping[str, Any] | None 
     Raises:
       ConfigError: a request that read would refuse, or a place that cannot be written to.
     """
-    part = path.parent / f"{path.name}.{os.getpid()}.part"
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps({"muxjax_trace": VERSION, "about": dict(about or {})}, allow_nan=False) + "\n")
-            before_s = 0.0
-            for number, arrival in enumerate(trace, start=2):
-                before_s = _arrival(Line(path, number), arrival._asdict(), before_s).time_s
-                file.write(json.dumps(arrival._asdict()) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", field="trace") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_file(path, field="trace") as file:
+        file.write(json.dumps({"muxjax_trace": VERSION, "about": dict(about or {})}, allow_nan=False) + "\n")
+        before_s = 0.0
+        for number, arrival in enumerate(trace, start=2):
+            before_s = _arrival(Line(path, number), arrival._asdict(), before_s).time_s
+            file.write(json.dumps(arrival._asdict()) + "\n")
 
 
 def read(path: Path) -> Iterator[Arrival]:

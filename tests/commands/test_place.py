@@ -95,3 +95,8 @@ def test_a_placement_file_is_read_as_it_was_written_and_no_other(tmp_path):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"p\.json"):
             read_placement(path)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, PROBLEM)), "-o", str(tmp_path / "no" / "placement.json")]) == 2
+    assert "placement.json cannot be written" in capsys.readouterr().err
