@@ -13,7 +13,8 @@ _SERVE_FLAGS = {
     "--max-model-len": "most tokens of prompt and output, for every model",
     "--max-num-seqs": "most sequences at a time, for every model (64)",
     "--max-num-batched-tokens": "most new tokens of one prefill step (2048)",
-    "--kv-cache-size": "size of the shared cache, such as 16GiB",
+    "--tensor-parallel-size": "devices, each of which holds an equal share of every model (1)",
+    "--kv-cache-size": "size of the shared cache on each device, such as 16GiB",
     "--gpu-memory-fraction": "share of the device's memory for weights, cache and steps (0.9)",
     "--compilation-cache-dir": "where compiled programs are kept for the next start (~/.cache/muxjax/xla; empty for nowhere)",
     "--load-format": "auto, or dummy for random weights",
@@ -21,6 +22,12 @@ _SERVE_FLAGS = {
     "--policy": "adbs, round_robin or fcfs",
     "--shutdown-timeout": "seconds that running requests get after SIGTERM (30)",
     "--log-level": "debug, info, warning or error",
+}
+_PROFILE_GRID = {
+    "decode_batch": "sequences of a decode step (1 8 64 256)",
+    "decode_context": "tokens of each of them (128 512 2048 8192)",
+    "prefill_tokens": "new tokens of a prefill step (128 512 2048)",
+    "prefill_context": "positions that a new token attends to in the mean (128 1024 4096)",
 }
 _SPELLINGS = {"--gpu-memory-fraction": ["--gpu-memory-utilization"]}
 
@@ -70,6 +77,13 @@ def _simulate(args: argparse.Namespace) -> None:
     simulate.run(args.problem, args.placement, **given)
 
 
+def _profile(args: argparse.Namespace) -> None:
+    from muxjax.commands import profile
+
+    grid = profile.Grid(**{name: tuple(value) for name, value in vars(args).items() if name in _PROFILE_GRID})
+    profile.run(args.models, args.output, degrees=args.tp, grid=grid, cache_dir=args.compilation_cache_dir)
+
+
 def _demo(args: argparse.Namespace) -> int | None:
     from muxjax.demo.run import main as demo
 
@@ -106,6 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--seed", type=int, default=0)
     simulate.add_argument("--policy", default="adbs", help="adbs, round_robin or fcfs")
     simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
+
+    profile = commands.add_parser("profile", help="measure steps of models on this machine, for placement")
+    profile.set_defaults(command=_profile)
+    profile.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a published shape by name, or a folder with a config.json; random weights"
+    )
+    profile.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="COSTS.json", help="the table; what it holds is not measured again"
+    )
+    profile.add_argument("--tp", type=int, nargs="+", default=[1], metavar="N", help="degrees of tensor parallelism (1)")
+    profile.add_argument(
+        "--compilation-cache-dir", default="~/.cache/muxjax/xla", metavar="VALUE", help=_SERVE_FLAGS["--compilation-cache-dir"]
+    )
+    for name, text in _PROFILE_GRID.items():
+        flag = f"--{name.replace('_', '-')}"
+        profile.add_argument(flag, type=int, nargs="+", default=argparse.SUPPRESS, metavar="N", help=text)
 
     demo = commands.add_parser("demo", help="serve three tiny models and talk to them")
     demo.set_defaults(command=_demo)

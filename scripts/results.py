@@ -1,24 +1,22 @@
 """Writes runs as JSON lines into docs/results/<question>/, and Markdown from them: the one format of all measurements."""
 
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from muxjax import origin
+
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("MUXJAX_RESULTS", ROOT / "docs" / "results"))
 """Of this tree; $MUXJAX_RESULTS on a machine whose copy of the tree does not come back."""
-PACKAGES = ("numpy", "jax")
 
 
 def run_record(*, device: str, config: dict[str, Any], seed: int, values: dict[str, Any]) -> dict[str, Any]:
     """One run: what was measured, on what, from which tree."""
-    return {"commit": _commit(), "device": device, "versions": _versions(), "config": config, "seed": seed, "values": values}
+    return {"commit": origin.commit(), "device": device, "versions": origin.versions(), "config": config, "seed": seed, "values": values}
 
 
 def write_runs(question: str, name: str, records: Iterable[dict[str, Any]]) -> Path:
@@ -63,15 +61,3 @@ def host() -> str:
         [line.split(":", 1)[1].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")] if cpu.exists() else []
     )
     return f"{names[0]} x {len(names)}" if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """Of this tree; $MUXJAX_COMMIT where it travelled without its history."""
-    if told := os.environ.get("MUXJAX_COMMIT"):
-        return told
-    found = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True)
-    return found.stdout.strip() or "unknown"
-
-
-def _versions() -> dict[str, str]:
-    return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}

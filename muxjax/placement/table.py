@@ -1,16 +1,13 @@
-"""Measured seconds of steps, in a file, and `Costs` that interpolate them."""
+"""Measured seconds of steps, in a file; see `measured` for what is made of them."""
 
 import json
 import math
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError, require
-from muxjax.placement.cost import MeshSpec
-from muxjax.placement.costs import Roofline
 from muxjax.types import ModelSpec
 from muxjax.whole_file import whole_file
 
@@ -19,11 +16,31 @@ PHASES = ("prefill", "decode")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a model's steps cost by: of two models alike in this, all steps cost the same. Fields are those of `ModelSpec`."""
+
+    vocab: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    tied: bool
+    windows: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> "Shape":
+        return cls(**{field.name: getattr(spec, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A measured step.
 
     Args:
-      model: shape, by a name that the table's reader knows; phase: prefill or decode.
+      model: of the table's shapes; phase: prefill or decode.
+      tp: devices that took part.
       count: new tokens of a prefill, sequences of a decode.
       context: positions that a new token attends to in the mean, of a prefill; of a sequence, of a decode.
     Raises:
@@ -41,11 +58,15 @@ class Row:
         require(isinstance(self.model, str), "model", self.model, "a name")
         require(self.phase in PHASES, "phase", self.phase, " or ".join(PHASES))
         for field in ("tp", "count"):
-            value = getattr(self, field)
-            require(isinstance(value, int) and not isinstance(value, bool) and value >= 1, field, value, "a whole number, 1 or more")
+            require(_is_whole(getattr(self, field)), field, getattr(self, field), "a whole number, 1 or more")
         for field in ("context", "seconds"):
             value = getattr(self, field)
             require(_is_number(value) and 0 < value < math.inf, field, value, "over 0 and finite")
+
+    @property
+    def point(self) -> tuple:
+        """What was measured: of a table's rows, no two have the same."""
+        return self.model, self.phase, self.tp, self.count, self.context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +74,37 @@ class CostTable:
     """What was measured, where and by which code.
 
     Args:
-      versions: of the packages that made the steps.
+      versions: of the packages that made the steps; commits: of the trees they were made from, in the order of their runs.
+      shapes: of the rows' models, by name.
+    Raises:
+      ConfigError: a row of no known shape, or one point twice.
     """
 
     device: str
     versions: Mapping[str, str]
-    commit: str
+    commits: tuple[str, ...]
+    shapes: Mapping[str, Shape]
     rows: tuple[Row, ...]
+
+    def __post_init__(self):
+        for i, row in enumerate(self.rows):
+            require(row.model in self.shapes, f"rows[{i}].model", row.model, f"one of {', '.join(self.shapes)}")
+        points = [row.point for row in self.rows]
+        if len({*points}) < len(points):
+            twice = next(point for point in points if points.count(point) > 1)
+            require(False, "rows", twice, "measured once each")
 
 
 def write_table(table: CostTable, path: Path) -> None:
-    """Writes it as JSON, whole or not at all.
+    """Writes it as JSON, a line a row, whole or not at all.
 
     Raises:
       ConfigError: the place cannot be written to.
     """
+    head = {"version": VERSION, **asdict(table)}
+    lines = [f" {json.dumps(name)}: {_listed(value) if name in ('shapes', 'rows') else json.dumps(value)}" for name, value in head.items()]
     with whole_file(path, field="table") as file:
-        file.write(json.dumps({"version": VERSION, **asdict(table)}, indent=1) + "\n")
+        file.write("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_table(path: Path) -> CostTable:
@@ -82,92 +117,40 @@ def read_table(path: Path) -> CostTable:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cost table {path}: {error}", field="table") from error
-    found = _fields(found, "table", ("version", "device", "versions", "commit", "rows"))
+    found = _fields(found, "table", ("version", "device", "versions", "commits", "shapes", "rows"))
     require(found["version"] == VERSION, "version", found["version"], str(VERSION))
     require(isinstance(found["device"], str), "device", found["device"], "a name")
-    require(isinstance(found["commit"], str), "commit", found["commit"], "a name")
     require(isinstance(found["versions"], dict), "versions", found["versions"], "names and versions")
+    require(isinstance(found["commits"], list), "commits", found["commits"], "a list of names")
+    require(isinstance(found["shapes"], dict), "shapes", found["shapes"], "names and shapes")
     require(isinstance(found["rows"], list) and bool(found["rows"]), "rows", found["rows"], "a list of at least one")
-    rows = tuple(_row(row, f"rows[{i}]") for i, row in enumerate(found["rows"]))
-    return CostTable(device=found["device"], versions=found["versions"], commit=found["commit"], rows=rows)
+    return CostTable(
+        device=found["device"],
+        versions=found["versions"],
+        commits=tuple(found["commits"]),
+        shapes={name: _shape(shape, f"shapes.{name}") for name, shape in found["shapes"].items()},
+        rows=tuple(_row(row, f"rows[{i}]") for i, row in enumerate(found["rows"])),
+    )
 
 
-class TableCosts:
-    """`Costs` that no measured step contradicts, but where noise made more work cheaper: then the later step costs what the earlier did.
-
-    Both directions are linear between measurements. Above them, seconds are those at the edge times what the roofline says the rest
-    of the way costs; below them, those at the edge. What was not measured at all costs what the roofline says.
-
-    Args:
-      specs: of the models that the table names.
-    Raises:
-      ConfigError: the table names a model that is not in specs.
-    """
-
-    def __init__(self, table: CostTable, specs: Mapping[str, ModelSpec]):
-        grids: dict[tuple[ModelSpec, int, str], list[Row]] = {}
-        for row in table.rows:
-            require(row.model in specs, "model", row.model, f"one of {', '.join(specs)}")
-            grids.setdefault((specs[row.model], row.tp, row.phase), []).append(row)
-        self._device = table.device
-        self._grids = {key: _monotone(rows) for key, rows in grids.items()}
-        self._roofline = Roofline()
-
-    def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
-        def roofline(count: float, context: float) -> float:
-            return self._roofline.prefill_s(spec, mesh, round(count), context)
-
-        grid = self._grid(spec, mesh, "prefill")
-        return _interpolated(grid, tokens, context, roofline) if grid else roofline(tokens, context)
-
-    def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
-        def roofline(count: float, context: float) -> float:
-            return self._roofline.decode_s(spec, mesh, round(count), round(count * context))
-
-        grid = self._grid(spec, mesh, "decode")
-        return _interpolated(grid, batch, context_tokens / batch, roofline) if grid else roofline(batch, context_tokens / batch)
-
-    def _grid(self, spec: ModelSpec, mesh: MeshSpec, phase: str) -> "_Grid | None":
-        return self._grids.get((spec, mesh.tp, phase)) if mesh.chip.name in self._device else None
+def _listed(values: Mapping[str, Any] | Iterable[Any]) -> str:
+    """JSON with a line for each entry."""
+    if isinstance(values, Mapping):
+        return "{\n  " + ",\n  ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()) + "\n }"
+    return "[\n  " + ",\n  ".join(map(json.dumps, values)) + "\n ]"
 
 
-_Grid = dict[int, dict[float, float]]
-"""Seconds by count and context, both ascending; they never fall in either."""
-
-
-def _monotone(rows: Iterable[Row]) -> _Grid:
-    """The rows, each raised to the dearest one of no more work: its own hull from below."""
-    ordered = sorted(rows, key=lambda row: (row.count, row.context))
-    grid: _Grid = {}
-    for row in ordered:
-        seconds = max(other.seconds for other in ordered if other.count <= row.count and other.context <= row.context)
-        grid.setdefault(row.count, {})[row.context] = seconds
-    return grid
-
-
-def _interpolated(grid: _Grid, count: float, context: float, roofline: Callable[[float, float], float]) -> float:
-    """Linear in context at the counts on either side, then between them. Less work than any measured costs what the least did."""
-    counts = list(grid)
-    contexts = sorted(set().union(*grid.values()))
-    edge = min(max(count, counts[0]), counts[-1])
-    inside = min(max(context, contexts[0]), contexts[-1])
-    seconds = _linear({known: _linear(grid[known], inside) for known in _around(counts, edge)}, edge)
-    return seconds * roofline(max(count, edge), max(context, inside)) / roofline(edge, inside)
-
-
-def _linear(known: Mapping[float, float] | Mapping[int, float], at: float) -> float:
-    """Between the two known places around `at`, at the nearest one outside all of them."""
-    around = _around(list(known), at)
-    low, high = around[0], around[-1]
-    if not low < at < high:
-        return known[low if at <= low else high]
-    return known[low] + (known[high] - known[low]) * (at - low) / (high - low)
-
-
-def _around(places: list, at: float) -> list:
-    """The one or two of ascending places that lie around it."""
-    right = bisect_right(places, at)
-    return places[max(0, right - 1) : right + 1]
+def _shape(found: Any, where: str) -> Shape:
+    shape = _fields(found, where, tuple(field.name for field in fields(Shape)))
+    numbers = {name: value for name, value in shape.items() if name not in ("tied", "windows")}
+    for name, value in numbers.items():
+        require(_is_whole(value), f"{where}.{name}", value, "a whole number, 1 or more")
+    require(isinstance(shape["tied"], bool), f"{where}.tied", shape["tied"], "true or false")
+    windows = shape["windows"]
+    known = isinstance(windows, list) and all(window is None or _is_whole(window) for window in windows)
+    require(known and len(windows) == shape["layers"], f"{where}.windows", windows, "a number of tokens or null for each layer")
+    shape["windows"] = tuple(windows)
+    return Shape(**shape)
 
 
 def _row(found: Any, where: str) -> Row:
@@ -184,6 +167,10 @@ def _fields(found: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
         limit = f"one of {', '.join(names)}" if name in found else "there"
         require(False, f"{where}.{name}", found.get(name, "nothing"), limit)
     return found
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Tables of measured steps: what was measured comes back, nothing in between falls, broken files are named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from muxjax.errors import ConfigError
 from muxjax.placement.cost import H100, H200, MeshSpec
 from muxjax.placement.costs import Roofline
-from muxjax.placement.table import CostTable, Row, TableCosts, read_table, write_table
+from muxjax.placement.measured import TableCosts
+from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.shapes import BY_NAME
 
 SPEC, MESH = BY_NAME["llama-3.1-8b"], MeshSpec(chip=H200)
@@ -18,8 +20,8 @@ NOISY = {(1, 128): 4.0, (1, 1024): 4.1, (8, 128): 3.9, (8, 1024): 4.6, (64, 128)
 ROWS = tuple(
     Row(model="8b", phase="decode", tp=1, count=count, context=context, seconds=ms / 1e3) for (count, context), ms in NOISY.items()
 )
-TABLE = CostTable(device="NVIDIA H200", versions={"jax": "0.11.2"}, commit="abc", rows=ROWS)
-COSTS = TableCosts(TABLE, {"8b": SPEC})
+TABLE = CostTable(device="NVIDIA H200", versions={"jax": "0.11.2"}, commits=("abc",), shapes={"8b": Shape.of(SPEC)}, rows=ROWS)
+COSTS = TableCosts(TABLE)
 
 
 def decode_ms(batch: int, context: int) -> float:
@@ -74,6 +76,11 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
         (lambda found: found["rows"][1].update(seconds=float("nan")), r"rows\[1\].seconds must be over 0 and finite, got nan"),
         (lambda found: found["rows"][0].update(count=0), r"rows\[0\].count must be a whole number, 1 or more, got 0"),
         (lambda found: found["rows"][0].update(phase="both"), r"rows\[0\].phase must be prefill or decode"),
+        (lambda found: found["rows"][0].update(model="3b"), r"rows\[0\].model must be one of 8b, got '3b'"),
+        (lambda found: found["rows"].append(found["rows"][0]), r"rows must be measured once each, got \('8b', 'decode', 1, 1, 128\)"),
+        (lambda found: found["shapes"]["8b"].update(heads=0), "shapes.8b.heads must be a whole number, 1 or more, got 0"),
+        (lambda found: found["shapes"]["8b"].pop("tied"), "shapes.8b.tied must be there"),
+        (lambda found: found["shapes"]["8b"]["windows"].pop(), "shapes.8b.windows must be a number of tokens or null for each layer"),
     ],
 )
 def test_a_broken_table_names_field_value_and_limit(tmp_path, change, message):
@@ -86,6 +93,13 @@ def test_a_broken_table_names_field_value_and_limit(tmp_path, change, message):
         read_table(tmp_path / "costs.json")
 
 
-def test_a_model_that_nobody_knows_is_named():
-    with pytest.raises(ConfigError, match="model must be one of 3b, got '8b'"):
-        TableCosts(TABLE, {"3b": SPEC})
+def test_a_checkpoint_of_the_same_shape_costs_what_was_measured():
+    other = replace(SPEC, max_len=4096, eos_ids=(7,), rope_theta=1e4)
+
+    assert COSTS.decode_s(other, MESH, 64, 64 * 1024) == pytest.approx(9e-3)
+    assert COSTS.decode_s(replace(SPEC, ffn=8192), MESH, 64, 64 * 1024) == Roofline().decode_s(replace(SPEC, ffn=8192), MESH, 64, 64 * 1024)
+
+
+def test_a_profile_that_was_cut_off_is_no_cost_model():
+    with pytest.raises(ConfigError, match=r"rows must have 8b's decode of 64 at context 1024, tp 1.*run the profile to its end"):
+        TableCosts(replace(TABLE, rows=ROWS[:-1]))

@@ -1,0 +1,109 @@
+"""`muxjax profile`: steps of models measured on this machine, into a cost table that is kept after every point."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from muxjax import origin, shapes
+from muxjax.errors import ConfigError, require
+from muxjax.models.config import read_spec
+from muxjax.placement.cost import kv_heads
+from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
+from muxjax.types import ModelSpec, Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """What is measured of each model and degree: of either phase, every count with every context; see `engine.profile.Point`."""
+
+    decode_batch: tuple[int, ...] = (1, 8, 64, 256)
+    decode_context: tuple[int, ...] = (128, 512, 2048, 8192)
+    prefill_tokens: tuple[int, ...] = (128, 512, 2048)
+    prefill_context: tuple[int, ...] = (128, 1024, 4096)
+
+    def points(self) -> Iterator[tuple[Phase, int, int]]:
+        """Phase, count and context of each."""
+        yield from ((Phase.DECODE, count, context) for count in self.decode_batch for context in self.decode_context)
+        yield from ((Phase.PREFILL, count, context) for count in self.prefill_tokens for context in self.prefill_context)
+
+
+def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], grid: Grid, cache_dir: str = "") -> None:
+    """Measures what the destination does not hold yet.
+
+    Args:
+      models: shapes by name, or folders with a config.json.
+      degrees: of tensor parallelism.
+      cache_dir: where compiled programs are kept; "" for nowhere.
+    Raises:
+      ConfigError: an unknown model, a degree that the machine or the model cannot have, or a destination from another machine.
+    """
+    from muxjax.engine.profile import Point, claim
+
+    specs = {Path(model).name: _spec(model) for model in models}
+    require(len(specs) == len(models), "models", ", ".join(models), "named once each")
+    points = [Point(phase=phase, count=count, context=context) for phase, count, context in grid.points()]
+    machine = claim(cache_dir)
+    for spec, tp in itertools.product(specs.values(), degrees):
+        require(1 <= tp <= machine.devices, "tp", tp, f"1 to {machine.devices}, the devices of this machine")
+        kv_heads(spec, tp)
+    table = _begun(destination, specs, machine.device_kind)
+    known = {row.point for row in table.rows}
+    with tqdm(total=len(specs) * len(degrees) * len(points), unit="step", disable=None) as bar:
+        for (name, spec), tp in itertools.product(specs.items(), degrees):
+            missing = [point for point in points if (name, point.phase, tp, point.count, point.mean_context) not in known]
+            bar.update(len(points) - len(missing))
+            for row in _measured(name, spec, tp, missing, bar):
+                table = replace(table, rows=(*table.rows, row))
+                write_table(table, destination)
+    print(f"{destination}: {len(table.rows)} steps of {', '.join(table.shapes)} on {table.device}")
+
+
+def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm) -> Iterator[Row]:
+    """Rows of those points, one after the other."""
+    from muxjax.engine.profile import Profiler
+
+    if not points:
+        return
+    bar.set_description(f"{name}, tp {tp}: loading")
+    profiler = Profiler(spec, points, tp=tp)
+    for i, _ in enumerate(profiler.compile()):
+        bar.set_description(f"{name}, tp {tp}: {i + 1} of {profiler.programs} programs compiled")
+    bar.set_description(f"{name}, tp {tp}")
+    for point in points:
+        seconds = profiler.seconds(point)
+        yield Row(model=name, phase=point.phase, tp=tp, count=point.count, context=point.mean_context, seconds=seconds)
+        bar.update()
+
+
+def _spec(model: str) -> ModelSpec:
+    if model in shapes.BY_NAME:
+        return shapes.BY_NAME[model]
+    known = f"a folder with config.json, or one of {', '.join(shapes.BY_NAME)}"
+    require((Path(model) / "config.json").is_file(), "model", model, known)
+    return read_spec(Path(model))
+
+
+def _begun(destination: Path, specs: dict[str, ModelSpec], device: str) -> CostTable:
+    """The table that is there, or one without rows.
+
+    Raises:
+      ConfigError: a table of another device, other versions or other shapes.
+    """
+    versions, asked = origin.versions(), {name: Shape.of(spec) for name, spec in specs.items()}
+    if not destination.exists():
+        return CostTable(device=device, versions=versions, commits=(origin.commit(),), shapes=asked, rows=())
+    found = read_table(destination)
+    for field, here in (("device", device), ("versions", versions)):
+        there = getattr(found, field)
+        if there != here:
+            raise ConfigError(f"{destination} was measured with {field} {there}, and this is {here}: name another file", field="output")
+    for name in asked.keys() & found.shapes.keys():
+        require(found.shapes[name] == asked[name], "output", str(destination), f"without another model called {name}")
+    return replace(found, commits=_added(found.commits, origin.commit()), shapes={**found.shapes, **asked})
+
+
+def _added(commits: Iterable[str], commit: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*commits, commit)))

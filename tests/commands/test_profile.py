@@ -1,0 +1,113 @@
+"""`muxjax profile` on a tiny model: every point is measured once, what is measured is kept, and bad input is one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from muxjax.__main__ import main
+from muxjax.engine.profile import Point
+from muxjax.errors import ConfigError
+from muxjax.models.config import read_spec
+from muxjax.placement.cost import mean_context
+from muxjax.placement.measured import TableCosts
+from muxjax.placement.table import Shape, read_table
+from muxjax.types import Phase
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+}
+GRID = "--decode-batch 1 8 --decode-context 16 64 --prefill-tokens 64 128 --prefill-context 16 64 --compilation-cache-dir".split()
+POINTS = {(phase, count, context) for phase, counts, half in (("decode", (1, 8), 0), ("prefill", (64, 128), 0.5)) for count in counts
+          for context in (16 + half, 64 + half)}  # fmt: skip
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A model, and one whose heads fill no head block."""
+    for name, width in (("tiny", 32), ("uneven", 24)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": width}))
+    return tmp_path
+
+
+def profile(folder, *arguments: str) -> int:
+    return main(["profile", str(folder / "tiny"), *arguments, "-o", str(folder / "costs.json"), *GRID, ""])
+
+
+def test_every_point_is_measured_and_the_table_is_a_cost_model(models):
+    assert profile(models) == 0
+    table, spec = read_table(models / "costs.json"), read_spec(models / "tiny")
+
+    assert {(row.phase, row.count, row.context) for row in table.rows} == POINTS
+    assert (table.device, table.shapes) == ("cpu", {"tiny": Shape.of(spec)})
+    assert table.versions.keys() == {"python", "numpy", "jax"} and len(table.commits) == 1
+    TableCosts(table)
+
+
+def test_what_was_measured_before_a_run_ended_is_kept_and_not_measured_again(models, capsys):
+    out = models / "costs.json"
+    assert profile(models, str(models / "uneven")) == 2
+    assert "does not fill a head block" in capsys.readouterr().err
+    found = json.loads(out.read_text())
+    assert len(found["rows"]) == len(POINTS)
+    found["rows"] = [row | {"seconds": 123.0} for row in found["rows"][:5]]
+    found["shapes"].pop("uneven")
+    out.write_text(json.dumps(found))
+
+    assert profile(models) == 0
+    again = read_table(out).rows
+    assert [row.seconds for row in again[:5]] == [123.0] * 5
+    assert len(again) == len(POINTS) and all(row.seconds < 100 for row in again[5:])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tp", "4096"], "tp must be 1 to [0-9]+, the devices of this machine, got 4096"),
+        (["--tp", "0"], "tp must be 1 to [0-9]+, .*, got 0"),
+        (["--decode-batch", "300"], "decode.count must be at most 256, got 300"),
+        (["--prefill-tokens", "65"], "prefill.count must be a multiple of 8, got 65"),
+        (["--prefill-context", "3"], "prefill.context must be at least half of 64 tokens over 8 prompts, got 3"),
+        (["--decode-context", "0"], "decode.context must be 1 or more, got 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(models, capsys, arguments, message):
+    assert main(["profile", str(models / "tiny"), "-o", str(models / "costs.json"), *GRID, "", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and not (models / "costs.json").exists()
+    with pytest.raises(ConfigError, match=message):
+        raise ConfigError(said)
+
+
+def test_a_model_that_nobody_knows_is_named(models, capsys):
+    assert profile(models, "llama-3.1-9b") == 2
+    assert "model must be a folder with config.json, or one of llama-3.2-1b, " in capsys.readouterr().err
+
+
+def test_a_table_of_another_machine_is_not_added_to(models, capsys):
+    assert profile(models) == 0
+    text = (models / "costs.json").read_text().replace('"cpu"', '"NVIDIA H200"')
+    (models / "costs.json").write_text(text)
+
+    assert profile(models) == 2
+    assert "costs.json was measured with device NVIDIA H200, and this is cpu: name another file" in capsys.readouterr().err
+    assert (models / "costs.json").read_text() == text
+
+
+@pytest.mark.parametrize("count, context, rows", [(128, 128, 1), (512, 128, 2), (2048, 128, 8), (2048, 1024, 1), (2048, 1023, 2)])
+def test_a_prefill_has_as_few_prompts_as_its_context_allows(count, context, rows):
+    point = Point(phase=Phase.PREFILL, count=count, context=context)
+
+    assert (point.rows, point.rows * point.tokens) == (rows, count)
+    assert mean_context(np.full(rows, point.start), np.full(rows, point.tokens)) == point.mean_context
