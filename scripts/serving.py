@@ -20,6 +20,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
+from muxjax.models.sharding import Devices
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
@@ -67,7 +68,7 @@ class Serving:
             )
             limits = {"token_budget": token_budget, "prefill_rows": PREFILL_ROWS, "ragged": kernels.ragged}
             buckets = Buckets.of(layouts[name], **sizes, **limits)
-            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, device=device)
+            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=Devices((device,)))
         self.program = programs[self.name]
         self.buckets = self.program.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)

@@ -19,9 +19,11 @@ from muxjax.engine.engine import Engine
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
+from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.config import read_spec
 from muxjax.models.decoder import Params
+from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import by_name
@@ -79,15 +81,18 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
     """
     memory.claim(options)
     programs.keep_in(options.compilation_cache_dir)
-    device = jax.devices()[0]
-    kv_dtype = _kv_dtype(options, device)
+    devices = Devices.first(options.tensor_parallel_size)
+    kv_dtype = _kv_dtype(options, devices.each[0])
     specs = {model.name: read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len) for model in options.models}
-    layouts = {name: CacheLayout.of(spec, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes) for name, spec in specs.items()}
-    resident, load_s = _load(options, specs, layouts, kv_dtype, device, progress=progress)
-    total_blocks = memory.arena_blocks(options, device)
-    compile_s = _compile(resident, blocks_shape(total_blocks, options.block_bytes, kv_dtype, device), progress=progress)
-    plan = _plan(resident, total_blocks * options.block_bytes, device)
-    executor = DeviceExecutor(resident, make_blocks(total_blocks, block_bytes=options.block_bytes, dtype=kv_dtype, device=device))
+    layouts = {name: _layout(options, name, spec, kv_dtype) for name, spec in specs.items()}
+    resident, load_s = _load(options, specs, layouts, kv_dtype, devices, progress=progress)
+    total_blocks = memory.arena_blocks(options, devices)
+    block_bytes = options.block_bytes
+    arena = devices.joined(blocks_shape(total_blocks, block_bytes, kv_dtype, devices.each[0]), OWN)
+    compile_s = _compile(resident, arena, progress=progress)
+    plan = _plan(resident, total_blocks * block_bytes, devices)
+    pools = (make_blocks(total_blocks, block_bytes=block_bytes, dtype=kv_dtype, device=device) for device in devices.each)
+    executor = DeviceExecutor(resident, devices.join(pools, OWN))
     executor.warm_up()
     return Parts(
         unit=_unit(options, specs, layouts, total_blocks),
@@ -104,6 +109,15 @@ def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:
     return np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
 
 
+def _layout(options: UnitOptions, name: str, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:
+    """Of one device's share of the heads."""
+    try:
+        own = share(spec, options.tensor_parallel_size)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}", field=error.field) from error
+    return CacheLayout.of(own, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes)
+
+
 def _largest_first(options: UnitOptions, specs: Mapping[str, ModelSpec]) -> list[ModelOptions]:
     return sorted(options.models, key=lambda model: -specs[model.name].params)
 
@@ -113,7 +127,7 @@ def _load(
     specs: Mapping[str, ModelSpec],
     layouts: Mapping[str, CacheLayout],
     kv_dtype: np.dtype,
-    device: jax.Device,
+    devices: Devices,
     *,
     progress: bool,
 ) -> tuple[dict[str, Program], dict[str, float]]:
@@ -121,11 +135,11 @@ def _load(
     params, spent = {}, {}
     for model in _largest_first(options, specs):
         started = time.perf_counter()
-        loaded = weights.load(model.path, specs[model.name], load_format=model.load_format, progress=progress)
+        loaded = weights.load(model.path, specs[model.name], devices, load_format=model.load_format, progress=progress)
         params[model.name] = jax.block_until_ready(loaded)
         spent[model.name] = time.perf_counter() - started
     resident = {
-        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], kv_dtype, device)
+        model.name: _program(options, model, specs[model.name], layouts[model.name], params[model.name], kv_dtype, devices)
         for model in options.models
     }
     return resident, spent
@@ -138,9 +152,9 @@ def _program(
     layout: CacheLayout,
     params: Params,
     kv_dtype: np.dtype,
-    device: jax.Device,
+    devices: Devices,
 ) -> Program:
-    kernels = best(device_kind=device.device_kind, dtype=kv_dtype, head_dim=spec.head_dim)
+    kernels = best(device_kind=devices.each[0].device_kind, dtype=kv_dtype, head_dim=spec.head_dim)
     buckets = Buckets.of(
         layout,
         slots=model.max_num_seqs,
@@ -149,7 +163,7 @@ def _program(
         prefill_rows=PREFILL_ROWS,
         ragged=kernels.ragged,
     )
-    return Program.of(spec, layout, kernels, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, device=device)
+    return Program.of(spec, layout, kernels, buckets, params, slots=model.max_num_seqs, max_tokens=spec.max_len, devices=devices)
 
 
 def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> Unit:
@@ -190,9 +204,10 @@ def _compile(resident: Mapping[str, Program], arena: jax.ShapeDtypeStruct, *, pr
     return spent
 
 
-def _plan(resident: Mapping[str, Program], arena_bytes: int, device: jax.Device) -> memory.Plan:
+def _plan(resident: Mapping[str, Program], arena_bytes: int, devices: Devices) -> memory.Plan:
     return memory.Plan(
-        limit_bytes=memory.limit_bytes(device),
+        devices=devices.tp,
+        limit_bytes=min((memory.limit_bytes(device) for device in devices.each), key=lambda limit: limit or 0),
         resident_bytes={name: program.resident_bytes for name, program in resident.items()},
         arena_bytes=arena_bytes,
         temporary_bytes=max(program.temporary_bytes for program in resident.values()),
@@ -209,4 +224,5 @@ def _report(options, specs, layouts, total_blocks, kv_dtype, load_s, compile_s):
             f"loaded in {show_s(load_s[name])}, compiled in {show_s(compile_s[name])}"
         )
     cache = f"{total_blocks} head blocks of {show_bytes(options.block_bytes)} = {show_bytes(total_blocks * options.block_bytes)}"
-    yield f"cache: {cache}, {kv_dtype.name}, shared by {len(specs)} model{'s' * (len(specs) > 1)}; policy {options.policy}"
+    where = f" on each of {options.tensor_parallel_size} devices" if options.tensor_parallel_size > 1 else ""
+    yield f"cache: {cache}{where}, {kv_dtype.name}, shared by {len(specs)} model{'s' * (len(specs) > 1)}; policy {options.policy}"

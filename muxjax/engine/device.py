@@ -1,4 +1,4 @@
-"""The executor that runs steps on one JAX device, in the order they are launched."""
+"""The executor that runs steps on the devices of a unit, in the order they are launched."""
 
 import time
 from collections import deque
@@ -16,6 +16,7 @@ from muxjax.engine.batch import BatchShape
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.step import lower_step, update_table
 from muxjax.models.decoder import Params
+from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.pallas.kernels import Kernels
 from muxjax.types import ModelSpec
 
@@ -25,9 +26,10 @@ COMPILERS = 8
 
 @dataclass(slots=True, kw_only=True)
 class Program:
-    """What the device keeps of one model.
+    """What the devices keep of one model.
 
     Args:
+      layout: of the heads that one device holds.
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       steps: the compiled step of each shape; empty before `compile`.
     """
@@ -39,6 +41,7 @@ class Program:
     params: Params
     table_LSKC: jax.Array
     last_S: jax.Array
+    devices: Devices
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
 
     @classmethod
@@ -52,9 +55,10 @@ class Program:
         *,
         slots: int,
         max_tokens: int,
-        device: jax.Device,
+        devices: Devices,
     ) -> "Program":
-        """Empty tables of so many slots. They are bound to the device, as the outputs that replace them are: jit looks at that."""
+        """Empty tables of so many slots. They are bound to the devices, as the outputs that replace them are: jit looks at that."""
+        here = devices.sharding(SAME)
         shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
         return cls(
             spec=spec,
@@ -62,15 +66,16 @@ class Program:
             kernels=kernels,
             buckets=buckets,
             params=params,
-            table_LSKC=jnp.zeros(shape, jnp.int32, device=device),
-            last_S=jnp.zeros(slots, jnp.int32, device=device),
+            table_LSKC=jnp.zeros(shape, jnp.int32, device=here),
+            last_S=jnp.zeros(slots, jnp.int32, device=here),
+            devices=devices,
         )
 
     def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[BatchShape]:
         """Compiles the step of every shape for such an arena, several at a time; yields each as it is there."""
 
         given = self.params, blocks_NE, self.last_S, self.table_LSKC
-        kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels}
+        kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels, "mesh": self.devices.mesh}
         with ThreadPoolExecutor(COMPILERS) as pool:
             compiling = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in self.buckets.shapes()}
             for done in as_completed(compiling):
@@ -80,8 +85,8 @@ class Program:
 
     @property
     def resident_bytes(self) -> int:
-        """Weights and block tables."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
+        """Weights and block tables on one device."""
+        return sum(device_bytes(leaf) for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
 
     @property
     def temporary_bytes(self) -> int:

@@ -9,6 +9,7 @@ import jax
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.models.sharding import Devices
 from muxjax.scheduler import quota
 from muxjax.types import Quotas
 from muxjax.units import show_bytes
@@ -26,7 +27,8 @@ class Plan:
     """Where the memory of a device goes.
 
     Args:
-      limit_bytes: what muxjax may use; None where nobody sets a limit (CPU).
+      devices: of which each holds as much.
+      limit_bytes: what muxjax may use of one; None where nobody sets a limit (CPU).
       resident_bytes: weights and block tables of each model.
       temporary_bytes: most that any one step needs while it runs. Steps run one after another and share it.
     Raises:
@@ -37,6 +39,7 @@ class Plan:
     resident_bytes: Mapping[str, int]
     arena_bytes: int
     temporary_bytes: int
+    devices: int = 1
 
     def __post_init__(self):
         if self.limit_bytes is not None and self.used_bytes > self.limit_bytes:
@@ -55,7 +58,8 @@ class Plan:
         """For people."""
         models = ", ".join(f"{name} {show_bytes(count)}" for name, count in self.resident_bytes.items())
         limit = "no limit" if self.limit_bytes is None else f"{show_bytes(self.limit_bytes - self.used_bytes)} free"
-        yield f"memory: {models}; cache {show_bytes(self.arena_bytes)}; a step's own {show_bytes(self.temporary_bytes)}; {limit}"
+        whose = f"memory of each of {self.devices} devices" if self.devices > 1 else "memory"
+        yield f"{whose}: {models}; cache {show_bytes(self.arena_bytes)}; a step's own {show_bytes(self.temporary_bytes)}; {limit}"
 
 
 def claim(options: UnitOptions) -> None:
@@ -69,13 +73,13 @@ def limit_bytes(device: jax.Device) -> int | None:
     return stats["bytes_limit"] if stats else None
 
 
-def arena_blocks(options: UnitOptions, device: jax.Device) -> int:
-    """Head blocks of the arena, weights and tables being on the device already.
+def arena_blocks(options: UnitOptions, devices: Devices) -> int:
+    """Head blocks of the arena of each device, weights and tables being there already.
 
     Raises:
       ConfigError: not even one block fits.
     """
-    cache_bytes = options.kv_cache_bytes or _free_bytes(device)
+    cache_bytes = options.kv_cache_bytes or min(_free_bytes(device) for device in devices.each)
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
         raise ConfigError(

@@ -50,13 +50,14 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitOptions:
-    """Models that share one device and one cache.
+    """Models that share devices and one cache.
 
     Args:
       policy: of `scheduler`, by name.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
-      kv_cache_bytes: size of the arena; None takes what the weights leave.
-      gpu_memory_fraction: of the device's memory, for weights, cache and steps together.
+      tensor_parallel_size: devices, each of which holds an equal share of every model.
+      kv_cache_bytes: size of the arena of each device; None takes what the weights leave.
+      gpu_memory_fraction: of a device's memory, for weights, cache and steps together.
       kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
       block_bytes: size of a head block.
       compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
@@ -68,6 +69,7 @@ class UnitOptions:
     models: tuple[ModelOptions, ...]
     policy: str = "adbs"
     max_num_batched_tokens: int = 2048
+    tensor_parallel_size: int = 1
     kv_cache_bytes: int | None = None
     gpu_memory_fraction: float = 0.9
     kv_dtype: str = "auto"
@@ -82,6 +84,7 @@ class UnitOptions:
         require(not twice, "models", ", ".join(twice), "named once each")
         require(self.policy in POLICIES, "policy", self.policy, "one of " + ", ".join(POLICIES))
         require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
+        require(self.tensor_parallel_size >= 1, "tensor_parallel_size", self.tensor_parallel_size, "1 or more")
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
         require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
         require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))

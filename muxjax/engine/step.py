@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.store import Chunks, Decodes, PagedMemory
@@ -12,6 +13,7 @@ from muxjax.engine import batch
 from muxjax.engine.batch import ROW_FIELDS, BatchShape
 from muxjax.engine.sampling import Rows, sample
 from muxjax.models import decoder
+from muxjax.models.sharding import AXIS, OWN, SAME, partitions, share
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.types import ModelSpec, Phase
 
@@ -23,7 +25,7 @@ _CUBLAS = {"xla_gpu_enable_triton_gemm": False}
 """All matrix products by cuBLASLt, which compiles in a second and reads a layer's slice of the stacked weights where it lies."""
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "layout", "shape", "kernels"), donate_argnames=("blocks_NE", "last_S"))
+@functools.partial(jax.jit, static_argnames=("spec", "layout", "shape", "kernels", "mesh"), donate_argnames=("blocks_NE", "last_S"))
 def step(
     params: decoder.Params,
     blocks_NE: jax.Array,
@@ -35,22 +37,50 @@ def step(
     layout: CacheLayout,
     shape: BatchShape,
     kernels: Kernels = REFERENCE,
+    mesh: Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One step of decodes, chunks of prompts or both: the token sampled after each row's last one.
 
+    On a mesh, each device runs it with its part of the weights and an arena of its own, and all else is the same on all of them.
+
     Args:
-      blocks_NE: the arena; donated and updated in place.
+      blocks_NE: the arena, those of a mesh one after the other; donated and updated in place.
       last_S: the token sampled last in each of S slots; donated and updated in place.
       table_LSKC: the model's block tables.
       packed: a step of `batch.pack`.
+      layout: of the heads that one device holds.
     Returns:
       tokens [B] int32, the arena, and last_S.
     """
+    run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
+    if mesh:
+        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, OWN, SAME)
+        run = jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
+    return run(params, blocks_NE, last_S, table_LSKC, packed)
+
+
+def _step(
+    params: decoder.Params,
+    blocks_NE: jax.Array,
+    last_S: jax.Array,
+    table_LSKC: jax.Array,
+    packed: jax.Array,
+    *,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels,
+    tp: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What one of tp devices does of a step."""
+    own, across = share(spec, tp), AXIS if tp > 1 else None
     tokens_T, row_B, sampling = _unpack(packed, shape)
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
-    hidden_TM, memory = decoder.forward(spec, params, tokens_T, memory.position_T, memory)
-    logits_BV = decoder.logits(spec, params, hidden_TM[_final(memory)])
+    hidden_TM, memory = decoder.forward(own, params, tokens_T, memory.position_T, memory, across=across)
+    logits_BV = decoder.logits(own, params, hidden_TM[_final(memory)])
+    if across:
+        logits_BV = jax.lax.all_gather(logits_BV, across, axis=1, tiled=True)[:, : spec.vocab]
     sampled_B = sample(logits_BV, sampling, row_B["start"] + row_B["count"])
     return sampled_B, memory.blocks_NE, last_S.at[row_B["slot"]].set(sampled_B, mode="drop")
 
@@ -65,14 +95,16 @@ def lower_step(
     layout: CacheLayout,
     shape: BatchShape,
     kernels: Kernels,
+    mesh: Mesh | None = None,
 ) -> Callable[[], jax.stages.Compiled]:
-    """Traces `step` for one shape; the result compiles it for the arena's device, and what that gives is called without the keywords.
+    """Traces `step` for one shape; the result compiles it for the arena's devices, and what that gives is called without the keywords.
 
     The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet. Steps lowered in the same order by one
     thread are the same programs in every process, down to their names, which is what a persistent cache finds them by.
     """
     packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
-    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels)
+    kept = {"spec": spec, "layout": layout, "shape": shape, "kernels": kernels, "mesh": mesh}
+    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, **kept)
     return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
 
 
@@ -86,9 +118,8 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
 
 
 def _platform(array: jax.Array | jax.ShapeDtypeStruct) -> str:
-    assert array.sharding is not None, "a step is compiled for the device that holds the arena"
-    (device,) = array.sharding.device_set
-    return device.platform
+    assert array.sharding is not None, "a step is compiled for the devices that hold the arena"
+    return next(iter(array.sharding.device_set)).platform
 
 
 def _compiler_options(shape: BatchShape, platform: str) -> dict[str, str | bool]:

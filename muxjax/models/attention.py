@@ -32,8 +32,14 @@ def attention(
     x_TM: jax.Array,
     rotation: Rotation,
     memory: MemoryT,
+    *,
+    across: str | None = None,
 ) -> tuple[jax.Array, MemoryT]:
-    """Projections, q/k norms, rotation, attention through memory, output projection: [T, M]."""
+    """Projections, q/k norms, rotation, attention through memory, output projection: [T, M].
+
+    Args:
+      across: the mesh axis whose devices share out the heads; None where each has all.
+    """
     tokens = x_TM.shape[0]
     heads = linear(x_TM, weights, "qkv").reshape(tokens, -1, spec.head_dim)
     q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
@@ -41,7 +47,7 @@ def attention(
         q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
         k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
     out_THD, memory = memory.attend(layer, window, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
-    return linear(out_THD.reshape(tokens, -1), weights, "o"), memory
+    return linear(out_THD.reshape(tokens, -1), weights, "o", across=across), memory
 
 
 class DenseMemory(NamedTuple):

@@ -3,6 +3,8 @@
 Weights of a kind are stacked over the layers, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python loop
 over the layers reads slices without a copy (docs/decisions/0004). Matrices of one input are one, side by side (docs/decisions/0010):
 `qkv` holds the columns of all q heads, all k heads, all v heads; `gate_up` gate's, then up's.
+
+Under tensor parallelism, each device runs it with the spec and the weights of its share, `across` the mesh axis of the devices.
 """
 
 import functools
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, attention
-from muxjax.models.layers import Rotation, mlp, rms_norm
+from muxjax.models.layers import Rotation, embedded, mlp, rms_norm
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
@@ -43,21 +45,23 @@ class Decoder(nnx.Module):
         if not spec.tied:
             self.head = nnx.Param(_initial("head", (spec.width, spec.vocab), spec, rngs))
 
-    def __call__(self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
+    def __call__(
+        self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT, *, across: str | None = None
+    ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         rotation = Rotation.of(self.spec, positions_T)
-        x_TM = self.embed[tokens_T]
+        x_TM = embedded(self.embed[...], tokens_T, across)
         for layer, window in enumerate(self.spec.windows):
-            x_TM, memory = _layer(self.spec, window, jnp.int32(layer), self.layers[layer], x_TM, rotation, memory)
+            x_TM, memory = _layer(self.spec, window, jnp.int32(layer), self.layers[layer], x_TM, rotation, memory, across=across)
         return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
-        """[B, V] float32."""
+        """[B, V] float32; of a share, of its part of the vocabulary."""
         head_MV = self.embed[...].T if self.spec.tied else self.head[...]
         return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "window"))
+@functools.partial(jax.jit, static_argnames=("spec", "window", "across"))
 def _layer(
     spec: ModelSpec,
     window: int | None,
@@ -66,16 +70,21 @@ def _layer(
     x_TM: jax.Array,
     rotation: Rotation,
     memory: MemoryT,
+    *,
+    across: str | None,
 ) -> tuple[jax.Array, MemoryT]:
     """One layer. A jit of its own has it traced and lowered once for all layers of one window; XLA puts it back into the program."""
-    mixed_TM, memory = attention(spec, layer, window, weights, rms_norm(x_TM, weights["attn_norm"], spec.norm_eps), rotation, memory)
+    normed_TM = rms_norm(x_TM, weights["attn_norm"], spec.norm_eps)
+    mixed_TM, memory = attention(spec, layer, window, weights, normed_TM, rotation, memory, across=across)
     x_TM = x_TM + mixed_TM
-    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights), memory
+    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights, across=across), memory
 
 
-def forward(spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT) -> tuple[jax.Array, MemoryT]:
+def forward(
+    spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT, *, across: str | None = None
+) -> tuple[jax.Array, MemoryT]:
     """The decoder as a pure function: hidden [T, M] and the memory after."""
-    return _bound(spec, params)(tokens_T, positions_T, memory)
+    return _bound(spec, params)(tokens_T, positions_T, memory, across=across)
 
 
 def logits(spec: ModelSpec, params: Params, hidden_BM: jax.Array) -> jax.Array:
@@ -91,6 +100,12 @@ def param_shapes(spec: ModelSpec) -> Params:
 def init_params(spec: ModelSpec, key: jax.Array) -> Params:
     """Random parameters to train from: residual projections are scaled by 1 / sqrt(2 L)."""
     return nnx.to_pure_dict(nnx.split(Decoder(spec, nnx.Rngs(params=key)))[1])
+
+
+def cuts(kind: str, spec: ModelSpec) -> tuple[int, ...]:
+    """Columns at which an array of that kind, or its bias, is cut into the matrices that lie side by side in it."""
+    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    return {"qkv": (q_width, q_width + kv_width), "gate_up": (spec.ffn,)}.get(kind.removesuffix("_bias"), ())
 
 
 def _bound(spec: ModelSpec, params: Params) -> Decoder:

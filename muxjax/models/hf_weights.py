@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.models.checkpoint import Advance
-from muxjax.models.decoder import param_shapes
+from muxjax.models.decoder import cuts, param_shapes
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.tree import flat
@@ -104,12 +104,7 @@ def _kind(path: str, shape: tuple[int, ...], spec: ModelSpec) -> Kind:
     weight = kind.removesuffix("_bias")
     tensor = "weight" if weight == kind else "bias"
     names = tuple(f"model.layers.{layer}.{module}.{tensor}" for layer in range(spec.layers) for module in _MODULES[weight])
-    return Kind(shape, names, _cuts(weight, spec), stacked=True, transposed=len(shape) == 3)
-
-
-def _cuts(kind: str, spec: ModelSpec) -> tuple[int, ...]:
-    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    return {"qkv": (q_width, q_width + kv_width), "gate_up": (spec.ffn,)}.get(kind, ())
+    return Kind(shape, names, cuts(kind, spec), stacked=True, transposed=len(shape) == 3)
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:

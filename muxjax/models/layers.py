@@ -17,17 +17,36 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     return weight * scaled.astype(x.dtype)
 
 
-def linear(x_TI: jax.Array, weights: dict[str, jax.Array], kind: str) -> jax.Array:
-    """x times the layer's matrix of that kind [I, O], plus its bias where it has one."""
-    y_TO = x_TI @ weights[kind]
+def linear(x_TI: jax.Array, weights: dict[str, jax.Array], kind: str, *, across: str | None = None) -> jax.Array:
+    """x times the layer's matrix of that kind [I, O], plus its bias where it has one.
+
+    Args:
+      across: the mesh axis whose devices share out I, over which products are summed; None where each has all.
+    """
+    y_TO = summed(x_TI @ weights[kind], across)
     bias = weights.get(f"{kind}_bias")
     return y_TO if bias is None else y_TO + bias
 
 
-def mlp(x_TM: jax.Array, weights: dict[str, jax.Array]) -> jax.Array:
-    """SwiGLU: down(silu(gate(x)) * up(x)), [T, M]."""
+def summed(x: jax.Array, across: str | None) -> jax.Array:
+    """x, or the sum of the x of all devices along a mesh axis."""
+    return x if across is None else jax.lax.psum(x, across)
+
+
+def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> jax.Array:
+    """Rows of the embedding, [T, M]; `across` devices along a mesh axis that hold V rows each, in their order."""
+    if across is None:
+        return embed_VM[tokens_T]
+    rows = embed_VM.shape[0]
+    row_T = tokens_T - jax.lax.axis_index(across) * rows
+    own_T = (row_T >= 0) & (row_T < rows)
+    return summed(jnp.where(own_T[:, None], embed_VM.at[row_T].get(mode="clip"), 0), across)
+
+
+def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None) -> jax.Array:
+    """SwiGLU: down(silu(gate(x)) * up(x)), [T, M]; `across` devices along a mesh axis that share out F."""
     gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up"), 2, axis=-1)
-    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down")
+    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down", across=across)
 
 
 class Rotation(NamedTuple):

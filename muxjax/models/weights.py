@@ -1,6 +1,5 @@
 """A model's parameters on the device: from a checkpoint, or random ones of the same shape."""
 
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -9,14 +8,16 @@ from tqdm import tqdm
 
 from muxjax.models.checkpoint import open_checkpoint
 from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.sharding import Devices, part, partition, place
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec
 
 
-def load(folder: Path, spec: ModelSpec, *, load_format: str = "auto", progress: bool = True) -> Params:
-    """Parameters in the model's dtype on the default device.
+def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_format: str = "auto", progress: bool = True) -> Params:
+    """Parameters in the model's dtype on the devices (the default one), which share them out.
 
-    One array of the tree at a time is in host memory, so the checkpoint may be larger than that.
+    One array of the tree at a time is in host memory, and of several devices a copy of one's part, so the checkpoint may be larger
+    than that.
 
     Args:
       folder: Hugging Face (safetensors) or Orbax.
@@ -25,33 +26,44 @@ def load(folder: Path, spec: ModelSpec, *, load_format: str = "auto", progress: 
     Raises:
       CheckpointError: unreadable, or tensors missing, left over or of another shape than the spec's.
     """
+    devices = devices or Devices.first(1)
     if load_format == "dummy":
-        return dummy(spec)
+        return dummy(spec, devices)
     checkpoint = open_checkpoint(folder, spec)
     arrays: dict[str, jax.Array] = {}
     with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=folder.name, disable=not progress) as bar:
         for path, stack in checkpoint.read_stacks(jnp.dtype(spec.dtype), bar.update):
-            arrays[path] = jax.block_until_ready(jax.device_put(stack))  # or host copies would pile up behind the transfers
+            arrays[path] = place(path, stack, spec, devices)
     return nested(arrays)
 
 
-def dummy(spec: ModelSpec, seed: int = 0) -> Params:
-    """Random parameters made on the device, scaled so that activations keep their size through the layers."""
+def dummy(spec: ModelSpec, devices: Devices | None = None, *, seed: int = 0) -> Params:
+    """Random parameters made on the devices (the default one), scaled so that activations keep their size through the layers.
+
+    They are the same however many devices share them out: each draws all of a layer and keeps its part.
+    """
+    devices = devices or Devices.first(1)
     key = jax.random.key(seed, impl="rbg")
-    shapes = flat(param_shapes(spec))
-    return nested({path: _random(path, leaf, jax.random.fold_in(key, i), spec) for i, (path, leaf) in enumerate(shapes.items())})
+    arrays = {}
+    for i, (path, leaf) in enumerate(flat(param_shapes(spec)).items()):
+        keys = [jax.device_put(jax.random.fold_in(key, i), device) for device in devices.each]
+        parts = [_random(path, leaf, key, spec, tp=devices.tp, index=index) for index, key in enumerate(keys)]
+        arrays[path] = devices.join(parts, partition(path, leaf.ndim))
+    return nested(arrays)
 
 
-def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSpec) -> jax.Array:
-    """Uniform, drawn in the final dtype and layer by layer: the random bits of a whole stack would take twice its memory."""
+def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSpec, *, tp: int, index: int) -> jax.Array:
+    """One device's part, where its key is. Uniform, drawn in the final dtype and layer by layer: the random bits of a whole stack would
+    take twice its memory."""
     stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
-        return jnp.ones(leaf.shape, leaf.dtype)
+        return jnp.ones(leaf.shape, leaf.dtype, device=next(iter(key.devices())))
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
     residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
     limit = (3 / inputs) ** 0.5 * residual
 
-    def draw(shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-        return jax.random.uniform(key, shape, leaf.dtype, -limit, limit)
+    def draw(key: jax.Array) -> jax.Array:
+        whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, leaf.dtype, -limit, limit)
+        return part(path, whole, spec, tp=tp, index=index)
 
-    return jax.lax.map(partial(draw, leaf.shape[1:]), jax.random.split(key, spec.layers)) if stacked else draw(leaf.shape, key)
+    return jax.lax.map(draw, jax.random.split(key, spec.layers)) if stacked else draw(key)

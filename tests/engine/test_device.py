@@ -12,6 +12,7 @@ from muxjax.engine.resident import Member
 from muxjax.engine.step import step, update_table
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
+from muxjax.models.sharding import Devices
 from muxjax.pallas.kernels import REFERENCE
 from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec, Request, Sampling
@@ -24,7 +25,8 @@ BLOCKS = 120
 
 def make_program(spec: ModelSpec, device: jax.Device) -> Program:
     buckets = Buckets.of(LAYOUT, slots=SLOTS, max_tokens=spec.max_len, token_budget=24, prefill_rows=2, ragged=False)
-    return Program.of(spec, LAYOUT, REFERENCE, buckets, weights.dummy(spec), slots=SLOTS, max_tokens=spec.max_len, device=device)
+    devices = Devices((device,))
+    return Program.of(spec, LAYOUT, REFERENCE, buckets, weights.dummy(spec, devices), slots=SLOTS, max_tokens=spec.max_len, devices=devices)
 
 
 @pytest.fixture

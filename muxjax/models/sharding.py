@@ -1,0 +1,131 @@
+"""Tensor parallelism: what each device of a unit holds of a model, and how arrays lie on several devices.
+
+Each device computes a decoder of its own with 1 / tp of the heads, of the FFN and of the vocabulary, and what it adds to the residual
+stream is one term of a sum over all of them (docs/decisions/0012).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from muxjax.errors import require
+from muxjax.models.decoder import Params, cuts, param_shapes
+from muxjax.models.tree import flat, nested
+from muxjax.types import ModelSpec
+
+ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
+
+AXIS = "tp"
+"""Of the mesh of a unit's devices."""
+
+SAME, OWN = PartitionSpec(), PartitionSpec(AXIS)
+"""Of arrays that are the same on every device, and of those of which each has its own, one after the other."""
+
+_SPLIT = {"embed": -2, "qkv": -1, "qkv_bias": -1, "o": -2, "gate_up": -1, "gate_up_bias": -1, "down": -2, "head": -1}
+"""The axis of each kind of parameter that the devices share out; they all hold the whole of other kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Devices of one process that hold every model of a unit together. One alone is used as if there were no mesh."""
+
+    each: tuple[jax.Device, ...]
+
+    @classmethod
+    def first(cls, tp: int) -> "Devices":
+        """So many of those that JAX sees.
+
+        Raises:
+          ConfigError: there are fewer.
+        """
+        found = jax.devices()
+        require(tp <= len(found), "tensor_parallel_size", tp, f"at most the number of devices, {len(found)}")
+        return cls(tuple(found[:tp]))
+
+    @property
+    def tp(self) -> int:
+        return len(self.each)
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """None for one device."""
+        return Mesh(np.array(self.each), (AXIS,)) if self.tp > 1 else None
+
+    def sharding(self, partition: PartitionSpec) -> Sharding:
+        """Of an array that they share out like that; an empty partition is a copy on each."""
+        return NamedSharding(self.mesh, partition) if self.mesh else SingleDeviceSharding(self.each[0])
+
+    def joined(self, part: jax.Array | jax.ShapeDtypeStruct, partition: PartitionSpec) -> jax.ShapeDtypeStruct:
+        """What parts like that on each device are together."""
+        places = (*partition, *[None] * (part.ndim - len(partition)))
+        dims = [size * (self.tp if place == AXIS else 1) for size, place in zip(part.shape, places, strict=True)]
+        return jax.ShapeDtypeStruct(dims, part.dtype, sharding=self.sharding(partition))
+
+    def join(self, parts: Iterable[jax.Array], partition: PartitionSpec) -> jax.Array:
+        """The array whose parts lie on the devices already, in their order; nothing is moved."""
+        parts = list(parts)
+        whole = self.joined(parts[0], partition)
+        return jax.make_array_from_single_device_arrays(whole.shape, self.sharding(partition), parts)
+
+
+def share(spec: ModelSpec, tp: int) -> ModelSpec:
+    """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
+
+    Raises:
+      ConfigError: tp does not divide the kv heads, or the width of the FFN.
+    """
+    require(spec.kv_heads % tp == 0, "tensor_parallel_size", tp, f"a divisor of num_key_value_heads={spec.kv_heads}")
+    require(spec.ffn % tp == 0, "tensor_parallel_size", tp, f"a divisor of intermediate_size={spec.ffn}")
+    return replace(spec, heads=spec.heads // tp, kv_heads=spec.kv_heads // tp, ffn=spec.ffn // tp, vocab=-(-spec.vocab // tp))
+
+
+def partitions(spec: ModelSpec) -> Params:
+    """How the devices share out each parameter: the tree of its partition."""
+    return nested({path: partition(path, leaf.ndim) for path, leaf in flat(param_shapes(spec)).items()})
+
+
+def partition(path: str, ndim: int) -> PartitionSpec:
+    """How the devices share out the parameter at a dotted path."""
+    axis = _SPLIT.get(_kind(path))
+    return SAME if axis is None else PartitionSpec(*[AXIS if place - ndim == axis else None for place in range(ndim)])
+
+
+def part(path: str, array: ArrayT, spec: ModelSpec, *, tp: int, index: int) -> ArrayT:
+    """What one device holds of a parameter, or of one layer of it; an array of numpy or of JAX, as the one given.
+
+    Of matrices side by side, such as q, k and v, it holds its part of each, so that they are in the same order as in the whole.
+    """
+    axis = _SPLIT.get(_kind(path))
+    if tp == 1 or axis is None:
+        return array
+    arrays: Any = jnp if isinstance(array, jax.Array) else np
+    sections = arrays.split(array, cuts(_kind(path), spec), axis=-1)
+    return arrays.concatenate([_part(arrays, section, axis, tp, index) for section in sections], axis=-1)
+
+
+def place(path: str, array: np.ndarray, spec: ModelSpec, devices: Devices) -> jax.Array:
+    """A parameter from the host on its devices; beside it, the host holds a copy of one device's part at a time."""
+    parts = (jax.device_put(part(path, array, spec, tp=devices.tp, index=index), device) for index, device in enumerate(devices.each))
+    return devices.join(map(jax.block_until_ready, parts), partition(path, array.ndim))
+
+
+def device_bytes(array: jax.Array) -> int:
+    """What one device holds of it."""
+    return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * array.dtype.itemsize
+
+
+def _kind(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _part(arrays: Any, section: Any, axis: int, tp: int, index: int) -> Any:
+    """One of tp equal parts; the last ones have zeros where there is nothing left."""
+    size = -(-section.shape[axis] // tp)
+    found = section[..., size * index : size * (index + 1)] if axis == -1 else section[..., size * index : size * (index + 1), :]
+    short = size - found.shape[axis]
+    return arrays.pad(found, [(0, short if place - found.ndim == axis else 0) for place in range(found.ndim)]) if short else found
