@@ -10,6 +10,7 @@ class Arena:
         self.total = total
         self._stack = np.arange(total - 1, -1, -1, dtype=np.int32)
         self._owned = np.zeros(total, dtype=bool)
+        self._seen_at = np.zeros(total, dtype=np.int32)  # scratch of `give`
         self._free = total
 
     @property
@@ -29,7 +30,9 @@ class Arena:
         """Frees ids that `take` returned, each once."""
         if not self._owned[ids].all():
             raise ValueError("a head block is given back that nobody owns")
-        if (np.diff(np.sort(ids)) == 0).any():
+        places = np.arange(len(ids), dtype=np.int32)
+        self._seen_at[ids] = places  # of an id that is there twice, only one place is kept
+        if (self._seen_at[ids] != places).any():
             raise ValueError("a head block is given back twice at once")
         self._owned[ids] = False
         self._stack[self._free : self._free + len(ids)] = ids

@@ -37,11 +37,15 @@ class Tables:
 
     def __init__(self, layout: CacheLayout, arena: Arena, *, slots: int, max_tokens: int):
         self.layout = layout
+        self.column_blocks = layout.column_blocks
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
         self.held = self.peak = 0  # head blocks owned by all slots, now and at most
+        self._tokens_per_block = layout.tokens_per_block
         self._arena = arena
         self._ids = np.zeros((slots, layout.columns(max_tokens), layout.layers, layout.kv_heads), np.int32)
+        none = np.zeros(0, np.int32)
+        self._nothing = TableDelta(none, none, np.zeros((0, layout.layers, layout.kv_heads), np.int32))
         self._groups = [
             _WindowGroup(window, np.flatnonzero([w == window for w in layout.windows]), np.zeros(slots, np.int32))
             for window in sorted({w for w in layout.windows if w is not None})
@@ -49,7 +53,7 @@ class Tables:
 
     def full(self, slots: np.ndarray) -> np.ndarray:
         """[B] bool: the slot's next token needs a column more."""
-        return self.lengths[slots] == self.columns[slots] * self.layout.tokens_per_block
+        return self.lengths[slots] == self.columns[slots] * self._tokens_per_block
 
     def reserve(self, slot: int, tokens: int) -> TableDelta:
         """Takes the columns for a slot's first `tokens` tokens; the slot was empty."""
@@ -60,14 +64,16 @@ class Tables:
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
+        if not len(slots):
+            return self._nothing
         columns = self.columns[slots]
         self.columns[slots] += 1
         return self._add(slots, columns)
 
     def blocks(self, slot: int) -> int:
         """Head blocks the slot owns."""
-        passed = sum(len(group.layers) * int(group.passed[slot]) for group in self._groups)
-        return int(self.columns[slot]) * self.layout.column_blocks - passed * self.layout.kv_heads
+        passed = sum([len(group.layers) * int(group.passed[slot]) for group in self._groups])
+        return int(self.columns[slot]) * self.column_blocks - passed * self.layout.kv_heads
 
     def retire(self, slots: np.ndarray, positions: np.ndarray) -> None:
         """Gives back what no query at `positions` [B] or later sees any more: columns that windows have passed."""
@@ -94,7 +100,7 @@ class Tables:
         return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
-        taken = self._arena.take(len(slots) * self.layout.column_blocks)
+        taken = self._arena.take(len(slots) * self.column_blocks)
         self.held += len(taken)
         self.peak = max(self.peak, self.held)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)

@@ -24,12 +24,13 @@ class VirtualClock(Clock, Protocol):
 def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock) -> list[Output]:
     """Launches what the policy wants next, and takes in what has finished.
 
-    It waits for a step only when there was nothing to launch: then only a finished step can change what the policy sees.
+    It waits for a step when there was nothing to launch, or nothing can be any more: then only a finished step, or a new request, can
+    change what the policy wants.
     """
     plan = policy(unit.view(clock.now_s()))
     for step in unit.commit(plan, now_s=clock.now_s()):
         executor.launch(step)
-    done = executor.collect(wait=not plan.jobs)
+    done = executor.collect(wait=not plan.jobs or not unit.can_launch)
     assert plan.jobs or plan.preempt or done, "the policy plans nothing, and nothing in flight can change its mind"
     return unit.record(done)
 

@@ -40,13 +40,17 @@ class Member:
 class Resident:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
-    def __init__(self, member: Member, arena: Arena):
+    def __init__(self, member: Member, arena: Arena, *, look_ahead: int, rows: int, every_token: bool):
+        """`rows` bounds the pending requests that a view tells of; the others are the unit's."""
         self.member = member
         self.tables = Tables(member.layout, arena, slots=member.slots, max_tokens=member.max_tokens)
-        self.quota_blocks = member.quota_blocks
         self.in_flight = 0
         self.tally = Tally()
-        self._groups = {stage: ByAge() for stage in (Stage.WAITING, Stage.PREFILLING, Stage.DECODING)}
+        self.waiting, self.prefilling, self.decoding = ByAge(), ByAge(), ByAge()
+        self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
+        self._quota_blocks = member.quota_blocks
+        self._view: ModelView | None = None  # both are kept until something of the model changes
+        self._open: tuple[np.ndarray, np.ndarray] | None = None
         self._free_slots = list(range(member.slots - 1, -1, -1))
         self._by_slot: list[Sequence | None] = [None] * member.slots  # whose it is until its last step has landed
         self._ids: list[str] = [""] * member.slots  # of their requests
@@ -56,39 +60,46 @@ class Resident:
         self._sampling = np.zeros(member.slots, SAMPLING)
 
     @property
-    def waiting(self) -> ByAge:
-        return self._groups[Stage.WAITING]
+    def quota_blocks(self) -> int:
+        return self._quota_blocks
+
+    @quota_blocks.setter
+    def quota_blocks(self, blocks: int) -> None:
+        self._quota_blocks = blocks
+        self._view = None
 
     @property
-    def prefilling(self) -> ByAge:
-        return self._groups[Stage.PREFILLING]
+    def can_launch(self) -> bool:
+        """It has requests, and another step of it may be launched."""
+        return self.in_flight < self._look_ahead and bool(self.decoding or self.prefilling or self.waiting)
 
-    @property
-    def decoding(self) -> ByAge:
-        return self._groups[Stage.DECODING]
+    def view(self) -> ModelView:
+        """All that a policy may know of this model."""
+        if self._view is None:
+            self._view = self._look()
+        return self._view
 
-    def view(self, *, look_ahead: int, rows: int) -> ModelView:
-        """All that a policy may know of this model; `rows` bounds its pending requests."""
-        open_slots, full = self._open()
+    def _look(self) -> ModelView:
+        open_slots, full = self._openings()
         growing = int(np.count_nonzero(full))
         return ModelView(
             name=self.member.name,
-            ready=self.in_flight < look_ahead,
+            ready=self.in_flight < self._look_ahead,
             in_flight=self.in_flight,
-            pending=self._pending(rows),
+            pending=self._pending(),
             waiting=len(self.waiting),
             free_slots=len(self._free_slots),
             decoding=len(open_slots) - growing,
             growing=growing,
-            column_blocks=self.member.layout.column_blocks,
+            column_blocks=self.tables.column_blocks,
             held_blocks=self.tables.held,
-            quota_blocks=self.quota_blocks,
+            quota_blocks=self._quota_blocks,
             floor_blocks=self.member.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
-            oldest_s=min((group[0].request.arrival_s for group in self._groups.values() if group), default=float("inf")),
+            oldest_s=min(self.waiting.oldest_s, self.prefilling.oldest_s, self.decoding.oldest_s),
             youngest=self._youngest(),
-            last_prefill=self.tally.last[Phase.PREFILL],
-            last_decode=self.tally.last[Phase.DECODE],
+            last_prefill=self.tally.last_prefill,
+            last_decode=self.tally.last_decode,
         )
 
     def enter(self, sequence: Sequence) -> None:
@@ -98,15 +109,17 @@ class Resident:
     def launch(self, job: Job, pending: list[Sequence], step_id: int) -> Step:
         """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
         decoding, growth = self._grow(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
-        delta = _joined([growth, *(self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING)])
-        slots = np.concatenate([decoding, np.array([sequence.slot for sequence in pending], np.int32)])
-        counts = np.ones(len(slots), np.int32)
-        counts[len(decoding) :] = [chunk.tokens for chunk in job.chunks]
-        tokens = np.concatenate([np.full(len(decoding), SAMPLED, np.int32), *map(self._advance, pending, counts[len(decoding) :])])
+        slots, delta = decoding, growth
+        counts, tokens = np.ones(len(slots), np.int32), np.full(len(slots), SAMPLED, np.int32)
+        if pending:
+            delta = _joined([growth, *(self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING)])
+            slots = np.concatenate([decoding, np.array([sequence.slot for sequence in pending], np.int32)])
+            counts = np.concatenate([counts, np.array([chunk.tokens for chunk in job.chunks], np.int32)])
+            tokens = np.concatenate([tokens, *map(self._advance, pending, counts[len(decoding) :])])
         self.in_flight += 1
         self._flights[slots] += 1
         starts = self.tables.lengths[slots]
-        self.tables.lengths[slots] += counts
+        self.tables.lengths[slots] = starts + counts
         step = Step(
             id=step_id,
             model=self.member.name,
@@ -119,22 +132,30 @@ class Resident:
             delta=delta,
         )
         self.tally.add(step)
+        self._changed()
         return step
 
     def absorb(self, step: Step, tokens: np.ndarray, at_s: float) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
         """Takes in what the step sampled: an output a row that gained a token, and which of them end, why."""
         ends = step.starts + step.counts
         # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
-        useful = self._text.open[step.slots] & (ends == self._text.known[step.slots])
-        slots, tokens = step.slots[useful], tokens[useful]
+        rows = (self._text.open[step.slots] & (ends == self._text.known[step.slots])).nonzero()[0]
+        slots, tokens = step.slots[rows], tokens[rows]
         stopped, full = self._text.extend(slots, tokens)
+        ended = stopped | full
+        if not self._every_token:
+            if step.phase is Phase.DECODE and not ended.any():
+                return [], []
+            told = np.flatnonzero(ended | (rows >= step.decodes))
+            slots, tokens, stopped, ended = slots[told], tokens[told], stopped[told], ended[told]
         ids = [self._ids[slot] for slot in slots.tolist()]
         outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(at_s)))
-        last = np.flatnonzero(stopped | full).tolist()
+        last = np.flatnonzero(ended).tolist()
         return outputs, [(i, self._of(slots[i]), Finish.STOP if stopped[i] else Finish.LENGTH) for i in last]
 
     def land(self, step: Step) -> None:
         """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
+        self._view = None
         self.in_flight -= 1
         self._flights[step.slots] -= 1
         self.tables.retire(step.slots, step.starts + step.counts)
@@ -163,11 +184,16 @@ class Resident:
         self.tally.preemptions += 1
 
     def _move(self, sequence: Sequence, stage: Stage) -> None:
-        if sequence.stage in self._groups:
-            self._groups[sequence.stage].remove(sequence)
-        if stage in self._groups:
-            self._groups[stage].add(sequence)
+        groups = {Stage.WAITING: self.waiting, Stage.PREFILLING: self.prefilling, Stage.DECODING: self.decoding}
+        if sequence.stage in groups:
+            groups[sequence.stage].remove(sequence)
+        if stage in groups:
+            groups[stage].add(sequence)
         sequence.stage = stage
+        self._changed()
+
+    def _changed(self) -> None:
+        self._view = self._open = None
 
     def _admit(self, sequence: Sequence) -> TableDelta:
         slot = sequence.slot = self._free_slots.pop()
@@ -192,8 +218,10 @@ class Resident:
         """Slots that decode in the job, oldest first, and the columns that they take for it."""
         if not job.decode:
             return _NO_SLOTS, self.tables.grow(_NO_SLOTS)
-        slots, full = self._open()
+        slots, full = self._openings()
         growing = np.flatnonzero(full)
+        if not len(growing):
+            return slots, self.tables.grow(_NO_SLOTS)
         grown, stalled = growing[: job.grow], growing[job.grow :]
         delta = self.tables.grow(slots[grown])
         rows = np.delete(slots, stalled) if len(stalled) else slots
@@ -209,15 +237,17 @@ class Resident:
             self._move(sequence, Stage.DECODING)
         return self._text.tokens[slot, start : start + count]
 
-    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+    def _openings(self) -> tuple[np.ndarray, np.ndarray]:
         """Slots that may get another token, oldest first, and which of them need a column for it."""
-        slots = self.decoding.slots
-        slots = slots[self.tables.lengths[slots] < self._text.limit[slots] - 1]  # the last token is never read back
-        return slots, self.tables.full(slots)
+        if self._open is None:
+            slots = self.decoding.slots
+            slots = slots[self.tables.lengths[slots] < self._text.limit[slots] - 1]  # the last token is never read back
+            self._open = slots, self.tables.full(slots)
+        return self._open
 
-    def _pending(self, rows: int) -> tuple[Pending, ...]:
-        admitted = self.prefilling.first(rows)
-        return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(rows - len(admitted)))
+    def _pending(self) -> tuple[Pending, ...]:
+        admitted = self.prefilling.first(self._rows)
+        return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(self._rows - len(admitted)))
 
     def _as_pending(self, sequence: Sequence) -> Pending:
         waits, slot = sequence.stage is Stage.WAITING, sequence.slot

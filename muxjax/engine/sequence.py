@@ -3,6 +3,7 @@
 import enum
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -61,6 +62,11 @@ class ByAge:
 
     def __getitem__(self, index: int) -> Sequence:
         return self._items[index]
+
+    @property
+    def oldest_s(self) -> float:
+        """Arrival of the first, infinity of none."""
+        return self._items[0].request.arrival_s if self._items else inf
 
     def first(self, count: int) -> list[Sequence]:
         return self._items[:count]

@@ -1,8 +1,10 @@
 """Steps executed in virtual time by what they cost: the loop, unit and policies of serving, without a device."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
@@ -51,25 +53,28 @@ class Sharing:
 
     def rate(self, costs: Iterable[StepCost]) -> float:
         """Progress of every active step, as a share of its speed alone."""
-        active = [cost for cost in costs if cost.total_s > 0]
-        if len(active) < 2:
+        active, compute, memory = 0, 0.0, 0.0
+        for cost in costs:
+            if total_s := cost.total_s:
+                active += 1
+                compute += cost.compute_s / total_s
+                memory += cost.memory_s / total_s
+        if active < 2:
             return 1.0
-        compute = sum(cost.compute_s / cost.total_s for cost in active)
-        memory = sum(cost.memory_s / cost.total_s for cost in active)
-        return max(1 / len(active), min(1.0, self.efficiency / max(compute, memory, 1e-9)))
+        return max(1 / active, min(1.0, self.efficiency / max(compute, memory, 1e-9)))
 
 
 SERIAL = Sharing(spatial=False)
 SPATIAL = Sharing(spatial=True, efficiency=0.7)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Active:
-    """A launched step and the seconds it would still need alone."""
+    """A launched step, and at how much work of its lane's first steps it ends; known when it is one."""
 
     step: Step
     cost: StepCost
-    left_s: float
+    ends_s: float = math.inf
 
 
 class SimulatedExecutor:
@@ -79,52 +84,60 @@ class SimulatedExecutor:
         self._costs, self._clock, self._sharing = costs, clock, sharing
         self._lanes: dict[str, deque[_Active]] = {}
         self._finished: list[Done] = []
-        self._first: list[_Active] = []
+        self._first: list[_Active] = []  # of each lane; they progress, all at one rate, until one begins or ends
+        self._next: _Active | None = None  # of them to end
         self._rate = 1.0
+        self._work_s = 0.0  # that a first step would have had of them if it had been one from the start
         self._at_s = clock.now_s()  # how far the lanes have progressed
 
     def launch(self, step: Step) -> None:
         self._progress(self._clock.now_s())
-        cost = self._costs(step)
-        self._lanes.setdefault(self._sharing.lane(step), deque()).append(_Active(step, cost, cost.total_s))
-        self._choose()
+        lane = self._lanes.setdefault(self._sharing.lane(step), deque())
+        lane.append(_Active(step, self._costs(step)))
+        if len(lane) == 1:
+            self._begin(lane[0])
 
     def collect(self, *, wait: bool) -> list[Done]:
         self._progress(self._clock.now_s())
-        if wait and not self._finished and self._first:
-            self._clock.advance_to(self._at_s + self._next_s)
+        if wait and not self._finished and self._next:
+            self._clock.advance_to(self._end_s(self._next))
             self._progress(self._clock.now_s())
         finished, self._finished = self._finished, []
         return finished
 
-    def _choose(self) -> None:
-        """The first step of each lane progresses, all at one rate, until a step is launched or finishes."""
-        self._first = [lane[0] for lane in self._lanes.values() if lane]
-        self._rate = self._sharing.rate([active.cost for active in self._first])
-
-    @property
-    def _next_s(self) -> float:
-        """Until the next step finishes."""
-        return min(active.left_s for active in self._first) / self._rate
+    def _end_s(self, active: _Active) -> float:
+        """When it ends if nothing begins or ends before."""
+        return self._at_s + (active.ends_s - self._work_s) / self._rate
 
     def _progress(self, until_s: float) -> None:
-        while self._first and (end_s := self._at_s + self._next_s) <= until_s:
-            self._work(self._next_s)
-            self._at_s = end_s
-            self._retire(min(self._first, key=lambda active: active.left_s))
-        if self._first:
-            self._work(until_s - self._at_s)
+        while self._next and (end_s := self._end_s(self._next)) <= until_s:
+            self._work_s, self._at_s = self._next.ends_s, end_s
+            self._retire(self._next)
+        self._work_s += (until_s - self._at_s) * self._rate
         self._at_s = until_s
 
-    def _work(self, elapsed_s: float) -> None:
-        for active in self._first:
-            active.left_s = max(0.0, active.left_s - elapsed_s * self._rate)
+    def _begin(self, active: _Active) -> None:
+        active.ends_s = self._work_s + active.cost.total_s
+        self._first.append(active)
+        self._share()
 
     def _retire(self, active: _Active) -> None:
-        self._lanes[self._sharing.lane(active.step)].popleft()
+        lane = self._lanes[self._sharing.lane(active.step)]
+        lane.popleft()
+        self._first.remove(active)
         tokens = np.zeros(len(active.step.slots), np.int32)
         self._finished.append(Done(step_id=active.step.id, tokens=tokens, at_s=self._at_s))
-        self._choose()
+        if lane:
+            self._begin(lane[0])
+        else:
+            self._share()
+
+    def _share(self) -> None:
+        self._rate = self._sharing.rate([active.cost for active in self._first])
+        self._next = min(self._first, key=_ends_s, default=None)
+
+
+_ends_s = attrgetter("ends_s")
 
 
 def roofline(models: Mapping[str, tuple[ModelSpec, MeshSpec]]) -> Costs:
@@ -132,7 +145,7 @@ def roofline(models: Mapping[str, tuple[ModelSpec, MeshSpec]]) -> Costs:
 
     def cost(step: Step) -> StepCost:
         (spec, mesh), batch = models[step.model], step.decodes
-        context_tokens = int(step.starts[:batch].sum()) + batch
+        context_tokens = int(np.add.reduce(step.starts[:batch])) + batch
         starts, counts = step.starts[batch:], step.counts[batch:]
         if not len(counts):
             return decode(spec, mesh, batch, context_tokens)

@@ -1,7 +1,8 @@
 """A unit under a load, in virtual time: the real unit, loop and policy, with costs in place of a device."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
@@ -10,10 +11,11 @@ from muxjax.engine.resident import Member
 from muxjax.engine.sim import Sharing, SimulatedClock, SimulatedExecutor, roofline
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
+from muxjax.errors import RequestError
 from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec, share
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Policy
-from muxjax.types import ModelSpec, Output, Request, Sampling
+from muxjax.types import ModelSpec, Request, Sampling
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths
 from muxjax.workload.metrics import Served
@@ -36,7 +38,8 @@ class Machine:
     Args:
       hosted: by the model's name.
       cache_bytes: of the arena on each device.
-      slots: most sequences of a model at a time; max_tokens: of a sequence, to which requests are cut.
+      slots: most sequences of a model at a time.
+      max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job.
     """
 
@@ -60,25 +63,59 @@ class Machine:
                 name=name,
                 layout=layout,
                 slots=self.slots,
-                max_tokens=self.max_tokens,
+                max_tokens=self._context(name),
                 quota_blocks=quotas[name],
                 floor_blocks=floors[name],
             )
             for name, layout in layouts.items()
         ]
-        return Unit(members, total_blocks=total_blocks, token_budget=self.token_budget, look_ahead=self.look_ahead)
+        return Unit(members, total_blocks=total_blocks, token_budget=self.token_budget, look_ahead=self.look_ahead, every_token=False)
 
-    def serve(self, arrivals: Sequence[Arrival], policy: Policy, sharing: Sharing, until_s: float) -> "Outcome":
-        """Serves requests, cut to max_tokens, until that time; what is unfinished then does not count."""
-        trace, unit, clock = capped(arrivals, self.max_tokens), self.unit(), SimulatedClock()
+    def serve(
+        self,
+        arrivals: Sequence[Arrival],
+        policy: Policy,
+        sharing: Sharing,
+        until_s: float,
+        *,
+        on_end: Callable[[], object] = lambda: None,
+    ) -> "Outcome":
+        """Serves requests, cut to their contexts, until that time; what is unfinished then does not count.
+
+        A request that could never be served counts as one that was not.
+
+        Args:
+          on_end: called for every request that has ended in time.
+        """
+        trace, unit, clock = self.cut(arrivals), self.unit(), SimulatedClock()
         executor = SimulatedExecutor(roofline({name: (one.spec, one.mesh) for name, one in self.hosted.items()}), clock, sharing)
-        outputs: list[Output] = []
-        for batch in replay(unit, policy, executor, clock, [_request(i, arrival) for i, arrival in enumerate(trace)]):
-            outputs += [output for output in batch if output.at_s <= until_s]
+        first_s, end_s, cache = {}, {}, _CacheMeter()
+        for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
+            for request_id, _, finish, at_s in outputs:
+                if at_s <= until_s:
+                    first_s.setdefault(request_id, at_s)
+                    if finish:
+                        end_s[request_id] = at_s
+                        on_end()
             if clock.now_s() > until_s:
                 break
+            cache.read(unit.owned_frac, clock.now_s())
         demanded = Counter(arrival.model for arrival in trace)
-        return Outcome(demanded={name: demanded[name] for name in self.hosted}, served=_served(trace, outputs), stats=unit.stats())
+        return Outcome(
+            demanded={name: demanded[name] for name in self.hosted},
+            served=[_served(trace[int(request_id)], first_s[request_id], at_s) for request_id, at_s in end_s.items()],
+            stats=unit.stats(),
+            shortened=sum(whole != cut for whole, cut in zip(arrivals, trace, strict=True)),
+            cache_mean_frac=cache.mean_frac,
+            cache_peak_frac=cache.peak_frac,
+        )
+
+    def cut(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
+        """The requests as this machine takes them."""
+        return [one for arrival in arrivals for one in capped([arrival], self._context(arrival.model))]
+
+    def _context(self, model: str) -> int:
+        return min(self.max_tokens, self.hosted[model].spec.max_len)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +163,16 @@ class Outcome:
     Args:
       demanded: requests that arrived, by model; served: those that ended.
       stats: of the unit at the end.
+      shortened: requests that were cut to their models' contexts.
+      cache_mean_frac, cache_peak_frac: of the head blocks, that were owned over time.
     """
 
     demanded: Mapping[str, int]
     served: Sequence[Served]
     stats: UnitStats
+    shortened: int
+    cache_mean_frac: float
+    cache_peak_frac: float
 
     @property
     def shares(self) -> dict[str, float]:
@@ -144,27 +186,41 @@ def simulate(scenario: Scenario, policy: Policy, sharing: Sharing, seed: int) ->
     return scenario.machine.serve(scenario.trace(seed), policy, sharing, scenario.duration_s)
 
 
-def _request(index: int, arrival: Arrival) -> Request:
-    sampling = Sampling(temperature=0.0, max_tokens=arrival.output_tokens)
-    prompt = (1,) * arrival.prompt_tokens
-    return Request(id=f"{index:08}", model=arrival.model, prompt=prompt, sampling=sampling, arrival_s=arrival.time_s)
+def _admitted(unit: Unit, trace: Sequence[Arrival]) -> Iterator[Request]:
+    """Requests named by their place in the trace, so that ids and ages have one order; less those that the unit would refuse."""
+    for i, arrival in enumerate(trace):
+        sampling = Sampling(temperature=0.0, max_tokens=arrival.output_tokens)
+        request = Request(
+            id=f"{i:08}", model=arrival.model, prompt=(1,) * arrival.prompt_tokens, sampling=sampling, arrival_s=arrival.time_s
+        )
+        with suppress(RequestError):
+            unit.check(request)
+            yield request
 
 
-def _served(trace: Sequence[Arrival], outputs: Sequence[Output]) -> list[Served]:
-    first_s: dict[str, float] = {}
-    served = []
-    for output in outputs:
-        first_s.setdefault(output.request_id, output.at_s)
-        if output.finish:
-            arrival = trace[int(output.request_id)]
-            served.append(
-                Served(
-                    model=arrival.model,
-                    prompt_tokens=arrival.prompt_tokens,
-                    output_tokens=arrival.output_tokens,
-                    arrival_s=arrival.time_s,
-                    first_s=first_s[output.request_id],
-                    end_s=output.at_s,
-                )
-            )
-    return served
+class _CacheMeter:
+    """Use of a cache over time, each reading for the time before it."""
+
+    def __init__(self):
+        self.peak_frac = 0.0
+        self._sum_s = self._at_s = 0.0
+
+    @property
+    def mean_frac(self) -> float:
+        return self._sum_s / self._at_s if self._at_s else 0.0
+
+    def read(self, owned_frac: float, at_s: float) -> None:
+        self.peak_frac = max(self.peak_frac, owned_frac)
+        self._sum_s += owned_frac * (at_s - self._at_s)
+        self._at_s = at_s
+
+
+def _served(arrival: Arrival, first_s: float, end_s: float) -> Served:
+    return Served(
+        model=arrival.model,
+        prompt_tokens=arrival.prompt_tokens,
+        output_tokens=arrival.output_tokens,
+        arrival_s=arrival.time_s,
+        first_s=first_s,
+        end_s=end_s,
+    )

@@ -18,7 +18,7 @@ class SlotText:
         self.known = np.zeros(slots, np.int32)
         self.limit = np.zeros(slots, np.int32)
         self.open = np.zeros(slots, bool)
-        self._stops = np.full((slots, 4), NO_TOKEN, np.int32)  # wider when a request has more of them
+        self._stops = np.full((slots, 0), NO_TOKEN, np.int32)  # wider when a request has more of them
 
     def begin(self, slot: int, tokens: np.ndarray, request: Request) -> None:
         """A sequence takes the slot, with the tokens it has."""
@@ -37,6 +37,8 @@ class SlotText:
 
     def extend(self, slots: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each."""
-        self.tokens[slots, self.known[slots]] = tokens
-        self.known[slots] += 1
-        return (self._stops[slots] == tokens[:, None]).any(axis=1), self.known[slots] == self.limit[slots]
+        known = self.known[slots]
+        self.tokens[slots, known] = tokens
+        known += 1
+        self.known[slots] = known
+        return (self._stops[slots] == tokens[:, None]).any(axis=1), known == self.limit[slots]

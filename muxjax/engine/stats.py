@@ -1,32 +1,34 @@
 """A unit's state in numbers, for people and for Prometheus."""
 
-from collections import Counter
 from dataclasses import dataclass
 
 from muxjax.engine.executor import Step
-from muxjax.types import Phase
 
 
 class Tally:
     """What a model has done so far. A token counts for the phase of its row, a step for the set of its rows' phases.
 
-    last: id of the last step with rows of a phase, 0 before the first; tokens: by phase; steps: by their phases, in order.
+    last_prefill, last_decode: id of the last step with rows of that phase, 0 before the first; the others as in `ModelStats`.
     """
 
     def __init__(self):
-        self.last = dict.fromkeys(Phase, 0)
-        self.tokens = dict.fromkeys(Phase, 0)
-        self.steps: Counter[tuple[Phase, ...]] = Counter()
+        self.last_prefill = self.last_decode = 0
+        self.prefill_steps = self.decode_steps = self.mixed_steps = 0
+        self.prefill_tokens = self.decode_tokens = 0
         self.preemptions = 0
 
     def add(self, step: Step) -> None:
         """A step was launched."""
-        tokens = {Phase.PREFILL: len(step.tokens) - step.decodes, Phase.DECODE: step.decodes}
-        phases = tuple(phase for phase in Phase if tokens[phase])
-        self.steps[phases] += 1
-        for phase in phases:
-            self.last[phase] = step.id
-            self.tokens[phase] += tokens[phase]
+        decodes, prefills = step.decodes, len(step.tokens) - step.decodes
+        self.prefill_tokens += prefills
+        self.decode_tokens += decodes
+        if prefills:
+            self.last_prefill = step.id
+        if decodes:
+            self.last_decode = step.id
+        self.prefill_steps += not decodes
+        self.decode_steps += not prefills
+        self.mixed_steps += bool(prefills and decodes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

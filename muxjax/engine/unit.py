@@ -19,14 +19,27 @@ class Unit:
       total_blocks: head blocks of the arena.
       token_budget: most new tokens of one job's chunks, in whole TOKEN_GRAINs; max_rows: most chunks.
       look_ahead: most steps of a model in flight.
+      every_token: each has an Output; else only the last ones of prefills and of requests, where nobody reads the tokens.
     """
 
-    def __init__(self, members: Iterable[Member], *, total_blocks: int, token_budget: int, max_rows: int = 32, look_ahead: int = 2):
+    def __init__(
+        self,
+        members: Iterable[Member],
+        *,
+        total_blocks: int,
+        token_budget: int,
+        max_rows: int = 32,
+        look_ahead: int = 2,
+        every_token: bool = True,
+    ):
         self._arena = Arena(total_blocks)
-        self._residents = {member.name: Resident(member, self._arena) for member in members}
+        self._residents = {
+            member.name: Resident(member, self._arena, look_ahead=look_ahead, rows=max_rows, every_token=every_token) for member in members
+        }
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, Step] = {}
-        self._token_budget, self._max_rows, self._look_ahead = token_budget, max_rows, look_ahead
+        self._token_budget, self._max_rows = token_budget, max_rows
+        self._prefills = 0  # of the flights
         self._step_id = 0
         self._quotas_moved_s = 0.0
 
@@ -72,7 +85,6 @@ class Unit:
 
     def view(self, now_s: float) -> View:
         """What a policy decides by."""
-        models = tuple(resident.view(look_ahead=self._look_ahead, rows=self._max_rows) for resident in self._residents.values())
         return View(
             now_s=now_s,
             quota_age_s=now_s - self._quotas_moved_s,
@@ -80,8 +92,8 @@ class Unit:
             total_blocks=self._arena.total,
             token_budget=self._token_budget,
             max_rows=self._max_rows,
-            prefill_in_flight=any(step.phase is Phase.PREFILL for step in self._flights.values()),
-            models=models,
+            prefill_in_flight=self._prefills > 0,
+            models=tuple([resident.view() for resident in self._residents.values()]),
         )
 
     def commit(self, plan: StepPlan, *, now_s: float) -> list[Step]:
@@ -100,6 +112,7 @@ class Unit:
         outputs: list[Output] = []
         for each in done:
             step = self._flights.pop(each.step_id)
+            self._prefills -= step.phase is Phase.PREFILL
             resident = self._residents[step.model]
             new, last = resident.absorb(step, each.tokens, each.at_s)
             for i, sequence, finish in last:
@@ -107,6 +120,11 @@ class Unit:
             resident.land(step)
             outputs += new
         return outputs
+
+    @property
+    def can_launch(self) -> bool:
+        """Some model has requests, and another step of it may be launched."""
+        return any(resident.can_launch for resident in self._residents.values())
 
     @property
     def idle(self) -> bool:
@@ -117,6 +135,11 @@ class Unit:
     def unfinished(self) -> tuple[str, ...]:
         """Ids of the requests that have not ended."""
         return tuple(self._sequences)
+
+    @property
+    def owned_frac(self) -> float:
+        """Share of the head blocks that sequences own."""
+        return 1 - self._arena.free / self._arena.total
 
     def stats(self) -> UnitStats:
         """A snapshot of counts for people and metrics."""
@@ -132,6 +155,7 @@ class Unit:
         pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
         step = self._residents[job.model].launch(job, pending, self._step_id)
         self._flights[step.id] = step
+        self._prefills += step.phase is Phase.PREFILL
         return step
 
     def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:
@@ -154,9 +178,9 @@ def _stats(resident: Resident) -> ModelStats:
         max_model_len=member.max_tokens,
         tokens_per_block=member.layout.tokens_per_block,
         column_blocks=member.layout.column_blocks,
-        prefill_steps=tally.steps[(Phase.PREFILL,)],
-        decode_steps=tally.steps[(Phase.DECODE,)],
-        mixed_steps=tally.steps[(Phase.PREFILL, Phase.DECODE)],
-        prefill_tokens=tally.tokens[Phase.PREFILL],
-        decode_tokens=tally.tokens[Phase.DECODE],
+        prefill_steps=tally.prefill_steps,
+        decode_steps=tally.decode_steps,
+        mixed_steps=tally.mixed_steps,
+        prefill_tokens=tally.prefill_tokens,
+        decode_tokens=tally.decode_tokens,
     )

@@ -33,10 +33,9 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
     """
     if view.prefill_in_flight:
         return {}
-    free_blocks = view.free_blocks - fit.wanted_by_growth(view.models)
-    for model in sorted(view.models, key=lambda model: model.last_prefill):
-        if model.name in held_back:
-            continue
+    claimants = [model for model in view.models if model.pending and model.name not in held_back]
+    free_blocks = view.free_blocks - fit.wanted_by_growth(view.models) if claimants else 0
+    for model in sorted(claimants, key=lambda model: model.last_prefill):
         within_quota = _admission_blocks(model)
         chunks = fit.chunks(view, model, min(free_blocks, within_quota))
         if chunks:
@@ -50,9 +49,8 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
 def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Collection[str]) -> tuple[Job, ...]:
     """Of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
     free_blocks, jobs = view.free_blocks, []
-    for model in sorted(view.models, key=lambda model: model.last_decode):
-        if not model.ready or model.name in held_back:
-            continue
+    ready = [model for model in view.models if model.ready and model.name not in held_back]
+    for model in sorted(ready, key=lambda model: model.last_decode):
         job = fit.job(model, prefill.get(model.name, ()), min(free_blocks, _growth_blocks(model)))
         if job:
             free_blocks -= job.grow * model.column_blocks
@@ -62,7 +60,8 @@ def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Colle
 
 def _victim(view: View) -> tuple[str, Running] | None:
     """The model and the request to pre-empt for the first starving model, None if none starves."""
-    for model in sorted(view.models, key=lambda model: model.last_decode):
+    stuck = [model for model in view.models if fit.stuck(model)]
+    for model in sorted(stuck, key=lambda model: model.last_decode):
         if fit.starves(model, view.free_blocks):
             return fit.youngest(view)
         if model.youngest and fit.starves(model, _growth_blocks(model)):

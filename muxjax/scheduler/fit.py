@@ -55,7 +55,7 @@ def waiting(model: ModelView) -> Pending | None:
 
 def wanted_by_growth(models: Iterable[ModelView]) -> int:
     """Blocks that sequences need for their very next token."""
-    return sum(model.growing * model.column_blocks for model in models)
+    return sum([model.growing * model.column_blocks for model in models])
 
 
 def headroom(models: Iterable[ModelView]) -> int:
@@ -65,8 +65,12 @@ def headroom(models: Iterable[ModelView]) -> int:
 
 def starves(model: ModelView, room_blocks: int) -> bool:
     """All its sequences wait for a column, none is coming from steps of its own, and `room_blocks` do not hold one."""
-    stuck = model.growing and not model.decoding and not model.in_flight
-    return bool(stuck) and not any(request.admitted for request in model.pending) and room_blocks < model.column_blocks
+    return stuck(model) and not any(request.admitted for request in model.pending) and room_blocks < model.column_blocks
+
+
+def stuck(model: ModelView) -> bool:
+    """All its sequences that decode wait for a column, and none is coming from steps of its own."""
+    return model.growing > 0 and not model.decoding and not model.in_flight
 
 
 def youngest(view: View) -> tuple[str, Running] | None:

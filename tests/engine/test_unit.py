@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
-from muxjax.engine.resident import Member
+from muxjax.engine.resident import Member, Resident
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -26,13 +26,15 @@ LAYOUTS = {
 LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())
 
 
-def make_unit(*, total_blocks: int, token_budget: int = 8, look_ahead: int = 2, slots: int = 4) -> Unit:
+def make_unit(
+    *, total_blocks: int, token_budget: int = 8, look_ahead: int = 2, slots: int = 4, kind: type[Unit] = Unit, every_token: bool = True
+) -> Unit:
     quota = total_blocks // len(LAYOUTS)
     members = [
         Member(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
         for name, layout in LAYOUTS.items()
     ]
-    return Unit(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead)
+    return kind(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
 
 
 @st.composite
@@ -245,3 +247,56 @@ def test_what_can_never_be_served_is_refused_with_the_number(model, prompt, max_
     with pytest.raises(RequestError, match=message) as refusal:
         unit.submit(request)
     assert refusal.value.status == status and unit.idle
+
+
+class Comparing(Unit):
+    """A unit that holds every view it keeps against one made anew."""
+
+    def view(self, now_s):
+        kept = super().view(now_s)
+        for resident in self._residents.values():
+            resident._view = resident._open = None
+        assert super().view(now_s) == kept
+        return kept
+
+
+def replay_crowd(kind: type[Unit], policy: str, *, every_token: bool = True) -> dict[str, list[Output]]:
+    """Nine requests in the smallest arena: they grow, are pre-empted, chunked and mixed."""
+    todo = [Request(id=str(i), model="abc"[i % 3], prompt=(i,) * 9, sampling=Sampling(max_tokens=30), arrival_s=0.1 * i) for i in range(9)]
+    unit, clock = make_unit(total_blocks=LARGEST, kind=kind, every_token=every_token), FakeClock()
+    return run(unit, BY_NAME[policy], FakeDevice(LAYOUTS, clock), clock, todo, {})
+
+
+@pytest.mark.parametrize("policy", sorted(BY_NAME))
+def test_a_kept_view_is_what_a_new_one_would_be(policy):
+    assert len(replay_crowd(Comparing, policy)) == 9
+
+
+@pytest.mark.parametrize("forgotten", ["_changed", "land"])
+def test_the_law_notices_a_change_that_leaves_the_view_as_it_was(forgotten, monkeypatch):
+    change = getattr(Resident, forgotten)
+
+    def forgetful(resident, *step):
+        kept = resident._view, resident._open
+        change(resident, *step)
+        resident._view, resident._open = kept
+
+    monkeypatch.setattr(Resident, forgotten, forgetful)
+    with pytest.raises(AssertionError):
+        replay_crowd(Comparing, "adbs")
+
+
+@pytest.mark.parametrize("policy", sorted(BY_NAME))
+def test_where_nobody_reads_tokens_only_the_last_of_prefills_and_requests_are_told(policy):
+    told, brief = replay_crowd(Unit, policy), replay_crowd(Unit, policy, every_token=False)
+    for name, outputs in told.items():
+        assert brief[name][0] == outputs[0] and brief[name][-1] == outputs[-1]
+        assert set(brief[name]) < set(outputs)
+
+
+@pytest.mark.parametrize(("look_ahead", "waits"), [(1, True), (2, False)])
+def test_a_turn_waits_when_nothing_more_can_be_launched(look_ahead, waits):
+    unit, clock = make_unit(total_blocks=LARGEST, look_ahead=look_ahead), FakeClock()
+    device = FakeDevice(LAYOUTS, clock, eager=[0])
+    unit.submit(Request(id="r", model="b", prompt=(1, 2), sampling=Sampling(max_tokens=5), arrival_s=0.0))
+    assert bool(turn(unit, BY_NAME["adbs"], device, clock)) is waits
