@@ -20,6 +20,7 @@ from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
 from muxjax.models import weights
+from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.view import TOKEN_GRAIN
 from muxjax.types import ModelSpec, Phase, Sampling
@@ -106,22 +107,23 @@ def claim(cache_dir: str) -> Machine:
 
 
 class Profiler:
-    """A model with random weights on the default device, and the programs of the points that are to be measured.
+    """A model with random weights on the first devices, and the programs of the points that are to be measured.
 
     Args:
       tp: degree of tensor parallelism.
     """
 
     def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1):
-        require(tp == 1, "tp", tp, "1: the engine runs a model on one device")
-        device = jax.devices()[0]
+        devices = Devices.first(tp)
+        device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
-        layout = CacheLayout.of(spec, element_bytes=dtype.itemsize)
+        layout = CacheLayout.of(share(spec, tp), element_bytes=dtype.itemsize)
         kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
         sizes = {"slots": SLOTS, "max_tokens": max(point.start + point.tokens for point in points)}
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
         buckets = Buckets.of(layout, **sizes, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged)
-        self._program = Program.of(spec, layout, kernels, _only(buckets, points), weights.dummy(spec), **sizes, device=device)
+        params = weights.dummy(spec, devices)
+        self._program = Program.of(spec, layout, kernels, _only(buckets, points), params, **sizes, devices=devices)
         total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
         self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
         self._program.table_LSKC = _random_tables(self._program.table_LSKC, total)
@@ -133,10 +135,12 @@ class Profiler:
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
-        for _ in self._program.compile(self._arena):
+        devices = self._program.devices
+        for _ in self._program.compile(devices.joined(self._arena, OWN)):
             yield
-        blocks_NE = jax.random.uniform(jax.random.key(0, impl="rbg"), self._arena.shape, self._arena.dtype, -1, 1)
-        self._executor = DeviceExecutor({"": self._program}, blocks_NE)
+        keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
+        pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)
+        self._executor = DeviceExecutor({"": self._program}, devices.join(pools, OWN))
 
     def seconds(self, point: Point) -> float:
         """Of a step, run back to back."""
@@ -169,7 +173,7 @@ def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:
 def _random_tables(table_LSKC: jax.Array, total_blocks: int) -> jax.Array:
     """Tables of the same shape, full of blocks in no order."""
     ids = np.random.default_rng(0).integers(0, total_blocks, table_LSKC.shape, np.int32)
-    return jax.device_put(ids, next(iter(table_LSKC.devices())))
+    return jax.device_put(ids, table_LSKC.sharding)
 
 
 def _step(point: Point) -> Step:

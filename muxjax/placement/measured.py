@@ -65,7 +65,7 @@ def _grid(rows: Iterable[Row]) -> _Grid:
       ConfigError: a count lacks a context that another has.
     """
     measured = {(row.count, row.context): row for row in rows}
-    counts, contexts = (sorted({point[i] for point in measured}) for i in range(2))
+    counts, contexts = sorted({count for count, _ in measured}), sorted({context for _, context in measured})
     for count, context in itertools.product(counts, contexts):
         if (count, context) not in measured:
             one = next(iter(measured.values()))

@@ -1,6 +1,9 @@
 """`muxjax profile` on a tiny model: every point is measured once, what is measured is kept, and bad input is one line."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,3 +114,27 @@ def test_a_prefill_has_as_few_prompts_as_its_context_allows(count, context, rows
 
     assert (point.rows, point.rows * point.tokens) == (rows, count)
     assert mean_context(np.full(rows, point.start), np.full(rows, point.tokens)) == point.mean_context
+
+
+def test_two_devices_are_measured_together(models):
+    """In a process of its own: this one's JAX has begun with one device."""
+    there = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    command = [
+        sys.executable,
+        "-m",
+        "muxjax",
+        "profile",
+        str(models / "tiny"),
+        "-o",
+        str(models / "costs.json"),
+        "--tp",
+        "1",
+        "2",
+        *GRID,
+        "",
+    ]
+    ran = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    rows = read_table(models / "costs.json").rows
+    assert {(row.tp, row.phase, row.count, row.context) for row in rows} == {(tp, *point) for tp in (1, 2) for point in POINTS}
