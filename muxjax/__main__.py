@@ -29,6 +29,22 @@ _PROFILE_GRID = {
     "prefill_tokens": "new tokens of a prefill step (128 512 2048)",
     "prefill_context": "positions that a new token attends to in the mean (128 1024 4096)",
 }
+_SIMULATE_FLAGS = {
+    "--trace": (Path, "requests to replay (by default, what the problem's rates bring)"),
+    "--format": (str, "of the trace: muxjax (JSON lines, the default), azure, burst-gpt or mooncake"),
+    "--workload": (str, "requests of a preset, such as powerlaw-19, lmsys-16 or azure-mix, in place of the problem's"),
+    "--duration": (float, "seconds in which requests come at random (60)"),
+    "--drain": (float, "seconds after the last request, in which the others may still end (60)"),
+    "--rate-scale": (float, "requests come so many times as fast (1)"),
+    "--seed": (int, "of what is drawn at random (0)"),
+    "--policy": (str, "adbs (the default), round_robin, fcfs or temporal"),
+    "--max-model-len": (int, "most tokens of prompt and output, to which requests are cut (8192)"),
+    "--goodput": (float, "search the highest rate at which this share of the requests is within its objective, such as 0.99"),
+    "--slo-scale": (float, "the objective of --goodput, in times of what a request takes alone (8)"),
+    "--processes": (int, "most units that are simulated at a time (one a processor)"),
+    "--json": (Path, "where all metrics are written"),
+    "--plot": (Path, "where a picture of them is written, .png or .svg; needs the extra plot"),
+}
 _SPELLINGS = {"--gpu-memory-fraction": ["--gpu-memory-utilization"]}
 
 
@@ -73,8 +89,9 @@ def _place(args: argparse.Namespace) -> None:
 def _simulate(args: argparse.Namespace) -> None:
     from muxjax.commands import simulate
 
-    given = {name: getattr(args, name) for name in ("trace", "duration_s", "seed", "policy", "serial")}
-    simulate.run(args.problem, args.placement, **given)
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items()}
+    places = [given.pop(name) for name in ("problem", "placement")]
+    simulate.run(*places, simulate.Options(**{name: value for name, value in given.items() if name != "command"}))
 
 
 def _profile(args: argparse.Namespace) -> None:
@@ -111,15 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("-o", "--output", type=Path, metavar="PLACEMENT.json", help="where the placement is written")
     place.add_argument("--explain", action="store_true", help="say of each model where else it could be, and what that would cost")
 
-    simulate = commands.add_parser("simulate", help="try a placement under a load, without devices")
-    simulate.set_defaults(command=_simulate)
-    simulate.add_argument("problem", type=Path, metavar="PROBLEM.yaml")
-    simulate.add_argument("placement", type=Path, metavar="PLACEMENT.json")
-    simulate.add_argument("--trace", type=Path, metavar="FILE.jsonl", help="requests to replay (what the problem's rates bring)")
-    simulate.add_argument("--duration", dest="duration_s", type=float, default=60.0, help="seconds; after the last request of a trace (60)")
-    simulate.add_argument("--seed", type=int, default=0)
-    simulate.add_argument("--policy", default="adbs", help="adbs, round_robin or fcfs")
-    simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
+    _add_simulate(commands.add_parser("simulate", help="try a placement under a load, without devices"))
 
     profile = commands.add_parser("profile", help="measure steps of models on this machine, for placement")
     profile.set_defaults(command=_profile)
@@ -147,6 +156,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo-models"), help="with --train: where the models go (demo-models)")
     demo.add_argument("--minutes", type=float, help="with --train: most time for all models (until they are done)")
     return parser
+
+
+def _add_simulate(simulate: argparse.ArgumentParser) -> None:
+    simulate.set_defaults(command=_simulate)
+    simulate.add_argument("problem", type=Path, metavar="PROBLEM.yaml")
+    simulate.add_argument("placement", type=Path, metavar="PLACEMENT.json")
+    simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
+    simulate.add_argument(
+        "--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is one of the placement"
+    )
+    for flag, (kind, text) in _SIMULATE_FLAGS.items():
+        field = flag[2:].replace("-", "_") + ("_s" if flag in ("--duration", "--drain") else "")
+        simulate.add_argument(
+            flag, dest=field, type=kind, metavar="FILE" if kind is Path else "VALUE", default=argparse.SUPPRESS, help=text
+        )
 
 
 if __name__ == "__main__":

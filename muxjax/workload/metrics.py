@@ -187,5 +187,5 @@ def fairness(served: Iterable[Served], demanded: Mapping[str, int]) -> float:
 
 
 def _within(values_s: Sequence[float], alone_s: Sequence[float], scale: float, demanded: int) -> float:
-    kept = sum(value_s <= scale * base_s for value_s, base_s in zip(values_s, alone_s, strict=True))
-    return kept / demanded if demanded else 1.0
+    kept = np.count_nonzero(np.asarray(values_s) <= scale * np.asarray(alone_s))
+    return float(kept / demanded) if demanded else 1.0

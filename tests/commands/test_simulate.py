@@ -1,15 +1,11 @@
 """`muxjax simulate`: who gets which requests on which devices, and what is told of it."""
 
-from itertools import pairwise
+import json
 from pathlib import Path
 
 import pytest
 
 from muxjax.__main__ import main
-from muxjax.commands.problem import read_problem
-from muxjax.commands.simulate import machine, route, together
-from muxjax.errors import ConfigError
-from muxjax.placement.cost import weight_bytes
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 from muxjax.workload import files
@@ -38,30 +34,6 @@ def write(tmp_path, *units: UnitPlan) -> str:
     return str(tmp_path / "placement.json")
 
 
-def test_llms_that_share_a_device_even_through_others_are_one_machine():
-    unit = UnitPlan(devices=4, members=(placed("a", 0), placed("b", 2), placed("c", 1, 2), placed("d", 1), placed("e", 3)))
-    assert [[one.model for one in members] for members in together(unit)] == [["a"], ["b", "c", "d"], ["e"]]
-
-
-def test_the_cache_is_what_the_fullest_device_has_left(problem):
-    asked = read_problem(problem)
-    found = machine(asked, [placed("a", 0, 1), placed("b", 1)])
-    chip, tps = asked.cluster.chip, {name: hosted.mesh.tp for name, hosted in found.hosted.items()}
-    assert tps == {"a": 2, "b": 1}
-    weights = sum(weight_bytes(hosted.spec, hosted.mesh) for hosted in found.hosted.values())
-    assert found.cache_bytes == int(0.9 * chip.memory_bytes) - weights
-
-
-def test_replicas_get_requests_in_proportion_to_their_rates(problem):
-    asked = read_problem(problem)
-    machines = [machine(asked, [placed("a", 0, rate_rps=3.0)]), machine(asked, [placed("a", 0, rate_rps=1.0)])]
-    arrivals = [Arrival(float(i), "a", 10, 10) for i in range(40)]
-    first, second = route(machines, arrivals)
-    assert (len(first), len(second)) == (30, 10)
-    assert sorted(first + second) == arrivals
-    assert max(b.time_s - a.time_s for a, b in pairwise(second)) <= 4, "in turn, not one after the other"
-
-
 def test_a_run_tells_of_each_model_and_of_all(problem, tmp_path, capsys):
     placement = write(tmp_path, UnitPlan(devices=1, members=(placed("a", 0, rate_rps=4.0), placed("b", 0))))
     assert main(["simulate", str(problem), placement, "--duration", "5", "--seed", "3"]) == 0
@@ -70,7 +42,8 @@ def test_a_run_tells_of_each_model_and_of_all(problem, tmp_path, capsys):
     assert list(asked) == ["a", "b", "all"]
     assert asked["all"] == [x + y for x, y in zip(asked["a"], asked["b"], strict=True)]
     assert 0 < asked["all"][1] <= asked["all"][0]
-    assert any(line.startswith("tpot within its objective") for line in said)
+    assert any(line.startswith("time per token within its objective: ") for line in said)
+    assert any(line.startswith("cache of a, b: ") for line in said)
 
 
 def test_a_trace_is_replayed_to_its_end(problem, tmp_path, capsys):
@@ -80,15 +53,90 @@ def test_a_trace_is_replayed_to_its_end(problem, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[3].split()[:3] == ["all", "9", "9"]
 
 
-def test_a_trace_for_another_model_and_a_bad_duration_are_refused(problem, tmp_path, capsys):
+def test_a_trace_for_another_model_is_refused(problem, tmp_path, capsys):
     placement = write(tmp_path, UnitPlan(devices=1, members=(placed("a", 0),)))
     assert main(["simulate", str(problem), placement]) == 2
     assert "the trace asks for model 'b', and the placement has a" in capsys.readouterr().err
-    assert main(["simulate", str(problem), placement, "--duration", "nan"]) == 2
-    assert "duration must be over 0" in capsys.readouterr().err
 
 
-def test_weights_that_leave_no_cache_are_refused(tmp_path):
-    (tmp_path / "p.yaml").write_text(PROBLEM.replace("H200", "A100").replace("llama-3.1-8b", "llama-65b"))
-    with pytest.raises(ConfigError, match=r"the weights of b leave -[0-9]+ bytes"):
-        machine(read_problem(tmp_path / "p.yaml"), [placed("b", 0)])
+@pytest.fixture
+def asked(problem, tmp_path) -> list[str]:
+    placement = write(tmp_path, UnitPlan(devices=1, members=(placed("a", 0), placed("b", 0))))
+    return ["simulate", str(problem), placement]
+
+
+def test_all_metrics_and_a_picture_are_written(asked, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="pictures need the extra plot")
+    wanted = [tmp_path / name for name in ("o.json", "o.svg", "o.png")]
+    for picture in wanted[1:]:
+        assert main([*asked, "--duration", "5", "--json", str(wanted[0]), "--plot", str(picture)]) == 0
+    found = json.loads(wanted[0].read_text())
+    assert found["demanded"] == sum(model["demanded"] for model in found["models"].values()) > found["served"] - 1
+    assert {"rps", "weighted_rps", "output_tokens_per_s", "fairness", "ttft_s", "tpot_s", "latency_s", "units"} < set(found)
+    assert set(found["attainment"]["latency"]) == {str(scale) for scale in range(2, 21)}
+    assert wanted[1].read_text().startswith("<?xml") and wanted[2].read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["o.json", "o.png", "o.svg", "placement.json", "problem.yaml"])
+
+
+def test_the_same_seed_writes_the_same_file_and_another_policy_another(asked, tmp_path):
+    texts = []
+    for policy in ("temporal", "fcfs", "round_robin"):
+        assert main([*asked, "--duration", "5", "--policy", policy, "--rate-scale", "8", "--json", str(tmp_path / "o.json")]) == 0
+        found = json.loads((tmp_path / "o.json").read_text())
+        del found["options"]
+        texts.append(found)
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_public_traces_are_replayed_under_other_names(asked, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6,20,4\n2023-11-16 18:15:47.0,30,4\n")
+    assert main([*asked, "--trace", str(tmp_path / "t.csv"), "--format", "azure", "--rename", "azure=a"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["a", "2", "2"]
+
+
+def test_the_goodput_is_a_rate_that_is_good_just_below_one_that_is_not(asked, tmp_path, capsys):
+    assert main([*asked, "--duration", "2", "--goodput", "0.9", "--slo-scale", "1.5", "--json", str(tmp_path / "o.json")]) == 0
+    found = json.loads((tmp_path / "o.json").read_text())["goodput"]
+    good = {float(scale) for scale, share in found["tried"].items() if share >= 0.9}
+    bad = {float(scale) for scale in found["tried"]} - {*good}
+    assert max(good) == pytest.approx(found["rate_scale"], rel=1e-4) and max(good) < min(bad) <= 1.03 * max(good)
+    assert "goodput: " in capsys.readouterr().out and found["rps"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--duration", "nan"], "duration_s must be over 0 and finite, got nan"),
+        (["--rate-scale", "-1"], "rate_scale must be over 0 and finite, got -1.0"),
+        (["--drain", "-1"], "drain_s must be 0 or more and finite, got -1.0"),
+        (["--seed", "-1"], "seed must be 0 or more, got -1"),
+        (["--policy", "best"], "policy must be one of adbs, round_robin, fcfs, got 'best'"),
+        (["--goodput", "1.5"], "goodput must be over 0, to 1, got 1.5"),
+        (["--max-model-len", "1"], "max_model_len must be 2 to 1048576, got 1"),
+        (["--workload", "nobody"], "workload must be one of lmsys-16"),
+        (["--duration", "1e-9"], "trace must be at least one request, got 'none'"),
+        (["--rename", "a"], "rename must be OLD=NEW, got 'a'"),
+        (["--plot", "o.pdf"], "plot must be a file that ends in .png or .svg, got 'o.pdf'"),
+        (["--json", "nowhere/o.json"], "json must be in a folder that exists, got 'nowhere/o.json'"),
+        (["--trace", "none.jsonl"], "none.jsonl cannot be read"),
+        (["--trace", "none.jsonl", "--format", "xml"], "format must be one of muxjax, azure, burst-gpt, mooncake, got 'xml'"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(asked, tmp_path, capsys, flags, message):
+    before = sorted(tmp_path.iterdir())
+    assert main([*asked, "--json", str(tmp_path / "o.json"), *flags]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and not said.out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_trace_without_requests_is_refused(asked, tmp_path, capsys):
+    files.write(tmp_path / "t.jsonl", [])
+    assert main([*asked, "--trace", str(tmp_path / "t.jsonl")]) == 2
+    assert "trace must be at least one request, got 'none'" in capsys.readouterr().err
+
+
+def test_without_matplotlib_the_extra_is_named(asked, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.workload.plots.find_spec", lambda name: None)
+    assert main([*asked, "--plot", str(tmp_path / "o.png")]) == 2
+    assert "pip install 'muxjax[plot]'" in capsys.readouterr().err

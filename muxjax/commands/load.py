@@ -1,0 +1,87 @@
+"""The requests that a simulation replays: drawn at the problem's rates, of a preset, or read from a file; slower or faster."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxjax.commands.problem import read_streams
+from muxjax.errors import ConfigError, require
+from muxjax.workload import files, presets, public
+from muxjax.workload.trace import Arrival, generate
+
+READERS = {"muxjax": files.read, "azure": public.azure, "burst-gpt": public.burst_gpt, "mooncake": public.mooncake}
+"""Formats of traces in files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests in order of arrival, at least one.
+
+    Args:
+      window_s: during which they come, infinity if only they tell.
+    """
+
+    arrivals: Sequence[Arrival]
+    window_s: float
+
+    def __post_init__(self):
+        require(bool(self.arrivals), "trace", "none", "at least one request")
+
+    @property
+    def last_s(self) -> float:
+        """When no more come."""
+        return self.window_s if self.window_s < float("inf") else self.arrivals[-1].time_s
+
+
+Source = Callable[[float], Load]
+"""The load at a multiple of its rate."""
+
+
+def drawn(problem: Path, workload: str | None, duration_s: float, seed: int, rename: Mapping[str, str]) -> Source:
+    """Requests of the problem's models, or of a preset, during duration_s. Bursts get shorter as they come faster.
+
+    Raises:
+      ConfigError: no such preset, or a value outside its range.
+    """
+    streams = presets.by_name(workload).streams if workload else read_streams(problem)
+
+    def at(scale: float) -> Load:
+        arrivals = generate(streams, duration_s * scale, seed)
+        return Load(arrivals=_faster(_renamed(arrivals, rename), scale), window_s=duration_s)
+
+    return at
+
+
+def recorded(path: Path, form: str, rename: Mapping[str, str]) -> Source:
+    """The requests of a file.
+
+    Raises:
+      ConfigError: no such format, or not a file of it.
+    """
+    require(form in READERS, "format", form, "one of " + ", ".join(READERS))
+    arrivals = _renamed(READERS[form](path), rename)
+    return lambda scale: Load(arrivals=_faster(arrivals, scale), window_s=float("inf"))
+
+
+def renaming(pairs: Sequence[str]) -> dict[str, str]:
+    """Of texts such as "ChatGPT=chat".
+
+    Raises:
+      ConfigError: one of another form, or one name twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise ConfigError(f"rename must be OLD=NEW, got {pair!r}", field="rename")
+        require(old not in found, "rename", pair, "of each name once")
+        found[old] = new
+    return found
+
+
+def _renamed(arrivals, rename: Mapping[str, str]) -> list[Arrival]:
+    return [arrival._replace(model=rename.get(arrival.model, arrival.model)) for arrival in arrivals]
+
+
+def _faster(arrivals: list[Arrival], scale: float) -> list[Arrival]:
+    return arrivals if scale == 1 else [arrival._replace(time_s=arrival.time_s / scale) for arrival in arrivals]

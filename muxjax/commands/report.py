@@ -1,0 +1,131 @@
+"""What a simulation came to: all metrics as one value for files, and as text for people."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from typing import Any
+
+from muxjax.commands.load import Load
+from muxjax.commands.table import lines
+from muxjax.engine.simulate import Outcome
+from muxjax.placement import cost
+from muxjax.placement.cost import MeshSpec
+from muxjax.placement.problem import Problem
+from muxjax.units import show_s
+from muxjax.workload import metrics
+from muxjax.workload.metrics import Alone, Served
+
+SHOWN_SCALES = (2, 5, 8, 10, 20)
+"""Of the objectives, in the text: multiples of what a request takes alone."""
+OBJECTIVES = {"ttft": "TTFT", "tpot": "time per token", "latency": "latency"}
+
+
+def numbers(problem: Problem, load: Load, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Every metric of the run, of each LLM, of each unit and in all; a percentile of nothing is None."""
+    served = [one for outcome in outcomes for one in outcome.served]
+    demanded = Counter(arrival.model for arrival in load.arrivals)
+    rates = {demand.name: demand.rate_rps for demand in problem.demands}
+    window_s = load.window_s if load.window_s < math.inf else max((one.end_s for one in served), default=load.last_s)
+    alone = idle(problem)
+    models = {
+        model: {"demanded": demanded[model], **_of(own, demanded[model], alone), "targets": _targets(problem, model, own, demanded[model])}
+        for model, own in metrics.by_model(served, rates).items()
+        if demanded[model]
+    }
+    return {
+        "window_s": window_s,
+        "demanded": demanded.total(),
+        "shortened": sum(outcome.shortened for outcome in outcomes),
+        **asdict(metrics.throughput(served, rates, window_s or 1.0)),
+        "fairness": metrics.fairness(served, demanded),
+        **_of(served, demanded.total(), alone),
+        "models": models,
+        "units": [_unit(outcome) for outcome in outcomes],
+    }
+
+
+def text(found: Mapping[str, Any]) -> Iterator[str]:
+    """The numbers, for people."""
+    rows: list[Sequence[str]] = [("model", "requests", "served", "TTFT p50", "p99", "per token p50", "p99", "latency p50", "p90", "p99")]
+    rows += [_row(model, own) for model, own in found["models"].items()]
+    yield from lines([*rows, _row("all", found)])
+    yield (
+        f"{found['rps']:.4g} requests/s, rate-weighted {found['weighted_rps']:.4g}; {found['output_tokens_per_s']:.5g} output tokens/s of "
+        f"{found['total_tokens_per_s']:.5g}; Jain index of served over demanded {found['fairness']:.3f}"
+    )
+    for objective, name in OBJECTIVES.items():
+        shares = found["attainment"][objective]
+        yield f"{name} within its objective: " + ", ".join(f"{shares[scale]:.1%} at {scale} x" for scale in map(str, SHOWN_SCALES))
+    for model, own in found["models"].items():
+        for objective, target in own["targets"].items():
+            yield f"{OBJECTIVES[objective]} of {model} within {show_s(target['seconds'])}: {target['share']:.1%}"
+    for unit in found["units"]:
+        yield (
+            f"cache of {', '.join(unit['models'])}: {unit['cache_mean_frac']:.0%} used in the mean, {unit['cache_peak_frac']:.0%} at most; "
+            f"{sum(model['preemptions'] for model in unit['models'].values())} pre-emptions"
+        )
+    if found["shortened"]:
+        yield f"{found['shortened']} requests were cut to their models' contexts"
+
+
+def idle(problem: Problem) -> Callable[[Served], Alone]:
+    """What a request would take on an idle mesh of the least degree that holds its LLM."""
+
+    @cache
+    def home(model: str) -> tuple:
+        spec, chip, tp = problem.demand(model).spec, problem.cluster.chip, 1
+        while cost.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.device_bytes:
+            tp *= 2
+        return spec, MeshSpec(chip=chip, tp=tp)
+
+    @cache
+    def alone(model: str, prompt_tokens: int, context: int) -> Alone:
+        spec, mesh = home(model)
+        return Alone(
+            prefill_s=cost.prefill(spec, mesh, prompt_tokens, (prompt_tokens + 1) / 2).total_s,
+            decode_s=cost.decode(spec, mesh, 1, context).total_s,
+        )
+
+    return lambda one: alone(one.model, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))
+
+
+def _of(served: Sequence[Served], demanded: int, alone: Callable[[Served], Alone]) -> dict[str, Any]:
+    kept = asdict(metrics.attainments(served, alone, demanded))
+    return {
+        "served": len(served),
+        **{name: _known(percentiles) for name, percentiles in asdict(metrics.latencies(served)).items()},
+        "attainment": {objective: {f"{scale:g}": share for scale, share in shares.items()} for objective, shares in kept.items()},
+    }
+
+
+def _known(percentiles: Mapping[str, float]) -> dict[str, float | None]:
+    return {at: None if math.isnan(value) else value for at, value in percentiles.items()}
+
+
+def _targets(problem: Problem, model: str, served: Sequence[Served], demanded: int) -> dict[str, dict[str, float]]:
+    """Of the targets that the problem names: seconds, and the share of the demanded requests within them."""
+    demand = problem.demand(model)
+    asked = {"ttft": (demand.ttft_s, [one.ttft_s for one in served]), "tpot": (demand.tpot_s, [one.tpot_s for one in served])}
+    return {
+        name: {"seconds": target_s, "share": sum(value_s <= target_s for value_s in values_s) / demanded}
+        for name, (target_s, values_s) in asked.items()
+        if target_s is not None
+    }
+
+
+def _unit(outcome: Outcome) -> dict[str, Any]:
+    counts = ("preemptions", "prefill_steps", "decode_steps", "mixed_steps", "prefill_tokens", "decode_tokens", "peak_blocks")
+    return {
+        "cache_mean_frac": outcome.cache_mean_frac,
+        "cache_peak_frac": outcome.cache_peak_frac,
+        "total_blocks": outcome.stats.total_blocks,
+        "models": {model.name: {name: getattr(model, name) for name in counts} for model in outcome.stats.models},
+    }
+
+
+def _row(name: str, own: Mapping[str, Any]) -> tuple[str, ...]:
+    shown = (("ttft_s", "p50"), ("ttft_s", "p99"), ("tpot_s", "p50"), ("tpot_s", "p99"))
+    times = [own[of][at] for of, at in (*shown, *(("latency_s", at) for at in ("p50", "p90", "p99")))]
+    return name, str(own["demanded"]), str(own["served"]), *("-" if time is None else show_s(time) for time in times)
