@@ -18,21 +18,54 @@ TOKEN_BUDGET = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curves:
-    """An LLM that serves its rate in turns of TURNS_S; all are [G], and no batch ever falls.
+class Steps:
+    """What an LLM's steps cost, in batches of any size.
 
     Args:
-      token_s: between two decodes of a sequence. Over the turn where the LLM often has none: a turn then lasts at least its own step.
-      batch: sequences that decode at a time, in the mean.
-      decode_s, busy_s: of each of its devices in a turn, for its decodes, and for its prefills as well.
-      prefill_s: of one prompt alone.
+      sizes, sizes_s: batches, and seconds of a decode step of each; linear in between.
+      most_prompts: that one step prefills; one_s, each_s: seconds a prompt when it is alone, and when there are so many.
+      output_tokens: of a request, in the mean.
+    """
+
+    sizes: np.ndarray
+    sizes_s: np.ndarray
+    most_prompts: int
+    one_s: float
+    each_s: float
+    output_tokens: float
+
+    def decode_s(self, batch: np.ndarray) -> np.ndarray:
+        """In a turn, where so many sequences decode at a time, in the mean, and none often does where they are few."""
+        active = -np.expm1(-batch)
+        return active * np.interp(batch / active, self.sizes, self.sizes_s)
+
+    def busy_s(self, batch: np.ndarray, token_s: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
+        """In a turn, with the prefills that keep so many decoding, a token every token_s."""
+        served = batch / self.output_tokens * turn_s / token_s
+        return self.decode_s(batch) + served * self._prefill_s(np.maximum(served, 1))
+
+    def _prefill_s(self, prompts: np.ndarray) -> np.ndarray:
+        """A prompt, when so many are prefilled together."""
+        if self.most_prompts == 1:
+            return np.full_like(prompts, self.one_s)
+        share, least = 1 / np.minimum(prompts, self.most_prompts), 1 / self.most_prompts
+        return self.each_s + (self.one_s - self.each_s) * (share - least) / (1 - least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """An LLM that serves its whole rate, but for the largest batch, in turns of TURNS_S.
+
+    Args:
+      token_s: [G] between two decodes of a sequence. Over the turn where the LLM often has none: a turn then lasts at least its own step.
+      batch: [G] sequences that decode at a time, in the mean; it never falls.
+      busy_s: [G] of each of its devices in a turn.
     """
 
     token_s: np.ndarray
     batch: np.ndarray
-    decode_s: np.ndarray
     busy_s: np.ndarray
-    prefill_s: float
+    steps: Steps
 
 
 def sequence_blocks(demand: Demand, tp: int) -> int:
@@ -46,36 +79,25 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
 
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:
     """Of one LLM, or a replica of it that is to serve rate_rps."""
-    tokens_per_s = rate_rps * demand.output_tokens
-    alone_s = costs.decode_s(demand.spec, mesh, 1, _context(demand))
+    steps, tokens_per_s = _steps(demand, mesh, costs, max_batch), rate_rps * demand.output_tokens
+    alone_s = float(steps.sizes_s[0])
     token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * np.maximum(TURNS_S, alone_s))  # no turn is shorter than a token alone
     batch = np.maximum.accumulate(np.minimum(tokens_per_s * token_s, max_batch))
-    active = -np.expm1(-batch)
-    decode_s = active * _decode_s(demand, mesh, costs, max_batch, batch / active)
-    served = batch / demand.output_tokens * TURNS_S / token_s
-    return Curves(
-        token_s=token_s,
-        batch=batch,
-        decode_s=decode_s,
-        busy_s=decode_s + served * _prefill_s(demand, mesh, costs, np.maximum(served, 1)),
-        prefill_s=float(_prefill_s(demand, mesh, costs, np.ones(1))[0]),
-    )
+    return Curves(token_s=token_s, batch=batch, busy_s=steps.busy_s(batch, token_s, TURNS_S), steps=steps)
 
 
-def _decode_s(demand: Demand, mesh: MeshSpec, costs: Costs, max_batch: int, batch: np.ndarray) -> np.ndarray:
-    """[G] seconds of a decode step of that many sequences, linear between powers of two."""
+def _steps(demand: Demand, mesh: MeshSpec, costs: Costs, max_batch: int) -> Steps:
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
-    return np.interp(batch, sizes, [costs.decode_s(demand.spec, mesh, size, size * _context(demand)) for size in sizes])
-
-
-def _prefill_s(demand: Demand, mesh: MeshSpec, costs: Costs, prompts: np.ndarray) -> np.ndarray:
-    """[G] seconds a prompt when so many are prefilled together, at most TOKEN_BUDGET tokens."""
     tokens, context = ceil(demand.prompt_tokens), (demand.prompt_tokens + 1) / 2
     most = max(1, TOKEN_BUDGET // tokens)
-    one_s = costs.prefill_s(demand.spec, mesh, tokens, context)
-    each_s = costs.prefill_s(demand.spec, mesh, most * tokens, context) / most
-    share = 1 / np.minimum(prompts, most)
-    return each_s + (one_s - each_s) * (share - 1 / most) / (1 - 1 / most) if most > 1 else np.full_like(share, one_s)
+    return Steps(
+        sizes=np.array(sizes),
+        sizes_s=np.array([costs.decode_s(demand.spec, mesh, size, size * _context(demand)) for size in sizes]),
+        most_prompts=most,
+        one_s=costs.prefill_s(demand.spec, mesh, tokens, context),
+        each_s=costs.prefill_s(demand.spec, mesh, most * tokens, context) / most,
+        output_tokens=demand.output_tokens,
+    )
 
 
 def _context(demand: Demand) -> int:

@@ -2,21 +2,29 @@
 
 A unit works in turns, as ADBS does: in a turn every LLM decodes once, and the prompts that came in the meantime are prefilled, all of
 it one after another. The longer the turns, the larger the batches that a rate keeps alive, and the less a token costs; the estimate is
-the shortest turn in which the devices get all of it done, or the longest one whose batches the head blocks can hold.
+the shortest turn in which the devices get all of it done. Where the head blocks do not hold those batches, each LLM holds what it needs
+up to a level that is the same for all, which is what quotas that follow use come to.
+
+Its error against the simulator, and that of equation 3 of MuxServe: docs/results/estimator/README.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.errors import ConfigError
 from muxjax.placement.cost import MeshSpec, weight_bytes
 from muxjax.placement.costs import Costs
 from muxjax.placement.curves import TURNS_S, Curves, curves, sequence_blocks
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
-from muxjax.units import show_bytes
+from muxjax.placement.room import Held, Share, shares
+
+LOOK_AHEAD = 2
+"""Turns that are launched already when a request comes; it is in none of them."""
+
+STRIDE = 16
+"""Of a first look along the turns."""
 
 NEARLY = 0.99
 """Of its demand: who serves less has a queue that grows for ever."""
@@ -92,21 +100,7 @@ class _Part:
     rate_rps: float
     tp: int
     curves: Curves
-    weight_bytes: int
-    sequence_blocks: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Share:
-    """`count` devices that have the same LLMs.
-
-    Args:
-      members: positions in the unit; blocks: of each device.
-    """
-
-    members: tuple[int, ...]
-    count: int
-    blocks: int
+    held: Held
 
 
 class Estimator:
@@ -118,14 +112,14 @@ class Estimator:
         self._parts: dict[tuple[str, float, int], _Part] = {}
 
     def estimate(self, unit: UnitPlan) -> UnitEstimate:
-        """See `estimate`."""
+        """See `estimate`. The order of the members changes nothing, to the last bit."""
+        unit = replace(unit, members=tuple(sorted(unit.members, key=lambda placed: (placed.model, placed.rate_rps, placed.devices))))
         parts = [self._part(placed) for placed in unit.members]
-        shares = self._shares(unit, parts)
-        at, stretch = _steady(parts, shares)
-        models = {part.demand.name: _model(part, int(i), float(s)) for part, i, s in zip(parts, at, stretch, strict=True)}
+        found = shares(unit, [part.held for part in parts], self._problem.device_bytes)
+        models = {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, found), strict=True)}
         return UnitEstimate(
             models=models,
-            total_blocks=sum(share.count * share.blocks for share in shares),
+            total_blocks=sum(share.count * share.blocks for share in found),
             unfairness=_unfairness(parts, list(models.values())),
         )
 
@@ -139,72 +133,103 @@ class Estimator:
                 placed.rate_rps,
                 placed.tp,
                 curves(demand, placed.rate_rps, mesh, self._costs, self._problem.max_batch),
-                weight_bytes(demand.spec, mesh),
-                sequence_blocks(demand, placed.tp),
+                Held(weight_bytes=weight_bytes(demand.spec, mesh), sequence_blocks=sequence_blocks(demand, placed.tp)),
             )
         return self._parts[key]
 
-    def _shares(self, unit: UnitPlan, parts: Sequence[_Part]) -> list[_Share]:
-        """The devices of the unit by who is on them."""
-        on: list[list[int]] = [[] for _ in range(unit.devices)]
-        for i, placed in enumerate(unit.members):
-            for device in placed.devices:
-                on[device].append(i)
-        groups = [tuple(members) for members in on]
-        return [_Share(members, groups.count(members), self._blocks(members, parts)) for members in dict.fromkeys(groups)]
 
-    def _blocks(self, members: Sequence[int], parts: Sequence[_Part]) -> int:
-        """Head blocks on one device beside the weights of those LLMs.
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How an LLM goes on.
 
-        Raises:
-          ConfigError: not even the longest of their mean sequences fits.
-        """
-        have = self._problem.device_bytes
-        weights = sum(parts[i].weight_bytes for i in members)
-        need = weights + BLOCK_BYTES * max((parts[i].sequence_blocks for i in members), default=0)
-        if need > have:
-            names = ", ".join(parts[i].demand.name for i in members)
-            raise ConfigError(
-                f"weights and a sequence of {names} need {show_bytes(need)} on a device of {show_bytes(have)}", field="devices"
-            )
-        return (have - weights) // BLOCK_BYTES
+    Args:
+      use: of the time of its busiest device, by all on it; over 1 where a turn takes longer than it should.
+    """
+
+    batch: float
+    token_s: float
+    use: float
 
 
-def _steady(parts: Sequence[_Part], shares: Sequence[_Share]) -> tuple[np.ndarray, np.ndarray]:
-    """Where on its curves each LLM is, and how much longer than that turn its devices take: 1 unless head blocks are short."""
-    short, long = np.full(len(parts), len(TURNS_S) - 1), np.zeros(len(parts), np.int64)
-    for share in filter(lambda share: share.members, shares):
-        members = list(share.members)
-        blocks = np.add.reduce([parts[i].curves.batch * parts[i].sequence_blocks for i in members])
-        busy_s = np.add.reduce([parts[i].curves.busy_s for i in members])
-        done = busy_s <= TURNS_S
-        short[members] = np.minimum(short[members], max(0, int(np.searchsorted(blocks, share.blocks, side="right")) - 1))
-        long[members] = np.maximum(long[members], int(np.argmax(done)) if done.any() else len(TURNS_S) - 1)
-    at, stretch = np.minimum(short, long), np.ones(len(parts))
-    for share in shares:
-        use = sum(float(parts[i].curves.busy_s[at[i]] / TURNS_S[at[i]]) for i in share.members)
+def _paces(parts: Sequence[_Part], found: Sequence[Share]) -> list[_Pace]:
+    """Of each LLM: its turn is the longest of its devices', its batch the smallest that they have blocks for."""
+    at, level = np.zeros(len(parts), np.int64), np.full(len(parts), np.inf)
+    for share in found:
+        turn, blocks = _turn([parts[i] for i in share.members], share.blocks) if share.members else (0, np.inf)
         for i in share.members:
-            stretch[i] = max(stretch[i], use)
-    return at, stretch
+            at[i], level[i] = max(at[i], turn), min(level[i], blocks)
+    token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
+    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
+    busy = [_busy(*values) for values in zip(parts, at.tolist(), batch, token_s, strict=True)]
+    use = np.zeros(len(parts))
+    for share in found:
+        total = sum(busy[i] for i in share.members)
+        for i in share.members:
+            use[i] = max(use[i], total)
+    return [_Pace(*values) for values in zip(batch, token_s, use.tolist(), strict=True)]
 
 
-def _model(part: _Part, at: int, stretch: float) -> ModelEstimate:
-    found = part.curves
-    batch, tpot_s = float(found.batch[at]), float(found.token_s[at]) * stretch
-    throughput_rps = min(part.rate_rps, batch / (part.demand.output_tokens * tpot_s))
+def _busy(part: _Part, at: int, batch: float, token_s: float) -> float:
+    """Of the time of its devices, in turns of that length."""
+    whole = batch == part.curves.batch[at]
+    busy_s = part.curves.busy_s[at] if whole else part.curves.steps.busy_s(np.array(batch), np.array(token_s), TURNS_S[at])
+    return float(busy_s / TURNS_S[at])
+
+
+def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
+    """Of LLMs on the same devices: where among TURNS_S the shortest turn is in which all gets done, the longest if there is none; and
+    the head blocks that none of them holds more of."""
+    busy_s = np.add.reduce([part.curves.busy_s for part in parts])
+    long = _first(busy_s <= TURNS_S)
+    needs = np.array([part.curves.batch[: long + 1] * part.held.sequence_blocks for part in parts])
+    needed = needs.sum(axis=0)
+    if needed[-1] <= blocks:
+        return long, np.inf
+    low, high = max(0, int(np.searchsorted(needed, blocks, side="right")) - 1), long
+    for stride in (STRIDE, 1):
+        places = np.append(np.arange(low, high, stride), high)
+        level = _level(needs[:, places], blocks)
+        busy_s = np.add.reduce([_capped_busy_s(part, places, level) for part in parts])
+        first = _first(busy_s <= TURNS_S[places])
+        low, high = places[max(0, first - 1)], places[first]
+    return int(high), float(level[first])
+
+
+def _capped_busy_s(part: _Part, places: np.ndarray, level: np.ndarray) -> np.ndarray:
+    """In turns of those lengths, where it holds no more blocks than the level."""
+    batch = np.minimum(part.curves.batch[places], level / part.held.sequence_blocks)
+    return part.curves.steps.busy_s(batch, part.curves.token_s[places], TURNS_S[places])
+
+
+def _level(needs: np.ndarray, blocks: int) -> np.ndarray:
+    """[G] blocks up to which each of the needs [LLMs, G] is met so that all are given out; over the needs where they suffice."""
+    ascending = np.sort(needs, axis=0)
+    left = blocks - np.cumsum(ascending, axis=0) + ascending  # when those that need less have got it
+    return (left / np.arange(len(needs), 0, -1)[:, None]).max(axis=0)
+
+
+def _first(holds: np.ndarray) -> int:
+    """Where it is true first; the last place if nowhere."""
+    return int(np.argmax(holds)) if holds.any() else len(holds) - 1
+
+
+def _model(part: _Part, pace: _Pace) -> ModelEstimate:
+    steps, tpot_s = part.curves.steps, pace.token_s * max(1.0, pace.use)
+    throughput_rps = min(part.rate_rps, pace.batch / (part.demand.output_tokens * tpot_s))
+    met = throughput_rps >= NEARLY * part.rate_rps
     return ModelEstimate(
         throughput_rps=throughput_rps,
-        batch=batch,
-        blocks=batch * part.sequence_blocks * part.tp,
-        ttft_s=found.prefill_s + tpot_s if throughput_rps >= NEARLY * part.rate_rps else float("inf"),
+        batch=pace.batch,
+        blocks=pace.batch * part.held.sequence_blocks * part.tp,
+        ttft_s=steps.one_s + LOOK_AHEAD * min(1.0, pace.use) * tpot_s if met else float("inf"),
         tpot_s=tpot_s,
-        sm_share=min(1.0, float(found.decode_s[at]) / tpot_s),
+        sm_share=min(1.0, float(steps.decode_s(np.array(pace.batch))) / tpot_s),
     )
 
 
 def _unfairness(parts: Sequence[_Part], models: Sequence[ModelEstimate]) -> float:
     asked = np.array(
-        [p.rate_rps * p.demand.output_tokens * m.tpot_s * p.sequence_blocks * p.tp for p, m in zip(parts, models, strict=True)]
+        [p.rate_rps * p.demand.output_tokens * m.tpot_s * p.held.sequence_blocks * p.tp for p, m in zip(parts, models, strict=True)]
     )
     held = np.array([model.blocks for model in models])
     if not len(held):
