@@ -67,10 +67,10 @@ class Server:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
-    for flag, number in {"streams": 32, "prompt-tokens": 256, "output-tokens": 256, "max-num-seqs": 256, "max-model-len": 2048}.items():
+    for flag, number in {"streams": 32, "prompt-tokens": 256, "output-tokens": 256, "max-num-seqs": 512, "max-model-len": 2048}.items():
         parser.add_argument(f"--{flag}", type=int, default=number)
     parser.add_argument("--max-num-batched-tokens", type=int, default=2048)
-    parser.add_argument("--kv-cache-size", default=35433480192)
+    parser.add_argument("--kv-cache-size", default=36507222016)
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the README")

@@ -2,6 +2,7 @@
 
     python -m scripts.bench_step                                 # on a GPU; minutes for each section, most of them compiling
     python -m scripts.bench_step --only vllm offline             # the points that vLLM was measured at
+    python -m scripts.bench_step --tensor-parallel-size 2        # one model on two GPUs
     python -m scripts.bench_step --tiny                          # anywhere, in a minute: whether it runs, no more
     python -m scripts.bench_step --page                          # only rewrites the READMEs from the lines there are
 
@@ -23,6 +24,7 @@ from muxjax import shapes
 from muxjax.engine import programs
 from muxjax.models import decoder, weights
 from muxjax.models.attention import DenseMemory
+from muxjax.models.sharding import Devices
 from muxjax.placement.cost import H200, MeshSpec, decode_work, mean_context, prefill_work
 from muxjax.types import ModelSpec, Phase
 from muxjax.workload.lengths import lognormal
@@ -37,7 +39,7 @@ SECTIONS = ("decode", "vllm", "prefill", "idle", "offline", "check", "colocated"
 POINTS = ((1, 1024), (32, 1024), (128, 512))
 VLLM_POINTS = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
 """Batch and context; the measurements this stands beside decode from 512 to 640."""
-SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET = 256, 2048, 1024, 2048
+SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET = 512, 2048, 2**18, 2048
 """Of all sections, so that each program is compiled once, and those of a server with these numbers are the same."""
 OTHERS = ("llama-3.2-3b", "llama-3.2-1b")
 
@@ -48,9 +50,15 @@ class Bench:
     def __init__(self, args: argparse.Namespace):
         self.args, self.tiny = args, args.tiny
         self.specs = {name: TINY if args.tiny else shapes.BY_NAME[name] for name in (args.model, *OTHERS)}
-        self.spec, self.mesh = self.specs[args.model], MeshSpec(chip=H200)
+        self.spec, self.mesh = self.specs[args.model], MeshSpec(chip=H200, tp=args.tensor_parallel_size)
+        self.devices = Devices.first(args.tensor_parallel_size)
         self.ceilings: Ceilings = measure(tiny=args.tiny)
-        self.params = {args.model: weights.dummy(self.spec)}
+        self.params = {args.model: weights.dummy(self.spec, self.devices)}
+
+    @property
+    def label(self) -> str:
+        """Of the model in tables, where goals and other engines' figures are of one device."""
+        return self.args.model if self.devices.tp == 1 else f"{self.args.model} on {self.devices.tp} devices"
 
     @cached_property
     def serving(self) -> Serving:
@@ -60,10 +68,10 @@ class Bench:
     def _serving(self, names: Sequence[str]) -> Serving:
         for i, name in enumerate(names):
             if name not in self.params:
-                self.params[name] = weights.dummy(self.specs[name], seed=i)
-        sizes = (8, 128, 128, 64) if self.tiny else (SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET)
+                self.params[name] = weights.dummy(self.specs[name], self.devices, seed=i)
+        sizes = (8, 128, 1024, 64) if self.tiny else (SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET)
         named = dict(zip(("slots", "max_tokens", "arena_tokens", "token_budget"), sizes, strict=True))
-        return Serving({name: (self.specs[name], self.params[name]) for name in names}, **named)
+        return Serving({name: (self.specs[name], self.params[name]) for name in names}, devices=self.devices, **named)
 
     def decode(self) -> list[dict]:
         return [self._decode(rows, context) for rows, context in ([(4, 64), (1, 128)] if self.tiny else POINTS)]
@@ -102,27 +110,50 @@ class Bench:
         return rows, *serving.steady_s(rows=rows, prompt_tokens=prompt, steps=steps)
 
     def offline(self) -> list[dict]:
+        """Twice, as "mean 220 in and 200 out, cut to 4..1,024" can mean before the cut, which lowers it, or after."""
         count, most = (12, 64) if self.tiny else (512, 1024)
-        rng = np.random.default_rng(0)
-        prompts, outputs = (lognormal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in (220, 200))
+        name, means = f"offline {count} requests", (20, 20) if self.tiny else (220, 200)
+        return [
+            self._offline(name, *_lengths(count, most, means)),
+            self._offline(f"{name}, means after the cut", *_cut(count, most, means)),
+        ]
+
+    def _offline(self, what: str, prompts: np.ndarray, outputs: np.ndarray) -> dict:
         before = self.serving.unit.stats().models[0]
         tokens, wall_s = self.serving.offline(prompts.tolist(), outputs.tolist())
         after, slots = self.serving.unit.stats().models[0], self.serving.slots
         kinds = ("decode_steps", "mixed_steps", "prefill_steps", "prefill_tokens")
         steps = {kind: getattr(after, kind) - getattr(before, kind) for kind in kinds}
         work = decode_work(self.spec, self.mesh, slots, int(slots * (prompts.mean() + outputs.mean() / 2)))
-        values = {"what": f"offline {count} requests", "tokens": tokens, "measured_s": wall_s, "tokens_per_s": tokens / wall_s} | steps
-        return [values | {"floor_s": self._floor_s(work) * tokens / slots, "ratio": None}]
+        values = {"what": what, "tokens": tokens, "measured_s": wall_s, "tokens_per_s": tokens / wall_s} | steps
+        return values | {"floor_s": self._floor_s(work) * tokens / slots, "ratio": None}
 
     def check(self) -> list[dict]:
         """Greedy tokens of the paged steps, held against float32 logits of the dense forward over the same tokens."""
         rows, prompt, steps = 4, 40, 24
         texts = self.serving.greedy(rows=rows, prompt_tokens=prompt, output_tokens=steps)
-        regret, equal = _regret(self.spec, self.params[self.args.model], texts, prompt)
+        params = self.params[self.args.model] if self.devices.tp == 1 else weights.dummy(self.spec)  # the same, on one device
+        regret, equal = _regret(self.spec, params, texts, prompt)
         return [{"what": f"check {rows} x {steps} tokens", "regret": regret, "equal": equal, "ratio": regret}]
 
     def _floor_s(self, work) -> float:
         return work.floor_s(flops_per_s=self.ceilings.flops_per_s, bytes_per_s=self.ceilings.bytes_per_s)
+
+
+def _lengths(count: int, most: int, means: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """Tokens of prompts and outputs."""
+    rng = np.random.default_rng(0)
+    return tuple(lognormal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in means)
+
+
+def _cut(count: int, most: int, means: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """The same draws, stretched until they have those means although they are cut."""
+    stretched = list(means)
+    for _ in range(30):
+        stretched = [
+            mean * wanted / each.mean() for mean, wanted, each in zip(stretched, means, _lengths(count, most, stretched), strict=True)
+        ]
+    return _lengths(count, most, stretched)
 
 
 def _regret(spec: ModelSpec, params: decoder.Params, texts: list[list[int]], prompt: int) -> tuple[float, float]:
@@ -150,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--tensor-parallel-size", type=int, default=1, help="devices that share the model out (1)")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the READMEs")
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
@@ -171,16 +203,15 @@ def run(args: argparse.Namespace) -> None:
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:
         found = getattr(bench, section)()
-        config = {"section": section, "model": args.model}
+        config = {"section": section, "model": bench.label, "tensor_parallel_size": bench.devices.tp}
         if "serving" in bench.__dict__:
             config |= bench.serving.compiled
         values = {"flops_per_s": bench.ceilings.flops_per_s, "bytes_per_s": bench.ceilings.bytes_per_s, "rows": found}
         for row in found:
-            print(f"{args.model}: {row}", flush=True)
+            print(f"{bench.label}: {row}", flush=True)
         if not args.tiny:
-            results.write_runs(
-                QUESTION, f"{section}-{args.model}", [results.run_record(device=device, config=config, seed=0, values=values)]
-            )
+            name = f"{section}-{bench.label.replace(' ', '-')}"
+            results.write_runs(QUESTION, name, [results.run_record(device=device, config=config, seed=0, values=values)])
 
 
 if __name__ == "__main__":

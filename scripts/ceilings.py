@@ -35,15 +35,17 @@ def measure(*, tiny: bool = False) -> Ceilings:
 
 
 def seconds(launch: Callable[[int], Any], *, calls: int) -> float:
-    """Of one call: the median of repeats of so many calls launched one after another, with one wait at the end.
+    """Of one call in a long row of them: what so many more calls take, by which the first launch and the last wait do not count.
 
     Args:
-      launch: launches so many calls and returns what the last one makes.
+      launch: launches so many calls one after another and returns what the last one makes.
     """
-    jax.block_until_ready(launch(2))
-    spent = []
-    for _ in range(REPEATS):
+
+    def wall_s(count: int) -> float:
         started = time.perf_counter()
-        jax.block_until_ready(launch(calls))
-        spent.append((time.perf_counter() - started) / calls)
-    return statistics.median(spent)
+        jax.block_until_ready(launch(count))
+        return time.perf_counter() - started
+
+    wall_s(2)
+    spent = [(wall_s(2 * calls) - wall_s(calls)) / calls for _ in range(REPEATS)]
+    return max(statistics.median(spent), 1e-9)

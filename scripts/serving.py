@@ -20,7 +20,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
-from muxjax.models.sharding import Devices
+from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
@@ -36,12 +36,12 @@ TINY = ModelSpec(
 
 
 class Serving:
-    """Models on the default device, of which the first is asked and alone has its steps compiled.
+    """Models that are on the devices, of which the first is asked and alone has its steps compiled.
 
     Args:
       models: spec and weights of each.
       slots, max_tokens: sequences of each model, and their most tokens.
-      arena_tokens: of the first model, that the arena holds for each slot beside a column to grow into; max_tokens at most.
+      arena_tokens: of the first model, that the arena holds beside a column for each slot to grow into.
       token_budget: most new tokens of one step's chunks.
     """
 
@@ -53,13 +53,14 @@ class Serving:
         max_tokens: int,
         arena_tokens: int,
         token_budget: int,
+        devices: Devices,
     ):
-        self.name, self.slots, self.arena_tokens = next(iter(models)), slots, arena_tokens
-        device = jax.devices()[0]
+        self.name, self.slots = next(iter(models)), slots
+        device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
-        layouts = {name: CacheLayout.of(spec, element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
+        layouts = {name: CacheLayout.of(share(spec, devices.tp), element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
         self.layout = layouts[self.name]
-        self.total_blocks = slots * (self.layout.blocks(arena_tokens) + self.layout.column_blocks)
+        self.total_blocks = self.layout.blocks(arena_tokens) + slots * self.layout.column_blocks
         programs = {}
         for name, (spec, params) in models.items():
             kernels, sizes = (
@@ -68,14 +69,15 @@ class Serving:
             )
             limits = {"token_budget": token_budget, "prefill_rows": PREFILL_ROWS, "ragged": kernels.ragged}
             buckets = Buckets.of(layouts[name], **sizes, **limits)
-            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=Devices((device,)))
+            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=devices)
         self.program = programs[self.name]
         self.buckets = self.program.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
         started = time.perf_counter()
-        list(self.program.compile(shape))
+        list(self.program.compile(devices.joined(shape, OWN)))
         self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.program.temporary_bytes}
-        self.executor = DeviceExecutor(programs, jax.device_put(_random_blocks(shape), device))
+        pools = (jax.device_put(_random_blocks(shape), device) for device in devices.each)
+        self.executor = DeviceExecutor(programs, devices.join(pools, OWN))
         self.unit = self._unit(layouts, max_tokens, token_budget)
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
@@ -88,10 +90,10 @@ class Serving:
         """Seconds of a greedy step of those rows, run back to back.
 
         Args:
-          fresh: every slot gets blocks in random order for `arena_tokens` first; else the tables stay as the unit left them.
+          fresh: the rows get blocks in random order first; else the tables stay as the unit left them.
         """
         if fresh:
-            self.program.table_LSKC = self._random_table()
+            self.program.table_LSKC = self._random_table(len(starts), int((starts + counts).max()))
         shapes = (shape for shape in self.buckets.shapes() if shape.phase is phase and not (shape.prefill_rows and shape.decode_rows))
         shape = next(shape for shape in shapes if shape.rows >= len(starts) and shape.tokens >= counts.sum())
         packed = packed_step(shape, starts, counts)
@@ -157,13 +159,12 @@ class Serving:
         for output in outputs:
             made[output.request_id] = made.get(output.request_id, 0) + 1
 
-    def _random_table(self) -> jax.Array:
+    def _random_table(self, rows: int, tokens: int) -> jax.Array:
         table = self.program.table_LSKC
-        columns = self.layout.columns(self.arena_tokens)  # more are not read: the arena has no room for them
         ids = np.zeros(table.shape, np.int32)
-        held = ids[..., :columns]
+        held = ids[:, :rows, :, : self.layout.columns(tokens)]
         held[...] = np.random.default_rng(0).permutation(self.total_blocks)[: held.size].reshape(held.shape)
-        return jax.device_put(ids, next(iter(table.devices())))
+        return jax.device_put(ids, table.sharding)
 
 
 def packed_step(shape: BatchShape, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def _vllm_line(row: dict) -> Iterable[tuple[str, ...]]:
         yield what, f"{measured_s * 1e3:.2f} ms", f"{vllm_ms:.2f} ms", f"{vllm_ms / measured_s / 1e3:.2f}"
     elif what == "prefill 2048":
         yield what, f"{measured_s * 1e3:.1f} ms", f"{VLLM_PREFILL_MS:.1f} ms", f"{VLLM_PREFILL_MS / measured_s / 1e3:.2f}"
-    elif what == "offline 512 requests":
+    elif what.startswith("offline 512 requests"):
         rate = row["tokens_per_s"]
         yield what, f"{rate:,.0f} tokens/s", f"{VLLM_TOKENS_PER_S:,.0f} tokens/s", f"{rate / VLLM_TOKENS_PER_S:.2f}"
 
@@ -140,9 +140,10 @@ def _checks(runs: list[dict]) -> str:
 
 def _offline(runs: Iterable[dict]) -> str:
     lines = [
-        f"The offline run's {row['tokens']:,} tokens took {row['decode_steps']:,} decode steps, {row['mixed_steps']:,} with chunks too, "
-        f"and {row['prefill_steps']:,} of chunks alone, for {row['prefill_tokens']:,} tokens of prompts."
-        for _, row in _rows(runs)
+        f"- {run['config']['model']}, {row['what']}: {row['tokens']:,} tokens took {row['decode_steps']:,} decode steps, "
+        f"{row['mixed_steps']:,} with chunks too, and {row['prefill_steps']:,} of chunks alone, for {row['prefill_tokens']:,} tokens "
+        "of prompts."
+        for run, row in _rows(runs)
         if "mixed_steps" in row
     ]
     return "\n".join(lines)

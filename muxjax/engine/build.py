@@ -194,7 +194,7 @@ def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapp
 def _compile(resident: Mapping[str, Program], arena: jax.ShapeDtypeStruct, *, progress: bool) -> dict[str, float]:
     """Compiles all there is while the arena's memory is still free, for autotuning needs some; seconds each model took."""
     spent = {}
-    with tqdm(total=sum(len(program.buckets.shapes()) for program in resident.values()), unit="program", disable=not progress) as bar:
+    with tqdm(total=sum(program.program_count for program in resident.values()), unit="program", disable=not progress) as bar:
         for name, program in resident.items():
             bar.set_description(f"compiling {name}")
             started = time.perf_counter()

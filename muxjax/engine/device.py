@@ -14,7 +14,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.step import lower_step, update_table
+from muxjax.engine.step import lower_draw, lower_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.pallas.kernels import Kernels
@@ -31,7 +31,7 @@ class Program:
     Args:
       layout: of the heads that one device holds.
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
-      steps: the compiled step of each shape; empty before `compile`.
+      steps: the compiled step of each shape; draws: the compiled draw of so many rows. Both are empty before `compile`.
     """
 
     spec: ModelSpec
@@ -43,6 +43,7 @@ class Program:
     last_S: jax.Array
     devices: Devices
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
+    draws: dict[int, jax.stages.Compiled] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -71,17 +72,26 @@ class Program:
             devices=devices,
         )
 
-    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[BatchShape]:
-        """Compiles the step of every shape for such an arena, several at a time; yields each as it is there."""
+    @property
+    def program_count(self) -> int:
+        """That `compile` compiles."""
+        shapes = self.buckets.shapes()
+        return len(shapes) + len({shape.rows for shape in shapes})
 
+    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[None]:
+        """Compiles everything for such an arena, several programs at a time; yields as each is there."""
         given = self.params, blocks_NE, self.last_S, self.table_LSKC
         kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels, "mesh": self.devices.mesh}
+        shapes = self.buckets.shapes()
         with ThreadPoolExecutor(COMPILERS) as pool:
-            compiling = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in self.buckets.shapes()}
-            for done in as_completed(compiling):
-                shape = compiling[done]
-                self.steps[shape] = done.result()
-                yield shape
+            steps = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in shapes}
+            draws = {pool.submit(lower_draw(rows, self.spec.vocab, self.last_S)): rows for rows in {shape.rows: None for shape in shapes}}
+            for done in as_completed([*steps, *draws]):
+                if done in steps:
+                    self.steps[steps[done]] = done.result()
+                else:
+                    self.draws[draws[done]] = done.result()
+                yield
 
     @property
     def resident_bytes(self) -> int:
@@ -90,13 +100,18 @@ class Program:
 
     @property
     def temporary_bytes(self) -> int:
-        """Most that a step needs while it runs, beside what it is given and gives back."""
-        analyses = [step.memory_analysis() for step in self.steps.values()]
-        return max(analysis.temp_size_in_bytes if analysis else 0 for analysis in analyses)
+        """Most that a step needs while it runs, its logits among it, and a draw behind it."""
+        return max(map(_needed_bytes, self.steps.values()), default=0) + max(map(_needed_bytes, self.draws.values()), default=0)
 
-    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Launches a step: tokens [B], and the arena that replaces the one given."""
-        tokens_B, blocks_NE, self.last_S = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
+    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, *, random: bool) -> tuple[jax.Array, jax.Array]:
+        """Launches a step: tokens [B], and the arena that replaces the one given.
+
+        Args:
+          random: whether there is a row that is not greedy.
+        """
+        tokens_B, logits_BV, blocks_NE, self.last_S = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
+        if random:
+            tokens_B, self.last_S = self.draws[shape.rows](tokens_B, logits_BV, self.last_S, packed[shape.tokens :])
         return tokens_B, blocks_NE
 
     def update(self, packed_U: np.ndarray) -> None:
@@ -127,7 +142,7 @@ class DeviceExecutor:
             entries = batch.delta_entries(len(step.delta.slots))
             program.update(batch.pack_delta(step.delta, entries))
         shape = program.buckets.shape(step, program.layout)
-        tokens_B = self.run(step.model, batch.pack(step, shape), shape)
+        tokens_B = self.run(step.model, batch.pack(step, shape), shape, random=bool((step.sampling["temperature"] > 0).any()))
         tokens_B.copy_to_host_async()
         self._queue.append((step, shape, tokens_B))
 
@@ -139,17 +154,23 @@ class DeviceExecutor:
             done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
         return done
 
-    def run(self, model: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
-        """Launches a packed step of a compiled shape; the tokens [B] it will have sampled."""
-        tokens_B, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE)
+    def run(self, model: str, packed: np.ndarray, shape: BatchShape, *, random: bool = False) -> jax.Array:
+        """Launches a packed step of a compiled shape; the tokens [B] it will have sampled. random: see `Program.run`."""
+        tokens_B, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE, random=random)
         return tokens_B
 
     def warm_up(self) -> None:
-        """Runs every compiled step of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
+        """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
         for name, program in self._programs.items():
             program.warm_up_tables()
             for shape in program.steps:
-                self.run(name, batch.empty(shape), shape).block_until_ready()
+                self.run(name, batch.empty(shape), shape, random=True).block_until_ready()
+
+
+def _needed_bytes(compiled: jax.stages.Compiled) -> int:
+    """Of temporaries, and of results that do not take the place of what is given."""
+    analysis = compiled.memory_analysis()
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes if analysis else 0
 
 
 def _is_ready(array: jax.Array) -> bool:

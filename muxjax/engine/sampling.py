@@ -1,4 +1,4 @@
-"""Drawing tokens on the device, inside the step."""
+"""Choosing tokens on the device, behind a step's logits."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,18 @@ class Rows(NamedTuple):
     key_B2: jax.Array
 
 
-def sample(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
-    """[B] int32. Randomness depends on the row's seed and position alone, never on its neighbours in the batch."""
-    greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    random_B = rows.temperature > 0
-    return jax.lax.cond(random_B.any(), lambda: jnp.where(random_B, _draw(logits_BV, rows, position_B), greedy_B), lambda: greedy_B)
+def greedy(logits_BV: jax.Array) -> jax.Array:
+    """[B] int32: the likeliest token of each row, the first of equals."""
+    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+
+
+def drawn(logits_BV: jax.Array, greedy_B: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
+    """[B] int32. Randomness depends on the row's seed and position alone, never on its neighbours in the batch.
+
+    Args:
+      greedy_B: what rows of temperature 0 get.
+    """
+    return jnp.where(rows.temperature > 0, _draw(logits_BV, rows, position_B), greedy_B)
 
 
 def _draw(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:

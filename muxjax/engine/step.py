@@ -11,7 +11,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.store import Chunks, Decodes, PagedMemory
 from muxjax.engine import batch
 from muxjax.engine.batch import ROW_FIELDS, BatchShape
-from muxjax.engine.sampling import Rows, sample
+from muxjax.engine.sampling import Rows, drawn, greedy
 from muxjax.models import decoder
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions, share
 from muxjax.pallas.kernels import REFERENCE, Kernels
@@ -19,7 +19,7 @@ from muxjax.types import ModelSpec, Phase
 
 _GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
 """Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
-CUB's sort fits in no CUDA graph: the conditional around sampling would leave the graph, and the host wait for its predicate."""
+CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate."""
 
 _CUBLAS = {"xla_gpu_enable_triton_gemm": False}
 """All matrix products by cuBLASLt, which compiles in a second and reads a layer's slice of the stacked weights where it lies."""
@@ -38,8 +38,8 @@ def step(
     shape: BatchShape,
     kernels: Kernels = REFERENCE,
     mesh: Mesh | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """One step of decodes, chunks of prompts or both: the token sampled after each row's last one.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One step of decodes, chunks of prompts or both: the likeliest token after each row's last one, and the logits to `draw` from.
 
     On a mesh, each device runs it with its part of the weights and an arena of its own, and all else is the same on all of them.
 
@@ -50,11 +50,11 @@ def step(
       packed: a step of `batch.pack`.
       layout: of the heads that one device holds.
     Returns:
-      tokens [B] int32, the arena, and last_S.
+      tokens [B] int32, logits [B, V] float32, the arena, and last_S.
     """
     run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
     if mesh:
-        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, OWN, SAME)
+        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, SAME, OWN, SAME)
         run = jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
     return run(params, blocks_NE, last_S, table_LSKC, packed)
 
@@ -71,18 +71,35 @@ def _step(
     shape: BatchShape,
     kernels: Kernels,
     tp: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """What one of tp devices does of a step."""
     own, across = share(spec, tp), AXIS if tp > 1 else None
-    tokens_T, row_B, sampling = _unpack(packed, shape)
+    tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
     hidden_TM, memory = decoder.forward(own, params, tokens_T, memory.position_T, memory, across=across)
     logits_BV = decoder.logits(own, params, hidden_TM[_final(memory)])
     if across:
         logits_BV = jax.lax.all_gather(logits_BV, across, axis=1, tiled=True)[:, : spec.vocab]
-    sampled_B = sample(logits_BV, sampling, row_B["start"] + row_B["count"])
-    return sampled_B, memory.blocks_NE, last_S.at[row_B["slot"]].set(sampled_B, mode="drop")
+    tokens_B = greedy(logits_BV)
+    return tokens_B, logits_BV, memory.blocks_NE, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+
+
+@functools.partial(jax.jit, donate_argnames="last_S")
+def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The tokens of a step some of whose rows are random; greedy ones keep theirs.
+
+    A program of its own, launched behind the step where it is needed: inside every step, a conditional around it costs 30 us even
+    where all rows are greedy, and most of the time to compile (docs/decisions/0013).
+
+    Args:
+      packed_rows: what follows the tokens in a step of `batch.pack`.
+    Returns:
+      tokens [B] int32, and last_S, which is donated.
+    """
+    row_B = _rows(packed_rows)
+    tokens_B = drawn(logits_BV, tokens_B, _settings(row_B), row_B["start"] + row_B["count"])
+    return tokens_B, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
 
 
 def lower_step(
@@ -106,6 +123,15 @@ def lower_step(
     kept = {"spec": spec, "layout": layout, "shape": shape, "kernels": kernels, "mesh": mesh}
     lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, **kept)
     return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
+
+
+def lower_draw(rows: int, vocab: int, last_S: jax.Array) -> Callable[[], jax.stages.Compiled]:
+    """Traces `draw` for so many rows; the result compiles it for the devices of last_S."""
+    here = last_S.sharding
+    tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=here)
+    logits_BV = jax.ShapeDtypeStruct((rows, vocab), jnp.float32, sharding=here)
+    lowered = draw.lower(tokens_B, logits_BV, last_S, jax.ShapeDtypeStruct((len(ROW_FIELDS) * rows,), jnp.int32))
+    return functools.partial(lowered.compile, compiler_options=_GPU_OPTIONS if _platform(last_S) == "gpu" else {})
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")
@@ -134,11 +160,15 @@ def _compiler_options(shape: BatchShape, platform: str) -> dict[str, str | bool]
     return _GPU_OPTIONS if own else _GPU_OPTIONS | _CUBLAS
 
 
-def _unpack(packed: jax.Array, shape: BatchShape) -> tuple[jax.Array, dict[str, jax.Array], Rows]:
-    row_B: dict[str, jax.Array] = dict(zip(ROW_FIELDS, packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows), strict=True))
+def _rows(packed_rows: jax.Array) -> dict[str, jax.Array]:
+    """[B] int32 each, by the names of ROW_FIELDS."""
+    return dict(zip(ROW_FIELDS, packed_rows.reshape(len(ROW_FIELDS), -1), strict=True))
+
+
+def _settings(row_B: dict[str, jax.Array]) -> Rows:
     floats = {name: jax.lax.bitcast_convert_type(row_B[name], jnp.float32) for name in ("temperature", "top_p", "min_p")}
     key_B2 = jax.lax.bitcast_convert_type(jnp.stack([row_B["seed_low"], row_B["seed_high"]], axis=1), jnp.uint32)
-    return packed[: shape.tokens], row_B, Rows(top_k=row_B["top_k"], key_B2=key_B2, **floats)
+    return Rows(top_k=row_B["top_k"], key_B2=key_B2, **floats)
 
 
 def _memory(

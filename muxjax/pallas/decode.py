@@ -45,6 +45,7 @@ def decode(
     rows = -(-shared * group // GROUP) * GROUP
     sizes = Sizes(
         kv_heads=kv_heads,
+        group=group,
         shared=shared,
         rows=rows,
         head_dim=head_dim,
@@ -57,12 +58,10 @@ def decode(
     q_BJRD = jnp.pad(q_BJQD, ((0, 0), (0, 0), (0, rows - shared * group), (0, 0)))
     plan_P = plan(length_B, sizes)
     inputs = _In(q_BJRD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), places.slot_B, length_B, plan_P)
-    out_BKRD, part_P2RD, lse_P2M = _attend(sizes, inputs)(*inputs)
-    out = jax.new_ref(out_BKRD)
+    out_BKGD, part_P2RD, lse_P2M = _attend(sizes, inputs)(*inputs)
+    out = jax.new_ref(out_BKGD)
     join(sizes, q_BHD.dtype)(part_P2RD, lse_P2M, plan_P, out)
-    out_BJSRD = jax.freeze(out).reshape(batch, kv_heads // shared, shared, rows, head_dim)
-    own = [out_BJSRD[:, :, i, i * group : (i + 1) * group] for i in range(shared)]
-    return jnp.stack(own, axis=2).reshape(q_BHD.shape)
+    return jax.freeze(out).reshape(q_BHD.shape)
 
 
 def _attend(sizes: Sizes, inputs: "_In") -> Callable:
@@ -71,7 +70,7 @@ def _attend(sizes: Sizes, inputs: "_In") -> Callable:
     return plgpu.kernel(
         program,
         out_type=(
-            jax.ShapeDtypeStruct((batch, sizes.kv_heads, sizes.rows, sizes.head_dim), dtype),
+            jax.ShapeDtypeStruct((batch, sizes.kv_heads, sizes.group, sizes.head_dim), dtype),
             jax.ShapeDtypeStruct((pieces, 2, sizes.rows, sizes.head_dim), dtype),
             jax.ShapeDtypeStruct((pieces, 2, M), jnp.float32),
         ),
@@ -137,7 +136,7 @@ class _Out(NamedTuple):
     base-2 logarithm of their sums of weights.
     """
 
-    out_BKRD: Any
+    out_BKGD: Any
     part_P2RD: Any
     lse_P2M: Any
 
@@ -157,7 +156,7 @@ class _Attend:
             k_sSD=tiled((tuning.stages, tuning.tile_tokens, head_dim), dtype),
             v_sSD=tiled((tuning.stages, tuning.tile_tokens, head_dim), dtype),
             weights_MS=tiled((M, tuning.tile_tokens), dtype),
-            out_MD=tiled((M, head_dim), dtype),
+            out_MD=plgpu.SMEM((M, head_dim), dtype),
             lse_M=plgpu.SMEM((M,), jnp.float32),
             q_full_g=plgpu.Barrier(num_barriers=tuning.queries),
             q_free_g=plgpu.Barrier(num_barriers=tuning.queries),
@@ -293,15 +292,16 @@ class _Attend:
 
     def _store(self, segment: _Segment, values_MD, lse_M, outputs: _Out, shared: _Shared):
         plgpu.wait_smem_to_gmem(0)  # the segment before this has left
-        shared.out_MD[...] = values_MD.astype(outputs.out_BKRD.dtype)
+        shared.out_MD[...] = values_MD.astype(outputs.out_BKGD.dtype)
         shared.lse_M[...] = lse_M
         plgpu.commit_smem()
         piece, rows = lax.axis_index("piece"), shared.out_MD.at[pl.ds(0, self.sizes.rows)]
+        own = shared.out_MD.at[self.sizes.own_rows(segment.head)]
         whole = (segment.at == 0) & (segment.count == self.sizes.tiles(segment.length))
 
         @pl.when(whole)
         def _():
-            plgpu.copy_smem_to_gmem(rows, outputs.out_BKRD.at[segment.row, segment.head])
+            plgpu.copy_smem_to_gmem(own, outputs.out_BKGD.at[segment.row, segment.head])
 
         @pl.when(~whole)
         def _():
@@ -313,7 +313,7 @@ class _Attend:
         """Zeroes the rows without context. A piece of nothing leaves a part that adds nothing where it is joined."""
         piece, pieces = lax.axis_index("piece"), self.sizes.tuning.pieces
         batch = inputs.length_B.shape[0]
-        shared.out_MD[...] = zeros(self.sizes.head_dim).astype(outputs.out_BKRD.dtype)
+        shared.out_MD[...] = zeros(self.sizes.head_dim).astype(outputs.out_BKGD.dtype)
         shared.lse_M[...] = column(MASKED)
         plgpu.commit_smem()
         nothing = shared.out_MD.at[pl.ds(0, self.sizes.rows)]
@@ -329,7 +329,7 @@ class _Attend:
             @pl.when(inputs.length_B[row] == 0)
             def _():
                 for head in range(self.sizes.kv_heads):
-                    plgpu.copy_smem_to_gmem(nothing, outputs.out_BKRD.at[row, head])
+                    plgpu.copy_smem_to_gmem(shared.out_MD.at[pl.ds(0, self.sizes.group)], outputs.out_BKGD.at[row, head])
 
         lax.fori_loop(0, div(batch - piece + pieces - 1, pieces), clear, None)
         plgpu.wait_smem_to_gmem(0)

@@ -11,12 +11,12 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from muxjax.pallas.decode_plan import Sizes
 from muxjax.pallas.mosaic import MASKED, M, across, column, rem, tiled, zeros
 
-STAGE_BYTES = 192 * 1024
+STAGE_BYTES = 176 * 1024
 """Of shared memory, for parts in flight while they are joined: those of one long sequence all at once."""
 
 
 def join(sizes: Sizes, dtype) -> Callable:
-    """A kernel of (part_P2RD, lse_P2M, plan_P, out_BKRD), which writes into the last."""
+    """A kernel of (part_P2RD, lse_P2M, plan_P, out_BKGD), which writes into the last."""
     program = _Join(sizes=sizes)
     return plgpu.kernel(
         program,
@@ -40,9 +40,9 @@ class _Join:
     def scratch(self, dtype):
         stages = STAGE_BYTES // (M * self.sizes.head_dim * dtype.itemsize)
         values, sums = tiled((stages, M, self.sizes.head_dim), dtype), plgpu.SMEM((stages, M), jnp.float32)
-        return values, sums, plgpu.Barrier(num_arrivals=2, num_barriers=stages)
+        return values, sums, plgpu.Barrier(num_arrivals=2, num_barriers=stages), plgpu.SMEM((M, self.sizes.head_dim), dtype)
 
-    def __call__(self, part_P2RD, lse_P2M, plan_P, out_BKRD, values_jMD, lse_jM, full_j):
+    def __call__(self, part_P2RD, lse_P2M, plan_P, out_BKGD, values_jMD, lse_jM, full_j, joined_MD):
         piece, rows = lax.axis_index("piece"), pl.ds(0, self.sizes.rows)
         joins, head_dim, stages = plan_P[piece, 7], self.sizes.head_dim, values_jMD.shape[0]
 
@@ -71,7 +71,8 @@ class _Join:
         def _():
             lax.fori_loop(0, jnp.minimum(joins + 1, stages), lambda i, _: load(i), None)
             acc, _, total = lax.fori_loop(0, joins + 1, add, (zeros(head_dim), column(MASKED), column(0.0)))
-            values_jMD[0] = (acc / across(total, head_dim)).astype(out_BKRD.dtype)
+            joined_MD[...] = (acc / across(total, head_dim)).astype(out_BKGD.dtype)
             plgpu.commit_smem()
-            plgpu.copy_smem_to_gmem(values_jMD.at[0, rows], out_BKRD.at[plan_P[piece, 5], plan_P[piece, 6]])
+            row, head = plan_P[piece, 5], plan_P[piece, 6]
+            plgpu.copy_smem_to_gmem(joined_MD.at[self.sizes.own_rows(head)], out_BKGD.at[row, head])
             plgpu.wait_smem_to_gmem(0)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
 
-from muxjax.pallas.mosaic import div
+from muxjax.pallas.mosaic import div, rem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +44,14 @@ class Sizes:
     """What both kernels are made for.
 
     Args:
+      group: query heads of a kv head.
       shared: kv heads whose query groups are copied at once, and all multiplied with the keys of each of them: as many as fill the
         least that can be copied. Only a head's own results are used.
       rows: of those query groups, padded to a multiple of GROUP.
     """
 
     kv_heads: int
+    group: int
     shared: int
     rows: int
     head_dim: int
@@ -60,6 +63,10 @@ class Sizes:
     def first_tile(self, length):
         """The first tile of a row that its window sees."""
         return length * 0 if self.window is None else div(jnp.maximum(length - self.window, 0), self.tuning.tile_tokens)
+
+    def own_rows(self, head):
+        """Where a kv head's results are among the rows."""
+        return pl.ds(rem(head, self.shared) * self.group, self.group)
 
     def tiles(self, length):
         """Tiles of a row's context that are seen."""

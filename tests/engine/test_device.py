@@ -35,7 +35,7 @@ def executor():
     programs = {name: make_program(SPEC, device) for name in "ab"}
     blocks = make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype(np.float32), device=device)
     for program in programs.values():
-        assert set(program.compile(blocks)) == set(program.buckets.shapes())
+        assert sum(1 for _ in program.compile(blocks)) == program.program_count > len(program.buckets.shapes())
     executor = DeviceExecutor(programs, blocks)
     executor.warm_up()
     return executor
