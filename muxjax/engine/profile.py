@@ -131,7 +131,7 @@ class Profiler:
     @property
     def programs(self) -> int:
         """That `compile` compiles."""
-        return len(self._program.buckets.shapes())
+        return self._program.program_count
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
