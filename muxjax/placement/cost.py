@@ -75,6 +75,22 @@ H200 = Chip(
 )
 """Ceilings and fractions measured on one device (JAX 0.11.2); links from the data sheet."""
 
+B200 = Chip(
+    name="B200",
+    memory_bytes=180 * 10**9,
+    flops_per_s=2250e12,
+    memory_bytes_per_s=8e12,
+    link_bytes_per_s=900e9,
+    compute_frac=0.72,
+    memory_frac=0.76,
+    launch_s=5e-6,
+    reduce_s=15e-6,
+)
+"""Not measured. An eighth of what NVIDIA's DGX B200 data sheet says: 1,440 GB at 64 TB/s, 72 PFLOP/s of sparse FP8 (a quarter of it in
+dense bf16), NVLink of 14.4 TB/s both ways together. Fractions: what the H200's come to on its own data sheet."""
+
+CHIPS = (A100, H100, H200, B200)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSpec:

@@ -3,14 +3,15 @@
 import itertools
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from muxjax.errors import ConfigError
-from muxjax.placement.cost import MeshSpec
-from muxjax.placement.costs import Roofline
-from muxjax.placement.table import CostTable, Row, Shape
+from muxjax.placement.cost import Chip, MeshSpec
+from muxjax.placement.costs import Costs, Roofline
+from muxjax.placement.table import CostTable, Row, Shape, read_table
 from muxjax.types import ModelSpec
 
 
@@ -20,15 +21,18 @@ class TableCosts:
     Both directions are linear between measurements. Above them, seconds are those at the edge times what the roofline says the rest
     of the way costs; below them, those at the edge. What was not measured at all costs what the roofline says.
 
+    Args:
+      tables: of one device, no step in two of them.
     Raises:
       ConfigError: of a model, not every context was measured with every count: a profile that was cut off.
     """
 
-    def __init__(self, table: CostTable):
+    def __init__(self, *tables: CostTable):
         rows: dict[tuple[Shape, int, str], list[Row]] = {}
-        for row in table.rows:
-            rows.setdefault((table.shapes[row.model], row.tp, row.phase), []).append(row)
-        self._device = table.device
+        for table in tables:
+            for row in table.rows:
+                rows.setdefault((table.shapes[row.model], row.tp, row.phase), []).append(row)
+        self._device = tables[0].device
         self._grids = {key: _grid(found) for key, found in rows.items()}
         self._roofline = Roofline()
 
@@ -47,7 +51,19 @@ class TableCosts:
         return _interpolated(grid, batch, context_tokens / batch, roofline) if grid else roofline(batch, context_tokens / batch)
 
     def _measured(self, spec: ModelSpec, mesh: MeshSpec, phase: str) -> "_Grid | None":
-        return self._grids.get((Shape.of(spec), mesh.tp, phase)) if mesh.chip.name in self._device else None
+        return self._grids.get((Shape.of(spec), mesh.tp, phase)) if of_chip(mesh.chip, self._device) else None
+
+
+def of_chip(chip: Chip, device: str) -> bool:
+    """Whether a device is such a chip, by JAX's name of it: "NVIDIA A100-SXM4-80GB" is an "A100-80GB"."""
+    return chip.name.partition("-")[0] in device
+
+
+def shipped(chip: Chip) -> Costs:
+    """Of the tables that come with the package, those of such a chip; the roofline where there is none."""
+    folder = Path(__file__).with_name("tables")
+    tables = [table for table in map(read_table, sorted(folder.glob("*.json"))) if of_chip(chip, table.device)]
+    return TableCosts(*tables) if tables else Roofline()
 
 
 class _Grid(NamedTuple):

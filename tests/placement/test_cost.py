@@ -1,5 +1,6 @@
 """The roofline against measured steps, and the laws of its terms."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from muxjax.errors import ConfigError
 from muxjax.placement.cost import (
     A100,
+    CHIPS,
     H200,
     MeshSpec,
     decode,
@@ -161,3 +163,11 @@ def test_the_floor_of_a_long_prefill_is_its_arithmetic():
 
     assert work.floor_s(flops_per_s=790e12, bytes_per_s=4.3e12) == work.flops / 790e12
     assert work.flops == pytest.approx(2 * 2048 * (SPEC_8B.params - 2 * 128256 * 4096), rel=0.05)
+
+
+@pytest.mark.parametrize("older, newer", list(itertools.pairwise(CHIPS)))
+def test_no_step_takes_longer_on_a_newer_chip(older, newer):
+    for spec, tp in ((SPEC_8B, 1), (SPEC_65B, 4)):
+        slow, fast = (MeshSpec(chip=chip, tp=tp) for chip in (older, newer))
+        assert decode(spec, fast, 64, 64 * 1024).total_s < decode(spec, slow, 64, 64 * 1024).total_s
+        assert prefill(spec, fast, 2048, 1024).total_s <= prefill(spec, slow, 2048, 1024).total_s

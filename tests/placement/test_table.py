@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
-from muxjax.placement.cost import H100, H200, MeshSpec
+from muxjax.placement.cost import A100, H100, H200, MeshSpec
 from muxjax.placement.costs import Roofline
-from muxjax.placement.measured import TableCosts
+from muxjax.placement.measured import TableCosts, of_chip
 from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.shapes import BY_NAME
 
@@ -103,3 +103,16 @@ def test_a_checkpoint_of_the_same_shape_costs_what_was_measured():
 def test_a_profile_that_was_cut_off_is_no_cost_model():
     with pytest.raises(ConfigError, match=r"rows must have 8b's decode of 64 at context 1024, tp 1.*run the profile to its end"):
         TableCosts(replace(TABLE, rows=ROWS[:-1]))
+
+
+def test_a_device_is_the_chip_that_jax_names():
+    assert of_chip(A100, "NVIDIA A100-SXM4-80GB") and of_chip(H200, "NVIDIA H200")
+    assert not of_chip(H100, "NVIDIA H200") and not of_chip(H200, "cpu")
+
+
+def test_two_tables_of_one_device_are_one_cost_model():
+    pair = MeshSpec(chip=H200, tp=2)
+    other = replace(TABLE, rows=tuple(replace(row, tp=2, seconds=row.seconds / 2) for row in ROWS))
+    both = TableCosts(TABLE, other)
+
+    assert (both.decode_s(SPEC, MESH, 64, 64 * 1024), both.decode_s(SPEC, pair, 64, 64 * 1024)) == pytest.approx((9e-3, 4.5e-3))
