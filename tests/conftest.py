@@ -1,4 +1,4 @@
-"""Tests run on CPU, and the same way every time, unless they are told otherwise."""
+"""Tests run on CPU, as if it were four devices, and the same way every time, unless they are told otherwise."""
 
 import os
 
@@ -6,6 +6,7 @@ import hypothesis
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # of the host alone: a GPU stays one
 
 # No deadlines: a compilation or a busy machine is no failure. `--hypothesis-profile=explore` looks for new examples.
 hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, print_blob=True)

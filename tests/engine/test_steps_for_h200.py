@@ -7,6 +7,7 @@ and none of these faults. XLA picks its matrix products without measuring here, 
 
 import hashlib
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,11 @@ from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.engine.batch import BatchShape
 from muxjax.engine.step import lower_step, step
 from muxjax.models import decoder
+from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import Kernels, best
-from tests.pallas.hopper import Compiled, as_on_h200, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
+from muxjax.types import ModelSpec
+from tests.pallas.hopper import Compiled, as_on_h200, compile_for_h200, compiled_for_h200, h200s, needs_compiler, on_h200
 
 pytestmark = needs_compiler
 
@@ -38,24 +42,24 @@ def batch_shape(*, decodes: int = 0, prompts: int = 0, tokens: int = 0) -> Batch
     return BatchShape(columns=COLUMNS, decode_rows=decodes, prefill_rows=prompts, prefill_tokens=tokens)
 
 
-def arrays() -> tuple:
+def arrays(spec: ModelSpec = SPEC) -> tuple:
     """Parameters, arena, last tokens and block tables."""
-    table = (LAYERS, SLOTS, SPEC.kv_heads, COLUMNS)
+    table = (LAYERS, SLOTS, spec.kv_heads, COLUMNS)
     ints = (jax.ShapeDtypeStruct(dims, jnp.int32) for dims in ((SLOTS,), table))
-    return decoder.param_shapes(SPEC), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
+    return decoder.param_shapes(spec), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
 
 
 def kernels() -> Kernels:
     return best(device_kind="NVIDIA H200", dtype=jnp.dtype(jnp.bfloat16), head_dim=SPEC.head_dim)
 
 
-def faults(compiled: Compiled, shape: BatchShape, temporaries_bytes: int) -> Iterator[tuple[str, object]]:
+def faults(compiled: Compiled, shape: BatchShape, temporaries_bytes: int, spec: ModelSpec = SPEC) -> Iterator[tuple[str, object]]:
     """Kind and evidence of everything that a step must not do; registers are our kernels' and those of XLA's."""
     if copies := compiled.copies_of(*ARENA):
         yield "the arena is copied", copies
     if compiled.aliased_bytes < 2 * math.prod(ARENA):
         yield "the arena is not updated in place", compiled.aliased_bytes
-    if written := list(weights_written(compiled, shape)):
+    if written := list(weights_written(compiled, shape, spec)):
         yield "weights are copied", written
     if compiled.spills:
         yield "registers spill", compiled.spills
@@ -63,11 +67,11 @@ def faults(compiled: Compiled, shape: BatchShape, temporaries_bytes: int) -> Ite
         yield "temporaries are large", compiled.temporaries_bytes
 
 
-def weights_written(compiled: Compiled, shape: BatchShape) -> Iterator[str]:
-    """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor activations, which T tells."""
-    smallest = min(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(decoder.param_shapes(SPEC)["layers"]) if leaf.ndim == 3)
+def weights_written(compiled: Compiled, shape: BatchShape, spec: ModelSpec = SPEC) -> Iterator[str]:
+    """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor activations, which T or B tells."""
+    smallest = min(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(decoder.param_shapes(spec)["layers"]) if leaf.ndim == 3)
     for dims, line in compiled.written(elements=smallest):
-        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.prefill_tokens} & set(dims):
+        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.prefill_tokens, shape.rows} & set(dims):
             yield line
 
 
@@ -84,6 +88,25 @@ def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_li
     shape, temporaries_bytes = STEPS[name]
     compiled = compiled_for_h200(lambda: lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())())
     assert list(faults(compiled, shape, temporaries_bytes)) == []
+
+
+@pytest.mark.parametrize("name", ["decode", "mixed"])
+def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
+    """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""
+    shape, temporaries_bytes = STEPS[name]
+    own, devices = share(SPEC, 2), Devices(h200s(2))
+    kept = {"spec": SPEC, "layout": CacheLayout.of(own, element_bytes=2), "shape": shape, "kernels": kernels(), "mesh": devices.mesh}
+    compiled = compiled_for_h200(lambda: lower_step(*spread(arrays(own), devices), **kept)())
+    assert list(faults(compiled, shape, temporaries_bytes, own)) == []
+    assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.hlo)) == 2 * LAYERS + 1
+    assert len(re.findall(r" all-gather(?:-start)?\(", compiled.hlo)) == 1
+
+
+def spread(own: tuple, devices: Devices) -> tuple:
+    """What each of the devices is given, as the arrays of them all."""
+    params, arena, *ints = own
+    joined = {path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(params).items()}
+    return nested(joined), devices.joined(arena, OWN), *(devices.joined(leaf, SAME) for leaf in ints)
 
 
 def test_a_step_that_does_all_of_that_is_noticed():

@@ -133,17 +133,18 @@ def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled
 
 def on_h200(shapes):
     """The same tree of `jax.ShapeDtypeStruct`, placed on the chip."""
-    sharding = SingleDeviceSharding(_h200())
+    sharding = SingleDeviceSharding(h200s(1)[0])
     return jax.tree.map(lambda shape: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding), shapes)
 
 
 @functools.cache
-def _h200() -> jax.Device:
+def h200s(count: int) -> tuple[jax.Device, ...]:
+    """Chips of one host, to compile for."""
     from jax.experimental import topologies
 
     jax.devices()  # loads the CUDA plugin
-    name = "1x1x1"
-    return topologies.get_topology_desc(platform="cuda", topology_name=name, topology=name, target_config=TARGET.read_text()).devices[0]
+    name = f"1x1x{count}"
+    return tuple(topologies.get_topology_desc(platform="cuda", topology_name=name, topology=name, target_config=TARGET.read_text()).devices)
 
 
 @contextmanager

@@ -62,9 +62,11 @@ def test_the_page_of_steps_says_what_its_lines_say(page, expected):
     assert expected in page
 
 
-def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(tmp_path):
-    said = run("scripts.bench_step", "--tiny", "--only", "decode", "check", "offline", folder=tmp_path)
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(tmp_path, tp):
+    said = run("scripts.bench_step", "--tiny", "--tensor-parallel-size", str(tp), "--only", "decode", "check", "offline", folder=tmp_path)
 
+    assert ("on 2 devices: " in said) == (tp == 2)
     assert "'what': 'decode 1 x 128'" in said
     assert "'equal': 1.0" in said
     assert "'what': 'offline 12 requests'" in said

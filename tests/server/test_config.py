@@ -12,6 +12,7 @@ from tests.server.kit import spec, write_json
 FILE = """
 port: 9000
 policy: fcfs
+tensor_parallel_size: 2
 kv-cache-size: 1.5GiB
 shutdown-timeout: 5
 models:
@@ -37,15 +38,17 @@ def test_a_file_says_everything(write, tmp_path):
     big, small = unit.models
     assert (big.name, big.path, big.aliases, big.max_model_len) == ("big", tmp_path / "models/big", ("large", "default"), 4096)
     assert (small.path, small.rate, small.max_model_len) == (Path("/models/small"), 2.0, None)
-    assert (unit.policy, unit.kv_cache_bytes) == ("fcfs", 3 * 2**29)
+    assert (unit.policy, unit.kv_cache_bytes, unit.tensor_parallel_size) == ("fcfs", 3 * 2**29, 2)
     assert (http.port, http.shutdown_timeout_s) == (9000, 5.0)
 
 
 def test_flags_beat_the_file(write):
-    unit, http = load_options([write(FILE)], {"port": "1234", "max_model_len": "128", "kv_cache_size": "1MiB", "policy": "adbs"})
+    unit, http = load_options(
+        [write(FILE)], {"port": "1234", "max_model_len": "128", "kv_cache_size": "1MiB", "policy": "adbs", "tensor_parallel_size": "4"}
+    )
     assert http.port == 1234
     assert [model.max_model_len for model in unit.models] == [128, 128]
-    assert (unit.kv_cache_bytes, unit.policy) == (2**20, "adbs")
+    assert (unit.kv_cache_bytes, unit.policy, unit.tensor_parallel_size) == (2**20, "adbs", 4)
 
 
 def test_models_may_stand_on_the_command_line():
@@ -64,6 +67,7 @@ def test_models_may_stand_on_the_command_line():
         ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),
         ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
         ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
+        ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size: .* must be 1 or more, got 0"),
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
         ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),

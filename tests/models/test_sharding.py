@@ -1,0 +1,144 @@
+"""What each device holds of a model."""
+
+import dataclasses
+import tracemalloc
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from muxjax.errors import ConfigError
+from muxjax.models.decoder import param_shapes
+from muxjax.models.hf_weights import kinds, split_stacks
+from muxjax.models.safetensors_io import SINGLE
+from muxjax.models.sharding import OWN, Devices, part, partition, place, share
+from muxjax.models.tree import flat
+from muxjax.models.weights import dummy, load
+from muxjax.types import ModelSpec
+from tests.models.golden import seeded_tensors
+
+SPEC = ModelSpec(
+    vocab=42,
+    width=16,
+    layers=2,
+    heads=8,
+    kv_heads=4,
+    head_dim=8,
+    ffn=24,
+    max_len=64,
+    windows=(None, None),
+    qkv_bias=True,
+    out_bias=True,
+    mlp_bias=True,
+    qk_norm=True,
+    dtype="float32",
+)
+WHOLE = flat(dummy(SPEC))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_file(seeded_tensors(SPEC, 0), tmp_path / SINGLE)
+    return tmp_path
+
+
+def parts(path: str, tp: int) -> list[np.ndarray]:
+    return [part(path, np.asarray(WHOLE[path]), SPEC, tp=tp, index=index) for index in range(tp)]
+
+
+def tensors(spec: ModelSpec, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(split_stacks([(path, array)], spec))
+
+
+def rejoined(whole: np.ndarray, pieces: list[np.ndarray]) -> np.ndarray:
+    """Laid side by side along the axis in which a piece is smaller; any of them where none is."""
+    axes = [axis for axis, size in enumerate(whole.shape) if pieces[0].shape[axis] != size]
+    return np.concatenate(pieces, axis=axes[0]) if axes else pieces[0]
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4])
+@pytest.mark.parametrize("path", WHOLE)
+def test_the_parts_of_every_tensor_are_the_whole_in_the_order_of_the_devices(path, tp):
+    """By Hugging Face's names, of which a fused array holds several; what is beyond the vocabulary is zero."""
+    shares = [tensors(share(SPEC, tp), path, array) for array in parts(path, tp)]
+    for name, whole in tensors(SPEC, path, np.asarray(WHOLE[path])).items():
+        joined = rejoined(whole, [tensors[name] for tensors in shares])
+        np.testing.assert_array_equal(joined[: len(whole)], whole)
+        assert not joined[len(whole) :].any()
+
+
+def test_columns_cut_where_they_lie_would_mix_q_with_k():
+    """Why a fused array is cut matrix by matrix."""
+    whole = np.asarray(WHOLE["layers.qkv"])
+    naive = np.split(whole, 2, axis=-1)
+    assert not any(np.array_equal(mine, wrong) for mine, wrong in zip(parts("layers.qkv", 2), naive, strict=True))
+
+
+@pytest.mark.parametrize("tp", [2, 4])
+def test_each_device_holds_the_parameters_of_its_share(tp):
+    expected = {path: leaf.shape for path, leaf in flat(param_shapes(share(SPEC, tp))).items()}
+    assert {path: parts(path, tp)[-1].shape for path in WHOLE} == expected
+
+
+def test_a_share_of_one_is_the_model_itself():
+    assert share(SPEC, 1) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("tp", "changes", "said"),
+    [
+        (8, {}, "tensor_parallel_size must be a divisor of num_key_value_heads=4, got 8"),
+        (3, {"heads": 3, "kv_heads": 3, "ffn": 25}, "tensor_parallel_size must be a divisor of intermediate_size=25, got 3"),
+    ],
+)
+def test_a_model_that_cannot_be_shared_out_is_refused_with_the_number(tp, changes, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        share(dataclasses.replace(SPEC, **changes), tp)
+    assert caught.value.field == "tensor_parallel_size"
+
+
+def test_more_devices_than_there_are_is_refused_with_the_number():
+    count = len(jax.devices())
+    with pytest.raises(ConfigError, match=f"tensor_parallel_size must be at most the number of devices, {count}, got {count + 1}"):
+        Devices.first(count + 1)
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4])
+def test_loaded_and_random_parameters_lie_on_their_devices(folder, tp):
+    devices = Devices.first(tp)
+    for make in (dummy, partial(load, folder, progress=False)):
+        whole = flat(make(SPEC))
+        for path, array in flat(make(SPEC, devices)).items():
+            assert [shard.device for shard in array.addressable_shards] == list(devices.each)
+            for index, shard in enumerate(array.addressable_shards):
+                np.testing.assert_array_equal(shard.data, part(path, np.asarray(whole[path]), SPEC, tp=tp, index=index))
+
+
+def test_the_host_holds_one_array_and_the_devices_parts_of_it(tmp_path):
+    """A device's memory is the host's here, and is counted with it."""
+    spec = dataclasses.replace(SPEC, layers=8, windows=(None,) * 8, width=128, ffn=256)
+    save_file(seeded_tensors(spec, 0), tmp_path / SINGLE)
+    sizes = [np.prod(kind.shape) * 4 for kind in kinds(spec).values()]
+    tracemalloc.start()
+    load(tmp_path, spec, Devices.first(2), progress=False)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert max(sizes) < peak_bytes < sum(sizes) + 1.2 * max(sizes) < 2 * sum(sizes)
+
+
+def test_arrays_that_lie_apart_are_joined_in_place():
+    devices = Devices.first(2)
+    pools = [jax.device_put(np.full((3, 4), index), device) for index, device in enumerate(devices.each)]
+    whole = devices.join(pools, OWN)
+    assert (whole.shape, whole.sharding) == ((6, 4), devices.joined(pools[0], OWN).sharding)
+    np.testing.assert_array_equal(whole, np.repeat([0, 1], 3)[:, None] * np.ones(4, int))
+    assert [shard.data.unsafe_buffer_pointer() for shard in whole.addressable_shards] == [pool.unsafe_buffer_pointer() for pool in pools]
+
+
+def test_one_device_is_used_as_if_there_were_no_mesh():
+    alone = Devices.first(1)
+    placed = place("layers.qkv", np.asarray(WHOLE["layers.qkv"]), SPEC, alone)
+    assert alone.mesh is None
+    assert placed.sharding == jax.sharding.SingleDeviceSharding(alone.each[0]) == alone.sharding(partition("layers.qkv", 3))
