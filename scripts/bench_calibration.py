@@ -85,9 +85,10 @@ def _errors(records: Iterable[dict]) -> tuple:
 PAGE = """
 # How far is the roofline from measured steps?
 
-`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/placement/cost.py` knows the numbers of the model and of
-the chip alone, and no constant of any model. The error is the roofline's seconds over the measured ones, less 1; the bias is its median. A step is its new tokens (prefill) or sequences (decode) x the context of each. Made by `python -m scripts.bench_calibration`; every
-step is in [runs.jsonl](runs.jsonl).
+`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/placement/cost.py` knows the numbers of the model and
+of the chip alone, and no constant of any model. The error is the roofline's seconds over the measured ones, less 1; the bias is its
+median. A step is its new tokens (prefill) or sequences (decode) x the context of each. Made by `python -m scripts.bench_calibration`;
+every step is in [runs.jsonl](runs.jsonl).
 
 {summary}
 

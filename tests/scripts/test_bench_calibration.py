@@ -1,14 +1,15 @@
 """The page of the roofline's errors says what a table's rows say."""
 
-import pytest
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from muxjax.errors import ConfigError
 from muxjax.placement.cost import H200, MeshSpec, decode, prefill
-from muxjax.placement.table import CostTable, Row, Shape
+from muxjax.placement.table import CostTable, Row, Shape, write_table
 from muxjax.shapes import BY_NAME
-from scripts.bench_calibration import measure, page
 
-SPEC = BY_NAME["llama-3.1-8b"]
+ROOT, SPEC = Path(__file__).parents[2], BY_NAME["llama-3.1-8b"]
 
 
 def table(device: str = "NVIDIA H200", **factors: float) -> CostTable:
@@ -22,15 +23,26 @@ def table(device: str = "NVIDIA H200", **factors: float) -> CostTable:
     return CostTable(device=device, versions={"jax": "0.11.2"}, commits=("abc",), shapes={"mine": Shape.of(SPEC)}, rows=tuple(rows))
 
 
-def test_the_page_has_median_worst_and_bias_of_each_phase():
-    text = page(list(measure(table(one=1.0, eight=1.25, many=2.0, prompt=0.8))))
+def calibrate(folder: Path, measured: CostTable) -> subprocess.CompletedProcess:
+    write_table(measured, folder / "table.json")
+    command = [sys.executable, "-m", "scripts.bench_calibration", str(folder / "table.json")]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | {"MUXJAX_RESULTS": str(folder)}, capture_output=True, text=True, check=False)
+
+
+def test_the_page_has_median_worst_and_bias_of_each_phase(tmp_path):
+    ran = calibrate(tmp_path, table(one=1.0, eight=1.25, many=2.0, prompt=0.8))
+    assert ran.returncode == 0, ran.stderr
+    text = (tmp_path / "calibration" / "README.md").read_text()
 
     assert "| NVIDIA H200 | mine | 1 | decode | 3 | 20% | -50% | -20% | 64 x 512 |" in text
     assert "| NVIDIA H200 | mine | 1 | prefill | 1 | 25% | +25% | +25% | 2048 x 1024.5 |" in text
     assert "| NVIDIA H200 | all | all | decode | 3 | 20% |" in text
     assert "- NVIDIA H200, JAX 0.11.2, commit abc" in text
+    assert len((tmp_path / "calibration" / "runs.jsonl").read_text().splitlines()) == 4
 
 
-def test_a_device_without_a_preset_is_named():
-    with pytest.raises(ConfigError, match="device must be one of A100-80GB, H100, H200, B200, got 'cpu'"):
-        list(measure(table("cpu", one=1, eight=1, many=1, prompt=1)))
+def test_a_device_without_a_preset_is_named(tmp_path):
+    ran = calibrate(tmp_path, table("cpu", one=1, eight=1, many=1, prompt=1))
+
+    assert ran.returncode != 0 and "device must be one of A100-80GB, H100, H200, B200, got 'cpu'" in ran.stderr
+    assert not (tmp_path / "calibration").exists()
