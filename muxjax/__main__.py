@@ -89,9 +89,8 @@ def _place(args: argparse.Namespace) -> None:
 def _simulate(args: argparse.Namespace) -> None:
     from muxjax.commands import simulate
 
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in vars(args).items()}
-    places = [given.pop(name) for name in ("problem", "placement")]
-    simulate.run(*places, simulate.Options(**{name: value for name, value in given.items() if name != "command"}))
+    given = {name: value for name, value in vars(args).items() if name not in ("command", "problem", "placement")}
+    simulate.run(args.problem, args.placement, simulate.Options(**given))
 
 
 def _profile(args: argparse.Namespace) -> None:

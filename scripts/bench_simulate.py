@@ -137,8 +137,11 @@ requests for that reason. No steps are skipped or merged.
 
 def answer(found: dict) -> str:
     """Whether the goal is met, on the wall or, where others had the processors too, by what the run itself took of them."""
-    seconds, own_s = found["seconds"], found["processor_s"] / PROCESSORS
-    told = f"{found['requests']:,} requests took {seconds:.0f} s, and {own_s:.0f} s of each of {PROCESSORS} processors"
+    times = REQUESTS / found["requests"]
+    seconds, own_s = times * found["seconds"], times * found["processor_s"] / PROCESSORS
+    told = f"{found['requests']:,} requests took {found['seconds']:.0f} s, and {own_s / times:.0f} s of each of {PROCESSORS} processors"
+    if times > 1.01:
+        told += f"; {REQUESTS:,}, in proportion, {seconds:.0f} s and {own_s:.0f} s"
     if seconds <= GOAL_S:
         return f"{told}: the goal is met."
     return f"{told}: the goal is missed on this wall" + (", and met where nothing else runs." if own_s <= GOAL_S else ".")

@@ -1,5 +1,6 @@
 """A placement under a load: which unit gets which requests, and the units beside each other on all processors."""
 
+import gc
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,11 +57,11 @@ def split(
 
 def check(problem: Problem, placement: Placement) -> None:
     """Raises ConfigError for a placement that could not be served. Its rates may be others than the problem's, and it may be unfair."""
-    rates: Counter[str] = Counter()
+    rates: dict[str, float] = {}
     for unit in placement.units:
         for placed in unit.members:
             require(0 < placed.rate_rps < float("inf"), f"{placed.model}.rate_rps", placed.rate_rps, "over 0 and finite")
-            rates[placed.model] += placed.rate_rps
+            rates[placed.model] = rates.get(placed.model, 0.0) + placed.rate_rps
     require(bool(rates), "units", len(placement.units), "units with at least one model")
     for model in rates:
         problem.demand(model)
@@ -148,6 +149,7 @@ def _beside(jobs: Sequence[Job], progress: Callable[[int], object], processes: i
 def _told(job: Job, tell: Callable[[int], object]) -> Outcome:
     """The job's outcome; tells of the requests that have ended, some at a time."""
     ended = 0
+    gc.freeze()  # the trace outlives all that the run makes
 
     def on_end() -> None:
         nonlocal ended

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Options:
     trace: Path | None = None
     format: str = "muxjax"
     workload: str | None = None
-    rename: tuple[str, ...] = ()
+    rename: Sequence[str] = ()
     duration_s: float = 60.0
     drain_s: float = 60.0
     rate_scale: float = 1.0
@@ -150,5 +151,5 @@ def _written(options: Options) -> dict[str, Any]:
     return {
         name: str(value) if isinstance(value, Path) else value
         for name in options.__slots__
-        if (value := getattr(options, name)) not in (None, ())
+        if (value := getattr(options, name)) not in (None, [], ())
     }

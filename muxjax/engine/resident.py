@@ -58,6 +58,8 @@ class Resident:
         self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._sampling = np.zeros(member.slots, SAMPLING)
+        self._ones, self._all_sampled = np.ones(member.slots, np.int32), np.full(member.slots, SAMPLED, np.int32)
+        self._ones.flags.writeable = self._all_sampled.flags.writeable = False  # steps share them
 
     @property
     def quota_blocks(self) -> int:
@@ -110,7 +112,7 @@ class Resident:
         """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
         decoding, growth = self._grow(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
         slots, delta = decoding, growth
-        counts, tokens = np.ones(len(slots), np.int32), np.full(len(slots), SAMPLED, np.int32)
+        counts, tokens = self._ones[: len(slots)], self._all_sampled[: len(slots)]
         if pending:
             delta = _joined([growth, *(self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING)])
             slots = np.concatenate([decoding, np.array([sequence.slot for sequence in pending], np.int32)])
@@ -128,7 +130,7 @@ class Resident:
             starts=starts,
             counts=counts,
             tokens=tokens,
-            sampling=self._sampling[slots],
+            sampling=self._sampling.take(slots),
             delta=delta,
         )
         self.tally.add(step)
@@ -246,6 +248,8 @@ class Resident:
         return self._open
 
     def _pending(self) -> tuple[Pending, ...]:
+        if not self.prefilling and not self.waiting:
+            return ()
         admitted = self.prefilling.first(self._rows)
         return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(self._rows - len(admitted)))
 

@@ -41,4 +41,7 @@ class SlotText:
         self.tokens[slots, known] = tokens
         known += 1
         self.known[slots] = known
-        return (self._stops[slots] == tokens[:, None]).any(axis=1), known == self.limit[slots]
+        full = known == self.limit[slots]
+        if not self._stops.shape[1]:
+            return np.zeros_like(full), full
+        return (self._stops[slots] == tokens[:, None]).any(axis=1), full

@@ -89,6 +89,10 @@ def test_the_names_are_those_that_options_accept():
     assert set(BY_NAME) == set(POLICIES)
 
 
+def test_temporal_multiplexing_is_first_come_first_served():
+    assert by_name("temporal") is BY_NAME["fcfs"]
+
+
 def test_an_unknown_policy_is_an_error_that_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"policy must be one of .*fcfs.*, got 'lifo'"):
         by_name("lifo")
