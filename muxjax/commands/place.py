@@ -1,6 +1,7 @@
 """`muxjax place`: from a problem in YAML to a placement in JSON, with a table for people."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from muxjax.commands.problem import read_problem
@@ -10,7 +11,8 @@ from muxjax.placement.check import violations
 from muxjax.placement.costs import Roofline
 from muxjax.placement.estimator import Estimator, score
 from muxjax.placement.explain import reasons
-from muxjax.placement.greedy import appraise, place
+from muxjax.placement.greedy import appraise
+from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.units import show_s
@@ -23,12 +25,13 @@ def run(source: Path, destination: Path | None, *, explain: bool) -> None:
       ConfigError: the problem is not one, or cannot be solved; nothing is written.
     """
     problem = read_problem(source)
-    found = place(problem, *appraise(problem, Roofline()))
+    found = place_with_headroom(problem, partial(appraise, costs=Roofline()))
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
     demanded = sum(demand.rate_rps for demand in problem.demands)
     print("\n".join(lines(list(_rows(problem, found.placement)))))
-    print(f"{found.throughput_rps:.4g} of {demanded:.4g} requests/s; {found.groups} mesh groups and {found.units} units tried")
+    growth = f"; all rates may grow {found.growth:.3g} times" if found.growth > 1 else ""
+    print(f"{found.throughput_rps:.4g} of {demanded:.4g} requests/s{growth}; {found.groups} mesh groups and {found.units} units tried")
     if explain:
         print("\n".join(_reasons(problem, found.placement)))
     if destination is not None:

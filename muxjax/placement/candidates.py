@@ -4,7 +4,6 @@ Source: MuxServe (arXiv 2404.02015), algorithm 2.
 """
 
 import bisect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -35,47 +34,29 @@ def decode_speed(sm_share: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
-    """An LLM that has a mesh for itself: requests a second, at most its rate, and sequences that decode at a time."""
-
-    throughput_rps: float
-    batch: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A way to run an LLM.
-
-    Args:
-      tp: degree of tensor parallelism.
-      sm_share: the least that meets the rate, else all.
-      throughput_rps, batch: with that share.
-      meets_rate: whether it serves all that comes; if not, it is the best there is of this degree.
-    """
+    """A way to run an LLM: its degree of tensor parallelism, what it serves with a mesh for itself, and whether that is its rate."""
 
     tp: int
-    sm_share: float
     throughput_rps: float
-    batch: int
     meets_rate: bool
 
 
-EstimateAlone = Callable[[Demand, float, int, float], Alone | None]
-"""Of (LLM, its rate_rps, tp, SM share); None if the weights do not fit."""
+EstimateAlone = Callable[[Demand, float, int, float], float | None]
+"""Requests a second of (LLM, its rate_rps, tp, SM share) alone on a mesh; None if the weights do not fit."""
 
 
 def estimate_alone(problem: Problem, costs: Costs) -> EstimateAlone:
     """By the estimator, with decodes as much slower as `decode_speed` tells."""
     estimators: dict[float, Estimator] = {}
 
-    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
+    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | None:
         estimator = estimators.setdefault(sm_share, Estimator(problem, _Capped(costs, decode_speed(sm_share))))
         try:
             placed = Placed(model=demand.name, rate_rps=rate_rps, devices=tuple(range(tp)), sm_share=sm_share)
-            found = estimator.estimate(UnitPlan(devices=tp, members=(placed,))).models[demand.name]
+            return estimator.estimate(UnitPlan(devices=tp, members=(placed,))).throughput_rps
         except ConfigError:
             return None
-        return Alone(throughput_rps=found.throughput_rps, batch=math.ceil(found.batch))
 
     return alone
 
@@ -107,6 +88,7 @@ class Candidates:
         self._alone = alone
         self._known: dict[tuple[str, int], tuple[Candidate, ...]] = {}
         self._degrees: dict[tuple[str, int, int], tuple[int, ...]] = {}
+        self._sm_shares: dict[tuple[str, int, int], float] = {}
         for demand in problem.demands:
             if not self.of(demand.name):
                 raise ConfigError(_fits_no_mesh(demand, problem, self._sizes), field=f"models.{demand.name}")
@@ -129,25 +111,25 @@ class Candidates:
         return self._degrees[key]
 
     def sm_share(self, model: str, parts: int, tp: int) -> float:
-        """Of the candidate of that degree."""
-        return next(candidate.sm_share for candidate in self.of(model, parts) if candidate.tp == tp)
+        """The least of SM_SHARES that meets the rate, else all."""
+        key = (model, parts, tp)
+        if key not in self._sm_shares:
+            demand = self._demands[model]
+            rate_rps = demand.rate_rps / parts
+            least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, tp, share), rate_rps))
+            self._sm_shares[key] = SM_SHARES[least]
+        return self._sm_shares[key]
 
     def _candidate(self, demand: Demand, parts: int, tp: int) -> Candidate | None:
         if demand.spec.kv_heads % tp:
             return None
         rate_rps = demand.rate_rps / parts
-        full = self._alone(demand, rate_rps, tp, 1.0)
-        if full is None:
-            return None
-        if not _meets(full, rate_rps):
-            return Candidate(tp=tp, sm_share=1.0, throughput_rps=full.throughput_rps, batch=full.batch, meets_rate=False)
-        least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, tp, share), rate_rps))
-        found = self._alone(demand, rate_rps, tp, SM_SHARES[least]) or full
-        return Candidate(tp=tp, sm_share=SM_SHARES[least], throughput_rps=found.throughput_rps, batch=found.batch, meets_rate=True)
+        alone_rps = self._alone(demand, rate_rps, tp, 1.0)
+        return None if alone_rps is None else Candidate(tp=tp, throughput_rps=alone_rps, meets_rate=_meets(alone_rps, rate_rps))
 
 
-def _meets(found: Alone | None, rate_rps: float) -> bool:
-    return found is not None and found.throughput_rps >= rate_rps * (1 - 1e-9)
+def _meets(served_rps: float | None, rate_rps: float) -> bool:
+    return served_rps is not None and served_rps >= rate_rps * (1 - 1e-9)
 
 
 def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.errors import ConfigError
+from muxjax.placement.cluster import mesh_sizes, packs
 from muxjax.placement.cost import MeshSpec, weight_bytes
 from muxjax.placement.costs import Costs, Roofline
 from muxjax.placement.curves import sequence_blocks
@@ -42,27 +43,14 @@ def _demand(problem: Problem, placement: Placement) -> Iterator[str]:
 
 
 def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:
-    """Meshes lie within nodes, side by side."""
-    sizes = Counter(unit.devices for unit in placement.units)
-    for size in sorted(sizes):
-        if not 1 <= size <= cluster.devices_per_node:
-            yield f"a mesh of {size} devices does not lie in a node of {cluster.devices_per_node}"
-    if all(1 <= size <= cluster.devices_per_node for size in sizes):
-        nodes = _nodes_needed(sorted(sizes.elements(), reverse=True), cluster.devices_per_node)
-        if nodes > cluster.nodes:
-            yield f"meshes of {sizes.total()} units need {nodes} nodes of {cluster.devices_per_node} devices, there are {cluster.nodes}"
-
-
-def _nodes_needed(sizes: list[int], room: int) -> int:
-    """By first fit of the largest first, which is exact where sizes divide each other."""
-    free: list[int] = []
-    for size in sizes:
-        node = next((i for i, left in enumerate(free) if left >= size), None)
-        if node is None:
-            free.append(room - size)
-        else:
-            free[node] -= size
-    return len(free)
+    """Meshes are such as a node can be cut into, and lie within nodes, side by side."""
+    group = tuple(sorted((unit.devices for unit in placement.units), reverse=True))
+    sizes = mesh_sizes(cluster)
+    if odd := sorted({*group} - {*sizes}):
+        for size in odd:
+            yield f"a mesh of {size} devices does not lie in a node of {cluster.devices_per_node}, whose meshes have {list(sizes)} devices"
+    elif not packs(group, cluster):
+        yield f"meshes of {list(group)} devices do not lie side by side in {cluster.nodes} nodes of {cluster.devices_per_node}"
 
 
 def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:
@@ -82,15 +70,15 @@ def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
 
 
 def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:
-    """Degrees divide kv heads, and are powers of two or divide the mesh."""
+    """Degrees divide kv heads, and are powers of two."""
     for placed in unit.members:
         demand, tp = demands.get(placed.model), placed.tp
         if not demand or not tp:
             continue
         if demand.spec.kv_heads % tp:
             yield f"{where}: tensor parallelism {tp} does not divide the {demand.spec.kv_heads} kv heads of {placed.model}"
-        if tp & (tp - 1) and unit.devices % tp:
-            yield f"{where}: tensor parallelism {tp} of {placed.model} is no power of two and does not divide {unit.devices} devices"
+        if tp & (tp - 1):
+            yield f"{where}: tensor parallelism {tp} of {placed.model} is no power of two"
 
 
 def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:

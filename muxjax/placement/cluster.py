@@ -59,6 +59,11 @@ def groups_with_idle_devices(cluster: Cluster) -> Iterator[MeshGroup]:
             yield larger + (1,) * ones
 
 
+def all_groups(cluster: Cluster) -> Iterator[MeshGroup]:
+    """Full ones first."""
+    return itertools.chain(mesh_groups(cluster), groups_with_idle_devices(cluster))
+
+
 def few_groups(cluster: Cluster, most: int) -> tuple[tuple[MeshGroup, ...], int]:
     """All full groups, or, where they are over `most`, those of the finest grain that makes so few; and that grain."""
     grain = 1

@@ -1,6 +1,6 @@
 """Algorithm 1: LLMs by computation demand, each to the mesh where it adds most, for each way to cut the cluster; then a local search.
 
-Source: MuxServe (arXiv 2404.02015), algorithm 1. Ours besides: replicas, degrees below the mesh's, and the search at the end.
+Source: MuxServe (arXiv 2404.02015), algorithm 1. Ours besides: replicas, degrees below the mesh's, and the climbs at the end.
 """
 
 import itertools
@@ -10,16 +10,19 @@ from dataclasses import dataclass
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates, estimate_alone
-from muxjax.placement.cluster import MeshGroup, few_groups, groups_with_idle_devices, neighbours
+from muxjax.placement.cluster import MeshGroup, all_groups, few_groups, neighbours
 from muxjax.placement.cost import MeshSpec, weight_bytes
 from muxjax.placement.costs import Costs
 from muxjax.placement.estimator import score
+from muxjax.placement.moves import Moves
 from muxjax.placement.problem import Placement, Problem
-from muxjax.placement.search import State, insert, polish
+from muxjax.placement.search import EQUAL, Move, State, climb, insert
 from muxjax.placement.worth import Content, Worth
 
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
+LOOKS_EACH = 20
+"""Other states a climb looks at, for each LLM."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,22 +30,20 @@ class Effort:
     """How much is tried.
 
     Args:
-      groups: most mesh groups of the first look; where a cluster has more, they are cut coarsely and refined around the best.
-      small: devices up to which groups that leave some idle are tried too and each group is searched: there, a further device never
-        lowers the result.
-      finalists: groups that are searched on larger clusters.
-      starts: of the search of a group of a small cluster, at most.
-      parts: most replicas of an LLM.
-      looks, finalist_looks: other states that such a search, and that of a finalist, looks at, for each LLM.
+      groups: most mesh groups that are all searched, those that leave devices idle counted, as 8 devices have: there, a further device
+        never lowers the result.
+      cuts: of a cluster with more of them, those of the first look, which is coarse and refined around the best.
+      finalists, starts: then, groups that are searched, and states that are thoroughly; ways to fill each of these groups.
+      looks: other states that a climb looks at, at least, and LOOKS_EACH for each LLM.
+      parts: most replicas of an LLM; as many as its rate needs or meshes can take if None.
     """
 
-    groups: int = 64
-    small: int = 8
-    finalists: int = 2
-    starts: int = 12
-    parts: int = 8
-    looks: int = 60
-    finalist_looks: int = 15
+    groups: int = 40
+    cuts: int = 16
+    finalists: int = 1
+    starts: int = 3
+    looks: int = 400
+    parts: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +52,15 @@ class Found:
 
     Args:
       throughput_rps: of equation 1; groups, units: that were tried and estimated.
+      growth: all rates may grow by this factor, at least, and still be served; 1 where nobody asked, or not all is served.
     """
 
     placement: Placement
+    state: State
     throughput_rps: float
     groups: int
     units: int
+    growth: float = 1.0
 
 
 def place(problem: Problem, worth: Worth, candidates: Candidates, effort: Effort | None = None) -> Found:
@@ -66,13 +70,16 @@ def place(problem: Problem, worth: Worth, candidates: Candidates, effort: Effort
       ConfigError: an LLM, or all of them together, do not fit.
     """
     run = _Run(problem, worth, candidates, effort or Effort())
-    if problem.cluster.devices <= run.effort.small:
-        run.search_everything()
-    else:
-        run.search_the_best()
+    run.search()
     if run.best is None:
         raise ConfigError(_does_not_fit(problem), field="models")
-    return Found(placement=worth.placement(run.best), throughput_rps=worth.total(run.best), groups=len(run.tried), units=worth.asked)
+    return Found(
+        placement=worth.placement(run.best),
+        state=run.best,
+        throughput_rps=worth.total(run.best),
+        groups=len(run.looked_at),
+        units=worth.asked,
+    )
 
 
 def appraise(problem: Problem, costs: Costs) -> tuple[Worth, Candidates]:
@@ -86,68 +93,94 @@ def appraise(problem: Problem, costs: Costs) -> tuple[Worth, Candidates]:
 
 
 class _Run:
-    """One search: what was tried, and the best of it. Of equals, what was found first stays."""
+    """One search: which groups were looked at, and the best state that was reached. Of equals, what was found first stays."""
 
     def __init__(self, problem: Problem, worth: Worth, candidates: Candidates, effort: Effort):
         self.cluster = problem.cluster
         self.models = tuple(demand.name for demand in problem.demands)
         self.demand_rps = sum(demand.rate_rps for demand in problem.demands)
         self.worth, self.candidates, self.effort = worth, candidates, effort
-        self.tried: dict[MeshGroup, State | None] = {}
-
-    @property
-    def best(self) -> State | None:
-        return max(filter(None, self.tried.values()), key=self._total, default=None)
+        self.moves = Moves(cluster=problem.cluster, worth=worth, candidates=candidates, most_parts=effort.parts)
+        self.looked_at: dict[MeshGroup, State | None] = {}
+        self.best: State | None = None
 
     @property
     def done(self) -> bool:
         """Whether no placement could serve more."""
-        return self.best is not None and self._total(self.best) >= self.demand_rps * (1 - 1e-9)
+        return self.best is not None and self._total(self.best) >= self.demand_rps * (1 - EQUAL)
 
-    def search_everything(self) -> None:
-        """All groups, each with a search of its own."""
-        groups, _ = few_groups(self.cluster, self.effort.groups)
-        for group in (*groups, *groups_with_idle_devices(self.cluster)):
-            if self.done:
-                return
-            self._polish(group, starts=self.effort.starts, looks=self.effort.looks)
+    def search(self) -> None:
+        """Quick climbs from every start of the groups, all or the best; then thorough ones from where they led, all or the best."""
+        quick, slow = self.moves.quick(), self.moves.slow()
+        groups = tuple(itertools.islice(all_groups(self.cluster), self.effort.groups + 1))
+        if len(groups) <= self.effort.groups:
+            self._climb(self._climb(self._every_start(groups), quick), quick + slow)
+            return
+        self._look_coarsely()
+        if not self.done:
+            finalists = self._first(filter(None, self.looked_at.values()))
+            reached = self._climb(self._every_start(map(as_group, finalists), self.effort.starts), quick)
+            self._climb(self._first(reached), quick + slow + self.moves.recutting())
 
-    def search_the_best(self) -> None:
-        """A look at each group of a first grain, at those between the best ones, and a search of the finalists."""
-        groups, grain = few_groups(self.cluster, self.effort.groups)
-        self._try(groups)
+    def _look_coarsely(self) -> None:
+        """At each group of a first grain, then at those between the best ones, each with its first start."""
+        groups, grain = few_groups(self.cluster, self.effort.cuts)
+        self._look(groups)
         while grain > max(1, self.cluster.devices // COARSE) and self.best is not None:
-            before = self._total(self.best)
-            self._try(neighbours(as_group(self.best), self.cluster, grain))
-            if self._total(self.best) <= before:
+            before = self.best
+            self._look(neighbours(as_group(self.best), self.cluster, grain))
+            if self.best is before:
                 grain //= 2
-        for group in sorted((group for group, state in self.tried.items() if state), key=self._rank)[: self.effort.finalists]:
-            if not self.done:
-                self._polish(group, starts=1, looks=self.effort.finalist_looks)
 
-    def _try(self, groups: Iterable[MeshGroup]) -> None:
-        """With the first start of each group that has room."""
+    def _look(self, groups: Iterable[MeshGroup]) -> None:
+        """At the first start of each."""
         for group in groups:
             if self.done:
                 return
-            if group not in self.tried:
-                self.tried[group] = next(self._starts(group), None)
+            if group not in self.looked_at:
+                self.looked_at[group] = next(self._starts(group), None)
+                self._keep(self.looked_at[group])
 
-    def _polish(self, group: MeshGroup, *, starts: int, looks: int) -> None:
-        """The best that a search finds from any start."""
-        best = None
-        for start in dict.fromkeys(itertools.islice(self._starts(group), starts)):
-            state = polish(start, self.worth, self.candidates, most_parts=self.effort.parts, looks=looks * len(self.models))
-            best = max(filter(None, (best, state)), key=self._total)
-        self.tried[group] = best
+    def _climb(self, starts: Iterable[State], moves: list[Move]) -> list[State]:
+        """What is reached from each start, each state once."""
+        looks = max(self.effort.looks, LOOKS_EACH * len(self.models))
+        reached: dict[State, State] = {}
+        for start in (tuple(sorted(start)) for start in starts):
+            if self.done:
+                break
+            if start not in reached:
+                reached[start] = tuple(sorted(climb(start, moves, self.worth, looks=looks)))
+                self._keep(reached[start])
+        return list(dict.fromkeys(reached.values()))
+
+    def _first(self, states: Iterable[State]) -> list[State]:
+        """As many of the best as there are finalists."""
+        return sorted(states, key=lambda state: (-self._total(state), state))[: self.effort.finalists]
+
+    def _every_start(self, groups: Iterable[MeshGroup], most: int | None = None) -> Iterator[State]:
+        """Of all groups, at most so many each."""
+        for group in groups:
+            self.looked_at.setdefault(group, None)
+            yield from itertools.islice(self._starts(group), most)
+
+    def _keep(self, state: State | None) -> None:
+        """As the best, if it is."""
+        if state and (self.best is None or self._total(state) > self._total(self.best) * (1 + EQUAL)):
+            self.best = state
+
+    def _total(self, state: State) -> float:
+        """Requests a second."""
+        return self.worth.total(state)
 
     def _starts(self, group: MeshGroup) -> Iterator[State]:
-        """Filled with as many replicas as the rates need, else with one each; the most demanding, largest or smallest LLM first."""
+        """Filled with as many replicas as the rates need, one each, or twice the need; in several orders, the most demanding LLM first."""
         if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
             return
-        needed = {model: min(replicas(model, group, self.worth, self.candidates), self.effort.parts) for model in self.models}
+        needed = {model: replicas(model, group, self.worth, self.candidates) for model in self.models}
         size = {model: self.worth.demands[model].spec.params for model in self.models}
-        for parts in (needed, dict.fromkeys(self.models, 1)):
+        most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
+        for least, times in ((needed, 1), (dict.fromkeys(self.models, 1), 1), (needed, 2)):
+            parts = {model: min(times * least[model], most[model]) for model in self.models}
             rate = {model: self.worth.demands[model].rate_rps / parts[model] for model in self.models}
             demand = {model: size[model] * rate[model] for model in self.models}
             for first, sign in itertools.product((demand, size, rate), (-1, 1)):
@@ -155,14 +188,6 @@ class _Run:
                 state = fill(group, {model: parts[model] for model in order}, self.worth, self.candidates)
                 if state is not None:
                     yield state
-
-    def _total(self, state: State) -> float:
-        return self.worth.total(state)
-
-    def _rank(self, group: MeshGroup) -> tuple:
-        state = self.tried[group]
-        assert state is not None
-        return -self._total(state), [-size for size in group]
 
 
 def fill(group: MeshGroup, parts: Mapping[str, int], worth: Worth, candidates: Candidates) -> State | None:
@@ -179,9 +204,13 @@ def fill(group: MeshGroup, parts: Mapping[str, int], worth: Worth, candidates: C
 def replicas(model: str, group: MeshGroup, worth: Worth, candidates: Candidates) -> int:
     """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
     alone_rps = max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
-    least = candidates.of(model)[0].tp
     needed = worth.demands[model].rate_rps / alone_rps if alone_rps > 0 else 1
-    return min(math.ceil(needed * (1 - 1e-9)), sum(size >= least for size in group))
+    return min(math.ceil(needed * (1 - 1e-9)), rooms(model, group, candidates))
+
+
+def rooms(model: str, group: MeshGroup, candidates: Candidates) -> int:
+    """Meshes that can hold an LLM."""
+    return sum(size >= candidates.of(model)[0].tp for size in group)
 
 
 def as_group(state: State) -> MeshGroup:

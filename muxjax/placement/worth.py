@@ -79,6 +79,11 @@ class Worth:
             found = self._known[content] = float(self._score(self.plan(content)))
         return found
 
+    def short(self, content: Content) -> bool:
+        """Whether it serves less than its rates."""
+        asked = sum(self.demands[member.model].rate_rps / member.parts for member in content.members)
+        return self.of(content) < asked * (1 - 1e-9)
+
     def total(self, contents: Iterable[Content]) -> float:
         """Of equation 1."""
         return sum(sorted(map(self.of, contents)))
@@ -90,8 +95,12 @@ class Worth:
             found = self._loads[content] = sum(map(self._demanded, content.members)) / content.devices
         return found
 
-    def plan(self, content: Content) -> UnitPlan:
-        """The unit laid out: the most demanding LLM first, each on the devices with the most memory left."""
+    def plan(self, content: Content, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
+        """The unit laid out: the most demanding LLM first, each on the devices with the most memory left.
+
+        Args:
+          sm_share: of a member; no score depends on it, so a search does without.
+        """
         used = [0.0] * content.devices
         placed = []
         for member in sorted(content.members, key=lambda member: (-self._demanded(member), member)):
@@ -99,12 +108,13 @@ class Worth:
             for device in devices:
                 used[device] += self._params[member.model] / member.tp
             rate_rps = self.demands[member.model].rate_rps / member.parts
-            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=self._sm_share(*member)))
+            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=sm_share(member)))
         return UnitPlan(devices=content.devices, members=tuple(placed))
 
     def placement(self, contents: Iterable[Content]) -> Placement:
         """Of the units that hold something, the largest meshes first."""
-        return Placement(units=tuple(self.plan(content) for content in sorted(contents, key=_order) if content.members))
+        filled = sorted((content for content in contents if content.members), key=_order)
+        return Placement(units=tuple(self.plan(content, lambda member: self._sm_share(*member)) for content in filled))
 
     def _demanded(self, member: Member) -> float:
         return self._params[member.model] * self.demands[member.model].rate_rps / member.parts

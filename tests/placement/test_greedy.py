@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
+from muxjax.placement.check import violations
 from muxjax.placement.cost import A100
 from muxjax.placement.costs import Roofline
 from muxjax.placement.exhaustive import best_of_all
@@ -18,7 +19,8 @@ from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 from muxjax.shapes import BY_NAME
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
 
-QUICK = Effort(parts=2, starts=2)
+QUICK = Effort(parts=2)
+COARSE = replace(QUICK, groups=0)
 ROUNDING = 1e-9
 
 
@@ -64,29 +66,28 @@ def test_a_lost_replica_is_a_fault():
 def test_a_further_device_or_node_never_lowers_what_is_served(problem, node):
     cluster = problem.cluster
     more = replace(cluster, nodes=cluster.nodes + 1) if node else replace(cluster, devices_per_node=cluster.devices_per_node + 1)
-    assume(more.devices <= Effort().small)
+    assume(more.devices <= 8)
     before, after = placed(problem), placed(replace(problem, cluster=more))
 
     assert before is None or (after is not None and after.throughput_rps >= before.throughput_rps * (1 - ROUNDING))
 
 
 @settings(deadline=None, max_examples=60)
-@given(problems(), st.randoms(use_true_random=False), st.sampled_from((0, 8)))
-def test_a_permutation_of_the_models_changes_nothing(problem, rng: random.Random, small):
+@given(problems(), st.randoms(use_true_random=False), st.sampled_from((QUICK, COARSE)))
+def test_a_permutation_of_the_models_changes_nothing(problem, rng: random.Random, effort):
     shuffled = list(problem.demands)
     rng.shuffle(shuffled)
-    effort = replace(QUICK, small=small)
     one, other = placed(problem, effort), placed(replace(problem, demands=tuple(shuffled)), effort)
 
     assert (one and one.placement) == (other and other.placement)
 
 
 @settings(deadline=None, max_examples=30)
-@given(problems(most_models=3, nodes=(1, 1)), st.sampled_from((0, 8)))
-def test_no_placement_is_better_than_the_best_of_all(problem, small):
+@given(problems(most_models=3, nodes=(1, 1)), st.sampled_from((QUICK, COARSE)))
+def test_no_placement_is_better_than_the_best_of_all(problem, effort):
     worth, candidates = solver(problem)
     best = best_of_all(problem, worth, candidates, most_parts=2)
-    found = placed(problem, replace(QUICK, small=small))
+    found = placed(problem, effort)
 
     assert found is None or (best is not None and found.throughput_rps <= worth.total(best) * (1 + ROUNDING))
 
@@ -98,7 +99,29 @@ def test_a_popular_model_gets_as_many_units_as_its_rate_needs():
     assert replicas("a", (1, 1, 1, 1), worth, candidates) == 4
     assert replicas("a", (4,), worth, candidates) == 1
     assert replicas("a", (1, 1), worth, candidates) == 2
-    assert placed(problem).throughput_rps == pytest.approx(30.0)
+    assert place(problem, worth, candidates, QUICK).throughput_rps == pytest.approx(30.0)
+
+
+def test_replicas_are_as_many_as_a_rate_needs_without_a_limit():
+    problem = Problem(demands=(demand("a", 500, 120.0, kv_heads=1),), cluster=Cluster(chip=CHIP, nodes=2, devices_per_node=8))
+    few, many = placed(problem, Effort(parts=8)), placed(problem, Effort())
+
+    assert few and len(few.placement.units) == 8 and few.throughput_rps < 120
+    assert many and len(many.placement.units) > 8 and many.throughput_rps == pytest.approx(120.0)
+
+
+def test_a_fairness_bound_is_kept_and_costs_what_it_must():
+    demands = (
+        Demand(name="busy", spec=BY_NAME["llama-7b"], rate_rps=60.0, prompt_tokens=200, output_tokens=300),
+        Demand(name="calm", spec=BY_NAME["llama-13b"], rate_rps=1.0, prompt_tokens=200, output_tokens=300),
+    )
+    free = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=1))
+    bound = replace(free, fairness=0.05)
+    placement = place(free, *appraise(free, Roofline())).placement
+
+    assert any("the bound is 0.05" in broken for broken in violations(bound, placement))
+    with pytest.raises(ConfigError, match=r"fairness=0\.05"):
+        place(bound, *appraise(bound, Roofline()))
 
 
 def test_a_model_needs_no_more_devices_than_the_mesh_it_shares():
@@ -150,10 +173,11 @@ def test_a_candidate_has_the_least_share_that_meets_the_rate(rate_rps, kiloparam
     one = demand("a", kiloparams, rate_rps)
     problem = Problem(demands=(one,), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4), memory_frac=1.0)
 
-    for candidate in Candidates(problem, alone).of("a"):
-        meets = [share for share in SM_SHARES if alone(one, rate_rps, candidate.tp, share).throughput_rps >= rate_rps * (1 - ROUNDING)]
+    candidates = Candidates(problem, alone)
+    for candidate in candidates.of("a"):
+        meets = [share for share in SM_SHARES if alone(one, rate_rps, candidate.tp, share) >= rate_rps * (1 - ROUNDING)]
         assert candidate.meets_rate == bool(meets)
-        assert candidate.sm_share == (meets[0] if meets else 1.0)
+        assert candidates.sm_share("a", 1, candidate.tp) == (meets[0] if meets else 1.0)
 
 
 def test_decodes_with_more_multiprocessors_are_never_slower():

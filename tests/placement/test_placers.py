@@ -33,11 +33,11 @@ def real_problems(draw) -> Problem:
 
 
 def by_search(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    return place(problem, worth, candidates, Effort(parts=2, starts=2)).placement
+    return place(problem, worth, candidates, Effort(parts=2)).placement
 
 
 def by_looks(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    return place(problem, worth, candidates, Effort(small=0)).placement
+    return place(problem, worth, candidates, Effort(groups=0)).placement
 
 
 def by_program(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:

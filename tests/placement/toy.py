@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from muxjax.placement.candidates import Alone, Candidates, decode_speed
+from muxjax.placement.candidates import Candidates, decode_speed
 from muxjax.placement.cost import A100
 from muxjax.placement.problem import Cluster, Demand, Problem, UnitPlan
 from muxjax.placement.worth import NO_UNIT, Worth
@@ -41,14 +41,14 @@ def score(problem: Problem):
     return of
 
 
-def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
+def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | None:
     """The same formula for one LLM."""
     params = demand.spec.params / tp
     if params > DEVICE_PARAMS:
         return None
     batch = 1 + 8 * (1 - params / DEVICE_PARAMS)
     rps = batch / (params * 1e-7 + params * 1e-6 / decode_speed(sm_share))
-    return Alone(throughput_rps=min(rate_rps, rps), batch=int(batch))
+    return min(rate_rps, rps)
 
 
 def solver(problem: Problem) -> tuple[Worth, Candidates]:

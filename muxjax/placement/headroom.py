@@ -1,0 +1,55 @@
+"""Of placements that serve everything, the one under which all rates may grow most.
+
+Traffic varies, and the devices are there: headroom is worth more than devices that are left over. Who wants fewer devices names a smaller
+cluster.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+from muxjax.errors import ConfigError
+from muxjax.placement.candidates import Candidates
+from muxjax.placement.greedy import Effort, Found, place
+from muxjax.placement.problem import Problem
+from muxjax.placement.worth import Worth
+
+LIGHT = Effort(groups=0, cuts=4, finalists=0)
+"""Of the search with grown rates: it mostly ends where one cannot do more."""
+FIRST_STEP, LAST_STEP, MOST = 2.0, 1.15, 64.0
+"""Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
+
+Appraise = Callable[[Problem], tuple[Worth, Candidates]]
+
+
+def place_with_headroom(problem: Problem, appraise: Appraise, effort: Effort | None = None) -> Found:
+    """The best placement found; if it serves everything, one that would serve more of the same, in so far as one is found.
+
+    Raises:
+      ConfigError: an LLM, or all of them together, do not fit.
+    """
+    worth, candidates = appraise(problem)
+    first = best = place(problem, worth, candidates, effort)
+    growth, step = 1.0, FIRST_STEP
+    while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP:
+        found = _grown(problem, growth * step, appraise)
+        if found is None:
+            step = math.sqrt(step)
+        else:
+            growth, best = growth * step, found
+    return replace(first, state=best.state, placement=worth.placement(best.state), growth=growth)
+
+
+def _grown(problem: Problem, growth: float, appraise: Appraise) -> Found | None:
+    """A placement that serves so many times the rates; None if none was found."""
+    demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
+    more = replace(problem, demands=demands)
+    try:
+        found = place(more, *appraise(more), LIGHT)
+    except ConfigError:
+        return None
+    return found if _serves_all(more, found) else None
+
+
+def _serves_all(problem: Problem, found: Found) -> bool:
+    return found.throughput_rps >= sum(demand.rate_rps for demand in problem.demands) * (1 - 1e-9)
