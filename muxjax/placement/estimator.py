@@ -23,6 +23,9 @@ from muxjax.placement.room import Held, Share, shares
 LOOK_AHEAD = 2
 """Turns that are launched already when a request comes; it is in none of them."""
 
+SHORTER = float(TURNS_S[0] / TURNS_S[1])
+"""What a turn is of the next longer one: the shortest that suffices lies between the two."""
+
 STRIDE = 16
 """Of a first look along the turns."""
 
@@ -159,7 +162,7 @@ def _paces(parts: Sequence[_Part], found: Sequence[Share]) -> list[_Pace]:
         for i in share.members:
             at[i], level[i] = max(at[i], turn), min(level[i], blocks)
     token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
-    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
+    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level.tolist(), strict=True)]
     busy = [_busy(*values) for values in zip(parts, at.tolist(), batch, token_s, strict=True)]
     use = np.zeros(len(parts))
     for share in found:
@@ -214,7 +217,7 @@ def _first(holds: np.ndarray) -> int:
 
 
 def _model(part: _Part, pace: _Pace) -> ModelEstimate:
-    steps, tpot_s = part.curves.steps, pace.token_s * max(1.0, pace.use)
+    steps, tpot_s = part.curves.steps, pace.token_s * max(SHORTER, pace.use)
     throughput_rps = min(part.rate_rps, pace.batch / (part.demand.output_tokens * tpot_s))
     met = throughput_rps >= NEARLY * part.rate_rps
     return ModelEstimate(
