@@ -39,7 +39,7 @@ SECTIONS = ("decode", "vllm", "prefill", "idle", "offline", "check", "colocated"
 POINTS = ((1, 1024), (32, 1024), (128, 512))
 VLLM_POINTS = tuple((rows, 576) for rows in (1, 8, 32, 64, 128, 256))
 """Batch and context; the measurements this stands beside decode from 512 to 640."""
-SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET = 512, 2048, 2**18, 2048
+MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET = 2048, 2**18, 2048
 """Of all sections, so that each program is compiled once, and those of a server with these numbers are the same."""
 OTHERS = ("llama-3.2-3b", "llama-3.2-1b")
 
@@ -69,7 +69,7 @@ class Bench:
         for i, name in enumerate(names):
             if name not in self.params:
                 self.params[name] = weights.dummy(self.specs[name], self.devices, seed=i)
-        sizes = (8, 128, 1024, 64) if self.tiny else (SLOTS, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET)
+        sizes = (8, 128, 1024, 64) if self.tiny else (self.args.slots, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET)
         named = dict(zip(("slots", "max_tokens", "arena_tokens", "token_budget"), sizes, strict=True))
         return Serving({name: (self.specs[name], self.params[name]) for name in names}, devices=self.devices, **named)
 
@@ -181,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--slots", type=int, default=512, help="sequences at a time, which tells what is compiled (512)")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="devices that share the model out (1)")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the READMEs")
@@ -203,7 +204,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:
         found = getattr(bench, section)()
-        config = {"section": section, "model": bench.label, "tensor_parallel_size": bench.devices.tp}
+        config = {"section": section, "model": bench.label, "slots": args.slots, "tensor_parallel_size": bench.devices.tp}
         if "serving" in bench.__dict__:
             config |= bench.serving.compiled
         values = {"flops_per_s": bench.ceilings.flops_per_s, "bytes_per_s": bench.ceilings.bytes_per_s, "rows": found}
