@@ -207,7 +207,7 @@ def _compile(resident: Mapping[str, Program], arena: jax.ShapeDtypeStruct, *, pr
 def _plan(resident: Mapping[str, Program], arena_bytes: int, devices: Devices) -> memory.Plan:
     return memory.Plan(
         devices=devices.tp,
-        limit_bytes=min((memory.limit_bytes(device) for device in devices.each), key=lambda limit: limit or 0),
+        limit_bytes=memory.limit_bytes(devices.each[0]),
         resident_bytes={name: program.resident_bytes for name, program in resident.items()},
         arena_bytes=arena_bytes,
         temporary_bytes=max(program.temporary_bytes for program in resident.values()),

@@ -116,20 +116,26 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind):
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 
-def test_each_device_updates_its_arena_in_place():
-    """Temporaries of a device do not grow with its arena, and the arena's memory is the result's."""
-    devices, own = Devices.first(2), share(SPEC, 2)
+def lowered(tp: int, blocks: int):
+    """A mixed step, as `lower_step` gives it."""
+    devices, own = Devices.first(tp), share(SPEC, tp)
     layout = CacheLayout.of(own, element_bytes=4, block_bytes=512)
     shapes = batch.Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
     params = nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(param_shapes(own)).items()})
-    ints = [devices.joined(jax.ShapeDtypeStruct(dims, jnp.int32), SAME) for dims in ((6,), (2, 6, 1, layout.columns(64)))]
+    tables = (SPEC.layers, 6, layout.kv_heads, layout.columns(64))
+    ints = [devices.joined(jax.ShapeDtypeStruct(dims, jnp.int32), SAME) for dims in ((6,), tables)]
+    arena = devices.joined(jax.ShapeDtypeStruct((blocks, 128), jnp.float32), OWN)
+    return lower_step(params, arena, *ints, spec=SPEC, layout=layout, shape=shapes[-1], kernels=REFERENCE, mesh=devices.mesh)
 
-    def analysed(blocks: int):
-        arena = devices.joined(jax.ShapeDtypeStruct((blocks, 128), jnp.float32), OWN)
-        return lower_step(
-            params, arena, *ints, spec=SPEC, layout=layout, shape=shapes[-1], kernels=REFERENCE, mesh=devices.mesh
-        )().memory_analysis()
 
-    small, large = analysed(1_000), analysed(100_000)
+def test_each_device_updates_its_arena_in_place():
+    """Temporaries of a device do not grow with its arena, and the arena's memory is the result's."""
+    small, large = (lowered(2, blocks)().memory_analysis() for blocks in (1_000, 100_000))
     assert large.temp_size_in_bytes == small.temp_size_in_bytes
     assert large.alias_size_in_bytes - small.alias_size_in_bytes == 99_000 * 512
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_one_device_alone_runs_a_program_without_a_mesh(tp):
+    text = lowered(tp, 1_000).func.__self__.as_text()
+    assert {sign in text for sign in ("all_reduce", "all_gather", "manual_computation", "num_partitions = 2 ")} == {tp == 2}
