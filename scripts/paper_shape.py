@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
 from tqdm import tqdm
@@ -31,9 +32,11 @@ Run = Comparison | Ablation
 def simulated(runs: Sequence[Run], processes: int | None) -> list[dict[str, Any]]:
     """Records of the runs, in their order; the longest begin first."""
     order = sorted(range(len(runs)), key=lambda at: -runs[at].work)
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        done = tqdm(pool.imap(_record, [runs[at] for at in order]), total=len(runs), desc="simulating", unit="run", disable=None)
-        return [record for _, record in sorted(zip(order, done, strict=True), key=lambda pair: pair[0])]
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {at: pool.submit(_record, runs[at]) for at in order}
+        for done in tqdm(as_completed(running.values()), total=len(runs), desc="simulating", unit="run", disable=None):
+            done.result()
+        return [running[at].result() for at in range(len(runs))]
 
 
 def quick(seed: int) -> list[Run]:
