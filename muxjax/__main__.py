@@ -83,7 +83,7 @@ def _convert(args: argparse.Namespace) -> None:
 def _place(args: argparse.Namespace) -> None:
     from muxjax.commands import place
 
-    place.run(args.problem, args.output, explain=args.explain)
+    place.run(args.problem, args.output, explain=args.explain, measured=args.costs)
 
 
 def _simulate(args: argparse.Namespace) -> None:
@@ -126,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     place.add_argument("problem", type=Path, metavar="PROBLEM.yaml", help="a cluster, and models with their rates, lengths and targets")
     place.add_argument("-o", "--output", type=Path, metavar="PLACEMENT.json", help="where the placement is written")
     place.add_argument("--explain", action="store_true", help="say of each model where else it could be, and what that would cost")
+    place.add_argument(
+        "--costs", type=Path, metavar="COSTS.json", help="what `muxjax profile` measured (what was measured for the package)"
+    )
 
     _add_simulate(commands.add_parser("simulate", help="try a placement under a load, without devices"))
 

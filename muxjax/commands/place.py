@@ -8,39 +8,44 @@ from muxjax.commands.problem import read_problem
 from muxjax.commands.table import lines
 from muxjax.errors import ConfigError
 from muxjax.placement.check import violations
-from muxjax.placement.costs import Roofline
+from muxjax.placement.costs import Costs
 from muxjax.placement.estimator import Estimator, score
 from muxjax.placement.explain import reasons
 from muxjax.placement.greedy import appraise
 from muxjax.placement.headroom import place_with_headroom
+from muxjax.placement.measured import TableCosts, shipped
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
+from muxjax.placement.table import read_table
 from muxjax.units import show_s
 
 
-def run(source: Path, destination: Path | None, *, explain: bool) -> None:
+def run(source: Path, destination: Path | None, *, explain: bool, measured: Path | None = None) -> None:
     """Prints the placement and writes it, where a file is named.
 
+    Args:
+      measured: a cost table; None for those that come with the package.
     Raises:
       ConfigError: the problem is not one, or cannot be solved; nothing is written.
     """
     problem = read_problem(source)
-    found = place_with_headroom(problem, partial(appraise, costs=Roofline()))
+    costs = TableCosts(read_table(measured)) if measured else shipped(problem.cluster.chip)
+    found = place_with_headroom(problem, partial(appraise, costs=costs))
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
     demanded = sum(demand.rate_rps for demand in problem.demands)
-    print("\n".join(lines(list(_rows(problem, found.placement)))))
+    print("\n".join(lines(list(_rows(problem, costs, found.placement)))))
     growth = f"; all rates may grow {found.growth:.3g} times" if found.growth > 1 else ""
     print(f"{found.throughput_rps:.4g} of {demanded:.4g} requests/s{growth}; {found.groups} mesh groups and {found.units} units tried")
     if explain:
-        print("\n".join(_reasons(problem, found.placement)))
+        print("\n".join(_reasons(problem, costs, found.placement)))
     if destination is not None:
         write_placement(found.placement, destination)
 
 
-def _rows(problem: Problem, placement: Placement) -> Iterator[tuple[str, ...]]:
+def _rows(problem: Problem, costs: Costs, placement: Placement) -> Iterator[tuple[str, ...]]:
     yield "unit", "mesh", "model", "tp", "on", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
-    estimator = Estimator(problem, Roofline())
+    estimator = Estimator(problem, costs)
     for at, unit in enumerate(placement.units):
         estimate = estimator.estimate(unit)
         held = sum(model.blocks for model in estimate.models.values())
@@ -62,8 +67,8 @@ def _rows(problem: Problem, placement: Placement) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _reasons(problem: Problem, placement: Placement) -> Iterator[str]:
-    for reason in reasons(placement, score(problem, Roofline())):
+def _reasons(problem: Problem, costs: Costs, placement: Placement) -> Iterator[str]:
+    for reason in reasons(placement, score(problem, costs)):
         if reason.runner_up is None:
             yield f"{reason.model} is in unit {reason.unit}: no other unit has room for it"
         else:

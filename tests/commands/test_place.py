@@ -10,6 +10,8 @@ from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.plan_file import read_placement, write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.placement.table import CostTable, Row, Shape, write_table
+from muxjax.shapes import BY_NAME
 
 PROBLEM = """
 cluster: {chip: H200, nodes: 1, devices_per_node: 4}
@@ -34,6 +36,21 @@ def test_a_placement_is_told_and_written(tmp_path, capsys):
     said = capsys.readouterr().out
     assert all(f"{name} is in unit" in said for name in ("chat", "small", "big"))
     assert sum(line.startswith(("0 ", "1 ", "2 ", "3 ")) for line in said.splitlines()) == 3
+
+
+def test_measured_costs_decide_where_they_are_given(tmp_path, capsys):
+    """On devices that take a second for any step of it, the chatting model serves next to nothing."""
+    spec = BY_NAME["llama-3.1-8b"]
+    points = [(phase, tp, count) for phase in ("prefill", "decode") for tp in (1, 2, 4) for count in (1, 256)]
+    rows = tuple(Row(model="8b", phase=phase, tp=tp, count=count, context=512.0, seconds=1.0) for phase, tp, count in points)
+    table = CostTable(device="NVIDIA H200", versions={}, commits=("abc",), shapes={"8b": Shape.of(spec)}, rows=rows)
+    write_table(table, tmp_path / "costs.json")
+    served = []
+    for given in ([], ["--costs", str(tmp_path / "costs.json")]):
+        assert main(["place", str(write(tmp_path, PROBLEM)), *given]) == 0
+        served.append(float(capsys.readouterr().out.splitlines()[-1].split()[0]))
+
+    assert served[0] == 53 and served[1] < 45
 
 
 def test_a_problem_says_what_its_file_says(tmp_path):
