@@ -74,18 +74,23 @@ class Program:
 
     @property
     def program_count(self) -> int:
-        """That `compile` compiles."""
+        """That `compile` compiles, draws among them."""
         shapes = self.buckets.shapes()
         return len(shapes) + len({shape.rows for shape in shapes})
 
-    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> Iterator[None]:
-        """Compiles everything for such an arena, several programs at a time; yields as each is there."""
+    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, *, random: bool = True) -> Iterator[None]:
+        """Compiles everything for such an arena, several programs at a time; yields as each is there.
+
+        Args:
+          random: whether there will be rows that are not greedy.
+        """
         given = self.params, blocks_NE, self.last_S, self.table_LSKC
         kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels, "mesh": self.devices.mesh}
         shapes = self.buckets.shapes()
         with ThreadPoolExecutor(COMPILERS) as pool:
             steps = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in shapes}
-            draws = {pool.submit(lower_draw(rows, self.spec.vocab, self.last_S)): rows for rows in {shape.rows: None for shape in shapes}}
+            drawn = {shape.rows: None for shape in shapes if random}  # in their order, which names depend on
+            draws = {pool.submit(lower_draw(rows, self.spec.vocab, self.last_S)): rows for rows in drawn}
             for done in as_completed([*steps, *draws]):
                 if done in steps:
                     self.steps[steps[done]] = done.result()
