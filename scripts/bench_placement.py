@@ -32,7 +32,7 @@ ALPHA = 0.9
 WAYS = {
     "search of all groups": Effort(),
     "search of a large cluster": Effort(groups=0),
-    "greedy alone": Effort(groups=0, finalists=0),
+    "greedy alone": Effort(groups=0, breadth=0),
 }
 """The first is what clusters of up to 8 devices get, the second what larger ones do."""
 

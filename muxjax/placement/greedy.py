@@ -21,6 +21,8 @@ from muxjax.placement.worth import Content, Worth
 
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
+LEAST_CLIMBS, CLIMBS_A_FINALIST = 3, 18
+"""On a larger cluster, quick climbs, and how many of them there are for each thorough one."""
 LOOKS_EACH = 20
 """Other states a climb looks at, for each LLM."""
 
@@ -33,15 +35,14 @@ class Effort:
       groups: most mesh groups that are all searched, those that leave devices idle counted, as 8 devices have: there, a further device
         never lowers the result.
       cuts: of a cluster with more of them, those of the first look, which is coarse and refined around the best.
-      finalists, starts: then, groups that are searched, and states that are thoroughly; ways to fill each of these groups.
+      breadth: then, quick climbs times the square of the LLMs, which is what one costs; but LEAST_CLIMBS at least, unless it is 0.
       looks: other states that a climb looks at, at least, and LOOKS_EACH for each LLM.
       parts: most replicas of an LLM; as many as its rate needs or meshes can take if None.
     """
 
     groups: int = 40
     cuts: int = 16
-    finalists: int = 1
-    starts: int = 3
+    breadth: int = 1200
     looks: int = 400
     parts: int | None = None
 
@@ -117,10 +118,11 @@ class _Run:
             self._climb(self._climb(self._every_start(groups), quick), quick + slow)
             return
         self._look_coarsely()
-        if not self.done:
-            finalists = self._first(filter(None, self.looked_at.values()))
-            reached = self._climb(self._every_start(map(as_group, finalists), self.effort.starts), quick)
-            self._climb(self._first(reached), quick + slow + self.moves.recutting())
+        if not self.done and self.effort.breadth:
+            climbs = max(LEAST_CLIMBS, self.effort.breadth // len(self.models) ** 2)
+            starts = self._every_start(map(as_group, self._by_rank(filter(None, self.looked_at.values()))))
+            reached = self._by_rank(self._climb(itertools.islice(starts, climbs), quick))
+            self._climb(reached[: math.ceil(climbs / CLIMBS_A_FINALIST)], quick + slow + self.moves.recutting())
 
     def _look_coarsely(self) -> None:
         """At each group of a first grain, then at those between the best ones, each with its first start."""
@@ -153,15 +155,15 @@ class _Run:
                 self._keep(reached[start])
         return list(dict.fromkeys(reached.values()))
 
-    def _first(self, states: Iterable[State]) -> list[State]:
-        """As many of the best as there are finalists."""
-        return sorted(states, key=lambda state: (-self._total(state), state))[: self.effort.finalists]
+    def _by_rank(self, states: Iterable[State]) -> list[State]:
+        """The best first."""
+        return sorted(states, key=lambda state: (-self._total(state), state))
 
-    def _every_start(self, groups: Iterable[MeshGroup], most: int | None = None) -> Iterator[State]:
-        """Of all groups, at most so many each."""
+    def _every_start(self, groups: Iterable[MeshGroup]) -> Iterator[State]:
+        """Of all groups, one after the other."""
         for group in groups:
             self.looked_at.setdefault(group, None)
-            yield from itertools.islice(self._starts(group), most)
+            yield from self._starts(group)
 
     def _keep(self, state: State | None) -> None:
         """As the best, if it is."""
