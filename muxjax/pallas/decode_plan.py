@@ -32,7 +32,7 @@ class DecodeTuning:
 
 
 TUNING = {
-    64: DecodeTuning(tile_tokens=128, stages=4),
+    64: DecodeTuning(tile_tokens=256, stages=2),
     128: DecodeTuning(tile_tokens=128, stages=2),
     256: DecodeTuning(tile_tokens=64, stages=2, queries=1),
 }
