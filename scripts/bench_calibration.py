@@ -1,13 +1,16 @@
 """How far is the roofline from measured steps?
 
     python -m scripts.bench_calibration [TABLE.json ...]
+    python -m scripts.bench_calibration --fit     # the fractions and delays of a chip that its tables ask for, in `placement/cost.py`
 
 Of cost tables that `muxjax profile` wrote, those of the package by default. Writes docs/results/calibration/.
 """
 
 import argparse
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from muxjax.errors import require
@@ -28,9 +31,7 @@ def measure(table: CostTable) -> Iterator[dict]:
     Raises:
       ConfigError: no preset for the table's device, or a shape that is not published.
     """
-    chip = next((chip for chip in CHIPS if of_chip(chip, table.device)), None)
-    require(chip is not None, "device", table.device, "one of " + ", ".join(chip.name for chip in CHIPS))
-    assert chip is not None
+    chip = _chip(table)
     for row in table.rows:
         seconds = roofline_s(table.shapes[row.model], chip, row)
         yield {
@@ -56,6 +57,35 @@ def roofline_s(shape: Shape, chip: Chip, row: Row) -> float:
     if row.phase == "prefill":
         return cost.prefill(spec, mesh, row.count, row.context).total_s
     return cost.decode(spec, mesh, row.count, round(row.count * row.context)).total_s
+
+
+FITTED = ("compute_frac", "memory_frac", "launch_s", "reduce_s")
+
+
+def fit(table: CostTable) -> Chip:
+    """The table's chip with what makes the mean square of log(roofline over measured) least; it reaches its ceilings at most."""
+    shapes, best, factor = table.shapes, _chip(table), 1.3
+
+    def loss(chip: Chip) -> float:
+        return statistics.fmean(math.log(roofline_s(shapes[row.model], chip, row) / row.seconds) ** 2 for row in table.rows)
+
+    while factor > 1.003:
+        changed = [replace(best, **{name: getattr(best, name) * by}) for name in FITTED for by in (factor, 1 / factor)]
+        found = min((chip for chip in changed if max(chip.compute_frac, chip.memory_frac) <= 1), key=loss)
+        best, factor = (found, factor) if loss(found) < loss(best) else (best, math.sqrt(factor))
+    return best
+
+
+def _chip(table: CostTable) -> Chip:
+    """The preset of the table's device.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    chip = next((chip for chip in CHIPS if of_chip(chip, table.device)), None)
+    require(chip is not None, "device", table.device, "one of " + ", ".join(chip.name for chip in CHIPS))
+    assert chip is not None
+    return chip
 
 
 def summary(records: Sequence[dict]) -> str:
@@ -107,8 +137,14 @@ def page(records: Sequence[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", nargs="*", type=Path, default=sorted(TABLES.glob("*.json")))
-    tables = parser.parse_args().tables
+    parser.add_argument("--fit", action="store_true", help="print what the tables ask for, and write nothing")
+    args = parser.parse_args()
+    tables = args.tables
     require(bool(tables), "tables", 0, f"at least one: {TABLES} holds none")
+    if args.fit:
+        for path in tables:
+            print(path.name, {name: f"{getattr(fit(read_table(path)), name):.3g}" for name in FITTED})
+        return
     records = [record for path in tables for record in measure(read_table(path))]
     results.write_runs(QUESTION, "runs", records)
     results.write_readme(QUESTION, page(records))

@@ -22,7 +22,7 @@ class Chip:
       flops_per_s: dense bf16; memory_bytes_per_s: read or written.
       link_bytes_per_s: to the other devices of its node, one way.
       compute_frac, memory_frac: of these, what a whole prefill or decode step reaches.
-      launch_s: a layer's launches, at least; reduce_s: one all-reduce of nothing.
+      launch_s: a layer's launches and small kernels; reduce_s: one all-reduce of nothing.
     """
 
     name: str
@@ -55,12 +55,12 @@ H100 = Chip(
     flops_per_s=790e12,
     memory_bytes_per_s=3.35e12,
     link_bytes_per_s=450e9,
-    compute_frac=0.9,
-    memory_frac=0.85,
-    launch_s=5e-6,
-    reduce_s=15e-6,
+    compute_frac=0.764,
+    memory_frac=0.911,
+    launch_s=41e-6,
+    reduce_s=22e-6,
 )
-"""Not measured: the H200's compute (the same die) beside the data sheet's memory and links."""
+"""Not measured: the H200's compute (the same die), fractions and delays beside the data sheet's memory and links."""
 
 H200 = Chip(
     name="H200",
@@ -68,12 +68,13 @@ H200 = Chip(
     flops_per_s=790e12,
     memory_bytes_per_s=4.3e12,
     link_bytes_per_s=450e9,
-    compute_frac=0.9,
-    memory_frac=0.85,
-    launch_s=5e-6,
-    reduce_s=15e-6,
+    compute_frac=0.764,
+    memory_frac=0.911,
+    launch_s=41e-6,
+    reduce_s=22e-6,
 )
-"""Ceilings and fractions measured on one device (JAX 0.11.2); links from the data sheet."""
+"""Ceilings measured on one device; fractions and delays by `scripts.bench_calibration --fit` from the shipped table; links from the data
+sheet."""
 
 B200 = Chip(
     name="B200",
@@ -81,10 +82,10 @@ B200 = Chip(
     flops_per_s=2250e12,
     memory_bytes_per_s=8e12,
     link_bytes_per_s=900e9,
-    compute_frac=0.72,
-    memory_frac=0.76,
-    launch_s=5e-6,
-    reduce_s=15e-6,
+    compute_frac=0.61,
+    memory_frac=0.816,
+    launch_s=41e-6,
+    reduce_s=22e-6,
 )
 """Not measured. An eighth of what NVIDIA's DGX B200 data sheet says: 1,440 GB at 64 TB/s, 72 PFLOP/s of sparse FP8 (a quarter of it in
 dense bf16), NVLink of 14.4 TB/s both ways together. Fractions: what the H200's come to on its own data sheet."""

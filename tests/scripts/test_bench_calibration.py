@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from muxjax.placement.cost import H200, MeshSpec, decode, prefill
-from muxjax.placement.table import CostTable, Row, Shape, write_table
+from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.shapes import BY_NAME
+from scripts.bench_calibration import FITTED, TABLES, fit
 
 ROOT, SPEC = Path(__file__).parents[2], BY_NAME["llama-3.1-8b"]
 
@@ -46,3 +49,10 @@ def test_a_device_without_a_preset_is_named(tmp_path):
 
     assert ran.returncode != 0 and "device must be one of A100-80GB, H100, H200, B200, got 'cpu'" in ran.stderr
     assert not (tmp_path / "calibration").exists()
+
+
+def test_the_preset_is_what_the_shipped_table_asks_for():
+    found = fit(read_table(TABLES / "h200.json"))
+
+    for name in FITTED:
+        assert getattr(H200, name) == pytest.approx(getattr(found, name), rel=0.02)
