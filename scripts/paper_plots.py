@@ -95,8 +95,10 @@ def _scale(axis: Any, axes: Axes) -> None:
         axis.set_xticks(axes.x_ticks)
     if axes.y_log:
         axis.set_yscale("log")
+        axis.set_yticks([step * 10.0**power for power in range(-3, 3) for step in (1, 2, 3, 5)])
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("")
+        axis.autoscale_view()
     elif axes.y_limits:
         axis.set_ylim(*axes.y_limits)
     else:
