@@ -9,6 +9,10 @@ from typing import NamedTuple
 from muxjax.errors import ConfigError, RequestError
 
 
+MOST_LOGPROBS = 20
+"""Of the most likely tokens that are told."""
+
+
 class Phase(enum.StrEnum):
     """What a row of a step computes: tokens that are known, or one more token of a sequence. A step with rows of both is a prefill."""
 
@@ -24,6 +28,22 @@ class Finish(enum.StrEnum):
     ABORT = "abort"
 
 
+class GrammarKind(enum.StrEnum):
+    """How a grammar is written."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+    LARK = "lark"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer must look like, from its first token to its end."""
+
+    kind: GrammarKind
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How a request's tokens are drawn, and when it ends.
@@ -35,7 +55,16 @@ class Sampling:
       min_p: drop tokens less likely than this share of the most likely one, in [0, 1].
       seed: any signed 64-bit number; same request and seed, same tokens, whatever else is in the batch.
       max_tokens: most tokens to generate, at least 1.
+      min_tokens: before so many there is no token of stop_token_ids.
       stop_token_ids: tokens that end the request; the last one is part of the output.
+      presence_penalty, frequency_penalty: taken from the logit of a generated token, once and for each time, in [-2, 2].
+      repetition_penalty: divides a positive logit, and multiplies a negative one, of every token of prompt and output; over 0.
+      logit_bias: what is added to logits, by token.
+      allowed_token_ids: no others; None allows all.
+      bad_words: sequences of tokens of which none is made whole.
+      grammar: what the whole answer must look like.
+      logprobs: tell the log-probability of each token, before all of the above, and of so many of the most likely ones; None tells none.
+      prompt_logprobs: the same of the prompt's tokens, from the second on.
     Raises:
       RequestError: a value outside its range, with the name of its field.
     """
@@ -46,7 +75,17 @@ class Sampling:
     min_p: float = 0.0
     seed: int = 0
     max_tokens: int = 16
+    min_tokens: int = 0
     stop_token_ids: frozenset[int] = frozenset()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: frozenset[int] | None = None
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    grammar: Grammar | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
     def __post_init__(self):
         _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", self.temperature, "0 to 2")
@@ -55,6 +94,14 @@ class Sampling:
         _require(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "0 to 1")
         _require(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")
         _require(self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
+        _require(0 <= self.min_tokens <= self.max_tokens, "min_tokens", self.min_tokens, f"0 to max_tokens={self.max_tokens}")
+        for name in ("presence_penalty", "frequency_penalty"):
+            _require(-2 <= getattr(self, name) <= 2, name, getattr(self, name), "-2 to 2")
+        _require(0 < self.repetition_penalty < math.inf, "repetition_penalty", self.repetition_penalty, "over 0, and finite")
+        _require(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", dict(self.logit_bias), "-100 to 100 for each token")
+        for name in ("logprobs", "prompt_logprobs"):
+            told = getattr(self, name)
+            _require(told is None or 0 <= told <= MOST_LOGPROBS, name, told, f"0 to {MOST_LOGPROBS}")
 
 
 def _require(holds: bool, field: str, value: object, limit: str) -> None:
@@ -87,16 +134,32 @@ class Request:
         return len(self.prompt) + self.sampling.max_tokens
 
 
+class Logprobs(NamedTuple):
+    """Natural logarithms of a token's probability and of the most likely tokens' in its place, these in order of likelihood."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
 class Output(NamedTuple):
     """One step of one request: a token, or only its end (an abort has no token).
 
     A request has exactly one output whose finish is not None, and it is the last.
+
+    Args:
+      logprobs: of the token, where they were asked for.
+      prompt_logprobs: of the first output, where they were asked for: one for each token of the prompt from the second on.
+      cached_tokens: of the first output: prompt tokens that were in the cache already.
     """
 
     request_id: str
     token: int | None
     finish: Finish | None
     at_s: float
+    logprobs: Logprobs | None = None
+    prompt_logprobs: tuple[Logprobs, ...] | None = None
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
