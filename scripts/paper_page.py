@@ -32,7 +32,7 @@ def page(records: Sequence[Record]) -> str:
                 variants=tables.variant_table(records),
                 scales=" or ".join(f"{scale:g}" for scale in LARGE_SCALES),
             ),
-            CAUSES.format(table=tables.cause_table(records), slow=f"{SLOW:.0%}"),
+            CAUSES.format(table=tables.cause_table(records), slow=f"{SLOW:.0%}", small=SMALL),
             _differences(theirs, mine, records),
         )
     )
@@ -285,7 +285,8 @@ to nothing. *Fixed quotas*: they stay as they began. *No quotas*: every model ma
 CAUSES = """
 ## What makes the difference
 
-Each row changes one thing of a system.
+Each row changes what it names of a system. Devices at {slow} and batches of {small} were tried after
+parts of the comparison had been seen.
 
 {table}
 
