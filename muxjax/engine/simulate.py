@@ -91,7 +91,7 @@ class Machine:
         executor = SimulatedExecutor(roofline({name: (one.spec, one.mesh) for name, one in self.hosted.items()}), clock, sharing)
         first_s, end_s, cache = {}, {}, _CacheMeter()
         for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
-            for request_id, _, finish, at_s in outputs:
+            for request_id, _, finish, at_s, *_ in outputs:
                 if at_s <= until_s:
                     first_s.setdefault(request_id, at_s)
                     if finish:
