@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from muxjax.engine.executor import Executor
+from muxjax.engine.jobs import JobWatch, OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
@@ -44,6 +45,7 @@ class Engine:
         self._settled = threading.Event()  # closed, and nothing left to do
         self._thread = threading.Thread(target=self._run, name="muxjax-engine", daemon=True)
         self._on_outputs: OnOutputs = lambda outputs: None
+        self._watch: JobWatch | None = None
         self.healthy = True
 
     def start(self, on_outputs: OnOutputs) -> None:
@@ -52,6 +54,10 @@ class Engine:
         gc.collect()
         gc.freeze()  # what is loaded by now stays, and is not looked through again between two turns
         self._thread.start()
+
+    def watch(self, on_job: OnJob) -> None:
+        """Tells of each job that ends, in the engine's thread; to be called before the start."""
+        self._watch = JobWatch(on_job)
 
     def submit(self, request: Request) -> None:
         """Takes a request, which ends in exactly one Output with a finish.
@@ -90,7 +96,7 @@ class Engine:
             while not self._stopping.is_set():
                 self._obey()
                 if not self._unit.idle:
-                    self._emit(turn(self._unit, self._policy, self._executor, self._clock))
+                    self._emit(turn(self._unit, self._policy, self._executor, self._clock, self._watch))
                 if self._closed.is_set() and self._unit.idle and self._commands.empty():
                     self._settled.set()
         except Exception:

@@ -18,9 +18,11 @@ WAIT_S = 30
 class Harness:
     """A running engine and what it said."""
 
-    def __init__(self, executor=None):
+    def __init__(self, executor=None, on_job=None):
         self.engine = Engine(make_unit(total_blocks=2 * LARGEST), by_name("adbs"), executor or FakeDevice(LAYOUTS, FakeClock()))
         self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
+        if on_job is not None:
+            self.engine.watch(on_job)
         self.engine.start(self.said.put)
 
     def submit(self, name: str, model: str = "a", max_tokens: int = 5) -> Request:

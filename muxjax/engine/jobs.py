@@ -1,0 +1,75 @@
+"""The jobs of a unit as they end, for whoever watches: the page, traces, metrics."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from muxjax.engine.executor import Done, Step
+from muxjax.scheduler.view import Job
+
+_MOST_OPEN = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job that has ended.
+
+    Args:
+      phase: "prefill", "decode", or "mixed" where it had rows of both.
+      start_s: when it was launched, or when the model's job before it ended, if that was later: jobs of a model never overlap.
+      rows: sequences; tokens: new ones of all of them.
+      prefills: ids of the requests of which it computed prompt tokens.
+    """
+
+    model: str
+    phase: str
+    start_s: float
+    end_s: float
+    rows: int
+    tokens: int
+    prefills: tuple[str, ...]
+
+
+OnJob = Callable[[JobRecord], None]
+
+
+class JobWatch:
+    """Pairs the launch of each step with its end.
+
+    Args:
+      on_job: told of each job that ends, in the engine's thread: it must neither wait nor raise.
+    """
+
+    def __init__(self, on_job: OnJob):
+        self._on_job = on_job
+        self._open: dict[int, tuple[Step, Job, float]] = {}
+        self._last_end_s: dict[str, float] = {}
+
+    def launched(self, step: Step, job: Job, at_s: float) -> None:
+        self._open[step.id] = step, job, at_s
+        if len(self._open) > _MOST_OPEN:  # steps that never ended
+            del self._open[next(iter(self._open))]
+
+    def finished(self, done: Iterable[Done]) -> None:
+        for each in done:
+            found = self._open.pop(each.step_id, None)
+            if found is not None:
+                self._on_job(self._record(*found, each.at_s))
+
+    def _record(self, step: Step, job: Job, launched_s: float, end_s: float) -> JobRecord:
+        start_s = min(max(launched_s, self._last_end_s.get(step.model, launched_s)), end_s)
+        self._last_end_s[step.model] = end_s
+        return JobRecord(
+            model=step.model,
+            phase=_phase(step),
+            start_s=start_s,
+            end_s=end_s,
+            rows=len(step.slots),
+            tokens=len(step.tokens),
+            prefills=tuple(chunk.request_id for chunk in job.chunks),
+        )
+
+
+def _phase(step: Step) -> str:
+    if not step.decodes:
+        return "prefill"
+    return "decode" if step.decodes == len(step.slots) else "mixed"
