@@ -26,6 +26,8 @@ class Finish(enum.StrEnum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    FAILED = "failed"
+    """Its model has, and serves nobody any more."""
 
 
 class GrammarKind(enum.StrEnum):

@@ -51,17 +51,37 @@ class Step:
         return Phase.PREFILL if self.decodes < len(self.slots) else Phase.DECODE
 
 
+NO_TOKEN = -1
+"""In `Done.tokens`: the row's logits were not finite."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Why a step came to nothing, which its model is to blame for.
+
+    Args:
+      cache_lost: nothing that was in any model's head blocks is there any more, and no other step in flight will finish.
+    """
+
+    what: str
+    cache_lost: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished step: the token sampled after each row's last new token, [B]."""
+    """A finished step: the token sampled after each row's last new token, [B], or what went wrong."""
 
     step_id: int
     tokens: np.ndarray
     at_s: float
+    fault: Fault | None = None
 
 
 class Executor(Protocol):
-    """Steps finish in an order of the executor's own; those of one model in the order they were launched."""
+    """Steps finish in an order of the executor's own; those of one model in the order they were launched.
+
+    What goes wrong with one step is told by `Done.fault`. An executor that raises has lost its device, or has a defect.
+    """
 
     def launch(self, step: Step) -> None:
         """Starts a step; never waits for one."""

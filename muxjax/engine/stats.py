@@ -1,8 +1,18 @@
 """A unit's state in numbers, for people and for Prometheus."""
 
+import enum
 from dataclasses import dataclass
 
 from muxjax.engine.executor import Step
+
+
+class State(enum.StrEnum):
+    """Whether a model takes requests: READY does; the others have none, but DRAINING, whose last ones are on their way."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    ASLEEP = "asleep"
+    FAILED = "failed"
 
 
 class Tally:
@@ -58,6 +68,7 @@ class ModelStats:
     mixed_steps: int
     prefill_tokens: int
     decode_tokens: int
+    state: State = State.READY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
