@@ -39,6 +39,7 @@ _SIMULATE_FLAGS = {
     "--seed": (int, "of what is drawn at random (0)"),
     "--policy": (str, "adbs (the default), round_robin, fcfs or temporal"),
     "--max-model-len": (int, "most tokens of prompt and output, to which requests are cut (8192)"),
+    "--costs": (Path, "what `muxjax profile` measured (what was measured for the package)"),
     "--goodput": (float, "search the highest rate at which this share of the requests is within its objective, such as 0.99"),
     "--slo-scale": (float, "the objective of --goodput, in times of what a request takes alone (8)"),
     "--processes": (int, "most units that are simulated at a time (one a processor)"),

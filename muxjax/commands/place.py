@@ -13,10 +13,9 @@ from muxjax.placement.estimator import Estimator, score
 from muxjax.placement.explain import reasons
 from muxjax.placement.greedy import appraise
 from muxjax.placement.headroom import place_with_headroom
-from muxjax.placement.measured import TableCosts, shipped
+from muxjax.placement.measured import costs_of
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
-from muxjax.placement.table import read_table
 from muxjax.units import show_s
 
 
@@ -29,7 +28,7 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
       ConfigError: the problem is not one, or cannot be solved; nothing is written.
     """
     problem = read_problem(source)
-    costs = TableCosts(read_table(measured)) if measured else shipped(problem.cluster.chip)
+    costs = costs_of(problem.cluster.chip, measured)
     found = place_with_headroom(problem, partial(appraise, costs=costs))
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty
+from typing import Any
 
 from tqdm import tqdm
 
@@ -42,12 +43,12 @@ class Job:
 
 
 def split(
-    problem: Problem, placement: Placement, arrivals: Iterable[Arrival], policy: str, sharing: Sharing, until_s: float, **sizes: int
+    problem: Problem, placement: Placement, arrivals: Iterable[Arrival], policy: str, sharing: Sharing, until_s: float, **sizes: Any
 ) -> Iterator[Job]:
     """A job for the LLMs of each unit that have devices in common; replicas get requests in proportion to their rates.
 
     Args:
-      sizes: of the `Machine`s, other than their defaults.
+      sizes: what else the `Machine`s have other than their defaults.
     """
     machines = [machine(problem, members, **sizes) for unit in placement.units for members in together(unit)]
     routed = route(machines, arrivals)
@@ -81,7 +82,7 @@ def together(unit: UnitPlan) -> list[list[Placed]]:
     return [members for _, members in groups]
 
 
-def machine(problem: Problem, members: Sequence[Placed], **sizes: int) -> Machine:
+def machine(problem: Problem, members: Sequence[Placed], **sizes: Any) -> Machine:
     """Those LLMs on their devices, with the cache that the fullest device has room for."""
     chip = problem.cluster.chip
     hosted = {

@@ -14,6 +14,7 @@ from muxjax.commands.replay import Job, outcomes, split
 from muxjax.engine.sim import SERIAL, SPATIAL
 from muxjax.engine.simulate import Outcome
 from muxjax.errors import require
+from muxjax.placement.measured import costs_of
 from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.scheduler.policies import by_name
@@ -32,6 +33,7 @@ class Options:
       rate_scale: of the load; drain_s: after it, in which unfinished requests may still end.
       serial: one step at a time on a device.
       max_model_len: to which requests are cut.
+      costs: a cost table; None for those that come with the package.
       goodput: share of requests within slo_scale times what they take alone, of which the highest rate is searched; None for no search.
       processes: None for one a processor.
     Raises:
@@ -52,6 +54,7 @@ class Options:
     goodput: float | None = None
     slo_scale: float = 8.0
     processes: int | None = None
+    costs: Path | None = None
     json: Path | None = None
     plot: Path | None = None
 
@@ -106,8 +109,8 @@ def _outcomes(problem: Problem, placement: Placement, asked: Load, options: Opti
 def _jobs(problem: Problem, placement: Placement, asked: Load, options: Options) -> list[Job]:
     sharing, until_s = SERIAL if options.serial else SPATIAL, asked.last_s + options.drain_s
     longest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in asked.arrivals)
-    max_tokens = min(longest, options.max_model_len)
-    return list(split(problem, placement, asked.arrivals, options.policy, sharing, until_s, max_tokens=max_tokens))
+    sizes = {"max_tokens": min(longest, options.max_model_len), "measured": costs_of(problem.cluster.chip, options.costs)}
+    return list(split(problem, placement, asked.arrivals, options.policy, sharing, until_s, **sizes))
 
 
 def _goodput(problem: Problem, placement: Placement, source: load.Source, options: Options) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from operator import attrgetter
 import numpy as np
 
 from muxjax.engine.executor import Done, Step
-from muxjax.placement.cost import MeshSpec, StepCost, decode, mean_context, mixed
+from muxjax.placement.cost import MeshSpec, StepCost, decode, mean_context, mixed, prefill
+from muxjax.placement.costs import Costs as Seconds
+from muxjax.placement.costs import Roofline
 from muxjax.types import ModelSpec
 
 Costs = Callable[[Step], StepCost]
@@ -140,15 +142,27 @@ class SimulatedExecutor:
 _ends_s = attrgetter("ends_s")
 
 
-def roofline(models: Mapping[str, tuple[ModelSpec, MeshSpec]]) -> Costs:
-    """Costs of steps of those models, each on its mesh."""
+def step_costs(models: Mapping[str, tuple[ModelSpec, MeshSpec]], measured: Seconds | None = None) -> Costs:
+    """Costs of steps of those models, each on its mesh, by the roofline.
+
+    Args:
+      measured: what steps take all in all, in place of the roofline's sums. The shares of arithmetic and memory stay the roofline's, and
+        a step with chunks is as much dearer as its chunks alone are.
+    """
+
+    measured = None if isinstance(measured, Roofline) else measured
 
     def cost(step: Step) -> StepCost:
         (spec, mesh), batch = models[step.model], step.decodes
         context_tokens = int(np.add.reduce(step.starts[:batch])) + batch
         starts, counts = step.starts[batch:], step.counts[batch:]
         if not len(counts):
-            return decode(spec, mesh, batch, context_tokens)
-        return mixed(spec, mesh, int(counts.sum()), mean_context(starts, counts), batch, context_tokens)
+            alone = decode(spec, mesh, batch, context_tokens)
+            return alone.times(measured.decode_s(spec, mesh, batch, context_tokens) / alone.total_s) if measured else alone
+        tokens, context = int(counts.sum()), mean_context(starts, counts)
+        both = mixed(spec, mesh, tokens, context, batch, context_tokens)
+        if not measured:
+            return both
+        return both.times(measured.prefill_s(spec, mesh, tokens, context) / prefill(spec, mesh, tokens, context).total_s)
 
     return cost

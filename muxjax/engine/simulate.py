@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.loop import replay
 from muxjax.engine.resident import Member
-from muxjax.engine.sim import Sharing, SimulatedClock, SimulatedExecutor, roofline
+from muxjax.engine.sim import Sharing, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.placement.cost import ELEMENT_BYTES, MeshSpec, share
+from muxjax.placement.costs import Costs
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec, Request, Sampling
@@ -41,10 +42,12 @@ class Machine:
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job.
+      measured: seconds of steps, the roofline's if None.
     """
 
     hosted: Mapping[str, Hosted]
     cache_bytes: int
+    measured: Costs | None = None
     slots: int = 256
     max_tokens: int = 2048
     token_budget: int = 2048
@@ -88,7 +91,8 @@ class Machine:
           on_end: called for every request that has ended in time.
         """
         trace, unit, clock = self.cut(arrivals), self.unit(), SimulatedClock()
-        executor = SimulatedExecutor(roofline({name: (one.spec, one.mesh) for name, one in self.hosted.items()}), clock, sharing)
+        costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured)
+        executor = SimulatedExecutor(costs, clock, sharing)
         first_s, end_s, cache = {}, {}, _CacheMeter()
         for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
             for request_id, _, finish, at_s, *_ in outputs:

@@ -118,6 +118,10 @@ class StepCost:
     def total_s(self) -> float:
         return max(self.compute_s, self.memory_s) + self.overhead_s
 
+    def times(self, factor: float) -> "StepCost":
+        """The same mix, so many times as long."""
+        return StepCost(compute_s=self.compute_s * factor, memory_s=self.memory_s * factor, overhead_s=self.overhead_s * factor)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:

@@ -59,6 +59,11 @@ def of_chip(chip: Chip, device: str) -> bool:
     return chip.name.partition("-")[0] in device
 
 
+def costs_of(chip: Chip, table: Path | None = None) -> Costs:
+    """Of a file that `muxjax profile` wrote, else of what was measured for the package, else the roofline."""
+    return TableCosts(read_table(table)) if table else shipped(chip)
+
+
 def shipped(chip: Chip) -> Costs:
     """Of the tables that come with the package, those of such a chip; the roofline where there is none."""
     folder = Path(__file__).with_name("tables")

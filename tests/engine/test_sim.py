@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import SAMPLING, Step
-from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor, roofline
+from muxjax.engine.sim import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.placement.cost import H200, MeshSpec, StepCost, decode, mixed, prefill
 from muxjax.types import ModelSpec
 
@@ -106,10 +106,10 @@ def test_waiting_for_nothing_returns():
 
 
 seconds = st.floats(0.01, 10)
-step_costs = st.builds(StepCost, compute_s=seconds, memory_s=seconds, overhead_s=seconds)
+any_costs = st.builds(StepCost, compute_s=seconds, memory_s=seconds, overhead_s=seconds)
 
 
-@given(costs=st.lists(step_costs, min_size=1, max_size=6), efficiency=st.floats(0.1, 1))
+@given(costs=st.lists(any_costs, min_size=1, max_size=6), efficiency=st.floats(0.1, 1))
 def test_together_is_never_slower_than_in_turns_nor_faster_than_alone(costs, efficiency):
     numbered = dict(enumerate(costs))
     ends = run(numbered, {i: f"m{i}" for i in numbered}, Sharing(spatial=True, efficiency=efficiency))
@@ -118,7 +118,7 @@ def test_together_is_never_slower_than_in_turns_nor_faster_than_alone(costs, eff
     assert max(cost.total_s for cost in costs) - 1e-6 <= ends[-1][1] <= sum(cost.total_s for cost in costs) + 1e-6
 
 
-@given(costs=st.lists(step_costs, min_size=2, max_size=6))
+@given(costs=st.lists(any_costs, min_size=2, max_size=6))
 def test_used_resources_never_exceed_the_device(costs):
     rate = PERFECT.rate(costs)
     in_turns = 1 / len(costs)
@@ -129,12 +129,31 @@ def test_used_resources_never_exceed_the_device(costs):
 
 def test_the_roofline_tells_decodes_from_chunks():
     mesh = MeshSpec(chip=H200)
-    cost = roofline({"m": (SPEC, mesh)})
+    cost = step_costs({"m": (SPEC, mesh)})
 
     assert cost(step(1, "m", ((9, 1), (19, 1)), decodes=2)) == decode(SPEC, mesh, 2, 10 + 20)
     assert cost(step(1, "m", ((0, 3),), decodes=0)) == prefill(SPEC, mesh, 3, 2.0)
     assert cost(step(1, "m", ((9, 1), (0, 3)), decodes=1)) == mixed(SPEC, mesh, 3, 2.0, 1, 10)
     assert cost(step(1, "m", ((9, 1), (0, 1)), decodes=1)) != cost(step(1, "m", ((9, 1), (0, 1)), decodes=2))
+
+
+class Doubled:
+    """Twice what the roofline says."""
+
+    def prefill_s(self, *step) -> float:
+        return 2 * prefill(*step).total_s
+
+    def decode_s(self, *step) -> float:
+        return 2 * decode(*step).total_s
+
+
+def test_measured_seconds_take_the_place_of_the_rooflines_sums():
+    models = {"m": (SPEC, MeshSpec(chip=H200))}
+    measured, plain = step_costs(models, Doubled()), step_costs(models)
+
+    for one in (step(1, "m", ((9, 1), (19, 1)), decodes=2), step(1, "m", ((9, 1), (0, 3)), decodes=1)):
+        assert measured(one).total_s == pytest.approx(2 * plain(one).total_s)
+        assert measured(one).memory_s / plain(one).memory_s == pytest.approx(2)
 
 
 def test_a_prefill_beside_a_decode_gains_what_was_measured():
