@@ -17,6 +17,12 @@ class Arena:
     def free(self) -> int:
         return self._free
 
+    def resize(self, total: int) -> None:
+        """Ids 0 .. total-1 from now on; every id is free."""
+        if self._free != self.total:
+            raise ValueError(f"{self.total - self._free} head blocks are owned, and the arena gets another size")
+        self.__init__(total)
+
     def take(self, count: int) -> np.ndarray:
         """[count] int32 ids, now owned by the caller, who has checked `free`."""
         if count > self._free:

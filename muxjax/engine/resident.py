@@ -12,7 +12,7 @@ from muxjax.cache.table import TableDelta, Tables
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
-from muxjax.engine.stats import Tally
+from muxjax.engine.stats import State, Tally
 from muxjax.scheduler.view import Job, ModelView, Pending, Running
 from muxjax.types import Finish, Output, Phase
 
@@ -27,6 +27,7 @@ class Member:
       slots: most sequences at a time.
       max_tokens: most tokens of a sequence, prompt and output.
       quota_blocks, floor_blocks: head blocks it may hold at first, and may always hold.
+      rate: expected requests a second against the other models', by which quotas are dealt when models come and go.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Member:
     max_tokens: int
     quota_blocks: int
     floor_blocks: int
+    rate: float = 1.0
 
 
 class Resident:
@@ -45,6 +47,9 @@ class Resident:
         self.member = member
         self.tables = Tables(member.layout, arena, slots=member.slots, max_tokens=member.max_tokens)
         self.in_flight = 0
+        self.state = State.READY
+        self.trouble = ""  # of one that has failed
+        self.floor_blocks = member.floor_blocks
         self.tally = Tally()
         self.waiting, self.prefilling, self.decoding = ByAge(), ByAge(), ByAge()
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
@@ -69,6 +74,20 @@ class Resident:
     def quota_blocks(self, blocks: int) -> None:
         self._quota_blocks = blocks
         self._view = None
+
+    def allot(self, quota_blocks: int, floor_blocks: int) -> None:
+        """Models have come or gone: what it may hold from now on, and may always hold."""
+        self.quota_blocks, self.floor_blocks = quota_blocks, floor_blocks
+
+    @property
+    def serves(self) -> bool:
+        """It has its weights, and blocks are for it too."""
+        return self.state in (State.READY, State.DRAINING)
+
+    @property
+    def busy(self) -> bool:
+        """It has requests or steps in flight."""
+        return bool(self.in_flight or self.waiting or self.prefilling or self.decoding)
 
     @property
     def can_launch(self) -> bool:
@@ -96,7 +115,7 @@ class Resident:
             column_blocks=self.tables.column_blocks,
             held_blocks=self.tables.held,
             quota_blocks=self._quota_blocks,
-            floor_blocks=self.member.floor_blocks,
+            floor_blocks=self.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
             oldest_s=min(self.waiting.oldest_s, self.prefilling.oldest_s, self.decoding.oldest_s),
             youngest=self._youngest(),
@@ -184,6 +203,17 @@ class Resident:
         self._move(sequence, Stage.WAITING)
         self._release(sequence)
         self.tally.preemptions += 1
+
+    def forget(self) -> None:
+        """Steps in flight have come to nothing, and so has the cache: what runs waits again, with the tokens it has."""
+        self.in_flight = 0
+        self._flights[:] = 0
+        for sequence in self._leaving:
+            self._release(sequence)
+        self._leaving = []
+        for sequence in [*self.prefilling, *self.decoding]:
+            self.preempt(sequence)
+        self._changed()
 
     def _move(self, sequence: Sequence, stage: Stage) -> None:
         groups = {Stage.WAITING: self.waiting, Stage.PREFILLING: self.prefilling, Stage.DECODING: self.decoding}

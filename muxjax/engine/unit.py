@@ -1,15 +1,20 @@
 """The one mutable heart: all requests, block tables and quotas of the models that share a device and its cache."""
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Mapping
 
 from muxjax.cache.arena import Arena
-from muxjax.engine.executor import Done, Step
+from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.resident import Member, Resident
 from muxjax.engine.sequence import Sequence
-from muxjax.engine.stats import ModelStats, UnitStats
-from muxjax.errors import RequestError
+from muxjax.engine.stats import ModelStats, State, UnitStats
+from muxjax.errors import ConfigError, RequestError
+from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View
 from muxjax.types import Finish, Output, Phase, Request
+
+_NOT_FINITE = Fault(what="its logits are not finite")
+_log = logging.getLogger(__name__)
 
 
 class Unit:
@@ -33,9 +38,9 @@ class Unit:
         every_token: bool = True,
     ):
         self._arena = Arena(total_blocks)
-        self._residents = {
-            member.name: Resident(member, self._arena, look_ahead=look_ahead, rows=max_rows, every_token=every_token) for member in members
-        }
+        self._bounds = {"look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
+        self._residents: Mapping[str, Resident] = {member.name: self._resident(member) for member in members}  # replaced, never changed
+        self._block_bytes = next(iter(self._residents.values())).member.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, Step] = {}
         self._token_budget, self._max_rows = token_budget, max_rows
@@ -49,18 +54,30 @@ class Unit:
         Raises:
           RequestError: it could never be served: no such model, too long for it, or larger than the whole cache.
         """
-        self.check(request)
+        resident = self._named(request.model)
+        if not resident.serves:
+            raise _unavailable(resident)
+        self._check_size(request, resident.member)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
         sequence = self._sequences[request.id] = Sequence.of(request)
-        self._residents[request.model].enter(sequence)
+        resident.enter(sequence)
 
     def check(self, request: Request) -> None:
-        """Raises what `submit` would for a request that could never be served; reads nothing that changes."""
-        resident = self._residents.get(request.model)
+        """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
+        resident = self._named(request.model)
+        if resident.state is not State.READY:
+            raise _unavailable(resident)
+        self._check_size(request, resident.member)
+
+    def _named(self, model: str) -> Resident:
+        resident = self._residents.get(model)
         if resident is None:
-            raise RequestError(f"The model `{request.model}` does not exist.", param="model", code="model_not_found", status=404)
-        member, asked = resident.member, request.most_tokens
+            raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
+        return resident
+
+    def _check_size(self, request: Request, member: Member) -> None:
+        asked = request.most_tokens
         if asked > member.max_tokens:
             raise RequestError(
                 f"This model's maximum context length is {member.max_tokens} tokens. However, you requested {asked} tokens "
@@ -93,7 +110,7 @@ class Unit:
             token_budget=self._token_budget,
             max_rows=self._max_rows,
             prefill_in_flight=self._prefills > 0,
-            models=tuple([resident.view() for resident in self._residents.values()]),
+            models=tuple([resident.view() for resident in self._residents.values() if resident.serves]),
         )
 
     def commit(self, plan: StepPlan, *, now_s: float) -> list[Step]:
@@ -108,12 +125,16 @@ class Unit:
         return [self._launch(job) for job in plan.jobs]
 
     def record(self, done: Iterable[Done]) -> list[Output]:
-        """Takes in what finished steps sampled; blocks of requests that ended go back."""
+        """Takes in what finished steps sampled; blocks of requests that ended go back. A model whose step has a fault serves no more."""
         outputs: list[Output] = []
         for each in done:
             step = self._flights.pop(each.step_id)
             self._prefills -= step.phase is Phase.PREFILL
             resident = self._residents[step.model]
+            fault = each.fault or (_NOT_FINITE if (each.tokens == NO_TOKEN).any() else None)
+            if fault is not None:
+                outputs += self._undo(step, fault, each.at_s)
+                continue
             new, last = resident.absorb(step, each.tokens, each.at_s)
             for i, sequence, finish in last:
                 new[i] = self._end(sequence, new[i].token, finish, each.at_s)
@@ -146,9 +167,88 @@ class Unit:
         return UnitStats(
             total_blocks=self._arena.total,
             free_blocks=self._arena.free,
-            block_bytes=next(iter(self._residents.values())).member.layout.block_bytes,
+            block_bytes=self._block_bytes,
             models=tuple(_stats(resident) for resident in self._residents.values()),
         )
+
+    def add(self, member: Member) -> None:
+        """A model more; quotas are dealt anew, as whenever one comes or goes."""
+        assert member.name not in self._residents, "a model is added twice"
+        self._residents = {**self._residents, member.name: self._resident(member)}
+        self._deal()
+
+    def remove(self, model: str) -> None:
+        """Forgets a model that is not busy."""
+        assert not self.busy(model), "a model is removed that has requests or steps"
+        self._residents = {name: resident for name, resident in self._residents.items() if name != model}
+        self._deal()
+
+    def turn_to(self, model: str, state: State) -> None:
+        """Opens or closes a model to requests; from any thread, unless it changes whether the model serves."""
+        resident = self._residents[model]
+        served, resident.state = resident.serves, state
+        if resident.serves != served:
+            self._deal()
+
+    def busy(self, model: str) -> bool:
+        """It has unfinished requests or steps in flight."""
+        return self._residents[model].busy
+
+    def end_all(self, model: str, finish: Finish, *, now_s: float) -> list[Output]:
+        """Ends all requests of a model."""
+        own = [sequence for sequence in self._sequences.values() if sequence.request.model == model]
+        return [self._end(sequence, None, finish, now_s) for sequence in own]
+
+    def forget(self) -> None:
+        """No step in flight will finish, and the cache has lost what was in it: what runs waits again, with the tokens it has."""
+        self._flights.clear()
+        self._prefills = 0
+        for resident in self._residents.values():
+            resident.forget()
+
+    def resize(self, total_blocks: int) -> None:
+        """An arena of another size, and an empty one: all that was in the old one is forgotten.
+
+        Raises:
+          ConfigError: it would be too small for a request there is.
+        """
+        layouts = {name: resident.member.layout for name, resident in self._residents.items()}
+        requests = [sequence.request for sequence in self._sequences.values()]
+        needed = max((layouts[request.model].blocks(request.most_tokens - 1) for request in requests), default=0)
+        if needed > total_blocks:
+            raise ConfigError(f"a running request may need {needed} head blocks, and a smaller cache would have {total_blocks}")
+        self.forget()
+        self._arena.resize(total_blocks)
+        self._deal()
+
+    def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
+        """A step has come to nothing: its model has failed, and the others go on."""
+        resident = self._residents[step.model]
+        if fault.cache_lost:
+            self.forget()
+        else:
+            resident.land(step)
+        if resident.state is State.FAILED:
+            return []
+        resident.trouble = fault.what
+        self.turn_to(step.model, State.FAILED)
+        _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
+        return self.end_all(step.model, Finish.FAILED, now_s=at_s)
+
+    def _resident(self, member: Member) -> Resident:
+        return Resident(member, self._arena, **self._bounds)
+
+    def _deal(self) -> None:
+        """Quotas and floors of those that serve, by their rates and the size of their tokens."""
+        serving = {name: resident for name, resident in self._residents.items() if resident.serves}
+        if not serving:
+            return
+        members = {name: resident.member for name, resident in serving.items()}
+        sizes = {name: member.layout.column_blocks / member.layout.tokens_per_block for name, member in members.items()}
+        floors = quota.floors(serving, self._arena.total)
+        quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._arena.total, floors)
+        for name, resident in serving.items():
+            resident.allot(quotas[name], floors[name])
 
     def _launch(self, job: Job) -> Step:
         self._step_id += 1
@@ -163,6 +263,13 @@ class Unit:
         del self._sequences[request.id]
         self._residents[request.model].end(sequence)
         return Output(request.id, token, finish, at_s)
+
+
+def _unavailable(resident: Resident) -> RequestError:
+    name = resident.member.name
+    if resident.state is State.FAILED:
+        return RequestError(f"The model `{name}` has failed: {resident.trouble}.", param="model", code="model_failed", status=503)
+    return RequestError(f"The model `{name}` is {resident.state.value}.", param="model", code="model_loading", status=503)
 
 
 def _stats(resident: Resident) -> ModelStats:
@@ -183,4 +290,5 @@ def _stats(resident: Resident) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
+        state=resident.state,
     )
