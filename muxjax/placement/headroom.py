@@ -16,7 +16,7 @@ from muxjax.placement.worth import Worth
 
 LIGHT = Effort(groups=0, cuts=4, breadth=0)
 """Of the search with grown rates: it mostly ends where one cannot do more."""
-FIRST_STEP, LAST_STEP, MOST = 2.0, 1.15, 64.0
+FIRST_STEP, LAST_STEP, MOST = 2.0, 1.3, 64.0
 """Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
 
 Appraise = Callable[[Problem], tuple[Worth, Candidates]]
