@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from muxjax.engine.jobs import JobRecord, OnJob
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Output, Request
@@ -37,6 +38,7 @@ class FakeEngine:
         self._lock = threading.Condition()
         self._draining = self._stopping = False
         self._thread: threading.Thread | None = None
+        self._on_job: OnJob = lambda record: None
 
     @property
     def live(self) -> int:
@@ -57,6 +59,9 @@ class FakeEngine:
             self.cancelled.append(request_id)
             if self._live.pop(request_id, None):
                 self._aborted.append(request_id)
+
+    def watch(self, on_job: OnJob) -> None:
+        self._on_job = on_job
 
     def start(self, on_outputs: Callable[[list[Output]], None]) -> None:
         self._thread = threading.Thread(target=self._loop, args=(on_outputs,), daemon=True)
@@ -114,6 +119,7 @@ class FakeEngine:
         outputs = [Output(request_id, None, Finish.ABORT, now_s) for request_id in self._aborted]
         self._aborted.clear()
         for request, made in list(self._live.values()):
+            self._on_job(_job(request, made, now_s - self._turn_s, now_s))
             token = self._reply(request, made)
             finish = _finish(request, token, made + 1)
             outputs.append(Output(request.id, token, finish, now_s))
@@ -121,6 +127,12 @@ class FakeEngine:
             if finish:
                 del self._live[request.id]
         return outputs
+
+
+def _job(request: Request, made: int, start_s: float, end_s: float) -> JobRecord:
+    """Every request has a job of its own, in every turn."""
+    phase, tokens, prefills = ("decode", 1, ()) if made else ("prefill", len(request.prompt), (request.id,))
+    return JobRecord(model=request.model, phase=phase, start_s=start_s, end_s=end_s, rows=1, tokens=tokens, prefills=prefills)
 
 
 def _finish(request: Request, token: int, made: int) -> Finish | None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import random
-import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from muxjax import __version__
 from muxjax.errors import RequestError
+from muxjax.server import info, logs, page
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.errors import errors
 from muxjax.server.responses import ChatReply, CompletionReply, Reply
@@ -24,16 +24,15 @@ from muxjax.server.sse import send_events
 Parser = Callable[[Mapping[str, Any], Catalog, Stamp], Generation]
 _SERVICE = web.AppKey("service", Service)
 _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
-_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _log = logging.getLogger(__name__)
 
 
 def make_app(service: Service, *, max_body_bytes: int = 32 * 2**20) -> web.Application:
     """The application; whoever runs it keeps the service running."""
-    app = web.Application(middlewares=[errors], client_max_size=max_body_bytes)
+    app = web.Application(middlewares=[logs.logged, errors], client_max_size=max_body_bytes)
     app[_SERVICE] = service
     app[_SEEN_FIELDS] = set()
-    app.on_response_prepare.append(_echo_request_id)
+    app.on_response_prepare.append(logs.echo_id)
     app.add_routes(
         [
             web.post("/v1/completions", _completions),
@@ -43,6 +42,8 @@ def make_app(service: Service, *, max_body_bytes: int = 32 * 2**20) -> web.Appli
             web.get("/health", _health),
             web.get("/metrics", _metrics),
             web.get("/version", _version),
+            *info.routes(service),
+            *page.routes(),
         ]
     )
     return app
@@ -136,9 +137,3 @@ async def _metrics(request: web.Request) -> web.Response:
 
 async def _version(request: web.Request) -> web.Response:
     return web.json_response({"version": __version__})
-
-
-async def _echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
-    """The client's id if it is a sane one, else one of ours."""
-    given = request.headers.get("X-Request-Id", "")
-    response.headers["X-Request-Id"] = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

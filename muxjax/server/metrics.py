@@ -6,14 +6,21 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from muxjax.engine.jobs import JobRecord
 from muxjax.engine.stats import ModelStats, UnitStats
+from muxjax.server import logs
+from muxjax.server.watch import RequestRecord
 from muxjax.types import Finish, Request
 
 _FIRST_TOKEN_S = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)  # fmt: skip
 _TOKEN_S = (.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)  # fmt: skip
 _REQUEST_S = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)  # fmt: skip
+_STEP_S = (.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4)  # fmt: skip
+_STEP_TOKENS = tuple(2**power for power in range(15))
 _TOKENS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
 _LABELS = ("model_name",)
+
+OnEnd = Callable[[RequestRecord], None]
 
 
 class Metrics:
@@ -24,17 +31,48 @@ class Metrics:
         registry.register(_UnitCollector(stats))
         self.prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed.", _LABELS, registry=registry)
         self.generated_tokens = Counter("vllm:generation_tokens", "Tokens generated.", _LABELS, registry=registry)
-        self.ended = Counter("vllm:request_success", "Requests ended.", (*_LABELS, "finished_reason"), registry=registry)
+        self.ended_requests = Counter("vllm:request_success", "Requests ended.", (*_LABELS, "finished_reason"), registry=registry)
         self.first_token_s = self._histogram("vllm:time_to_first_token_seconds", "From arrival to first token.", _FIRST_TOKEN_S)
         self.token_s = self._histogram("vllm:inter_token_latency_seconds", "Between tokens.", _TOKEN_S)
         self.mean_token_s = self._histogram("vllm:request_time_per_output_token_seconds", "A request's mean time between tokens.", _TOKEN_S)
         self.request_s = self._histogram("vllm:e2e_request_latency_seconds", "From arrival to last token.", _REQUEST_S)
+        self.queue_s = self._histogram("vllm:request_queue_time_seconds", "From arrival to the first job.", _REQUEST_S)
+        self.prefill_s = self._histogram("vllm:request_prefill_time_seconds", "From the first job to the first token.", _REQUEST_S)
+        self.decode_s = self._histogram("vllm:request_decode_time_seconds", "From the first token to the last.", _REQUEST_S)
+        self.inference_s = self._histogram("vllm:request_inference_time_seconds", "From the first job to the last token.", _REQUEST_S)
         self.request_prompt = self._histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.", _TOKENS)
         self.request_generated = self._histogram("vllm:request_generation_tokens", "Tokens generated for a request.", _TOKENS)
         self.request_allowed = self._histogram("vllm:request_params_max_tokens", "Tokens a request may generate.", _TOKENS)
 
-    def request(self, request: Request) -> "RequestMeter":
-        return RequestMeter(self, request)
+        self.step_tokens = self._histogram("vllm:iteration_tokens_total", "New tokens of a step.", _STEP_TOKENS)
+        self.step_s = Histogram(
+            "muxjax_scheduler_step_seconds", "Of a step, by its rows.", (*_LABELS, "phase"), buckets=_STEP_S, registry=registry
+        )
+
+    def request(self, request: Request, on_end: OnEnd) -> "RequestMeter":
+        """A meter that counts a request here and hands its record on when it ends."""
+        return RequestMeter(self, request, on_end)
+
+    def job(self, job: JobRecord) -> None:
+        """Counts a step; in the engine's thread."""
+        self.step_s.labels(job.model, job.phase).observe(job.end_s - job.start_s)
+        self.step_tokens.labels(job.model).observe(job.tokens)
+
+    def ended(self, record: RequestRecord) -> None:
+        """Counts a request."""
+        model = record.model
+        self.ended_requests.labels(model, record.finish.value).inc()
+        self.request_s.labels(model).observe(record.end_s - record.arrival_s)
+        self.request_prompt.labels(model).observe(record.prompt_tokens)
+        self.request_generated.labels(model).observe(record.tokens)
+        if record.token_s is not None:
+            self.mean_token_s.labels(model).observe(record.token_s)
+        if record.started_s is not None:
+            self.queue_s.labels(model).observe(record.started_s - record.arrival_s)
+        if record.started_s is not None and record.first_s is not None and record.last_s is not None:
+            self.prefill_s.labels(model).observe(record.first_s - record.started_s)
+            self.decode_s.labels(model).observe(record.last_s - record.first_s)
+            self.inference_s.labels(model).observe(record.last_s - record.started_s)
 
     def exposition(self) -> bytes:
         """Prometheus' text format 0.0.4."""
@@ -45,18 +83,27 @@ class Metrics:
 
 
 class RequestMeter:
-    """Times of one request."""
+    """Times of one request. Made in the context of the HTTP request it came with, if there is one."""
 
-    def __init__(self, metrics: Metrics, request: Request):
+    def __init__(self, metrics: Metrics, request: Request, on_end: OnEnd):
         self._metrics = metrics
+        self._on_end = on_end
         self._request = request
+        self._access = logs.current.get()
         self._generated = metrics.generated_tokens.labels(request.model)
         self._token_s = metrics.token_s.labels(request.model)
-        self._first_s = self._last_s = request.arrival_s
+        self._started_s: float | None = None
+        self._first_s: float | None = None
+        self._last_s: float | None = None
         self._tokens = 0
 
+    def started(self, at_s: float) -> None:
+        """The first job that computes of the prompt began; later ones do not count. May be called from the engine's thread."""
+        if self._started_s is None:
+            self._started_s = max(at_s, self._request.arrival_s)
+
     def token(self, at_s: float) -> None:
-        if self._tokens == 0:
+        if self._last_s is None:
             self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
             self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
             self._first_s = at_s
@@ -67,14 +114,26 @@ class RequestMeter:
         self._generated.inc()
 
     def end(self, finish: Finish, at_s: float) -> None:
-        metrics, model = self._metrics, self._request.model
-        metrics.ended.labels(model, finish.value).inc()
-        metrics.request_s.labels(model).observe(at_s - self._request.arrival_s)
-        metrics.request_prompt.labels(model).observe(len(self._request.prompt))
-        metrics.request_generated.labels(model).observe(self._tokens)
-        metrics.request_allowed.labels(model).observe(self._request.sampling.max_tokens)
-        if self._tokens > 1:
-            metrics.mean_token_s.labels(model).observe((self._last_s - self._first_s) / (self._tokens - 1))
+        request, access = self._request, self._access
+        record = RequestRecord(
+            id=request.id,
+            http_id=access.id if access else "",
+            traceparent=access.traceparent if access else "",
+            model=request.model,
+            arrival_s=request.arrival_s,
+            started_s=self._started_s,
+            first_s=self._first_s,
+            last_s=self._last_s,
+            end_s=at_s,
+            prompt_tokens=len(request.prompt),
+            tokens=self._tokens,
+            finish=finish,
+        )
+        self._metrics.ended(record)
+        self._metrics.request_allowed.labels(request.model).observe(request.sampling.max_tokens)
+        if access:
+            access.add(record)
+        self._on_end(record)
 
 
 class _UnitCollector(Collector):

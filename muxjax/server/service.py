@@ -6,12 +6,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+from muxjax.engine.jobs import JobRecord, OnJob
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
+from muxjax.server.live import Live
 from muxjax.server.metrics import Metrics, RequestMeter
 from muxjax.server.schema import Generation
 from muxjax.server.text import Detokenizer, TextStream
+from muxjax.server.watch import RequestRecord, Watcher
 from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
@@ -24,6 +28,7 @@ class Engine(Protocol):
 
     def submit(self, request: Request) -> None: ...
     def cancel(self, request_id: str) -> None: ...
+    def watch(self, on_job: OnJob) -> None: ...
     def start(self, on_outputs: Callable[[list[Output]], None]) -> None: ...
     def drain(self, timeout_s: float) -> bool: ...
     def stop(self) -> None: ...
@@ -52,11 +57,18 @@ class _News(NamedTuple):
 
 
 class Service:
-    """Models on an engine for the tasks of one event loop."""
+    """Models on an engine for the tasks of one event loop.
 
-    def __init__(self, engine: Engine, catalog: Catalog):
+    Args:
+      options: that the engine was built of; None where it was not built of any.
+    """
+
+    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None):
         self.catalog = catalog
+        self.options = options
         self.metrics = Metrics(engine.stats)
+        self.live = Live()
+        self.watchers: list[Watcher] = [self.live]  # to be added to before it runs
         self._engine = engine
         self._choices: dict[str, _Choice] = {}  # unfinished ones, by request
         self._draining = False
@@ -65,6 +77,19 @@ class Service:
     def ready(self) -> bool:
         """New requests are taken."""
         return self._engine.healthy and not self._draining
+
+    @property
+    def state(self) -> str:
+        """Of the whole server: ready, draining or failed."""
+        return ("draining" if self._draining else "ready") if self._engine.healthy else "failed"
+
+    def model_state(self, name: str) -> str:
+        """Of one model, in a word."""
+        return self.state
+
+    def model_options(self, name: str) -> ModelOptions | None:
+        """Those it was configured with."""
+        return next((model for model in self.options.models if model.name == name), None) if self.options else None
 
     def stats(self) -> UnitStats:
         """Counts of the engine at this moment."""
@@ -78,6 +103,7 @@ class Service:
         def tell(outputs: list[Output]) -> None:
             loop.call_soon_threadsafe(self._deliver, outputs)
 
+        self._engine.watch(self._tell_job)
         self._engine.start(tell)
         watch = asyncio.create_task(self._watch())
         try:
@@ -110,7 +136,7 @@ class Service:
         try:
             for index, request in enumerate(generation.requests):
                 self._engine.submit(request)
-                self._choices[request.id] = _Choice(generation, index, queue, self.metrics.request(request))
+                self._choices[request.id] = _Choice(generation, index, queue, self.metrics.request(request, self._tell_request))
             yield self._deltas(len(generation.requests), queue)
         finally:
             for request in generation.requests:
@@ -145,6 +171,20 @@ class Service:
             choice = self._choices.get(output.request_id)
             if choice is not None:
                 choice.queue.put_nowait(_News(choice, output))
+
+    def _tell_job(self, record: JobRecord) -> None:
+        """In the engine's thread."""
+        for request_id in record.prefills:
+            choice = self._choices.get(request_id)
+            if choice is not None:
+                choice.meter.started(record.start_s)
+        self.metrics.job(record)
+        for watcher in self.watchers:
+            watcher.job(record)
+
+    def _tell_request(self, record: RequestRecord) -> None:
+        for watcher in self.watchers:
+            watcher.request(record)
 
     async def _watch(self) -> None:
         """Wakes whoever waits for an engine that has died."""
