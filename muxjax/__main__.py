@@ -1,6 +1,7 @@
 """The `muxjax` command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,15 @@ _SERVE_FLAGS = {
     "--shutdown-timeout": "seconds that running requests get after SIGTERM (30)",
     "--log-level": "debug, info, warning or error",
 }
+_DOOR_FLAGS = {
+    "--api-key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
+    "--admin-key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
+    "--admin-host": "address of metrics and administration, with --admin-port (127.0.0.1)",
+    "--admin-port": "port that metrics and administration are on, and then only there",
+    "--allowed-origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
+}
+_REPEATED = ("--api-key", "--admin-key", "--allowed-origins")
+_FROM_ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 _PROFILE_GRID = {
     "decode_batch": "sequences of a decode step (1 8 64 256)",
     "decode_context": "tokens of each of them (128 512 2048 8192)",
@@ -65,8 +75,9 @@ def _serve(args: argparse.Namespace) -> None:
 
     from muxjax.server.config import load_options
 
-    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS} & set(vars(args))
-    unit, http = load_options(args.sources, {flag: getattr(args, flag) for flag in flags})
+    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS | _DOOR_FLAGS} & set(vars(args))
+    secrets = {flag: os.environ[variable] for flag, variable in _FROM_ENVIRONMENT.items() if os.environ.get(variable)}
+    unit, http = load_options(args.sources, secrets | {flag: getattr(args, flag) for flag in flags})
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("muxjax").setLevel(http.log_level.upper())
 
@@ -114,8 +125,9 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint")
     serve.set_defaults(command=_serve)
     serve.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="a configuration, or the models' names and folders")
-    for flag, text in _SERVE_FLAGS.items():
-        serve.add_argument(flag, *_SPELLINGS.get(flag, ()), default=argparse.SUPPRESS, metavar="VALUE", help=text)
+    for flag, text in (_SERVE_FLAGS | _DOOR_FLAGS).items():
+        kind = "append" if flag in _REPEATED else "store"
+        serve.add_argument(flag, *_SPELLINGS.get(flag, ()), action=kind, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
     convert = commands.add_parser("convert", help="convert a checkpoint between Hugging Face's format and Orbax")
     convert.set_defaults(command=_convert)

@@ -34,10 +34,14 @@ class RequestError(MuxError):
       param: the client's name of the offending field.
       code: OpenAI's machine-readable word, if there is one.
       status: HTTP status the server answers with.
+      retry_after_s: when the same may be asked again, of a refusal that passes.
     """
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400):
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400, retry_after_s: float | None = None
+    ):
         super().__init__(message)
         self.param = param
         self.code = code
         self.status = status
+        self.retry_after_s = retry_after_s

@@ -127,9 +127,19 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         return parse_bytes(str(value), field=name)
     if kind is Path:
         return setting.base / str(value)
+    if kind is bool:
+        return _flag(name, value)
     if kind is str or isinstance(value, bool):
         return _text(name, value)
     return _number(name, value, kind)
+
+
+def _flag(name: str, value: object) -> bool:
+    """True and false as YAML knows them, or as a flag of a command line spells them."""
+    spelled = {"true": True, "false": False}
+    if str(value).lower() not in spelled:
+        raise ConfigError(f"{name} must be true or false, got {value!r}", field=name)
+    return spelled[str(value).lower()]
 
 
 def _text(name: str, value: object) -> str:

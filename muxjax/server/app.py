@@ -14,7 +14,10 @@ from aiohttp import web
 from muxjax import __version__
 from muxjax.errors import RequestError
 from muxjax.server import info, logs, page
+from muxjax.server.auth import Surface
 from muxjax.server.catalog import Catalog, ServedModel
+from muxjax.server.config import HttpOptions
+from muxjax.server.door import fit_door
 from muxjax.server.errors import errors
 from muxjax.server.responses import ChatReply, CompletionReply, Reply
 from muxjax.server.schema import Generation, Stamp, parse_chat, parse_completion
@@ -27,9 +30,10 @@ _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
 _log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, *, max_body_bytes: int = 32 * 2**20) -> web.Application:
-    """The application; whoever runs it keeps the service running."""
-    app = web.Application(middlewares=[logs.logged, errors], client_max_size=max_body_bytes)
+def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL) -> web.Application:
+    """The application, with the routes of that surface; whoever runs it keeps the service running."""
+    app = web.Application(middlewares=[logs.logged, errors], client_max_size=http.max_body_bytes)
+    fit_door(app, http, surface)
     app[_SERVICE] = service
     app[_SEEN_FIELDS] = set()
     app.on_response_prepare.append(logs.echo_id)

@@ -3,19 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
+from muxjax.server.tenants import Tenant, digest, require_digests
 from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+MOST_HEADER_BYTES = 64 * 2**10
+"""Of a line of a request's head, beyond which nothing is read."""
 _OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
     "gpu_memory_utilization": "gpu_memory_fraction",
     "shutdown_timeout": "shutdown_timeout_s",
+    "max_body_size": "max_body_bytes",
+    "max_header_size": "max_header_bytes",
+    "read_timeout": "read_timeout_s",
+    "write_timeout": "write_timeout_s",
+    "keep_alive_timeout": "keep_alive_timeout_s",
 }
+_SECRETS = {"api_key": "api_keys", "admin_key": "admin_keys"}
+"""Keys as flags give them, and the field that holds their digests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +36,64 @@ class HttpOptions:
     Args:
       port: 0 takes a free one.
       shutdown_timeout_s: time that running requests get after SIGTERM.
+      api_keys: digests of keys without a name; with neither these nor tenants, everybody may come in.
+      tenants: who has keys and limits of their own.
+      admin_keys: digests of the keys for administration, which is off without one.
+      admin_host, admin_port: where metrics and administration are, and then only there; None for beside the rest.
+      allowed_origins: of pages in a browser that may call the server, "*" for all.
+      max_body_bytes, max_header_bytes: of a request.
+      read_timeout_s: time in which a request's body must come.
+      write_timeout_s: time in which a client must take what it is sent.
+      keep_alive_timeout_s: time in which the head of a connection's next request must come.
     Raises:
-      ConfigError: a value outside its range.
+      ConfigError: a value outside its range, or a key that two tenants have.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     shutdown_timeout_s: float = 30.0
+    api_keys: tuple[str, ...] = ()
+    tenants: tuple[Tenant, ...] = ()
+    admin_keys: tuple[str, ...] = ()
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
+    allowed_origins: tuple[str, ...] = ()
     max_body_bytes: int = 32 * 2**20
+    max_header_bytes: int = 16 * 2**10
+    read_timeout_s: float = 60.0
+    write_timeout_s: float = 30.0
+    keep_alive_timeout_s: float = 75.0
     log_level: str = "info"
 
     def __post_init__(self):
         require(0 <= self.port < 2**16, "port", self.port, "0 to 65535")
+        require(self.admin_port is None or 0 <= self.admin_port < 2**16, "admin_port", self.admin_port, "0 to 65535")
         require(0 <= self.shutdown_timeout_s < float("inf"), "shutdown_timeout_s", self.shutdown_timeout_s, "0 or more seconds")
+        for field in ("read_timeout_s", "write_timeout_s", "keep_alive_timeout_s"):
+            require(0 < getattr(self, field) < float("inf"), field, getattr(self, field), "over 0 seconds")
         require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
+        require(0 < self.max_header_bytes <= MOST_HEADER_BYTES, "max_header_bytes", self.max_header_bytes, f"1 to {MOST_HEADER_BYTES}")
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
+        require_digests("api_keys", self.api_keys)
+        require_digests("admin_keys", self.admin_keys)
+        self._check_tenants()
+
+    def _check_tenants(self) -> None:
+        names = [tenant.name for tenant in self.tenants]
+        require(all(names) and len(set(names)) == len(names), "tenants", ", ".join(names), "named, once each")
+        keys = [key for tenant in self.tenants for key in tenant.api_keys] + [*self.api_keys, *self.admin_keys]
+        require(len(set(keys)) == len(keys), "tenants", f"{len(keys)} keys", "of keys that nobody else has")
 
 
-_KEYS = names(UnitOptions, HttpOptions) - {"models"}
+_KEYS = names(UnitOptions, HttpOptions) - {"models", "tenants"}
+
+
+class _Sections(NamedTuple):
+    """What a file, or the command line, says."""
+
+    top: Section
+    models: Sequence[Section]
+    tenants: Sequence[Section] = ()
 
 
 def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[UnitOptions, HttpOptions]:
@@ -54,9 +105,9 @@ def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[U
       ConfigError: with the file and line, or the flag, of what is wrong.
     """
     is_file = len(sources) == 1 and "=" not in sources[0]
-    top, models = _read_file(Path(sources[0])) if is_file else ({}, [_pair(source) for source in sources])
+    written = _read_file(Path(sources[0])) if is_file else _Sections({}, [_pair(source) for source in sources])
     given = {name: Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
-    return _options(top, models, given)
+    return _options(written, given)
 
 
 def named_options(models: Mapping[str, str | Path], options: Mapping[str, object]) -> UnitOptions:
@@ -66,14 +117,28 @@ def named_options(models: Mapping[str, str | Path], options: Mapping[str, object
       ConfigError: with the name of what is wrong.
     """
     settings = [{"name": Setting(name, name), "path": Setting(str(path), name)} for name, path in models.items()]
-    return _options({}, settings, {name: Setting(value, name) for name, value in options.items()})[0]
+    return _options(_Sections({}, settings), {name: Setting(value, name) for name, value in options.items()})[0]
 
 
-def _options(top: Section, models: Sequence[Section], named: Section) -> tuple[UnitOptions, HttpOptions]:
-    given = {canonical(name, _OTHER_NAMES): setting for name, setting in named.items()}
+def _options(written: _Sections, named: Section) -> tuple[UnitOptions, HttpOptions]:
+    given = {canonical(name, _OTHER_NAMES): setting for name, setting in _hashed(named).items()}
     check_known(given, _KEYS | names(ModelOptions), _OTHER_NAMES)
-    built = tuple(build(ModelOptions, {**model, **given}) for model in models)
-    return build(UnitOptions, {**top, **given}, models=built), build(HttpOptions, {**top, **given})
+    of_each = {name: setting for name, setting in given.items() if name not in names(UnitOptions)}
+    models = tuple(build(ModelOptions, {**model, **of_each}) for model in written.models)
+    tenants = tuple(build(Tenant, tenant) for tenant in written.tenants)
+    top = {**written.top, **given}
+    return build(UnitOptions, top, models=models), build(HttpOptions, top, tenants=tenants)
+
+
+def _hashed(flags: Section) -> Section:
+    """The flags with digests in place of the keys: nothing built of them can tell a key."""
+    keys = {field: flags[flag] for flag, field in _SECRETS.items() if flag in flags}
+    others = {name: setting for name, setting in flags.items() if name not in _SECRETS}
+    return others | {field: Setting([digest(key) for key in _listed(keys[field].value)], keys[field].where) for field in keys}
+
+
+def _listed(value: object) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def _pair(source: str) -> Section:
@@ -83,13 +148,19 @@ def _pair(source: str) -> Section:
     return {"name": Setting(name, source), "path": Setting(path, source)}
 
 
-def _read_file(path: Path) -> tuple[Section, list[Section]]:
+def _read_file(path: Path) -> _Sections:
     return read_yaml(path, lambda loader, node: _sections(loader, node, path))
 
 
-def _sections(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> tuple[Section, list[Section]]:
-    top = section(loader, path, node, _KEYS | {"models"}, _OTHER_NAMES)
-    models = child(node, "models")
+def _sections(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> _Sections:
+    top = section(loader, path, node, _KEYS | {"models", "tenants"}, _OTHER_NAMES)
+    models, tenants = child(node, "models"), child(node, "tenants")
     if not isinstance(models, yaml.SequenceNode):
         raise ConfigError(f"{path}: models must be a list of models, each with a name and a path", field="models")
-    return top, [section(loader, path, model, names(ModelOptions), _OTHER_NAMES) for model in models.value]
+    if not isinstance(tenants, yaml.SequenceNode | None):
+        raise ConfigError(f"{path}: tenants must be a list of tenants, each with a name and api_keys", field="tenants")
+    return _Sections(
+        top,
+        [section(loader, path, model, names(ModelOptions), _OTHER_NAMES) for model in models.value],
+        [section(loader, path, tenant, names(Tenant), _OTHER_NAMES) for tenant in (tenants.value if tenants else ())],
+    )

@@ -1,6 +1,7 @@
 """Every error as OpenAI's error object."""
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -9,15 +10,15 @@ from muxjax.errors import RequestError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
-_RETRY_AFTER_S = "1"
+_KINDS = {503: "service_unavailable", 429: "rate_limit_error"}
+_RETRY_AFTER_S = {503: 1.0, 429: 1.0}
 
 
 def error_object(error: Exception) -> dict[str, object]:
     """The JSON of an error; of one that is ours, nothing but that it is."""
     if not isinstance(error, RequestError):
         return _object("The server had an error while processing the request.", "server_error", "internal_error", None)
-    kind = "service_unavailable" if error.status == 503 else "invalid_request_error"
-    return _object(str(error), kind, error.code, error.param)
+    return _object(str(error), _KINDS.get(error.status, "invalid_request_error"), error.code, error.param)
 
 
 def _object(message: str, kind: str, code: str | None, param: str | None) -> dict[str, object]:
@@ -41,7 +42,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _response(error: RequestError, *, allow: str | None = None) -> web.Response:
-    headers = {"Allow": allow} if allow else {"Retry-After": _RETRY_AFTER_S} if error.status == 503 else None
+    headers = {"Allow": allow} if allow else {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    retry_s = error.retry_after_s or _RETRY_AFTER_S.get(error.status)
+    if retry_s:
+        headers["Retry-After"] = str(math.ceil(retry_s))
     return web.json_response(error_object(error), status=error.status, headers=headers)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +13,12 @@ from aiohttp import web
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.server.app import make_app
+from muxjax.server.auth import Surface
 from muxjax.server.catalog import Catalog, ModelFiles
-from muxjax.server.config import HttpOptions
+from muxjax.server.config import MOST_HEADER_BYTES, HttpOptions
 from muxjax.server.service import Service
 
+_log = logging.getLogger(__name__)
 _LAST_WRITES_S = 2
 
 
@@ -40,27 +43,46 @@ async def listening(service: Service, http: HttpOptions) -> AsyncIterator[str]:
     """The service running behind HTTP; yields the address of its API.
 
     Raises:
-      ConfigError: the port is taken.
+      ConfigError: a port is taken.
     """
-    app = make_app(service, max_body_bytes=http.max_body_bytes)
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_LAST_WRITES_S)
-    async with service.running():
-        await runner.setup()
+    apart = http.admin_port is not None
+    async with service.running(), contextlib.AsyncExitStack() as runners:
+        if apart:
+            admin = await runners.enter_async_context(_serving(service, http, Surface.ADMIN))
+            _log.info("metrics and administration are at %s", await _listen(admin, http.admin_host, http.admin_port or 0))
+        public = await runners.enter_async_context(_serving(service, http, Surface.PUBLIC if apart else Surface.ALL))
+        address = await _listen(public, http.host, http.port)
         try:
-            yield await _listen(runner, http)
+            yield f"{address}/v1"
         finally:
             await service.abort()
-            await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, http: HttpOptions) -> str:
+@contextlib.asynccontextmanager
+async def _serving(service: Service, http: HttpOptions, surface: Surface) -> AsyncIterator[web.AppRunner]:
+    runner = web.AppRunner(
+        make_app(service, http, surface),
+        handler_cancellation=True,
+        access_log=None,
+        shutdown_timeout=_LAST_WRITES_S,
+        keepalive_timeout=http.keep_alive_timeout_s,
+        max_line_size=MOST_HEADER_BYTES,
+        max_field_size=MOST_HEADER_BYTES,
+    )
+    await runner.setup()
     try:
-        await web.TCPSite(runner, http.host, http.port).start()
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+    try:
+        await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise ConfigError(f"cannot listen on {http.host} port {http.port}: {error.strerror or error}", field="port") from error
-    port = runner.addresses[0][1]
-    host = f"[{http.host}]" if ":" in http.host else http.host
-    return f"http://{host}:{port}/v1"
+        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}", field="port") from error
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{runner.addresses[0][1]}"
 
 
 async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], Any] = print) -> None:

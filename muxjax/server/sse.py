@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.bounds import write
 from muxjax.server.errors import error_object
 from muxjax.server.responses import Reply
 from muxjax.server.service import Delta
@@ -24,11 +25,11 @@ async def send_events(request: web.Request, reply: Reply, deltas: AsyncIterator[
         async for delta in deltas:
             reply.add(delta)
             for event in reply.events(delta):
-                await response.write(_frame(event))
+                await write(request, response, _frame(event))
         for event in reply.last_events():
-            await response.write(_frame(event))
+            await write(request, response, _frame(event))
     except ConnectionResetError:
-        return response  # the client has left; whoever admitted the request cancels it
+        return response  # the client has left, or was cut off; whoever admitted the request cancels it
     except RequestError as error:
         await response.write(_frame(error_object(error)))
     except Exception as error:

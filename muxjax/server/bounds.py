@@ -1,0 +1,63 @@
+"""How large a request may be, and how slow its client."""
+
+import asyncio
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from muxjax.errors import RequestError
+from muxjax.server.config import HttpOptions
+
+_WRITE_TIMEOUT_S = web.AppKey("write_timeout_s", float)
+
+
+def bound(app: web.Application, http: HttpOptions) -> None:
+    """Holds the app's requests to those bounds, and its streams' readers."""
+    app[_WRITE_TIMEOUT_S] = http.write_timeout_s
+    app.middlewares.append(_bounded(http))
+
+
+def _bounded(http: HttpOptions) -> Middleware:
+    """Has a request's whole body before its handler runs.
+
+    Raises:
+      RequestError: 431 for too large a head, 413 for too large a body, 408 for one that takes too long to come.
+    """
+
+    @web.middleware
+    async def within_bounds(request: web.Request, handler: Handler) -> web.StreamResponse:
+        head_bytes = sum(len(name) + len(value) for name, value in request.raw_headers)
+        if head_bytes > http.max_header_bytes:
+            message = f"The headers have {head_bytes} bytes, at most {http.max_header_bytes} are taken."
+            raise RequestError(message, code="headers_too_large", status=431)
+        if (request.content_length or 0) > http.max_body_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_size=http.max_body_bytes, actual_size=request.content_length or 0)
+        await _read(request, http.read_timeout_s)
+        return await handler(request)
+
+    return within_bounds
+
+
+async def _read(request: web.Request, timeout_s: float) -> None:
+    """The request keeps its body; a connection on which it does not come is closed."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await request.read()
+    except TimeoutError as error:
+        request.protocol.keep_alive(False)
+        raise RequestError(f"The body did not come within {timeout_s:g} seconds.", code="request_timeout", status=408) from error
+
+
+async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Sends a part of a stream.
+
+    Raises:
+      ConnectionResetError: the client has left, or has not taken enough for so long, whereupon it is cut off.
+    """
+    try:
+        async with asyncio.timeout(request.app[_WRITE_TIMEOUT_S]):
+            await response.write(data)
+    except TimeoutError as error:
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client reads too slowly") from error

@@ -1,0 +1,55 @@
+"""Who uses a server, and how much of it each may use."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from muxjax.errors import ConfigError, require
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def digest(key: str) -> str:
+    """A key as configurations hold it: its SHA-256 in hexadecimal digits, from which nobody learns a random key."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def require_digests(field: str, keys: tuple[str, ...]) -> None:
+    """Raises ConfigError: a key is not written as its digest; it is not repeated, because it may be the key itself."""
+    if not all(_DIGEST.fullmatch(key) for key in keys):
+        raise ConfigError(f"{field} must be SHA-256 digests, such as `printf %s KEY | sha256sum` prints", field=field)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Who shares some keys, and with them limits.
+
+    Args:
+      name: to the scheduler and, if `metrics` is set, in metrics; "" for whoever has no name.
+      api_keys: digests of the keys.
+      requests_per_minute, tokens_per_minute: in the mean; as much as a minute's may come at once. None for no limit.
+      tokens_per_day: of prompts and answers together, from midnight to midnight UTC; None for no limit.
+      weight: share of a model under load, against the other tenants that want it.
+      metrics: tokens and requests are counted under its name.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    name: str
+    api_keys: tuple[str, ...] = ()
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    tokens_per_day: int | None = None
+    weight: float = 1.0
+    metrics: bool = False
+
+    def __post_init__(self):
+        require_digests("api_keys", self.api_keys)
+        for field in ("requests_per_minute", "tokens_per_minute", "tokens_per_day"):
+            limit = getattr(self, field)
+            require(limit is None or 0 < limit < float("inf"), field, limit, "over 0 and finite")
+        require(0 < self.weight < float("inf"), "weight", self.weight, "over 0 and finite")
+
+
+ANYONE = Tenant(name="")
+"""Whoever has a key without a name, or needs none."""
