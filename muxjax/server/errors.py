@@ -37,7 +37,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionResetError:
         raise
     except Exception as error:
-        _log.exception("request %s failed", request.get("id"))
+        _log.exception("the request failed")
         return web.json_response(error_object(error), status=500)
 
 

@@ -1,4 +1,4 @@
-"""Logs as text or JSON lines, each with the id of the HTTP request it belongs to, and a line for each answer. No request's text is in them."""
+"""Logs as text or JSON lines, each with the id of the HTTP request it belongs to, and a line for each answer; never a request's text."""
 
 import contextvars
 import json
@@ -60,20 +60,20 @@ current: contextvars.ContextVar[Access | None] = contextvars.ContextVar("current
 async def logged(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
     """Gives a request its id, under which all lines of it are logged, and logs its end."""
     access = Access(request.headers)
-    request["id"] = access.id
-    token, begin_s, status = current.set(access), time.monotonic(), _CLIENT_LEFT
+    current.set(access)  # of this task, which is the request's alone
+    begin_s, status = time.monotonic(), _CLIENT_LEFT
     try:
         response = await handler(request)
         status = response.status
         return response
     finally:
         _log_access(request, access, status, time.monotonic() - begin_s)
-        current.reset(token)
 
 
 async def echo_id(request: web.Request, response: web.StreamResponse) -> None:
     """Every answer names the id of its request."""
-    response.headers["X-Request-Id"] = request.get("id") or uuid.uuid4().hex
+    access = current.get()
+    response.headers["X-Request-Id"] = access.id if access else uuid.uuid4().hex
 
 
 def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:

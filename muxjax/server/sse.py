@@ -33,7 +33,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: AsyncIterator[
     except RequestError as error:
         await response.write(_frame(error_object(error)))
     except Exception as error:
-        _log.exception("stream %s failed", request.get("id"))
+        _log.exception("the stream failed")
         await response.write(_frame(error_object(error)))
     await response.write(b"data: [DONE]\n\n")
     await response.write_eof()
