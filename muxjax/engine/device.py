@@ -1,10 +1,12 @@
 """The executor that runs steps on the devices of a unit, in the order they are launched."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +15,14 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape
-from muxjax.engine.executor import Done, Step
+from muxjax.engine.executor import Done, Fault, Step
 from muxjax.engine.step import lower_draw, lower_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.pallas.kernels import Kernels
 from muxjax.types import ModelSpec
+
+_log = logging.getLogger(__name__)
 
 COMPILERS = 8
 """Steps compiled at a time: XLA makes the kernels of one step on few threads."""
@@ -123,6 +127,11 @@ class Program:
         """Takes columns over into the tables."""
         self.table_LSKC = update_table(self.table_LSKC, packed_U)
 
+    def forget(self) -> None:
+        """What steps in flight may have left undone is empty again."""
+        old = self.last_S
+        self.last_S = jnp.zeros(old.shape, old.dtype, device=old.sharding)
+
     def warm_up_tables(self) -> None:
         """Compiles and runs every size of update."""
         _, slots, _, columns = self.table_LSKC.shape
@@ -133,15 +142,52 @@ class Program:
             entries *= 4
 
 
+class _Flight(NamedTuple):
+    """A launched step, or why it could not be."""
+
+    step: Step
+    shape: BatchShape | None
+    result: jax.Array | Fault
+
+    @property
+    def is_ready(self) -> bool:
+        return isinstance(self.result, Fault) or _is_ready(self.result)
+
+    def done(self) -> Done:
+        """Waits for it. A step that fails on the device takes with it the arena it has written to."""
+        tokens, fault = np.zeros(0, np.int32), None
+        if isinstance(self.result, Fault):
+            fault = self.result
+        else:
+            assert self.shape is not None
+            try:
+                tokens = batch.unpack(np.asarray(self.result), self.step, self.shape)
+            except jax.errors.JaxRuntimeError as error:
+                _log.exception("a step of %s has failed", self.step.model)
+                fault = Fault(what=_line(error), cache_lost=True)
+        return Done(step_id=self.step.id, tokens=tokens, at_s=time.monotonic(), fault=fault)
+
+
 class DeviceExecutor:
     """Runs the steps of several models over one arena. See `executor.Executor`."""
 
     def __init__(self, programs: Mapping[str, Program], blocks_NE: jax.Array):
         self._programs = dict(programs)
         self._blocks_NE = blocks_NE
-        self._queue: deque[tuple[Step, BatchShape, jax.Array]] = deque()
+        self._queue: deque[_Flight] = deque()
 
     def launch(self, step: Step) -> None:
+        before = self._blocks_NE
+        try:
+            shape, tokens_B = self._start(step)
+        except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
+            _log.exception("a step of %s cannot be launched", step.model)
+            whole = self._blocks_NE is before and not before.is_deleted()
+            self._queue.append(_Flight(step, None, Fault(what=_line(error), cache_lost=not whole)))
+        else:
+            self._queue.append(_Flight(step, shape, tokens_B))
+
+    def _start(self, step: Step) -> tuple[BatchShape, jax.Array]:
         program = self._programs[step.model]
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
@@ -149,15 +195,28 @@ class DeviceExecutor:
         shape = program.buckets.shape(step, program.layout)
         tokens_B = self.run(step.model, batch.pack(step, shape), shape, random=bool((step.sampling["temperature"] > 0).any()))
         tokens_B.copy_to_host_async()
-        self._queue.append((step, shape, tokens_B))
+        return shape, tokens_B
 
     def collect(self, *, wait: bool) -> list[Done]:
         done = []
-        while self._queue and ((wait and not done) or _is_ready(self._queue[0][2])):
-            step, shape, tokens_B = self._queue.popleft()
-            tokens = batch.unpack(np.asarray(tokens_B), step, shape)
-            done.append(Done(step_id=step.id, tokens=tokens, at_s=time.monotonic()))
+        while self._queue and ((wait and not done) or self._queue[0].is_ready):
+            flight = self._queue.popleft()
+            done.append(flight.done())
+            fault = done[-1].fault
+            if fault and fault.cache_lost:  # the steps behind it wrote to the arena that it left, or did not
+                self.renew(self._blocks_NE.shape[0])
         return done
+
+    def renew(self, rows: int) -> None:
+        """An empty arena of so many rows, on all devices together, in place of the one there is; steps in flight are dropped."""
+        self._queue.clear()
+        old = self._blocks_NE
+        shape, dtype, here = (rows, *old.shape[1:]), old.dtype, old.sharding
+        if not old.is_deleted():
+            old.delete()
+        self._blocks_NE = jax.block_until_ready(jnp.zeros(shape, dtype, device=here))
+        for program in self._programs.values():
+            program.forget()
 
     def run(self, model: str, packed: np.ndarray, shape: BatchShape, *, random: bool = False) -> jax.Array:
         """Launches a packed step of a compiled shape; the tokens [B] it will have sampled. random: see `Program.run`."""
@@ -176,6 +235,11 @@ def _needed_bytes(compiled: jax.stages.Compiled) -> int:
     """Of temporaries, and of results that do not take the place of what is given."""
     analysis = compiled.memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes if analysis else 0
+
+
+def _line(error: Exception) -> str:
+    """For a client: what kind of error it was. The log has the rest."""
+    return f"a step of it ended in {type(error).__name__}"
 
 
 def _is_ready(array: jax.Array) -> bool:

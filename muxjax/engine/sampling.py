@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from muxjax.engine.executor import NO_TOKEN
+
 
 class Rows(NamedTuple):
     """How each row is drawn, [B] each; see `types.Sampling`. key_B2: the seed as two uint32."""
@@ -17,17 +19,22 @@ class Rows(NamedTuple):
 
 
 def greedy(logits_BV: jax.Array) -> jax.Array:
-    """[B] int32: the likeliest token of each row, the first of equals."""
-    return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    """[B] int32: the likeliest token of each row, the first of equals; NO_TOKEN where that has no finite logit.
+
+    It has none in a row with a NaN or a positive infinity anywhere: argmax takes the first of them.
+    """
+    token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    best_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)[:, 0]
+    return jnp.where(jnp.isfinite(best_B), token_B, NO_TOKEN)
 
 
 def drawn(logits_BV: jax.Array, greedy_B: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
     """[B] int32. Randomness depends on the row's seed and position alone, never on its neighbours in the batch.
 
     Args:
-      greedy_B: what rows of temperature 0 get.
+      greedy_B: what rows of temperature 0 get, and those that it says have no token.
     """
-    return jnp.where(rows.temperature > 0, _draw(logits_BV, rows, position_B), greedy_B)
+    return jnp.where((rows.temperature > 0) & (greedy_B != NO_TOKEN), _draw(logits_BV, rows, position_B), greedy_B)
 
 
 def _draw(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
