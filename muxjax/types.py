@@ -11,6 +11,10 @@ from muxjax.errors import ConfigError, RequestError
 
 MOST_LOGPROBS = 20
 """Of the most likely tokens that are told."""
+MOST_PRIORITY = 100
+"""Above or below 0."""
+PRIORITY_S = 10.0
+"""A request goes before those that came up to so much before it, for each level of priority."""
 
 
 class Phase(enum.StrEnum):
@@ -118,6 +122,8 @@ class Request:
     Args:
       prompt: token ids, at least one.
       arrival_s: on the clock of the engine that takes it; older requests go first.
+      priority: lower goes first; a level is worth PRIORITY_S of waiting, so that nobody waits for ever.
+      tenant, weight: whose it is, and that tenant's share of a model that several want.
     """
 
     id: str
@@ -125,10 +131,19 @@ class Request:
     prompt: tuple[int, ...]
     sampling: Sampling
     arrival_s: float
+    priority: int = 0
+    tenant: str = ""
+    weight: float = 1.0
 
     def __post_init__(self):
+        _require(abs(self.priority) <= MOST_PRIORITY, "priority", self.priority, f"-{MOST_PRIORITY} to {MOST_PRIORITY}")
         if not self.prompt:
             raise RequestError("the prompt is empty: at least 1 token is needed", param="prompt")
+
+    @property
+    def due_s(self) -> float:
+        """Its arrival, moved by its priority: the order of the requests of a tenant."""
+        return self.arrival_s + self.priority * PRIORITY_S
 
     @property
     def most_tokens(self) -> int:

@@ -24,6 +24,11 @@ class ModelOptions:
       load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
       dtype: of weights and activations; "auto" for the checkpoint's.
       rate: expected requests a second against the other models; sets the first cache quotas.
+      weight: share of the devices and of the cache under load, against the other models.
+      max_num_queued_reqs, max_num_queued_tokens: most requests, and tokens of their prompts, that wait for a first token; None for the
+        unit's limit alone.
+      ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
+      enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
     Raises:
       ConfigError: a value outside its range.
@@ -37,6 +42,12 @@ class ModelOptions:
     load_format: str = "auto"
     dtype: str = "auto"
     rate: float = 1.0
+    weight: float = 1.0
+    max_num_queued_reqs: int | None = None
+    max_num_queued_tokens: int | None = None
+    ttft_s: float | None = None
+    tpot_s: float | None = None
+    enforce: bool = False
     chat_template: Path | None = None
 
     def __post_init__(self):
@@ -45,7 +56,11 @@ class ModelOptions:
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
-        require(0 < self.rate < float("inf"), "rate", self.rate, "over 0 and finite")
+        for field in ("rate", "weight", "ttft_s", "tpot_s"):
+            value = getattr(self, field)
+            require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")
+        _require_queue(self)
+        require(not self.enforce or bool(self.ttft_s or self.tpot_s), "enforce", self.enforce, "with a target, ttft_s or tpot_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +77,8 @@ class UnitOptions:
       block_bytes: size of a head block.
       compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
       look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
+      max_num_queued_reqs, max_num_queued_tokens: most requests of all models together, and tokens of their prompts, that wait for a
+        first token; None for no limit.
     Raises:
       ConfigError: a value outside its range, no model, or two with one name.
     """
@@ -76,6 +93,8 @@ class UnitOptions:
     block_bytes: int = BLOCK_BYTES
     compilation_cache_dir: str = "~/.cache/muxjax/xla"
     look_ahead: int = 2
+    max_num_queued_reqs: int | None = None
+    max_num_queued_tokens: int | None = None
 
     def __post_init__(self):
         require(bool(self.models), "models", 0, "at least one")
@@ -95,3 +114,10 @@ class UnitOptions:
             "a power of two, 64 or more",
         )
         require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
+        _require_queue(self)
+
+
+def _require_queue(options: ModelOptions | UnitOptions) -> None:
+    for field in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        limit = getattr(options, field)
+        require(limit is None or limit >= 1, field, limit, "1 or more")

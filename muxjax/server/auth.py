@@ -14,7 +14,7 @@ from muxjax.server.tenants import ANYONE, Tenant, digest
 OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
 """They need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
 ADMIN_PREFIX = "/admin"
-_TENANT = "muxjax.tenant"
+_TENANT = web.RequestKey("tenant", Tenant)
 
 
 class Surface(enum.Enum):
