@@ -30,13 +30,40 @@ def read_placement(path: Path) -> Placement:
     """
     try:
         written = json.loads(path.read_text("utf-8"))
-        if written["muxjax_placement"] != VERSION:
-            raise ConfigError(f"{path}: muxjax_placement must be {VERSION}, got {written['muxjax_placement']!r}", field="muxjax_placement")
-        return Placement(units=tuple(_unit(unit) for unit in written["units"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"cannot read a placement from {path}: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read a placement from {path}: {error}") from error
+    version = written.get("muxjax_placement") if isinstance(written, dict) else None
+    if version != VERSION:
+        raise ConfigError(f"{path}: muxjax_placement must be {VERSION}, got {version!r}", field="muxjax_placement")
+    units = _value(written, "units", list, str(path))
+    return Placement(units=tuple(_unit(unit, f"{path}: units.{i}") for i, unit in enumerate(units)))
 
 
-def _unit(written: dict[str, Any]) -> UnitPlan:
-    members = tuple(Placed(**{**member, "devices": tuple(member["devices"])}) for member in written["members"])
-    return UnitPlan(devices=written["devices"], members=members)
+def _unit(written: object, where: str) -> UnitPlan:
+    members = enumerate(_value(written, "members", list, where))
+    return UnitPlan(
+        devices=_value(written, "devices", int, where), members=tuple(_placed(member, f"{where}.members.{i}") for i, member in members)
+    )
+
+
+def _placed(written: object, where: str) -> Placed:
+    devices = _value(written, "devices", list, where)
+    if not all(type(device) is int for device in devices):
+        raise ConfigError(f"{where}.devices must be integers, got {devices!r}", field="devices")
+    numbers = {name: _value(written, name, float, where) for name in ("rate_rps", "sm_share")}
+    return Placed(model=_value(written, "model", str, where), devices=tuple(devices), **numbers)
+
+
+_NAMES = {list: "a list", int: "an integer", float: "a number", str: "a text"}
+
+
+def _value(written: object, key: str, kind: type, where: str) -> Any:
+    """A value of an object; an integer is a number too.
+
+    Raises:
+      ConfigError: it is missing, or of another kind.
+    """
+    value = written.get(key) if isinstance(written, dict) else None
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ConfigError(f"{where}.{key} must be {_NAMES[kind]}, got {value!r}", field=key)
+    return value

@@ -114,6 +114,20 @@ def test_a_placement_file_is_read_as_it_was_written_and_no_other(tmp_path):
             read_placement(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [("rate_rps", "x", "a number, got 'x'"), ("model", 3, "a text, got 3"), ("devices", [0, "1"], r"integers, got \[0, '1'\]")],
+)
+def test_a_member_of_another_kind_is_told_by_its_place(tmp_path, key, value, told):
+    path = tmp_path / "p.json"
+    write_placement(placement(["a", "b"], ["c"]), path)
+    written = json.loads(path.read_text())
+    written["units"][0]["members"][1][key] = value
+    path.write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=rf"units\.0\.members\.1\.{key} must be {told}"):
+        read_placement(path)
+
+
 def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path, capsys):
     assert main(["place", str(write(tmp_path, PROBLEM)), "-o", str(tmp_path / "no" / "placement.json")]) == 2
     assert "placement.json cannot be written" in capsys.readouterr().err
