@@ -1,0 +1,94 @@
+// The arena as squares, each some head blocks, in the colour of the model that holds them. Places stay; they are drawn by lot, not addresses.
+
+import { bytes, colour, colourOf, count, element, percent, sheet, variable } from "./draw.js";
+
+const ROWS = 9, STEP = 13, GAP = 2.5, FADE_MS = 600;
+const FREE = { model: -1, cached: false };
+
+export class Cache {
+  constructor(canvas, text, legend) {
+    Object.assign(this, { canvas, text, legend });
+    this.cells = [];
+    new ResizeObserver(() => this.draw()).observe(canvas);
+  }
+
+  /** Takes over what the server says: models in the order of their colours. */
+  show(live, models, blockBytes) {
+    this.live = live;
+    this.models = models;
+    const total = live.total_blocks, used = 1 - live.free_blocks / total;
+    this.text.textContent = `${percent(used)} of ${count(total)} head blocks of ${bytes(blockBytes)} in use, ` +
+      `${models.map(({ name }) => `${name} ${percent((live.models[name]?.held_blocks ?? 0) / total)}`).join(", ")}`;
+    this.legend.replaceChildren(...models.flatMap(({ name }, index) => this.key(name, index, live.models[name])));
+    this.draw();
+  }
+
+  key(name, index, model) {
+    if (!model) return [];
+    const dot = element("span", { className: "dot" });
+    dot.style.setProperty("--of", variable(index));
+    const cached = model.cached_blocks ? `, ${count(model.cached_blocks)} cached` : "";
+    return [element("li", {}, dot, element("b", {}, name), ` ${count(model.held_blocks)} of its ${count(model.quota_blocks)} blocks${cached}`)];
+  }
+
+  /** Gives and takes squares, as few as possible, until each model has its share. */
+  settle(columns) {
+    const total = this.live.total_blocks, size = Math.min(columns * ROWS, total);
+    if (this.cells.length !== size) {
+      this.cells = Array.from({ length: size }, () => ({ ...FREE, was: FREE, since: 0 }));
+    }
+    const wanted = this.models.flatMap(({ name }, model) => {
+      const { held_blocks: held = 0, cached_blocks: cached = 0 } = this.live.models[name] ?? {};
+      return [{ model, cached: false, blocks: held }, { model, cached: true, blocks: cached }];
+    });
+    const goals = wanted.map((each) => ({ ...each, cells: each.blocks && Math.max(1, Math.round(each.blocks / total * size)) }));
+    const owned = (goal) => this.cells.filter((cell) => cell.model === goal.model && cell.cached === goal.cached);
+    for (const goal of goals) for (const cell of some(owned(goal), owned(goal).length - goal.cells)) this.turn(cell, FREE);
+    for (const goal of goals) {
+      const free = this.cells.filter((cell) => cell.model < 0);
+      for (const cell of some(free, goal.cells - owned(goal).length)) this.turn(cell, goal);
+    }
+  }
+
+  turn(cell, { model, cached }) {
+    Object.assign(cell, { was: { model: cell.model, cached: cell.cached }, model, cached, since: performance.now() });
+  }
+
+  draw() {
+    if (!this.live) return;
+    const columns = Math.max(1, Math.floor((this.canvas.clientWidth + GAP) / STEP));
+    this.settle(columns);
+    cancelAnimationFrame(this.frame);
+    this.paint(columns);
+  }
+
+  paint(columns) {
+    const rows = Math.ceil(this.cells.length / columns), { ink, width } = sheet(this.canvas, rows * STEP - GAP);
+    const step = (width + GAP) / columns, now = performance.now();
+    const fills = [colour("free"), ...this.models.map((_, index) => colourOf(index))];
+    const fade = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1 : FADE_MS;
+    let moving = false;
+    this.cells.forEach((cell, at) => {
+      const share = Math.min(1, (now - cell.since) / fade);
+      moving ||= share < 1;
+      const paintOne = (kind, alpha) => {
+        ink.globalAlpha = alpha * (kind.cached ? 0.45 : 1);
+        ink.fillStyle = fills[kind.model + 1];
+        ink.beginPath();
+        ink.roundRect((at % columns) * step, Math.floor(at / columns) * STEP, step - GAP, STEP - GAP, 2.5);
+        ink.fill();
+      };
+      paintOne(FREE, 1);
+      if (share < 1) paintOne(cell.was, 1 - share);
+      paintOne(cell, share);
+    });
+    if (moving) this.frame = requestAnimationFrame(() => this.paint(columns));
+  }
+}
+
+/** So many of them by lot; none if that is less than one. */
+function some(cells, most) {
+  const left = [...cells], taken = [];
+  while (taken.length < most && left.length) taken.push(...left.splice(Math.floor(Math.random() * left.length), 1));
+  return taken;
+}

@@ -1,0 +1,112 @@
+// A card for each model: load, speed, and latencies against their targets.
+
+import { colour, colourOf, count, element, percent, seconds, sheet, variable } from "./draw.js";
+
+const REMEMBERED = 120;
+
+export class Models {
+  constructor(box) {
+    Object.assign(this, { box, cards: new Map() });
+  }
+
+  /** Takes over a second's numbers; `models` are those of server_info, in the order of their colours. */
+  show(live, models) {
+    models.forEach((model, index) => {
+      if (!this.cards.has(model.name)) this.cards.set(model.name, new Card(model.name));
+      const card = this.cards.get(model.name);
+      if (this.box.children[index] !== card.root) this.box.insertBefore(card.root, this.box.children[index] ?? null);
+      if (live.models[model.name]) card.show(live.models[model.name], live.now_s, model, index, live.total_blocks);
+    });
+    while (this.box.children.length > models.length) this.box.lastChild.remove();
+  }
+
+  /** Tokens generated a second, by all models. */
+  get speed() {
+    return [...this.cards.values()].reduce((sum, card) => sum + (card.speeds.at(-1)?.decode ?? 0), 0);
+  }
+
+  get promptSpeed() {
+    return [...this.cards.values()].reduce((sum, card) => sum + (card.speeds.at(-1)?.prefill ?? 0), 0);
+  }
+}
+
+class Card {
+  constructor(name) {
+    this.speeds = [];
+    this.state = element("p", { className: "note" });
+    this.about = element("p", { className: "note" });
+    this.spark = element("canvas", { role: "img" });
+    this.facts = element("dl");
+    this.meter = element("meter", { min: 0 });
+    const head = element("header", {}, element("h3", {}, name), this.state);
+    this.root = element("article", { className: "model" }, head, this.about, this.spark, this.facts, this.meter);
+    this.root.dataset.model = name;
+  }
+
+  show(load, now, model, index, totalBlocks) {
+    this.remember(load, now);
+    this.root.style.setProperty("--of", variable(index));
+    this.state.textContent = load.state;
+    this.about.textContent = `${count(model.parameters)} parameters, up to ${count(model.max_model_len)} tokens`;
+    const { decode = 0, prefill = 0 } = this.speeds.at(-1) ?? {};
+    this.facts.replaceChildren(
+      ...fact("running, waiting", `${count(load.running)}, ${count(load.waiting)}`),
+      ...fact("tokens/s out, in", `${count(decode)}, ${count(prefill)}`),
+      ...latency("first token", load.ttft_s, model.targets?.ttft_s),
+      ...latency("token after token", load.token_s, model.targets?.token_s),
+      ...fact("cache of its quota", `${count(load.held_blocks)} of ${count(load.quota_blocks)}`),
+    );
+    this.meter.max = load.quota_blocks || 1;
+    this.meter.value = load.held_blocks;
+    this.meter.ariaLabel = `head blocks of ${model.name}, of its quota, which is ${percent(load.quota_blocks / totalBlocks)} of the cache`;
+    this.draw(index);
+    this.spark.ariaLabel = `${count(decode)} tokens a second; at most ${count(this.most)} in the last two minutes`;
+  }
+
+  remember({ decode_tokens, prefill_tokens }, now) {
+    const before = this.before;
+    this.before = { decode_tokens, prefill_tokens, now };
+    if (!before || now <= before.now) return;
+    const a_second = (name) => Math.max(0, this.before[name] - before[name]) / (now - before.now);
+    this.speeds.push({ decode: a_second("decode_tokens"), prefill: a_second("prefill_tokens") });
+    if (this.speeds.length > REMEMBERED) this.speeds.shift();
+  }
+
+  get most() {
+    return Math.max(1, ...this.speeds.map(({ decode }) => decode));
+  }
+
+  draw(index) {
+    const height = 44, { ink, width } = sheet(this.spark, height), most = this.most, step = width / (REMEMBERED - 1);
+    const x = (i) => width - (this.speeds.length - 1 - i) * step, y = ({ decode }) => height - 2 - (height - 6) * decode / most;
+    ink.strokeStyle = colour("line");
+    ink.beginPath();
+    ink.moveTo(0, height - 0.5);
+    ink.lineTo(width, height - 0.5);
+    ink.stroke();
+    if (!this.speeds.length) return;
+    ink.strokeStyle = ink.fillStyle = colourOf(index);
+    ink.lineWidth = 1.75;
+    ink.lineJoin = "round";
+    ink.beginPath();
+    this.speeds.forEach((speed, i) => ink.lineTo(x(i), y(speed)));
+    ink.stroke();
+    ink.lineTo(x(this.speeds.length - 1), height);
+    ink.lineTo(x(0), height);
+    ink.globalAlpha = 0.16;
+    ink.fill();
+    ink.globalAlpha = 1;
+  }
+}
+
+const fact = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
+
+/** `both` is the median and the 99th percentile. A target is met if 99 of 100 requests are within it. */
+function latency(name, both, target) {
+  const value = element("dd", {}, both ? `${seconds(both[0])}, ${seconds(both[1])}` : "–");
+  if (target) {
+    const late = both && both[1] > target;
+    value.append(" ", element("span", { className: both ? (late ? "late" : "intime") : "" }, `${late ? ">" : "≤"} ${seconds(target)}`));
+  }
+  return [element("dt", {}, name), value];
+}
