@@ -6,20 +6,28 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from muxjax.engine.executor import Executor
 from muxjax.engine.jobs import JobWatch, OnJob
 from muxjax.engine.loop import turn
-from muxjax.engine.stats import UnitStats
+from muxjax.engine.stats import State, UnitStats
 from muxjax.engine.unit import Unit
+from muxjax.engine.watch import Watchdog
 from muxjax.errors import RequestError
 from muxjax.scheduler.view import Policy
-from muxjax.types import Output, Request
+from muxjax.types import Finish, Output, Request
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Command = Callable[[], list[Output]]
 OnOutputs = Callable[[list[Output]], None]
+
+
+STEP_TIMEOUT_S = 300.0
+_POLL_S = 0.01
 
 
 class MonotonicClock:
@@ -35,10 +43,12 @@ class Engine:
     The unit belongs to the engine's thread: others hand it commands, and read counts.
     """
 
-    def __init__(self, unit: Unit, policy: Policy, executor: Executor):
+    def __init__(self, unit: Unit, policy: Policy, executor: Executor, *, step_timeout_s: float = STEP_TIMEOUT_S):
+        """A step that takes longer than step_timeout_s makes it unhealthy until that step ends."""
         self._unit, self._policy, self._executor = unit, policy, executor
         self._clock = MonotonicClock()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._live: set[str] = set()  # ids of the requests that have been taken and have not ended
         self._door = threading.Lock()  # nobody slips in while it closes
         self._closed = threading.Event()  # to new requests
         self._stopping = threading.Event()
@@ -46,7 +56,14 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="muxjax-engine", daemon=True)
         self._on_outputs: OnOutputs = lambda outputs: None
         self._watch: JobWatch | None = None
-        self.healthy = True
+        self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
+        self._watchdog = Watchdog(self._age_s, step_timeout_s)
+        self._alive = True
+
+    @property
+    def healthy(self) -> bool:
+        """It has neither died nor got stuck."""
+        return self._alive and not self._watchdog.stuck
 
     def start(self, on_outputs: OnOutputs) -> None:
         """Begins to serve; `on_outputs` is called from the engine's thread, at most once a turn."""
@@ -54,6 +71,7 @@ class Engine:
         gc.collect()
         gc.freeze()  # what is loaded by now stays, and is not looked through again between two turns
         self._thread.start()
+        self._watchdog.start()
 
     def watch(self, on_job: OnJob) -> None:
         """Tells of each job that ends, in the engine's thread; to be called before the start."""
@@ -63,17 +81,42 @@ class Engine:
         """Takes a request, which ends in exactly one Output with a finish.
 
         Raises:
-          RequestError: it can never be served, or the engine takes no more (503).
+          RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
-        self._unit.check(request)
         with self._door:
             if self._closed.is_set():
                 raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-            self._commands.put(lambda: self._unit.submit(request) or [])
+            self._unit.check(request)
+            if request.id in self._live:
+                raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
+            self._live.add(request.id)
+            self._commands.put(lambda: self._take(request))
 
     def cancel(self, request_id: str) -> None:
         """Ends a request early, in an Output with Finish.ABORT; an unknown or ended one is ignored."""
         self._commands.put(lambda: self._unit.cancel(request_id, now_s=self._clock.now_s()))
+
+    def do(self, action: Callable[[], T]) -> T:
+        """What an action gives, or raises, that the engine's thread carries out between two turns.
+
+        Raises:
+          RequestError: the engine has stopped (503).
+        """
+        result: Future[T] = Future()
+        with self._door:
+            if self._settled.is_set() or self._stopping.is_set():
+                raise _stopped()
+            self._commands.put(lambda: self._carry_out(action, result))
+        return result.result()
+
+    def drain_model(self, model: str, timeout_s: float) -> None:
+        """Takes no more requests for a model, and waits until it is not busy; ends those that take longer."""
+        self.do(lambda: self._close_model(model))
+        deadline_s = self._clock.now_s() + timeout_s
+        while self.do(lambda: self._unit.busy(model)):
+            if self._clock.now_s() > deadline_s:
+                self._commands.put(lambda: self._unit.end_all(model, Finish.ABORT, now_s=self._clock.now_s()))
+            time.sleep(_POLL_S)
 
     def stats(self) -> UnitStats:
         """Counts of this moment."""
@@ -88,21 +131,25 @@ class Engine:
         """Ends every request and the thread."""
         self._stopping.set()
         self._close()
-        if self._thread.is_alive():
-            self._thread.join()
+        while self._thread.is_alive() and not self._watchdog.stuck:
+            self._thread.join(_POLL_S)
+        self._watchdog.stop()
 
     def _run(self) -> None:
         try:
             while not self._stopping.is_set():
                 self._obey()
+                self._since_s = None if self._unit.idle else self._unit.oldest_step_s or self._clock.now_s()
                 if not self._unit.idle:
                     self._emit(turn(self._unit, self._policy, self._executor, self._clock, self._watch))
                 if self._closed.is_set() and self._unit.idle and self._commands.empty():
                     self._settled.set()
         except Exception:
-            self.healthy = False
+            self._alive = False
             _log.exception("the engine has died")
         finally:
+            self._since_s = None
+            self._stopping.set()
             self._close()
             self._abort()
             self._settled.set()
@@ -121,11 +168,46 @@ class Engine:
             wait = False
 
     def _abort(self) -> None:
+        """Ends every request, and what the unit has of them if it can be trusted."""
         while not self._commands.empty():
             self._emit(self._commands.get()())
-        for request_id in self._unit.unfinished:
+        for request_id in self._unit.unfinished if self._alive else ():
             self._emit(self._unit.cancel(request_id, now_s=self._clock.now_s()))
+        self._emit([Output(request_id, None, Finish.ABORT, self._clock.now_s()) for request_id in self._live])
+
+    def _take(self, request: Request) -> list[Output]:
+        if self._stopping.is_set():
+            return []
+        try:
+            self._unit.submit(request)
+        except RequestError:  # its model has failed since it was checked
+            return [Output(request.id, None, Finish.FAILED, self._clock.now_s())]
+        return []
+
+    def _carry_out(self, action: Callable[[], T], result: "Future[T]") -> list[Output]:
+        if self._stopping.is_set():
+            result.set_exception(_stopped())
+            return []
+        try:
+            result.set_result(action())
+        except Exception as error:  # whoever asked for it is told
+            result.set_exception(error)
+        return []
+
+    def _close_model(self, model: str) -> None:
+        with self._door:  # whoever was let in is among the commands by now
+            if self._unit.state(model) is State.READY:
+                self._unit.turn_to(model, State.DRAINING)
 
     def _emit(self, outputs: list[Output]) -> None:
+        self._live.difference_update([output.request_id for output in outputs if output.finish is not None])
         if outputs:
             self._on_outputs(outputs)
+
+    def _age_s(self) -> float:
+        since_s = self._since_s
+        return 0.0 if since_s is None else self._clock.now_s() - since_s
+
+
+def _stopped() -> RequestError:
+    return RequestError("The engine has stopped.", code="unavailable", status=503)

@@ -42,7 +42,7 @@ class Unit:
         self._residents: Mapping[str, Resident] = {member.name: self._resident(member) for member in members}  # replaced, never changed
         self._block_bytes = next(iter(self._residents.values())).member.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
-        self._flights: dict[int, Step] = {}
+        self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
         self._token_budget, self._max_rows = token_budget, max_rows
         self._prefills = 0  # of the flights
         self._step_id = 0
@@ -122,13 +122,13 @@ class Unit:
         for request_id in plan.preempt:
             sequence = self._sequences[request_id]
             self._residents[sequence.request.model].preempt(sequence)
-        return [self._launch(job) for job in plan.jobs]
+        return [self._launch(job, now_s) for job in plan.jobs]
 
     def record(self, done: Iterable[Done]) -> list[Output]:
         """Takes in what finished steps sampled; blocks of requests that ended go back. A model whose step has a fault serves no more."""
         outputs: list[Output] = []
         for each in done:
-            step = self._flights.pop(each.step_id)
+            step, _ = self._flights.pop(each.step_id)
             self._prefills -= step.phase is Phase.PREFILL
             resident = self._residents[step.model]
             fault = each.fault or (_NOT_FINITE if (each.tokens == NO_TOKEN).any() else None)
@@ -151,6 +151,11 @@ class Unit:
     def idle(self) -> bool:
         """No request is unfinished and no step in flight."""
         return not self._sequences and not self._flights
+
+    @property
+    def oldest_step_s(self) -> float | None:
+        """When the first step in flight was launched."""
+        return next(iter(self._flights.values()))[1] if self._flights else None
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -184,11 +189,14 @@ class Unit:
         self._deal()
 
     def turn_to(self, model: str, state: State) -> None:
-        """Opens or closes a model to requests; from any thread, unless it changes whether the model serves."""
+        """Opens or closes a model to requests."""
         resident = self._residents[model]
         served, resident.state = resident.serves, state
         if resident.serves != served:
             self._deal()
+
+    def state(self, model: str) -> State:
+        return self._residents[model].state
 
     def busy(self, model: str) -> bool:
         """It has unfinished requests or steps in flight."""
@@ -250,11 +258,11 @@ class Unit:
         for name, resident in serving.items():
             resident.allot(quotas[name], floors[name])
 
-    def _launch(self, job: Job) -> Step:
+    def _launch(self, job: Job, now_s: float) -> Step:
         self._step_id += 1
         pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
         step = self._residents[job.model].launch(job, pending, self._step_id)
-        self._flights[step.id] = step
+        self._flights[step.id] = step, now_s
         self._prefills += step.phase is Phase.PREFILL
         return step
 
