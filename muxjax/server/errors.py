@@ -10,6 +10,7 @@ from muxjax.errors import RequestError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
+_LONGEST = 480  # characters of a message, of at most four bytes each
 _KINDS = {503: "service_unavailable", 429: "rate_limit_error"}
 _RETRY_AFTER_S = {503: 1.0, 429: 1.0}
 
@@ -18,7 +19,7 @@ def error_object(error: Exception) -> dict[str, object]:
     """The JSON of an error; of one that is ours, nothing but that it is."""
     if not isinstance(error, RequestError):
         return _object("The server had an error while processing the request.", "server_error", "internal_error", None)
-    return _object(str(error), _KINDS.get(error.status, "invalid_request_error"), error.code, error.param)
+    return _object(str(error)[:_LONGEST], _KINDS.get(error.status, "invalid_request_error"), error.code, error.param)
 
 
 def _object(message: str, kind: str, code: str | None, param: str | None) -> dict[str, object]:

@@ -56,6 +56,18 @@ class Fields:
         value = self._typed(name, None, dict, "an object")
         return None if value is None else Fields(value, self._at + name)
 
+    def required_object(self, name: str) -> "Fields":
+        self.required(name)
+        return Fields(self._typed(name, {}, dict, "an object"), self._at + name)
+
+    def objects(self, name: str) -> "list[Fields]":
+        """A list of objects, each of which knows its place; empty without one."""
+        value = self._typed(name, [], list, "a list")
+        for place, item in enumerate(value):
+            if not isinstance(item, dict):
+                raise self.error(f"{name}[{place}]", f"must be an object, got {show(item)}")
+        return [Fields(item, f"{self._at}{name}[{place}]") for place, item in enumerate(value)]
+
     def unread(self) -> set[str]:
         """Fields that nothing asked for."""
         return set(self._body) - self._read
@@ -84,6 +96,19 @@ def show(value: object) -> str:
 
 def is_token(value: object, vocab: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < vocab
+
+
+def token_ids(fields: Fields, name: str, vocab: int) -> tuple[int, ...]:
+    """A list of token ids; empty without one.
+
+    Raises:
+      RequestError: anything else.
+    """
+    value = fields.get(name)
+    value = [] if value is None else value
+    if not isinstance(value, list) or not all(is_token(token, vocab) for token in value):
+        raise fields.error(name, f"must be a list of token ids from 0 to {vocab - 1}, got {show(value)}")
+    return tuple(value)
 
 
 def strings(fields: Fields, name: str, most: int) -> tuple[str, ...]:

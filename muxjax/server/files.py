@@ -1,15 +1,12 @@
 """JSON files of a checkpoint's folder, and the sampling it prefers."""
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError
-
-_log = logging.getLogger(__name__)
 
 
 def read_object(path: Path) -> Mapping[str, Any]:
@@ -36,6 +33,8 @@ class SamplingDefaults:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
 
 
 def load_defaults(folder: Path) -> SamplingDefaults:
@@ -46,13 +45,12 @@ def load_defaults(folder: Path) -> SamplingDefaults:
     """
     path = folder / "generation_config.json"
     config = read_object(path)
-    penalty = config.get("repetition_penalty")
-    if penalty not in (None, 1):
-        _log.warning("%s asks for repetition_penalty %s, which is not applied", path, penalty)
     return SamplingDefaults(
         temperature=_number(path, config, "temperature", 1.0, 0, 2),
         top_p=_number(path, config, "top_p", 1.0, 0, 1) or 1.0,
         top_k=int(_number(path, config, "top_k", 0, 0, 2**31 - 1)),
+        min_p=_number(path, config, "min_p", 0.0, 0, 1),
+        repetition_penalty=_number(path, config, "repetition_penalty", 1.0, 0, 1e6) or 1.0,
     )
 
 

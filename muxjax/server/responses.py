@@ -1,11 +1,15 @@
 """A generation's answer in OpenAI's JSON, whole or event by event."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from muxjax.server.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
+from muxjax.server.news import News, Piece
 from muxjax.server.schema import Generation
 from muxjax.server.service import Delta
+from muxjax.server.tool_calls import CallPiece, CallReader, call_deltas, call_reader, whole_calls
+from muxjax.types import Finish
 
 Json = dict[str, Any]
 
@@ -18,27 +22,30 @@ class Reply(ABC):
 
     def __init__(self, generation: Generation):
         self._generation = generation
-        self._texts: list[list[str]] = [[] for _ in generation.requests]
-        self._ends: list[Delta | None] = [None] * len(generation.requests)
+        self._news = [News(generation, index) for index in range(len(generation.requests))]
         self._tokens = 0
+        self._cached = 0
 
     def add(self, delta: Delta) -> None:
         self._tokens += len(delta.tokens)
-        self._texts[delta.index].append(delta.text)
-        if delta.finish is not None:
-            self._ends[delta.index] = delta
+        if delta.index % self._generation.n == 0:  # a prompt counts once
+            self._cached += delta.cached_tokens
+        self._news[delta.index].add(delta)
 
     def whole(self) -> Json:
         """The answer to a client that did not ask for a stream."""
-        choices = [{"index": index, **self._content("".join(texts)), **_end(self._ends[index])} for index, texts in enumerate(self._texts)]
-        return {**self._head(self.kind), "choices": choices, "usage": self.usage()}
+        pieces = [news.take() for news in self._news]
+        choices = [self._choice(piece, self._content(piece)) for piece in pieces]
+        return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._of_prompt(pieces[0])}
 
     def events(self, delta: Delta) -> Iterator[Json]:
         """What a stream tells of a delta that was added: nothing while its text is held back."""
-        for content in self._new_content(delta):
-            yield self._event([{"index": delta.index, **content, **_end(None)}])
-        if delta.text or delta.finish is not None:
-            yield self._event([{"index": delta.index, **self._delta(delta.text), **_end(delta)}])
+        if not delta.text and delta.finish is None:
+            return
+        piece = self._news[delta.index].take()
+        for content in self._new_content(piece):
+            yield self._event([{"index": piece.index, **content, **_ending(None, None)}], **self._of_prompt(piece))
+        yield self._event([self._choice(piece, self._delta(piece))])
 
     def last_events(self) -> Iterator[Json]:
         """What a stream tells at its end."""
@@ -47,10 +54,15 @@ class Reply(ABC):
 
     def usage(self) -> Json:
         prompt = self._generation.prompt_tokens
-        return {"prompt_tokens": prompt, "completion_tokens": self._tokens, "total_tokens": prompt + self._tokens}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": self._tokens,
+            "total_tokens": prompt + self._tokens,
+            "prompt_tokens_details": {"cached_tokens": self._cached},
+        }
 
-    def _event(self, choices: list[Json]) -> Json:
-        event = {**self._head(self.event_kind), "choices": choices}
+    def _event(self, choices: list[Json], **more: object) -> Json:
+        event = {**self._head(self.event_kind), "choices": choices, **more}
         if self._generation.usage_always:
             return {**event, "usage": self.usage()}
         return {**event, "usage": None} if self._generation.usage_at_end else event
@@ -65,15 +77,40 @@ class Reply(ABC):
             "system_fingerprint": model.fingerprint,
         }
 
-    def _new_content(self, delta: Delta) -> Iterator[Json]:
+    def _choice(self, piece: Piece, content: Json) -> Json:
+        choice = {"index": piece.index, **content, **_ending(self._finish(piece), piece.stop_reason)}
+        if self._generation.logprobs is not None:
+            choice["logprobs"] = self._logprobs(piece)
+        return {**choice, "token_ids": list(piece.tokens)} if self._generation.token_ids else choice
+
+    def _prompt_fields(self, piece: Piece) -> Json:
+        """What is told of a prompt beside its choices, or in them."""
+        generation, fields = self._generation, {}
+        if generation.token_ids:
+            fields["prompt_token_ids"] = list(generation.requests[piece.index].prompt)
+        if generation.prompt_logprobs is not None:
+            fields["prompt_logprobs"] = prompt_logprobs(generation.model.text, piece.prompt_logprobs, generation.prompt_logprobs)
+        return fields
+
+    def _finish(self, piece: Piece) -> str | None:
+        return None if piece.finish is None else piece.finish.value
+
+    def _new_content(self, piece: Piece) -> Iterator[Json]:
         """What a stream tells of a choice before its first text."""
         yield from ()
 
-    @abstractmethod
-    def _content(self, text: str) -> Json: ...
+    def _of_prompt(self, piece: Piece) -> Json:
+        """What is told of the prompt beside the choices."""
+        return {}
 
     @abstractmethod
-    def _delta(self, text: str) -> Json: ...
+    def _content(self, piece: Piece) -> Json: ...
+
+    @abstractmethod
+    def _delta(self, piece: Piece) -> Json: ...
+
+    @abstractmethod
+    def _logprobs(self, piece: Piece) -> Json: ...
 
 
 class CompletionReply(Reply):
@@ -81,10 +118,13 @@ class CompletionReply(Reply):
 
     kind = event_kind = "text_completion"
 
-    def _content(self, text: str) -> Json:
-        return {"text": text}
+    def _content(self, piece: Piece) -> Json:
+        return {"text": piece.text, **(self._prompt_fields(piece) if piece.first else {})}
 
     _delta = _content
+
+    def _logprobs(self, piece: Piece) -> Json:
+        return completion_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
 
 
 class ChatReply(Reply):
@@ -93,20 +133,41 @@ class ChatReply(Reply):
     kind = "chat.completion"
     event_kind = "chat.completion.chunk"
 
-    def _new_content(self, delta: Delta) -> Iterator[Json]:
-        if len(self._texts[delta.index]) == 1:
-            yield {"delta": {"role": "assistant", "content": ""}}
+    def __init__(self, generation: Generation):
+        super().__init__(generation)
+        use = generation.tools
+        self._readers: list[CallReader] = [call_reader(use) for _ in generation.requests] if use else []
 
-    def _content(self, text: str) -> Json:
-        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+    def _new_content(self, piece: Piece) -> Iterator[Json]:
+        if piece.first:
+            yield {"delta": {"role": "assistant", "content": None if self._readers else ""}}
 
-    def _delta(self, text: str) -> Json:
-        return {"delta": {"content": text} if text else {}}
+    def _of_prompt(self, piece: Piece) -> Json:
+        return self._prompt_fields(piece)
+
+    def _content(self, piece: Piece) -> Json:
+        if not self._readers:
+            return {"message": {"role": "assistant", "content": piece.text, "refusal": None}}
+        calls = self._calls(piece, whole_calls)
+        return {"message": {"role": "assistant", "content": None, "refusal": None, **calls}}
+
+    def _delta(self, piece: Piece) -> Json:
+        if not self._readers:
+            return {"delta": {"content": piece.text} if piece.text else {}}
+        return {"delta": self._calls(piece, call_deltas)}
+
+    def _calls(self, piece: Piece, told: Callable[[list[CallPiece], str], list[Json]]) -> Json:
+        calls = told(self._readers[piece.index].feed(piece.text), f"{self._generation.stamp.id}-{piece.index}")
+        return {"tool_calls": calls} if calls else {}
+
+    def _logprobs(self, piece: Piece) -> Json:
+        return chat_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
+
+    def _finish(self, piece: Piece) -> str | None:
+        """OpenAI says "tool_calls" only where the model could choose among tools."""
+        use = self._generation.tools
+        return "tool_calls" if piece.finish is Finish.STOP and use and not use.named else super()._finish(piece)
 
 
-def _end(delta: Delta | None) -> Json:
-    return {
-        "logprobs": None,
-        "finish_reason": None if delta is None or delta.finish is None else delta.finish.value,
-        "stop_reason": None if delta is None else delta.stop_reason,
-    }
+def _ending(finish: str | None, stop_reason: str | int | None) -> Json:
+    return {"logprobs": None, "finish_reason": finish, "stop_reason": stop_reason}

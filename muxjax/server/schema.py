@@ -6,16 +6,17 @@ from typing import Any
 
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.fields import Fields, is_token, show, strings
-from muxjax.server.messages import read_messages
+from muxjax.server.fields import Fields, strings, token_ids
+from muxjax.server.grammar import read_grammar
+from muxjax.server.prompts import Prompt, read_chat, read_prompts, room
+from muxjax.server.sampling import read_logprobs, read_sampling
+from muxjax.server.tools import ToolUse, read_tools
 from muxjax.server.unsupported import refuse_unsupported
-from muxjax.types import Request, Sampling
+from muxjax.types import MOST_LOGPROBS, Request, Sampling
 
-MOST_PROMPTS = 1024
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
 MOST_STOPS = 4
-_GREEDY_BELOW = 1e-5
 _INT64 = 2**63
 _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
@@ -51,6 +52,13 @@ class Generation:
       asked: the name by which the client called the model.
       requests: sample j of prompt i at i * n + j, which is the choice's index.
       stop_token_ids: those of the client, without the model's own.
+      show_stop: what ended a choice is part of its text.
+      show_special: so are special tokens.
+      silent: nothing is to be generated; each request has one token that is not told.
+      echo: the text of each prompt that goes before its answers; empty without an echo.
+      logprobs, prompt_logprobs: how many of the most likely tokens are told; None tells nothing.
+      token_ids: tokens are told by number as well.
+      tools: that the answer calls.
       usage_at_end, usage_always: events of a stream that count tokens.
       unknown: fields that were not understood.
     """
@@ -62,6 +70,14 @@ class Generation:
     n: int
     stop: tuple[str, ...]
     stop_token_ids: frozenset[int]
+    show_stop: bool
+    show_special: bool
+    silent: bool
+    echo: tuple[str, ...]
+    logprobs: int | None
+    prompt_logprobs: int | None
+    token_ids: bool
+    tools: ToolUse | None
     stream: bool
     usage_at_end: bool
     usage_always: bool
@@ -71,6 +87,10 @@ class Generation:
     def prompt_tokens(self) -> int:
         """Each prompt counted once."""
         return sum(len(request.prompt) for request in self.requests[:: self.n])
+
+    def echo_of(self, index: int) -> str:
+        """The beginning of a choice's text."""
+        return self.echo[index // self.n] if self.echo else ""
 
 
 def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
@@ -82,9 +102,10 @@ def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) ->
     fields = Fields(body)
     model = catalog.find(fields.text("model"))
     refuse_unsupported(fields, chat=False)
-    prompts = _prompts(fields, model)
-    wanted = fields.integer("max_tokens", _COMPLETION_TOKENS, 1, _INT64)
-    return _generation(fields, model, prompts, wanted, stamp, param="prompt")
+    prompts = read_prompts(fields, model)
+    echo = fields.flag("echo")
+    wanted = fields.integer("max_tokens", _COMPLETION_TOKENS, 0 if echo else 1, _INT64)
+    return _generation(fields, model, prompts, wanted, stamp, param="prompt", echo=echo)
 
 
 def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
@@ -96,49 +117,50 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     fields = Fields(body)
     model = catalog.find(fields.text("model"))
     refuse_unsupported(fields, chat=True)
-    if model.template is None:
-        raise RequestError(f"The model `{model.name}` has no chat template: use /v1/completions, or start it with one.", param="model")
-    extra = fields.object("chat_template_kwargs")
-    answer = fields.flag("add_generation_prompt", True)
-    text = model.template.render(read_messages(fields), answer=answer, extra=extra.raw if extra else None)
+    tools = read_tools(fields)
+    prompt = read_chat(fields, model, tools)
     allowed = fields.integer("max_tokens", None, 1, _INT64)
     wanted = fields.integer("max_completion_tokens", allowed, 1, _INT64)
-    return _generation(fields, model, [model.text.encode(text, special=False)], wanted, stamp, param="messages")
+    return _generation(fields, model, [prompt], wanted, stamp, param="messages", tools=tools)
 
 
 def _generation(
-    fields: Fields, model: ServedModel, prompts: Sequence[tuple[int, ...]], wanted: int | None, stamp: Stamp, *, param: str
+    fields: Fields,
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    wanted: int | None,
+    stamp: Stamp,
+    *,
+    param: str,
+    echo: bool = False,
+    tools: ToolUse | None = None,
 ) -> Generation:
     n = fields.integer("n", 1, 1, MOST_SAMPLES)
     if n * len(prompts) > MOST_CHOICES:
         raise RequestError(f"n times the number of prompts must be at most {MOST_CHOICES}, got {n * len(prompts)}", param="n")
-    own_stops = _token_ids(fields, "stop_token_ids", model)
     stream = fields.flag("stream")
     at_end, always = _usage_wishes(fields, stream)
-    sampling = _sampling(fields, model, own_stops)
-    seed = fields.integer("seed", None, -_INT64, _INT64 - 1)
-    requests = tuple(
-        Request(
-            id=f"{stamp.id}-{index}",
-            model=model.name,
-            prompt=prompts[index // n],
-            sampling=replace(
-                sampling,
-                max_tokens=_allowed(model, prompts[index // n], wanted, param),
-                seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
-            ),
-            arrival_s=stamp.arrival_s,
-        )
-        for index in range(n * len(prompts))
-    )
+    logprobs = read_logprobs(fields, chat=param == "messages")
+    of_prompt = _prompt_logprobs(fields, stream)
+    special = not fields.flag("skip_special_tokens", True)
+    known = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
+    sampling = read_sampling(fields, model, grammar=_grammar(fields, tools), logprobs=logprobs, prompt_logprobs=max(known, default=None))
     return Generation(
         stamp=stamp,
         model=model,
         asked=fields.text("model") or model.name,
-        requests=requests,
+        requests=_requests(fields, model, prompts, sampling, stamp, wanted=wanted, n=n, param=param),
         n=n,
         stop=strings(fields, "stop", MOST_STOPS),
-        stop_token_ids=own_stops,
+        stop_token_ids=frozenset(token_ids(fields, "stop_token_ids", model.spec.vocab)),
+        show_stop=fields.flag("include_stop_str_in_output"),
+        show_special=special,
+        silent=wanted == 0,
+        echo=tuple(_shown(model, prompt, special=special) for prompt in prompts) if echo else (),
+        logprobs=logprobs,
+        prompt_logprobs=of_prompt,
+        token_ids=fields.flag("return_token_ids"),
+        tools=tools,
         stream=stream,
         usage_at_end=at_end,
         usage_always=always,
@@ -146,17 +168,36 @@ def _generation(
     )
 
 
-def _sampling(fields: Fields, model: ServedModel, own_stops: frozenset[int]) -> Sampling:
-    defaults = model.defaults
-    temperature = fields.number("temperature", defaults.temperature, 0, 2)
-    top_k = fields.integer("top_k", defaults.top_k, -1, 2**31 - 1)
-    ends = () if fields.flag("ignore_eos") else model.spec.eos_ids
-    return Sampling(
-        temperature=0.0 if temperature < _GREEDY_BELOW else temperature,
-        top_k=max(top_k, 0),
-        top_p=fields.number("top_p", defaults.top_p, 0, 1),
-        min_p=fields.number("min_p", 0.0, 0, 1),
-        stop_token_ids=own_stops | frozenset(ends),
+def _requests(
+    fields: Fields,
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    stamp: Stamp,
+    *,
+    wanted: int | None,
+    n: int,
+    param: str,
+) -> tuple[Request, ...]:
+    """One for each choice."""
+    seed = fields.integer("seed", None, -_INT64, _INT64 - 1)
+    least = fields.integer("min_tokens", 0, 0, _INT64 if wanted is None else wanted)
+    rooms = [room(model, prompt.tokens, param) for prompt in prompts]
+    most = [left if wanted is None else min(max(wanted, 1), left) for left in rooms]
+    return tuple(
+        Request(
+            id=f"{stamp.id}-{index}",
+            model=model.name,
+            prompt=prompts[index // n].tokens,
+            sampling=replace(
+                sampling,
+                max_tokens=most[index // n],
+                min_tokens=min(least, most[index // n]),
+                seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
+            ),
+            arrival_s=stamp.arrival_s,
+        )
+        for index in range(n * len(prompts))
     )
 
 
@@ -165,42 +206,23 @@ def _wrapped(seed: int) -> int:
     return (seed + _INT64) % (2 * _INT64) - _INT64
 
 
-def _allowed(model: ServedModel, prompt: Sequence[int], wanted: int | None, param: str) -> int:
-    """Tokens to generate at most: what is wanted, within the rest of the context."""
-    room = model.max_model_len - len(prompt)
-    if room < 1:
-        raise RequestError(
-            f"This model's maximum context length is {model.max_model_len} tokens. However, your {param} has {len(prompt)} tokens, "
-            "which leaves no room for an answer. Please shorten it.",
-            param=param,
-            code="context_length_exceeded",
-        )
-    return room if wanted is None else min(wanted, room)
+def _grammar(fields: Fields, tools: ToolUse | None):
+    grammar = read_grammar(fields)
+    if grammar and tools:
+        raise fields.error("tool_choice", "cannot be given together with response_format or structured_outputs")
+    return tools.grammar if tools else grammar
 
 
-def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
-    """A string, token ids, or a list of either; token ids are taken as they are."""
-    value = fields.required("prompt")
-    special = fields.flag("add_special_tokens", True)
-    single = isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(item, int) for item in value))
-    listed = [value] if single else value
-    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_PROMPTS:
-        raise fields.error("prompt", f"must be a string, token ids, or a list of 1 to {MOST_PROMPTS} of them, got {show(value)}")
-    return [model.text.encode(item, special=special) if isinstance(item, str) else _tokens(fields, item, model) for item in listed]
+def _prompt_logprobs(fields: Fields, stream: bool) -> int | None:
+    most = fields.integer("prompt_logprobs", None, 0, MOST_LOGPROBS)
+    if stream and most is not None:
+        raise fields.error("prompt_logprobs", "cannot be streamed")
+    return most
 
 
-def _tokens(fields: Fields, value: object, model: ServedModel) -> tuple[int, ...]:
-    if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
-        raise fields.error("prompt", f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
-    return tuple(value)
-
-
-def _token_ids(fields: Fields, name: str, model: ServedModel) -> frozenset[int]:
-    value = fields.get(name)
-    value = [] if value is None else value
-    if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
-        raise fields.error(name, f"must be a list of token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
-    return frozenset(value)
+def _shown(model: ServedModel, prompt: Prompt, *, special: bool) -> str:
+    """The prompt as the client wrote it, or else as its tokens read."""
+    return model.text.decode(prompt.tokens, special=special) if prompt.text is None else prompt.text
 
 
 def _usage_wishes(fields: Fields, stream: bool) -> tuple[bool, bool]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from muxjax.engine.jobs import JobRecord, OnJob
@@ -16,7 +17,7 @@ from muxjax.server.metrics import Metrics, RequestMeter
 from muxjax.server.schema import Generation
 from muxjax.server.text import Detokenizer, TextStream
 from muxjax.server.watch import RequestRecord, Watcher
-from muxjax.types import Finish, Output, Request
+from muxjax.types import Finish, Logprobs, Output, Request
 
 _CHECK_EVERY_S = 0.5
 
@@ -42,6 +43,7 @@ class Delta(NamedTuple):
       text: what the step adds; "" while it is held back.
       tokens: new tokens, the one that ended the choice included.
       stop_reason: the client's stop string or stop token that ended it.
+      logprobs, prompt_logprobs, cached_tokens: see `types.Output`.
     """
 
     index: int
@@ -49,6 +51,9 @@ class Delta(NamedTuple):
     tokens: tuple[int, ...]
     finish: Finish | None
     stop_reason: str | int | None
+    logprobs: Logprobs | None = None
+    prompt_logprobs: tuple[Logprobs, ...] | None = None
+    cached_tokens: int = 0
 
 
 class _News(NamedTuple):
@@ -209,29 +214,43 @@ class _Choice:
         self.queue = queue
         self.meter = meter
         self._index = index
-        self._own_stops = generation.stop_token_ids
-        self._text = TextStream(Detokenizer(generation.model.text.decode, generation.requests[index].prompt), generation.stop)
+        request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)
+        self._generation = generation
+        self._echo = generation.echo_of(index)
+        self._text = TextStream(
+            Detokenizer(decode, request.prompt), generation.stop, include=generation.show_stop, free=request.sampling.min_tokens
+        )
 
     def advance(self, output: Output) -> Delta:
         """Raises RequestError: an abort, which only a server that stops does."""
         if output.finish is Finish.ABORT:
             raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
+        echo, self._echo = self._echo, ""
+        delta = self._silence() if self._generation.silent else self._news(output)
+        if delta.finish is not None:
+            self.meter.end(delta.finish, output.at_s)
+        return delta._replace(text=echo + delta.text, prompt_logprobs=output.prompt_logprobs, cached_tokens=output.cached_tokens)
+
+    def _silence(self) -> Delta:
+        """The one token was asked of the engine, not by the client."""
+        return Delta(self._index, "", (), Finish.LENGTH, None)
+
+    def _news(self, output: Output) -> Delta:
         tokens = () if output.token is None else (output.token,)
         if tokens:
             self.meter.token(output.at_s)
         text = self._grow(output)
         finish = Finish.STOP if self._text.stopped is not None else output.finish
-        if finish is not None:
-            self.meter.end(finish, output.at_s)
-        return Delta(self._index, text, tokens, finish, self._reason(output))
+        return Delta(self._index, text, tokens, finish, self._reason(output), output.logprobs)
 
     def _grow(self, output: Output) -> str:
-        """A token that ends the request has no text."""
-        text = "" if output.token is None or output.finish is Finish.STOP else self._text.feed(output.token)
+        """A token that ends the request has no text, unless the client wants to see it."""
+        hidden = output.finish is Finish.STOP and not self._generation.show_stop
+        text = "" if output.token is None or hidden else self._text.feed(output.token)
         ends = output.finish is not None and self._text.stopped is None
         return text + self._text.flush() if ends else text
 
     def _reason(self, output: Output) -> str | int | None:
         if self._text.stopped is not None:
             return self._text.stopped
-        return output.token if output.finish is Finish.STOP and output.token in self._own_stops else None
+        return output.token if output.finish is Finish.STOP and output.token in self._generation.stop_token_ids else None

@@ -15,6 +15,7 @@ from muxjax.errors import ConfigError, RequestError
 from muxjax.server.files import read_object
 
 _SPECIALS = ("bos_token", "eos_token", "unk_token", "pad_token")
+_END = "\ufdd0"  # no character: where the last message ends for now
 _RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
@@ -28,26 +29,47 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, specials: Mapping[str, str]):
+        self.source = source
         self._specials = specials
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError as error:
             raise ConfigError(f"the chat template is no jinja template: {error}", field="chat_template") from error
 
-    def render(self, messages: Sequence[Mapping[str, object]], *, answer: bool = True, extra: Mapping[str, object] | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        answer: bool = True,
+        resume: bool = False,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> str:
         """The prompt.
 
         Args:
           answer: end with the beginning of the assistant's answer.
+          resume: end within the last message, as if it were still being written.
+          tools: descriptions of functions.
           extra: further variables of the template.
         Raises:
           RequestError: the template refuses the messages.
         """
-        fixed = {"messages": messages, "add_generation_prompt": answer, "tools": None, "documents": None}
+        if resume:
+            messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}{_END}"}]
+        fixed = {"messages": messages, "add_generation_prompt": answer, "tools": tools}
         try:
-            return self._template.render({**self._specials, **(extra or {}), **fixed})
+            text = self._template.render({**self._specials, "documents": None, **(extra or {}), **fixed})
         except _RENDER_ERRORS as error:
             raise RequestError(f"the chat template refused the messages: {str(error)[:200]}", param="messages") from error
+        return _until_end(text) if resume else text
+
+
+def _until_end(text: str) -> str:
+    before, end, _ = text.partition(_END)
+    if not end:
+        raise RequestError("the chat template does not show the last message, so it cannot be continued", param="continue_final_message")
+    return before
 
 
 def load_template(folder: Path, override: Path | None = None) -> ChatTemplate | None:

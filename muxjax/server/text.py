@@ -7,6 +7,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from muxjax.errors import ConfigError, RequestError
+from muxjax.server.pieces import Pieces
 
 _PART = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT_TOKENS = 4
@@ -19,8 +20,16 @@ class Text(Protocol):
         """Token ids; with `special`, such as the tokenizer itself adds around a text (a BOS)."""
         ...
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text without special tokens; U+FFFD for what is no whole character."""
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Text, with or without special tokens; U+FFFD for what is no whole character."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """What one token stands for, special ones included; empty for an unknown one."""
+        ...
+
+    def is_special(self, token: int) -> bool:
+        """Left out of texts unless it is asked for."""
         ...
 
 
@@ -38,12 +47,21 @@ class TokenizerText:
             raise ConfigError(f"{path} is no tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        self._pieces = Pieces(self._tokenizer)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._specials = frozenset(token for token, entry in added.items() if entry.special)
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(_valid(text), add_special_tokens=special).ids)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=not special)
+
+    def piece(self, token: int) -> bytes:
+        return self._pieces.of(token)
+
+    def is_special(self, token: int) -> bool:
+        return token in self._specials
 
 
 class ByteText:
@@ -59,9 +77,15 @@ class ByteText:
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         return tuple(byte % self._vocab for byte in _valid(text).encode())
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
         first, printable = ord(" "), 95
         return "".join(chr(first + (token - first) % printable) for token in tokens)
+
+    def piece(self, token: int) -> bytes:
+        return self.decode([token]).encode()
+
+    def is_special(self, token: int) -> bool:
+        return False
 
 
 def _valid(text: str) -> str:
@@ -102,20 +126,28 @@ class Detokenizer:
 
 
 class TextStream:
-    """Text of tokens one by one, cut before the stop string that is complete first.
+    """Text of tokens one by one, cut at the stop string that is complete first.
 
+    Args:
+      include: the stop string is part of the text.
+      free: so many tokens are not searched for stop strings.
     Attributes:
       stopped: that stop string, once it has come; then there is no more text.
     """
 
-    def __init__(self, tokens: Detokenizer, stops: Sequence[str] = ()):
+    def __init__(self, tokens: Detokenizer, stops: Sequence[str] = (), *, include: bool = False, free: int = 0):
         self._tokens = tokens
         self._stops = stops
+        self._include = include
+        self._free = free
         self._held = ""
         self.stopped: str | None = None
 
     def feed(self, token: int) -> str:
         """What the token adds to the text; what may begin a stop string is held back."""
+        if self._free > 0:
+            self._free -= 1
+            return self._tokens.feed(token)
         return self._cut(self._tokens.feed(token))
 
     def flush(self) -> str:
@@ -126,10 +158,10 @@ class TextStream:
 
     def _cut(self, new: str) -> str:
         text = self._held + new
-        end = first_stop(text, self._stops)
-        if end is not None:
-            self.stopped, self._held = end, ""
-            return text[: text.index(end)]
+        stop = first_stop(text, self._stops)
+        if stop is not None:
+            self.stopped, self._held = stop, ""
+            return text[: text.index(stop) + self._include * len(stop)]
         held = max((_beginning(text, stop) for stop in self._stops), default=0)
         shown = len(text) - held
         self._held = text[shown:]

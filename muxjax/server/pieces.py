@@ -1,0 +1,53 @@
+"""What a single token stands for, in bytes: a character may lie across several tokens."""
+
+import json
+import re
+from collections.abc import Iterator
+
+from tokenizers import Tokenizer
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class Pieces:
+    """The bytes of each token of a tokenizer, as its decoder reads them."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._added = {token: added.content for token, added in tokenizer.get_added_tokens_decoder().items()}
+        kinds = set(_kinds(json.loads(tokenizer.decoder.__getstate__()))) if tokenizer.decoder else set()
+        self._byte_level = "ByteLevel" in kinds
+        self._byte_fallback = "ByteFallback" in kinds
+        self._underlined = bool(kinds & {"Metaspace", "Replace"})
+
+    def of(self, token: int) -> bytes:
+        """Empty for an id that the tokenizer does not know."""
+        if token in self._added:
+            return self._added[token].encode()
+        piece = self._tokenizer.id_to_token(token) or ""
+        if self._byte_level:
+            return b"".join(_BYTE_OF_CHARACTER.get(character) or character.encode() for character in piece)
+        byte = _BYTE.fullmatch(piece) if self._byte_fallback else None
+        if byte:
+            return bytes.fromhex(byte[1])
+        return (piece.replace("▁", " ") if self._underlined else piece).encode()
+
+
+def _kinds(decoder: dict) -> Iterator[str]:
+    yield decoder["type"]
+    for inner in decoder.get("decoders", []):
+        yield from _kinds(inner)
+
+
+def _byte_of_character() -> dict[str, bytes]:
+    """How byte-level BPE writes bytes: visible ones as themselves, the others as the characters from 256 on.
+
+    Source: GPT-2's `bytes_to_unicode`.
+    """
+    visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    codes = {byte: byte for byte in visible} | {byte: 256 + place for place, byte in enumerate(hidden)}
+    return {chr(code): bytes([byte]) for byte, code in codes.items()}
+
+
+_BYTE_OF_CHARACTER = _byte_of_character()
