@@ -19,6 +19,10 @@ BEYOND = 2**31 - 1
 """No slot: what is written there is dropped."""
 
 
+EDITS = 1024
+"""Of logits, made by one program."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:
     """Static sizes of a compiled step: rows that decode, and rows of chunks with so many tokens together; either may be none.
@@ -109,13 +113,24 @@ def offsets(counts, cumsum: Callable = np.cumsum):
     return cumsum(taken) - taken
 
 
+def token_places(counts: np.ndarray) -> np.ndarray:
+    """[T] where in a step each of its chunks' tokens is, counted from the first chunk's."""
+    shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
+    return np.arange(counts.sum()) + np.repeat(shift, counts)
+
+
+def row_places(step: Step, shape: BatchShape) -> np.ndarray:
+    """[B] where each of the step's own rows is in that shape."""
+    rows = np.arange(len(step.slots))
+    return np.where(rows < step.decodes, rows, rows + shape.decode_rows - step.decodes)
+
+
 def pack(step: Step, shape: BatchShape) -> np.ndarray:
     """[shape.words] int32: the tokens, then each row field. A padding row has no tokens and a slot beyond all."""
     packed = empty(shape)
     decodes, counts = step.decodes, step.counts[step.decodes :]
     packed[:decodes] = step.tokens[:decodes]
-    shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
-    packed[shape.decode_rows + np.arange(counts.sum()) + np.repeat(shift, counts)] = step.tokens[decodes:]
+    packed[shape.decode_rows + token_places(counts)] = step.tokens[decodes:]
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
     for field, column in zip(fields, _columns(step), strict=True):
         field[:decodes] = column[:decodes]
@@ -125,8 +140,7 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
 
 def unpack(values_B: np.ndarray, step: Step, shape: BatchShape) -> np.ndarray:
     """What a step of that shape made of each of the step's own rows."""
-    chunks = len(step.slots) - step.decodes
-    return np.concatenate([values_B[: step.decodes], values_B[shape.decode_rows : shape.decode_rows + chunks]])
+    return values_B[row_places(step, shape)]
 
 
 def _columns(step: Step) -> tuple[np.ndarray, ...]:
@@ -173,6 +187,11 @@ def delta_entries(count: int) -> int:
     while entries < count:
         entries *= 4
     return entries
+
+
+def mask_words(vocab: int) -> int:
+    """Of 32 bits each, a bit a token."""
+    return -(-vocab // 32)
 
 
 def _ladder(most: int, *, least: int, factor: int) -> tuple[int, ...]:

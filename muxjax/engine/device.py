@@ -15,8 +15,9 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape
+from muxjax.engine.behind import GREEDY, Behind, Made, Packed, needed_bytes, told_of
 from muxjax.engine.executor import Done, Fault, Step
-from muxjax.engine.step import lower_draw, lower_step, update_table
+from muxjax.engine.step import lower_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.pallas.kernels import Kernels
@@ -35,7 +36,8 @@ class Program:
     Args:
       layout: of the heads that one device holds.
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
-      steps: the compiled step of each shape; draws: the compiled draw of so many rows. Both are empty before `compile`.
+      steps: the compiled step of each shape; none before `compile`.
+      behind: what may follow a step.
     """
 
     spec: ModelSpec
@@ -46,8 +48,8 @@ class Program:
     table_LSKC: jax.Array
     last_S: jax.Array
     devices: Devices
+    behind: Behind
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
-    draws: dict[int, jax.stages.Compiled] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -74,54 +76,53 @@ class Program:
             table_LSKC=jnp.zeros(shape, jnp.int32, device=here),
             last_S=jnp.zeros(slots, jnp.int32, device=here),
             devices=devices,
+            behind=Behind(spec, slots, devices),
         )
 
     @property
     def program_count(self) -> int:
-        """That `compile` compiles, draws among them."""
+        """That `compile` compiles."""
         shapes = self.buckets.shapes()
-        return len(shapes) + len({shape.rows for shape in shapes})
+        return len(shapes) + self.behind.program_count(shapes)
 
-    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, *, random: bool = True) -> Iterator[None]:
+    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, *, greedy: bool = False) -> Iterator[None]:
         """Compiles everything for such an arena, several programs at a time; yields as each is there.
 
         Args:
-          random: whether there will be rows that are not greedy.
+          greedy: nobody will ask for more than the likeliest tokens.
         """
         given = self.params, blocks_NE, self.last_S, self.table_LSKC
         kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels, "mesh": self.devices.mesh}
         shapes = self.buckets.shapes()
         with ThreadPoolExecutor(COMPILERS) as pool:
             steps = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in shapes}
-            drawn = {shape.rows: None for shape in shapes if random}  # in their order, which names depend on
-            draws = {pool.submit(lower_draw(rows, self.spec.vocab, self.last_S)): rows for rows in drawn}
-            for done in as_completed([*steps, *draws]):
+            lowered = () if greedy else self.behind.lower(self.params, self.last_S, shapes)
+            behind = {pool.submit(compiling): key for key, compiling in lowered}
+            for done in as_completed([*steps, *behind]):
                 if done in steps:
                     self.steps[steps[done]] = done.result()
                 else:
-                    self.draws[draws[done]] = done.result()
+                    self.behind.keep(behind[done], done.result())
                 yield
 
     @property
     def resident_bytes(self) -> int:
-        """Weights and block tables on one device."""
-        return sum(device_bytes(leaf) for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
+        """Weights, block tables and counts on one device."""
+        own = sum(device_bytes(leaf) for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
+        return own + self.behind.resident_bytes
 
     @property
     def temporary_bytes(self) -> int:
-        """Most that a step needs while it runs, its logits among it, and a draw behind it."""
-        return max(map(_needed_bytes, self.steps.values()), default=0) + max(map(_needed_bytes, self.draws.values()), default=0)
+        """Most that a step needs while it runs, its logits among it, and what follows it."""
+        return max(map(needed_bytes, self.steps.values()), default=0) + self.behind.temporary_bytes
 
-    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, *, random: bool) -> tuple[jax.Array, jax.Array]:
-        """Launches a step: tokens [B], and the arena that replaces the one given.
-
-        Args:
-          random: whether there is a row that is not greedy.
-        """
-        tokens_B, logits_BV, blocks_NE, self.last_S = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
-        if random:
-            tokens_B, self.last_S = self.draws[shape.rows](tokens_B, logits_BV, self.last_S, packed[shape.tokens :])
-        return tokens_B, blocks_NE
+    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, asked: Packed) -> tuple[Made, jax.Array]:
+        """Launches a step and what is asked behind it: what comes of it, and the arena that replaces the one given."""
+        given = self.params, blocks_NE, self.last_S, self.table_LSKC, packed
+        tokens_B, logits_BV, hidden_TM, blocks_NE, self.last_S = self.steps[shape](*given)
+        made = tokens_B, logits_BV, hidden_TM
+        result, self.last_S = self.behind.run(self.params, made, self.last_S, packed[shape.tokens :], asked)
+        return result, blocks_NE
 
     def update(self, packed_U: np.ndarray) -> None:
         """Takes columns over into the tables."""
@@ -131,6 +132,7 @@ class Program:
         """What steps in flight may have left undone is empty again."""
         old = self.last_S
         self.last_S = jnp.zeros(old.shape, old.dtype, device=old.sharding)
+        self.behind.forget()
 
     def warm_up_tables(self) -> None:
         """Compiles and runs every size of update."""
@@ -147,25 +149,35 @@ class _Flight(NamedTuple):
 
     step: Step
     shape: BatchShape | None
-    result: jax.Array | Fault
+    result: Made | Fault
 
     @property
     def is_ready(self) -> bool:
-        return isinstance(self.result, Fault) or _is_ready(self.result)
+        return isinstance(self.result, Fault) or all(map(_is_ready, jax.tree.leaves(self.result)))
 
     def done(self) -> Done:
         """Waits for it. A step that fails on the device takes with it the arena it has written to."""
-        tokens, fault = np.zeros(0, np.int32), None
         if isinstance(self.result, Fault):
-            fault = self.result
-        else:
-            assert self.shape is not None
-            try:
-                tokens = batch.unpack(np.asarray(self.result), self.step, self.shape)
-            except jax.errors.JaxRuntimeError as error:
-                _log.exception("a step of %s has failed", self.step.model)
-                fault = Fault(what=_line(error), cache_lost=True)
-        return Done(step_id=self.step.id, tokens=tokens, at_s=time.monotonic(), fault=fault)
+            return self._nothing(self.result)
+        try:
+            return self._read(self.result)
+        except jax.errors.JaxRuntimeError as error:
+            _log.exception("a step of %s has failed", self.step.model)
+            return self._nothing(Fault(what=_line(error), cache_lost=True))
+
+    def _read(self, made: Made) -> Done:
+        step, shape = self.step, self.shape
+        assert shape is not None
+        return Done(
+            step_id=step.id,
+            tokens=batch.unpack(np.asarray(made.tokens_B), step, shape),
+            told=told_of(made.told, batch.row_places(step, shape)),
+            scored=told_of(made.scored, batch.token_places(step.counts[step.decodes :])),
+            at_s=time.monotonic(),
+        )
+
+    def _nothing(self, fault: Fault) -> Done:
+        return Done(step_id=self.step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
 
 
 class DeviceExecutor:
@@ -179,23 +191,24 @@ class DeviceExecutor:
     def launch(self, step: Step) -> None:
         before = self._blocks_NE
         try:
-            shape, tokens_B = self._start(step)
+            shape, made = self._start(step)
         except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
             _log.exception("a step of %s cannot be launched", step.model)
             whole = self._blocks_NE is before and not before.is_deleted()
             self._queue.append(_Flight(step, None, Fault(what=_line(error), cache_lost=not whole)))
         else:
-            self._queue.append(_Flight(step, shape, tokens_B))
+            self._queue.append(_Flight(step, shape, made))
 
-    def _start(self, step: Step) -> tuple[BatchShape, jax.Array]:
+    def _start(self, step: Step) -> tuple[BatchShape, Made]:
         program = self._programs[step.model]
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
             program.update(batch.pack_delta(step.delta, entries))
         shape = program.buckets.shape(step, program.layout)
-        tokens_B = self.run(step.model, batch.pack(step, shape), shape, random=bool((step.sampling["temperature"] > 0).any()))
-        tokens_B.copy_to_host_async()
-        return shape, tokens_B
+        made = self._run(step.model, batch.pack(step, shape), shape, program.behind.pack(step, shape))
+        for array in jax.tree.leaves(made):
+            array.copy_to_host_async()
+        return shape, made
 
     def collect(self, *, wait: bool) -> list[Done]:
         done = []
@@ -218,23 +231,20 @@ class DeviceExecutor:
         for program in self._programs.values():
             program.forget()
 
-    def run(self, model: str, packed: np.ndarray, shape: BatchShape, *, random: bool = False) -> jax.Array:
-        """Launches a packed step of a compiled shape; the tokens [B] it will have sampled. random: see `Program.run`."""
-        tokens_B, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE, random=random)
-        return tokens_B
+    def run(self, model: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
+        """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
+        return self._run(model, packed, shape, GREEDY).tokens_B
+
+    def _run(self, model: str, packed: np.ndarray, shape: BatchShape, asked: Packed) -> Made:
+        made, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE, asked)
+        return made
 
     def warm_up(self) -> None:
         """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
         for name, program in self._programs.items():
             program.warm_up_tables()
             for shape in program.steps:
-                self.run(name, batch.empty(shape), shape, random=True).block_until_ready()
-
-
-def _needed_bytes(compiled: jax.stages.Compiled) -> int:
-    """Of temporaries, and of results that do not take the place of what is given."""
-    analysis = compiled.memory_analysis()
-    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes if analysis else 0
+                jax.block_until_ready(self._run(name, batch.empty(shape), shape, program.behind.everything(shape)))
 
 
 def _line(error: Exception) -> str:

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from muxjax.cache.table import TableDelta
+from muxjax.engine.asked import Asked, Told
 from muxjax.types import Phase, Sampling
 
 SAMPLED = -1
@@ -33,6 +34,7 @@ class Step:
       tokens: [T] int32, ids or SAMPLED.
       sampling: [B] SAMPLING.
       delta: what changed in the model's block tables since its previous step.
+      asked: what rows ask beyond `sampling`; None where none does.
     """
 
     id: int
@@ -44,6 +46,7 @@ class Step:
     tokens: np.ndarray
     sampling: np.ndarray
     delta: TableDelta
+    asked: Asked | None = None
 
     @property
     def phase(self) -> Phase:
@@ -69,12 +72,18 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished step: the token sampled after each row's last new token, [B], or what went wrong."""
+    """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
+
+    Args:
+      told: of those tokens, [B], where `Asked.logprobs` asks; scored: of `Asked.follow`, [T].
+    """
 
     step_id: int
     tokens: np.ndarray
     at_s: float
     fault: Fault | None = None
+    told: Told | None = None
+    scored: Told | None = None
 
 
 class Executor(Protocol):

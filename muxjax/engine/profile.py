@@ -136,7 +136,7 @@ class Profiler:
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
         devices = self._program.devices
-        for _ in self._program.compile(devices.joined(self._arena, OWN), random=False):
+        for _ in self._program.compile(devices.joined(self._arena, OWN), greedy=True):
             yield
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
         pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)

@@ -31,9 +31,13 @@ class SlotText:
         self.tokens[slot, : len(tokens)] = tokens
         self.known[slot], self.limit[slot], self.open[slot] = len(tokens), request.most_tokens, True
 
+    def view(self, slot: int) -> np.ndarray:
+        """A slot's tokens, for as long as nothing changes."""
+        return self.tokens[slot, : self.known[slot]]
+
     def of(self, slot: int) -> np.ndarray:
         """A copy of a slot's tokens."""
-        return self.tokens[slot, : self.known[slot]].copy()
+        return self.view(slot).copy()
 
     def extend(self, slots: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each."""

@@ -11,7 +11,9 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.store import Chunks, Decodes, PagedMemory
 from muxjax.engine import batch
 from muxjax.engine.batch import ROW_FIELDS, BatchShape
+from muxjax.engine.logprobs import TopTokens, scored, told
 from muxjax.engine.sampling import Rows, drawn, greedy
+from muxjax.engine.shaping import best, counted, shaped
 from muxjax.models import decoder
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions, share
 from muxjax.pallas.kernels import REFERENCE, Kernels
@@ -38,8 +40,8 @@ def step(
     shape: BatchShape,
     kernels: Kernels = REFERENCE,
     mesh: Mesh | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """One step of decodes, chunks of prompts or both: the likeliest token after each row's last one, and the logits to `draw` from.
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One step of decodes, chunks of prompts or both: the likeliest token after each row's last one, and what the programs behind it need.
 
     On a mesh, each device runs it with its part of the weights and an arena of its own, and all else is the same on all of them.
 
@@ -50,11 +52,11 @@ def step(
       packed: a step of `batch.pack`.
       layout: of the heads that one device holds.
     Returns:
-      tokens [B] int32, logits [B, V] float32, the arena, and last_S.
+      tokens [B] int32, logits [B, V] float32, what the decoder made of the chunks' tokens [T, M], the arena, and last_S.
     """
     run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
     if mesh:
-        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, SAME, OWN, SAME)
+        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, SAME, SAME, OWN, SAME)
         run = jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
     return run(params, blocks_NE, last_S, table_LSKC, packed)
 
@@ -71,18 +73,79 @@ def _step(
     shape: BatchShape,
     kernels: Kernels,
     tp: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
     """What one of tp devices does of a step."""
-    own, across = share(spec, tp), AXIS if tp > 1 else None
+    across = AXIS if tp > 1 else None
     tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
-    hidden_TM, memory = decoder.forward(own, params, tokens_T, memory.position_T, memory, across=across)
-    logits_BV = decoder.logits(own, params, hidden_TM[_final(memory)])
-    if across:
-        logits_BV = jax.lax.all_gather(logits_BV, across, axis=1, tiled=True)[:, : spec.vocab]
+    hidden_TM, memory = decoder.forward(share(spec, tp), params, tokens_T, memory.position_T, memory, across=across)
+    logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
-    return tokens_B, logits_BV, memory.blocks_NE, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+    last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+    return tokens_B, logits_BV, hidden_TM[shape.decode_rows :], memory.blocks_NE, last_S
+
+
+def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
+    """[B, V], the same on each of tp devices."""
+    logits_BV = decoder.logits(share(spec, tp), params, hidden_BM)
+    return logits_BV if tp == 1 else jax.lax.all_gather(logits_BV, AXIS, axis=1, tiled=True)[:, : spec.vocab]
+
+
+@functools.partial(jax.jit, donate_argnames="last_S")
+def adjust(
+    tokens_B: jax.Array,
+    logits_BV: jax.Array,
+    last_S: jax.Array,
+    counts_SV: jax.Array,
+    packed_rows: jax.Array,
+    penalties_B3: jax.Array,
+    edits_U3: jax.Array,
+    bits_BW: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What rows ask changed in the logits of a step, before `draw`; see `shaping.shaped`.
+
+    Args:
+      counts_SV: what each slot has of each token, int16; see `shaping.PROMPT`.
+      packed_rows: what follows the tokens in a step of `batch.pack`.
+    Returns:
+      the likeliest tokens [B] int32, the logits, and last_S, which is donated.
+    """
+    slot_B = _rows(packed_rows)["slot"]
+    shaped_BV = shaped(logits_BV, counts_SV.at[slot_B].get(mode="clip"), penalties_B3, edits_U3, bits_BW)
+    tokens_B = best(shaped_BV, tokens_B)
+    return tokens_B, shaped_BV, last_S.at[slot_B].set(tokens_B, mode="drop")
+
+
+@functools.partial(jax.jit, donate_argnames="counts_SV")
+def count(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
+    """The counts with the tokens of a step; donated and updated in place. A slot beyond all has none."""
+    return counted(counts_SV, slot_B, tokens_B)
+
+
+@functools.partial(jax.jit, donate_argnames="counts_SV")
+def recount(counts_SV: jax.Array, slot: jax.Array, count_V: jax.Array) -> jax.Array:
+    """The counts with those of one slot replaced; donated and updated in place."""
+    return counts_SV.at[slot].set(count_V, mode="drop")
+
+
+@jax.jit
+def tell(logits_BV: jax.Array, tokens_B: jax.Array) -> TopTokens:
+    """Log-probabilities of a step's tokens, of the logits as the model made them."""
+    return told(logits_BV, tokens_B)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "mesh"))
+def score(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array, *, spec: ModelSpec, mesh: Mesh | None = None) -> TopTokens:
+    """Log-probabilities of the prompt's tokens that follow those of a step's chunks; logits of few positions exist at a time."""
+
+    def run(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array) -> TopTokens:
+        logits_of = functools.partial(_logits, params, spec=spec, tp=mesh.size if mesh else 1)
+        return scored(logits_of, hidden_TM, follow_T)
+
+    if mesh:
+        run = jax.shard_map(run, mesh=mesh, in_specs=(partitions(spec), SAME, SAME), out_specs=SAME, check_vma=False)
+    return run(params, hidden_TM, follow_T)
 
 
 @functools.partial(jax.jit, donate_argnames="last_S")
@@ -125,13 +188,42 @@ def lower_step(
     return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
 
 
-def lower_draw(rows: int, vocab: int, last_S: jax.Array) -> Callable[[], jax.stages.Compiled]:
-    """Traces `draw` for so many rows; the result compiles it for the devices of last_S."""
-    here = last_S.sharding
-    tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=here)
-    logits_BV = jax.ShapeDtypeStruct((rows, vocab), jnp.float32, sharding=here)
-    lowered = draw.lower(tokens_B, logits_BV, last_S, jax.ShapeDtypeStruct((len(ROW_FIELDS) * rows,), jnp.int32))
-    return functools.partial(lowered.compile, compiler_options=_GPU_OPTIONS if _platform(last_S) == "gpu" else {})
+def lower_behind(rows: int, last_S: jax.Array, counts_SV: jax.Array) -> dict[str, Callable[[], jax.stages.Compiled]]:
+    """Traces, for so many rows, what may run behind a step, by name; the results compile it for the devices of last_S."""
+    packed_rows, slot_B = _words(len(ROW_FIELDS) * rows), _words(rows)
+    tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=last_S.sharding)
+    logits_BV = jax.ShapeDtypeStruct((rows, counts_SV.shape[1]), jnp.float32, sharding=last_S.sharding)
+    penalties_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.float32)
+    bits_BW = jax.ShapeDtypeStruct((rows, batch.mask_words(counts_SV.shape[1])), jnp.uint32, sharding=last_S.sharding)
+    lowered = {
+        "draw": draw.lower(tokens_B, logits_BV, last_S, packed_rows),
+        "adjust": adjust.lower(tokens_B, logits_BV, last_S, counts_SV, packed_rows, penalties_B3, _words(batch.EDITS, 3), bits_BW),
+        "count": count.lower(counts_SV, slot_B, tokens_B),
+        "tell": tell.lower(logits_BV, tokens_B),
+    }
+    return {name: _compiling(each, last_S) for name, each in lowered.items()}
+
+
+def lower_recount(counts_SV: jax.Array) -> Callable[[], jax.stages.Compiled]:
+    """Traces `recount`; the result compiles it."""
+    count_V = jax.ShapeDtypeStruct(counts_SV.shape[1:], counts_SV.dtype)
+    return _compiling(recount.lower(counts_SV, _words(), count_V), counts_SV)
+
+
+def lower_score(
+    params: decoder.Params, tokens: int, last_S: jax.Array, *, spec: ModelSpec, mesh: Mesh | None
+) -> Callable[[], jax.stages.Compiled]:
+    """Traces `score` for chunks of so many tokens together; the result compiles it for the devices of last_S."""
+    hidden_TM = jax.ShapeDtypeStruct((tokens, spec.width), jnp.dtype(spec.dtype), sharding=last_S.sharding)
+    return _compiling(score.lower(params, hidden_TM, _words(tokens), spec=spec, mesh=mesh), last_S)
+
+
+def _words(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+def _compiling(lowered: jax.stages.Lowered, near: jax.Array) -> Callable[[], jax.stages.Compiled]:
+    return functools.partial(lowered.compile, compiler_options=_GPU_OPTIONS if _platform(near) == "gpu" else {})
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")

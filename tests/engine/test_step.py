@@ -61,7 +61,7 @@ class Machine:
 
     def run(self, step: Step) -> list[int]:
         shape = BUCKETS.shape(step, LAYOUT)
-        tokens, _, self.blocks, self.last = run_step(
+        tokens, _, _, self.blocks, self.last = run_step(
             self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape
         )
         return batch.unpack(np.asarray(tokens), step, shape).tolist()
@@ -119,7 +119,7 @@ def test_an_empty_step_changes_nothing():
     machine.run(make_step(chunks=[(4, 0, PROMPTS[4])]))
     for shape in BUCKETS.shapes():
         before = np.array(machine.blocks), np.array(machine.last)
-        _, _, machine.blocks, machine.last = run_step(
+        _, _, _, machine.blocks, machine.last = run_step(
             machine.params, machine.blocks, machine.last, machine.table, batch.empty(shape), spec=SPEC, layout=LAYOUT, shape=shape
         )
         np.testing.assert_array_equal(before[0], machine.blocks)

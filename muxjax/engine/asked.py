@@ -1,0 +1,57 @@
+"""What the rows of a step ask of their tokens beyond how they are drawn, and what is told of the tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from muxjax.types import Logprobs
+
+NEUTRAL = (0.0, 0.0, 1.0)
+"""Presence, frequency and repetition penalty that change nothing."""
+
+EDIT = np.dtype([("row", "i4"), ("token", "i4"), ("add", "f4")])
+"""What is added to one logit; minus infinity forbids the token."""
+
+
+class Recount(NamedTuple):
+    """A slot's tokens are counted anew: the prompt's, and those made of it."""
+
+    slot: int
+    prompt: np.ndarray
+    made: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Of the B rows of a step. A row whose chunk leaves tokens of its prompt over asks for nothing but `follow`: its token is of no use.
+
+    Args:
+      penalties: [B, 3] float32, in the order of NEUTRAL; None where nobody has any.
+      recounts: slots that begin to decode with penalties.
+      edits: [U] EDIT.
+      masks: by row, [ceil(V / 32)] uint32 or fewer words: bit v % 32 of word v // 32 allows token v. Other rows allow all.
+      logprobs: somebody wants to know those of the tokens.
+      follow: [T] int32, the prompt's token behind each of the chunks' tokens, packed as these are; None where nobody asks for theirs.
+    """
+
+    penalties: np.ndarray | None
+    recounts: tuple[Recount, ...]
+    edits: np.ndarray
+    masks: Mapping[int, np.ndarray]
+    logprobs: bool
+    follow: np.ndarray | None
+
+
+class Told(NamedTuple):
+    """Log-probabilities of N tokens, [N], and the most likely tokens in the place of each with theirs, [N, K], likeliest first."""
+
+    logprob: np.ndarray
+    top_token: np.ndarray
+    top_logprob: np.ndarray
+
+    def of(self, row: int, token: int, most: int) -> Logprobs:
+        """Of one token, with at most so many of the likeliest."""
+        top = zip(self.top_token[row, :most].tolist(), self.top_logprob[row, :most].tolist(), strict=True)
+        return Logprobs(token, float(self.logprob[row]), tuple(top))

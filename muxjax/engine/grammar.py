@@ -1,0 +1,102 @@
+"""What an answer may go on with so that it matches a grammar: masks over the vocabulary, token by token, by llguidance."""
+
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+
+from muxjax.errors import RequestError
+from muxjax.types import Grammar, GrammarKind
+
+COMPILED_GRAMMARS = 128
+"""Kept of each model, for requests that come with the same one again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Grammars:
+    """Compiles grammars for one model's tokenizer. May be used from any thread.
+
+    Args:
+      tokenizer: the text of a tokenizer.json.
+      vocab: tokens of the model, of which its tokenizer may name fewer.
+      eos_ids: what ends an answer, where the grammar lets it end.
+    Raises:
+      ValueError: the tokenizer is none that llguidance can read.
+    """
+
+    def __init__(self, tokenizer: str, *, vocab: int, eos_ids: Sequence[int]):
+        self._tokenizer = LLTokenizer(tokenizer, n_vocab=vocab, eos_token=list(eos_ids) or None)
+        self._compiled = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._compile)
+
+    @classmethod
+    def of(cls, folder: Path, *, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
+        """Of the tokenizer in a model's folder; None if there is none that can be read, and then no request may have a grammar."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            return None
+        try:
+            return cls(path.read_text(), vocab=vocab, eos_ids=eos_ids)
+        except ValueError as error:
+            _log.warning("no structured output with %s: %s", path, error)
+            return None
+
+    def matcher(self, grammar: Grammar) -> "Matcher":
+        """At the beginning of an answer.
+
+        Raises:
+          RequestError: the grammar does not compile.
+        """
+        return Matcher(self._compiled(grammar).deep_copy(), self._tokenizer)
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        try:
+            matcher = LLMatcher(self._tokenizer, _WRITTEN[grammar.kind](grammar.text), log_level=0)
+            fault = matcher.get_error()
+        except ValueError as error:
+            fault = str(error)
+        if fault:
+            raise RequestError(f"the {grammar.kind} does not compile: {' '.join(fault.split())[:300]}", param="structured_outputs")
+        return matcher
+
+
+class Matcher:
+    """One answer as far as it has come."""
+
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer):
+        self._matcher = matcher
+        self._words = -(-tokenizer.vocab_size // 32)
+        self._end = np.zeros(self._words, np.uint32)
+        for token in tokenizer.eos_tokens:
+            self._end[token // 32] |= np.uint32(1 << token % 32)
+
+    def bits(self) -> np.ndarray:
+        """[ceil(V / 32)] uint32: bit v % 32 of word v // 32 says that token v may come next; where all is said, only an end may."""
+        if self._matcher.is_stopped():
+            return self._end
+        mask = np.empty(self._words, np.uint32)
+        self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
+        if self._matcher.is_error():
+            _log.warning("an answer ends early: %s", self._matcher.get_error())
+            return self._end
+        return mask
+
+    def take(self, token: int) -> None:
+        """The answer's next token."""
+        if not self._matcher.is_stopped():
+            self._matcher.consume_token(token)
+
+
+def _json_schema(text: str) -> str:
+    """Without free white space, with which small models fill their answers up to the last token."""
+    return LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False})
+
+
+_WRITTEN = {
+    GrammarKind.JSON_SCHEMA: _json_schema,
+    GrammarKind.REGEX: LLMatcher.grammar_from_regex,
+    GrammarKind.LARK: LLMatcher.grammar_from_lark,
+}

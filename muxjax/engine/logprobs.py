@@ -1,0 +1,42 @@
+"""Log-probabilities of tokens, and of the most likely ones in their places, on the device."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from muxjax.types import MOST_LOGPROBS
+
+SCORED_AT_A_TIME = 128
+"""Positions of a prompt whose logits exist at once."""
+
+
+class TopTokens(NamedTuple):
+    """See `asked.Told`; N rows, K = MOST_LOGPROBS or the vocabulary, if that is smaller."""
+
+    logprob_N: jax.Array
+    top_token_NK: jax.Array
+    top_logprob_NK: jax.Array
+
+
+def told(logits_NV: jax.Array, tokens_N: jax.Array) -> TopTokens:
+    """Of one token a row; what is told of the likeliest one is the same number wherever it stands."""
+    total_N1 = jax.nn.logsumexp(logits_NV, axis=-1, keepdims=True)
+    top_NK, top_token_NK = jax.lax.top_k(logits_NV, min(MOST_LOGPROBS, logits_NV.shape[-1]))
+    own_N1 = jnp.take_along_axis(logits_NV, jnp.maximum(tokens_N, 0)[:, None], axis=-1)
+    return TopTokens((own_N1 - total_N1)[:, 0], top_token_NK.astype(jnp.int32), top_NK - total_N1)
+
+
+def scored(logits_of: Callable[[jax.Array], jax.Array], hidden_TM: jax.Array, follow_T: jax.Array) -> TopTokens:
+    """Of the token that follows each position, a few positions at a time.
+
+    Args:
+      logits_of: [n, V] of [n, M].
+    """
+
+    def one(position: tuple[jax.Array, jax.Array]) -> TopTokens:
+        hidden_M, token = position
+        return TopTokens(*(each[0] for each in told(logits_of(hidden_M[None]), token[None])))
+
+    return jax.lax.map(one, (hidden_TM, follow_T), batch_size=SCORED_AT_A_TIME)

@@ -1,0 +1,48 @@
+"""What requests ask changed in their logits, on the device, before a token is chosen."""
+
+import jax
+import jax.numpy as jnp
+
+from muxjax.engine.executor import NO_TOKEN
+
+PROMPT, MADE = 1, 2
+"""What a token of the prompt, and each one made, leave in a slot's count of it: prompt x PROMPT + times made x MADE."""
+
+MOST = 2**15 - 4
+"""A count goes no further: int16 would, to its end."""
+
+
+def shaped(logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array, edits_U3: jax.Array, bits_BW: jax.Array) -> jax.Array:
+    """[B, V] logits to draw from: penalized, then edited, then masked. A row that forbids every token is left as it was.
+
+    Args:
+      counts_BV: what each row's slot has of each token; of no account where penalties are neutral.
+      penalties_B3: presence, frequency and repetition penalty.
+      edits_U3: int32: row, token and what is added, as the bits of a float; a padding entry has a row beyond all.
+      bits_BW: uint32: bit v % 32 of word v // 32 allows token v.
+    """
+    row_U, token_U, add_U = edits_U3[:, 0], edits_U3[:, 1], jax.lax.bitcast_convert_type(edits_U3[:, 2], jnp.float32)
+    edited_BV = _penalized(logits_BV, counts_BV, penalties_B3).at[row_U, token_U].add(add_U, mode="drop")
+    allowed_BV = (bits_BW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
+    allowed_BV = allowed_BV.reshape(len(bits_BW), -1)[:, : logits_BV.shape[1]] > 0
+    masked_BV = jnp.where(allowed_BV, edited_BV, -jnp.inf)
+    return jnp.where(masked_BV.max(axis=-1, keepdims=True) > -jnp.inf, masked_BV, logits_BV)
+
+
+def best(shaped_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
+    """[B] int32: the likeliest token left of each row; none where there was none before."""
+    return jnp.where(tokens_B == NO_TOKEN, NO_TOKEN, jnp.argmax(shaped_BV, axis=-1).astype(jnp.int32))
+
+
+def counted(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
+    """The counts with a token more in each of different slots; a slot beyond all has none."""
+    old_B = counts_SV.at[slot_B, tokens_B].get(mode="clip")
+    return counts_SV.at[slot_B, tokens_B].set(jnp.where(old_B < MOST, old_B + MADE, old_B), mode="drop")
+
+
+def _penalized(logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array) -> jax.Array:
+    presence_B1, frequency_B1, repetition_B1 = (penalties_B3[:, i : i + 1] for i in range(3))
+    repeated_BV = jnp.where(logits_BV > 0, logits_BV / repetition_B1, logits_BV * repetition_B1)
+    made_BV = counts_BV // MADE
+    logits_BV = jnp.where(counts_BV > 0, repeated_BV, logits_BV)
+    return logits_BV - presence_B1 * (made_BV > 0) - frequency_B1 * made_BV
