@@ -35,7 +35,7 @@ PHASES = ("view", "plan", "commit", "record")
 def make_unit(sequences: int, total_blocks: int) -> Unit:
     """8 models of LLaMA-8B's shape, with slots for a quarter more than their share of the sequences."""
     names = [f"model-{i}" for i in range(MODELS)]
-    floors = quota.floors(names, total_blocks)
+    floors = quota.floors(dict.fromkeys(names, 1.0), total_blocks)
     quotas = quota.initial(dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0), total_blocks, floors)
     slots = sequences * 5 // (4 * MODELS)
     members = [

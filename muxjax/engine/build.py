@@ -25,7 +25,6 @@ from muxjax.models.config import read_spec
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best
-from muxjax.scheduler import quota
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import Policy
 from muxjax.types import ModelSpec
@@ -177,7 +176,7 @@ def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping
 
 
 def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping[str, CacheLayout], total_blocks: int) -> list[Member]:
-    quotas, floors = memory.first_quotas(options, layouts, total_blocks), quota.floors(specs, total_blocks)
+    quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(options, total_blocks)
     return [
         Member(
             name=model.name,
@@ -186,6 +185,7 @@ def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapp
             max_tokens=specs[model.name].max_len,
             quota_blocks=quotas[model.name],
             floor_blocks=floors[model.name],
+            weight=model.weight,
         )
         for model in options.models
     ]

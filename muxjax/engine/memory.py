@@ -92,7 +92,12 @@ def first_quotas(options: UnitOptions, layouts: Mapping[str, CacheLayout], total
     """A split of the arena by expected rate x blocks per token, above the floors."""
     blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
     rates = {model.name: model.rate for model in options.models}
-    return quota.initial(rates, blocks_per_token, total_blocks, quota.floors(rates, total_blocks))
+    return quota.initial(rates, blocks_per_token, total_blocks, floors(options, total_blocks))
+
+
+def floors(options: UnitOptions, total_blocks: int) -> Quotas:
+    """Head blocks that each model may always hold."""
+    return quota.floors({model.name: model.weight for model in options.models}, total_blocks)
 
 
 def _free_bytes(device: jax.Device) -> int:

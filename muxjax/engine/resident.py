@@ -13,6 +13,8 @@ from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
 from muxjax.engine.stats import State, Tally
+from muxjax.engine.waiting import Waiting
+from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
 from muxjax.scheduler.view import Job, ModelView, Pending, Running
 from muxjax.types import Finish, Output, Phase
 
@@ -28,6 +30,7 @@ class Member:
       max_tokens: most tokens of a sequence, prompt and output.
       quota_blocks, floor_blocks: head blocks it may hold at first, and may always hold.
       rate: expected requests a second against the other models', by which quotas are dealt when models come and go.
+      weight: its share of prefills and of the arena, against the other models.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Member:
     quota_blocks: int
     floor_blocks: int
     rate: float = 1.0
+    weight: float = 1.0
 
 
 class Resident:
@@ -51,7 +55,7 @@ class Resident:
         self.trouble = ""  # of one that has failed
         self.floor_blocks = member.floor_blocks
         self.tally = Tally()
-        self.waiting, self.prefilling, self.decoding = ByAge(), ByAge(), ByAge()
+        self.waiting, self.prefilling, self.decoding = Waiting(), ByAge(), ByAge()
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._quota_blocks = member.quota_blocks
         self._view: ModelView | None = None  # both are kept until something of the model changes
@@ -61,6 +65,7 @@ class Resident:
         self._ids: list[str] = [""] * member.slots  # of their requests
         self._text = SlotText(member.slots, member.max_tokens)
         self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
+        self._payers = np.zeros(member.slots, np.int32)  # whose service a slot's is
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._sampling = np.zeros(member.slots, SAMPLING)
         self._ones, self._all_sampled = np.ones(member.slots, np.int32), np.full(member.slots, SAMPLED, np.int32)
@@ -117,6 +122,7 @@ class Resident:
             quota_blocks=self._quota_blocks,
             floor_blocks=self.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
+            weight=self.member.weight,
             oldest_s=min(self.waiting.oldest_s, self.prefilling.oldest_s, self.decoding.oldest_s),
             youngest=self._youngest(),
             last_prefill=self.tally.last_prefill,
@@ -139,6 +145,7 @@ class Resident:
             tokens = np.concatenate([tokens, *map(self._advance, pending, counts[len(decoding) :])])
         self.in_flight += 1
         self._flights[slots] += 1
+        self._charge(slots, counts, len(decoding))
         starts = self.tables.lengths[slots]
         self.tables.lengths[slots] = starts + counts
         step = Step(
@@ -155,6 +162,12 @@ class Resident:
         self.tally.add(step)
         self._changed()
         return step
+
+    def _charge(self, slots: np.ndarray, counts: np.ndarray, decodes: int) -> None:
+        """Each row is service for its tenant; its last `len - decodes` rows are chunks."""
+        if self.waiting.contested:
+            prices = np.where(np.arange(len(slots)) < decodes, OUTPUT_PRICE, PROMPT_PRICE)
+            self.waiting.charge(self._payers[slots], counts * prices)
 
     def absorb(self, step: Step, tokens: np.ndarray, at_s: float) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
         """Takes in what the step sampled: an output a row that gained a token, and which of them end, why."""
@@ -231,6 +244,7 @@ class Resident:
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
         self._by_slot[slot], self._ids[slot] = sequence, sequence.request.id
+        self._payers[slot] = self.waiting.payer(sequence)
         self._sampling[slot] = sampling_row(sequence.request.sampling)
         self._text.begin(slot, sequence.tokens, sequence.request)
         return self.tables.reserve(slot, len(sequence.tokens))
@@ -287,7 +301,7 @@ class Resident:
         waits, slot = sequence.stage is Stage.WAITING, sequence.slot
         return Pending(
             request_id=sequence.request.id,
-            arrival_s=sequence.request.arrival_s,
+            arrival_s=sequence.request.due_s,
             tokens=len(sequence.tokens) if waits else int(self._text.known[slot] - self.tables.lengths[slot]),
             blocks=self.member.layout.blocks(len(sequence.tokens)) if waits else 0,
         )
@@ -299,7 +313,7 @@ class Resident:
         sequence = max(last, key=lambda sequence: sequence.age)
         return Running(
             request_id=sequence.request.id,
-            arrival_s=sequence.request.arrival_s,
+            arrival_s=sequence.request.due_s,
             blocks=self.tables.blocks(sequence.slot),
             idle=not self._flights[sequence.slot],
         )

@@ -43,7 +43,7 @@ class Sequence:
     @property
     def age(self) -> tuple[float, str]:
         """Smaller is older; no two are equal."""
-        return self.request.arrival_s, self.request.id
+        return self.request.due_s, self.request.id
 
 
 def _age(sequence: Sequence) -> tuple[float, str]:
@@ -65,8 +65,8 @@ class ByAge:
 
     @property
     def oldest_s(self) -> float:
-        """Arrival of the first, infinity of none."""
-        return self._items[0].request.arrival_s if self._items else inf
+        """When the first was due, infinity of none."""
+        return self._items[0].request.due_s if self._items else inf
 
     def first(self, count: int) -> list[Sequence]:
         return self._items[:count]

@@ -25,11 +25,12 @@ from muxjax.workload.trace import Arrival, Stream, capped, generate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosted:
-    """A model on its mesh, and the requests a second that are expected for it."""
+    """A model on its mesh, the requests a second that are expected for it, and its share under load."""
 
     spec: ModelSpec
     mesh: MeshSpec
     rate_rps: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ class Machine:
         """The unit before its first request; its quotas follow the rates."""
         layouts = {name: CacheLayout.of(share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
-        floors = quota.floors(self.hosted, total_blocks)
+        floors = quota.floors({name: one.weight for name, one in self.hosted.items()}, total_blocks)
         blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
         rates = {name: one.rate_rps for name, one in self.hosted.items()}
         quotas = quota.initial(rates, blocks_per_token, total_blocks, floors)
@@ -69,6 +70,7 @@ class Machine:
                 max_tokens=self._context(name),
                 quota_blocks=quotas[name],
                 floor_blocks=floors[name],
+                weight=self.hosted[name].weight,
             )
             for name, layout in layouts.items()
         ]

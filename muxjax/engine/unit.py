@@ -253,7 +253,7 @@ class Unit:
             return
         members = {name: resident.member for name, resident in serving.items()}
         sizes = {name: member.layout.column_blocks / member.layout.tokens_per_block for name, member in members.items()}
-        floors = quota.floors(serving, self._arena.total)
+        floors = quota.floors({name: member.weight for name, member in members.items()}, self._arena.total)
         quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._arena.total, floors)
         for name, resident in serving.items():
             resident.allot(quotas[name], floors[name])

@@ -26,7 +26,7 @@ def adbs(view: View) -> StepPlan:
 
 
 def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, ...]]:
-    """The chunks of the least recently prefilled model that has any, by its name; empty if nobody may prefill now.
+    """The chunks, by its name, of the model whose turn it is to prefill, of those that have any; empty if nobody may prefill now.
 
     A waiting prefill has precedence: while its model is not ready no other one starts, and while it lacks free blocks no other model
     admits. Chunks of admitted requests go on, since they hold blocks that only their end gives back.
@@ -35,7 +35,7 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
         return {}
     claimants = [model for model in view.models if model.pending and model.name not in held_back]
     free_blocks = view.free_blocks - fit.wanted_by_growth(view.models) if claimants else 0
-    for model in sorted(claimants, key=lambda model: model.last_prefill):
+    for model in fit.by_turn(claimants, lambda model: model.last_prefill):
         within_quota = _admission_blocks(model)
         chunks = fit.chunks(view, model, min(free_blocks, within_quota))
         if chunks:

@@ -13,7 +13,7 @@ Every policy is built of these, and owes to them that no request waits for ever:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, View
 
@@ -86,6 +86,19 @@ def first_claim(models: Iterable[ModelView], room_blocks: int) -> ModelView | No
     first = next((model for model in models if waiting(model)), None)
     request = waiting(first) if first else None
     return first if request and request.blocks > room_blocks else None
+
+
+def by_turn(models: Iterable[ModelView], served: Callable[[ModelView], int]) -> list[ModelView]:
+    """Those that have waited longest for their weight first: of equal weights, the least recently served.
+
+    Models that always have work get turns about in proportion to their weights, and every one gets its turn.
+
+    Args:
+      served: number of the model's last job that counts.
+    """
+    models = tuple(models)
+    now = 1 + max((max(model.last_prefill, model.last_decode) for model in models), default=0)
+    return sorted(models, key=lambda model: -(now - served(model)) * model.weight)
 
 
 def arrival_s(request: Pending | None) -> float:

@@ -1,18 +1,18 @@
 """How many head blocks each model may hold: a first split by demand, then transfers by use."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from muxjax.scheduler import fit
 from muxjax.scheduler.view import ModelView, View
 from muxjax.types import Quotas
 
 FLOOR_FRAC = 0.5
-"""Of an equal share of the arena: what a model may always hold."""
+"""Of a model's share of the arena: what it may always hold."""
 
 
-def floors(models: Collection[str], total_blocks: int) -> Quotas:
-    """Head blocks below which no model's quota is ever moved."""
-    return dict.fromkeys(models, int(FLOOR_FRAC * total_blocks / len(models)))
+def floors(weights: Mapping[str, float], total_blocks: int) -> Quotas:
+    """Head blocks below which no model's quota is ever moved, in proportion to their weights."""
+    return {name: int(FLOOR_FRAC * total_blocks * weight / sum(weights.values())) for name, weight in weights.items()}
 
 
 def initial(rates: Mapping[str, float], blocks_per_token: Mapping[str, float], total_blocks: int, floors: Quotas) -> Quotas:

@@ -1,12 +1,13 @@
 """Round robin: models take turns, a job each."""
 
+from muxjax.scheduler import fit
 from muxjax.scheduler.temporal import one_job
 from muxjax.scheduler.view import ModelView, StepPlan, View
 
 
 def round_robin(view: View) -> StepPlan:
-    """One job of the least recently served model, its prefill first. No quotas."""
-    return one_job(view, sorted(view.models, key=_served), sorted(view.models, key=_prefilled))
+    """One job of the model that was served longest ago for its weight, its prefill first. No quotas."""
+    return one_job(view, fit.by_turn(view.models, _served), fit.by_turn(view.models, _prefilled))
 
 
 def _served(model: ModelView) -> int:

@@ -15,6 +15,7 @@ class Pending:
     """A request with tokens still to prefill.
 
     Args:
+      arrival_s: moved by its priority, as everywhere in a view.
       tokens: left to prefill, at least 1.
       blocks: head blocks its admission takes (for the whole prompt, at once); 0 when it has been admitted.
     """
@@ -50,7 +51,8 @@ class ModelView:
     Args:
       ready: another job of it may be launched now.
       in_flight: jobs of it launched and not yet recorded.
-      pending: requests to prefill, the admitted ones first, then by arrival; at most the unit's max_rows.
+      pending: requests to prefill, the admitted ones first, then in the order in which they are to be admitted; at most the unit's
+        max_rows.
       free_slots: sequences that may still be admitted.
       decoding: sequences whose next token fits into the blocks they hold.
       growing: sequences whose next token needs one more column.
@@ -59,6 +61,7 @@ class ModelView:
       quota_blocks: head blocks it may own; a policy without quotas does not read it.
       floor_blocks: its quota is never moved below this.
       running: number of admitted sequences.
+      weight: its share against the other models.
       oldest_s: arrival of its oldest unfinished request, infinity if there is none.
       youngest: its youngest admitted request.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
@@ -81,6 +84,7 @@ class ModelView:
     youngest: Running | None
     last_prefill: int
     last_decode: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,14 +97,6 @@ def is_open(route: str) -> bool:
     return route in OPEN_ROUTES or route.startswith("/page/")
 
 
-def is_open(route: str) -> bool:
-    return route in OPEN_ROUTES or route.startswith("/page/")
-
-
-def is_open(route: str) -> bool:
-    return route in OPEN_ROUTES or route.startswith("/page/")
-
-
 def is_admin(route: str) -> bool:
     return route == ADMIN_PREFIX or route.startswith(ADMIN_PREFIX + "/")
 

@@ -36,6 +36,8 @@ class Ask:
     output: int
     at_turn: int
     cancelled_at: int | None
+    tenant: str = ""
+    priority: int = 0
 
 
 class ShuffledExecutor:
@@ -63,6 +65,8 @@ asks = st.builds(
     output=st.integers(1, 16),
     at_turn=st.integers(0, 40),
     cancelled_at=st.none() | st.none() | st.integers(0, 80),
+    tenant=st.sampled_from(["", "light", "heavy"]),
+    priority=st.sampled_from([0, 0, -100, 100, 2]),
 )
 
 
@@ -71,7 +75,7 @@ def largest_blocks(wanted: list[Ask]) -> int:
 
 
 def make_unit(total_blocks: int, *, slots: int, token_budget: int, max_rows: int, look_ahead: int) -> Unit:
-    floors = quota.floors(LAYOUTS, total_blocks)
+    floors = quota.floors(dict.fromkeys(LAYOUTS, 1.0), total_blocks)
     quotas = quota.initial(dict.fromkeys(LAYOUTS, 1.0), dict.fromkeys(LAYOUTS, 1.0), total_blocks, floors)
     members = [
         Member(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
@@ -80,14 +84,26 @@ def make_unit(total_blocks: int, *, slots: int, token_budget: int, max_rows: int
     return Unit(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=max_rows, look_ahead=look_ahead)
 
 
+def request_of(request_id: str, ask: Ask) -> Request:
+    return Request(
+        id=request_id,
+        model=ask.model,
+        prompt=(1,) * ask.prompt,
+        sampling=Sampling(max_tokens=ask.output),
+        arrival_s=ask.at_turn,
+        priority=ask.priority,
+        tenant=ask.tenant,
+        weight=3.0 if ask.tenant == "heavy" else 1.0,
+    )
+
+
 def serve(unit: Unit, policy, wanted: list[Ask], seed: int) -> Counter:
     """Runs everything to its end; how often each request ended."""
     executor, clock, ends, turns = ShuffledExecutor(seed), SimulatedClock(), Counter(), 0
     while turns <= max((ask.at_turn for ask in wanted), default=0) or not unit.idle:
         for i, ask in enumerate(wanted):
             if ask.at_turn == turns:
-                sampling = Sampling(max_tokens=ask.output)
-                unit.submit(Request(id=f"{i:03}", model=ask.model, prompt=(1,) * ask.prompt, sampling=sampling, arrival_s=turns))
+                unit.submit(request_of(f"{i:03}", ask))
             if ask.cancelled_at == turns:
                 ends.update(output.request_id for output in unit.cancel(f"{i:03}", now_s=turns))
         if not unit.idle:

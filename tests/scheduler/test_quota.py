@@ -31,7 +31,11 @@ def test_floors_beyond_the_arena_are_a_defect():
 
 
 def test_floors_of_all_models_leave_half_of_the_arena():
-    assert quota.floors(["a", "b"], 1000) == {"a": 250, "b": 250}
+    assert quota.floors({"a": 1.0, "b": 1.0}, 1000) == {"a": 250, "b": 250}
+
+
+def test_floors_are_in_proportion_to_the_weights():
+    assert quota.floors({"a": 3.0, "b": 1.0}, 1000) == {"a": 375, "b": 125}
 
 
 def test_a_saturated_model_gets_what_others_do_not_use_down_to_their_floor():
