@@ -61,7 +61,10 @@ class FakeDevice:
     def collect(self, *, wait: bool) -> list[Done]:
         count = max(int(wait), self._eager[0])
         self._eager.rotate(-1)
-        return [self._finish(self._queue.popleft()) for _ in range(min(count, len(self._queue)))]
+        done = []
+        while self._queue and len(done) < count:
+            done.append(self._finish(self._queue.popleft()))
+        return done
 
     def _finish(self, step: Step) -> Done:
         self._clock.advance_to(self._clock.now_s() + self._step_s)
