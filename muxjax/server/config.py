@@ -13,6 +13,7 @@ from muxjax.server.tenants import Tenant, digest, require_digests
 from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 MOST_HEADER_BYTES = 64 * 2**10
 """Of a line of a request's head, beyond which nothing is read."""
 _OTHER_NAMES = {
@@ -45,6 +46,8 @@ class HttpOptions:
       read_timeout_s: time in which a request's body must come.
       write_timeout_s: time in which a client must take what it is sent.
       keep_alive_timeout_s: time in which the head of a connection's next request must come.
+      trace: a file of Chrome's trace events to write, over what it held; None for none.
+      otel: make OpenTelemetry's spans of requests; the variables OTEL_* say the rest.
     Raises:
       ConfigError: a value outside its range, or a key that two tenants have.
     """
@@ -64,6 +67,9 @@ class HttpOptions:
     write_timeout_s: float = 30.0
     keep_alive_timeout_s: float = 75.0
     log_level: str = "info"
+    log_format: str = "text"
+    trace: Path | None = None
+    otel: bool = False
 
     def __post_init__(self):
         require(0 <= self.port < 2**16, "port", self.port, "0 to 65535")
@@ -74,6 +80,7 @@ class HttpOptions:
         require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
         require(0 < self.max_header_bytes <= MOST_HEADER_BYTES, "max_header_bytes", self.max_header_bytes, f"1 to {MOST_HEADER_BYTES}")
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
+        require(self.log_format in LOG_FORMATS, "log_format", self.log_format, "one of " + ", ".join(LOG_FORMATS))
         require_digests("api_keys", self.api_keys)
         require_digests("admin_keys", self.admin_keys)
         self._check_tenants()

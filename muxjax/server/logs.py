@@ -15,7 +15,6 @@ from aiohttp import web
 
 from muxjax.server.watch import RequestRecord
 
-LOG_FORMATS = ("text", "json")
 _SANE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _SANE_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLIENT_LEFT = 499  # nginx's word for it; nobody reads this status but the log

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,10 @@ from muxjax.server.app import make_app
 from muxjax.server.auth import Surface
 from muxjax.server.catalog import Catalog, ModelFiles
 from muxjax.server.config import MOST_HEADER_BYTES, HttpOptions
+from muxjax.server.otel import Spans
 from muxjax.server.service import Service
+from muxjax.server.trace import TraceFile
+from muxjax.server.watch import Watcher
 
 _log = logging.getLogger(__name__)
 _LAST_WRITES_S = 2
@@ -36,6 +39,22 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     named = [(file.options.name, file) for file in files]
     models = [file.served(built.models[name], max_model_len=built.max_model_len[name], created=now) for name, file in named]
     return Service(built.engine, Catalog(models), options)
+
+
+@contextlib.contextmanager
+def watchers(http: HttpOptions) -> Iterator[list[Watcher]]:
+    """Those that the options ask for, closed at the end.
+
+    Raises:
+      ConfigError: one of them cannot begin.
+    """
+    with contextlib.ExitStack() as stack:
+        made: list[Watcher] = []
+        if http.trace is not None:
+            made.append(stack.enter_context(contextlib.closing(TraceFile(http.trace))))
+        if http.otel:
+            made.append(stack.enter_context(contextlib.closing(Spans())))
+        yield made
 
 
 @contextlib.asynccontextmanager
