@@ -24,6 +24,7 @@ _SERVE_FLAGS = {
     "--shutdown-timeout": "seconds that running requests get after SIGTERM (30)",
     "--log-level": "debug, info, warning or error",
 }
+_HTTP_FLAGS = ("--host", "--port", "--shutdown-timeout", "--log-level")
 _DOOR_FLAGS = {
     "--api-key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
     "--admin-key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
@@ -86,6 +87,22 @@ def _serve(args: argparse.Namespace) -> None:
     asyncio.run(serve(build_service(unit), http))
 
 
+def _run_batch(args: argparse.Namespace) -> int:
+    from muxjax.commands import run_batch
+    from muxjax.server.config import load_options
+
+    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS} & set(vars(args))
+    unit, _ = load_options(args.sources, {flag: getattr(args, flag) for flag in flags})
+    names = ("input_file", "output_file", "resume", "max_inflight")
+    return run_batch.run(unit, run_batch.Options(**{name: getattr(args, name) for name in names}))
+
+
+def _chat(args: argparse.Namespace) -> None:
+    from muxjax.commands import chat
+
+    chat.run(args.url, args.model)
+
+
 def _convert(args: argparse.Namespace) -> None:
     from muxjax.models.convert import convert
 
@@ -129,6 +146,13 @@ def _parser() -> argparse.ArgumentParser:
         kind = "append" if flag in _REPEATED else "store"
         serve.add_argument(flag, *_SPELLINGS.get(flag, ()), action=kind, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
+    _add_run_batch(commands.add_parser("run-batch", help="answer a file of requests, in OpenAI's batch format"))
+
+    chat = commands.add_parser("chat", help="talk in the terminal to the models of a running server")
+    chat.set_defaults(command=_chat)
+    chat.add_argument("--url", default="http://127.0.0.1:8000/v1", help="of the server's API (http://127.0.0.1:8000/v1)")
+    chat.add_argument("--model", metavar="NAME", help="to begin with (the first that the server lists)")
+
     convert = commands.add_parser("convert", help="convert a checkpoint between Hugging Face's format and Orbax")
     convert.set_defaults(command=_convert)
     convert.add_argument("source", type=Path)
@@ -171,6 +195,18 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("demo-models"), help="with --train: where the models go (demo-models)")
     demo.add_argument("--minutes", type=float, help="with --train: most time for all models (until they are done)")
     return parser
+
+
+def _add_run_batch(batch: argparse.ArgumentParser) -> None:
+    batch.set_defaults(command=_run_batch)
+    batch.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    batch.add_argument("-i", "--input-file", required=True, metavar="IN.jsonl", help="requests, one a line; - for standard input")
+    batch.add_argument("-o", "--output-file", required=True, metavar="OUT.jsonl", help="answers in the same order; - for standard output")
+    batch.add_argument("--resume", action="store_true", help="go on after the answers that the output file holds")
+    batch.add_argument("--max-inflight", type=int, metavar="N", help="lines at a time (twice what all models take at once)")
+    for flag, text in _SERVE_FLAGS.items():
+        if flag not in _HTTP_FLAGS:
+            batch.add_argument(flag, *_SPELLINGS.get(flag, ()), default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def test_every_path_in_the_map_exists():
 
 def test_every_command_of_the_readme_is_known():
     known = _subcommands()
-    named = set(re.findall(r"\bmuxjax ([a-z]+)\b", "\n".join(_code(README))))
+    named = set(re.findall(r"\bmuxjax ([a-z-]+)\b", "\n".join(_code(README))))
 
     assert named
     assert named <= known

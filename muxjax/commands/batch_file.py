@@ -1,0 +1,150 @@
+"""A batch in OpenAI's JSON lines: one line asks, the line of the same number in another file answers."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.errors import error_object
+from muxjax.server.fields import show
+
+MOST_LINE_BYTES = 32 * 2**20
+URLS = ("/v1/completions", "/v1/chat/completions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One line of a batch.
+
+    Args:
+      custom_id: the client's name of the line, None where it gives none.
+      body: of a request to the url.
+      fault: what is wrong with the line; then url and body say nothing.
+    """
+
+    custom_id: str | None
+    url: str = ""
+    body: Mapping[str, Any]
+    fault: RequestError | None = None
+
+
+def read_asks(file: BinaryIO) -> Iterator[Ask]:
+    """Every line that is not blank, in order; a bad one has a fault and stops nothing."""
+    seen: set[int] = set()  # hashes in place of ids: a million of them take 70 MB, however long the ids are
+    for line in _lines(file):
+        yield _ask(line, seen)
+
+
+def count_lines(file: BinaryIO) -> int:
+    """How many asks there are."""
+    return sum(1 for _ in _lines(file))
+
+
+def answer_line(ask: Ask, request_id: str, answer: Mapping[str, Any] | Exception) -> bytes:
+    """The line of the output file that answers."""
+    status, body, error = 200, answer, None
+    if isinstance(answer, Exception):
+        status, body = getattr(answer, "status", 500), error_object(answer)
+        told: Any = body["error"]
+        error = {"code": told["code"] or "invalid_request", "message": told["message"]}
+    response = {"status_code": status, "request_id": request_id, "body": body}
+    line = {"id": f"muxjax-{request_id}", "custom_id": ask.custom_id, "response": response, "error": error}
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def skip_answered(path: Path, asks: Iterator[Ask]) -> tuple[int, int]:
+    """Takes from `asks` what the output file has answered already, and cuts off a last line that was not written whole.
+
+    Returns:
+      Lines that were answered, and those of them that failed.
+    Raises:
+      ConfigError: the file holds something else than answers to the first of these asks.
+    """
+    answered = failed = whole = 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            failed += _answers(line, next(asks, None), where=f"{path}, line {answered + 1}")
+            answered += 1
+            whole += len(line)
+        file.truncate(whole)
+    return answered, failed
+
+
+def _answers(line: bytes, ask: Ask | None, *, where: str) -> bool:
+    """Whether the answer is an error."""
+    try:
+        answer = json.loads(line)
+        custom_id, error = answer["custom_id"], answer["error"]
+    except (ValueError, TypeError, KeyError) as problem:
+        raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file") from problem
+    if ask is None:
+        raise ConfigError(f"{where} answers more than the input asks: it is the output of another file", field="output_file")
+    if custom_id != ask.custom_id:
+        message = f"{where} answers {custom_id!r} where the input asks {ask.custom_id!r}: it is the output of another file"
+        raise ConfigError(message, field="output_file")
+    return error is not None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Of a line that is too long, its beginning, one byte over the limit."""
+    while line := file.readline(MOST_LINE_BYTES + 1):
+        piece = line
+        while piece and not piece.endswith(b"\n"):
+            piece = file.readline(2**20)
+        if line.strip():
+            yield line
+
+
+def _ask(line: bytes, seen: set[int]) -> Ask:
+    try:
+        value = _object(line)
+    except RequestError as fault:
+        return Ask(custom_id=None, body={}, fault=fault)
+    given = value.get("custom_id")
+    custom_id = given if isinstance(given, str) and given else None
+    try:
+        _check(value, custom_id, seen)
+    except RequestError as fault:
+        return Ask(custom_id=custom_id, body={}, fault=fault)
+    return Ask(custom_id=custom_id, url=value["url"], body=value["body"])
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    if len(line) > MOST_LINE_BYTES:
+        raise RequestError(f"The line is longer than {MOST_LINE_BYTES} bytes.", code="request_too_large", status=413)
+    try:
+        value = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"The line is no JSON: {str(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise RequestError(f"The line must be a JSON object, got {type(value).__name__}.")
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check(value: Mapping[str, Any], custom_id: str | None, seen: set[int]) -> None:
+    """Raises RequestError: with the field that is wrong."""
+    if custom_id is None:
+        raise _wrong("custom_id", "must be a string that is not empty", value)
+    if hash(custom_id) in seen:
+        raise RequestError(f"custom_id {show(custom_id)} is that of an earlier line", param="custom_id", code="duplicate_custom_id")
+    seen.add(hash(custom_id))
+    if value.get("method") != "POST":
+        raise _wrong("method", 'must be "POST"', value)
+    if value.get("url") not in URLS:
+        raise _wrong("url", f"must be one of {', '.join(URLS)}", value)
+    if not isinstance(value.get("body"), dict):
+        raise _wrong("body", "must be an object", value)
+    if value["body"].get("stream"):
+        raise RequestError("body.stream must be false: an answer of a batch is one line", param="body.stream")
+
+
+def _wrong(name: str, problem: str, value: Mapping[str, Any]) -> RequestError:
+    return RequestError(f"{name} {problem}, got {show(value.get(name))}", param=name)
