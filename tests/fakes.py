@@ -1,14 +1,16 @@
 """Stand-ins that keep their interfaces' promises in the simplest way."""
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from muxjax.engine.jobs import JobRecord, OnJob
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import Finish, Output, Request
+from muxjax.types import Finish, Logprobs, Output, Request
 
 
 class FakeEngine:
@@ -18,6 +20,7 @@ class FakeEngine:
       reply: the k-th token of a request's answer.
       turn_s: of one token for every request.
       most_tokens: a longer request is refused, as one that never fits.
+      cached_tokens: of every prompt.
     """
 
     def __init__(
@@ -27,12 +30,14 @@ class FakeEngine:
         reply: Callable[[Request, int], int] = lambda request, k: request.prompt[k % len(request.prompt)],
         turn_s: float = 0.001,
         most_tokens: int = 10**9,
+        cached_tokens: int = 0,
     ):
         self.healthy = True
         self.submitted: list[Request] = []
         self.cancelled: list[str] = []
         self._models = tuple(models)
         self._reply, self._turn_s, self._most_tokens = reply, turn_s, most_tokens
+        self._cached_tokens = cached_tokens
         self._live: dict[str, tuple[Request, int]] = {}
         self._aborted: list[str] = []
         self._lock = threading.Condition()
@@ -122,11 +127,31 @@ class FakeEngine:
             self._on_job(_job(request, made, now_s - self._turn_s, now_s))
             token = self._reply(request, made)
             finish = _finish(request, token, made + 1)
-            outputs.append(Output(request.id, token, finish, now_s))
+            outputs.append(Output(request.id, token, finish, now_s, **_told(request, token), **({} if made else self._first(request))))
             self._live[request.id] = request, made + 1
             if finish:
                 del self._live[request.id]
         return outputs
+
+    def _first(self, request: Request) -> dict[str, Any]:
+        """What only the first output of a request tells."""
+        most = request.sampling.prompt_logprobs
+        told = None if most is None else tuple(fake_logprobs(token, most) for token in request.prompt[1:])
+        return {"prompt_logprobs": told, "cached_tokens": self._cached_tokens}
+
+
+def fake_logprobs(token: int, most: int) -> Logprobs:
+    """Tokens are the less likely the greater they are; those from 256 on are impossible."""
+    return Logprobs(token, _logprob(token), tuple((likely, _logprob(likely)) for likely in range(most)))
+
+
+def _logprob(token: int) -> float:
+    return -token / 8 if token < 256 else -math.inf
+
+
+def _told(request: Request, token: int) -> dict[str, Any]:
+    most = request.sampling.logprobs
+    return {} if most is None else {"logprobs": fake_logprobs(token, most)}
 
 
 def _job(request: Request, made: int, start_s: float, end_s: float) -> JobRecord:

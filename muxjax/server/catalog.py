@@ -1,12 +1,14 @@
 """The models behind one endpoint."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from muxjax import __version__
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.files import SamplingDefaults, load_defaults
+from muxjax.server.files import SamplingDefaults, load_defaults, read_object
 from muxjax.server.template import ChatTemplate, load_template
 from muxjax.server.text import ByteText, Text, TokenizerText
 from muxjax.types import ModelSpec
@@ -18,6 +20,7 @@ class ServedModel:
 
     Args:
       template: None where the checkpoint has no chat template.
+      tokenizer_config: as the checkpoint has it.
       max_model_len: most tokens of prompt and output together.
       created: Unix time in seconds.
     """
@@ -30,11 +33,12 @@ class ServedModel:
     spec: ModelSpec
     max_model_len: int
     created: int
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """OpenAI's `system_fingerprint`: another one when answers may be others."""
-        return "fp_" + hashlib.sha256(repr((self.name, self.spec)).encode()).hexdigest()[:10]
+        return "fp_" + hashlib.sha256(repr((__version__, self.name, self.spec)).encode()).hexdigest()[:10]
 
 
 class Catalog:
@@ -78,6 +82,7 @@ class ModelFiles:
     text: Text | None
     template: ChatTemplate | None
     defaults: SamplingDefaults
+    tokenizer_config: Mapping[str, Any]
 
     @classmethod
     def read(cls, options: ModelOptions) -> "ModelFiles":
@@ -90,6 +95,7 @@ class ModelFiles:
             text=TokenizerText(tokenizer) if tokenizer.exists() else None,
             template=load_template(options.path, options.chat_template),
             defaults=load_defaults(options.path),
+            tokenizer_config=read_object(options.path / "tokenizer_config.json"),
         )
 
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> ServedModel:
@@ -102,4 +108,5 @@ class ModelFiles:
             spec=spec,
             max_model_len=max_model_len,
             created=created,
+            tokenizer_config=self.tokenizer_config,
         )

@@ -40,7 +40,7 @@ def checked(grammar: Grammar, param: str) -> Grammar:
     """
     problem = LLMatcher.validate_grammar(_COMPILE[grammar.kind](grammar.text), None)
     if problem:
-        raise RequestError(f"{param} cannot be followed: {problem[:300]}", param=param, code="invalid_value")
+        raise RequestError(f"{param} cannot be followed: {' '.join(problem.split())[:300]}", param=param, code="invalid_value")
     return grammar
 
 
@@ -111,7 +111,7 @@ def _of_choice(wanted: Fields, name: str) -> Grammar:
 
 def one_of(texts: Sequence[str]) -> str:
     """Any of them, in Lark."""
-    return " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    return " | ".join(json.dumps(text) for text in texts)
 
 
 _READERS = {"json": _of_json, "regex": _of_text(GrammarKind.REGEX), "choice": _of_choice, "grammar": _of_text(GrammarKind.LARK)}

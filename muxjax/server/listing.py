@@ -1,0 +1,33 @@
+"""`/v1/models`: which models there are."""
+
+from typing import Any
+
+from aiohttp import web
+
+from muxjax.server.catalog import ServedModel
+from muxjax.server.service import Service
+
+
+def routes(service: Service) -> list[web.RouteDef]:
+    """Of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
+
+    async def models(request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [_entry(name, model) for name, model in service.catalog.names()]})
+
+    async def one_model(request: web.Request) -> web.Response:
+        name = request.match_info["id"]
+        return web.json_response(_entry(name, service.catalog.find(name)))
+
+    return [web.get("/v1/models", models), web.get("/v1/models/{id:.+}", one_model)]
+
+
+def _entry(name: str, model: ServedModel) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "muxjax",
+        "root": model.name,
+        "parent": None,
+        "max_model_len": model.max_model_len,
+    }
