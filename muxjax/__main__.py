@@ -22,9 +22,16 @@ _SERVE_FLAGS = {
     "--dtype": "auto, bfloat16, float16 or float32",
     "--policy": "adbs, round_robin or fcfs",
     "--shutdown-timeout": "seconds that running requests get after SIGTERM (30)",
+    "--step-timeout": "seconds after which a step is stuck (300)",
+    "--on-failure": "what to do when the device is lost or stuck: exit (the default) or stay",
     "--log-level": "debug, info, warning or error",
 }
-_HTTP_FLAGS = ("--host", "--port", "--shutdown-timeout", "--log-level")
+_HTTP_FLAGS = ("--host", "--port", "--shutdown-timeout", "--on-failure", "--log-level")
+_WATCH_FLAGS = {
+    "--log-format": "text or json (text)",
+    "--trace": "file that is written with what requests and jobs do, for Perfetto or chrome://tracing",
+    "--otel": "true for OpenTelemetry's spans of requests, sent where the variables OTEL_* say; needs the extra otel",
+}
 _DOOR_FLAGS = {
     "--api-key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
     "--admin-key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
@@ -72,19 +79,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     import asyncio
-    import logging
 
+    from muxjax.server import logs
     from muxjax.server.config import load_options
 
-    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS | _DOOR_FLAGS} & set(vars(args))
+    flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS | _WATCH_FLAGS | _DOOR_FLAGS} & set(vars(args))
     secrets = {flag: os.environ[variable] for flag, variable in _FROM_ENVIRONMENT.items() if os.environ.get(variable)}
     unit, http = load_options(args.sources, secrets | {flag: getattr(args, flag) for flag in flags})
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("muxjax").setLevel(http.log_level.upper())
+    logs.configure(http.log_level, http.log_format)
 
-    from muxjax.server.run import build_service, serve
+    from muxjax.server.run import build_service, serve, watchers
 
-    asyncio.run(serve(build_service(unit), http))
+    with watchers(http) as watching:
+        service = build_service(unit)
+        service.watchers += watching
+        ended = asyncio.run(serve(service, http))
+    if not ended:
+        print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
+        os._exit(1)  # an orderly end would wait for the device
 
 
 def _run_batch(args: argparse.Namespace) -> int:
@@ -142,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint")
     serve.set_defaults(command=_serve)
     serve.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="a configuration, or the models' names and folders")
-    for flag, text in (_SERVE_FLAGS | _DOOR_FLAGS).items():
+    for flag, text in (_SERVE_FLAGS | _WATCH_FLAGS | _DOOR_FLAGS).items():
         kind = "append" if flag in _REPEATED else "store"
         serve.add_argument(flag, *_SPELLINGS.get(flag, ()), action=kind, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 

@@ -65,7 +65,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     for line in parts.lines:
         report(line)
     return Built(
-        engine=Engine(parts.unit, parts.policy, parts.executor),
+        engine=Engine(parts.unit, parts.policy, parts.executor, step_timeout_s=options.step_timeout_s),
         models=parts.models,
         max_model_len={name: spec.max_len for name, spec in parts.models.items()},
         lines=parts.lines,

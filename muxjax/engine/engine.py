@@ -26,7 +26,6 @@ Command = Callable[[], list[Output]]
 OnOutputs = Callable[[list[Output]], None]
 
 
-STEP_TIMEOUT_S = 300.0
 _POLL_S = 0.01
 
 
@@ -43,7 +42,7 @@ class Engine:
     The unit belongs to the engine's thread: others hand it commands, and read counts.
     """
 
-    def __init__(self, unit: Unit, policy: Policy, executor: Executor, *, step_timeout_s: float = STEP_TIMEOUT_S):
+    def __init__(self, unit: Unit, policy: Policy, executor: Executor, *, step_timeout_s: float = 300.0):
         """A step that takes longer than step_timeout_s makes it unhealthy until that step ends."""
         self._unit, self._policy, self._executor = unit, policy, executor
         self._clock = MonotonicClock()

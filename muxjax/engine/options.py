@@ -77,6 +77,7 @@ class UnitOptions:
       block_bytes: size of a head block.
       compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
       look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
+      step_timeout_s: a step that takes longer is stuck.
       max_num_queued_reqs, max_num_queued_tokens: most requests of all models together, and tokens of their prompts, that wait for a
         first token; None for no limit.
     Raises:
@@ -93,6 +94,7 @@ class UnitOptions:
     block_bytes: int = BLOCK_BYTES
     compilation_cache_dir: str = "~/.cache/muxjax/xla"
     look_ahead: int = 2
+    step_timeout_s: float = 300.0
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
 
@@ -114,6 +116,7 @@ class UnitOptions:
             "a power of two, 64 or more",
         )
         require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
+        require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         _require_queue(self)
 
 

@@ -14,12 +14,14 @@ from muxjax.settings import Section, Setting, build, canonical, check_known, chi
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
+ON_FAILURE = ("exit", "stay")
 MOST_HEADER_BYTES = 64 * 2**10
 """Of a line of a request's head, beyond which nothing is read."""
 _OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
     "gpu_memory_utilization": "gpu_memory_fraction",
     "shutdown_timeout": "shutdown_timeout_s",
+    "step_timeout": "step_timeout_s",
     "max_body_size": "max_body_bytes",
     "max_header_size": "max_header_bytes",
     "read_timeout": "read_timeout_s",
@@ -37,6 +39,8 @@ class HttpOptions:
     Args:
       port: 0 takes a free one.
       shutdown_timeout_s: time that running requests get after SIGTERM.
+      on_failure: what the server does when its device is lost or stuck, having ended all requests: "exit" with status 1, or "stay" and
+        refuse requests until it goes on.
       api_keys: digests of keys without a name; with neither these nor tenants, everybody may come in.
       tenants: who has keys and limits of their own.
       admin_keys: digests of the keys for administration, which is off without one.
@@ -55,6 +59,7 @@ class HttpOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     shutdown_timeout_s: float = 30.0
+    on_failure: str = "exit"
     api_keys: tuple[str, ...] = ()
     tenants: tuple[Tenant, ...] = ()
     admin_keys: tuple[str, ...] = ()
@@ -81,6 +86,7 @@ class HttpOptions:
         require(0 < self.max_header_bytes <= MOST_HEADER_BYTES, "max_header_bytes", self.max_header_bytes, f"1 to {MOST_HEADER_BYTES}")
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
         require(self.log_format in LOG_FORMATS, "log_format", self.log_format, "one of " + ", ".join(LOG_FORMATS))
+        require(self.on_failure in ON_FAILURE, "on_failure", self.on_failure, "one of " + ", ".join(ON_FAILURE))
         require_digests("api_keys", self.api_keys)
         require_digests("admin_keys", self.admin_keys)
         self._check_tenants()

@@ -104,21 +104,32 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     return f"http://{name}:{runner.addresses[0][1]}"
 
 
-async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], Any] = print) -> None:
-    """Serves until a signal, having told the address."""
+async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], Any] = print) -> bool:
+    """Serves until a signal, having told the address; False if the engine failed first, and the options have the server end then."""
     async with listening(service, http) as address:
         report(address)
-        await until_signal(service, http.shutdown_timeout_s)
+        return await until_signal(service, http.shutdown_timeout_s, stay=http.on_failure == "stay")
 
 
-async def until_signal(service: Service, timeout_s: float) -> None:
-    """Waits for SIGTERM or SIGINT, then lets requests end for so long; a second signal ends them at once."""
+async def until_signal(service: Service, timeout_s: float, *, stay: bool) -> bool:
+    """Waits for SIGTERM or SIGINT, then lets requests end for so long; a second signal ends them at once.
+
+    Returns:
+      False, without a signal, when the engine has failed; never if it is to `stay`.
+    """
     first, second = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: (second if first.is_set() else first).set())
-    await first.wait()
+    signalled = asyncio.create_task(first.wait())
+    failed = asyncio.create_task(service.failure())
+    await asyncio.wait((signalled,) if stay else (signalled, failed), return_when=asyncio.FIRST_COMPLETED)
+    failed.cancel()
+    if not first.is_set():
+        signalled.cancel()
+        return False
     await drain(service, timeout_s, hurry=second)
+    return True
 
 
 async def drain(service: Service, timeout_s: float, *, hurry: asyncio.Event) -> None:

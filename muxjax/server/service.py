@@ -25,8 +25,8 @@ _CHECK_EVERY_S = 0.5
 class Engine(Protocol):
     """What the server asks of an engine; see `engine.engine.Engine`."""
 
-    healthy: bool
-
+    @property
+    def healthy(self) -> bool: ...
     def submit(self, request: Request) -> None: ...
     def cancel(self, request_id: str) -> None: ...
     def watch(self, on_job: OnJob) -> None: ...
@@ -77,6 +77,7 @@ class Service:
         self._engine = engine
         self._choices: dict[str, _Choice] = {}  # unfinished ones, by request
         self._draining = False
+        self._failed = asyncio.Event()
 
     @property
     def ready(self) -> bool:
@@ -89,12 +90,17 @@ class Service:
         return ("draining" if self._draining else "ready") if self._engine.healthy else "failed"
 
     def model_state(self, name: str) -> str:
-        """Of one model, in a word."""
-        return self.state
+        """Of one model, in a word: that of the server, or if it is ready the model's own."""
+        own = {model.name: model.state.value for model in self._engine.stats().models}
+        return own.get(name, self.state) if self.ready else self.state
 
     def model_options(self, name: str) -> ModelOptions | None:
         """Those it was configured with."""
         return next((model for model in self.options.models if model.name == name), None) if self.options else None
+
+    async def failure(self) -> None:
+        """Returns when the engine has died or got stuck, and all requests have been told."""
+        await self._failed.wait()
 
     def stats(self) -> UnitStats:
         """Counts of the engine at this moment."""
@@ -192,10 +198,12 @@ class Service:
             watcher.request(record)
 
     async def _watch(self) -> None:
-        """Wakes whoever waits for an engine that has died."""
-        while self._engine.healthy:
+        """Ends the requests of an engine that has died or got stuck."""
+        while True:
+            if not self._engine.healthy:
+                self._failed.set()
+                self._end_all()
             await asyncio.sleep(_CHECK_EVERY_S)
-        self._end_all()
 
     def _end_all(self) -> None:
         """Nobody waits for an engine that says nothing more."""
@@ -222,7 +230,10 @@ class _Choice:
         )
 
     def advance(self, output: Output) -> Delta:
-        """Raises RequestError: an abort, which only a server that stops does."""
+        """Raises RequestError: an abort, which only a server that stops does, or the model has failed."""
+        if output.finish is Finish.FAILED:
+            name = self._generation.model.name
+            raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
         if output.finish is Finish.ABORT:
             raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
         echo, self._echo = self._echo, ""

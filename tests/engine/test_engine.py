@@ -18,8 +18,9 @@ WAIT_S = 30
 class Harness:
     """A running engine and what it said."""
 
-    def __init__(self, executor=None, on_job=None):
-        self.engine = Engine(make_unit(total_blocks=2 * LARGEST), by_name("adbs"), executor or FakeDevice(LAYOUTS, FakeClock()))
+    def __init__(self, executor=None, on_job=None, **options):
+        self.device = executor or FakeDevice(LAYOUTS, FakeClock())
+        self.engine = Engine(make_unit(total_blocks=2 * LARGEST), by_name("adbs"), self.device, **options)
         self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
         if on_job is not None:
             self.engine.watch(on_job)
