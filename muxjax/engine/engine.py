@@ -138,9 +138,10 @@ class Engine:
         try:
             while not self._stopping.is_set():
                 self._obey()
-                self._since_s = None if self._unit.idle else self._unit.oldest_step_s or self._clock.now_s()
                 if not self._unit.idle:
+                    self._since_s = self._unit.oldest_step_s or self._clock.now_s()
                     self._emit(turn(self._unit, self._policy, self._executor, self._clock, self._watch))
+                    self._since_s = self._unit.oldest_step_s
                 if self._closed.is_set() and self._unit.idle and self._commands.empty():
                     self._settled.set()
         except Exception:
