@@ -16,6 +16,8 @@ from muxjax.server.catalog import ServedModel
 from muxjax.server.service import Service
 
 _MOST_JOBS = 1500
+_OF_OPTIONS = ("max_num_seqs", "rate", "weight", "max_num_queued_reqs", "max_num_queued_tokens", "enforce")
+_LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")
 
 
 def routes(service: Service) -> list[web.RouteDef]:
@@ -47,7 +49,7 @@ def about(service: Service) -> dict[str, Any]:
             "block_bytes": stats.block_bytes,
             "kv_dtype": unit.kv_dtype if unit else "auto",
         },
-        "limits": {"max_num_batched_tokens": unit.max_num_batched_tokens if unit else None},
+        "limits": {name: getattr(unit, name) for name in _LIMITS} if unit else {},
         "models": [_model(service, model, by_name[model.name]) for model in service.catalog if model.name in by_name],
     }
 
@@ -74,14 +76,14 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
     return {
         "name": model.name,
         "aliases": list(model.aliases),
-        "state": service.model_state(model.name),
+        "state": service.model_state(stats.name),
         "chat": model.template is not None,
         "parameters": model.spec.params,
         "dtype": model.spec.dtype,
         "devices": list(range(service.options.tensor_parallel_size if service.options else 1)),
         "max_model_len": model.max_model_len,
-        "max_num_seqs": options.max_num_seqs if options else None,
-        "rate": options.rate if options else None,
+        **({name: getattr(options, name) for name in _OF_OPTIONS} if options else {}),
+        "targets": {name: getattr(options, name) for name in ("ttft_s", "tpot_s")} if options else {},
         "tokens_per_block": stats.tokens_per_block,
         "blocks_per_column": stats.column_blocks,
         "quota_blocks": stats.quota_blocks,

@@ -18,12 +18,12 @@ class Latency:
     """Of a model's requests of the last minute, the 512 last ones at most; None where there were none.
 
     Args:
-      ttft_s, token_s: half of them took so long, and 99 in 100 at most so long: to the first token, and between tokens in the mean.
+      ttft_s, tpot_s: half of them took so long, and 99 in 100 at most so long: to the first token, and between tokens in the mean.
     """
 
     requests: int
     ttft_s: tuple[float, float] | None
-    token_s: tuple[float, float] | None
+    tpot_s: tuple[float, float] | None
 
 
 class Live:
@@ -51,7 +51,7 @@ class Live:
         return Latency(
             requests=len(recent),
             ttft_s=_half_and_most(record.ttft_s for record in recent),
-            token_s=_half_and_most(record.token_s for record in recent),
+            tpot_s=_half_and_most(record.tpot_s for record in recent),
         )
 
 

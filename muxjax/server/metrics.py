@@ -65,8 +65,8 @@ class Metrics:
         self.request_s.labels(model).observe(record.end_s - record.arrival_s)
         self.request_prompt.labels(model).observe(record.prompt_tokens)
         self.request_generated.labels(model).observe(record.tokens)
-        if record.token_s is not None:
-            self.mean_token_s.labels(model).observe(record.token_s)
+        if record.tpot_s is not None:
+            self.mean_token_s.labels(model).observe(record.tpot_s)
         if record.started_s is not None:
             self.queue_s.labels(model).observe(record.started_s - record.arrival_s)
         if record.started_s is not None and record.first_s is not None and record.last_s is not None:

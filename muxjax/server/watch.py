@@ -37,7 +37,7 @@ class RequestRecord:
         return None if self.first_s is None else self.first_s - self.arrival_s
 
     @property
-    def token_s(self) -> float | None:
+    def tpot_s(self) -> float | None:
         """Mean time between tokens."""
         if self.first_s is None or self.last_s is None or self.tokens < 2:
             return None

@@ -40,8 +40,8 @@ def test_a_requests_spans_follow_each_other_from_arrival_to_end():
     assert request().spans() == [("queued", 1.0, 1.25), ("prefill", 1.25, 1.5), ("decode", 1.5, 2.5)]
     assert request(started_s=None, first_s=None, last_s=None, tokens=0).spans() == [("queued", 1.0, 2.5)]
     assert request(first_s=None, last_s=None, tokens=0).spans() == [("queued", 1.0, 1.25), ("prefill", 1.25, 2.5)]
-    assert request().ttft_s == 0.5 and request().token_s == 0.25
-    assert request(tokens=1).token_s is None
+    assert request().ttft_s == 0.5 and request().tpot_s == 0.25
+    assert request(tokens=1).tpot_s is None
 
 
 def test_a_trace_has_a_track_for_each_model_and_phase(tmp_path):

@@ -1,8 +1,9 @@
-// The arena as squares, each some head blocks, in the colour of the model that holds them. Places stay; they are drawn by lot, not addresses.
+// The arena as squares, each some head blocks, in the colour of the model that holds them; below it the quotas, and what is used of each.
+// A square stays where it is; where that is was drawn by lot, and is no address.
 
 import { bytes, colour, colourOf, count, element, percent, sheet, variable } from "./draw.js";
 
-const ROWS = 9, STEP = 13, GAP = 2.5, FADE_MS = 600;
+const ROWS = 9, STEP = 13, GAP = 2.5, FADE_MS = 600, BAR = 16, ABOVE_BAR = 10;
 const FREE = { model: -1, cached: false };
 
 export class Cache {
@@ -63,7 +64,7 @@ export class Cache {
   }
 
   paint(columns) {
-    const rows = Math.ceil(this.cells.length / columns), { ink, width } = sheet(this.canvas, rows * STEP - GAP);
+    const rows = Math.ceil(this.cells.length / columns), { ink, width } = sheet(this.canvas, rows * STEP + ABOVE_BAR + BAR);
     const step = (width + GAP) / columns, now = performance.now();
     const fills = [colour("free"), ...this.models.map((_, index) => colourOf(index))];
     const fade = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1 : FADE_MS;
@@ -82,9 +83,32 @@ export class Cache {
       if (share < 1) paintOne(cell.was, 1 - share);
       paintOne(cell, share);
     });
+    this.quotas(ink, width, rows * STEP + ABOVE_BAR, fills);
     if (moving) this.frame = requestAnimationFrame(() => this.paint(columns));
   }
+
+  /** Quotas side by side, each filled as far as it is used: solid for requests, lighter for what is only cached. */
+  quotas(ink, width, top, fills) {
+    const all = this.models.map(({ name }) => this.live.models[name]), total = Math.max(this.live.total_blocks, sum(all, "quota_blocks"));
+    let left = 0;
+    all.forEach((model, index) => {
+      if (!model) return;
+      const across = (blocks) => Math.min(blocks, model.quota_blocks) / total * (width + GAP);
+      const { held_blocks: held, cached_blocks: cached = 0 } = model;
+      for (const [blocks, alpha] of [[model.quota_blocks, 0.2], [held + cached, 0.45], [held, 1]]) {
+        ink.globalAlpha = alpha;
+        ink.fillStyle = fills[index + 1];
+        ink.beginPath();
+        ink.roundRect(left, top, Math.max(0, across(blocks) - GAP), BAR, 3);
+        ink.fill();
+      }
+      left += across(model.quota_blocks);
+    });
+    ink.globalAlpha = 1;
+  }
 }
+
+const sum = (models, name) => models.reduce((total, model) => total + (model?.[name] ?? 0), 0);
 
 /** So many of them by lot; none if that is less than one. */
 function some(cells, most) {

@@ -53,7 +53,7 @@ class Card {
       ...fact("running, waiting", `${count(load.running)}, ${count(load.waiting)}`),
       ...fact("tokens/s out, in", `${count(decode)}, ${count(prefill)}`),
       ...latency("first token", load.ttft_s, model.targets?.ttft_s),
-      ...latency("token after token", load.token_s, model.targets?.token_s),
+      ...latency("token after token", load.tpot_s, model.targets?.tpot_s),
       ...fact("cache of its quota", `${count(load.held_blocks)} of ${count(load.quota_blocks)}`),
     );
     this.meter.max = load.quota_blocks || 1;
