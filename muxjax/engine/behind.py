@@ -196,7 +196,7 @@ def told_of(top: TopTokens | None, places: np.ndarray) -> Told | None:
 
 
 def _neutral(rows: int) -> np.ndarray:
-    return np.tile(np.float32(NEUTRAL), (rows, 1))
+    return np.tile(np.array(NEUTRAL, np.float32), (rows, 1))
 
 
 def _no_edits() -> np.ndarray:
@@ -230,7 +230,7 @@ def _counted(asked: Asked, slots: np.ndarray, places: np.ndarray, rows: int) -> 
     if asked.penalties is None:
         return None
     counted_B = np.full(rows, BEYOND, np.int32)
-    counted_B[places] = np.where((asked.penalties != np.float32(NEUTRAL)).any(axis=1), slots, BEYOND)
+    counted_B[places] = np.where((asked.penalties != np.array(NEUTRAL, np.float32)).any(axis=1), slots, BEYOND)
     return counted_B
 
 

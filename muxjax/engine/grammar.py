@@ -91,8 +91,8 @@ class Matcher:
 
 
 def _json_schema(text: str) -> str:
-    """Without free white space, with which small models fill their answers up to the last token."""
-    return LLMatcher.grammar_from_json_schema(text, overrides={"whitespace_flexible": False})
+    """Without free white space, unless the schema itself asks for it: small models fill their answers up to the last token with it."""
+    return LLMatcher.grammar_from_json_schema(text, defaults={"whitespace_flexible": False})
 
 
 _WRITTEN = {

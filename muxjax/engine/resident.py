@@ -1,7 +1,7 @@
 """One model's sequences, slots and block tables inside a unit."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 
 import numpy as np
@@ -9,11 +9,13 @@ import numpy as np
 from muxjax.cache.arena import Arena
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta, Tables
-from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.engine.executor import SAMPLED, SAMPLING, Done, Step, sampling_row
+from muxjax.engine.grammar import Grammars
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
 from muxjax.engine.stats import State, Tally
 from muxjax.engine.waiting import Waiting
+from muxjax.engine.wishes import Wishes, answers, ask
 from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
 from muxjax.scheduler.view import Job, ModelView, Pending, Running
 from muxjax.types import Finish, Output, Phase
@@ -29,6 +31,8 @@ class Member:
       slots: most sequences at a time.
       max_tokens: most tokens of a sequence, prompt and output.
       quota_blocks, floor_blocks: head blocks it may hold at first, and may always hold.
+      vocab: tokens that its requests may name.
+      grammars: of its tokenizer; without them no request may have a grammar.
       rate: expected requests a second against the other models', by which quotas are dealt when models come and go.
       weight: its share of prefills and of the arena, against the other models.
     """
@@ -39,6 +43,8 @@ class Member:
     max_tokens: int
     quota_blocks: int
     floor_blocks: int
+    vocab: int = 2**31 - 1
+    grammars: Grammars | None = None
     rate: float = 1.0
     weight: float = 1.0
 
@@ -68,6 +74,8 @@ class Resident:
         self._payers = np.zeros(member.slots, np.int32)  # whose service a slot's is
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._sampling = np.zeros(member.slots, SAMPLING)
+        self._wishes: dict[int, Wishes] = {}  # by slot, of the few who have any
+        self._tied = np.zeros(member.slots, bool)  # slots whose every step must know the token of the one before
         self._ones, self._all_sampled = np.ones(member.slots, np.int32), np.full(member.slots, SAMPLED, np.int32)
         self._ones.flags.writeable = self._all_sampled.flags.writeable = False  # steps share them
 
@@ -161,7 +169,7 @@ class Resident:
         )
         self.tally.add(step)
         self._changed()
-        return step
+        return replace(step, asked=ask(self._wishes, self._text, step)) if self._wishes else step
 
     def _charge(self, slots: np.ndarray, counts: np.ndarray, decodes: int) -> None:
         """Each row is service for its tenant; its last `len - decodes` rows are chunks."""
@@ -169,27 +177,31 @@ class Resident:
             prices = np.where(np.arange(len(slots)) < decodes, OUTPUT_PRICE, PROMPT_PRICE)
             self.waiting.charge(self._payers[slots], counts * prices)
 
-    def absorb(self, step: Step, tokens: np.ndarray, at_s: float) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
+    def absorb(self, step: Step, done: Done) -> tuple[list[Output], list[tuple[int, Sequence, Finish]]]:
         """Takes in what the step sampled: an output a row that gained a token, and which of them end, why."""
         ends = step.starts + step.counts
         # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
         rows = (self._text.open[step.slots] & (ends == self._text.known[step.slots])).nonzero()[0]
-        slots, tokens = step.slots[rows], tokens[rows]
+        slots, tokens = step.slots[rows], done.tokens[rows]
         stopped, full = self._text.extend(slots, tokens)
         ended = stopped | full
-        if not self._every_token:
+        if not self._every_token and not step.asked:
             if step.phase is Phase.DECODE and not ended.any():
                 return [], []
             told = np.flatnonzero(ended | (rows >= step.decodes))
             slots, tokens, stopped, ended = slots[told], tokens[told], stopped[told], ended[told]
         ids = [self._ids[slot] for slot in slots.tolist()]
-        outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(at_s)))
+        outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(done.at_s)))
+        if step.asked:
+            outputs = answers(self._wishes, step, done, rows, outputs)
         last = np.flatnonzero(ended).tolist()
         return outputs, [(i, self._of(slots[i]), Finish.STOP if stopped[i] else Finish.LENGTH) for i in last]
 
     def land(self, step: Step) -> None:
         """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
         self._view = None
+        if self._wishes:
+            self._open = None
         self.in_flight -= 1
         self._flights[step.slots] -= 1
         self.tables.retire(step.slots, step.starts + step.counts)
@@ -247,6 +259,8 @@ class Resident:
         self._payers[slot] = self.waiting.payer(sequence)
         self._sampling[slot] = sampling_row(sequence.request.sampling)
         self._text.begin(slot, sequence.tokens, sequence.request)
+        if sequence.wishes:
+            self._wishes[slot], self._tied[slot] = sequence.wishes, sequence.wishes.tied
         return self.tables.reserve(slot, len(sequence.tokens))
 
     def _of(self, slot: int) -> Sequence:
@@ -258,6 +272,8 @@ class Resident:
         self.tables.release(sequence.slot)
         self._free_slots.append(sequence.slot)
         self._by_slot[sequence.slot] = None
+        self._wishes.pop(sequence.slot, None)
+        self._tied[sequence.slot] = False
         sequence.slot = NO_SLOT
 
     def _grow(self, job: Job) -> tuple[np.ndarray, TableDelta]:
@@ -288,6 +304,8 @@ class Resident:
         if self._open is None:
             slots = self.decoding.slots
             slots = slots[self.tables.lengths[slots] < self._text.limit[slots] - 1]  # the last token is never read back
+            if self._wishes:
+                slots = slots[~self._tied[slots] | (self._flights[slots] == 0)]
             self._open = slots, self.tables.full(slots)
         return self._open
 

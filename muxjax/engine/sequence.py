@@ -7,6 +7,8 @@ from math import inf
 
 import numpy as np
 
+from muxjax.engine.grammar import Grammars
+from muxjax.engine.wishes import Wishes
 from muxjax.types import Request
 
 NO_SLOT = 2**31 - 1
@@ -29,16 +31,18 @@ class Sequence:
     Args:
       tokens: prompt first; while it has a slot, the tokens are with its resident.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
+      wishes: what it asks of its tokens; None for most.
     """
 
     request: Request
     tokens: np.ndarray
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
+    wishes: Wishes | None = None
 
     @classmethod
-    def of(cls, request: Request) -> "Sequence":
-        return cls(request, np.array(request.prompt, np.int32))
+    def of(cls, request: Request, grammars: Grammars | None) -> "Sequence":
+        return cls(request, np.array(request.prompt, np.int32), wishes=Wishes.of(request, grammars))
 
     @property
     def age(self) -> tuple[float, str]:

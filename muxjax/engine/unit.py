@@ -8,6 +8,7 @@ from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.resident import Member, Resident
 from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, State, UnitStats
+from muxjax.engine.wishes import check_wishes
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View
@@ -60,7 +61,7 @@ class Unit:
         self._check_size(request, resident.member)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
-        sequence = self._sequences[request.id] = Sequence.of(request)
+        sequence = self._sequences[request.id] = Sequence.of(request, resident.member.grammars)
         resident.enter(sequence)
 
     def check(self, request: Request) -> None:
@@ -69,6 +70,7 @@ class Unit:
         if resident.state is not State.READY:
             raise _unavailable(resident)
         self._check_size(request, resident.member)
+        check_wishes(request.sampling, resident.member.vocab, resident.member.grammars)
 
     def _named(self, model: str) -> Resident:
         resident = self._residents.get(model)
@@ -135,9 +137,10 @@ class Unit:
             if fault is not None:
                 outputs += self._undo(step, fault, each.at_s)
                 continue
-            new, last = resident.absorb(step, each.tokens, each.at_s)
+            new, last = resident.absorb(step, each)
             for i, sequence, finish in last:
-                new[i] = self._end(sequence, new[i].token, finish, each.at_s)
+                self._end(sequence, None, finish, each.at_s)
+                new[i] = new[i]._replace(finish=finish)
             resident.land(step)
             outputs += new
         return outputs

@@ -1,14 +1,15 @@
 """What requests ask of their tokens beyond how they are drawn, over their whole way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from muxjax.engine.asked import EDIT, NEUTRAL, Asked, Recount, Told
-from muxjax.engine.executor import Step
+from muxjax.engine.executor import Done, Step
 from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.slot_text import SlotText
-from muxjax.types import Logprobs, Output, Request
+from muxjax.errors import RequestError
+from muxjax.types import Logprobs, Output, Request, Sampling
 
 
 class Wishes:
@@ -30,7 +31,7 @@ class Wishes:
         self._always = [*sampling.logit_bias, *((words[0], -np.inf) for words in sampling.bad_words if len(words) == 1)]
         self._endings = [words for words in sampling.bad_words if len(words) > 1]
         self._allowed = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids)
-        self._scores: list[Logprobs | None] | None = None if sampling.prompt_logprobs is None else [None] * (len(self._prompt) - 1)
+        self._scores: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position of the token before
 
     @classmethod
     def of(cls, request: Request, grammars: Grammars | None) -> "Wishes | None":
@@ -84,7 +85,7 @@ class Wishes:
         """What a chunk that began at that position says of the prompt's tokens behind it."""
         assert self._scores is not None
         most = self._sampling.prompt_logprobs or 0
-        for row, position in enumerate(range(start, min(start + len(told.logprob), len(self._scores)))):
+        for row, position in enumerate(range(start, min(start + len(told.logprob), len(self._prompt) - 1))):
             self._scores[position] = told.of(row, int(self._prompt[position + 1]), most)
 
     def answer(self, output: Output, told: Told | None, row: int) -> Output:
@@ -95,8 +96,26 @@ class Wishes:
         most, scores, self._scores = self._sampling.logprobs, self._scores, None
         return output._replace(
             logprobs=None if told is None or most is None else told.of(row, output.token, most),
-            prompt_logprobs=None if scores is None else tuple(score for score in scores if score is not None),
+            prompt_logprobs=None if scores is None else tuple(scores[position] for position in sorted(scores)),
         )
+
+
+def check_wishes(sampling: Sampling, vocab: int, grammars: Grammars | None) -> None:
+    """Raises RequestError for a token that is none of the model's, and for a grammar that does not compile."""
+    named = {
+        "logit_bias": [token for token, _ in sampling.logit_bias],
+        "allowed_token_ids": sampling.allowed_token_ids or (),
+        "bad_words": [token for words in sampling.bad_words for token in words],
+        "stop_token_ids": sampling.stop_token_ids,
+    }
+    for field, tokens in named.items():
+        for token in tokens:
+            if not 0 <= token < vocab:
+                raise RequestError(f"{field} must name tokens from 0 to {vocab - 1}, got {token}", param=field)
+    if sampling.grammar is not None:
+        if grammars is None:
+            raise RequestError("this model has no tokenizer to write grammars for", param="structured_outputs")
+        grammars.matcher(sampling.grammar)
 
 
 def ask(wishes: Mapping[int, Wishes], text: SlotText, step: Step) -> Asked | None:
@@ -119,7 +138,15 @@ def ask(wishes: Mapping[int, Wishes], text: SlotText, step: Step) -> Asked | Non
     )
 
 
-def keep_scores(wishes: Mapping[int, Wishes], step: Step, scored: Told) -> None:
+def answers(wishes: Mapping[int, Wishes], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]) -> list[Output]:
+    """The outputs of those rows of a step with all that was asked of their tokens, and of their prompts."""
+    if done.scored is not None:
+        _keep_scores(wishes, step, done.scored)
+    by_row = [(wishes.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
+    return [wish.answer(output, done.told, row) if wish else output for wish, row, output in by_row]
+
+
+def _keep_scores(wishes: Mapping[int, Wishes], step: Step, scored: Told) -> None:
     """Takes in what a step says of prompts, [T] for the tokens of its chunks."""
     for row in range(step.decodes, len(step.slots)):
         wish = wishes.get(int(step.slots[row]))
@@ -130,7 +157,7 @@ def keep_scores(wishes: Mapping[int, Wishes], step: Step, scored: Told) -> None:
 def _penalties(penalized: Mapping[int, Wishes], rows: int) -> np.ndarray | None:
     if not penalized:
         return None
-    penalties = np.tile(np.float32(NEUTRAL), (rows, 1))
+    penalties = np.tile(np.array(NEUTRAL, np.float32), (rows, 1))
     for row, wish in penalized.items():
         penalties[row] = wish.penalties
     return penalties
