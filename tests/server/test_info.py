@@ -70,7 +70,7 @@ def test_what_it_does_now_is_told_with_the_jobs_since_the_last_look(server):
     assert first["free_blocks"] == first["total_blocks"] == 1000
 
 
-@pytest.mark.parametrize("after", ["-1", "x", "1.5", "９", "9" * 16, ""])
+@pytest.mark.parametrize("after", ["-1", "x", "1.5", "\uff19", "9" * 16, ""])
 def test_an_odd_number_of_a_job_is_refused(server, after):
     status, _, body = ask(server, "GET", "/server_info/live?after=" + "".join(f"%{byte:02x}" for byte in after.encode()))
 
