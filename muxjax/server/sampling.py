@@ -57,7 +57,7 @@ def _logit_bias(fields: Fields, vocab: int) -> tuple[tuple[int, float], ...]:
 
 
 def _token(fields: Fields, name: str, vocab: int) -> int:
-    token = int(name) if name.isdecimal() and len(name) < 10 else None
+    token = int(name) if name.isascii() and name.isdecimal() and len(name) < 10 else None
     if token is None or not is_token(token, vocab):
         raise fields.error("logit_bias", f"must have token ids from 0 to {vocab - 1}, got {show(name)}", code="invalid_value")
     return token

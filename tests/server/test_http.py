@@ -5,6 +5,7 @@ import time
 from urllib.parse import urlsplit
 
 import openai
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -280,16 +281,130 @@ def test_version_and_health(server):
     assert set(json.loads(ask(server, "GET", "/version")[2])) == {"version"}
 
 
-NAMES = ("model", "prompt", "messages", "n", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream_options", "logit_bias")
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
-containers = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)  # noqa: E731
-values = st.recursive(leaves, containers, max_leaves=6)
+def test_a_dead_server_is_not_ready(server):
+    assert [ask(server, "GET", path)[0] for path in ("/health", "/ready")] == [200, 200]
+    server.engine.die()
+    assert [ask(server, "GET", path)[0] for path in ("/health", "/ready")] == [503, 503]
+
+
+def test_load_counts_requests_of_each_model(serve):
+    with serve(turn_s=0.05) as server:
+        stream = server.client.completions.create(model="a", prompt="the cat", max_tokens=90, stream=True)
+        told = json.loads(ask(server, "GET", "/load")[2])
+        stream.close()
+    assert told == {"server_load": 1, "models": {"org/a": {"running": 1, "waiting": 0}, "plain": {"running": 0, "waiting": 0}}}
+
+
+def test_tokens_from_the_cache_are_counted_once_for_each_prompt(serve):
+    with serve(cached_tokens=2) as server:
+        answer = server.client.completions.create(model="a", prompt=[[5, 6, 7], [5, 6, 8]], n=2, max_tokens=1)
+        assert answer.usage.prompt_tokens_details.cached_tokens == 4
+        chat = server.client.chat.completions.create(model="a", messages=HELLO, max_tokens=1)
+        assert chat.usage.prompt_tokens_details.cached_tokens == 2
+
+
+def test_a_stop_string_may_be_shown_and_the_first_tokens_may_be_free_of_it(server):
+    fields = {"model": "plain", "prompt": "abcdefgh", "max_tokens": 60, "stop": "fg"}
+    shown = server.client.completions.create(**fields, extra_body={"include_stop_str_in_output": True})
+    hidden = server.client.completions.create(**fields)
+    later = server.client.completions.create(**fields, extra_body={"min_tokens": 12})
+    assert shown.choices[0].text == hidden.choices[0].text + "fg"
+    assert later.choices[0].text.startswith(shown.choices[0].text)
+    assert later.choices[0].text.count("fg") == 1
+
+
+def test_special_tokens_are_shown_on_request_and_the_last_one_as_a_stop_string(serve):
+    with serve(reply=lambda request, k: (0, 72, EOS)[k]) as server:
+        fields = {"model": "a", "prompt": [72], "max_tokens": 9}
+        letter = server.service.catalog.find("a").text.decode([72])
+        special = {"skip_special_tokens": False}
+        assert server.client.completions.create(**fields).choices[0].text == letter
+        assert server.client.completions.create(**fields, extra_body=special).choices[0].text == f"<s>{letter}"
+        both = {**special, "include_stop_str_in_output": True}
+        assert server.client.completions.create(**fields, extra_body=both).choices[0].text == f"<s>{letter}</s>"
+
+
+def test_token_ids_are_told_on_request(server):
+    ids = {"return_token_ids": True}
+    answer = server.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, extra_body=ids)
+    extra = answer.choices[0].model_extra
+    assert (extra["prompt_token_ids"], extra["token_ids"]) == ([72, 73], [72, 73, 72])
+    events = list(server.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, extra_body=ids, stream=True))
+    assert [token for event in events for token in event.choices[0].model_extra["token_ids"]] == [72, 73, 72]
+    assert ["prompt_token_ids" in event.choices[0].model_extra for event in events] == [True, False, False]
+    chat = server.client.chat.completions.create(model="a", messages=HELLO, max_tokens=1, extra_body=ids)
+    assert chat.model_extra["prompt_token_ids"][: len(chat.choices[0].model_extra["token_ids"])] == chat.choices[0].model_extra["token_ids"]
+
+
+class Cat(pydantic.BaseModel):
+    name: str
+
+
+def test_the_client_parses_an_answer_of_its_schema(serve, text):
+    said = [*text.encode('{"name": "Tom"}', special=False), EOS]
+    with serve(reply=lambda request, k: said[k]) as server:
+        answer = server.client.chat.completions.parse(model="a", messages=HELLO, response_format=Cat)
+        assert answer.choices[0].message.parsed == Cat(name="Tom")
+        assert server.engine.submitted[0].sampling.grammar.kind == "json_schema"
+
+
+def test_an_unknown_field_is_logged_once(server, caplog):
+    for _ in range(2):
+        server.client.completions.create(model="a", prompt="x", max_tokens=1, extra_body={"frobnicate": 1})
+    assert caplog.text.count("frobnicate") == 1
+
+
+POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
+NAMES = (
+    *(
+        "model",
+        "prompt",
+        "messages",
+        "tokens",
+        "n",
+        "max_tokens",
+        "min_tokens",
+        "max_completion_tokens",
+        "seed",
+        "stream",
+        "stream_options",
+    ),
+    *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "best_of"),
+    *("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
+    *("echo", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "truncate_prompt_tokens", "add_special_tokens"),
+    *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
+    *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
+)
+WORDS = (
+    "type",
+    "function",
+    "name",
+    "parameters",
+    "json_schema",
+    "schema",
+    "regex",
+    "choice",
+    "grammar",
+    "json",
+    "role",
+    "content",
+    "tool_calls",
+)
+near = st.sampled_from(("function", "required", "json_object", "json_schema", "text", "user", "assistant", "object", "start: /a/", "("))
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5) | near
+keys = st.text(max_size=5) | st.sampled_from(WORDS)
+containers = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)  # noqa: E731
+values = st.recursive(leaves, containers, max_leaves=8)
 odd = st.dictionaries(st.sampled_from(NAMES), values, max_size=6)
-fair = st.fixed_dictionaries({"model": st.just("a"), "prompt": st.just("cat"), "messages": st.just(HELLO)})
+fair = st.fixed_dictionaries(
+    {"model": st.just("a"), "prompt": st.just("cat"), "messages": st.just(HELLO), "tokens": st.just([5]), "max_tokens": st.just(2)}
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(["/v1/completions", "/v1/chat/completions"]), good=fair, bad=odd)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(path=st.sampled_from(POSTS), good=fair, bad=odd)
 def test_no_body_is_our_fault(server, path, good, bad):
     status, _, content = ask(server, "POST", path, {**good, **bad})
     assert status in (200, 400, 404), content
+    assert status == 200 or len(json.loads(content)["error"]["message"].encode()) < 2000
+    assert b"internal_error" not in content

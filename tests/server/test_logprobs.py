@@ -145,7 +145,8 @@ def test_offsets_point_at_each_tokens_text(text, content):
 
 
 def test_minus_infinity_is_told_everywhere_as_a_number(text):
-    told = [Told(IMPOSSIBLE, 0, fake_logprobs(IMPOSSIBLE, 0))]
+    impossible = fake_logprobs(IMPOSSIBLE, 0)
+    told = [Told(IMPOSSIBLE, 0, impossible)]
     assert completion_logprobs(text, told, 0)["token_logprobs"] == [-9999.0]
     assert chat_logprobs(text, told, 0)["content"][0]["logprob"] == -9999.0
-    assert told[0].logprobs.logprob == -math.inf
+    assert impossible.logprob == -math.inf

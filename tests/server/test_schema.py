@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
+from muxjax.server.fields import Fields
 from muxjax.server.files import SamplingDefaults
+from muxjax.server.messages import read_messages
 from muxjax.server.schema import parse_chat, parse_completion
+from muxjax.types import Grammar, GrammarKind
 from tests.server.kit import BOS, EOS, STAMP, VOCAB, served
 
 USER = {"role": "user", "content": "hello"}
@@ -66,7 +69,9 @@ NULLABLE = (
     *("n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos"),
     *("stream", "stream_options", "logprobs", "echo", "presence_penalty", "frequency_penalty", "repetition_penalty"),
     *("logit_bias", "suffix", "best_of", "user", "response_format", "structured_outputs", "tools", "tool_choice"),
-    *("top_logprobs", "max_completion_tokens", "chat_template_kwargs"),
+    *("top_logprobs", "max_completion_tokens", "chat_template_kwargs", "min_tokens", "bad_words", "allowed_token_ids"),
+    *("include_stop_str_in_output", "skip_special_tokens", "truncate_prompt_tokens", "prompt_logprobs", "return_token_ids"),
+    *("guided_json", "continue_final_message", "add_generation_prompt", "parallel_tool_calls", "documents", "add_special_tokens"),
 )
 
 
@@ -162,7 +167,7 @@ def test_text_parts_are_one_text(chat):
         ({"logit_bias": {"5": True}}, "logit_bias"),
         ({"logit_bias": {str(VOCAB): 1}}, "logit_bias"),
         ({"logit_bias": {"-1": 1}}, "logit_bias"),
-        ({"logit_bias": {"²": 1}}, "logit_bias"),
+        ({"logit_bias": {"\N{FULLWIDTH DIGIT NINE}": 1}}, "logit_bias"),
         ({"logit_bias": {"9" * 10**5: 1}}, "logit_bias"),
         ({"logit_bias": []}, "logit_bias"),
         ({"allowed_token_ids": [VOCAB]}, "allowed_token_ids"),
@@ -170,6 +175,7 @@ def test_text_parts_are_one_text(chat):
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"truncate_prompt_tokens": 100}, "truncate_prompt_tokens"),
         ({"suffix": "a"}, "suffix"),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
         ({"best_of": 2}, "best_of"),
         ({"best_of": 3, "n": 2}, "best_of"),
     ],
@@ -233,6 +239,117 @@ def test_a_wrong_message_is_refused(chat, messages):
 )
 def test_a_field_that_changes_nothing_is_taken(complete, body):
     assert complete(**body).unknown == ()
+
+
+def test_every_way_of_drawing_reaches_the_engine(complete, text):
+    sampling = (
+        complete(
+            top_k=3,
+            min_p=0.1,
+            presence_penalty=1,
+            frequency_penalty=-1,
+            repetition_penalty=1.5,
+            logit_bias={"5": -100, "6": 2.5},
+            allowed_token_ids=[5, 6],
+            bad_words=["cat"],
+            min_tokens=4,
+            logprobs=2,
+            prompt_logprobs=1,
+            structured_outputs={"regex": "a"},
+        )
+        .requests[0]
+        .sampling
+    )
+    assert (sampling.top_k, sampling.min_p, sampling.min_tokens) == (3, 0.1, 4)
+    assert (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty) == (1.0, -1.0, 1.5)
+    assert (sampling.logit_bias, sampling.allowed_token_ids) == (((5, -100.0), (6, 2.5)), {5, 6})
+    assert sampling.bad_words == (text.encode("cat", special=False), text.encode(" cat", special=False))
+    assert (sampling.logprobs, sampling.prompt_logprobs) == (2, 1)
+    assert sampling.grammar == Grammar(kind=GrammarKind.REGEX, text="a")
+
+
+def test_penalties_and_filters_of_the_checkpoint_are_defaults(text):
+    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(min_p=0.2, repetition_penalty=1.1))])
+    given = parse_completion({"prompt": "cat"}, catalog, STAMP).requests[0].sampling
+    assert (given.min_p, given.repetition_penalty) == (0.2, 1.1)
+    own = parse_completion({"prompt": "cat", "min_p": 0, "repetition_penalty": 1}, catalog, STAMP).requests[0].sampling
+    assert (own.min_p, own.repetition_penalty) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"echo": True, "logprobs": 3}, (3, 3)),
+        ({"echo": True}, (None, None)),
+        ({"logprobs": 3}, (3, None)),
+        ({"echo": True, "logprobs": 0, "prompt_logprobs": 2}, (0, 2)),
+    ],
+)
+def test_an_echo_with_logprobs_needs_those_of_the_prompt(complete, body, told):
+    sampling = complete(**body).requests[0].sampling
+    assert (sampling.logprobs, sampling.prompt_logprobs) == told
+
+
+def test_a_chats_logprobs_are_a_wish_and_a_number(chat):
+    assert chat(logprobs=True).requests[0].sampling.logprobs == 0
+    assert chat(logprobs=True, top_logprobs=5).requests[0].sampling.logprobs == 5
+    assert chat(logprobs=False, top_logprobs=0).requests[0].sampling.logprobs is None
+
+
+def test_an_echo_alone_asks_the_engine_for_the_one_token_it_must_make(complete):
+    generation = complete(max_tokens=0, echo=True)
+    assert (generation.silent, generation.requests[0].sampling.max_tokens) == (True, 1)
+
+
+def test_min_tokens_are_cut_with_max_tokens_to_the_context(complete):
+    sampling = complete(prompt=[5] * 95, max_tokens=50, min_tokens=40).requests[0].sampling
+    assert (sampling.min_tokens, sampling.max_tokens) == (5, 5)
+
+
+def test_a_prompt_is_cut_at_its_beginning(complete, chat):
+    assert prompts(complete(prompt=[5, 6, 7], truncate_prompt_tokens=2)) == [(6, 7)]
+    assert prompts(complete(prompt=[5, 6], truncate_prompt_tokens=2)) == [(5, 6)]
+    assert len(prompts(complete(prompt=[5] * 200, truncate_prompt_tokens=-1))[0]) == 99
+    assert prompts(chat(truncate_prompt_tokens=3))[0] == prompts(chat())[0][-3:]
+
+
+def test_a_cut_prompt_is_echoed_as_what_is_left(complete, text):
+    (cut,) = prompts(complete(prompt="the cat", truncate_prompt_tokens=2))
+    assert complete(prompt="the cat", truncate_prompt_tokens=2, echo=True).echo == (text.decode(cut),)
+    assert complete(prompt=["the cat", [5]], echo=True).echo == ("the cat", text.decode([5]))
+
+
+def test_the_last_message_may_be_continued(chat, text):
+    messages = [USER, {"role": "assistant", "content": "Sure: "}]
+    body = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+    assert prompts(chat(**body)) == [text.encode("<s>user: hello\nassistant: Sure: ", special=False)]
+    assert refusal(chat, **{**body, "add_generation_prompt": True}).param == "continue_final_message"
+
+
+def test_a_chat_brings_its_own_bos_unless_another_is_asked_for(chat):
+    assert prompts(chat())[0].count(BOS) == 1
+    assert prompts(chat(add_special_tokens=True))[0].count(BOS) == 2
+
+
+def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
+    messages = [
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "content": [{"type": "text", "text": "2"}], "tool_call_id": "1"},
+        {"role": "assistant", "content": "x", "tool_calls": None},
+    ]
+    assert read_messages(Fields({"messages": messages})) == [
+        {"role": "assistant", "content": "", "tool_calls": [{**call, "function": {"name": "f", "arguments": {"a": [1]}}}]},
+        {"role": "tool", "content": "2", "tool_call_id": "1"},
+        {"role": "assistant", "content": "x"},
+    ]
+
+
+@pytest.mark.parametrize(("old", "new"), [("guided_json", "json"), ("guided_regex", "regex"), ("guided_choice", "choice")])
+def test_a_field_that_was_renamed_says_its_new_name(complete, old, new):
+    error = refusal(complete, **{old: "a"})
+    assert (error.param, error.code) == (old, "unsupported_value")
+    assert f'structured_outputs {{"{new}": ...}}' in str(error)
 
 
 def test_unknown_fields_are_told_but_not_refused(complete):

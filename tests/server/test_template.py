@@ -35,6 +35,20 @@ def test_variables_are_at_hand():
     assert len(render("{{ strftime_now('%Y') }}")) == 4
 
 
+def test_a_continued_message_ends_where_its_content_does():
+    source = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"
+    messages = [*HELLO, {"role": "assistant", "content": "so </s> "}]
+    assert render(source, messages, answer=False, resume=True).endswith("[assistant]so </s> ")
+    with pytest.raises(RequestError, match="does not show the last message"):
+        render("{{ messages[0].content }}", messages, resume=True)
+
+
+def test_tools_and_documents_are_at_hand():
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert render("{{ tools[0].function.name }}{{ documents is none }}", tools=tools, extra={"tools": "no"}) == "fTrue"
+    assert render("{{ documents[0].text }}", extra={"documents": [{"text": "d"}]}) == "d"
+
+
 @pytest.mark.parametrize(
     "source",
     ["{{ raise_exception('roles must alternate') }}", "{{ messages.append(1) }}", "{{ messages[0].role + 1 }}", "{{ nothing.at.all }}"],

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from muxjax.errors import ConfigError, RequestError
+from muxjax.server.pieces import Pieces
 from muxjax.server.text import ByteText, Detokenizer, TextStream, TokenizerText, first_stop
 from tests.server.kit import BOS, VOCAB
 
@@ -71,6 +72,47 @@ def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
 def test_what_may_begin_a_stop_is_held_back_and_comes_at_the_end():
     stream = TextStream(Detokenizer(Letters().decode), ["bbb"])
     assert [stream.feed(0), stream.feed(1), stream.feed(1), stream.flush()] == ["a", "", "", "bb"]
+
+
+@given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)
+def test_a_stop_may_be_part_of_the_text(tokens, stops):
+    stream, pieces, whole = TextStream(Detokenizer(Letters().decode), stops, include=True), [], Letters().decode(tokens)
+    for token in tokens:
+        pieces.append(stream.feed(token))
+        if stream.stopped is not None:
+            break
+    else:
+        pieces.append(stream.flush())
+    end = len(whole) if stream.stopped is None else whole.index(stream.stopped) + len(stream.stopped)
+    assert "".join(pieces) == whole[:end]
+
+
+def test_the_first_tokens_may_be_free_of_stops():
+    stream = TextStream(Detokenizer(Letters().decode), ["b"], free=2)
+    assert [stream.feed(1), stream.feed(1), stream.feed(0), stream.feed(1)] == ["b", "b", "a", ""]
+    assert stream.stopped == "b"
+
+
+@given(content=st.text(st.characters(codec="utf-8"), max_size=20))
+def test_the_pieces_of_tokens_are_the_bytes_of_the_text(text, content):
+    tokens = text.encode(content, special=False)
+    assert b"".join(text.piece(token) for token in tokens) == content.encode()
+
+
+def test_special_tokens_have_pieces_but_are_shown_only_on_request(text):
+    assert (text.piece(BOS), text.piece(VOCAB + 1)) == (b"<s>", b"")
+    assert (text.is_special(BOS), text.is_special(5)) == (True, False)
+    assert (text.decode([BOS]), text.decode([BOS], special=True)) == ("", "<s>")
+
+
+def test_a_piece_is_read_as_its_decoder_writes_it():
+    vocab = {"▁a": 0, "<0xE2>": 1, "<unk>": 2}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    assert [Pieces(tokenizer).of(token) for token in range(3)] == ["▁a".encode(), b"<0xE2>", b"<unk>"]
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    assert [Pieces(tokenizer).of(token) for token in range(3)] == [b" a", b"\xe2", b"<unk>"]
+    tokenizer.decoder = decoders.Metaspace()
+    assert Pieces(tokenizer).of(0) == b" a"
 
 
 def test_the_stop_that_is_complete_first_wins_over_the_one_that_begins_first():
