@@ -16,6 +16,7 @@ from muxjax.engine import memory, programs
 from muxjax.engine.batch import Buckets
 from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.engine import Engine
+from muxjax.engine.grammar import Grammars
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
@@ -185,6 +186,8 @@ def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapp
             max_tokens=specs[model.name].max_len,
             quota_blocks=quotas[model.name],
             floor_blocks=floors[model.name],
+            vocab=specs[model.name].vocab,
+            grammars=Grammars.of(model.path, vocab=specs[model.name].vocab, eos_ids=specs[model.name].eos_ids),
             weight=model.weight,
         )
         for model in options.models
