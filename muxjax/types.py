@@ -124,6 +124,7 @@ class Request:
       arrival_s: on the clock of the engine that takes it; older requests go first.
       priority: lower goes first; a level is worth PRIORITY_S of waiting, so that nobody waits for ever.
       tenant, weight: whose it is, and that tenant's share of a model that several want.
+      cache_salt: what is computed for it is used again only for the tenant's requests with the same one.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Request:
     priority: int = 0
     tenant: str = ""
     weight: float = 1.0
+    cache_salt: str = ""
 
     def __post_init__(self):
         _require(abs(self.priority) <= MOST_PRIORITY, "priority", self.priority, f"-{MOST_PRIORITY} to {MOST_PRIORITY}")

@@ -69,6 +69,8 @@ class FakeDevice:
     def _finish(self, step: Step) -> Done:
         self._clock.advance_to(self._clock.now_s() + self._step_s)
         for slot, column, ids_LK in zip(*step.delta, strict=True):
+            if column == 0:
+                self._history.pop((step.model, int(slot)), None)  # another sequence has it
             for layer, ids_K in enumerate(ids_LK):
                 self._tables[step.model, int(slot), int(column), layer] = ids_K
         slots, starts, ends = step.slots.tolist(), step.starts.tolist(), np.cumsum(step.counts)[:-1]
@@ -81,11 +83,21 @@ class FakeDevice:
         return Done(step_id=step.id, tokens=np.array(sampled, np.int32), at_s=self._clock.now_s())
 
     def _extend(self, model: str, slot: int, start: int, tokens: list[int]) -> None:
-        history = self._history[model, slot] = self._history.get((model, slot), [])[:start]
+        if (model, slot) not in self._history:
+            self._history[model, slot] = self._cached(model, slot, start)
+        history = self._history[model, slot] = self._history[model, slot][:start]
         assert len(history) == start, "a step begins beyond what the slot has computed"
         for token in tokens:
             history.append(self._sampled[model, slot] if token == SAMPLED else token)
             self._write(model, slot, len(history) - 1, history)
+
+    def _cached(self, model: str, slot: int, start: int) -> list[int]:
+        """Tokens before `start` in a slot that begins there, by the mark of the last of them: `_look` compares the others."""
+        if start == 0:
+            return []
+        column, offset = divmod(start - 1, self._layouts[model].tokens_per_block)
+        *_, tokens = self._cells[int(self._tables[model, slot, column, 0][0]), offset]
+        return list(tokens)
 
     def _look(self, model: str, slot: int, start: int) -> None:
         history = self._history[model, slot]

@@ -63,6 +63,10 @@ class CacheLayout:
         """Blocks of one column: layers x kv heads."""
         return self.layers * self.kv_heads
 
+    def forgets(self, tokens: int) -> bool:
+        """Some window passes tokens of a sequence of so many."""
+        return any(window is not None and window < tokens for window in self.windows)
+
     def columns(self, tokens: int) -> int:
         """C: columns that hold so many tokens."""
         return -(-tokens // self.tokens_per_block)

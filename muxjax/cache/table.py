@@ -1,12 +1,13 @@
 """The host's truth about where each sequence's KV lies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.cache.arena import Arena
 from muxjax.cache.layout import CacheLayout
+from muxjax.cache.prefix import Column, Shelf
 
 
 class TableDelta(NamedTuple):
@@ -35,14 +36,13 @@ class Tables:
     A slot is a sequence's place; it holds columns 0 .. columns[slot]-1, less those its windows have passed.
     """
 
-    def __init__(self, layout: CacheLayout, arena: Arena, *, slots: int, max_tokens: int):
-        self.layout = layout
+    def __init__(self, layout: CacheLayout, shelf: Shelf, *, slots: int, max_tokens: int):
+        self.layout, self.shelf = layout, shelf
         self.column_blocks = layout.column_blocks
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
-        self.held = self.peak = 0  # head blocks owned by all slots, now and at most
         self._tokens_per_block = layout.tokens_per_block
-        self._arena = arena
+        self._kept: list[list[Column]] = [[] for _ in range(slots)]  # the first columns of each, that others may find
         self._ids = np.zeros((slots, layout.columns(max_tokens), layout.layers, layout.kv_heads), np.int32)
         none = np.zeros(0, np.int32)
         self._nothing = TableDelta(none, none, np.zeros((0, layout.layers, layout.kv_heads), np.int32))
@@ -55,12 +55,26 @@ class Tables:
         """[B] bool: the slot's next token needs a column more."""
         return self.lengths[slots] == self.columns[slots] * self._tokens_per_block
 
-    def reserve(self, slot: int, tokens: int) -> TableDelta:
-        """Takes the columns for a slot's first `tokens` tokens; the slot was empty."""
-        columns = self.layout.columns(tokens)
+    def reserve(self, slot: int, tokens: int, cached: Sequence[Column] = ()) -> TableDelta:
+        """Takes the columns for a slot's first `tokens` tokens, the first of which are cached; the slot was empty."""
+        found, columns = len(cached), self.layout.columns(tokens)
         assert self.columns[slot] == 0
         self.columns[slot] = columns
-        return self._add(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32))
+        taken = self._add(np.full(columns - found, slot, np.int32), np.arange(found, columns, dtype=np.int32))
+        if not found:
+            return taken
+        self.lengths[slot] = found * self._tokens_per_block
+        self._kept[slot] = list(cached)
+        self._ids[slot, :found] = [column.ids for column in cached]
+        return TableDelta(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32), self._ids[slot, :columns].copy())
+
+    def keep(self, slot: int, names: Sequence[bytes]) -> None:
+        """Others may find the slot's first columns, computed by now, by these names."""
+        kept = self._kept[slot]
+        new = range(len(kept), len(names))
+        if new:
+            ids_CLK = self._ids[slot, new.start : new.stop].copy()
+            kept += [self.shelf.keep(names[column], ids_LK) for column, ids_LK in zip(new, ids_CLK, strict=True)]
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
@@ -71,7 +85,7 @@ class Tables:
         return self._add(slots, columns)
 
     def blocks(self, slot: int) -> int:
-        """Head blocks the slot owns."""
+        """Head blocks in the slot's tables, those that others have too among them."""
         passed = sum([len(group.layers) * int(group.passed[slot]) for group in self._groups])
         return int(self.columns[slot]) * self.column_blocks - passed * self.layout.kv_heads
 
@@ -83,15 +97,19 @@ class Tables:
                 self._pass(group, int(slots[i]), int(unseen[i]))
 
     def release(self, slot: int) -> None:
-        """Gives all of a slot's blocks back; the slot is empty after it."""
-        self._give(self.owned(slot))
+        """Gives all of a slot's blocks back, those that are kept to the cache; the slot is empty after it."""
+        self.shelf.give(self.owned(slot))
+        kept = self._kept[slot]
+        if kept:
+            self.shelf.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
+            self._kept[slot] = []
         for group in self._groups:
             group.passed[slot] = 0
         self.lengths[slot] = self.columns[slot] = 0
 
     def owned(self, slot: int) -> np.ndarray:
-        """Ids of the head blocks a slot owns."""
-        ids_CLK = self._ids[slot, : self.columns[slot]]
+        """Ids of the head blocks that the slot alone knows of."""
+        ids_CLK = self._ids[slot, len(self._kept[slot]) : self.columns[slot]]
         if not self._groups:
             return ids_CLK.ravel()
         live = np.ones(ids_CLK.shape, bool)
@@ -100,17 +118,11 @@ class Tables:
         return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
-        taken = self._arena.take(len(slots) * self.column_blocks)
-        self.held += len(taken)
-        self.peak = max(self.peak, self.held)
+        taken = self.shelf.take(len(slots) * self.column_blocks)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
-        self._give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
+        self.shelf.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
         group.passed[slot] = unseen
-
-    def _give(self, ids: np.ndarray) -> None:
-        self._arena.give(ids)
-        self.held -= len(ids)

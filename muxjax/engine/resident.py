@@ -6,8 +6,8 @@ from itertools import repeat
 
 import numpy as np
 
-from muxjax.cache.arena import Arena
 from muxjax.cache.layout import CacheLayout
+from muxjax.cache.prefix import Pool
 from muxjax.cache.table import TableDelta, Tables
 from muxjax.engine.executor import SAMPLED, SAMPLING, Done, Step, sampling_row
 from muxjax.engine.grammar import Grammars
@@ -35,6 +35,7 @@ class Member:
       grammars: of its tokenizer; without them no request may have a grammar.
       rate: expected requests a second against the other models', by which quotas are dealt when models come and go.
       weight: its share of prefills and of the arena, against the other models.
+      token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
 
     name: str
@@ -47,15 +48,19 @@ class Member:
     grammars: Grammars | None = None
     rate: float = 1.0
     weight: float = 1.0
+    token_cost: float = 1.0
 
 
 class Resident:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
-    def __init__(self, member: Member, arena: Arena, *, look_ahead: int, rows: int, every_token: bool):
+    def __init__(self, member: Member, pool: Pool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
         """`rows` bounds the pending requests that a view tells of; the others are the unit's."""
+        layout = member.layout
+        worth = member.token_cost * layout.tokens_per_block / layout.column_blocks
         self.member = member
-        self.tables = Tables(member.layout, arena, slots=member.slots, max_tokens=member.max_tokens)
+        self.shelf = pool.shelf(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(member.max_tokens))
+        self.tables = Tables(layout, self.shelf, slots=member.slots, max_tokens=member.max_tokens)
         self.in_flight = 0
         self.state = State.READY
         self.trouble = ""  # of one that has failed
@@ -65,6 +70,7 @@ class Resident:
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._quota_blocks = member.quota_blocks
         self._view: ModelView | None = None  # both are kept until something of the model changes
+        self._expelled = 0  # of the shelf, when that view was made
         self._open: tuple[np.ndarray, np.ndarray] | None = None
         self._free_slots = list(range(member.slots - 1, -1, -1))
         self._by_slot: list[Sequence | None] = [None] * member.slots  # whose it is until its last step has landed
@@ -72,6 +78,8 @@ class Resident:
         self._text = SlotText(member.slots, member.max_tokens)
         self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
         self._payers = np.zeros(member.slots, np.int32)  # whose service a slot's is
+        self._landed = np.zeros(member.slots, np.int32)  # tokens that are in the cache, whatever flies
+        self._cached = np.zeros(member.slots, np.int32)  # prompt tokens that were when it was admitted, until that is told
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._sampling = np.zeros(member.slots, SAMPLING)
         self._wishes: dict[int, Wishes] = {}  # by slot, of the few who have any
@@ -109,8 +117,8 @@ class Resident:
 
     def view(self) -> ModelView:
         """All that a policy may know of this model."""
-        if self._view is None:
-            self._view = self._look()
+        if self._view is None or self._expelled != self.shelf.expelled:
+            self._view, self._expelled = self._look(), self.shelf.expelled
         return self._view
 
     def _look(self) -> ModelView:
@@ -126,7 +134,7 @@ class Resident:
             decoding=len(open_slots) - growing,
             growing=growing,
             column_blocks=self.tables.column_blocks,
-            held_blocks=self.tables.held,
+            held_blocks=self.shelf.held,
             quota_blocks=self._quota_blocks,
             floor_blocks=self.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
@@ -139,6 +147,8 @@ class Resident:
 
     def enter(self, sequence: Sequence) -> None:
         """It waits for its prefill."""
+        if self.shelf.keeps:
+            sequence.chain.extend(sequence.tokens, self._most_cached(sequence))
         self._move(sequence, Stage.WAITING)
 
     def launch(self, job: Job, pending: list[Sequence], step_id: int) -> Step:
@@ -194,6 +204,8 @@ class Resident:
         outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(done.at_s)))
         if step.asked:
             outputs = answers(self._wishes, step, done, rows, outputs)
+        if step.phase is Phase.PREFILL:
+            self._tell_cached(outputs, slots)
         last = np.flatnonzero(ended).tolist()
         return outputs, [(i, self._of(slots[i]), Finish.STOP if stopped[i] else Finish.LENGTH) for i in last]
 
@@ -204,7 +216,10 @@ class Resident:
             self._open = None
         self.in_flight -= 1
         self._flights[step.slots] -= 1
-        self.tables.retire(step.slots, step.starts + step.counts)
+        self._landed[step.slots] = ends = step.starts + step.counts
+        for slot in step.slots[step.decodes :].tolist():
+            self._keep(slot)
+        self.tables.retire(step.slots, ends)
         for sequence in self._leaving:
             if not self._flights[sequence.slot]:
                 self._release(sequence)
@@ -225,8 +240,8 @@ class Resident:
         """Its blocks go back; it waits again, with the tokens it has."""
         assert not self._flights[sequence.slot], "a sequence in flight cannot be pre-empted"
         sequence.tokens = self._text.of(sequence.slot)
-        self._move(sequence, Stage.WAITING)
         self._release(sequence)
+        self.enter(sequence)
         self.tally.preemptions += 1
 
     def forget(self) -> None:
@@ -238,6 +253,7 @@ class Resident:
         self._leaving = []
         for sequence in [*self.prefilling, *self.decoding]:
             self.preempt(sequence)
+        self.shelf.clear()
         self._changed()
 
     def _move(self, sequence: Sequence, stage: Stage) -> None:
@@ -253,6 +269,7 @@ class Resident:
         self._view = self._open = None
 
     def _admit(self, sequence: Sequence) -> TableDelta:
+        cached = self.shelf.use(sequence.chain, self._found(sequence))
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
         self._by_slot[slot], self._ids[slot] = sequence, sequence.request.id
@@ -261,7 +278,35 @@ class Resident:
         self._text.begin(slot, sequence.tokens, sequence.request)
         if sequence.wishes:
             self._wishes[slot], self._tied[slot] = sequence.wishes, sequence.wishes.tied
-        return self.tables.reserve(slot, len(sequence.tokens))
+        self._landed[slot] = tokens = len(cached) * self.member.layout.tokens_per_block
+        if self.shelf.keeps and len(sequence.tokens) == len(sequence.request.prompt):
+            self._cached[slot] = tokens
+            self.tally.look_up(len(sequence.tokens), tokens)
+        return self.tables.reserve(slot, len(sequence.tokens), cached)
+
+    def _most_cached(self, sequence: Sequence) -> int:
+        """Columns of a waiting sequence that may come from the cache: one token is computed, for what comes after it."""
+        return (len(sequence.tokens) - 1) // self.member.layout.tokens_per_block
+
+    def _found(self, sequence: Sequence) -> int:
+        """Its first columns that do; none if all of its prompt's logits are asked for."""
+        asked = sequence.wishes is not None and sequence.wishes.scored
+        return 0 if asked else self.shelf.found(sequence.chain, self._most_cached(sequence))
+
+    def _keep(self, slot: int) -> None:
+        """Others may find the full columns that are computed of a slot, by tokens that are known: not what a late stop left behind."""
+        if self.shelf.keeps:
+            columns = int(min(self._landed[slot], self._text.known[slot])) // self.member.layout.tokens_per_block
+            chain = self._of(slot).chain
+            chain.extend(self._text.tokens[slot], columns)
+            self.tables.keep(slot, chain.names[:columns])
+
+    def _tell_cached(self, outputs: list[Output], slots: np.ndarray) -> None:
+        """In the first output of each of the slots' sequences."""
+        cached = self._cached[slots]
+        for i in np.flatnonzero(cached).tolist():
+            outputs[i] = outputs[i]._replace(cached_tokens=int(cached[i]))
+        self._cached[slots] = 0
 
     def _of(self, slot: int) -> Sequence:
         sequence = self._by_slot[slot]
@@ -269,6 +314,7 @@ class Resident:
         return sequence
 
     def _release(self, sequence: Sequence) -> None:
+        self._keep(sequence.slot)
         self.tables.release(sequence.slot)
         self._free_slots.append(sequence.slot)
         self._by_slot[sequence.slot] = None
@@ -316,12 +362,16 @@ class Resident:
         return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(self._rows - len(admitted)))
 
     def _as_pending(self, sequence: Sequence) -> Pending:
-        waits, slot = sequence.stage is Stage.WAITING, sequence.slot
+        request, layout = sequence.request, self.member.layout
+        if sequence.stage is not Stage.WAITING:
+            left = int(self._text.known[sequence.slot] - self.tables.lengths[sequence.slot])
+            return Pending(request_id=request.id, arrival_s=request.due_s, tokens=left, blocks=0)
+        tokens, found = len(sequence.tokens), self._found(sequence)
         return Pending(
-            request_id=sequence.request.id,
-            arrival_s=sequence.request.due_s,
-            tokens=len(sequence.tokens) if waits else int(self._text.known[slot] - self.tables.lengths[slot]),
-            blocks=self.member.layout.blocks(len(sequence.tokens)) if waits else 0,
+            request_id=request.id,
+            arrival_s=request.due_s,
+            tokens=tokens - found * layout.tokens_per_block,
+            blocks=layout.blocks(tokens) - self.shelf.shared(sequence.chain, found) * layout.column_blocks,
         )
 
     def _youngest(self) -> Running | None:

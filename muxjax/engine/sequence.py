@@ -7,6 +7,7 @@ from math import inf
 
 import numpy as np
 
+from muxjax.cache.prefix import Chain
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.wishes import Wishes
 from muxjax.types import Request
@@ -30,19 +31,22 @@ class Sequence:
 
     Args:
       tokens: prompt first; while it has a slot, the tokens are with its resident.
+      chain: names of its full columns, as far as anybody has asked for them.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
       wishes: what it asks of its tokens; None for most.
     """
 
     request: Request
     tokens: np.ndarray
+    chain: Chain
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
     wishes: Wishes | None = None
 
     @classmethod
-    def of(cls, request: Request, grammars: Grammars | None) -> "Sequence":
-        return cls(request, np.array(request.prompt, np.int32), wishes=Wishes.of(request, grammars))
+    def of(cls, request: Request, tokens_per_block: int, grammars: Grammars | None) -> "Sequence":
+        chain = Chain.of(request, tokens_per_block)
+        return cls(request, np.array(request.prompt, np.int32), chain, wishes=Wishes.of(request, grammars))
 
     @property
     def age(self) -> tuple[float, str]:

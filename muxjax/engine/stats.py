@@ -26,6 +26,12 @@ class Tally:
         self.prefill_steps = self.decode_steps = self.mixed_steps = 0
         self.prefill_tokens = self.decode_tokens = 0
         self.preemptions = 0
+        self.prefix_queries = self.prefix_hits = 0
+
+    def look_up(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """A request was admitted."""
+        self.prefix_queries += prompt_tokens
+        self.prefix_hits += cached_tokens
 
     def add(self, step: Step) -> None:
         """A step was launched."""
@@ -43,11 +49,13 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStats:
-    """One model at one moment; what counts steps, tokens or preemptions only ever grows.
+    """One model at one moment; what counts what happened only ever grows.
 
     Args:
       running: admitted sequences; waiting: those that are not.
-      held_blocks: head blocks its sequences own; peak_blocks: the most they ever did; quota_blocks: what it may own.
+      held_blocks: head blocks its sequences hold; peak_blocks: the most they ever did; quota_blocks: what it may hold.
+      cached_blocks: of its ended sequences, for others that begin alike; they count as free. expelled_blocks: that went of them.
+      prefix_queries: prompt tokens of admitted requests; prefix_hits: of these, that were in the cache already.
       column_blocks: head blocks of tokens_per_block tokens of one sequence.
       prefill_steps, decode_steps: of rows of that phase alone; mixed_steps: of rows of both.
       prefill_tokens, decode_tokens: of rows of that phase, in whichever steps.
@@ -57,9 +65,13 @@ class ModelStats:
     running: int
     waiting: int
     held_blocks: int
+    cached_blocks: int
     peak_blocks: int
     quota_blocks: int
     preemptions: int
+    prefix_queries: int
+    prefix_hits: int
+    expelled_blocks: int
     max_model_len: int
     tokens_per_block: int
     column_blocks: int

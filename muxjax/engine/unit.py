@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from muxjax.cache.arena import Arena
+from muxjax.cache.prefix import Pool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.resident import Member, Resident
 from muxjax.engine.sequence import Sequence
@@ -26,6 +27,8 @@ class Unit:
       token_budget: most new tokens of one job's chunks, in whole TOKEN_GRAINs; max_rows: most chunks.
       look_ahead: most steps of a model in flight.
       every_token: each has an Output; else only the last ones of prefills and of requests, where nobody reads the tokens.
+      prefix_caching: what was computed is kept while there is room, for requests that begin alike.
+      prefix_cache_fraction: of the arena; see `Pool`.
     """
 
     def __init__(
@@ -37,9 +40,11 @@ class Unit:
         max_rows: int = 32,
         look_ahead: int = 2,
         every_token: bool = True,
+        prefix_caching: bool = True,
+        prefix_cache_fraction: float = 0.5,
     ):
-        self._arena = Arena(total_blocks)
-        self._bounds = {"look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
+        self._pool = Pool(Arena(total_blocks), share_frac=prefix_cache_fraction)
+        self._bounds = {"prefix_caching": prefix_caching, "look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
         self._residents: Mapping[str, Resident] = {member.name: self._resident(member) for member in members}  # replaced, never changed
         self._block_bytes = next(iter(self._residents.values())).member.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
@@ -61,7 +66,8 @@ class Unit:
         self._check_size(request, resident.member)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
-        sequence = self._sequences[request.id] = Sequence.of(request, resident.member.grammars)
+        member = resident.member
+        sequence = self._sequences[request.id] = Sequence.of(request, member.layout.tokens_per_block, member.grammars)
         resident.enter(sequence)
 
     def check(self, request: Request) -> None:
@@ -88,9 +94,9 @@ class Unit:
                 code="context_length_exceeded",
             )
         needed = member.layout.blocks(asked - 1)
-        if needed > self._arena.total:
+        if needed > self._pool.total:
             raise RequestError(
-                f"{asked} tokens need {needed} head blocks of cache, and the server has {self._arena.total} in all",
+                f"{asked} tokens need {needed} head blocks of cache, and the server has {self._pool.total} in all",
                 param="max_tokens",
                 code="context_length_exceeded",
             )
@@ -107,8 +113,8 @@ class Unit:
         return View(
             now_s=now_s,
             quota_age_s=now_s - self._quotas_moved_s,
-            free_blocks=self._arena.free,
-            total_blocks=self._arena.total,
+            free_blocks=self._pool.free,
+            total_blocks=self._pool.total,
             token_budget=self._token_budget,
             max_rows=self._max_rows,
             prefill_in_flight=self._prefills > 0,
@@ -167,14 +173,14 @@ class Unit:
 
     @property
     def owned_frac(self) -> float:
-        """Share of the head blocks that sequences own."""
-        return 1 - self._arena.free / self._arena.total
+        """Share of the head blocks that sequences hold."""
+        return 1 - self._pool.free / self._pool.total
 
     def stats(self) -> UnitStats:
         """A snapshot of counts for people and metrics."""
         return UnitStats(
-            total_blocks=self._arena.total,
-            free_blocks=self._arena.free,
+            total_blocks=self._pool.total,
+            free_blocks=self._pool.free,
             block_bytes=self._block_bytes,
             models=tuple(_stats(resident) for resident in self._residents.values()),
         )
@@ -188,6 +194,7 @@ class Unit:
     def remove(self, model: str) -> None:
         """Forgets a model that is not busy."""
         assert not self.busy(model), "a model is removed that has requests or steps"
+        self._pool.remove(self._residents[model].shelf)
         self._residents = {name: resident for name, resident in self._residents.items() if name != model}
         self._deal()
 
@@ -229,7 +236,7 @@ class Unit:
         if needed > total_blocks:
             raise ConfigError(f"a running request may need {needed} head blocks, and a smaller cache would have {total_blocks}")
         self.forget()
-        self._arena.resize(total_blocks)
+        self._pool.resize(total_blocks)
         self._deal()
 
     def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
@@ -243,11 +250,12 @@ class Unit:
             return []
         resident.trouble = fault.what
         self.turn_to(step.model, State.FAILED)
+        resident.shelf.close()
         _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
         return self.end_all(step.model, Finish.FAILED, now_s=at_s)
 
     def _resident(self, member: Member) -> Resident:
-        return Resident(member, self._arena, **self._bounds)
+        return Resident(member, self._pool, **self._bounds)
 
     def _deal(self) -> None:
         """Quotas and floors of those that serve, by their rates and the size of their tokens."""
@@ -256,8 +264,8 @@ class Unit:
             return
         members = {name: resident.member for name, resident in serving.items()}
         sizes = {name: member.layout.column_blocks / member.layout.tokens_per_block for name, member in members.items()}
-        floors = quota.floors({name: member.weight for name, member in members.items()}, self._arena.total)
-        quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._arena.total, floors)
+        floors = quota.floors({name: member.weight for name, member in members.items()}, self._pool.total)
+        quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._pool.total, floors)
         for name, resident in serving.items():
             resident.allot(quotas[name], floors[name])
 
@@ -289,10 +297,14 @@ def _stats(resident: Resident) -> ModelStats:
         name=member.name,
         running=len(resident.prefilling) + len(resident.decoding),
         waiting=len(resident.waiting),
-        held_blocks=resident.tables.held,
-        peak_blocks=resident.tables.peak,
+        held_blocks=resident.shelf.held,
+        cached_blocks=resident.shelf.idle_blocks,
+        peak_blocks=resident.shelf.peak,
         quota_blocks=resident.quota_blocks,
         preemptions=tally.preemptions,
+        prefix_queries=tally.prefix_queries,
+        prefix_hits=tally.prefix_hits,
+        expelled_blocks=resident.shelf.expelled * member.layout.column_blocks,
         max_model_len=member.max_tokens,
         tokens_per_block=member.layout.tokens_per_block,
         column_blocks=member.layout.column_blocks,

@@ -149,13 +149,18 @@ class _UnitCollector(Collector):
         yield _gauge(unit, "vllm:kv_cache_usage_perc", "Share of the model's quota in use, 0 to 1.", _usage)
         yield _gauge(unit, "muxjax_kv_peak_blocks", "Most head blocks the model ever owned.", lambda model: model.peak_blocks)
         yield _gauge(unit, "muxjax_kv_quota_blocks", "Head blocks the model may own.", lambda model: model.quota_blocks)
-        preemptions = CounterMetricFamily("vllm:num_preemptions", "Requests that gave their blocks back.", labels=_LABELS)
+        yield _counter(unit, "vllm:num_preemptions", "Requests that gave their blocks back.", lambda model: model.preemptions)
+        yield _counter(unit, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
+        yield _counter(unit, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
+        yield _counter(
+            unit, "muxjax_prefix_cache_expelled_blocks", "Cached head blocks that went to others.", lambda model: model.expelled_blocks
+        )
         blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
         for model in unit.models:
-            preemptions.add_metric((model.name,), model.preemptions)
             blocks.add_metric((model.name, "held"), model.held_blocks)
-        blocks.add_metric(("", "free"), unit.free_blocks)
-        yield from (preemptions, blocks)
+            blocks.add_metric((model.name, "cached"), model.cached_blocks)
+        blocks.add_metric(("", "free"), unit.free_blocks - sum(model.cached_blocks for model in unit.models))
+        yield blocks
 
     def describe(self) -> Iterator[Metric]:
         yield from ()
@@ -166,6 +171,13 @@ def _gauge(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelSta
     for model in unit.models:
         gauge.add_metric((model.name,), value(model))
     return gauge
+
+
+def _counter(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
+    counter = CounterMetricFamily(name, help_text, labels=_LABELS)
+    for model in unit.models:
+        counter.add_metric((model.name,), value(model))
+    return counter
 
 
 def _usage(model: ModelStats) -> float:

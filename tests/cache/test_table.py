@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from muxjax.cache.arena import Arena
 from muxjax.cache.layout import CacheLayout
+from muxjax.cache.prefix import Pool
 from muxjax.cache.table import Tables
 
 SLOTS, MAX_TOKENS = 4, 40
@@ -14,6 +15,10 @@ LAYOUTS = (
     CacheLayout(windows=(None, None), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512),
     CacheLayout(windows=(6, None, 6, 3), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512),
 )
+
+
+def make_tables(layout: CacheLayout, pool: Pool, slots: int) -> Tables:
+    return Tables(layout, pool.shelf(layout.column_blocks), slots=slots, max_tokens=MAX_TOKENS)
 
 
 def needed_columns(layout: CacheLayout, window: int | None, length: int, columns: int) -> set[int]:
@@ -26,7 +31,8 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(total=st.integers(20, 120))
     def start(self, total):
         self.arena = Arena(total)
-        self.tables = [Tables(layout, self.arena, slots=SLOTS, max_tokens=MAX_TOKENS) for layout in LAYOUTS]
+        pool = Pool(self.arena)
+        self.tables = [make_tables(layout, pool, SLOTS) for layout in LAYOUTS]
         self.device = [np.full((SLOTS, t.layout.layers, t.layout.kv_heads, t.layout.columns(MAX_TOKENS)), -1) for t in self.tables]
 
     @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1), tokens=st.integers(1, MAX_TOKENS))
@@ -46,7 +52,7 @@ class AnyOrder(RuleBasedStateMachine):
         tables.lengths[able] += 1
         tables.retire(able, tables.lengths[able])
 
-    @precondition(lambda self: any(tables.held for tables in self.tables))
+    @precondition(lambda self: any(tables.shelf.held for tables in self.tables))
     @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1))
     def finish(self, model, slot):
         self.tables[model].release(slot)
@@ -58,7 +64,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         owned = [tables.owned(slot) for tables in self.tables for slot in range(SLOTS)]
         ids = np.concatenate(owned)
-        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t.held for t in self.tables)
+        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t.shelf.held for t in self.tables)
         counts = [tables.blocks(slot) for tables in self.tables for slot in range(SLOTS)]
         assert counts == [len(each) for each in owned]
 
@@ -88,7 +94,7 @@ TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadli
 def test_a_window_gives_back_exactly_the_columns_it_has_passed():
     layout = CacheLayout(windows=(5, None), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512)
     arena = Arena(100)
-    tables = Tables(layout, arena, slots=1, max_tokens=MAX_TOKENS)
+    tables = make_tables(layout, Pool(arena), 1)
     tables.reserve(0, 16)  # four columns of 4 tokens
     slot = np.array([0], np.int32)
     tables.retire(slot, np.array([7]))  # the query at 7 sees 3 .. 7: column 0 still

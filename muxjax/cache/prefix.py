@@ -1,0 +1,277 @@
+"""Full columns by the tokens they hold: computed once, shared by sequences that begin alike, kept as long as nobody needs the room.
+
+A column that a sequence has in its tables is *used*. When its last user has gone it is *idle*: still found by its name, but its blocks
+count as free, and go to whoever needs blocks. A sequence that uses a column uses all before it, and gives the last one up first;
+so what is found of a chain is always its beginning, and idle columns go from the ends of chains.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import inf
+from operator import attrgetter
+
+import numpy as np
+
+from muxjax.cache.arena import Arena
+from muxjax.types import Request
+
+_NAME_BYTES = 16
+
+
+class Chain:
+    """Names of a sequence's full columns, in their order: digests of all tokens up to a column's end, behind whose they are."""
+
+    __slots__ = ("_column_tokens", "_digest", "found", "names", "shared")
+
+    def __init__(self, owner: bytes, column_tokens: int):
+        self.names: list[bytes] = []
+        self.found = self.shared = 0  # where `Shelf` left off looking
+        self._column_tokens = column_tokens
+        self._digest = blake2b(owner, digest_size=_NAME_BYTES)
+
+    @classmethod
+    def of(cls, request: Request, column_tokens: int) -> "Chain":
+        """Columns are shared by requests of one model, tenant and salt: who could find others' would learn what they asked."""
+        return cls(repr((request.model, request.tenant, request.cache_salt)).encode(), column_tokens)
+
+    def extend(self, tokens: np.ndarray, columns: int) -> None:
+        """Names as many columns of these tokens, int32; what is named already stays."""
+        size, new = 4 * self._column_tokens, tokens[len(self.names) * self._column_tokens : columns * self._column_tokens].tobytes()
+        for at in range(0, len(new), size):
+            self._digest.update(new[at : at + size])
+            self.names.append(self._digest.digest())
+
+
+@dataclass(slots=True, eq=False)
+class Column:
+    """A full column that was computed.
+
+    Args:
+      ids: [L, K] int32, its head blocks; first: of them. A block is owned once, so `first` tells copies of a column apart.
+      users: sequences that read these blocks.
+      rank: of an idle one; the least goes first.
+    """
+
+    name: bytes
+    ids: np.ndarray
+    first: int
+    users: int = 1
+    rank: tuple[float, int] = (0.0, 0)
+
+
+class Pool:
+    """The arena, shared by the models' shelves: whoever takes blocks gets those of the least valuable idle columns when none is free.
+
+    The value of a column is what it would cost to compute again, a block, on top of the value of the last one that went. Among models of
+    equal costs the least recently used one goes; one that is twice as dear stays twice as long. Within a model all columns cost the same,
+    so each model has a queue, and only the heads are compared: O(models), whatever is kept.
+
+    Source: GreedyDual-Size (Cao and Irani, Cost-Aware WWW Proxy Caching Algorithms, 1997).
+
+    Args:
+      share_frac: of the arena, in [0, 1]: a model with more idle blocks than that loses its own first.
+    """
+
+    def __init__(self, arena: Arena, *, share_frac: float = 1.0):
+        self.columns: dict[bytes, Column] = {}
+        self.age = 0.0  # rank of the least valuable column when one went last
+        self._arena, self._share_frac = arena, share_frac
+        self._shelves: list[Shelf] = []
+        self._serial = 0
+
+    @property
+    def total(self) -> int:
+        return self._arena.total
+
+    def resize(self, total: int) -> None:
+        """Another number of blocks, all free: nobody holds one, and nothing is kept."""
+        assert not self.columns, "an arena that holds columns cannot be replaced"
+        self._arena.resize(total)
+
+    @property
+    def free(self) -> int:
+        """Head blocks that can be taken: free ones and idle ones."""
+        return self._arena.free + sum([shelf.idle_blocks for shelf in self._shelves])
+
+    def shelf(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "Shelf":
+        """A new model's. `worth` is what a block's tokens cost to compute, in a unit that all models share; see `Shelf` for the others."""
+        self._shelves.append(Shelf(self, column_blocks, worth=worth, keeps=keeps))
+        return self._shelves[-1]
+
+    def remove(self, shelf: "Shelf") -> None:
+        """The model is gone, and holds nothing any more."""
+        assert not shelf.held, "a model that holds head blocks cannot go"
+        shelf.clear()
+        self._shelves.remove(shelf)
+
+    def take(self, count: int) -> np.ndarray:
+        """[count] int32 ids for a caller who has checked `free`."""
+        missing = count - self._arena.free
+        if 0 < missing <= self.free:
+            self._evict(missing)
+        return self._arena.take(count)
+
+    def give(self, ids: np.ndarray) -> None:
+        """Frees ids that `take` returned."""
+        self._arena.give(ids)
+
+    def next_rank(self, worth: float) -> tuple[float, int]:
+        """Of a column that nobody uses from now on."""
+        self._serial += 1
+        return self.age + worth, self._serial
+
+    def _evict(self, blocks: int) -> None:
+        """Frees at least so many idle blocks."""
+        gone = []
+        while blocks > 0:
+            filled = sorted([shelf for shelf in self._shelves if shelf.idle], key=_head_rank)
+            self.age = filled[0].head_rank[0]
+            too_rich = [shelf for shelf in filled if shelf.idle_blocks > self._share_frac * self.total]
+            loser, *others = too_rich or filled
+            limit = others[0].head_rank if others else _LAST
+            while blocks > 0 and loser.idle and loser.head_rank < limit:
+                gone.append(loser.expel())
+                blocks -= loser.column_blocks
+        self._arena.give(np.concatenate(gone))
+
+
+class Shelf:
+    """One model's part of the pool.
+
+    Args:
+      column_blocks: head blocks of one of its columns.
+      keeps: columns are kept at all; not those of models whose windows pass them, for they have holes then.
+
+    held: head blocks in its sequences' tables, each counted once; peak: the most they ever were; expelled: idle columns that have gone.
+    """
+
+    def __init__(self, pool: Pool, column_blocks: int, *, worth: float, keeps: bool):
+        self.column_blocks, self.keeps = column_blocks, keeps
+        self.held = self.peak = self.expelled = 0
+        self.idle: OrderedDict[bytes, Column] = OrderedDict()  # the least valuable first
+        self._pool, self._worth = pool, worth
+        self._twins: dict[bytes, dict[int, np.ndarray]] = {}  # further copies of used columns by their first block, each with one user
+
+    @property
+    def idle_blocks(self) -> int:
+        return len(self.idle) * self.column_blocks
+
+    @property
+    def head_rank(self) -> tuple[float, int]:
+        return next(iter(self.idle.values())).rank
+
+    def take(self, count: int) -> np.ndarray:
+        """[count] int32 ids for a sequence's tables."""
+        ids = self._pool.take(count)
+        self._hold(count)
+        return ids
+
+    def give(self, ids: np.ndarray) -> None:
+        """They are in no table any more, and nothing of them is kept."""
+        self._pool.give(ids)
+        self.held -= len(ids)
+
+    def found(self, chain: Chain, most: int) -> int:
+        """How many of the chain's first `most` columns are here."""
+        columns, names = self._pool.columns, chain.names
+        count, most = min(chain.found, most), min(most, len(names))
+        while count and names[count - 1] not in columns:
+            count -= 1
+        while count < most and names[count] in columns:
+            count += 1
+        chain.found = count
+        return count
+
+    def shared(self, chain: Chain, found: int) -> int:
+        """How many of its first `found` columns, which are here, are used: sharing them takes nothing from anybody."""
+        columns, names = self._pool.columns, chain.names
+        count = min(chain.shared, found)
+        while count and not columns[names[count - 1]].users:
+            count -= 1
+        while count < found and columns[names[count]].users:
+            count += 1
+        chain.shared = count
+        return count
+
+    def use(self, chain: Chain, count: int) -> list[Column]:
+        """The chain's first `count` columns, which are here, with a user more."""
+        columns = [self._pool.columns[name] for name in chain.names[:count]]
+        for column in columns:
+            if not column.users:
+                self._wake(column)
+            column.users += 1
+        return columns
+
+    def keep(self, name: bytes, ids: np.ndarray) -> Column:
+        """What is found by that name from now on; `ids` [L, K] are of the one sequence that computed it."""
+        first, column = int(ids[0, 0]), self._pool.columns.get(name)
+        if column is None:
+            column = self._pool.columns[name] = Column(name, ids, first)
+        elif column.users:
+            self._twins.setdefault(name, {})[first] = ids
+        else:
+            self._wake(column)
+            self.give(column.ids.ravel())
+            column.ids, column.first, column.users = ids, first, 1
+        return column
+
+    def drop(self, columns: list[Column], firsts: list[int]) -> None:
+        """A sequence that used these columns, in the copies that begin with those blocks, has gone. The last one is idle first."""
+        unwanted = []
+        for column, first in zip(reversed(columns), reversed(firsts), strict=True):
+            twins = self._twins.get(column.name)
+            if first == column.first and column.users > 1:
+                column.users -= 1
+            elif twins:
+                unwanted.append(self._without(column, first, twins))
+            else:
+                self._rest(column)
+        if unwanted:
+            self.give(np.concatenate(unwanted))
+
+    def expel(self) -> np.ndarray:
+        """Ids of its least valuable idle column, which is gone."""
+        name, column = self.idle.popitem(last=False)
+        del self._pool.columns[name]
+        self.expelled += 1
+        return column.ids.ravel()
+
+    def clear(self) -> None:
+        """Its idle columns are gone."""
+        while self.idle:
+            self._pool.give(self.expel())
+
+    def close(self) -> None:
+        """What the model has computed is not to be used again, nor what it will."""
+        self.keeps = False
+        self.clear()
+
+    def _hold(self, blocks: int) -> None:
+        self.held += blocks
+        self.peak = max(self.peak, self.held)
+
+    def _rest(self, column: Column) -> None:
+        column.users = 0
+        column.rank = self._pool.next_rank(self._worth)
+        self.idle[column.name] = column
+        self.held -= self.column_blocks
+        if not self.keeps:
+            self.clear()
+
+    def _wake(self, column: Column) -> None:
+        del self.idle[column.name]
+        self._hold(self.column_blocks)
+
+    def _without(self, column: Column, first: int, twins: dict[int, np.ndarray]) -> np.ndarray:
+        """Ids of the copy that begins with that block, which nobody uses any more; another one is the column."""
+        ids = twins.pop(first, None)
+        if ids is None:
+            ids, (column.first, column.ids) = column.ids, twins.popitem()
+        if not twins:
+            del self._twins[column.name]
+        return ids.ravel()
+
+
+_LAST = (inf, 0)
+_head_rank = attrgetter("head_rank")
