@@ -34,7 +34,8 @@ export class Cache {
 
   /** Gives and takes squares, as few as possible, until each model has its share. */
   settle(columns) {
-    const total = this.live.total_blocks, size = Math.min(columns * ROWS, total);
+    const total = this.live.total_blocks, rows = Math.min(ROWS, Math.max(1, Math.floor(total / columns)));
+    const size = Math.min(columns * rows, total);
     if (this.cells.length !== size) {
       this.cells = Array.from({ length: size }, () => ({ ...FREE, was: FREE, since: 0 }));
     }

@@ -3,6 +3,8 @@
 import { seconds, variable } from "./draw.js";
 import { stream } from "./server.js";
 
+const SHORTEST_S = 0.05; // below it a speed says more about the network than about the model
+
 export class Playground {
   constructor(find) {
     Object.assign(this, { find, models: [] });
@@ -21,7 +23,7 @@ export class Playground {
     this.models = models;
     this.sides.forEach(({ select }, i) => {
       const before = select.value;
-      select.replaceChildren(...models.map(({ name }) => new Option(name)));
+      select.replaceChildren(...models.map(({ name }) => new Option(name, name)));
       select.value = models.some(({ name }) => name === before) ? before : models[Math.min(i, models.length - 1)]?.name;
     });
     this.tint();
@@ -47,8 +49,8 @@ export class Playground {
     const begin = performance.now(), since = () => (performance.now() - begin) / 1e3;
     let first = null, usage = null;
     const say = (ending) => {
-      const tokens = usage?.completion_tokens;
-      const speed = tokens > 1 ? `, ${Math.round((tokens - 1) / (since() - first))} tokens/s` : "";
+      const tokens = usage?.completion_tokens, streamed = since() - first;
+      const speed = tokens > 1 && streamed > SHORTEST_S ? `, ${Math.round((tokens - 1) / streamed)} tokens/s` : "";
       note.textContent = first === null ? ending : `first token after ${seconds(first)}${speed}${ending && `; ${ending}`}`;
     };
     try {
