@@ -7,8 +7,6 @@ from urllib.parse import urlsplit
 import openai
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.server.kit import EOS, Server
 
@@ -352,59 +350,3 @@ def test_an_unknown_field_is_logged_once(server, caplog):
     for _ in range(2):
         server.client.completions.create(model="a", prompt="x", max_tokens=1, extra_body={"frobnicate": 1})
     assert caplog.text.count("frobnicate") == 1
-
-
-POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
-NAMES = (
-    *(
-        "model",
-        "prompt",
-        "messages",
-        "tokens",
-        "n",
-        "max_tokens",
-        "min_tokens",
-        "max_completion_tokens",
-        "seed",
-        "stream",
-        "stream_options",
-    ),
-    *("temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "best_of"),
-    *("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
-    *("echo", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "truncate_prompt_tokens", "add_special_tokens"),
-    *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
-    *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
-)
-WORDS = (
-    "type",
-    "function",
-    "name",
-    "parameters",
-    "json_schema",
-    "schema",
-    "regex",
-    "choice",
-    "grammar",
-    "json",
-    "role",
-    "content",
-    "tool_calls",
-)
-near = st.sampled_from(("function", "required", "json_object", "json_schema", "text", "user", "assistant", "object", "start: /a/", "("))
-leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5) | near
-keys = st.text(max_size=5) | st.sampled_from(WORDS)
-containers = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)  # noqa: E731
-values = st.recursive(leaves, containers, max_leaves=8)
-odd = st.dictionaries(st.sampled_from(NAMES), values, max_size=6)
-fair = st.fixed_dictionaries(
-    {"model": st.just("a"), "prompt": st.just("cat"), "messages": st.just(HELLO), "tokens": st.just([5]), "max_tokens": st.just(2)}
-)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(POSTS), good=fair, bad=odd)
-def test_no_body_is_our_fault(server, path, good, bad):
-    status, _, content = ask(server, "POST", path, {**good, **bad})
-    assert status in (200, 400, 404), content
-    assert status == 200 or len(json.loads(content)["error"]["message"].encode()) < 2000
-    assert b"internal_error" not in content
