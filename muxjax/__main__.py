@@ -18,6 +18,8 @@ _SERVE_FLAGS = {
     "--kv-cache-size": "size of the shared cache on each device, such as 16GiB",
     "--gpu-memory-fraction": "share of the device's memory for weights, cache and steps (0.9)",
     "--compilation-cache-dir": "where compiled programs are kept for the next start (~/.cache/muxjax/xla; empty for nowhere)",
+    "--enable-prefix-caching": "keep what was computed while there is room, for requests that begin alike (the default)",
+    "--prefix-cache-fraction": "share of the cache beyond which a model's kept prefixes are the first to go (0.5)",
     "--load-format": "auto, or dummy for random weights",
     "--dtype": "auto, bfloat16, float16 or float32",
     "--policy": "adbs, round_robin or fcfs",
@@ -39,6 +41,7 @@ _DOOR_FLAGS = {
     "--admin-port": "port that metrics and administration are on, and then only there",
     "--allowed-origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
+_SWITCHES = ("--enable-prefix-caching",)
 _REPEATED = ("--api-key", "--admin-key", "--allowed-origins")
 _FROM_ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 _PROFILE_GRID = {
@@ -155,8 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(command=_serve)
     serve.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="a configuration, or the models' names and folders")
     for flag, text in (_SERVE_FLAGS | _WATCH_FLAGS | _DOOR_FLAGS).items():
-        kind = "append" if flag in _REPEATED else "store"
-        serve.add_argument(flag, *_SPELLINGS.get(flag, ()), action=kind, default=argparse.SUPPRESS, metavar="VALUE", help=text)
+        _add_flag(serve, flag, text)
 
     _add_run_batch(commands.add_parser("run-batch", help="answer a file of requests, in OpenAI's batch format"))
 
@@ -218,7 +220,16 @@ def _add_run_batch(batch: argparse.ArgumentParser) -> None:
     batch.add_argument("--max-inflight", type=int, metavar="N", help="lines at a time (twice what all models take at once)")
     for flag, text in _SERVE_FLAGS.items():
         if flag not in _HTTP_FLAGS:
-            batch.add_argument(flag, *_SPELLINGS.get(flag, ()), default=argparse.SUPPRESS, metavar="VALUE", help=text)
+            _add_flag(batch, flag, text)
+
+
+def _add_flag(parser: argparse.ArgumentParser, flag: str, text: str) -> None:
+    """One of the options; a switch has its opposite too."""
+    if flag in _SWITCHES:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+    else:
+        kind = "append" if flag in _REPEATED else "store"
+        parser.add_argument(flag, *_SPELLINGS.get(flag, ()), action=kind, default=argparse.SUPPRESS, metavar="VALUE", help=text)
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

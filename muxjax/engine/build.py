@@ -173,6 +173,8 @@ def _unit(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapping
         token_budget=options.max_num_batched_tokens,
         max_rows=PREFILL_ROWS,
         look_ahead=options.look_ahead,
+        prefix_caching=options.enable_prefix_caching,
+        prefix_cache_fraction=options.prefix_cache_fraction,
     )
 
 
@@ -189,6 +191,7 @@ def _members(options: UnitOptions, specs: Mapping[str, ModelSpec], layouts: Mapp
             vocab=specs[model.name].vocab,
             grammars=Grammars.of(model.path, vocab=specs[model.name].vocab, eos_ids=specs[model.name].eos_ids),
             weight=model.weight,
+            token_cost=specs[model.name].params,
         )
         for model in options.models
     ]

@@ -78,6 +78,8 @@ class UnitOptions:
       compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
       look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
       step_timeout_s: a step that takes longer is stuck.
+      enable_prefix_caching: what was computed is kept while there is room, for requests that begin alike.
+      prefix_cache_fraction: share of the cache up to which a model keeps what others could push out, in [0, 1].
       max_num_queued_reqs, max_num_queued_tokens: most requests of all models together, and tokens of their prompts, that wait for a
         first token; None for no limit.
     Raises:
@@ -95,6 +97,8 @@ class UnitOptions:
     compilation_cache_dir: str = "~/.cache/muxjax/xla"
     look_ahead: int = 2
     step_timeout_s: float = 300.0
+    enable_prefix_caching: bool = True
+    prefix_cache_fraction: float = 0.5
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
 
@@ -117,6 +121,7 @@ class UnitOptions:
         )
         require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
+        require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
 
 

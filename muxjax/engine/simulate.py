@@ -43,6 +43,7 @@ class Machine:
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job.
+      prefix_caching: as of `Unit`, for traces that tell which prompts begin alike; the others' all differ, and nothing is kept of them.
       measured: seconds of steps, the roofline's if None.
     """
 
@@ -53,8 +54,9 @@ class Machine:
     max_tokens: int = 2048
     token_budget: int = 2048
     look_ahead: int = 2
+    prefix_caching: bool = True
 
-    def unit(self) -> Unit:
+    def unit(self, *, prefix_caching: bool = False) -> Unit:
         """The unit before its first request; its quotas follow the rates."""
         layouts = {name: CacheLayout.of(share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
@@ -71,10 +73,18 @@ class Machine:
                 quota_blocks=quotas[name],
                 floor_blocks=floors[name],
                 weight=self.hosted[name].weight,
+                token_cost=self.hosted[name].spec.params,
             )
             for name, layout in layouts.items()
         ]
-        return Unit(members, total_blocks=total_blocks, token_budget=self.token_budget, look_ahead=self.look_ahead, every_token=False)
+        return Unit(
+            members,
+            total_blocks=total_blocks,
+            token_budget=self.token_budget,
+            look_ahead=self.look_ahead,
+            every_token=False,
+            prefix_caching=prefix_caching,
+        )
 
     def serve(
         self,
@@ -92,7 +102,8 @@ class Machine:
         Args:
           on_end: called for every request that has ended in time.
         """
-        trace, unit, clock = self.cut(arrivals), self.unit(), SimulatedClock()
+        trace, clock = self.cut(arrivals), SimulatedClock()
+        unit = self.unit(prefix_caching=self.prefix_caching and any(arrival.prefix_tokens for arrival in trace))
         costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured)
         executor = SimulatedExecutor(costs, clock, sharing)
         first_s, end_s, cache = {}, {}, _CacheMeter()
@@ -194,14 +205,24 @@ def simulate(scenario: Scenario, policy: Policy, sharing: Sharing, seed: int) ->
 
 def _admitted(unit: Unit, trace: Sequence[Arrival]) -> Iterator[Request]:
     """Requests named by their place in the trace, so that ids and ages have one order; less those that the unit would refuse."""
+    groups: dict[str | None, int] = {}
     for i, arrival in enumerate(trace):
-        sampling = Sampling(temperature=0.0, max_tokens=arrival.output_tokens)
+        group = groups.setdefault(arrival.prefix_group, len(groups))
         request = Request(
-            id=f"{i:08}", model=arrival.model, prompt=(1,) * arrival.prompt_tokens, sampling=sampling, arrival_s=arrival.time_s
+            id=f"{i:08}",
+            model=arrival.model,
+            prompt=_prompt(arrival, own=2 * i + 1, shared=2 * group + 2),
+            sampling=Sampling(temperature=0.0, max_tokens=arrival.output_tokens),
+            arrival_s=arrival.time_s,
         )
         with suppress(RequestError):
             unit.check(request)
             yield request
+
+
+def _prompt(arrival: Arrival, *, own: int, shared: int) -> tuple[int, ...]:
+    """One token again and again where prompts of a group are alike, another one behind that."""
+    return (shared,) * arrival.prefix_tokens + (own,) * (arrival.prompt_tokens - arrival.prefix_tokens)
 
 
 class _CacheMeter:

@@ -22,7 +22,7 @@ _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
     {
         *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key"),
-        *("priority", "request_id", "cache_salt"),
+        *("priority", "request_id"),
     }
 )
 
@@ -180,7 +180,7 @@ def _requests(
     param: str,
 ) -> tuple[Request, ...]:
     """One for each choice."""
-    seed = fields.integer("seed", None, -_INT64, _INT64 - 1)
+    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
     least = fields.integer("min_tokens", 0, 0, _INT64 if wanted is None else wanted)
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
     most = [left if wanted is None else min(max(wanted, 1), left) for left in rooms]
@@ -196,6 +196,7 @@ def _requests(
                 seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
             ),
             arrival_s=stamp.arrival_s,
+            cache_salt=salt,
         )
         for index in range(n * len(prompts))
     )

@@ -12,6 +12,7 @@ from muxjax.scheduler.policies import by_name
 from muxjax.types import ModelSpec
 from muxjax.workload.lengths import of_trace
 from muxjax.workload.metrics import throughput
+from muxjax.workload.trace import Arrival
 
 BLOCK_BYTES = 16 * 1024
 
@@ -88,3 +89,27 @@ def test_the_same_seed_gives_the_same_run():
 
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize(
+    ("group_of", "caching", "hits"),
+    [
+        (lambda i: "tools", True, 9 * 800),
+        (lambda i: "tools", False, 0),
+        (lambda i: str(i), True, 0),
+        (lambda i: str(i % 2), True, 8 * 800),
+    ],
+)
+def test_prompts_of_a_group_begin_alike_and_nothing_else_does(group_of, caching, hits):
+    trace = [Arrival(10.0 * i, "large", 1000, 8, prefix_group=group_of(i), prefix_tokens=800) for i in range(10)]
+
+    outcome = replace(OVERLOAD.machine, prefix_caching=caching).serve(trace, adbs, SPATIAL, 200.0)
+
+    large = outcome.stats.models[0]
+    assert (large.prefix_hits, large.prefill_tokens) == (hits, 10 * 1000 - hits)
+
+
+def test_a_cached_beginning_is_served_sooner():
+    trace = [Arrival(10.0 * i, "large", 1900, 8, prefix_group="tools", prefix_tokens=1800) for i in range(2)]
+    first, second = OVERLOAD.machine.serve(trace, adbs, SPATIAL, 100.0).served
+    assert second.first_s - second.arrival_s < 0.5 * (first.first_s - first.arrival_s)

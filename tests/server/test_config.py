@@ -59,6 +59,15 @@ def test_models_may_stand_on_the_command_line():
     assert (http.host, http.port) == ("127.0.0.1", 8000)
 
 
+def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
+    options, _ = load_options(["a=x"], {})
+    assert (options.enable_prefix_caching, options.prefix_cache_fraction) == (True, 0.5)
+    options, _ = load_options(["a=x"], {"enable_prefix_caching": False, "prefix_cache_fraction": "0.2"})
+    assert (options.enable_prefix_caching, options.prefix_cache_fraction) == (False, 0.2)
+    options, _ = load_options([write("enable-prefix-caching: false\nmodels: [{name: a, path: x}]")], {})
+    assert not options.enable_prefix_caching
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -68,6 +77,7 @@ def test_models_may_stand_on_the_command_line():
         ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
         ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
         ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size: .* must be 1 or more, got 0"),
+        ("prefix_cache_fraction: 2\nmodels: [{name: a, path: x}]", r"prefix_cache_fraction: .* must be 0 to 1, got 2"),
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
         ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),

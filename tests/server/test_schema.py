@@ -370,3 +370,9 @@ def test_a_model_without_a_template_says_so(catalog):
 
 def test_errors_stay_short_whatever_the_client_sends(complete):
     assert len(str(refusal(complete, stop="", temperature=["x" * 10**6] * 1000))) < 500
+
+
+def test_a_salt_goes_with_every_choice_of_a_request(complete, chat):
+    assert [request.cache_salt for request in complete(prompt=["cat", "dog"], n=2, cache_salt="mine").requests] == ["mine"] * 4
+    assert chat().requests[0].cache_salt == chat(cache_salt=None).requests[0].cache_salt == ""
+    assert refusal(complete, cache_salt=5).param == "cache_salt"
