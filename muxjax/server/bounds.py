@@ -9,6 +9,8 @@ from muxjax.errors import RequestError
 from muxjax.server.config import HttpOptions
 
 _WRITE_TIMEOUT_S = web.AppKey("write_timeout_s", float)
+_NEVER_WAITS_BYTES = 2**15
+"""Half of what asyncio buffers for a client before a write waits."""
 
 
 def bound(app: web.Application, http: HttpOptions) -> None:
@@ -54,10 +56,14 @@ async def write(request: web.Request, response: web.StreamResponse, data: bytes)
     Raises:
       ConnectionResetError: the client has left, or has not taken enough for so long, whereupon it is cut off.
     """
+    transport = request.transport
+    if transport is not None and transport.get_write_buffer_size() + len(data) < _NEVER_WAITS_BYTES:
+        await response.write(data)
+        return
     try:
         async with asyncio.timeout(request.app[_WRITE_TIMEOUT_S]):
             await response.write(data)
     except TimeoutError as error:
-        if request.transport is not None:
-            request.transport.abort()
+        if transport is not None:
+            transport.abort()
         raise ConnectionResetError("the client reads too slowly") from error

@@ -23,6 +23,7 @@ class Reply(ABC):
     def __init__(self, generation: Generation):
         self._generation = generation
         self._news = [News(generation, index) for index in range(len(generation.requests))]
+        self._fingerprint = generation.model.fingerprint
         self._tokens = 0
         self._cached = 0
 
@@ -68,13 +69,13 @@ class Reply(ABC):
         return {**event, "usage": None} if self._generation.usage_at_end else event
 
     def _head(self, kind: str) -> Json:
-        stamp, model = self._generation.stamp, self._generation.model
+        stamp = self._generation.stamp
         return {
             "id": stamp.id,
             "object": kind,
             "created": stamp.created,
             "model": self._generation.asked,
-            "system_fingerprint": model.fingerprint,
+            "system_fingerprint": self._fingerprint,
         }
 
     def _choice(self, piece: Piece, content: Json) -> Json:

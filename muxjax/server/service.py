@@ -56,6 +56,21 @@ class Delta(NamedTuple):
     cached_tokens: int = 0
 
 
+class Deltas:
+    """All choices' deltas in the order of their making, to be iterated over once."""
+
+    def __init__(self, made: AsyncIterator[Delta], queue: "asyncio.Queue[_News]"):
+        self._made, self._queue = made, queue
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self._made
+
+    @property
+    def behind(self) -> bool:
+        """The next one is there already: whoever writes may take it along."""
+        return not self._queue.empty()
+
+
 class _News(NamedTuple):
     choice: "_Choice"
     output: Output
@@ -135,7 +150,7 @@ class Service:
         self._end_all()
 
     @contextlib.contextmanager
-    def admit(self, generation: Generation) -> Iterator[AsyncIterator[Delta]]:
+    def admit(self, generation: Generation) -> Iterator[Deltas]:
         """Hands a generation to the engine at once; what is unfinished on exit is cancelled.
 
         Raises:
@@ -148,7 +163,7 @@ class Service:
             for index, request in enumerate(generation.requests):
                 self._engine.submit(request)
                 self._choices[request.id] = _Choice(generation, index, queue, self.metrics.request(request, self._tell_request))
-            yield self._deltas(len(generation.requests), queue)
+            yield Deltas(self._deltas(len(generation.requests), queue), queue)
         finally:
             for request in generation.requests:
                 self._abandon(request.id)
