@@ -13,8 +13,9 @@ from muxjax.server.background import BackgroundLoop
 from muxjax.server.config import named_options
 from muxjax.server.run import build_service
 from muxjax.server.schema import Generation, parse_chat, parse_completion
-from muxjax.server.service import Service
-from muxjax.types import Finish
+from muxjax.server.service import Delta, Service
+from muxjax.server.tool_calls import ToolCall, call_reader, gathered
+from muxjax.types import Finish, Logprobs
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
@@ -27,6 +28,9 @@ class Completion:
       prompt_tokens: number of them.
       tokens: the generated ones, the one that ended the answer included.
       stop_reason: the stop string or stop token that ended it.
+      logprobs: of each token, where they were asked for.
+      prompt_logprobs: of the prompt's tokens from the second on, where they or an echo with logprobs were asked for.
+      tool_calls: what a required or named tool was called with; the text has them too, as the model wrote them.
     """
 
     model: str
@@ -35,6 +39,10 @@ class Completion:
     tokens: tuple[int, ...]
     finish: Finish
     stop_reason: str | int | None
+    logprobs: tuple[Logprobs, ...] = ()
+    prompt_logprobs: tuple[Logprobs, ...] = ()
+    cached_tokens: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class LLMs:
@@ -74,7 +82,7 @@ class LLMs:
 
         Args:
           prompts: one or a list of: a text, token ids, or the messages of a chat.
-          sampling: fields of the HTTP interface, such as max_tokens, temperature, top_p, seed, stop, n.
+          sampling: fields of the HTTP interface, such as max_tokens, temperature, seed, stop, n, logprobs, response_format, tools.
         Raises:
           RequestError: a prompt or a field is wrong.
         """
@@ -115,21 +123,29 @@ class LLMs:
                 task.cancel()
 
     async def _answer(self, generation: Generation) -> list[Completion]:
-        deltas_of = [[] for _ in generation.requests]
+        deltas_of: list[list[Delta]] = [[] for _ in generation.requests]
         with self._service.admit(generation) as deltas:
             async for delta in deltas:
                 deltas_of[delta.index].append(delta)
-        return [
-            Completion(
-                model=generation.model.name,
-                text="".join(delta.text for delta in deltas),
-                prompt_tokens=len(request.prompt),
-                tokens=tuple(token for delta in deltas for token in delta.tokens),
-                finish=deltas[-1].finish,
-                stop_reason=deltas[-1].stop_reason,
-            )
-            for request, deltas in zip(generation.requests, deltas_of, strict=True)
-        ]
+        return [_completion(generation, index, deltas) for index, deltas in enumerate(deltas_of)]
+
+
+def _completion(generation: Generation, index: int, deltas: Sequence[Delta]) -> Completion:
+    first, last = deltas[0], deltas[-1]
+    text = "".join(delta.text for delta in deltas)
+    assert last.finish is not None
+    return Completion(
+        model=generation.model.name,
+        text=text,
+        prompt_tokens=len(generation.requests[index].prompt),
+        tokens=tuple(token for delta in deltas for token in delta.tokens),
+        finish=last.finish,
+        stop_reason=last.stop_reason,
+        logprobs=tuple(delta.logprobs for delta in deltas if delta.logprobs),
+        prompt_logprobs=first.prompt_logprobs or (),
+        cached_tokens=first.cached_tokens,
+        tool_calls=gathered(call_reader(generation.tools).feed(text)) if generation.tools else (),
+    )
 
 
 def _is_chat(prompt: Any) -> bool:

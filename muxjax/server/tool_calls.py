@@ -3,12 +3,24 @@
 import hashlib
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from muxjax.server.tools import ToolUse
 
 Json = dict[str, Any]
 _HEAD = re.compile(r'\{"name": "([\w-]+)", "parameters": ')
+
+
+class ToolCall(NamedTuple):
+    """What a model wants to be run.
+
+    Args:
+      arguments: a JSON object, or its beginning where the answer was cut short.
+    """
+
+    name: str
+    arguments: str
 
 
 class CallPiece(NamedTuple):
@@ -86,22 +98,27 @@ def call_deltas(pieces: list[CallPiece], answer: str) -> list[Json]:
 
 def whole_calls(pieces: list[CallPiece], answer: str) -> list[Json]:
     """Calls with all that there is of their arguments."""
+    return [_call(index, call, answer) for index, call in enumerate(gathered(pieces))]
+
+
+def gathered(pieces: Sequence[CallPiece]) -> tuple[ToolCall, ...]:
+    """The calls of all of an answer's pieces."""
     arguments: dict[int, str] = defaultdict(str)
     for piece in pieces:
         arguments[piece.index] += piece.arguments
-    return [_call(piece.index, piece.name, arguments[piece.index], answer) for piece in pieces if piece.name]
+    return tuple(ToolCall(piece.name, arguments[piece.index]) for piece in pieces if piece.name)
 
 
 def _delta(piece: CallPiece, answer: str) -> Json:
     if piece.name is None:
         return {"index": piece.index, "function": {"arguments": piece.arguments}}
-    return {"index": piece.index, **_call(piece.index, piece.name, piece.arguments, answer)}
+    return {"index": piece.index, **_call(piece.index, ToolCall(piece.name, piece.arguments), answer)}
 
 
-def _call(index: int, name: str, arguments: str, answer: str) -> Json:
+def _call(index: int, call: ToolCall, answer: str) -> Json:
     """The id is nine letters and digits: the templates of Mistral's models refuse any other when it comes back."""
     id = hashlib.sha256(f"{answer}-{index}".encode()).hexdigest()[:9]
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 class _Object:

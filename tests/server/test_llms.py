@@ -8,7 +8,7 @@ from muxjax.errors import RequestError
 from muxjax.server.llms import LLMs
 from muxjax.server.service import Service
 from muxjax.types import Finish
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, fake_logprobs
 
 
 @pytest.fixture
@@ -47,6 +47,30 @@ def test_a_chat_is_one_answer_that_may_stop(llms):
     answer = llms.chat("a", [{"role": "user", "content": "hello"}], max_tokens=60, stop=": hel")
     assert (answer.finish, answer.stop_reason) == (Finish.STOP, ": hel")
     assert answer.text.endswith("user")
+
+
+def test_logprobs_are_told_where_they_are_asked_for(llms):
+    (answer,) = llms.generate("a", [72, 73], max_tokens=2, logprobs=1, prompt_logprobs=0)
+    assert answer.logprobs == (fake_logprobs(72, 1), fake_logprobs(73, 1))
+    assert answer.prompt_logprobs == (fake_logprobs(73, 0),)
+    assert llms.generate("a", [72, 73], max_tokens=2)[0].logprobs == ()
+
+
+def test_an_answer_may_have_a_form_and_call_tools(catalog, text):
+    said = [*text.encode('{"a": 1}', special=False), 1]
+    engine = FakeEngine(["org/a"], reply=lambda request, k: said[k], cached_tokens=3)
+    clock = {"type": "function", "function": {"name": "clock"}}
+    with LLMs.over(Service(engine, catalog)) as llms:
+        (formed,) = llms.generate("a", "x", max_tokens=20, response_format={"type": "json_object"})
+        called = llms.chat("a", [{"role": "user", "content": "x"}], tools=[clock], tool_choice=clock)
+    assert (formed.text, formed.tool_calls, formed.cached_tokens) == ('{"a": 1}', (), 3)
+    assert called.tool_calls == (("clock", '{"a": 1}'),)
+    assert [request.sampling.grammar.kind for request in engine.submitted] == ["json_schema"] * 2
+
+
+def test_an_echo_alone_has_no_tokens(llms):
+    (answer,) = llms.generate("a", "the cat", max_tokens=0, echo=True)
+    assert (answer.text, answer.tokens, answer.finish) == ("the cat", (), Finish.LENGTH)
 
 
 def test_wrong_input_is_a_request_error(llms, engine):
