@@ -16,6 +16,10 @@ from muxjax.server.catalog import ServedModel
 from muxjax.server.service import Service
 
 _MOST_JOBS = 1500
+_COUNTS = (
+    *("running", "waiting", "preemptions", "prefill_tokens", "decode_tokens"),
+    *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits"),
+)
 _OF_OPTIONS = ("max_num_seqs", "rate", "weight", "max_num_queued_reqs", "max_num_queued_tokens", "enforce")
 _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")
 
@@ -88,13 +92,13 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "blocks_per_column": stats.column_blocks,
         "quota_blocks": stats.quota_blocks,
         "held_blocks": stats.held_blocks,
+        "cached_blocks": stats.cached_blocks,
         "peak_blocks": stats.peak_blocks,
     }
 
 
 def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:
-    names = ("running", "waiting", "held_blocks", "quota_blocks", "preemptions", "prefill_tokens", "decode_tokens")
-    counts = {name: getattr(stats, name) for name in names}
+    counts = {name: getattr(stats, name) for name in _COUNTS}
     latency = asdict(service.live.latency(stats.name, now_s))
     return {"state": service.model_state(stats.name), **counts, **latency}
 
