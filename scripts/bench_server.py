@@ -1,0 +1,229 @@
+"""How many tokens a second get through the server over HTTP, how late, and does any get lost or come twice?
+
+    python -m scripts.bench_server                          # 2,000 streams, on anything
+    python -m scripts.bench_server --streams 20 --tokens 8 --keep-nothing
+
+A process serves models that make a token for every stream and turn, at no cost; another opens all streams at once, writes down when
+what came, and only then looks at it. One run makes tokens as fast as they may come, one at the rate of the goal.
+Writes docs/results/server-load/.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxjax.demo.run import shipped
+from muxjax.server.catalog import Catalog, ServedModel
+from muxjax.server.config import HttpOptions
+from muxjax.server.files import SamplingDefaults
+from muxjax.server.run import serve
+from muxjax.server.service import Service
+from muxjax.server.text import TokenizerText
+from muxjax.types import ModelSpec
+from scripts import results
+from scripts.streams_raw import Answer, ask_all
+from tests.fakes import FakeEngine
+
+QUESTION = "server-load"
+GOAL_PER_S = 15_000
+VOCAB = 512
+FAST_TURN_S = 0.01
+"""Far more than the server takes, so that it is what limits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """So many streams at once, of so many tokens each, one every turn."""
+
+    streams: int
+    tokens: int
+    turn_s: float
+
+
+class TimedEngine(FakeEngine):
+    """Remembers when it made each request's tokens."""
+
+    def __init__(self, models: list[str], turn_s: float):
+        super().__init__(models, turn_s=turn_s)
+        self.made_s: defaultdict[str, list[float]] = defaultdict(list)
+
+    def start(self, on_outputs) -> None:
+        def timed(outputs) -> None:
+            for output in outputs:
+                self.made_s[output.request_id].append(output.at_s)
+            on_outputs(outputs)
+
+        super().start(timed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=2000)
+    parser.add_argument("--tokens", type=int, default=100, help="of each stream")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
+    parser.add_argument("--serve", type=float, metavar="TURN_S", help=argparse.SUPPRESS)
+    parser.add_argument("--times", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve is not None:
+        _serve(args.serve, args.times)
+        return
+    turns = {"as fast as they may": FAST_TURN_S, f"{GOAL_PER_S:,} a second": args.streams / GOAL_PER_S}
+    loads = {name: Load(streams=args.streams, tokens=args.tokens, turn_s=turn_s) for name, turn_s in turns.items()}
+    records = [_record(name, load, args.seed) for name, load in loads.items()]
+    print(summary(records))
+    if not args.keep_nothing:
+        results.write_runs(QUESTION, "runs", records)
+        results.write_readme(QUESTION, page(records))
+
+
+def _record(name: str, load: Load, seed: int) -> dict:
+    config = {"offered": name, "streams": load.streams, "tokens": load.tokens, "turn_s": load.turn_s}
+    return results.run_record(device=results.host(), config=config, seed=seed, values=measure(load, seed))
+
+
+def measure(load: Load, seed: int) -> dict:
+    """Raises SystemExit: a stream's text is not exactly its tokens'."""
+    text = _text()
+    draw, plain = random.Random(seed), plain_tokens(text)
+    prompts = [tuple(draw.choices(plain, k=load.tokens)) for _ in range(load.streams)]
+    bodies = [{"model": "m", "prompt": prompt, "max_tokens": load.tokens, "ignore_eos": True, "stream": True} for prompt in prompts]
+    with tempfile.TemporaryDirectory() as folder:
+        times = Path(folder, "times.json")
+        with _serving(load.turn_s, times) as address:
+            answers = asyncio.run(ask_all(address, "/v1/completions", bodies))
+        told = json.loads(times.read_text())
+    wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, text))]
+    if wrong:
+        raise SystemExit(f"{len(wrong)} of {load.streams} streams are wrong; the first: {wrong[0]}")
+    answered = zip(prompts, answers, strict=True)
+    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, told["made_s"], text))
+    seconds = max(answer.last_s for answer in answers) - min(answer.first_s for answer in answers)
+    return {
+        "tokens": len(delays_s),
+        "seconds": seconds,
+        "tokens_per_s": len(delays_s) / seconds,
+        "server_processor_s": told["processor_s"],
+        "delay_s": {f"p{at}": delays_s[min(len(delays_s) - 1, len(delays_s) * at // 100)] for at in (50, 90, 99, 100)},
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def plain_tokens(text: TokenizerText) -> list[int]:
+    """Tokens that add visible text wherever they stand, so that none can hide in a character that is not whole yet."""
+    return [token for token in range(VOCAB) if (piece := text.decode([token])).isascii() and piece.isalnum()]
+
+
+def fault_of(prompt: tuple[int, ...], answer: Answer, text: TokenizerText) -> str:
+    """What is lost, doubled or changed in an answer that must repeat its prompt; "" if nothing is."""
+    expected, told = _repeated(prompt, text)[-1], "".join(event.text for event in answer.events)
+    if told != expected:
+        at = next((i for i, (a, b) in enumerate(zip(told, expected, strict=False)) if a != b), min(len(told), len(expected)))
+        return f"{len(told)} characters in place of {len(expected)}, other ones from {at} on: {told[at : at + 20]!r}"
+    return "" if answer.complete else "it has no end"
+
+
+def delays(prompt: tuple[int, ...], answer: Answer, made_s: dict[str, list[float]], text: TokenizerText) -> Iterator[float]:
+    """Of each token: seconds from its making to the event that told the last of it."""
+    ends = [len(told) for told in _repeated(prompt, text)]
+    shown, k = 0, 0
+    for event in answer.events:
+        shown += len(event.text)
+        while k < len(ends) and ends[k] <= shown:
+            yield event.at_s - made_s[f"{answer.id}-0"][k]
+            k += 1
+
+
+def _repeated(prompt: tuple[int, ...], text: TokenizerText) -> list[str]:
+    """All of the answer's text after each of its tokens."""
+    before = len(text.decode(prompt))
+    return [text.decode([*prompt, *prompt[: k + 1]])[before:] for k in range(len(prompt))]
+
+
+@contextlib.contextmanager
+def _serving(turn_s: float, times: Path) -> Iterator[str]:
+    """The address of a server in a process of its own, which leaves the times of its tokens in that file."""
+    command = [sys.executable, "-u", "-m", "scripts.bench_server", f"--serve={turn_s}", f"--times={times}"]
+    with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def _serve(turn_s: float, times: Path) -> None:
+    engine = TimedEngine(["m"], turn_s)
+    service = Service(engine, Catalog([_model()]))
+    begin_s = time.process_time()
+    asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=1)))
+    times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
+
+
+def _text() -> TokenizerText:
+    return TokenizerText(shipped()[0] / "tokenizer.json")
+
+
+def _model() -> ServedModel:
+    shape = ModelSpec(vocab=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, max_len=2**20, windows=(None,))
+    return ServedModel(
+        name="m", text=_text(), template=None, defaults=SamplingDefaults(), spec=shape, max_model_len=2**20, created=int(time.time())
+    )
+
+
+def summary(records: list[dict]) -> str:
+    """A row a run."""
+    head = ("tokens are made", "tokens/s", "added delay p50", "p90", "p99", "most", "tokens a second of the server's processor time")
+    return results.table(head, [_row(record) for record in records])
+
+
+def _row(record: dict) -> tuple:
+    found = record["values"]
+    delays_ms = [f"{found['delay_s'][at] * 1e3:.0f} ms" for at in ("p50", "p90", "p99", "p100")]
+    return record["config"]["offered"], f"{found['tokens_per_s']:,.0f}", *delays_ms, f"{found['tokens'] / found['server_processor_s']:,.0f}"
+
+
+README = """
+# How many tokens a second get through the server over HTTP?
+
+{streams:,} streams at once of {tokens} tokens each, from a fake engine that makes a token for every stream and turn at no cost. Tokenizer,
+service, HTTP and events are the real ones, the client is another process. Goal: {goal:,} tokens/s on 2 cores, none lost or doubled.
+Made by `python -m scripts.bench_server`; the runs are in [runs.jsonl](runs.jsonl). Device: {device}.
+
+{summary}
+
+**{answer}** Every stream's text was exactly that of its tokens. The added delay of a token is the time from its making to the arrival of
+its event at the client. All streams get their tokens in the same moment, so half a turn's tokens wait for the other half: at {goal:,}
+tokens/s a turn is {turn_ms:.0f} ms. The machine's load average was {load:.1f}: what else ran on it took its share of the seconds, but not
+of the server's processor time, which counts the fake engine's as well.
+"""
+
+
+def page(records: list[dict]) -> str:
+    """The README of the results."""
+    best, config = max(record["values"]["tokens_per_s"] for record in records), records[0]["config"]
+    return README.format(
+        streams=config["streams"],
+        tokens=config["tokens"],
+        goal=GOAL_PER_S,
+        device=records[0]["device"],
+        summary=summary(records),
+        answer=f"{best:,.0f} tokens/s: the goal is {'met' if best >= GOAL_PER_S else 'missed'}.",
+        turn_ms=1e3 * config["streams"] / GOAL_PER_S,
+        load=max(record["values"]["load_average"] for record in records),
+    )
+
+
+if __name__ == "__main__":
+    main()
