@@ -35,6 +35,8 @@ _WATCH_FLAGS = {
     "--otel": "true for OpenTelemetry's spans of requests, sent where the variables OTEL_* say; needs the extra otel",
 }
 _DOOR_FLAGS = {
+    "--max-num-queued-reqs": "most requests of all models that wait for a first token; others are refused (no limit)",
+    "--max-num-queued-tokens": "most tokens of their prompts (no limit)",
     "--api-key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
     "--admin-key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
     "--admin-host": "address of metrics and administration, with --admin-port (127.0.0.1)",

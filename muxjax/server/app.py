@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.server import health, info, listing, logs, page, tokenize
-from muxjax.server.auth import Surface
+from muxjax.server.auth import Surface, tenant_of
 from muxjax.server.body import read_object
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
@@ -21,6 +21,7 @@ from muxjax.server.responses import ChatReply, CompletionReply, Reply
 from muxjax.server.schema import Generation, Stamp, parse_chat, parse_completion
 from muxjax.server.service import Service
 from muxjax.server.sse import send_events
+from muxjax.server.tenants import ANYONE, Tenant
 
 Parser = Callable[[Mapping[str, Any], Catalog, Stamp], Generation]
 _SERVICE = web.AppKey("service", Service)
@@ -60,7 +61,7 @@ async def _chat_completions(request: web.Request) -> web.StreamResponse:
 async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: type[Reply]) -> web.StreamResponse:
     """Admission comes before the headers, so that refusals have a status of their own."""
     service = request.app[_SERVICE]
-    body, stamp = await request.read(), new_stamp(prefix)
+    body, stamp = await request.read(), new_stamp(prefix, tenant_of(request))
     generation = await asyncio.to_thread(lambda: parse(read_object(body), service.catalog, stamp))
     _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
     reply = reply_of(generation)
@@ -72,9 +73,10 @@ async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: ty
     return web.json_response(reply.whole())
 
 
-def new_stamp(prefix: str) -> Stamp:
-    """An answer's id, time and seed."""
-    return Stamp(id=f"{prefix}-{uuid.uuid4().hex}", created=int(time.time()), arrival_s=time.monotonic(), seed=random.getrandbits(62))
+def new_stamp(prefix: str, tenant: Tenant = ANYONE) -> Stamp:
+    """An answer's id, time, seed and owner."""
+    name, seed = f"{prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
+    return Stamp(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant)
 
 
 def _log_unknown(seen: set[str], names: tuple[str, ...]) -> None:

@@ -9,14 +9,13 @@ from prometheus_client.registry import Collector
 from muxjax.engine.jobs import JobRecord
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.server import logs
+from muxjax.server.steps import Steps
 from muxjax.server.watch import RequestRecord
 from muxjax.types import Finish, Request
 
 _FIRST_TOKEN_S = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)  # fmt: skip
 _TOKEN_S = (.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80)  # fmt: skip
 _REQUEST_S = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)  # fmt: skip
-_STEP_S = (.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4)  # fmt: skip
-_STEP_TOKENS = tuple(2**power for power in range(15))
 _TOKENS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
 _LABELS = ("model_name",)
 
@@ -42,12 +41,12 @@ class Metrics:
         self.inference_s = self._histogram("vllm:request_inference_time_seconds", "From the first job to the last token.", _REQUEST_S)
         self.request_prompt = self._histogram("vllm:request_prompt_tokens", "Prompt tokens of a request.", _TOKENS)
         self.request_generated = self._histogram("vllm:request_generation_tokens", "Tokens generated for a request.", _TOKENS)
+        self.rejected = Counter("vllm:admission_rejections", "Requests refused.", (*_LABELS, "reason"), registry=registry)
+        self.tenant_tokens = Counter("muxjax_tenant_tokens", "Tokens of prompts and answers.", ("tenant", *_LABELS), registry=registry)
         self.request_allowed = self._histogram("vllm:request_params_max_tokens", "Tokens a request may generate.", _TOKENS)
 
-        self.step_tokens = self._histogram("vllm:iteration_tokens_total", "New tokens of a step.", _STEP_TOKENS)
-        self.step_s = Histogram(
-            "muxjax_scheduler_step_seconds", "Of a step, by its rows.", (*_LABELS, "phase"), buckets=_STEP_S, registry=registry
-        )
+        self._steps = Steps()
+        registry.register(self._steps)
 
     def request(self, request: Request, on_end: OnEnd) -> "RequestMeter":
         """A meter that counts a request here and hands its record on when it ends."""
@@ -55,8 +54,7 @@ class Metrics:
 
     def job(self, job: JobRecord) -> None:
         """Counts a step; in the engine's thread."""
-        self.step_s.labels(job.model, job.phase).observe(job.end_s - job.start_s)
-        self.step_tokens.labels(job.model).observe(job.tokens)
+        self._steps.add(job)
 
     def ended(self, record: RequestRecord) -> None:
         """Counts a request."""

@@ -10,9 +10,10 @@ from muxjax.server.fields import Fields, strings, token_ids
 from muxjax.server.grammar import read_grammar
 from muxjax.server.prompts import Prompt, read_chat, read_prompts, room
 from muxjax.server.sampling import read_logprobs, read_sampling
+from muxjax.server.tenants import ANYONE, Tenant
 from muxjax.server.tools import ToolUse, read_tools
 from muxjax.server.unsupported import refuse_unsupported
-from muxjax.types import MOST_LOGPROBS, Request, Sampling
+from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Request, Sampling
 
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
@@ -22,7 +23,7 @@ _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
     {
         *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key"),
-        *("priority", "request_id"),
+        "request_id",
     }
 )
 
@@ -36,12 +37,14 @@ class Stamp:
       created: Unix time in seconds.
       arrival_s: on the engine's clock.
       seed: of a request that names none.
+      tenant: whose key it came with.
     """
 
     id: str
     created: int
     arrival_s: float
     seed: int
+    tenant: Tenant = ANYONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +184,7 @@ def _requests(
 ) -> tuple[Request, ...]:
     """One for each choice."""
     seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
+    priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
     least = fields.integer("min_tokens", 0, 0, _INT64 if wanted is None else wanted)
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
     most = [left if wanted is None else min(max(wanted, 1), left) for left in rooms]
@@ -196,6 +200,9 @@ def _requests(
                 seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
             ),
             arrival_s=stamp.arrival_s,
+            priority=priority,
+            tenant=stamp.tenant.name,
+            weight=stamp.tenant.weight,
             cache_salt=salt,
         )
         for index in range(n * len(prompts))

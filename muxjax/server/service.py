@@ -11,10 +11,12 @@ from muxjax.engine.jobs import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
+from muxjax.server.admission import Admission, Place
 from muxjax.server.catalog import Catalog
 from muxjax.server.live import Live
 from muxjax.server.metrics import Metrics, RequestMeter
 from muxjax.server.schema import Generation
+from muxjax.server.tenants import Tenant
 from muxjax.server.text import Detokenizer, TextStream
 from muxjax.server.watch import RequestRecord, Watcher
 from muxjax.types import Finish, Logprobs, Output, Request
@@ -87,6 +89,7 @@ class Service:
         self.catalog = catalog
         self.options = options
         self.metrics = Metrics(engine.stats)
+        self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.live = Live()
         self.watchers: list[Watcher] = [self.live]  # to be added to before it runs
         self._engine = engine
@@ -154,19 +157,33 @@ class Service:
         """Hands a generation to the engine at once; what is unfinished on exit is cancelled.
 
         Raises:
-          RequestError: the engine cannot serve it, now (503) or ever.
+          RequestError: the engine cannot serve it, now (503) or ever; or it is not let in (429, 503).
         """
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
         queue: asyncio.Queue[_News] = asyncio.Queue()
+        places = self._places(generation)
         try:
-            for index, request in enumerate(generation.requests):
+            for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
                 self._engine.submit(request)
-                self._choices[request.id] = _Choice(generation, index, queue, self.metrics.request(request, self._tell_request))
+                meter = self.metrics.request(request, self._tell_request)
+                self._choices[request.id] = _Choice(generation, index, queue, meter, place)
             yield Deltas(self._deltas(len(generation.requests), queue), queue)
         finally:
-            for request in generation.requests:
+            for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
+                place.leave()
+
+    def _places(self, generation: Generation) -> list[Place]:
+        try:
+            return self.admission.admit(generation.requests, generation.stamp.tenant)
+        except RequestError as error:
+            self.metrics.rejected.labels(generation.model.name, error.code or "").inc()
+            raise
+
+    def _count_tokens(self, tenant: Tenant, model: str, count: int) -> None:
+        if tenant.metrics:
+            self.metrics.tenant_tokens.labels(tenant.name, model).inc(count)
 
     async def _deltas(self, unfinished: int, queue: "asyncio.Queue[_News]") -> AsyncIterator[Delta]:
         """All choices' deltas in the order of their making.
@@ -196,6 +213,7 @@ class Service:
         for output in outputs:
             choice = self._choices.get(output.request_id)
             if choice is not None:
+                choice.place.advance(output)
                 choice.queue.put_nowait(_News(choice, output))
 
     def _tell_job(self, record: JobRecord) -> None:
@@ -233,8 +251,9 @@ class _Choice:
       queue: that all choices of the generation share.
     """
 
-    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter):
+    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter, place: Place):
         self.queue = queue
+        self.place = place
         self.meter = meter
         self._index = index
         request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)
