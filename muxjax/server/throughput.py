@@ -20,12 +20,12 @@ class Throughput:
         self._seconds = self._amount = 0.0
 
     def add(self, now_s: float, seconds: float, amount: float) -> None:
-        """So much was done in so many further seconds of work."""
-        self._seconds += seconds
-        self._amount += amount
-        if self._seconds >= _BUCKET_S:
+        """So much was done at the end of so many further seconds of work."""
+        if seconds and self._seconds >= _BUCKET_S:
             self._buckets.append((now_s, self._seconds, self._amount))
             self._seconds = self._amount = 0.0
+        self._seconds += seconds
+        self._amount += amount
 
     def best_per_s(self, now_s: float) -> float | None:
         """Of the last minute's buckets, the fastest; None before there is one."""

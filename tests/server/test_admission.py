@@ -239,9 +239,10 @@ def test_a_target_must_be_set_to_be_enforced():
 
 def test_the_best_rate_is_that_of_the_fastest_second_of_work():
     seen = Throughput()
-    for at_s, amount in ((1.0, 5), (2.0, 20), (3.0, 10)):
+    for at_s, amount in ((1.0, 5), (2.0, 15), (3.0, 10), (4.0, 99)):
         seen.add(at_s, 1.0, amount)
-    assert (seen.best_per_s(3.0), seen.mean_per_s(3.0)) == (20, pytest.approx(35 / 3))
+        seen.add(at_s, 0.0, 5 if at_s == 2.0 else 0)
+    assert (seen.best_per_s(4.0), seen.mean_per_s(4.0)) == (20, pytest.approx(35 / 3))
     assert (Throughput().best_per_s(0.0), Throughput().mean_per_s(0.0)) == (None, None)
     assert seen.best_per_s(100.0) is None
 
