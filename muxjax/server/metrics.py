@@ -1,8 +1,10 @@
 """Prometheus metrics: the core ones under vLLM's names, so that its dashboards work, and ours under `muxjax_`."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,6 +30,7 @@ class Metrics:
     def __init__(self, stats: Callable[[], UnitStats]):
         self._registry = registry = CollectorRegistry()
         registry.register(_UnitCollector(stats))
+        Gauge("muxjax_tasks", "Tasks of the event loop.", registry=registry).set_function(_tasks)
         self.prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed.", _LABELS, registry=registry)
         self.generated_tokens = Counter("vllm:generation_tokens", "Tokens generated.", _LABELS, registry=registry)
         self.ended_requests = Counter("vllm:request_success", "Requests ended.", (*_LABELS, "finished_reason"), registry=registry)
@@ -180,3 +183,10 @@ def _counter(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelS
 
 def _usage(model: ModelStats) -> float:
     return min(1.0, model.held_blocks / model.quota_blocks) if model.quota_blocks else 0.0
+
+
+def _tasks() -> int:
+    """Of the caller's event loop; 0 where there is none."""
+    with contextlib.suppress(RuntimeError):
+        return len(asyncio.all_tasks())
+    return 0
