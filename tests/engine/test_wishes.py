@@ -19,9 +19,9 @@ WISHES = {
     "negative": {"frequency_penalty": -2.0, "presence_penalty": -2.0, "logit_bias": ((3, 14.0),)},
     "repetition": {"repetition_penalty": 1.4},
     "rewarded": {"repetition_penalty": 0.6},
-    "biased": {"logit_bias": ((3, 4.0), (9, -100.0), (17, 2.5))},
+    "biased": {"logit_bias": ((3, 20.0), (9, -100.0), (17, 18.5))},
     "allowed": {"allowed_token_ids": frozenset({1, 5, 33, 40, 62})},
-    "late": {"min_tokens": 6, "stop_token_ids": frozenset(range(0, 64, 2))},
+    "late": {"min_tokens": 6, "stop_token_ids": frozenset(range(48))},
     "grammar": {"grammar": REGEX, "stop_token_ids": frozenset({EOS})},
     "all": {
         "grammar": Grammar(kind=GrammarKind.REGEX, text="[a-zA-Z]+"),

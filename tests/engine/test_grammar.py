@@ -1,0 +1,116 @@
+"""Grammars as masks: what a matcher allows is what the grammar does, token by token."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from muxjax.engine.grammar import Grammars
+from muxjax.errors import RequestError
+from muxjax.types import Grammar, GrammarKind
+from tests.engine.wishing import EOS, LETTERS, grammars, tokenizer
+
+DEMO = "muxjax/demo/data/sea"
+
+
+def allowed(bits: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")).tolist())
+
+
+def letters(bits: np.ndarray) -> str:
+    return "".join("$" if token == EOS else LETTERS[token] for token in sorted(allowed(bits)))
+
+
+def regex(text: str) -> Grammar:
+    return Grammar(kind=GrammarKind.REGEX, text=text)
+
+
+def test_a_regex_allows_its_next_letters_and_the_end_where_it_may_end():
+    matcher = grammars().matcher(regex("a(b|cd)*"))
+    seen = []
+    for letter in "abcd":
+        seen.append(letters(matcher.bits()))
+        matcher.take(LETTERS.index(letter))
+    assert [*seen, letters(matcher.bits())] == ["a", "bc$", "bc$", "d", "bc$"]
+
+
+def test_behind_the_end_there_is_only_the_end():
+    matcher = grammars().matcher(regex("a"))
+    for token in (0, EOS, EOS):
+        matcher.take(token)
+        assert letters(matcher.bits()) == "$"
+
+
+def test_answers_of_one_grammar_do_not_meet():
+    one, two = (grammars().matcher(regex("ab|cd")) for _ in range(2))
+    one.take(LETTERS.index("a"))
+    assert (letters(one.bits()), letters(two.bits())) == ("b", "ac")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_answers_match(seed):
+    """Of a real tokenizer, by a schema: whatever is drawn of what is allowed is JSON of that kind, without free blanks."""
+    with open(f"{DEMO}/tokenizer.json") as file:
+        found = Grammars(file.read(), vocab=600, eos_ids=(1,))
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"enum": ["gull", "eel"]},
+            "old": {"type": "boolean"},
+            "legs": {"type": "array", "items": {"enum": [1, 22]}},
+        },
+        "required": ["name", "old", "legs"],
+        "additionalProperties": False,
+    }
+    decode, matcher, tokens = Tokenizer.from_file(f"{DEMO}/tokenizer.json").decode, found.matcher(as_schema(schema)), []
+    draw = random.Random(seed)
+    while 1 not in tokens:
+        choices = sorted(allowed(matcher.bits()))
+        assert choices and max(choices) < 488, "tokens that the tokenizer does not name"
+        tokens.append(1 if 1 in choices else draw.choice(choices))
+        matcher.take(tokens[-1])
+        assert len(tokens) < 500
+    answer = decode(tokens[:-1])
+    value = json.loads(answer)
+    assert set(value) == {"name", "old", "legs"} and value["name"] in ("gull", "eel") and set(value["legs"]) <= {1, 22}
+    assert "\n" not in answer and "  " not in answer
+
+
+def as_schema(schema: dict) -> Grammar:
+    return Grammar(kind=GrammarKind.JSON_SCHEMA, text=json.dumps(schema))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (GrammarKind.REGEX, "(a"),
+        (GrammarKind.LARK, "start: nobody"),
+        (GrammarKind.LARK, ""),
+        (GrammarKind.JSON_SCHEMA, '{"type":'),
+        (GrammarKind.JSON_SCHEMA, '{"type": "sting"}'),
+        (GrammarKind.JSON_SCHEMA, "[1]"),
+    ],
+)
+def test_what_does_not_compile_is_the_clients_error_in_one_short_line(kind, text):
+    with pytest.raises(RequestError, match=f"the {kind} does not compile: ") as refusal:
+        grammars().matcher(Grammar(kind=kind, text=text))
+    assert refusal.value.status == 400 and refusal.value.param == "structured_outputs"
+    assert len(str(refusal.value)) < 400 and "\n" not in str(refusal.value)
+
+
+def test_a_lark_grammar_and_choices():
+    matcher = grammars().matcher(Grammar(kind=GrammarKind.LARK, text='start: "yes" | "no" | "yep"'))
+    matcher.take(LETTERS.index("y"))
+    matcher.take(LETTERS.index("e"))
+    assert letters(matcher.bits()) == "ps"
+
+
+def test_a_folder_without_a_tokenizer_has_no_grammars(tmp_path, caplog):
+    assert Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,)) is None
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,)) is None and "no structured output" in caplog.text
+    (tmp_path / "tokenizer.json").write_text(tokenizer())
+    made = Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,))
+    assert made and letters(made.matcher(regex("[xy]")).bits()) == "xy"
