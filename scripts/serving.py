@@ -12,13 +12,13 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.store import blocks_shape
 from muxjax.engine import batch
 from muxjax.engine.batch import BatchShape, Buckets
-from muxjax.engine.build import PREFILL_ROWS
 from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
 from muxjax.engine.resident import Member
 from muxjax.engine.unit import Unit
+from muxjax.engine.workshop import PREFILL_ROWS
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best

@@ -91,7 +91,7 @@ class Program:
         Args:
           greedy: nobody will ask for more than the likeliest tokens.
         """
-        given = self.params, blocks_NE, self.last_S, self.table_LSKC
+        given = jax.tree.map(_shape_of, (self.params, blocks_NE, self.last_S, self.table_LSKC))  # a running step may take the arrays
         kept = {"spec": self.spec, "layout": self.layout, "kernels": self.kernels, "mesh": self.devices.mesh}
         shapes = self.buckets.shapes()
         with ThreadPoolExecutor(COMPILERS) as pool:
@@ -231,6 +231,22 @@ class DeviceExecutor:
         for program in self._programs.values():
             program.forget()
 
+    @property
+    def programs(self) -> Mapping[str, Program]:
+        """Of each model, also of those that sleep; replaced, never changed."""
+        return self._programs
+
+    def add(self, model: str, program: Program) -> None:
+        """A model whose steps may be launched from now on."""
+        self._programs = {**self._programs, model: program}
+
+    def remove(self, model: str) -> None:
+        """Frees what there is of a model, none of whose steps is in flight."""
+        gone = self._programs.get(model)
+        self._programs = {name: program for name, program in self._programs.items() if name != model}
+        for array in jax.tree.leaves((gone.params, gone.table_LSKC, gone.last_S)) if gone else ():
+            array.delete()
+
     def run(self, model: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
         """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
         return self._run(model, packed, shape, GREEDY).tokens_B
@@ -244,7 +260,15 @@ class DeviceExecutor:
         for name, program in self._programs.items():
             program.warm_up_tables()
             for shape in program.steps:
-                jax.block_until_ready(self._run(name, batch.empty(shape), shape, program.behind.everything(shape)))
+                self.warm(name, shape)
+
+    def warm(self, model: str, shape: BatchShape) -> None:
+        """Runs the programs of a shape once, to the end, with nothing to do."""
+        jax.block_until_ready(self._run(model, batch.empty(shape), shape, self._programs[model].behind.everything(shape)))
+
+
+def _shape_of(array: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 def _line(error: Exception) -> str:

@@ -67,19 +67,41 @@ def claim(options: UnitOptions) -> None:
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
 
 
-def limit_bytes(device: jax.Device) -> int | None:
-    """What XLA may use of the device's memory; None where it does not say."""
-    stats = None if device.platform == "cpu" else device.memory_stats()
-    return stats["bytes_limit"] if stats else None
+def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
+    """What muxjax may use of the device's memory: no more than XLA may; None where nobody says."""
+    stats = _stats(device)
+    limits = [limit for limit in (options.memory_bytes, stats["bytes_limit"] if stats else None) if limit is not None]
+    return min(limits, default=None)
 
 
-def arena_blocks(options: UnitOptions, devices: Devices) -> int:
-    """Head blocks of the arena of each device, weights and tables being there already.
+def held_bytes(devices: Devices, resident_bytes: Mapping[str, int], arena_bytes: int = 0) -> int:
+    """What one device holds beside the arena: models, and on a GPU whatever else there is."""
+    in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, devices.each) if stats]
+    return max(sum(resident_bytes.values()), *in_use, 0)
+
+
+def plan(options: UnitOptions, devices: Devices, resident_bytes: Mapping[str, int], temporary_bytes: int, total_blocks: int) -> Plan:
+    """Of one of the devices.
+
+    Raises:
+      ConfigError: it has too little memory.
+    """
+    return Plan(
+        devices=devices.tp,
+        limit_bytes=limit_bytes(options, devices.each[0]),
+        resident_bytes=resident_bytes,
+        arena_bytes=total_blocks * options.block_bytes,
+        temporary_bytes=temporary_bytes,
+    )
+
+
+def arena_blocks(options: UnitOptions, devices: Devices, held_bytes: int) -> int:
+    """Head blocks of the arena of each device, which holds so much beside it.
 
     Raises:
       ConfigError: not even one block fits.
     """
-    cache_bytes = options.kv_cache_bytes or min(_free_bytes(device) for device in devices.each)
+    cache_bytes = options.kv_cache_bytes or min(_free_bytes(options, device, held_bytes) for device in devices.each)
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
         raise ConfigError(
@@ -100,12 +122,15 @@ def floors(options: UnitOptions, total_blocks: int) -> Quotas:
     return quota.floors({model.name: model.weight for model in options.models}, total_blocks)
 
 
-def _free_bytes(device: jax.Device) -> int:
+def _stats(device: jax.Device) -> dict[str, int] | None:
+    return None if device.platform == "cpu" else device.memory_stats()
+
+
+def _free_bytes(options: UnitOptions, device: jax.Device, used: int) -> int:
     """What is free for the arena."""
-    limit = limit_bytes(device)
+    limit = limit_bytes(options, device)
     if limit is None:
         return CPU_CACHE_BYTES
-    used = device.memory_stats()["bytes_in_use"]
     free = int(limit * (1 - _TEMPORARIES_FRAC)) - used
     if free <= 0:
         raise ConfigError(

@@ -30,6 +30,7 @@ class ModelOptions:
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
       enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
+      auto_wake: when it sleeps, a request wakes it.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -49,6 +50,7 @@ class ModelOptions:
     tpot_s: float | None = None
     enforce: bool = False
     chat_template: Path | None = None
+    auto_wake: bool = False
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -72,6 +74,7 @@ class UnitOptions:
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       tensor_parallel_size: devices, each of which holds an equal share of every model.
       kv_cache_bytes: size of the arena of each device; None takes what the weights leave.
+      memory_bytes: of a device, for weights, cache and steps together; None for gpu_memory_fraction of a GPU's, and elsewhere for no limit.
       gpu_memory_fraction: of a device's memory, for weights, cache and steps together.
       kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
       block_bytes: size of a head block.
@@ -91,6 +94,7 @@ class UnitOptions:
     max_num_batched_tokens: int = 2048
     tensor_parallel_size: int = 1
     kv_cache_bytes: int | None = None
+    memory_bytes: int | None = None
     gpu_memory_fraction: float = 0.9
     kv_dtype: str = "auto"
     block_bytes: int = BLOCK_BYTES
@@ -111,6 +115,7 @@ class UnitOptions:
         require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
         require(self.tensor_parallel_size >= 1, "tensor_parallel_size", self.tensor_parallel_size, "1 or more")
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
+        require(self.memory_bytes is None or self.memory_bytes > 0, "memory_bytes", self.memory_bytes, "over 0")
         require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
         require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
         require(

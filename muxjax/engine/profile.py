@@ -15,9 +15,9 @@ from muxjax.cache.store import blocks_shape
 from muxjax.cache.table import TableDelta
 from muxjax.engine import batch, programs
 from muxjax.engine.batch import Buckets
-from muxjax.engine.build import PREFILL_ROWS
 from muxjax.engine.device import DeviceExecutor, Program
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.engine.workshop import PREFILL_ROWS
 from muxjax.errors import require
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices, share

@@ -205,6 +205,11 @@ class Unit:
         if resident.serves != served:
             self._deal()
 
+    @property
+    def total_blocks(self) -> int:
+        """Of the arena."""
+        return self._pool.total
+
     def state(self, model: str) -> State:
         return self._residents[model].state
 

@@ -19,6 +19,7 @@ MOST_HEADER_BYTES = 64 * 2**10
 """Of a line of a request's head, beyond which nothing is read."""
 _OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
+    "memory_size": "memory_bytes",
     "gpu_memory_utilization": "gpu_memory_fraction",
     "shutdown_timeout": "shutdown_timeout_s",
     "step_timeout": "step_timeout_s",
