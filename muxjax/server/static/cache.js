@@ -20,7 +20,8 @@ export class Cache {
     const total = live.total_blocks, used = 1 - live.free_blocks / total;
     this.text.textContent = `${percent(used)} of ${count(total)} head blocks of ${bytes(blockBytes)} in use, ` +
       `${models.map(({ name }) => `${name} ${percent((live.models[name]?.held_blocks ?? 0) / total)}`).join(", ")}`;
-    this.legend.replaceChildren(...models.flatMap(({ name }, index) => this.key(name, index, live.models[name])));
+    const kept = element("li", {}, "lighter: kept for requests that begin alike");
+    this.legend.replaceChildren(...models.flatMap(({ name }, index) => this.key(name, index, live.models[name])), kept);
     this.draw();
   }
 
@@ -28,7 +29,7 @@ export class Cache {
     if (!model) return [];
     const dot = element("span", { className: "dot" });
     dot.style.setProperty("--of", variable(index));
-    const cached = model.cached_blocks ? `, ${count(model.cached_blocks)} cached` : "";
+    const cached = model.cached_blocks ? `, ${count(model.cached_blocks)} kept` : "";
     return [element("li", {}, dot, element("b", {}, name), ` ${count(model.held_blocks)} of its ${count(model.quota_blocks)} blocks${cached}`)];
   }
 

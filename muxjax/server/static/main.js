@@ -55,7 +55,7 @@ function show(live) {
     total("tokens a second", count(models.speed), `+ ${count(models.promptSpeed)} of prompts`),
     total("running", count(sum("running")), "requests"),
     total("waiting", count(sum("waiting")), "requests"),
-    total("cache", percent(1 - live.free_blocks / live.total_blocks), "in use"),
+    total("cache", percent(1 - live.free_blocks / live.total_blocks), `in use, ${percent(sum("cached_blocks") / live.total_blocks)} kept`),
   );
 }
 
