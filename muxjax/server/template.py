@@ -31,6 +31,7 @@ class ChatTemplate:
     def __init__(self, source: str, specials: Mapping[str, str]):
         self.source = source
         self._specials = specials
+        self._roles = {} if "developer" in source else {"developer": "system"}  # OpenAI's new name, which most templates drop
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateError as error:
@@ -55,6 +56,7 @@ class ChatTemplate:
         Raises:
           RequestError: the template refuses the messages.
         """
+        messages = [{**message, "role": self._roles.get(str(message["role"]), message["role"])} for message in messages]
         if resume:
             messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}{_END}"}]
         fixed = {"messages": messages, "add_generation_prompt": answer, "tools": tools}

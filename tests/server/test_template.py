@@ -43,6 +43,12 @@ def test_a_continued_message_ends_where_its_content_does():
         render("{{ messages[0].content }}", messages, resume=True)
 
 
+def test_a_developer_is_the_system_to_a_template_that_knows_none():
+    developer = [{"role": "developer", "content": "be brief"}]
+    assert render("{% for m in messages %}{{ m.role }}{% endfor %}", developer) == "system"
+    assert render("{% for m in messages %}{% if m.role == 'developer' %}known{% endif %}{% endfor %}", developer) == "known"
+
+
 def test_tools_and_documents_are_at_hand():
     tools = [{"type": "function", "function": {"name": "f"}}]
     assert render("{{ tools[0].function.name }}{{ documents is none }}", tools=tools, extra={"tools": "no"}) == "fTrue"
