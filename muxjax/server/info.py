@@ -64,13 +64,13 @@ def now(service: Service, *, after: int = 0) -> dict[str, Any]:
     Args:
       after: number of the last job that was told of already; of the newer ones, the last 1500 are told.
     """
-    stats, now_s = service.stats(), time.monotonic()
+    stats, now_s, served = service.stats(), time.monotonic(), {model.name for model in service.catalog}
     return {
         "now_s": now_s,
         "state": service.state,
         "total_blocks": stats.total_blocks,
         "free_blocks": stats.free_blocks,
-        "models": {model.name: _load(service, model, now_s) for model in stats.models},
+        "models": {model.name: _load(service, model, now_s) for model in stats.models if model.name in served},
         "jobs": [_job(number, record) for number, record in service.live.jobs(after, _MOST_JOBS)],
     }
 

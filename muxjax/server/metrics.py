@@ -48,6 +48,8 @@ class Metrics:
         self.tenant_tokens = Counter("muxjax_tenant_tokens", "Tokens of prompts and answers.", ("tenant", *_LABELS), registry=registry)
         self.request_allowed = self._histogram("vllm:request_params_max_tokens", "Tokens a request may generate.", _TOKENS)
 
+        self._judged = Counter("muxjax_slo_requests", "Requests of models with that target.", (*_LABELS, "target"), registry=registry)
+        self._attained = Counter("muxjax_slo_attained", "Those of them within it.", (*_LABELS, "target"), registry=registry)
         self._steps = Steps()
         registry.register(self._steps)
 
@@ -78,6 +80,16 @@ class Metrics:
     def exposition(self) -> bytes:
         """Prometheus' text format 0.0.4."""
         return generate_latest(self._registry)
+
+    def judge(self, record: RequestRecord, *, ttft_s: float | None, tpot_s: float | None) -> None:
+        """Counts a request against its model's targets, if it has any. A broken-off one is not judged, a failed one has missed."""
+        failed = record.finish is Finish.FAILED
+        for target, limit_s, took_s in (("ttft", ttft_s, record.ttft_s), ("tpot", tpot_s, record.tpot_s)):
+            if limit_s is None or record.finish is Finish.ABORT or (took_s is None and not failed):
+                continue
+            self._judged.labels(record.model, target).inc()
+            within = not failed and took_s is not None and took_s <= limit_s
+            self._attained.labels(record.model, target).inc(within)
 
     def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, help_text, _LABELS, buckets=buckets, registry=self._registry)

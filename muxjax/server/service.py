@@ -227,6 +227,9 @@ class Service:
             watcher.job(record)
 
     def _tell_request(self, record: RequestRecord) -> None:
+        options = self.model_options(record.model)
+        if options:
+            self.metrics.judge(record, ttft_s=options.ttft_s, tpot_s=options.tpot_s)
         for watcher in self.watchers:
             watcher.request(record)
 

@@ -28,7 +28,9 @@ def told() -> dict[str, set[str]]:
     metrics = Metrics(FakeEngine(["a"]).stats)
     for phase in ("prefill", "decode", "mixed"):
         metrics.job(job(phase=phase))
-    meter = metrics.request(Request(id="r", model="a", prompt=(1,), sampling=Sampling(max_tokens=3), arrival_s=0.0), lambda record: None)
+    metrics.rejected.labels("a", "queue_full").inc()
+    asked = Request(id="r", model="a", prompt=(1,), sampling=Sampling(max_tokens=3), arrival_s=0.0)
+    meter = metrics.request(asked, lambda record: metrics.judge(record, ttft_s=1.0, tpot_s=1.0))
     meter.started(0.1)
     meter.token(0.2)
     meter.token(0.3)
@@ -105,10 +107,12 @@ def test_every_rule_is_a_record_or_an_alert_with_words():
 def test_the_words_of_an_alert_name_labels_that_it_has(rule, told):
     words = " ".join(rule["annotations"].values())
     named = set(re.findall(r"\$labels\.(\w+)", words))
-    kept = set(re.search(r"by \(([^)]*)\)", rule["expr"])[1].split(", ")) if "by (" in rule["expr"] else {"job", "instance", "model_name"}
+    kept = {label for labels in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in labels.split(", ")} or OF_PROMETHEUS | {
+        "model_name"
+    }
 
     assert words.count("{{") == words.count("}}")
-    assert named <= kept | (set() if "by (" in rule["expr"] else {"instance"})
+    assert named <= kept
 
 
 def test_panels_have_ids_of_their_own_and_do_not_overlap():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from muxjax.engine.options import UnitOptions
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
@@ -51,12 +52,12 @@ Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 
 @pytest.fixture
 def serve(catalog: Catalog) -> Serve:
-    """Starts an endpoint; arguments are the FakeEngine's."""
+    """Starts an endpoint; the service's options may be given, other arguments are the FakeEngine's."""
 
     @contextlib.contextmanager
-    def started(*, max_body_bytes: int = 2**20, **engine_options) -> Iterator[Server]:
+    def started(*, max_body_bytes: int = 2**20, options: UnitOptions | None = None, **engine_options) -> Iterator[Server]:
         engine = FakeEngine(["org/a", "plain"], **engine_options)
-        service = Service(engine, catalog)
+        service = Service(engine, catalog, options)
         with in_background(service, HttpOptions(port=0, max_body_bytes=max_body_bytes)) as url:
             yield Server(engine, service, url)
 

@@ -23,9 +23,9 @@ OPTIONS = UnitOptions(
 )
 
 
-def test_the_placement_in_force_is_told(server):
-    server.service.options = OPTIONS
-    status, _, body = ask(server, "GET", "/server_info")
+def test_the_placement_in_force_is_told(serve):
+    with serve(options=OPTIONS) as server:
+        status, _, body = ask(server, "GET", "/server_info")
     told = json.loads(body)
     first, second = told["models"]
 
@@ -48,9 +48,9 @@ def test_a_server_built_of_no_options_tells_what_it_knows(server):
     json.dumps(told, allow_nan=False)
 
 
-def test_paths_of_checkpoints_and_keys_are_not_told(server):
-    server.service.options = OPTIONS
-    body = ask(server, "GET", "/server_info")[2].decode()
+def test_paths_of_checkpoints_and_keys_are_not_told(serve):
+    with serve(options=OPTIONS) as server:
+        body = ask(server, "GET", "/server_info")[2].decode()
 
     assert "path" not in body and "key" not in body
 
