@@ -9,7 +9,7 @@ from pathlib import Path
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
 MAY_JIT = ("muxjax/engine/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
-SHARED_SCRIPTS = ("scripts.results", "scripts.ceilings", "scripts.paper", "scripts.serving", "scripts.speed_page", "scripts.streams")
+SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "paper", "serving", "soak_", "speed_page", "streams"))
 FILE_LINES, FUNCTION_LINES = 400, 60
 OUTSIDE = "../" + "shared"
 
