@@ -3,12 +3,18 @@
 import json
 import re
 import shutil
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
 from muxjax.server import page
+from muxjax.server.background import in_background
+from muxjax.server.config import HttpOptions
+from muxjax.server.service import Service
+from muxjax.server.tenants import digest
+from tests.fakes import FakeEngine
 from tests.server.test_http import ask
 
 STATIC = Path(page.__file__).parent / "static"
@@ -177,6 +183,38 @@ def test_stop_ends_both_answers_on_the_server_too(browser, serve):
 
 
 @needs_chromium
+def test_a_server_with_keys_is_locked_until_one_is_entered(browser, catalog):
+    engine = FakeEngine(["org/a", "plain"])
+    with in_background(Service(engine, catalog), HttpOptions(port=0, api_keys=(digest("sesame"),))) as url:
+        _forget_logs(browser)
+        browser.get(url.removesuffix("/v1") + "/")
+        _until(lambda: browser.find_element("id", "state").text == "locked")
+        assert "API key" in browser.find_element("id", "trouble").text
+        browser.find_element("id", "key").send_keys("sesame\t")
+        _until(lambda: len(browser.find_elements("css selector", ".model")) == 2)
+        browser.find_element("id", "max-tokens").clear()
+        browser.find_element("id", "max-tokens").send_keys("3")
+        browser.find_element("id", "prompt").send_keys("hi")
+        browser.find_element("id", "send").click()
+        _until(lambda: all("3 tokens in" in browser.find_element("id", f"{side}-note").text for side in ("left", "right")))
+
+        assert not browser.find_element("id", "trouble").is_displayed()
+        assert "sesame" not in browser.execute_script("return document.documentElement.outerHTML + location + document.cookie")
+
+
+@needs_chromium
+def test_a_server_that_goes_away_is_told_and_found_again(browser, catalog):
+    http = HttpOptions(port=_free_port())
+    for _ in range(2):
+        with in_background(Service(FakeEngine(["org/a", "plain"]), catalog), http) as url:
+            if browser.current_url != url.removesuffix("/v1") + "/":
+                browser.get(url.removesuffix("/v1") + "/")
+            _until(lambda: browser.find_element("id", "state").text == "ready")
+            assert not browser.find_element("id", "trouble").is_displayed()
+        _until(lambda: browser.find_element("id", "state").text == "away")
+
+
+@needs_chromium
 def test_nothing_is_asked_of_anybody_else(opened, server):
     asked, ours = Asked(opened), server.url.removesuffix("/v1")
     _until(lambda: len([url for url in asked.urls() if "/server_info/live" in url]) >= 2)
@@ -201,6 +239,12 @@ def test_it_fits_a_narrow_screen(opened, width):
         assert opened.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def _until(holds) -> None:
