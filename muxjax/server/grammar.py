@@ -44,16 +44,22 @@ def checked(grammar: Grammar, param: str) -> Grammar:
     return grammar
 
 
-def schema_text(schema: Mapping[str, Any]) -> str:
+def schema_text(schema: Mapping[str, Any], param: str) -> str:
     """A JSON schema whose answers have one space after commas and colons and none elsewhere.
 
     Free blanks are where small models spend all their tokens. A client's own `x-guidance` goes first.
+
+    Raises:
+      RequestError: it is nested too deeply.
     """
-    return json.dumps({"x-guidance": _LAYOUT, **schema}, ensure_ascii=False)
+    try:
+        return json.dumps({"x-guidance": _LAYOUT, **schema}, ensure_ascii=False)
+    except RecursionError as error:
+        raise RequestError(f"{param} is nested too deeply", param=param, code="invalid_value") from error
 
 
 def _json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
-    return checked(Grammar(kind=GrammarKind.JSON_SCHEMA, text=schema_text(schema)), param)
+    return checked(Grammar(kind=GrammarKind.JSON_SCHEMA, text=schema_text(schema, param)), param)
 
 
 def _response_format(fields: Fields) -> Grammar | None:

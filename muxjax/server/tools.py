@@ -93,7 +93,7 @@ def _tool(entry: Fields) -> Tool:
     schema = {"properties": {}, **(parameters.raw if parameters else {})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
-    return Tool(name=name, schema=schema_text(schema), told=entry.raw)
+    return Tool(name=name, schema=schema_text(schema, "tools"), told=entry.raw)
 
 
 def _named(fields: Fields, tools: tuple[Tool, ...]) -> Tool:

@@ -2,9 +2,15 @@
 
 import json
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from muxjax.errors import RequestError
+from muxjax.server.body import read_object
+from muxjax.server.catalog import Catalog
+from muxjax.server.schema import parse_chat, parse_completion
+from tests.server.kit import STAMP, served
 from tests.server.test_http import HELLO, ask
 
 POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
@@ -72,6 +78,29 @@ shaped = st.fixed_dictionaries(
         "stream_options": st.dictionaries(st.sampled_from(("include_usage", "continuous_usage_stats")), values),
     },
 )
+
+
+FORMS = (
+    '{"prompt": "x", "structured_outputs": {"json": DEEP}}',
+    '{"prompt": DEEP}',
+    '{"prompt": "x", "stop": DEEP, "unknown": DEEP}',
+    '{"messages": [{"role": "user", "content": "x", "more": DEEP}], "chat_template_kwargs": DEEP}',
+    '{"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function": {"name": "f", "parameters": DEEP}}]}',
+    '{"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"function": {"name": "f", "arguments": DEEP}}]}]}',
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_nesting_is_our_fault(form, text):
+    """Python's limit is met in another place for almost every depth."""
+    catalog = Catalog([served(text, "a")])
+    parse, outcomes = parse_chat if "messages" in form else parse_completion, set()
+    for depth in range(1, 1200):
+        try:
+            parse(read_object(form.replace("DEEP", '{"a":' * depth + "1" + "}" * depth).encode()), catalog, STAMP)
+        except RequestError as error:
+            outcomes.add(error.status)
+    assert outcomes == {400}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
