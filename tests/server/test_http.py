@@ -8,6 +8,8 @@ import openai
 import pydantic
 import pytest
 
+from muxjax.errors import RequestError
+from muxjax.server.errors import error_object
 from tests.server.kit import EOS, Server
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -211,6 +213,12 @@ def test_every_error_has_openais_shape(server, method, path, body, status, code)
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
     assert headers["Content-Type"].startswith("application/json")
+
+
+def test_an_errors_text_is_bounded():
+    error = error_object(RequestError("\N{GRINNING FACE}" * 10**6, param="prompt"))["error"]
+    assert isinstance(error, dict)
+    assert len(error["message"].encode()) < 2000
 
 
 def test_a_defect_is_a_500_without_its_text(serve):
