@@ -36,11 +36,11 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web
     except ConnectionResetError:
         return response  # the client has left, or was cut off; whoever admitted the request cancels it
     except RequestError as error:
-        await response.write(_frame(error_object(error)))
+        await write(request, response, _frame(error_object(error)))
     except Exception as error:
         _log.exception("the stream failed")
-        await response.write(_frame(error_object(error)))
-    await response.write(b"data: [DONE]\n\n")
+        await write(request, response, _frame(error_object(error)))
+    await write(request, response, b"data: [DONE]\n\n")
     await response.write_eof()
     return response
 

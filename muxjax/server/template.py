@@ -9,14 +9,14 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.files import read_object
+from muxjax.server.sandbox import Sandbox
 
 _SPECIALS = ("bos_token", "eos_token", "unk_token", "pad_token")
 _END = "\ufdd0"  # no character: where the last message ends for now
-_RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
+_RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError)
 
 
 class ChatTemplate:
@@ -33,7 +33,8 @@ class ChatTemplate:
         self._specials = specials
         self._roles = {} if "developer" in source else {"developer": "system"}  # OpenAI's new name, which most templates drop
         try:
-            self._template = _environment().from_string(source)
+            self._environment = _environment()
+            self._template = self._environment.from_string(source)
         except jinja2.TemplateError as error:
             raise ConfigError(f"the chat template is no jinja template: {error}", field="chat_template") from error
 
@@ -61,7 +62,7 @@ class ChatTemplate:
             messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}{_END}"}]
         fixed = {"messages": messages, "add_generation_prompt": answer, "tools": tools}
         try:
-            text = self._template.render({**self._specials, "documents": None, **(extra or {}), **fixed})
+            text = self._environment.render(self._template, {**self._specials, "documents": None, **(extra or {}), **fixed})
         except _RENDER_ERRORS as error:
             raise RequestError(f"the chat template refused the messages: {str(error)[:200]}", param="messages") from error
         return _until_end(text) if resume else text
@@ -108,9 +109,9 @@ def _specials(config: Mapping[str, object]) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def _environment() -> jinja2.Environment:
+def _environment() -> Sandbox:
     """Names and settings that Hugging Face's templates count on."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
