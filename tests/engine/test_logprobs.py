@@ -40,6 +40,16 @@ def test_the_likeliest_tokens_number_is_its_own_wherever_it_stands():
     np.testing.assert_allclose(found.logprob_N, log_softmax(logits).max(-1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("values", [3, 1000])
+def test_the_likeliest_are_found_in_order_the_first_of_equals_first(values):
+    """Many are equal; and a vocabulary may have fewer than are asked for."""
+    for vocab in (7, 300):
+        logits = np.random.default_rng(values).integers(-values, values, (20, vocab)).astype(np.float32)
+        found = told(jnp.asarray(logits), jnp.zeros(20, jnp.int32))
+        expected = np.argsort(-logits, axis=-1, kind="stable")[:, :MOST_LOGPROBS]
+        assert (np.asarray(found.top_token_NK) == expected).all()
+
+
 @pytest.mark.parametrize("tokens", [8, SCORED_AT_A_TIME, SCORED_AT_A_TIME + 8, 3 * SCORED_AT_A_TIME])
 def test_scores_of_pieces_are_those_of_the_whole(tokens):
     random = np.random.default_rng(1)
