@@ -53,9 +53,9 @@ class Card {
       ...fact("running, waiting", `${count(load.running)}, ${count(load.waiting)}`),
       ...fact("tokens/s out, in", `${count(decode)}, ${count(prefill)}`),
       ...latency("first token", load.ttft_s, model.targets?.ttft_s),
-      ...latency("token after token", load.tpot_s, model.targets?.tpot_s),
+      ...latency("between tokens", load.tpot_s, model.targets?.tpot_s),
       ...fact("prompts cached", load.prefix_queries ? percent(load.prefix_hits / load.prefix_queries) : "–"),
-      ...fact("cache of its quota", `${count(load.held_blocks)} of ${count(load.quota_blocks)}`),
+      ...fact("quota used", `${count(load.held_blocks)} of ${count(load.quota_blocks)}`),
     );
     this.meter.max = load.quota_blocks || 1;
     this.meter.value = load.held_blocks;
