@@ -138,9 +138,7 @@ def _generation(
     echo: bool = False,
     tools: ToolUse | None = None,
 ) -> Generation:
-    n = fields.integer("n", 1, 1, MOST_SAMPLES)
-    if n * len(prompts) > MOST_CHOICES:
-        raise RequestError(f"n times the number of prompts must be at most {MOST_CHOICES}, got {n * len(prompts)}", param="n")
+    n = _samples(fields, len(prompts))
     stream = fields.flag("stream")
     at_end, always = _usage_wishes(fields, stream)
     logprobs = read_logprobs(fields, chat=param == "messages")
@@ -169,6 +167,13 @@ def _generation(
         usage_always=always,
         unknown=tuple(sorted(fields.unread() - _HARMLESS)),
     )
+
+
+def _samples(fields: Fields, prompts: int) -> int:
+    n = fields.integer("n", 1, 1, MOST_SAMPLES)
+    if n * prompts > MOST_CHOICES:
+        raise RequestError(f"n times the number of prompts must be at most {MOST_CHOICES}, got {n * prompts}", param="n")
+    return n
 
 
 def _requests(
