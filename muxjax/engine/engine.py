@@ -82,10 +82,11 @@ class Engine:
         Raises:
           RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
+        self._unit.check(request)
         with self._door:
             if self._closed.is_set():
                 raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-            self._unit.check(request)
+            self._unit.check_open(request.model)
             if request.id in self._live:
                 raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
             self._live.add(request.id)

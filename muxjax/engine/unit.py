@@ -72,11 +72,16 @@ class Unit:
 
     def check(self, request: Request) -> None:
         """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
-        resident = self._named(request.model)
-        if resident.state is not State.READY:
-            raise _unavailable(resident)
+        resident = self.check_open(request.model)
         self._check_size(request, resident.member)
         check_wishes(request.sampling, resident.member.vocab, resident.member.grammars)
+
+    def check_open(self, model: str) -> Resident:
+        """Raises what `check` would for a model that takes no requests now; it takes no time."""
+        resident = self._named(model)
+        if resident.state is not State.READY:
+            raise _unavailable(resident)
+        return resident
 
     def _named(self, model: str) -> Resident:
         resident = self._residents.get(model)

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from muxjax.server import health, info, listing, logs, page, tokenize
+from muxjax.server import admin, health, info, listing, logs, page, tokenize
 from muxjax.server.auth import Surface, tenant_of
 from muxjax.server.body import read_object
 from muxjax.server.catalog import Catalog
@@ -45,6 +45,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
             *health.routes(service),
             *info.routes(service),
             *page.routes(),
+            *admin.routes(service),
         ]
     )
     return app
@@ -65,6 +66,7 @@ async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: ty
     generation = await asyncio.to_thread(lambda: parse(read_object(body), service.catalog, stamp))
     _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
     reply = reply_of(generation)
+    await service.awake(generation.model.name)
     with service.admit(generation) as deltas:
         if generation.stream:
             return await send_events(request, reply, deltas)

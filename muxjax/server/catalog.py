@@ -45,6 +45,17 @@ class Catalog:
     """Served models by name and alias, in the order of the configuration."""
 
     def __init__(self, models: Sequence[ServedModel]):
+        self._hold(models)
+
+    def add(self, model: ServedModel) -> None:
+        """One more, behind the others; other threads may read meanwhile."""
+        self._hold((*self._models, model))
+
+    def remove(self, name: str) -> None:
+        """Forgets a model by its name and aliases; requests that have it keep it."""
+        self._hold([model for model in self._models if model.name != name])
+
+    def _hold(self, models: Sequence[ServedModel]) -> None:
         self._models = tuple(models)
         self._by_name = {name: model for model in models for name in (model.name, *model.aliases)}
 

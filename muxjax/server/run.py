@@ -38,7 +38,7 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     now = int(time.time())
     named = [(file.options.name, file) for file in files]
     models = [file.served(built.models[name], max_model_len=built.max_model_len[name], created=now) for name, file in named]
-    return Service(built.engine, Catalog(models), options)
+    return Service(built.engine, Catalog(models), options, built.hot)
 
 
 @contextlib.contextmanager
@@ -111,7 +111,7 @@ async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], 
         return await until_signal(service, http.shutdown_timeout_s, stay=http.on_failure == "stay")
 
 
-async def until_signal(service: Service, timeout_s: float, *, stay: bool) -> bool:
+async def until_signal(service: Service, timeout_s: float, *, stay: bool = True) -> bool:
     """Waits for SIGTERM or SIGINT, then lets requests end for so long; a second signal ends them at once.
 
     Returns:

@@ -13,6 +13,7 @@ from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
 from muxjax.server.admission import Admission, Place
 from muxjax.server.catalog import Catalog
+from muxjax.server.fleet import Fleet, Hot
 from muxjax.server.live import Live
 from muxjax.server.metrics import Metrics, RequestMeter
 from muxjax.server.schema import Generation
@@ -83,11 +84,13 @@ class Service:
 
     Args:
       options: that the engine was built of; None where it was not built of any.
+      hot: what changes its models; None where they stay as they are.
     """
 
-    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None):
+    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None, hot: Hot | None = None):
         self.catalog = catalog
-        self.options = options
+        self.fleet = Fleet(hot, catalog, options) if hot and options else None
+        self._options = options
         self.metrics = Metrics(engine.stats)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.live = Live()
@@ -96,6 +99,11 @@ class Service:
         self._choices: dict[str, _Choice] = {}  # unfinished ones, by request
         self._draining = False
         self._failed = asyncio.Event()
+
+    @property
+    def options(self) -> UnitOptions | None:
+        """With the models there are now."""
+        return self.fleet.options if self.fleet else self._options
 
     @property
     def ready(self) -> bool:
@@ -115,6 +123,15 @@ class Service:
     def model_options(self, name: str) -> ModelOptions | None:
         """Those it was configured with."""
         return next((model for model in self.options.models if model.name == name), None) if self.options else None
+
+    async def awake(self, model: str) -> None:
+        """Wakes a model that sleeps, if requests may do that; for `admit`, which is to follow without a pause.
+
+        Raises:
+          RequestError: it cannot be woken.
+        """
+        if self.fleet is not None:
+            await self.fleet.awake(model)
 
     async def failure(self) -> None:
         """Returns when the engine has died or got stuck, and all requests have been told."""
