@@ -5,10 +5,11 @@ count as free, and go to whoever needs blocks. A sequence that uses a column use
 so what is found of a chain is always its beginning, and idle columns go from the ends of chains.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
-from math import inf
+from itertools import islice, takewhile
 from operator import attrgetter
 
 import numpy as np
@@ -17,6 +18,7 @@ from muxjax.cache.arena import Arena
 from muxjax.types import Request
 
 _NAME_BYTES = 16
+_LAST = (math.inf, 0)  # a rank behind all
 
 
 class Chain:
@@ -48,7 +50,7 @@ class Column:
     """A full column that was computed.
 
     Args:
-      ids: [L, K] int32, its head blocks; first: of them. A block is owned once, so `first` tells copies of a column apart.
+      ids: [L x K] int32, its head blocks; first: of them. A block is owned once, so `first` tells copies of a column apart.
       users: sequences that read these blocks.
       rank: of an idle one; the least goes first.
     """
@@ -108,9 +110,11 @@ class Pool:
     def take(self, count: int) -> np.ndarray:
         """[count] int32 ids for a caller who has checked `free`."""
         missing = count - self._arena.free
-        if 0 < missing <= self.free:
-            self._evict(missing)
-        return self._arena.take(count)
+        if missing <= 0 or count > self.free:
+            return self._arena.take(count)
+        free, evicted = self._arena.take(count - missing), self._evict(missing)
+        self._arena.give(evicted[missing:])
+        return np.concatenate([free, evicted[:missing]])  # those change hands without having been free
 
     def give(self, ids: np.ndarray) -> None:
         """Frees ids that `take` returned."""
@@ -121,19 +125,20 @@ class Pool:
         self._serial += 1
         return self.age + worth, self._serial
 
-    def _evict(self, blocks: int) -> None:
-        """Frees at least so many idle blocks."""
-        gone = []
+    def _evict(self, blocks: int) -> np.ndarray:
+        """Ids of at least so many idle blocks, whose columns are no more."""
+        gone: list[Column] = []
         while blocks > 0:
-            filled = sorted([shelf for shelf in self._shelves if shelf.idle], key=_head_rank)
+            filled = sorted([shelf for shelf in self._shelves if shelf.idle], key=attrgetter("head_rank"))
             self.age = filled[0].head_rank[0]
-            too_rich = [shelf for shelf in filled if shelf.idle_blocks > self._share_frac * self.total]
+            share_blocks = self._share_frac * self.total
+            too_rich = [shelf for shelf in filled if shelf.idle_blocks > share_blocks]
             loser, *others = too_rich or filled
-            limit = others[0].head_rank if others else _LAST
-            while blocks > 0 and loser.idle and loser.head_rank < limit:
-                gone.append(loser.expel())
-                blocks -= loser.column_blocks
-        self._arena.give(np.concatenate(gone))
+            most = min(blocks, loser.idle_blocks - share_blocks) if too_rich else blocks
+            lost = loser.expel(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
+            blocks -= len(lost) * loser.column_blocks
+            gone += lost
+        return np.concatenate([column.ids for column in gone])
 
 
 class Shelf:
@@ -204,15 +209,15 @@ class Shelf:
         return columns
 
     def keep(self, name: bytes, ids: np.ndarray) -> Column:
-        """What is found by that name from now on; `ids` [L, K] are of the one sequence that computed it."""
-        first, column = int(ids[0, 0]), self._pool.columns.get(name)
+        """What is found by that name from now on; `ids` [L x K] are of the one sequence that computed it."""
+        first, column = int(ids[0]), self._pool.columns.get(name)
         if column is None:
             column = self._pool.columns[name] = Column(name, ids, first)
         elif column.users:
             self._twins.setdefault(name, {})[first] = ids
         else:
             self._wake(column)
-            self.give(column.ids.ravel())
+            self.give(column.ids)
             column.ids, column.first, column.users = ids, first, 1
         return column
 
@@ -230,17 +235,18 @@ class Shelf:
         if unwanted:
             self.give(np.concatenate(unwanted))
 
-    def expel(self) -> np.ndarray:
-        """Ids of its least valuable idle column, which is gone."""
-        name, column = self.idle.popitem(last=False)
-        del self._pool.columns[name]
-        self.expelled += 1
-        return column.ids.ravel()
+    def expel(self, most: int, limit: tuple[float, int] = _LAST) -> list[Column]:
+        """Its least valuable idle columns, of ranks below `limit`, which are no more: their blocks are the caller's."""
+        gone = list(takewhile(lambda column: column.rank < limit, islice(self.idle.values(), most)))
+        for column in gone:
+            del self.idle[column.name], self._pool.columns[column.name]
+        self.expelled += len(gone)
+        return gone
 
     def clear(self) -> None:
         """Its idle columns are gone."""
-        while self.idle:
-            self._pool.give(self.expel())
+        for column in self.expel(len(self.idle)):
+            self._pool.give(column.ids)
 
     def close(self) -> None:
         """What the model has computed is not to be used again, nor what it will."""
@@ -270,8 +276,4 @@ class Shelf:
             ids, (column.first, column.ids) = column.ids, twins.popitem()
         if not twins:
             del self._twins[column.name]
-        return ids.ravel()
-
-
-_LAST = (inf, 0)
-_head_rank = attrgetter("head_rank")
+        return ids

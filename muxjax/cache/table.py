@@ -65,7 +65,7 @@ class Tables:
             return taken
         self.lengths[slot] = found * self._tokens_per_block
         self._kept[slot] = list(cached)
-        self._ids[slot, :found] = [column.ids for column in cached]
+        self._ids[slot, :found] = np.reshape([column.ids for column in cached], self._ids[slot, :found].shape)
         return TableDelta(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32), self._ids[slot, :columns].copy())
 
     def keep(self, slot: int, names: Sequence[bytes]) -> None:
@@ -73,8 +73,8 @@ class Tables:
         kept = self._kept[slot]
         new = range(len(kept), len(names))
         if new:
-            ids_CLK = self._ids[slot, new.start : new.stop].copy()
-            kept += [self.shelf.keep(names[column], ids_LK) for column, ids_LK in zip(new, ids_CLK, strict=True)]
+            ids_CN = self._ids[slot, new.start : new.stop].reshape(len(new), self.column_blocks).copy()
+            kept += [self.shelf.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""

@@ -16,8 +16,8 @@ class Pending:
 
     Args:
       arrival_s: moved by its priority, as everywhere in a view.
-      tokens: left to prefill, at least 1.
-      blocks: head blocks its admission takes (for the whole prompt, at once); 0 when it has been admitted.
+      tokens: left to prefill, at least 1, less those that are in the cache.
+      blocks: head blocks its admission takes (for the whole prompt, at once, less those it shares); 0 when it has been admitted.
     """
 
     request_id: str
@@ -35,6 +35,7 @@ class Running:
     """An admitted request: what pre-empting it would give back.
 
     Args:
+      blocks: in its tables; of these, the ones that others have too stay with them.
       idle: no job in flight computes for it, so that it can be pre-empted now.
     """
 
@@ -57,7 +58,7 @@ class ModelView:
       decoding: sequences whose next token fits into the blocks they hold.
       growing: sequences whose next token needs one more column.
       column_blocks: head blocks of one column.
-      held_blocks: head blocks its sequences own.
+      held_blocks: head blocks its sequences hold, each counted once.
       quota_blocks: head blocks it may own; a policy without quotas does not read it.
       floor_blocks: its quota is never moved below this.
       running: number of admitted sequences.
@@ -93,6 +94,7 @@ class View:
 
     Args:
       quota_age_s: since quotas were last moved.
+      free_blocks: that may be taken, those among them that are kept in case they are of use again.
       token_budget: most tokens of one job's chunks, each rounded up to TOKEN_GRAIN; tokens that it decodes come on top.
       max_rows: most chunks of one job.
       prefill_in_flight: a job with chunks of some model is executing.

@@ -58,7 +58,7 @@ class Audited(Unit):
 def audit(unit: Unit) -> None:
     """Every block is free, idle in the cache or in tables; and what a column says of its users is true."""
     used = {name: blocks_in_tables(resident.tables) for name, resident in unit._residents.items()}
-    idle = [column.ids.ravel().tolist() for resident in unit._residents.values() for column in resident.shelf.idle.values()]
+    idle = [column.ids.tolist() for resident in unit._residents.values() for column in resident.shelf.idle.values()]
     ids = [block for blocks in used.values() for block in blocks] + [block for column in idle for block in column]
     assert len(set(ids)) == len(ids), "a block has two owners"
     assert len(ids) + unit._pool._arena.free == unit._pool.total, "a block is lost"
@@ -334,7 +334,7 @@ def test_the_device_notices_a_block_of_another_column(monkeypatch):
         columns = true(shelf, chain, count)
         if count > 1:
             columns[0].ids = columns[0].ids.copy()
-            columns[0].ids[-1, -1] = columns[1].ids[-1, -1]
+            columns[0].ids[-1] = columns[1].ids[-1]
         return columns
 
     monkeypatch.setattr(Shelf, "use", mixed)
