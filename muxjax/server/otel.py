@@ -36,7 +36,7 @@ class Spans:
         exporter = exporter or _exporter(os.environ.get("OTEL_TRACES_EXPORTER", "otlp"))
         if exporter is not None:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self._tracer = self._provider.get_tracer("muxjax", __version__)
+        self._tracer = self._provider.get_tracer("muxjax", str(__version__))
         self._epoch_s = time.time() - time.monotonic()
 
     def request(self, record: RequestRecord) -> None:
