@@ -27,7 +27,7 @@ export const colourOf = (index) => colour(`m${index % COLOURS}`);
 export function seconds(value) {
   if (value == null) return "–";
   if (value < 0.01) return `${(value * 1e3).toFixed(1)} ms`;
-  return value < 1 ? `${Math.round(value * 1e3)} ms` : `${Number(value.toFixed(value < 10 ? 2 : 0))} s`;
+  return value < 0.9995 ? `${Math.round(value * 1e3)} ms` : `${Number(value.toFixed(value < 10 ? 2 : 0))} s`;
 }
 
 export function count(value) {
