@@ -108,7 +108,7 @@ def test_a_fit_interpreter_is_found():
 
 
 def _subcommands() -> set[str]:
-    return set(re.findall(r"^    ([a-z][a-z-]*) ", _muxjax("--help"), re.MULTILINE))
+    return set(re.findall(r"^    ([a-z][a-z-]*)(?: |$)", _muxjax("--help"), re.MULTILINE))
 
 
 def _muxjax(*arguments: str) -> str:
