@@ -16,6 +16,7 @@ _SERVE_FLAGS = {
     "--max-num-batched-tokens": "most new tokens of one prefill step (2048)",
     "--tensor-parallel-size": "devices, each of which holds an equal share of every model (1)",
     "--kv-cache-size": "size of the shared cache on each device, such as 16GiB",
+    "--memory-size": "memory of each device for weights, cache and steps, in place of the share below",
     "--gpu-memory-fraction": "share of the device's memory for weights, cache and steps (0.9)",
     "--compilation-cache-dir": "where compiled programs are kept for the next start (~/.cache/muxjax/xla; empty for nowhere)",
     "--enable-prefix-caching": "keep what was computed while there is room, for requests that begin alike (the default)",
