@@ -34,6 +34,7 @@ class FakeEngine:
     ):
         self.healthy = True
         self.submitted: list[Request] = []
+        self.prepared: list[str] = []
         self.cancelled: list[str] = []
         self._models = tuple(models)
         self._reply, self._turn_s, self._most_tokens = reply, turn_s, most_tokens
@@ -49,6 +50,9 @@ class FakeEngine:
     def live(self) -> int:
         """Requests that hold blocks."""
         return len(self._live)
+
+    def prepare(self, request: Request) -> None:
+        self.prepared.append(request.id)
 
     def submit(self, request: Request) -> None:
         if self._draining:

@@ -76,6 +76,10 @@ class Engine:
         """Tells of each job that ends, in the engine's thread; to be called before the start."""
         self._watch = JobWatch(on_job)
 
+    def prepare(self, request: Request) -> None:
+        """Does beforehand what takes time in `submit`; see `Unit.prepare`."""
+        self._unit.prepare(request)
+
     def submit(self, request: Request) -> None:
         """Takes a request, which ends in exactly one Output with a finish.
 

@@ -66,6 +66,7 @@ async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: ty
     generation = await asyncio.to_thread(lambda: parse(read_object(body), service.catalog, stamp))
     _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
     reply = reply_of(generation)
+    await service.prepare(generation)
     await service.awake(generation.model.name)
     with service.admit(generation) as deltas:
         if generation.stream:

@@ -124,6 +124,7 @@ class LLMs:
 
     async def _answer(self, generation: Generation) -> list[Completion]:
         deltas_of: list[list[Delta]] = [[] for _ in generation.requests]
+        await self._service.prepare(generation)
         with self._service.admit(generation) as deltas:
             async for delta in deltas:
                 deltas_of[delta.index].append(delta)

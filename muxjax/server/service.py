@@ -30,6 +30,7 @@ class Engine(Protocol):
 
     @property
     def healthy(self) -> bool: ...
+    def prepare(self, request: Request) -> None: ...
     def submit(self, request: Request) -> None: ...
     def cancel(self, request_id: str) -> None: ...
     def watch(self, on_job: OnJob) -> None: ...
@@ -123,6 +124,15 @@ class Service:
     def model_options(self, name: str) -> ModelOptions | None:
         """Those it was configured with."""
         return next((model for model in self.options.models if model.name == name), None) if self.options else None
+
+    async def prepare(self, generation: Generation) -> None:
+        """Compiles what the answer must look like beside the event loop, which a large schema would hold up for long.
+
+        Raises:
+          RequestError: it does not compile for this model.
+        """
+        if generation.requests[0].sampling.grammar is not None:
+            await asyncio.to_thread(self._engine.prepare, generation.requests[0])
 
     async def awake(self, model: str) -> None:
         """Wakes a model that sleeps, if requests may do that; for `admit`, which is to follow without a pause.

@@ -125,6 +125,7 @@ def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, text):
         assert (call.type, call.function.name, call.function.arguments) == ("function", "weather", '{"city": "Rome"}')
         assert len(call.id) == 9
         assert server.engine.submitted[0].sampling.grammar == use_of(tool_choice=NAMED).grammar
+        assert server.engine.prepared == [server.engine.submitted[0].id]
 
 
 def test_required_calls_are_told_whole_and_as_a_stream(serve, text):
