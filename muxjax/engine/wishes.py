@@ -28,7 +28,8 @@ class Wishes:
         self.penalties = None if penalties == NEUTRAL else penalties
         self.logprobs = sampling.logprobs
         self._sampling, self._matcher, self._prompt = sampling, matcher, np.array(request.prompt, np.int32)
-        self._always = [*sampling.logit_bias, *((words[0], -np.inf) for words in sampling.bad_words if len(words) == 1)]
+        banned = [(words[0], -np.inf) for words in sampling.bad_words if len(words) == 1]
+        self._always = _edits([*sampling.logit_bias, *banned])
         self._endings = [words for words in sampling.bad_words if len(words) > 1]
         self._allowed = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids)
         self._scores: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position of the token before
@@ -43,7 +44,7 @@ class Wishes:
 
     @property
     def _any(self) -> bool:
-        shapes = self.tied or self.penalties or self._always or self._allowed is not None or self._sampling.min_tokens
+        shapes = self.tied or self.penalties or len(self._always) or self._allowed is not None or self._sampling.min_tokens
         return bool(shapes) or self.logprobs is not None or self._scores is not None
 
     @property
@@ -51,12 +52,14 @@ class Wishes:
         """The prompt's log-probabilities are asked for and have not been told."""
         return self._scores is not None
 
-    def edits(self, text: np.ndarray, ends: int) -> Iterator[tuple[int, float]]:
-        """What is added to the logits of the token at position `ends`; `text` is known up to there where the wishes are tied.
+    def edits(self, row: int, text: np.ndarray, ends: int) -> np.ndarray:
+        """EDIT of the row whose token comes at position `ends`; `text` is known up to there where the wishes are tied."""
+        edits = np.concatenate([self._always, _edits(list(self._bans(text, ends)))])
+        edits["row"] = row
+        return edits
 
-        The grammar alone says when an answer with one may end.
-        """
-        yield from self._always
+    def _bans(self, text: np.ndarray, ends: int) -> Iterator[tuple[int, float]]:
+        """Of this position alone. The grammar alone says when an answer with one may end."""
         if self._matcher is None and ends - len(self._prompt) < self._sampling.min_tokens:
             yield from ((token, -np.inf) for token in self._sampling.stop_token_ids)
         for *begin, last in self._endings:
@@ -126,12 +129,12 @@ def ask(wishes: Mapping[int, Wishes], text: SlotText, step: Step) -> Asked | Non
     ends = step.starts + step.counts
     last = [(row, slot, wish) for row, slot, wish in wishing if ends[row] >= text.known[slot]]  # they sample a token of use
     penalized = [(row, slot, wish) for row, slot, wish in last if wish.penalties]
-    edits = [(row, *edit) for row, slot, wish in last for edit in wish.edits(text.view(slot), int(ends[row]))]
+    edits = [wish.edits(row, text.view(slot), int(ends[row])) for row, slot, wish in last]
     masks = {row: wish.mask() for row, _, wish in last}
     return Asked(
         penalties=_penalties({row: wish for row, _, wish in penalized}, len(step.slots)),
         recounts=tuple(wish.recount(slot, text.view(slot)) for row, slot, wish in penalized if row >= step.decodes),
-        edits=np.array(edits, EDIT),
+        edits=np.concatenate([_edits([]), *edits]),
         masks={row: mask for row, mask in masks.items() if mask is not None},
         logprobs=any(wish.logprobs is not None for _, _, wish in last),
         follow=_follow({row: wish for row, _, wish in wishing if row >= step.decodes and wish.scored}, step),
@@ -152,6 +155,11 @@ def _keep_scores(wishes: Mapping[int, Wishes], step: Step, scored: Told) -> None
         wish = wishes.get(int(step.slots[row]))
         if wish is not None and wish.scored:
             wish.score(Told(*(each[_own(step, row)] for each in scored)), int(step.starts[row]))
+
+
+def _edits(added: list[tuple[int, float]]) -> np.ndarray:
+    """EDIT of what is added to tokens of row 0."""
+    return np.array([(0, token, add) for token, add in added], EDIT)
 
 
 def _penalties(penalized: Mapping[int, Wishes], rows: int) -> np.ndarray | None:
