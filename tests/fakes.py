@@ -105,8 +105,8 @@ class FakeEngine:
     def _model_stats(name: str, held: int) -> ModelStats:
         steps = ("prefill_steps", "decode_steps", "mixed_steps", "prefill_tokens", "decode_tokens")
         prefixes = ("cached_blocks", "expelled_blocks", "prefix_queries", "prefix_hits")
-        counts = dict.fromkeys(("waiting", "preemptions", *steps, *prefixes), 0)
-        shape = {"max_model_len": 100, "tokens_per_block": 16, "column_blocks": 1}
+        counts: dict[str, Any] = dict.fromkeys(("waiting", "preemptions", *steps, *prefixes), 0)
+        shape: dict[str, Any] = {"max_model_len": 100, "tokens_per_block": 16, "column_blocks": 1}
         return ModelStats(name=name, running=held, held_blocks=held, peak_blocks=held, quota_blocks=100, **counts, **shape)
 
     def _loop(self, on_outputs: Callable[[list[Output]], None]) -> None:
