@@ -17,8 +17,6 @@ from muxjax.server.service import Service
 WINDOW = 4
 """Lines that are held, in times of those being answered: so far may others run ahead of a slow one."""
 
-_BUSY = ("queue_full", "rate_limit_exceeded")
-_BUSY_S = 0.2
 _log = logging.getLogger(__name__)
 A = TypeVar("A")
 B = TypeVar("B")
@@ -113,9 +111,9 @@ async def _body(service: Service, ask: Ask) -> Mapping[str, Any]:
         try:
             return await _attempt(service, ask)
         except RequestError as error:
-            if error.code not in _BUSY:
+            if error.retry_after_s is None:
                 raise
-        await asyncio.sleep(_BUSY_S)
+            await asyncio.sleep(error.retry_after_s)
 
 
 async def _attempt(service: Service, ask: Ask) -> Mapping[str, Any]:

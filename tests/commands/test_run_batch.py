@@ -17,7 +17,7 @@ from muxjax.__main__ import main
 from muxjax.commands.batch_answers import WINDOW, in_order
 from muxjax.commands.batch_file import MOST_LINE_BYTES, count_lines, read_asks
 from muxjax.commands.run_batch import Options, opened, run_through
-from muxjax.errors import ConfigError, MuxError
+from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.service import Service
 from muxjax.server.text import ByteText
@@ -222,6 +222,25 @@ def test_answers_are_not_overwritten_unless_resumed(tmp_path):
     with pytest.raises(ConfigError, match="--resume"):
         answers(tmp_path, [ask("x")])
     assert answers(tmp_path, [ask("x")], resume=True) == (0, first)
+
+
+class BusyEngine(FakeEngine):
+    """Refuses every other request, for a moment."""
+
+    def submit(self, request):
+        self.asked = getattr(self, "asked", 0) + 1
+        if self.asked % 2:
+            raise RequestError("The queue is full.", code="queue_full", status=503, retry_after_s=0.01)
+        super().submit(request)
+
+
+def test_a_line_waits_while_the_queue_is_full(tmp_path):
+    source, sink = written(tmp_path / "in.jsonl", [ask(f"{i}") for i in range(9)]), tmp_path / "out.jsonl"
+    busy = Service(BusyEngine(["a"]), Catalog([served(ByteText(300), "a")]))
+
+    with opened(Options(input_file=str(source), output_file=str(sink))) as batch:
+        assert run_through(busy, batch, most_open=2) == 0
+    assert [json.loads(line)["custom_id"] for line in sink.read_text().splitlines()] == [f"{i}" for i in range(9)]
 
 
 class DyingEngine(FakeEngine):
