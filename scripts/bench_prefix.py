@@ -143,7 +143,8 @@ def answer(records: list[dict]) -> str:
     ratio = on["ttft_s"]["p50"] / off["ttft_s"]["p50"]
     return (
         f"At {TOLD_SCALE:g} of the preset's rate {hit_rate(on):.1%} of the prompt tokens are found "
-        f"({on['possible']:.1%} could be), the median time to the first token is {ratio:.0%} of what it is without, the 99th percentile {on['ttft_s']['p99'] / off['ttft_s']['p99']:.0%}, and "
+        f"({on['possible']:.1%} could be), the median time to the first token is {ratio:.0%} of what it is without, "
+        f"the 99th percentile {on['ttft_s']['p99'] / off['ttft_s']['p99']:.0%}, and "
         f"{on['rps'] / off['rps'] - 1:+.1%} requests a second are served."
     )
 
