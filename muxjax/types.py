@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from muxjax.errors import ConfigError, RequestError
 
-
 MOST_LOGPROBS = 20
 """Of the most likely tokens that are told."""
 MOST_PRIORITY = 100
