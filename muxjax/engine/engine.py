@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
@@ -27,6 +27,7 @@ OnOutputs = Callable[[list[Output]], None]
 
 
 _POLL_S = 0.01
+_CHECK_S = 1.0
 
 
 class MonotonicClock:
@@ -111,6 +112,9 @@ class Engine:
             if self._settled.is_set() or self._stopping.is_set():
                 raise _stopped()
             self._commands.put(lambda: self._carry_out(action, result))
+        while not wait([result], timeout=_CHECK_S).done:
+            if self._stopping.is_set() and self._watchdog.stuck:
+                raise _stopped()
         return result.result()
 
     def drain_model(self, model: str, timeout_s: float) -> None:

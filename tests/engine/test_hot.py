@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from muxjax.engine.build import build
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.parking import park, unpark
 from muxjax.errors import CheckpointError, ConfigError, RequestError
+from muxjax.models import weights
 from muxjax.models.config import to_hf_config
+from muxjax.models.sharding import Devices
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.engine.test_step import SPEC
 
@@ -179,6 +183,34 @@ def test_unknown_models_and_names_in_use_are_refused(fixed):
     for change in (lambda: fixed.hot.wake("z"), lambda: fixed.hot.sleep("z", timeout_s=1), lambda: fixed.hot.remove("z", timeout_s=1)):
         with pytest.raises(RequestError, match="does not exist"):
             change()
+
+
+def test_weights_come_back_as_they_went_from_several_devices():
+    devices = Devices.first(2)
+    params = weights.dummy(SPEC, devices)
+    before = jax.tree.map(np.array, params)
+    places = jax.tree.map(lambda leaf: leaf.sharding, params)
+    parked = park(params)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
+    again = unpark(parked)
+    assert jax.tree.map(lambda leaf: leaf.sharding, again) == places
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, again))
+    assert not jax.tree.all(jax.tree.map(np.array_equal, before, jax.tree.map(lambda leaf: leaf + 1, again)))
+
+
+def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elastic):
+    elastic.check()
+    seen, executor = len(elastic.answers), elastic.hot._executor
+
+    def empty() -> None:
+        executor._blocks_NE = executor._blocks_NE * 0
+
+    while len(elastic.answers) < seen + 2 * len(PROMPTS):
+        elastic.engine.do(empty)
+    with pytest.raises(AssertionError):
+        elastic.check()
+    rows = executor._blocks_NE.shape[0]
+    elastic.engine.do(lambda: (elastic.hot._unit.forget(), executor.renew(rows)))
 
 
 def test_a_failed_model_can_be_removed_and_added_again(fixed):
