@@ -120,6 +120,7 @@ async def _attempt(service: Service, ask: Ask) -> Mapping[str, Any]:
     prefix, parse, reply_of = _ENDPOINTS[ask.url]
     generation = await asyncio.to_thread(parse, ask.body, service.catalog, new_stamp(prefix))
     reply = reply_of(generation)
+    await service.prepare(generation)
     with service.admit(generation) as deltas:
         async for delta in deltas:
             reply.add(delta)
