@@ -32,3 +32,13 @@ def test_a_block_cannot_be_given_back_twice(ids):
     arena.give(taken[taken == 0])
     with pytest.raises(ValueError, match="given back"):
         arena.give(np.array(ids, np.int32))
+
+
+def test_an_arena_of_another_size_has_all_its_blocks_free_and_none_may_be_owned_before():
+    arena = Arena(3)
+    taken = arena.take(2)
+    with pytest.raises(ValueError, match="2 head blocks are owned"):
+        arena.resize(5)
+    arena.give(taken)
+    arena.resize(5)
+    assert sorted(arena.take(5).tolist()) == [0, 1, 2, 3, 4]

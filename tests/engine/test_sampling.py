@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muxjax.engine.executor import NO_TOKEN
 from muxjax.engine.sampling import Rows, greedy
 from muxjax.engine.sampling import drawn as draw_rows
 
@@ -97,3 +98,19 @@ def test_another_seed_or_position_draws_anew():
     assert (same != draw(logits, rows(64, seed=64), jnp.arange(64))).mean() > 0.5
     assert (same != draw(logits, rows(64), jnp.arange(64) + 1)).mean() > 0.5
     assert same.tolist() == draw(logits, rows(64), jnp.arange(64)).tolist()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_with_a_logit_that_is_not_finite_has_no_token_and_its_neighbours_have_theirs(bad, temperature):
+    logits_BV = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    logits_BV[1, 2] = bad
+    greedy_B = np.asarray(greedy(jnp.asarray(logits_BV)))
+    assert greedy_B.tolist() == [3, NO_TOKEN, 3]
+    drawn_B = np.asarray(draw(jnp.asarray(logits_BV), rows(3, temperature=temperature), jnp.arange(3)))
+    assert drawn_B[1] == NO_TOKEN and (drawn_B[[0, 2]] >= 0).all()
+
+
+def test_a_token_that_is_merely_impossible_is_no_fault():
+    logits_BV = jnp.array([[-jnp.inf, 1.0], [-jnp.inf, -jnp.inf]])
+    assert greedy(logits_BV).tolist() == [1, NO_TOKEN]
