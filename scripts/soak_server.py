@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -77,10 +78,14 @@ async def _json(session: aiohttp.ClientSession, url: str) -> Any:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[SoakServer]:
+def running(folder: Path, admin_key: str) -> Iterator[SoakServer]:
     """Started in a process of its own, which is killed when the block is left."""
+    environment = os.environ | {"MUXJAX_ADMIN_KEY": admin_key}
     log, command = folder / "log", [sys.executable, "-u", "-m", "muxjax", "serve", str(_configuration(folder))]
-    with log.open("w") as file, subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, stderr=file, text=True) as process:
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, cwd=results.ROOT, env=environment, stdout=subprocess.PIPE, stderr=file, text=True) as process,
+    ):
         try:
             told = next((line for line in process.stdout or () if line.startswith("http://")), None)
             if told is None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import secrets
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,8 +13,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from muxjax.demo.run import shipped
+
 MODELS = {"farm": 120, "forest": 120, "long": 1000}
 """Of which each takes a little more than so many tokens."""
+GUEST = shipped()[2]
+"""A model that comes and goes."""
+ADMIN_KEY = secrets.token_hex(16)
 REFUSALS = (429, 503)
 BURST = 60
 _MOST_FAULTS = 50
@@ -210,6 +216,25 @@ async def crawl(site: Site, session: aiohttp.ClientSession) -> None:
             await loop.sock_recv(connection, 64)
 
 
+async def come_and_go(site: Site, session: aiohttp.ClientSession) -> None:
+    """The operator adds a model, has it sleep and wake, and removes it, while all others go on; it answers whenever it is there."""
+    asked = {"model": "guest", "prompt": [7, 8, 9], "max_tokens": 8, "n": 1}
+    model = {"name": "guest", "path": str(GUEST), "max_num_seqs": 4}
+    await _administer(session, "POST", "/admin/models", json=model)
+    await _whole(site, session, asked)
+    for step in ("sleep", "wake"):
+        await _administer(session, "POST", f"/admin/models/guest/{step}")
+    await _whole(site, session, asked)
+    await _administer(session, "DELETE", "/admin/models/guest")
+
+
+async def _administer(session: aiohttp.ClientSession, method: str, path: str, **more: Any) -> None:
+    async with session.request(method, path, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, **more) as response:
+        if response.status not in (200, 201):
+            raise Fault(f"{method} {path}: {response.status} {(await response.text())[:300]}")
+
+
+OPERATOR: tuple[str, Visit] = ("add a model, let it sleep, remove it", come_and_go)
 VISITS: list[tuple[str, Visit]] = [
     *[("ask for a short answer", short)] * 6,
     *[("ask for a long answer", long)] * 2,
