@@ -9,7 +9,7 @@ Writes docs/results/step-profile/.
 
 import argparse
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,7 +61,7 @@ def summary(events: Iterable[Event]) -> dict[str, float]:
     begins = [i for i, event in enumerate(ordered) if "H2D" in event.name]
     steps = [ordered[begin : end + 1] for begin, end in pairwise(begins)]
     step = sorted(steps, key=lambda step: step[-1].start_ns - step[0].start_ns)[len(steps) // 2]
-    spent, waited, until_ns = Counter[str](), 0.0, step[0].start_ns
+    spent, waited, until_ns = defaultdict[str, float](float), 0.0, step[0].start_ns
     for event in step[:-1]:
         waited += max(0.0, event.start_ns - until_ns)
         until_ns = max(until_ns, event.end_ns)

@@ -82,8 +82,10 @@ class Serving:
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
     def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int, token_budget: int) -> Unit:
-        shared = {"slots": self.slots, "max_tokens": max_tokens, "quota_blocks": self.total_blocks, "floor_blocks": 0}
-        members = [Member(name=name, layout=layout, **shared) for name, layout in layouts.items()]
+        members = [
+            Member(name=name, layout=layout, slots=self.slots, max_tokens=max_tokens, quota_blocks=self.total_blocks, floor_blocks=0)
+            for name, layout in layouts.items()
+        ]
         return Unit(members, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
 
     def step_s(self, phase: Phase, starts: np.ndarray, counts: np.ndarray, *, fresh: bool = True) -> float:

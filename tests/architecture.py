@@ -135,7 +135,9 @@ def _accelerator_in_host_zone(source: Source, table: dict[str, Row]) -> Iterator
 def _scripts_and_tests_imported(source: Source) -> Iterator[str]:
     for imported in _imports(source):
         top = imported.name.split(".")[0]
-        shared = source.path.startswith("tests/scripts/") or source.path.startswith("scripts/") and imported.name.startswith(SHARED_SCRIPTS)
+        shared = source.path.startswith("tests/scripts/") or (
+            source.path.startswith("scripts/") and imported.name.startswith(SHARED_SCRIPTS)
+        )
         if (top == "scripts" and not shared) or (top == "tests" and source.path.startswith("muxjax/")):
             yield f"{imported.line}: may not import {imported.name}"
 
