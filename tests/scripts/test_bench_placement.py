@@ -22,6 +22,6 @@ def test_small_problems_are_placed_and_held_against_their_optimum(tmp_path):
     rows = [line.strip("| ").split(" | ") for line in ran.stdout.splitlines() if line.startswith("| ")]
     speed = [row for row in rows if row[0] == "3"]
     assert len(speed) == 3 and all(0 < float(row[3]) <= float(row[2]) + 1 for row in speed)
-    losses = [row for row in rows if row[0].startswith("greedy")]
+    losses = [row for row in rows if row[0].startswith(("greedy", "search"))]
     assert len(losses) == 6 and all(0 <= float(cell.rstrip("%")) <= 100 for row in losses for cell in row[3:6])
     assert not list(tmp_path.iterdir())
