@@ -144,7 +144,7 @@ def read_until(end: int, mark: str) -> str:
 
 
 def test_in_a_terminal_ctrl_c_stops_an_answer_and_ctrl_d_leaves():
-    endless = {"reply": lambda request, k: 65, "turn_s": 0.01}
+    endless = {"reply": lambda request, k: 65, "turn_s": 0.1}  # half a minute long
     with serving(**endless) as server, terminal(server) as (process, end):
         read_until(end, "first> ")
         os.write(end, b"hello\n")
