@@ -80,7 +80,7 @@ async def _json(session: aiohttp.ClientSession, url: str) -> Any:
 @contextlib.contextmanager
 def running(folder: Path, admin_key: str) -> Iterator[SoakServer]:
     """Started in a process of its own, which is killed when the block is left."""
-    environment = os.environ | {"MUXJAX_ADMIN_KEY": admin_key}
+    environment = os.environ | {"MUXJAX_ADMIN_KEY": admin_key, "JAX_PLATFORMS": "cpu"}
     log, command = folder / "log", [sys.executable, "-u", "-m", "muxjax", "serve", str(_configuration(folder))]
     with (
         log.open("w") as file,
