@@ -119,13 +119,20 @@ def test_a_model_that_is_not_there_is_refused(capsys):
     assert capsys.readouterr().err == "muxjax: the server has no model 'third', but first, org/second, plain\n"
 
 
+def hear_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def terminal(server: Server) -> Iterator[tuple[subprocess.Popen, int]]:
     """The command in a terminal, and the terminal's other end."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "muxjax", "chat", "--url", server.url]
     environment = os.environ | {"TERM": "dumb"}
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True, preexec_fn=hear_interrupts
+    )
     os.close(theirs)
     try:
         yield process, ours
