@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from muxjax.errors import ConfigError, RequestError
+from muxjax.server.body import read_object
 from muxjax.server.errors import error_object
 from muxjax.server.fields import show
 
@@ -116,17 +117,7 @@ def _ask(line: bytes, seen: set[int]) -> Ask:
 def _object(line: bytes) -> Mapping[str, Any]:
     if len(line) > MOST_LINE_BYTES:
         raise RequestError(f"The line is longer than {MOST_LINE_BYTES} bytes.", code="request_too_large", status=413)
-    try:
-        value = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"The line is no JSON: {str(error)[:200]}") from error
-    if not isinstance(value, dict):
-        raise RequestError(f"The line must be a JSON object, got {type(value).__name__}.")
-    return value
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    return read_object(line, called="line")
 
 
 def _check(value: Mapping[str, Any], custom_id: str | None, seen: set[int]) -> None:
