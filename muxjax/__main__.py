@@ -86,15 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(args: argparse.Namespace) -> None:
     import asyncio
 
-    from muxjax.server import logs
     from muxjax.server.config import load_options
+    from muxjax.server.telemetry import logs
 
     flags = {flag[2:].replace("-", "_") for flag in _SERVE_FLAGS | _WATCH_FLAGS | _DOOR_FLAGS} & set(vars(args))
     secrets = {flag: os.environ[variable] for flag, variable in _FROM_ENVIRONMENT.items() if os.environ.get(variable)}
     unit, http = load_options(args.sources, secrets | {flag: getattr(args, flag) for flag in flags})
     logs.configure(http.log_level, http.log_format)
 
-    from muxjax.server.run import build_service, serve, watchers
+    from muxjax.server.http.serve import build_service, serve, watchers
 
     with watchers(http) as watching:
         service = build_service(unit)

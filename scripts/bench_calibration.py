@@ -1,7 +1,7 @@
 """How far is the roofline from measured steps?
 
     python -m scripts.bench_calibration [TABLE.json ...]
-    python -m scripts.bench_calibration --fit     # the fractions and delays of a chip that its tables ask for, in `placement/cost.py`
+    python -m scripts.bench_calibration --fit     # the fractions and delays of a chip that its tables ask for, in `placement/roofline.py`
 
 Of cost tables that `muxjax profile` wrote, those of the package by default. Writes docs/results/calibration/.
 """
@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from muxjax.cost import roofline
+from muxjax.cost.chip import CHIPS, Chip, MeshSpec
+from muxjax.cost.measured import of_chip
+from muxjax.cost.table import CostTable, Row, Shape, read_table
 from muxjax.errors import require
-from muxjax.placement import cost
-from muxjax.placement.cost import CHIPS, Chip, MeshSpec
-from muxjax.placement.measured import of_chip
-from muxjax.placement.table import CostTable, Row, Shape, read_table
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 from scripts import results
 
 QUESTION = "calibration"
-TABLES = results.ROOT / "muxjax/placement/tables"
+TABLES = results.ROOT / "muxjax/cost/tables"
 
 
 def measure(table: CostTable) -> Iterator[dict]:
@@ -55,8 +55,8 @@ def roofline_s(shape: Shape, chip: Chip, row: Row) -> float:
     assert spec is not None
     mesh = MeshSpec(chip=chip, tp=row.tp)
     if row.phase == "prefill":
-        return cost.prefill(spec, mesh, row.count, row.context).total_s
-    return cost.decode(spec, mesh, row.count, round(row.count * row.context)).total_s
+        return roofline.prefill(spec, mesh, row.count, row.context).total_s
+    return roofline.decode(spec, mesh, row.count, round(row.count * row.context)).total_s
 
 
 FITTED = ("compute_frac", "memory_frac", "launch_s", "reduce_s")
@@ -82,8 +82,8 @@ def _chip(table: CostTable) -> Chip:
     Raises:
       ConfigError: there is none.
     """
-    chip = next((chip for chip in CHIPS if of_chip(chip, table.device)), None)
-    require(chip is not None, "device", table.device, "one of " + ", ".join(chip.name for chip in CHIPS))
+    chip = next((chip for chip in CHIPS.values() if of_chip(chip, table.device)), None)
+    require(chip is not None, "device", table.device, "one of " + ", ".join(chip.name for chip in CHIPS.values()))
     assert chip is not None
     return chip
 
@@ -115,7 +115,7 @@ def _errors(records: Iterable[dict]) -> tuple:
 PAGE = """
 # How far is the roofline from measured steps?
 
-`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/placement/cost.py` knows the numbers of the model and
+`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/placement/roofline.py` knows the numbers of the model and
 of the chip alone, and no constant of any model. The error is the roofline's seconds over the measured ones, less 1; the bias is its
 median. A step is its new tokens (prefill) or sequences (decode) x the context of each. Made by `python -m scripts.bench_calibration`;
 every step is in [runs.jsonl](runs.jsonl).

@@ -16,16 +16,16 @@ from math import isfinite
 import numpy as np
 from tqdm import tqdm
 
-from muxjax.engine.sim import SERIAL, SPATIAL, Sharing
-from muxjax.engine.simulate import Hosted, Machine
+from muxjax.cost.chip import A100, H200, MeshSpec
+from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
-from muxjax.placement import equation3, estimator
-from muxjax.placement.cost import A100, H200, MeshSpec, weight_bytes
-from muxjax.placement.costs import Roofline
-from muxjax.placement.estimator import ModelEstimate
+from muxjax.placement.estimate import equation3, estimator
+from muxjax.placement.estimate.estimator import ModelEstimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
 from muxjax.scheduler.policies import by_name
-from muxjax.shapes import BY_NAME
+from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
+from muxjax.simulate.unit import Hosted, Machine
+from muxjax.specs.published import BY_NAME
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import of_trace
 from muxjax.workload.metrics import Served

@@ -13,16 +13,17 @@ from functools import partial
 
 import numpy as np
 
+from muxjax.cost.chip import A100
+from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement import baselines, ilp
-from muxjax.placement.cost import A100
-from muxjax.placement.costs import Roofline
-from muxjax.placement.estimator import estimate
-from muxjax.placement.greedy import Effort, appraise, place
+from muxjax.placement.appraise import appraise
+from muxjax.placement.estimate.estimator import estimate
+from muxjax.placement.greedy import Effort, place
 from muxjax.placement.headroom import place_with_headroom
+from muxjax.placement.objective import Worth
 from muxjax.placement.problem import Cluster, Demand, Problem
-from muxjax.placement.worth import Worth
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 from muxjax.workload.lengths import of_trace
 from scripts import results
 

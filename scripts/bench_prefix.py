@@ -9,11 +9,11 @@ with less room for the cache. Writes docs/results/prefix-cache/.
 import argparse
 import time
 
-from muxjax.engine.sim import SERIAL
-from muxjax.engine.simulate import Hosted, Machine, Outcome
-from muxjax.placement.cost import H200, MeshSpec
+from muxjax.cost.chip import H200, MeshSpec
 from muxjax.scheduler.policies import by_name
-from muxjax.shapes import BY_NAME
+from muxjax.simulate.executor import SERIAL
+from muxjax.simulate.unit import Hosted, Machine, Outcome
+from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival

@@ -15,7 +15,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.resident import Member
+from muxjax.engine.model_state import Member
 from muxjax.engine.unit import Unit
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME

@@ -23,16 +23,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from muxjax.bench.raw_client import Answer, ask_all
 from muxjax.demo.run import shipped
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
-from muxjax.server.files import SamplingDefaults
-from muxjax.server.run import serve
+from muxjax.server.http.serve import serve
 from muxjax.server.service import Service
-from muxjax.server.text import TokenizerText
+from muxjax.server.text.files import SamplingDefaults
+from muxjax.server.text.tokenizer import TokenizerText
 from muxjax.types import ModelSpec
 from scripts import results
-from scripts.streams_raw import Answer, ask_all
 from tests.fakes import FakeEngine
 
 QUESTION = "server-load"

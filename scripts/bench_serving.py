@@ -24,9 +24,10 @@ from typing import Any
 
 import jax
 
-from muxjax import shapes
+from muxjax.bench import client
+from muxjax.specs import published
 from muxjax.units import show_s
-from scripts import results, streams
+from scripts import results
 from scripts.serving import TINY
 from scripts.speed_page import STEP_QUESTION
 
@@ -66,7 +67,7 @@ class Server:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
+    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(published.BY_NAME))
     for flag, number in {"streams": 32, "prompt-tokens": 256, "output-tokens": 256, "max-num-seqs": 512, "max-model-len": 2048}.items():
         parser.add_argument(f"--{flag}", type=int, default=number)
     parser.add_argument("--max-num-batched-tokens", type=int, default=2048)
@@ -88,16 +89,16 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Starts the server twice, asks the second; the run's record."""
-    load = streams.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = client.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder, "xla") if args.tiny else Path(args.compilation_cache_dir).expanduser()
-        paths = streams.dummy_models(Path(folder), {args.model: TINY if args.tiny else shapes.BY_NAME[args.model]})
+        paths = client.dummy_models(Path(folder), {args.model: TINY if args.tiny else published.BY_NAME[args.model]})
         command = serve_arguments(args, paths[args.model], cache)
         kept = [programs_in(cache)]
         with serving(command) as first:
             kept.append(programs_in(cache))
         with serving(command) as second:
-            answers = asyncio.run(streams.ask(second.address, [args.model], load))[args.model]
+            answers = asyncio.run(client.ask(second.address, [args.model], load))[args.model]
         kept.append(programs_in(cache))
     if short := [answer.tokens for answer in answers if answer.tokens != args.output_tokens]:
         raise SystemExit(f"streams brought {short} tokens in place of {args.output_tokens}")
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "kept_programs": kept,
         "streams": [answer.values() for answer in answers],
         "token_s": [answer.token_s for answer in answers],
-        "steady_token_s": streams.steady_token_s(answers),
-        "tokens_per_s": streams.tokens_per_s(answers),
+        "steady_token_s": client.steady_token_s(answers),
+        "tokens_per_s": client.tokens_per_s(answers),
     }
     return results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)
 

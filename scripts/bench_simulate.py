@@ -12,14 +12,15 @@ import resource
 import time
 
 from muxjax.commands.load import Load
-from muxjax.commands.replay import outcomes, split
 from muxjax.commands.report import numbers
-from muxjax.engine.sim import SPATIAL
-from muxjax.placement.cost import A100
-from muxjax.placement.costs import Roofline
-from muxjax.placement.greedy import appraise, place
+from muxjax.cost.chip import A100
+from muxjax.cost.roofline import Roofline
+from muxjax.placement.appraise import appraise
+from muxjax.placement.greedy import place
 from muxjax.placement.problem import Cluster, Demand, Problem
-from muxjax.shapes import BY_NAME
+from muxjax.simulate.cluster import outcomes, split
+from muxjax.simulate.executor import SPATIAL
+from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets
 from scripts import results
 

@@ -20,12 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax import shapes
-from muxjax.engine import programs
+from muxjax.cost.chip import H200, MeshSpec
+from muxjax.cost.roofline import decode_work, mean_context, prefill_work
+from muxjax.device import compilation_cache
 from muxjax.models import decoder, weights
 from muxjax.models.attention import DenseMemory
 from muxjax.models.sharding import Devices
-from muxjax.placement.cost import H200, MeshSpec, decode_work, mean_context, prefill_work
+from muxjax.specs import published
 from muxjax.types import ModelSpec, Phase
 from muxjax.workload.lengths import lognormal
 from scripts import results
@@ -49,7 +50,7 @@ class Bench:
 
     def __init__(self, args: argparse.Namespace):
         self.args, self.tiny = args, args.tiny
-        self.specs = {name: TINY if args.tiny else shapes.BY_NAME[name] for name in (args.model, *OTHERS)}
+        self.specs = {name: TINY if args.tiny else published.BY_NAME[name] for name in (args.model, *OTHERS)}
         self.spec, self.mesh = self.specs[args.model], MeshSpec(chip=H200, tp=args.tensor_parallel_size)
         self.devices = Devices.first(args.tensor_parallel_size)
         self.ceilings: Ceilings = measure(tiny=args.tiny)
@@ -179,7 +180,7 @@ def _regret(spec: ModelSpec, params: decoder.Params, texts: list[list[int]], pro
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
+    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(published.BY_NAME))
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--slots", type=int, default=512, help="sequences at a time, which tells what is compiled (512)")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="devices that share the model out (1)")
@@ -199,7 +200,7 @@ def main() -> None:
 def run(args: argparse.Namespace) -> None:
     """Measures section by section; each is written as soon as it is there."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    programs.keep_in("" if args.tiny else args.compilation_cache_dir)
+    compilation_cache.keep_in("" if args.tiny else args.compilation_cache_dir)
     bench, device = Bench(args), jax.devices()[0].device_kind
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:

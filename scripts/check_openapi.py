@@ -2,7 +2,7 @@
 
     python -m scripts.check_openapi
 
-Runs tests/server/test_openapi.py with so many cases, chosen by chance, and counts statuses. Writes docs/results/openapi/.
+Runs tests/server/http/test_openapi.py with so many cases, chosen by chance, and counts statuses. Writes docs/results/openapi/.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import schemathesis
 from scripts import results
 
 QUESTION = "openapi"
-TEST = "tests/server/test_openapi.py"
+TEST = "tests/server/http/test_openapi.py"
 
 
 def main() -> None:

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import jax
 
-from muxjax import shapes
+from muxjax.bench import client
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.server.run import HttpOptions, build_service, listening
+from muxjax.server.http.serve import HttpOptions, build_service, listening
 from muxjax.server.service import Service
+from muxjax.specs import published
 from muxjax.units import parse_bytes
-from scripts import results, streams
+from scripts import results
 
 QUESTION = "several-models-one-device"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", choices=sorted(shapes.BY_NAME))
+    parser.add_argument("models", nargs="+", choices=sorted(published.BY_NAME))
     parser.add_argument("--streams", type=int, default=8, help="concurrent streams of each model")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--output-tokens", type=int, default=128)
@@ -83,7 +84,7 @@ This shows that the path is whole; how fast it is, `docs/results/serving-speed/`
 
 def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
     """The models with dummy weights."""
-    paths = streams.dummy_models(folder, {name: shapes.BY_NAME[name] for name in args.models})
+    paths = client.dummy_models(folder, {name: published.BY_NAME[name] for name in args.models})
     max_len = args.prompt_tokens + args.output_tokens
     models = [
         ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=args.streams, max_model_len=max_len)
@@ -94,9 +95,9 @@ def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
 
 
 async def serve_and_ask(service: Service, args: argparse.Namespace) -> dict:
-    load = streams.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = client.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     async with listening(service, HttpOptions(port=0)) as address:
-        answers = await streams.ask(address, args.models, load)
+        answers = await client.ask(address, args.models, load)
         stats = service.stats()
     found = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
     return {"streams": found, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import jax
 
-from muxjax import shapes
-from muxjax.engine.profile import Point, Profiler, claim
+from muxjax.device.profile import Point, Profiler, claim
+from muxjax.specs import published
 from muxjax.types import Phase
 from scripts import results
 
@@ -100,14 +100,14 @@ def page(runs: Sequence[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(shapes.BY_NAME))
+    parser.add_argument("--model", default="llama-3.1-8b", choices=sorted(published.BY_NAME))
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the README")
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
     args = parser.parse_args()
     if not args.page:
         machine = claim(args.compilation_cache_dir)
         points = [Point(phase=Phase.DECODE, count=rows, context=context) for rows, context in POINTS]
-        profiler = Profiler(shapes.BY_NAME[args.model], points)
+        profiler = Profiler(published.BY_NAME[args.model], points)
         list(profiler.compile())
         rows = [{"what": f"{point.count} x {point.context}", "us": summary(traced(profiler, point))} for point in points]
         record = results.run_record(device=machine.device_kind, config={"model": args.model}, seed=0, values={"rows": rows})

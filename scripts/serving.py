@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.store import blocks_shape
-from muxjax.engine import batch
-from muxjax.engine.batch import BatchShape, Buckets
-from muxjax.engine.device import DeviceExecutor, Program
+from muxjax.device import batch
+from muxjax.device.batch import BatchShape, Buckets
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.loader import PREFILL_ROWS
+from muxjax.device.model import Program
+from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
-from muxjax.engine.resident import Member
+from muxjax.engine.model_state import Member
 from muxjax.engine.unit import Unit
-from muxjax.engine.workshop import PREFILL_ROWS
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best

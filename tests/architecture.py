@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
-MAY_JIT = ("muxjax/engine/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
+MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
 SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "paper", "serving", "soak_", "speed_page", "streams"))
 FILE_LINES, FUNCTION_LINES = 400, 60
@@ -165,7 +165,7 @@ def _jit_outside_the_border(source: Source) -> Iterator[str]:
         called = isinstance(node, ast.Attribute) and node.attr in JITS
         imported = isinstance(node, ast.ImportFrom) and any(alias.name in JITS for alias in node.names)
         if called or imported:
-            yield f"{node.lineno}: jit outside engine/step.py"
+            yield f"{node.lineno}: jit outside device/step.py"
 
 
 def _missing_docstring(source: Source) -> Iterator[str]:

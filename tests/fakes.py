@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from muxjax.engine.jobs import JobRecord, OnJob
+from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Logprobs, Output, Request

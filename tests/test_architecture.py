@@ -20,29 +20,29 @@ PLANTED = {
         "def f():\n    import muxjax.engine.unit",
         "may not import muxjax.engine.unit",
     ),
-    "placement reads more than the layout": ("muxjax/placement/cost.py", "import muxjax.cache.table", "may not import muxjax.cache.table"),
+    "placement reads more than the layout": ("muxjax/cost/roofline.py", "import muxjax.cache.table", "may not import muxjax.cache.table"),
     "the name of an allowed module is a prefix": (
-        "muxjax/placement/cost.py",
+        "muxjax/cost/roofline.py",
         "import muxjax.cache.layout_of_others",
         "may not import muxjax.cache.layout_of_others",
     ),
-    "demo imported by the server": ("muxjax/server/app.py", "import muxjax.demo.run", "may not import muxjax.demo.run"),
+    "demo imported by the server": ("muxjax/server/http/app.py", "import muxjax.demo.run", "may not import muxjax.demo.run"),
     "a package without a row": ("muxjax/extras/thing.py", "", "not in the table"),
     "jax in the host zone": ("muxjax/engine/unit.py", "import jax.numpy as jnp", "host zone imports jax.numpy"),
     "jax in the host zone, late": ("muxjax/engine/unit.py", "def f():\n    from jax import tree", "host zone imports jax.tree"),
     "device module at the top": (
-        "muxjax/server/app.py",
-        "from muxjax.engine.build import build",
-        "host zone imports muxjax.engine.build.build of the device zone",
+        "muxjax/server/http/app.py",
+        "from muxjax.launch.build import build",
+        "host zone imports muxjax.launch.build.build of the device zone",
     ),
     "import in a package file": ("muxjax/cache/__init__.py", "import os", "a package file holds only a docstring"),
-    "jit elsewhere": ("muxjax/models/attention.py", "import jax\nf = jax.jit(print)", "jit outside engine/step.py"),
-    "jit by another name": ("muxjax/models/attention.py", "from jax import jit as compiled", "jit outside engine/step.py"),
-    "jit of flax": ("muxjax/engine/device.py", "from flax import nnx\n\n@nnx.jit\ndef f(): ...", "jit outside engine/step.py"),
+    "jit elsewhere": ("muxjax/models/attention.py", "import jax\nf = jax.jit(print)", "jit outside device/step.py"),
+    "jit by another name": ("muxjax/models/attention.py", "from jax import jit as compiled", "jit outside device/step.py"),
+    "jit of flax": ("muxjax/device/executor.py", "from flax import nnx\n\n@nnx.jit\ndef f(): ...", "jit outside device/step.py"),
     "results imported by a test": ("tests/test_thing.py", "import scripts.results", "may not import scripts.results"),
     "script imported": ("tests/test_thing.py", "import scripts.bench", "may not import scripts.bench"),
-    "tests imported": ("muxjax/engine/sim.py", "import tests.fakes", "may not import tests.fakes"),
-    "relative import": ("muxjax/engine/sim.py", "from . import unit", "relative import"),
+    "tests imported": ("muxjax/simulate/executor.py", "import tests.fakes", "may not import tests.fakes"),
+    "relative import": ("muxjax/simulate/executor.py", "from . import unit", "relative import"),
     "long function": ("scripts/bench.py", LONG_FUNCTION, "long has 61 lines"),
     "long file": ("scripts/bench.py", "x = 1\n" * 400, "401 lines"),
     "the authors' folder": ("docs/notes.md", f"see {OUTSIDE}/design", "mentions"),
@@ -69,10 +69,10 @@ def test_a_missing_docstring_is_reported(tmp_path):
 @pytest.mark.parametrize(
     "path, body",
     [
-        ("muxjax/placement/cost.py", "from muxjax.cache.layout import CacheLayout"),
-        ("muxjax/cache/store.py", "import jax\nfrom muxjax.pallas import reference"),
-        ("muxjax/engine/step.py", "import jax\nf = jax.jit(print)"),
-        ("muxjax/server/app.py", "def f():\n    from muxjax.engine.build import build"),
+        ("muxjax/cost/roofline.py", "from muxjax.cache.layout import CacheLayout"),
+        ("muxjax/device/paged_memory.py", "import jax\nfrom muxjax.pallas import reference"),
+        ("muxjax/device/step.py", "import jax\nf = jax.jit(print)"),
+        ("muxjax/server/http/app.py", "def f():\n    from muxjax.launch.build import build"),
         ("muxjax/__main__.py", "def f():\n    import muxjax.demo.run"),
         ("muxjax/__init__.py", "def __getattr__(name):\n    from muxjax.server.llms import LLMs"),
         ("tests/test_thing.py", "from tests.fakes import thing"),
@@ -110,7 +110,7 @@ def test_the_host_zone_imports_without_jax():
 
 
 def test_a_module_that_loads_jax_is_named():
-    assert _first_that_loads_jax(["json", "muxjax.cache.store", "muxjax.units"]) == "muxjax.cache.store"
+    assert _first_that_loads_jax(["json", "muxjax.device.paged_memory", "muxjax.units"]) == "muxjax.device.paged_memory"
 
 
 def _first_that_loads_jax(modules: list[str]) -> str:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from muxjax.cache.block_pool import Shelf
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.prefix import Column, Shelf
+from muxjax.cache.prefix import Column
 
 
 class TableDelta(NamedTuple):

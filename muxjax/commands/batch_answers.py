@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from muxjax.commands.batch_file import Ask, answer_line
 from muxjax.errors import MuxError, RequestError
-from muxjax.server.app import Parser, new_stamp
-from muxjax.server.responses import ChatReply, CompletionReply, Reply
-from muxjax.server.schema import parse_chat, parse_completion
+from muxjax.server.http.app import Parser, new_stamp
+from muxjax.server.openai.responses import ChatReply, CompletionReply, Reply
+from muxjax.server.openai.schema import parse_chat, parse_completion
 from muxjax.server.service import Service
 
 WINDOW = 4

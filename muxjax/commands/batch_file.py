@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.body import read_object
-from muxjax.server.errors import error_object
-from muxjax.server.fields import show
+from muxjax.server.http.body import read_object
+from muxjax.server.http.errors import error_object
+from muxjax.server.openai.fields import show
 
 MOST_LINE_BYTES = 32 * 2**20
 URLS = ("/v1/completions", "/v1/chat/completions")

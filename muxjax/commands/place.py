@@ -6,14 +6,14 @@ from pathlib import Path
 
 from muxjax.commands.problem import read_problem
 from muxjax.commands.table import lines
+from muxjax.cost.base import Costs
+from muxjax.cost.measured import costs_of
 from muxjax.errors import ConfigError
+from muxjax.placement.appraise import appraise
 from muxjax.placement.check import violations
-from muxjax.placement.costs import Costs
-from muxjax.placement.estimator import Estimator, score
+from muxjax.placement.estimate.estimator import Estimator, score
 from muxjax.placement.explain import reasons
-from muxjax.placement.greedy import appraise
 from muxjax.placement.headroom import place_with_headroom
-from muxjax.placement.measured import costs_of
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.units import show_s

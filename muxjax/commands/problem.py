@@ -5,19 +5,16 @@ from pathlib import Path
 
 import yaml
 
-from muxjax import shapes
+from muxjax.cost.chip import CHIPS
 from muxjax.errors import ConfigError, require
-from muxjax.models.config import read_spec
-from muxjax.placement import cost
 from muxjax.placement.problem import Cluster, Demand, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
+from muxjax.specs import published
+from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths, fixed, of_trace
 from muxjax.workload.trace import Stream
-
-CHIPS = {name: getattr(cost, name) for name in ("A100", "H100", "H200", "B200") if hasattr(cost, name)}
-"""By the name that a file gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +34,7 @@ class DemandOptions:
     """`Demand`, its shape by name or by the folder of a checkpoint.
 
     Args:
-      shape: of `muxjax.shapes`; path: a folder with config.json. One of them.
+      shape: of `muxjax.specs.published`; path: a folder with config.json. One of them.
       lengths: a public trace whose mean lengths count where prompt_tokens or output_tokens are not given.
     """
 
@@ -79,8 +76,8 @@ class DemandOptions:
         require((self.shape is None) != (self.path is None), "shape", self.shape, "given where path is not, and not beside it")
         if self.path is not None:
             return read_spec(self.path)
-        require(self.shape in shapes.BY_NAME, "shape", self.shape, "one of " + ", ".join(shapes.BY_NAME))
-        return shapes.BY_NAME[str(self.shape)]
+        require(self.shape in published.BY_NAME, "shape", self.shape, "one of " + ", ".join(published.BY_NAME))
+        return published.BY_NAME[str(self.shape)]
 
 
 def read_problem(path: Path) -> Problem:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from muxjax import origin, shapes
+from muxjax import origin
+from muxjax.cost.roofline import kv_heads
+from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
-from muxjax.models.config import read_spec
-from muxjax.placement.cost import kv_heads
-from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
+from muxjax.specs import published
+from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec, Phase
 
 
@@ -40,7 +41,7 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
     Raises:
       ConfigError: an unknown model, a degree that the machine or the model cannot have, or a destination from another machine.
     """
-    from muxjax.engine.profile import Point, claim
+    from muxjax.device.profile import Point, claim
 
     specs = {Path(model).name: _spec(model) for model in models}
     require(len(specs) == len(models), "models", ", ".join(models), "named once each")
@@ -63,7 +64,7 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
 
 def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm) -> Iterator[Row]:
     """Rows of those points, one after the other."""
-    from muxjax.engine.profile import Profiler
+    from muxjax.device.profile import Profiler
 
     if not points:
         return
@@ -79,9 +80,9 @@ def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm) 
 
 
 def _spec(model: str) -> ModelSpec:
-    if model in shapes.BY_NAME:
-        return shapes.BY_NAME[model]
-    known = f"a folder with config.json, or one of {', '.join(shapes.BY_NAME)}"
+    if model in published.BY_NAME:
+        return published.BY_NAME[model]
+    known = f"a folder with config.json, or one of {', '.join(published.BY_NAME)}"
     require((Path(model) / "config.json").is_file(), "model", model, known)
     return read_spec(Path(model))
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from muxjax.commands.load import Load
 from muxjax.commands.table import lines
-from muxjax.engine.simulate import Outcome
-from muxjax.placement import cost
-from muxjax.placement.cost import MeshSpec
+from muxjax.cost import roofline
+from muxjax.cost.chip import MeshSpec
 from muxjax.placement.problem import Problem
+from muxjax.simulate.unit import Outcome
 from muxjax.units import show_s
 from muxjax.workload import metrics
 from muxjax.workload.metrics import Alone, Served
@@ -76,7 +76,7 @@ def idle(problem: Problem) -> Callable[[Served], Alone]:
     @cache
     def home(model: str) -> tuple:
         spec, chip, tp = problem.demand(model).spec, problem.cluster.chip, 1
-        while cost.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.device_bytes:
+        while roofline.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.device_bytes:
             tp *= 2
         return spec, MeshSpec(chip=chip, tp=tp)
 
@@ -84,8 +84,8 @@ def idle(problem: Problem) -> Callable[[Served], Alone]:
     def alone(model: str, prompt_tokens: int, context: int) -> Alone:
         spec, mesh = home(model)
         return Alone(
-            prefill_s=cost.prefill(spec, mesh, prompt_tokens, (prompt_tokens + 1) / 2).total_s,
-            decode_s=cost.decode(spec, mesh, 1, context).total_s,
+            prefill_s=roofline.prefill(spec, mesh, prompt_tokens, (prompt_tokens + 1) / 2).total_s,
+            decode_s=roofline.decode(spec, mesh, 1, context).total_s,
         )
 
     return lambda one: alone(one.model, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.commands import load, replay, report
+from muxjax.commands import load, report
 from muxjax.commands.load import Load
 from muxjax.commands.problem import read_problem
-from muxjax.commands.replay import Job, outcomes, split
-from muxjax.engine.sim import SERIAL, SPATIAL
-from muxjax.engine.simulate import Outcome
+from muxjax.cost.measured import costs_of
 from muxjax.errors import require
-from muxjax.placement.measured import costs_of
 from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.scheduler.policies import by_name
+from muxjax.simulate import cluster
+from muxjax.simulate.cluster import Job, outcomes, split
+from muxjax.simulate.executor import SERIAL, SPATIAL
+from muxjax.simulate.unit import Outcome
 from muxjax.whole_file import whole_file
 from muxjax.workload import goodput, metrics, plots
 
@@ -82,7 +83,7 @@ def run(problem_file: Path, placement_file: Path, options: Options) -> None:
       ConfigError: an unreadable file, a placement that cannot be served, or a trace with models that it lacks; nothing is written.
     """
     problem, placement = read_problem(problem_file), read_placement(placement_file)
-    replay.check(problem, placement)
+    cluster.check(problem, placement)
     rename = load.renaming(options.rename)
     if options.trace:
         source = load.recorded(options.trace, options.format, rename)

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer
 from muxjax.demo.items import Item, is_right
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
-from muxjax.models.config import read_spec
 from muxjax.models.weights import load
-from muxjax.server.template import load_template
+from muxjax.server.text.template import load_template
+from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
 MOST_TOKENS = 24

@@ -17,8 +17,8 @@ from muxjax.demo.tokenizer import save_tokenizer, train_tokenizer
 from muxjax.demo.train import fit
 from muxjax.errors import ConfigError
 from muxjax.models import orbax_io
-from muxjax.models.config import to_hf_config
 from muxjax.models.convert import convert
+from muxjax.specs.config import to_hf_config
 
 HELD_OUT_SEED = 2026
 """Of the questions that a new model is asked; any seed will do, as no seed can reach what training showed."""

@@ -12,7 +12,7 @@ from muxjax.demo.worlds import WORLDS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.server.config import HttpOptions
-from muxjax.server.run import build_service, listening, until_signal
+from muxjax.server.http.serve import build_service, listening, until_signal
 from muxjax.server.service import Service
 
 SHIPPED = Path(__file__).parent / "data"

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from muxjax.demo.items import conversation
 from muxjax.demo.tales import Split, tales
 from muxjax.demo.worlds import World
-from muxjax.server.template import ChatTemplate
+from muxjax.server.text.template import ChatTemplate
 
 BOS, EOS, USER, BOT = "<s>", "</s>", "<|user|>", "<|bot|>"
 SPECIALS = (BOS, EOS, USER, BOT)

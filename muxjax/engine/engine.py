@@ -10,11 +10,11 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.jobs import JobWatch, OnJob
+from muxjax.engine.job_records import JobWatch, OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.stats import State, UnitStats
 from muxjax.engine.unit import Unit
-from muxjax.engine.watch import Watchdog
+from muxjax.engine.watchdog import Watchdog
 from muxjax.errors import RequestError
 from muxjax.scheduler.view import Policy
 from muxjax.types import Finish, Output, Request

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from muxjax.cache.table import TableDelta
-from muxjax.engine.asked import Asked, Told
+from muxjax.engine.step_controls import Asked, Told
 from muxjax.types import Phase, Sampling
 
 SAMPLED = -1

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.jobs import JobWatch
+from muxjax.engine.job_records import JobWatch
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.view import Policy
 from muxjax.types import Output, Request

@@ -9,7 +9,7 @@ import numpy as np
 
 from muxjax.cache.prefix import Chain
 from muxjax.engine.grammar import Grammars
-from muxjax.engine.wishes import Wishes
+from muxjax.engine.token_controls import Wishes
 from muxjax.types import Request
 
 NO_SLOT = 2**31 - 1

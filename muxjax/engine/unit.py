@@ -4,12 +4,12 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from muxjax.cache.arena import Arena
-from muxjax.cache.prefix import Pool
+from muxjax.cache.block_pool import Pool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
-from muxjax.engine.resident import Member, Resident
+from muxjax.engine.model_state import Member, Resident
 from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, State, UnitStats
-from muxjax.engine.wishes import check_wishes
+from muxjax.engine.token_controls import check_wishes
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from muxjax.errors import ConfigError
 from muxjax.models.checkpoint import Checkpoint, is_orbax, open_checkpoint
-from muxjax.models.config import read_spec
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards
 from muxjax.models.tree import nested
+from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
 SHARD_BYTES = 4 * 2**30

@@ -3,9 +3,9 @@
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, few_groups, packs
+from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import State
-from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 
 
 def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, most_groups: int = 64) -> Placement:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from muxjax.cost.base import Costs
+from muxjax.cost.chip import MeshSpec
+from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes
-from muxjax.placement.cost import MeshSpec, weight_bytes
-from muxjax.placement.costs import Costs
-from muxjax.placement.estimator import Estimator
+from muxjax.placement.estimate.estimator import Estimator
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
 from muxjax.types import ModelSpec
 

@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
+from muxjax.cost.base import Costs
+from muxjax.cost.chip import MeshSpec
+from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes, packs
-from muxjax.placement.cost import MeshSpec, weight_bytes
-from muxjax.placement.costs import Costs, Roofline
-from muxjax.placement.curves import sequence_blocks
-from muxjax.placement.estimator import estimate
+from muxjax.placement.estimate.curves import sequence_blocks
+from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
 
 RATE_ERROR = 1e-6

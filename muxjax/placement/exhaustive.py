@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, mesh_groups
+from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
 from muxjax.placement.problem import Problem
 from muxjax.placement.search import State
-from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 
 
 def best_of_all(problem: Problem, worth: Worth, candidates: Candidates, *, most_parts: int = 1) -> State | None:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from muxjax.placement.objective import NO_UNIT, Score
 from muxjax.placement.problem import Placed, Placement, UnitPlan
-from muxjax.placement.worth import NO_UNIT, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

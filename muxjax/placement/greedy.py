@@ -8,16 +8,15 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from muxjax.cost.chip import MeshSpec
+from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
-from muxjax.placement.candidates import Candidates, estimate_alone
+from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, all_groups, few_groups, neighbours
-from muxjax.placement.cost import MeshSpec, weight_bytes
-from muxjax.placement.costs import Costs
-from muxjax.placement.estimator import score
 from muxjax.placement.moves import Moves
+from muxjax.placement.objective import Content, Worth
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import EQUAL, Move, State, climb, insert
-from muxjax.placement.worth import Content, Worth
 
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
@@ -81,16 +80,6 @@ def place(problem: Problem, worth: Worth, candidates: Candidates, effort: Effort
         groups=len(run.looked_at),
         units=worth.asked,
     )
-
-
-def appraise(problem: Problem, costs: Costs) -> tuple[Worth, Candidates]:
-    """Worth of units and candidates of LLMs by the estimator: what all placers ask.
-
-    Raises:
-      ConfigError: an LLM fits no mesh.
-    """
-    candidates = Candidates(problem, estimate_alone(problem, costs))
-    return Worth(problem, score(problem, costs), candidates.sm_share), candidates
 
 
 class _Run:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, Found, place
+from muxjax.placement.objective import Worth
 from muxjax.placement.problem import Problem
-from muxjax.placement.worth import Worth
 
 LIGHT = Effort(groups=0, cuts=4, breadth=0)
 """Of the search with grown rates: it mostly ends where one cannot do more."""

@@ -20,9 +20,9 @@ import pulp
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import mesh_sizes, room
+from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
 from muxjax.placement.problem import Problem
 from muxjax.placement.search import State
-from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
 
 
 def optimum(

@@ -11,9 +11,9 @@ from functools import partial, reduce
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import packs
+from muxjax.placement.objective import Content, Member, Worth
 from muxjax.placement.problem import Cluster
 from muxjax.placement.search import Move, State, insert, replaced
-from muxjax.placement.worth import Content, Member, Worth
 
 RETUNED = 256
 """Most combinations of degrees of a unit's LLMs that are tried at once; where there are more, those of two LLMs are."""

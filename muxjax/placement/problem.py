@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from muxjax.cost.chip import Chip
 from muxjax.errors import ConfigError, require
-from muxjax.placement.cost import Chip
 from muxjax.types import ModelSpec
 
 

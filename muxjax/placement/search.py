@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
 
 State = tuple[Content, ...]
 """The units of a cluster, empty ones included."""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from muxjax.server.config import HttpOptions
-from muxjax.server.run import listening
+from muxjax.server.http.serve import listening
 from muxjax.server.service import Service
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Any
 from muxjax import __version__
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.files import SamplingDefaults, load_defaults, read_object
-from muxjax.server.template import ChatTemplate, load_template
-from muxjax.server.text import ByteText, Text, TokenizerText
+from muxjax.server.text.files import SamplingDefaults, load_defaults, read_object
+from muxjax.server.text.template import ChatTemplate, load_template
+from muxjax.server.text.tokenizer import ByteText, Text, TokenizerText
 from muxjax.types import ModelSpec
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
-from muxjax.server.tenants import Tenant, digest, require_digests
+from muxjax.server.admission.tenants import Tenant, digest, require_digests
 from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.server.app import new_stamp
 from muxjax.server.background import BackgroundLoop
 from muxjax.server.config import named_options
-from muxjax.server.run import build_service
-from muxjax.server.schema import Generation, parse_chat, parse_completion
+from muxjax.server.generation import Generation
+from muxjax.server.http.app import new_stamp
+from muxjax.server.http.serve import build_service
+from muxjax.server.openai.schema import parse_chat, parse_completion
+from muxjax.server.openai.tool_calls import ToolCall, call_reader, gathered
 from muxjax.server.service import Delta, Service
-from muxjax.server.tool_calls import ToolCall, call_reader, gathered
 from muxjax.types import Finish, Logprobs
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]

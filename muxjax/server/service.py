@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-from muxjax.engine.jobs import JobRecord, OnJob
+from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
-from muxjax.server.admission import Admission, Place
+from muxjax.server.admission.admission import Admission, Place
+from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog
 from muxjax.server.fleet import Fleet, Hot
-from muxjax.server.live import Live
-from muxjax.server.metrics import Metrics, RequestMeter
-from muxjax.server.schema import Generation
-from muxjax.server.tenants import Tenant
-from muxjax.server.text import Detokenizer, TextStream
-from muxjax.server.watch import RequestRecord, Watcher
+from muxjax.server.generation import Generation
+from muxjax.server.telemetry.metrics import Metrics, RequestMeter
+from muxjax.server.telemetry.recent import Live
+from muxjax.server.telemetry.watcher import RequestRecord, Watcher
+from muxjax.server.text.detokenizer import Detokenizer, TextStream
 from muxjax.types import Finish, Logprobs, Output, Request
 
 _CHECK_EVERY_S = 0.5

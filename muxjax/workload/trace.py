@@ -57,7 +57,7 @@ class Stream:
     """The requests of one model.
 
     Args:
-      shape: of the model, a name in muxjax/shapes.py; None where the workload's source does not tell.
+      shape: of the model, a name in muxjax/specs/published.py; None where the workload's source does not tell.
     """
 
     model: str

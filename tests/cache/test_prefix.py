@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from muxjax.cache.arena import Arena
+from muxjax.cache.block_pool import Pool, Shelf
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.prefix import Chain, Pool, Shelf
+from muxjax.cache.prefix import Chain
 
 P = 4
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from muxjax.cache.arena import Arena
+from muxjax.cache.block_pool import Pool
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.prefix import Pool
 from muxjax.cache.table import Tables
 
 SLOTS, MAX_TOKENS = 4, 40

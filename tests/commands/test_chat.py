@@ -17,8 +17,8 @@ from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
-from muxjax.server.template import ChatTemplate
-from muxjax.server.text import ByteText
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.tokenizer import ByteText
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 

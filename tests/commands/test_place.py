@@ -6,12 +6,12 @@ import pytest
 
 from muxjax.__main__ import main
 from muxjax.commands.problem import read_problem
+from muxjax.cost.table import CostTable, Row, Shape, write_table
 from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.plan_file import read_placement, write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
-from muxjax.placement.table import CostTable, Row, Shape, write_table
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 
 PROBLEM = """
 cluster: {chip: H200, nodes: 1, devices_per_node: 4}

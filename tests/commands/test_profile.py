@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from muxjax.__main__ import main
-from muxjax.engine.profile import Point
+from muxjax.cost.measured import TableCosts
+from muxjax.cost.roofline import mean_context
+from muxjax.cost.table import Shape, read_table
+from muxjax.device.profile import Point
 from muxjax.errors import ConfigError
-from muxjax.models.config import read_spec
-from muxjax.placement.cost import mean_context
-from muxjax.placement.measured import TableCosts
-from muxjax.placement.table import Shape, read_table
+from muxjax.specs.config import read_spec
 from muxjax.types import Phase
 
 CONFIG = {

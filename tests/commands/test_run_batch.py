@@ -20,7 +20,7 @@ from muxjax.commands.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.service import Service
-from muxjax.server.text import ByteText
+from muxjax.server.text.tokenizer import ByteText
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 

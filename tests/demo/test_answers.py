@@ -13,8 +13,8 @@ from muxjax.demo.run import demo_options, shipped
 from muxjax.demo.worlds import WORLDS
 from muxjax.server.background import in_background
 from muxjax.server.config import HttpOptions
+from muxjax.server.http.serve import build_service
 from muxjax.server.llms import LLMs
-from muxjax.server.run import build_service
 from muxjax.server.service import Service
 
 ASKED = 200

@@ -12,8 +12,8 @@ from muxjax.demo.items import Item, items_by_heart
 from muxjax.demo.recipes import RECIPES
 from muxjax.demo.run import SHIPPED, shipped
 from muxjax.demo.tokenizer import CHAT_TEMPLATE, train_tokenizer
-from muxjax.models.config import read_spec
-from muxjax.server.files import load_defaults
+from muxjax.server.text.files import load_defaults
+from muxjax.specs.config import read_spec
 
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 folders = pytest.mark.parametrize("folder", shipped(), ids=lambda folder: folder.name)

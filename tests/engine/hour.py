@@ -4,11 +4,11 @@ import random
 from dataclasses import dataclass, replace
 from math import inf
 
+from muxjax.cost.chip import A100, MeshSpec
 from muxjax.engine.loop import turn
-from muxjax.engine.sim import SPATIAL, SimulatedClock, SimulatedExecutor, step_costs
-from muxjax.engine.simulate import Hosted, Machine
-from muxjax.placement.cost import A100, MeshSpec
 from muxjax.scheduler.view import Policy
+from muxjax.simulate.executor import SPATIAL, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.unit import Hosted, Machine
 from muxjax.types import ModelSpec, Request, Sampling
 
 HOUR_S = 3600.0

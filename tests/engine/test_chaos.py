@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.engine.loop import turn
-from muxjax.engine.resident import Member
+from muxjax.engine.model_state import Member
 from muxjax.engine.stats import State
 from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from muxjax.engine.grammar import Grammars
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind
-from tests.engine.wishing import EOS, LETTERS, grammars, tokenizer
+from tests.engine.controls import EOS, LETTERS, grammars, tokenizer
 
 DEMO = "muxjax/demo/data/sea"
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muxjax.cache.block_pool import Shelf
 from muxjax.cache.layout import CacheLayout
-from muxjax.cache.prefix import Chain, Shelf
+from muxjax.cache.prefix import Chain
 from muxjax.engine.executor import Fault
-from muxjax.engine.resident import Member
+from muxjax.engine.model_state import Member
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling

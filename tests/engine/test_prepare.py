@@ -2,12 +2,12 @@
 
 import pytest
 
-from muxjax.engine.resident import Member
+from muxjax.engine.model_state import Member
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind, Request, Sampling
-from tests.engine.test_step import LAYOUT, SPEC
-from tests.engine.wishing import grammars
+from tests.device.test_step import LAYOUT, SPEC
+from tests.engine.controls import grammars
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
-from muxjax.engine.resident import Member, Resident
+from muxjax.engine.model_state import Member, Resident
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME

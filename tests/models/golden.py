@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
-from muxjax.models.config import read_spec
 from muxjax.models.hf_weights import kinds
 from muxjax.models.weights import load
+from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
 FOLDER = Path(__file__).parent / "goldens"

@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from muxjax.models.config import read_spec
 from muxjax.models.weights import load
+from muxjax.specs.config import read_spec
 from tests.models.golden import NAMES, dense_logits, make_model, worst_row
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:

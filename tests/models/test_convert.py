@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError, ConfigError
 from muxjax.models import convert as module
-from muxjax.models.config import read_spec, to_hf_config
 from muxjax.models.convert import convert
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import SINGLE
 from muxjax.models.weights import load
+from muxjax.specs.config import read_spec, to_hf_config
 from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from muxjax.server.metrics import Metrics
+from muxjax.server.telemetry.metrics import Metrics
 from muxjax.types import Finish, Request, Sampling
 from tests.fakes import FakeEngine
 from tests.monitoring.promql import Read, reads
-from tests.server.test_trace import job
+from tests.server.telemetry.test_trace import job
 
 FOLDER = Path(__file__).parents[2] / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())

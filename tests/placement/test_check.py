@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from muxjax.cost.chip import A100
 from muxjax.placement.check import violations
-from muxjax.placement.cost import A100
 from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 
 PROBLEM = Problem(
     demands=(

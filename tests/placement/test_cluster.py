@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxjax.cost.chip import A100
 from muxjax.placement.cluster import few_groups, groups_with_idle_devices, mesh_groups, mesh_sizes, neighbours, packs
-from muxjax.placement.cost import A100
 from muxjax.placement.problem import Cluster
 
 

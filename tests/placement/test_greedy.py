@@ -7,16 +7,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from muxjax.cost.chip import A100
+from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
+from muxjax.placement.appraise import appraise
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
-from muxjax.placement.cost import A100
-from muxjax.placement.costs import Roofline
 from muxjax.placement.exhaustive import best_of_all
-from muxjax.placement.greedy import Effort, Found, appraise, place, replicas
+from muxjax.placement.greedy import Effort, Found, place, replicas
+from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
 from muxjax.placement.problem import Cluster, Demand, Problem
-from muxjax.placement.worth import NO_UNIT, Content, Member, Worth
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
 
 QUICK = Effort(parts=2)

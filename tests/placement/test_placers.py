@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from muxjax.cost.chip import A100
+from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
+from muxjax.placement.appraise import appraise
 from muxjax.placement.baselines import memory_greedy, spatial_aware, spatial_blind
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
-from muxjax.placement.cost import A100
-from muxjax.placement.costs import Roofline
-from muxjax.placement.greedy import Effort, appraise, place
+from muxjax.placement.greedy import Effort, place
 from muxjax.placement.ilp import optimum
+from muxjax.placement.objective import Worth
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
-from muxjax.placement.worth import Worth
-from muxjax.shapes import BY_NAME
+from muxjax.specs.published import BY_NAME
 
 SHAPES = st.sampled_from(["llama-7b", "llama-13b", "llama-30b", "llama-65b", "llama-3.1-8b"])
 

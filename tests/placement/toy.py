@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from muxjax.cost.chip import A100
 from muxjax.placement.candidates import Candidates, decode_speed
-from muxjax.placement.cost import A100
+from muxjax.placement.objective import NO_UNIT, Worth
 from muxjax.placement.problem import Cluster, Demand, Problem, UnitPlan
-from muxjax.placement.worth import NO_UNIT, Worth
 from muxjax.types import ModelSpec
 
 DEVICE_PARAMS = 1_000_000

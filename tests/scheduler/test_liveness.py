@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done
 from muxjax.engine.loop import turn
-from muxjax.engine.resident import Member
-from muxjax.engine.sim import SimulatedClock
+from muxjax.engine.model_state import Member
 from muxjax.engine.unit import Unit
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.scheduler.view import Job, StepPlan
+from muxjax.simulate.executor import SimulatedClock
 from muxjax.types import Finish, Request, Sampling
 
 LAYOUTS = {

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.placement.cost import H200, MeshSpec, decode, prefill
-from muxjax.placement.table import CostTable, Row, Shape, read_table, write_table
-from muxjax.shapes import BY_NAME
+from muxjax.cost.chip import H200, MeshSpec
+from muxjax.cost.roofline import decode, prefill
+from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
+from muxjax.specs.published import BY_NAME
 from scripts.bench_calibration import FITTED, TABLES, fit
 
 ROOT, SPEC = Path(__file__).parents[2], BY_NAME["llama-3.1-8b"]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from muxjax.bench.raw_client import Answer, Event, read
 from scripts.bench_server import delays, fault_of, plain_tokens
-from scripts.streams_raw import Answer, Event, read
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,8 +1,8 @@
 """The page of MuxServe's shape says what its runs say."""
 
 from scripts import results
-from scripts.paper_page import page
-from scripts.paper_tables import QUESTION
+from scripts.paper.page import page
+from scripts.paper.tables import QUESTION
 
 FOLDER = results.ROOT / "docs" / "results" / QUESTION
 

@@ -8,19 +8,19 @@ from collections import Counter
 
 import pytest
 
-from muxjax.engine.sim import SPATIAL
-from muxjax.engine.simulate import simulate
-from muxjax.placement import cost
-from muxjax.placement.cost import MeshSpec
+from muxjax.cost import roofline
+from muxjax.cost.chip import MeshSpec
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import StepPlan, View
+from muxjax.simulate.executor import SPATIAL
+from muxjax.simulate.unit import simulate
 from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.paper_ablation import VARIANTS, ablations
-from scripts.paper_comparison import CAUSES, MUX, NAMES, SLOWER, SPATIAL_BLIND, TEMPORAL, Setting, Timing, arriving, numbers, problem
-from scripts.paper_plots import Axes, bars, panels
-from scripts.paper_tables import GRID, Key, gains, paper, spread
+from scripts.paper.ablation import VARIANTS, ablations
+from scripts.paper.comparison import CAUSES, MUX, NAMES, SLOWER, SPATIAL_BLIND, TEMPORAL, Setting, Timing, arriving, numbers, problem
+from scripts.paper.plots import Axes, bars, panels
+from scripts.paper.tables import GRID, Key, gains, paper, spread
 
 SETTING = Setting(alpha=2.1, rate_scale=1.0)
 
@@ -88,7 +88,7 @@ def test_every_cause_differs_from_its_system_in_one_thing():
 def test_a_step_of_a_slower_device_takes_longer_by_its_speed(tp):
     whole, half = (problem(SETTING, speed) for speed in (1.0, 0.5))
     spec = whole.demands[0].spec
-    one, other = (cost.mixed(spec, MeshSpec(chip=asked.cluster.chip, tp=tp), 512, 256, 32, 9000).total_s for asked in (whole, half))
+    one, other = (roofline.mixed(spec, MeshSpec(chip=asked.cluster.chip, tp=tp), 512, 256, 32, 9000).total_s for asked in (whole, half))
 
     assert other == pytest.approx(2 * one)
 
@@ -136,7 +136,7 @@ def test_a_plot_has_every_system_and_label_and_is_the_same_again(tmp_path):
 
 def test_a_quick_run_serves_with_every_system_and_policy(tmp_path):
     ran = subprocess.run(
-        [sys.executable, "-m", "scripts.paper_shape", "--quick", "--processes", "1"],
+        [sys.executable, "-m", "scripts.paper.shape", "--quick", "--processes", "1"],
         cwd=results.ROOT,
         env=os.environ | {"MUXJAX_RESULTS": str(tmp_path)},
         capture_output=True,

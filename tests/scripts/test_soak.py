@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.soak import faults, page
-from scripts.soak_visits import Fault, check_choices
+from scripts.soak.run import faults, page
+from scripts.soak.visits import Fault, check_choices
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -64,7 +64,7 @@ def test_a_client_sees_what_is_wrong_with_its_answer(ends, made):
 
 
 def test_the_server_bears_a_short_soak():
-    command = [sys.executable, "-m", "scripts.soak", "--minutes", "0.2", "--clients", "8", "--keep-nothing"]
+    command = [sys.executable, "-m", "scripts.soak.run", "--minutes", "0.2", "--clients", "8", "--keep-nothing"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"JAX_PLATFORMS": "cpu"})
 
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -10,7 +10,7 @@ from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
-from muxjax.server.text import TokenizerText
+from muxjax.server.text.tokenizer import TokenizerText
 from tests.fakes import FakeEngine
 from tests.server.kit import BOS, VOCAB, Server, served
 

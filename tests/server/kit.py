@@ -6,11 +6,11 @@ from pathlib import Path
 import openai
 
 from muxjax.server.catalog import ServedModel
-from muxjax.server.files import SamplingDefaults
-from muxjax.server.schema import Stamp
+from muxjax.server.generation import Stamp
 from muxjax.server.service import Service
-from muxjax.server.template import ChatTemplate
-from muxjax.server.text import Text
+from muxjax.server.text.files import SamplingDefaults
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.tokenizer import Text
 from muxjax.types import ModelSpec
 from tests.fakes import FakeEngine
 

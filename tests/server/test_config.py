@@ -5,8 +5,8 @@ import pytest
 from muxjax.errors import ConfigError
 from muxjax.server.catalog import ModelFiles
 from muxjax.server.config import load_options, named_options
-from muxjax.server.files import SamplingDefaults, load_defaults
-from muxjax.server.text import ByteText
+from muxjax.server.text.files import SamplingDefaults, load_defaults
+from muxjax.server.text.tokenizer import ByteText
 from tests.server.kit import spec, write_json
 
 FILE = """

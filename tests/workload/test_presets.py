@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from muxjax import shapes
 from muxjax.errors import ConfigError
+from muxjax.specs import published
 from muxjax.workload import presets
 from muxjax.workload.popularity import arena_27, lmsys_16, power_law
 
@@ -71,7 +71,7 @@ def test_a_trace_has_the_demanded_rates(name):
 def test_shapes_are_published_ones_and_models_are_named_once(name):
     streams = presets.by_name(name).streams
 
-    assert {stream.shape for stream in streams} - {None} <= set(shapes.BY_NAME)
+    assert {stream.shape for stream in streams} - {None} <= set(published.BY_NAME)
     assert len({stream.model for stream in streams}) == len(streams)
 
 

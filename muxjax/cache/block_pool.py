@@ -1,0 +1,230 @@
+"""The allocator of head blocks with eviction: free ones first, then those of the least valuable idle columns of any model."""
+
+import math
+from collections import OrderedDict
+from itertools import islice, takewhile
+from operator import attrgetter
+
+import numpy as np
+
+from muxjax.cache.arena import Arena
+from muxjax.cache.prefix import Chain, Column
+
+_LAST = (math.inf, 0)  # a rank behind all
+
+
+class Pool:
+    """The arena, shared by the models' shelves: whoever takes blocks gets those of the least valuable idle columns when none is free.
+
+    The value of a column is what it would cost to compute again, a block, on top of the value of the last one that went. Among models of
+    equal costs the least recently used one goes; one that is twice as dear stays twice as long. Within a model all columns cost the same,
+    so each model has a queue, and only the heads are compared: O(models), whatever is kept.
+
+    Source: GreedyDual-Size (Cao and Irani, Cost-Aware WWW Proxy Caching Algorithms, 1997).
+
+    Args:
+      share_frac: of the arena, in [0, 1]: a model with more idle blocks than that loses its own first.
+    """
+
+    def __init__(self, arena: Arena, *, share_frac: float = 1.0):
+        self.columns: dict[bytes, Column] = {}
+        self.age = 0.0  # rank of the least valuable column when one went last
+        self._arena, self._share_frac = arena, share_frac
+        self._shelves: list[Shelf] = []
+        self._serial = 0
+
+    @property
+    def total(self) -> int:
+        return self._arena.total
+
+    def resize(self, total: int) -> None:
+        """Another number of blocks, all free: nobody holds one, and nothing is kept."""
+        assert not self.columns, "an arena that holds columns cannot be replaced"
+        self._arena.resize(total)
+
+    @property
+    def free(self) -> int:
+        """Head blocks that can be taken: free ones and idle ones."""
+        return self._arena.free + sum([shelf.idle_blocks for shelf in self._shelves])
+
+    def shelf(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "Shelf":
+        """A new model's. `worth` is what a block's tokens cost to compute, in a unit that all models share; see `Shelf` for the others."""
+        self._shelves.append(Shelf(self, column_blocks, worth=worth, keeps=keeps))
+        return self._shelves[-1]
+
+    def remove(self, shelf: "Shelf") -> None:
+        """The model is gone, and holds nothing any more."""
+        assert not shelf.held, "a model that holds head blocks cannot go"
+        shelf.clear()
+        self._shelves.remove(shelf)
+
+    def take(self, count: int) -> np.ndarray:
+        """[count] int32 ids for a caller who has checked `free`."""
+        missing = count - self._arena.free
+        if missing <= 0 or count > self.free:
+            return self._arena.take(count)
+        free, evicted = self._arena.take(count - missing), self._evict(missing)
+        self._arena.give(evicted[missing:])
+        return np.concatenate([free, evicted[:missing]])  # those change hands without having been free
+
+    def give(self, ids: np.ndarray) -> None:
+        """Frees ids that `take` returned."""
+        self._arena.give(ids)
+
+    def next_rank(self, worth: float) -> tuple[float, int]:
+        """Of a column that nobody uses from now on."""
+        self._serial += 1
+        return self.age + worth, self._serial
+
+    def _evict(self, blocks: int) -> np.ndarray:
+        """Ids of at least so many idle blocks, whose columns are no more."""
+        gone: list[Column] = []
+        while blocks > 0:
+            filled = sorted([shelf for shelf in self._shelves if shelf.idle], key=attrgetter("head_rank"))
+            self.age = filled[0].head_rank[0]
+            share_blocks = self._share_frac * self.total
+            too_rich = [shelf for shelf in filled if shelf.idle_blocks > share_blocks]
+            loser, *others = too_rich or filled
+            most = min(blocks, loser.idle_blocks - share_blocks) if too_rich else blocks
+            lost = loser.expel(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
+            blocks -= len(lost) * loser.column_blocks
+            gone += lost
+        return np.concatenate([column.ids for column in gone])
+
+
+class Shelf:
+    """One model's part of the pool.
+
+    Args:
+      column_blocks: head blocks of one of its columns.
+      keeps: columns are kept at all; not those of models whose windows pass them, for they have holes then.
+
+    held: head blocks in its sequences' tables, each counted once; peak: the most they ever were; expelled: idle columns that have gone.
+    """
+
+    def __init__(self, pool: Pool, column_blocks: int, *, worth: float, keeps: bool):
+        self.column_blocks, self.keeps = column_blocks, keeps
+        self.held = self.peak = self.expelled = 0
+        self.idle: OrderedDict[bytes, Column] = OrderedDict()  # the least valuable first
+        self._pool, self._worth = pool, worth
+        self._twins: dict[bytes, dict[int, np.ndarray]] = {}  # further copies of used columns by their first block, each with one user
+
+    @property
+    def idle_blocks(self) -> int:
+        return len(self.idle) * self.column_blocks
+
+    @property
+    def head_rank(self) -> tuple[float, int]:
+        return next(iter(self.idle.values())).rank
+
+    def take(self, count: int) -> np.ndarray:
+        """[count] int32 ids for a sequence's tables."""
+        ids = self._pool.take(count)
+        self._hold(count)
+        return ids
+
+    def give(self, ids: np.ndarray) -> None:
+        """They are in no table any more, and nothing of them is kept."""
+        self._pool.give(ids)
+        self.held -= len(ids)
+
+    def found(self, chain: Chain, most: int) -> int:
+        """How many of the chain's first `most` columns are here."""
+        columns, names = self._pool.columns, chain.names
+        count, most = min(chain.found, most), min(most, len(names))
+        while count and names[count - 1] not in columns:
+            count -= 1
+        while count < most and names[count] in columns:
+            count += 1
+        chain.found = count
+        return count
+
+    def shared(self, chain: Chain, found: int) -> int:
+        """How many of its first `found` columns, which are here, are used: sharing them takes nothing from anybody."""
+        columns, names = self._pool.columns, chain.names
+        count = min(chain.shared, found)
+        while count and not columns[names[count - 1]].users:
+            count -= 1
+        while count < found and columns[names[count]].users:
+            count += 1
+        chain.shared = count
+        return count
+
+    def use(self, chain: Chain, count: int) -> list[Column]:
+        """The chain's first `count` columns, which are here, with a user more."""
+        columns = [self._pool.columns[name] for name in chain.names[:count]]
+        for column in columns:
+            if not column.users:
+                self._wake(column)
+            column.users += 1
+        return columns
+
+    def keep(self, name: bytes, ids: np.ndarray) -> Column:
+        """What is found by that name from now on; `ids` [L x K] are of the one sequence that computed it."""
+        first, column = int(ids[0]), self._pool.columns.get(name)
+        if column is None:
+            column = self._pool.columns[name] = Column(name, ids, first)
+        elif column.users:
+            self._twins.setdefault(name, {})[first] = ids
+        else:
+            self._wake(column)
+            self.give(column.ids)
+            column.ids, column.first, column.users = ids, first, 1
+        return column
+
+    def drop(self, columns: list[Column], firsts: list[int]) -> None:
+        """A sequence that used these columns, in the copies that begin with those blocks, has gone. The last one is idle first."""
+        unwanted = []
+        for column, first in zip(reversed(columns), reversed(firsts), strict=True):
+            twins = self._twins.get(column.name)
+            if first == column.first and column.users > 1:
+                column.users -= 1
+            elif twins:
+                unwanted.append(self._without(column, first, twins))
+            else:
+                self._rest(column)
+        if unwanted:
+            self.give(np.concatenate(unwanted))
+
+    def expel(self, most: int, limit: tuple[float, int] = _LAST) -> list[Column]:
+        """Its least valuable idle columns, of ranks below `limit`, which are no more: their blocks are the caller's."""
+        gone = list(takewhile(lambda column: column.rank < limit, islice(self.idle.values(), most)))
+        for column in gone:
+            del self.idle[column.name], self._pool.columns[column.name]
+        self.expelled += len(gone)
+        return gone
+
+    def clear(self) -> None:
+        """Its idle columns are gone."""
+        for column in self.expel(len(self.idle)):
+            self._pool.give(column.ids)
+
+    def close(self) -> None:
+        """What the model has computed is not to be used again, nor what it will."""
+        self.keeps = False
+        self.clear()
+
+    def _hold(self, blocks: int) -> None:
+        self.held += blocks
+        self.peak = max(self.peak, self.held)
+
+    def _rest(self, column: Column) -> None:
+        column.users = 0
+        column.rank = self._pool.next_rank(self._worth)
+        self.idle[column.name] = column
+        self.held -= self.column_blocks
+        if not self.keeps:
+            self.clear()
+
+    def _wake(self, column: Column) -> None:
+        del self.idle[column.name]
+        self._hold(self.column_blocks)
+
+    def _without(self, column: Column, first: int, twins: dict[int, np.ndarray]) -> np.ndarray:
+        """Ids of the copy that begins with that block, which nobody uses any more; another one is the column."""
+        ids = twins.pop(first, None)
+        if ids is None:
+            ids, (column.first, column.ids) = column.ids, twins.popitem()
+        if not twins:
+            del self._twins[column.name]
+        return ids

@@ -1,0 +1,26 @@
+"""What placement and simulation ask of costs, be they a roofline or a table of measurements."""
+
+from typing import Protocol
+
+from muxjax.cost.chip import MeshSpec
+from muxjax.types import ModelSpec
+
+
+class Costs(Protocol):
+    """Seconds of one step alone on its mesh."""
+
+    def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
+        """Of so many new tokens, each of which attends to `context` positions in the mean.
+
+        Raises:
+          ConfigError: mesh.tp does not divide the kv heads.
+        """
+        ...
+
+    def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
+        """Of one token for each of a batch; context_tokens are summed over it.
+
+        Raises:
+          ConfigError: mesh.tp does not divide the kv heads.
+        """
+        ...

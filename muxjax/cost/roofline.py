@@ -1,0 +1,178 @@
+"""What a step costs on a mesh: a roofline of the model's shape, with what real kernels leave of a chip's speed.
+
+Source: measured steps of both chips; `tests/cost/test_roofline.py` holds the largest error against them.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from muxjax.cost.chip import MeshSpec
+from muxjax.errors import ConfigError
+from muxjax.types import ModelSpec
+
+ELEMENT_BYTES = 2
+"""Weights, activations and KV are bf16."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """Seconds of one step alone on its mesh.
+
+    Args:
+      compute_s, memory_s: of arithmetic and of memory traffic, each at the speed that whole steps reach; they overlap.
+      overhead_s: launches and all-reduces on top. Others can use the device meanwhile.
+    """
+
+    compute_s: float
+    memory_s: float
+    overhead_s: float
+
+    @property
+    def total_s(self) -> float:
+        return max(self.compute_s, self.memory_s) + self.overhead_s
+
+    def times(self, factor: float) -> "StepCost":
+        """The same mix, so many times as long."""
+        return StepCost(compute_s=self.compute_s * factor, memory_s=self.memory_s * factor, overhead_s=self.overhead_s * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a step cannot do without, on one device.
+
+    Args:
+      flops: of the matrix products and of attention.
+      read_bytes: weights once, and the KV of the batch once.
+    """
+
+    flops: float
+    read_bytes: float
+
+    def floor_s(self, *, flops_per_s: float, bytes_per_s: float) -> float:
+        """Seconds below which no step can be at those rates: arithmetic and reading overlap."""
+        return max(self.flops / flops_per_s, self.read_bytes / bytes_per_s)
+
+
+def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> StepCost:
+    """Cost of a step of so many new tokens, of one prompt or several.
+
+    Args:
+      context: positions that a new token attends to, in the mean; see `mean_context`.
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _cost(spec, mesh, tokens, prefill_work(spec, mesh, tokens, context))
+
+
+def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> StepCost:
+    """Cost of one token for each of a batch: the weights and all its context are read once.
+
+    Args:
+      context_tokens: summed over the batch.
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _cost(spec, mesh, batch, decode_work(spec, mesh, batch, context_tokens))
+
+
+def mixed(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: int, context_tokens: int) -> StepCost:
+    """Cost of the work of `prefill` and `decode` in one step: the weights are read once.
+
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return _cost(spec, mesh, tokens + batch, mixed_work(spec, mesh, tokens, context, batch, context_tokens))
+
+
+def prefill_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Work:
+    """Of `prefill`, with the head for one row."""
+    return _work(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
+
+
+def decode_work(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> Work:
+    """Of `decode`."""
+    return _work(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
+
+
+def mixed_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: int, context_tokens: int) -> Work:
+    """Of `mixed`."""
+    pairs, kv_tokens = tokens * context + context_tokens, tokens + context + context_tokens
+    return _work(spec, mesh, tokens=tokens + batch, logits=1 + batch, pairs=pairs, kv_tokens=kv_tokens)
+
+
+def mean_context(starts: np.ndarray, counts: np.ndarray) -> float:
+    """Positions, itself included, that a new token attends to in the mean, when row b has counts[b] after starts[b] cached ones."""
+    return float((counts * (starts + (counts + 1) / 2)).sum() / counts.sum())
+
+
+def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
+    """K and V of one token on one device.
+
+    Raises:
+      ConfigError: mesh.tp does not divide the kv heads.
+    """
+    return 2 * spec.layers * kv_heads(spec, mesh.tp) * spec.head_dim * ELEMENT_BYTES
+
+
+def kv_heads(spec: ModelSpec, tp: int) -> int:
+    """Those that one of tp devices holds.
+
+    Raises:
+      ConfigError: tp does not divide them.
+    """
+    if spec.kv_heads % tp:
+        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads}, got {tp}", field="tp")
+    return spec.kv_heads // tp
+
+
+def share(spec: ModelSpec, tp: int) -> ModelSpec:
+    """What one of tp devices holds of the heads.
+
+    Raises:
+      ConfigError: tp does not divide the kv heads.
+    """
+    return replace(spec, heads=spec.heads // tp, kv_heads=kv_heads(spec, tp))
+
+
+def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
+    """Weights on one device."""
+    return spec.params * ELEMENT_BYTES // mesh.tp
+
+
+def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> Work:
+    """Of a step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
+    layer, and reads or writes the KV of kv_tokens."""
+    head = spec.vocab * spec.width
+    layers = spec.params - head * (1 if spec.tied else 2)
+    flops = 2 * (layers * tokens + head * logits) + 4 * spec.layers * spec.heads * spec.head_dim * pairs
+    read_bytes = (layers + head) * ELEMENT_BYTES // mesh.tp + kv_bytes_per_token(spec, mesh) * kv_tokens
+    return Work(flops=flops / mesh.tp, read_bytes=read_bytes)
+
+
+def _cost(spec: ModelSpec, mesh: MeshSpec, tokens: int, work: Work) -> StepCost:
+    chip = mesh.chip
+    return StepCost(
+        compute_s=work.flops / (chip.flops_per_s * chip.compute_frac),
+        memory_s=work.read_bytes / (chip.memory_bytes_per_s * chip.memory_frac),
+        overhead_s=spec.layers * (chip.launch_s + 2 * _reduce_s(spec, mesh, tokens)),
+    )
+
+
+def _reduce_s(spec: ModelSpec, mesh: MeshSpec, tokens: int) -> float:
+    """Seconds of one all-reduce (a ring) of the activations; a layer has two."""
+    if mesh.tp == 1:
+        return 0.0
+    sent_bytes = 2 * (mesh.tp - 1) / mesh.tp * tokens * spec.width * ELEMENT_BYTES
+    return mesh.chip.reduce_s + sent_bytes / mesh.chip.link_bytes_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """`Costs` of any shape on any chip, measured or not."""
+
+    def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
+        return prefill(spec, mesh, tokens, context).total_s
+
+    def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
+        return decode(spec, mesh, batch, context_tokens).total_s

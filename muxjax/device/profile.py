@@ -1,0 +1,194 @@
+"""Seconds of steps on the device in hand: random weights and tables, and the programs that serve."""
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
+from muxjax.cache.table import TableDelta
+from muxjax.device import batch, compilation_cache
+from muxjax.device.batch import Buckets
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.loader import PREFILL_ROWS
+from muxjax.device.model import Program
+from muxjax.device.paged_memory import blocks_shape
+from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.errors import require
+from muxjax.models import weights
+from muxjax.models.sharding import OWN, Devices, share
+from muxjax.pallas.kernels import best
+from muxjax.scheduler.view import TOKEN_GRAIN
+from muxjax.types import ModelSpec, Phase, Sampling
+
+SLOTS = 256
+"""Of the server whose buckets the programs are."""
+
+ARENA_BYTES, CPU_ARENA_BYTES = 8 * 2**30, 64 * 2**20
+"""Far more than a device's caches hold. Tables name any of its blocks, for more tokens than it has room for."""
+
+REPEATS, REPEAT_S, CALLS = 3, 0.1, (2, 20)
+"""A point is the median of repeats of so many seconds, but within so many calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A step to measure.
+
+    Args:
+      count: sequences of a decode, new tokens of a prefill.
+      context: tokens of each sequence of a decode, the new one included; positions that a new token of a prefill attends to in the
+        mean, rounded down, and never less than half a prompt has.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    phase: Phase
+    count: int
+    context: int
+
+    def __post_init__(self):
+        require(self.count >= 1, f"{self.phase}.count", self.count, "1 or more")
+        require(self.context >= 1, f"{self.phase}.context", self.context, "1 or more")
+        if self.phase is Phase.DECODE:
+            require(self.count <= SLOTS, "decode.count", self.count, f"at most {SLOTS}")
+        else:
+            require(self.count % TOKEN_GRAIN == 0, "prefill.count", self.count, f"a multiple of {TOKEN_GRAIN}")
+            least = f"at least half of {self.count} tokens over {PREFILL_ROWS} prompts"
+            require(any(self._fits(rows) for rows in range(1, PREFILL_ROWS + 1)), "prefill.context", self.context, least)
+
+    @property
+    def mean_context(self) -> float:
+        """What `cost.prefill` and `cost.decode` call a context: new tokens are even in number, so theirs is half a position more."""
+        return self.context if self.phase is Phase.DECODE else self.context + 0.5
+
+    @property
+    def rows(self) -> int:
+        """Sequences: of a prefill as few as their mean context allows, each with as many tokens."""
+        return self.count if self.phase is Phase.DECODE else next(rows for rows in range(1, PREFILL_ROWS + 1) if self._fits(rows))
+
+    @property
+    def tokens(self) -> int:
+        """New tokens of each row."""
+        return self.count // self.rows
+
+    @property
+    def start(self) -> int:
+        """Tokens of each row that are in the cache before."""
+        return self.context - 1 if self.phase is Phase.DECODE else self.context - self.tokens // 2
+
+    def _fits(self, rows: int) -> bool:
+        tokens, rest = divmod(self.count, rows)
+        return not rest and tokens % TOKEN_GRAIN == 0 and tokens // 2 <= self.context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What can be measured on: so many devices of one kind, by JAX's name of it."""
+
+    device_kind: str
+    devices: int
+
+
+def claim(cache_dir: str) -> Machine:
+    """Takes the devices' memory for steps.
+
+    Args:
+      cache_dir: where compiled programs are kept; "" for nowhere.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    compilation_cache.keep_in(cache_dir)
+    devices = jax.devices()
+    return Machine(device_kind=devices[0].device_kind, devices=len(devices))
+
+
+class Profiler:
+    """A model with random weights on the first devices, and the programs of the points that are to be measured.
+
+    Args:
+      tp: degree of tensor parallelism.
+    """
+
+    def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1):
+        devices = Devices.first(tp)
+        device = devices.each[0]
+        dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
+        layout = CacheLayout.of(share(spec, tp), element_bytes=dtype.itemsize)
+        kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
+        sizes = {"slots": SLOTS, "max_tokens": max(point.start + point.tokens for point in points)}
+        budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
+        buckets = Buckets.of(layout, **sizes, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged)
+        params = weights.dummy(spec, devices)
+        self._program = Program.of(spec, layout, kernels, _only(buckets, points), params, **sizes, devices=devices)
+        total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
+        self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
+        self._program.table_LSKC = _random_tables(self._program.table_LSKC, total)
+
+    @property
+    def programs(self) -> int:
+        """That `compile` compiles."""
+        return len(self._program.buckets.shapes())
+
+    def compile(self) -> Iterator[None]:
+        """Yields when another program is there; then steps can be measured."""
+        devices = self._program.devices
+        for _ in self._program.compile(devices.joined(self._arena, OWN), greedy=True):
+            yield
+        keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
+        pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)
+        self._executor = DeviceExecutor({"": self._program}, devices.join(pools, OWN))
+
+    def seconds(self, point: Point) -> float:
+        """Of a step, run back to back."""
+        step = _step(point)
+        shape = self._program.buckets.shape(step, self._program.layout)
+        packed = batch.pack(step, shape)
+
+        def run(calls: int) -> float:
+            started = time.perf_counter()
+            for _ in range(calls):
+                tokens_B = self._executor.run("", packed, shape)
+            tokens_B.block_until_ready()
+            return (time.perf_counter() - started) / calls
+
+        run(1)
+        calls = int(np.clip(REPEAT_S / run(1), *CALLS))
+        return statistics.median(run(calls) for _ in range(REPEATS))
+
+
+def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:
+    """Those of the buckets that the points fall into."""
+
+    def sizes(ladder: tuple[int, ...], phase: Phase) -> tuple[int, ...]:
+        return tuple(sorted({min(size for size in ladder if size >= point.count) for point in points if point.phase is phase}))
+
+    prefills, decodes = sizes(buckets.prefill_tokens, Phase.PREFILL), sizes(buckets.decode_rows, Phase.DECODE)
+    return replace(buckets, decode_rows=decodes, mixed_rows=(), prefill_tokens=prefills)
+
+
+def _random_tables(table_LSKC: jax.Array, total_blocks: int) -> jax.Array:
+    """Tables of the same shape, full of blocks in no order."""
+    ids = np.random.default_rng(0).integers(0, total_blocks, table_LSKC.shape, np.int32)
+    return jax.device_put(ids, table_LSKC.sharding)
+
+
+def _step(point: Point) -> Step:
+    """Greedy, of rows in slots 0, 1, ...; a decode reads the tokens sampled last, a prefill random ones."""
+    rows, decodes = point.rows, point.phase is Phase.DECODE
+    nothing = np.zeros(0, np.int32)
+    return Step(
+        id=0,
+        model="",
+        decodes=rows if decodes else 0,
+        slots=np.arange(rows, dtype=np.int32),
+        starts=np.full(rows, point.start, np.int32),
+        counts=np.full(rows, point.tokens, np.int32),
+        tokens=np.full(rows, SAMPLED, np.int32) if decodes else np.random.default_rng(0).integers(0, 200, point.count, np.int32),
+        sampling=np.array([sampling_row(Sampling(temperature=0.0))] * rows, SAMPLING),
+        delta=TableDelta(nothing, nothing, nothing.reshape(0, 1, 1)),
+    )

@@ -1,0 +1,308 @@
+"""The jit border: everything compiled that serves requests is here."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.device import batch
+from muxjax.device.batch import ROW_FIELDS, BatchShape
+from muxjax.device.logprobs import TopTokens, scored, told
+from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
+from muxjax.device.penalties import best, counted, shaped
+from muxjax.device.sampling import Rows, drawn, greedy
+from muxjax.models import decoder
+from muxjax.models.sharding import AXIS, OWN, SAME, partitions, share
+from muxjax.pallas.kernels import REFERENCE, Kernels
+from muxjax.types import ModelSpec, Phase
+
+_GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
+"""Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
+CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate."""
+
+_CUBLAS = {"xla_gpu_enable_triton_gemm": False}
+"""All matrix products by cuBLASLt, which compiles in a second and reads a layer's slice of the stacked weights where it lies."""
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "layout", "shape", "kernels", "mesh"), donate_argnames=("blocks_NE", "last_S"))
+def step(
+    params: decoder.Params,
+    blocks_NE: jax.Array,
+    last_S: jax.Array,
+    table_LSKC: jax.Array,
+    packed: jax.Array,
+    *,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels = REFERENCE,
+    mesh: Mesh | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One step of decodes, chunks of prompts or both: the likeliest token after each row's last one, and what the programs behind it need.
+
+    On a mesh, each device runs it with its part of the weights and an arena of its own, and all else is the same on all of them.
+
+    Args:
+      blocks_NE: the arena, those of a mesh one after the other; donated and updated in place.
+      last_S: the token sampled last in each of S slots; donated and updated in place.
+      table_LSKC: the model's block tables.
+      packed: a step of `batch.pack`.
+      layout: of the heads that one device holds.
+    Returns:
+      tokens [B] int32, logits [B, V] float32, what the decoder made of the chunks' tokens [T, M], the arena, and last_S.
+    """
+    run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
+    if mesh:
+        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, SAME, SAME, OWN, SAME)
+        run = jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
+    return run(params, blocks_NE, last_S, table_LSKC, packed)
+
+
+def _step(
+    params: decoder.Params,
+    blocks_NE: jax.Array,
+    last_S: jax.Array,
+    table_LSKC: jax.Array,
+    packed: jax.Array,
+    *,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels,
+    tp: int,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """What one of tp devices does of a step."""
+    across = AXIS if tp > 1 else None
+    tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
+    memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
+    tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
+    hidden_TM, memory = decoder.forward(share(spec, tp), params, tokens_T, memory.position_T, memory, across=across)
+    logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
+    tokens_B = greedy(logits_BV)
+    last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+    return tokens_B, logits_BV, hidden_TM[shape.decode_rows :], memory.blocks_NE, last_S
+
+
+def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
+    """[B, V], the same on each of tp devices."""
+    logits_BV = decoder.logits(share(spec, tp), params, hidden_BM)
+    return logits_BV if tp == 1 else jax.lax.all_gather(logits_BV, AXIS, axis=1, tiled=True)[:, : spec.vocab]
+
+
+@functools.partial(jax.jit, donate_argnames="last_S")
+def adjust(
+    tokens_B: jax.Array,
+    logits_BV: jax.Array,
+    last_S: jax.Array,
+    counts_SV: jax.Array,
+    packed_rows: jax.Array,
+    penalties_B3: jax.Array,
+    edits_U3: jax.Array,
+    bits_BW: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What rows ask changed in the logits of a step, before `draw`; see `shaping.shaped`.
+
+    Args:
+      counts_SV: what each slot has of each token, int16; see `shaping.PROMPT`.
+      packed_rows: what follows the tokens in a step of `batch.pack`.
+    Returns:
+      the likeliest tokens [B] int32, the logits, and last_S, which is donated.
+    """
+    slot_B = _rows(packed_rows)["slot"]
+    shaped_BV = shaped(logits_BV, counts_SV.at[slot_B].get(mode="clip"), penalties_B3, edits_U3, bits_BW)
+    tokens_B = best(shaped_BV, tokens_B)
+    return tokens_B, shaped_BV, last_S.at[slot_B].set(tokens_B, mode="drop")
+
+
+@functools.partial(jax.jit, donate_argnames="counts_SV")
+def count(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
+    """The counts with the tokens of a step; donated and updated in place. A slot beyond all has none."""
+    return counted(counts_SV, slot_B, tokens_B)
+
+
+@functools.partial(jax.jit, donate_argnames="counts_SV")
+def recount(counts_SV: jax.Array, slot: jax.Array, count_V: jax.Array) -> jax.Array:
+    """The counts with those of one slot replaced; donated and updated in place."""
+    return counts_SV.at[slot].set(count_V, mode="drop")
+
+
+@jax.jit
+def tell(logits_BV: jax.Array, tokens_B: jax.Array) -> TopTokens:
+    """Log-probabilities of a step's tokens, of the logits as the model made them."""
+    return told(logits_BV, tokens_B)
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "mesh"))
+def score(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array, *, spec: ModelSpec, mesh: Mesh | None = None) -> TopTokens:
+    """Log-probabilities of the prompt's tokens that follow those of a step's chunks; logits of few positions exist at a time."""
+
+    def run(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array) -> TopTokens:
+        logits_of = functools.partial(_logits, params, spec=spec, tp=mesh.size if mesh else 1)
+        return scored(logits_of, hidden_TM, follow_T)
+
+    if mesh:
+        run = jax.shard_map(run, mesh=mesh, in_specs=(partitions(spec), SAME, SAME), out_specs=SAME, check_vma=False)
+    return run(params, hidden_TM, follow_T)
+
+
+@functools.partial(jax.jit, donate_argnames="last_S")
+def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The tokens of a step some of whose rows are random; greedy ones keep theirs.
+
+    A program of its own, launched behind the step where it is needed: inside every step, a conditional around it costs 30 us even
+    where all rows are greedy, and most of the time to compile (docs/decisions/0013).
+
+    Args:
+      packed_rows: what follows the tokens in a step of `batch.pack`.
+    Returns:
+      tokens [B] int32, and last_S, which is donated.
+    """
+    row_B = _rows(packed_rows)
+    tokens_B = drawn(logits_BV, tokens_B, _settings(row_B), row_B["start"] + row_B["count"])
+    return tokens_B, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+
+
+def lower_step(
+    params: decoder.Params,
+    blocks_NE: jax.Array | jax.ShapeDtypeStruct,
+    last_S: jax.Array,
+    table_LSKC: jax.Array,
+    *,
+    spec: ModelSpec,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels,
+    mesh: Mesh | None = None,
+) -> Callable[[], jax.stages.Compiled]:
+    """Traces `step` for one shape; the result compiles it for the arena's devices, and what that gives is called without the keywords.
+
+    The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet. Steps lowered in the same order by one
+    thread are the same programs in every process, down to their names, which is what a persistent cache finds them by.
+    """
+    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
+    kept = {"spec": spec, "layout": layout, "shape": shape, "kernels": kernels, "mesh": mesh}
+    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, **kept)
+    return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
+
+
+def lower_behind(rows: int, last_S: jax.Array, counts_SV: jax.Array) -> dict[str, Callable[[], jax.stages.Compiled]]:
+    """Traces, for so many rows, what may run behind a step, by name; the results compile it for the devices of last_S."""
+    packed_rows, slot_B = _words(len(ROW_FIELDS) * rows), _words(rows)
+    tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=last_S.sharding)
+    logits_BV = jax.ShapeDtypeStruct((rows, counts_SV.shape[1]), jnp.float32, sharding=last_S.sharding)
+    penalties_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.float32)
+    bits_BW = jax.ShapeDtypeStruct((rows, batch.mask_words(counts_SV.shape[1])), jnp.uint32, sharding=last_S.sharding)
+    lowered = {
+        "draw": draw.lower(tokens_B, logits_BV, last_S, packed_rows),
+        "adjust": adjust.lower(tokens_B, logits_BV, last_S, counts_SV, packed_rows, penalties_B3, _words(batch.EDITS, 3), bits_BW),
+        "count": count.lower(counts_SV, slot_B, tokens_B),
+        "tell": tell.lower(logits_BV, tokens_B),
+    }
+    return {name: _compiling(each, last_S) for name, each in lowered.items()}
+
+
+def lower_recount(counts_SV: jax.Array) -> Callable[[], jax.stages.Compiled]:
+    """Traces `recount`; the result compiles it."""
+    count_V = jax.ShapeDtypeStruct(counts_SV.shape[1:], counts_SV.dtype)
+    return _compiling(recount.lower(counts_SV, _words(), count_V), counts_SV)
+
+
+def lower_score(
+    params: decoder.Params, tokens: int, last_S: jax.Array, *, spec: ModelSpec, mesh: Mesh | None
+) -> Callable[[], jax.stages.Compiled]:
+    """Traces `score` for chunks of so many tokens together; the result compiles it for the devices of last_S."""
+    hidden_TM = jax.ShapeDtypeStruct((tokens, spec.width), jnp.dtype(spec.dtype), sharding=last_S.sharding)
+    return _compiling(score.lower(params, hidden_TM, _words(tokens), spec=spec, mesh=mesh), last_S)
+
+
+def _words(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+def _compiling(lowered: jax.stages.Lowered, near: jax.Array) -> Callable[[], jax.stages.Compiled]:
+    return functools.partial(lowered.compile, compiler_options=_GPU_OPTIONS if _platform(near) == "gpu" else {})
+
+
+@functools.partial(jax.jit, donate_argnames="table_LSKC")
+def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
+    """The tables with the columns of a `batch.pack_delta` taken over; donated and updated in place."""
+    layers, _, kv_heads, _ = table_LSKC.shape
+    slot_U, column_U = packed_U[:, 0], packed_U[:, 1]
+    ids_ULK = packed_U[:, 2:].reshape(-1, layers, kv_heads)
+    return table_LSKC.at[:, slot_U, :, column_U].set(ids_ULK, mode="drop")
+
+
+def _platform(array: jax.Array | jax.ShapeDtypeStruct) -> str:
+    assert array.sharding is not None, "a step is compiled for the devices that hold the arena"
+    return next(iter(array.sharding.device_set)).platform
+
+
+def _compiler_options(shape: BatchShape, platform: str) -> dict[str, str | bool]:
+    """Nothing but for a GPU: other compilers refuse its options.
+
+    On an H200, XLA's own products (Triton, with split sums) are the faster ones up to 32 rows, and from 64 to 128 again; cuBLASLt's
+    at 64, and from 192 rows on.
+    """
+    if platform != "gpu":
+        return {}
+    own = shape.phase is Phase.DECODE and (shape.rows <= 32 or 64 < shape.rows <= 128)
+    return _GPU_OPTIONS if own else _GPU_OPTIONS | _CUBLAS
+
+
+def _rows(packed_rows: jax.Array) -> dict[str, jax.Array]:
+    """[B] int32 each, by the names of ROW_FIELDS."""
+    return dict(zip(ROW_FIELDS, packed_rows.reshape(len(ROW_FIELDS), -1), strict=True))
+
+
+def _settings(row_B: dict[str, jax.Array]) -> Rows:
+    floats = {name: jax.lax.bitcast_convert_type(row_B[name], jnp.float32) for name in ("temperature", "top_p", "min_p")}
+    key_B2 = jax.lax.bitcast_convert_type(jnp.stack([row_B["seed_low"], row_B["seed_high"]], axis=1), jnp.uint32)
+    return Rows(top_k=row_B["top_k"], key_B2=key_B2, **floats)
+
+
+def _memory(
+    blocks_NE: jax.Array,
+    table_LSKC: jax.Array,
+    row_B: dict[str, jax.Array],
+    *,
+    layout: CacheLayout,
+    shape: BatchShape,
+    kernels: Kernels,
+) -> PagedMemory:
+    decoding, slot_B, start_B, count_B = shape.decode_rows, row_B["slot"], row_B["start"], row_B["count"]
+    chunks = Chunks(
+        slot_B=slot_B[decoding:],
+        offset_B=batch.offsets(count_B[decoding:], jnp.cumsum),
+        count_B=count_B[decoding:],
+        length_B=(start_B + count_B)[decoding:],
+    )
+    slot_T, position_T = _tokens(chunks, shape.prefill_tokens)
+    return PagedMemory(
+        blocks_NE=blocks_NE,
+        table_LSKC=table_LSKC[:, :, :, : shape.columns],
+        slot_T=jnp.concatenate([slot_B[:decoding], slot_T]),
+        position_T=jnp.concatenate([start_B[:decoding], position_T]),
+        decodes=Decodes(slot_B=slot_B[:decoding], length_B=(start_B + count_B)[:decoding]),
+        chunks=chunks,
+        layout=layout,
+        kernels=kernels,
+    )
+
+
+def _tokens(chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
+    """Slot and position of each of the chunks' tokens; padding is nobody's, at position 0."""
+    index_T = jnp.arange(tokens, dtype=jnp.int32)
+    own_TB = (chunks.offset_B <= index_T[:, None]) & (index_T[:, None] < chunks.offset_B + chunks.count_B)
+    position_TB = chunks.length_B - chunks.count_B - chunks.offset_B + index_T[:, None]
+    slot_T = jnp.where(own_TB, chunks.slot_B, batch.BEYOND).min(axis=1, initial=batch.BEYOND)
+    return slot_T, jnp.where(own_TB, position_TB, 0).sum(axis=1)
+
+
+def _final(memory: PagedMemory) -> jax.Array:
+    """[B] where in T each row's last token is; anywhere for padding."""
+    decoding, chunks = memory.decodes.slot_B.size, memory.chunks
+    final_B = decoding + jnp.maximum(chunks.offset_B + chunks.count_B - 1, 0)
+    return jnp.concatenate([jnp.arange(decoding, dtype=jnp.int32), final_B])

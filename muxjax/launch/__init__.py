@@ -1,0 +1,1 @@
+"""From options to an engine that serves, and models that come and go."""

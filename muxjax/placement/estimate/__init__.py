@@ -1,0 +1,1 @@
+"""What a unit serves: throughput and latencies of LLMs that share devices."""

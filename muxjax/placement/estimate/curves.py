@@ -1,0 +1,106 @@
+"""What one LLM does in a unit, as curves over the length of the unit's turns: nothing here depends on who shares its devices."""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.cost.base import Costs
+from muxjax.cost.chip import MeshSpec
+from muxjax.cost.roofline import ELEMENT_BYTES, share
+from muxjax.placement.problem import Demand
+
+TURNS_S = np.geomspace(1e-4, 1e4, 1024)
+"""[G] seconds of a turn, in which every LLM of a unit decodes once; next to each other 1.8 % apart."""
+
+TOKEN_BUDGET = 2048
+"""Most prompt tokens of a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What an LLM's steps cost, in batches of any size.
+
+    Args:
+      sizes, sizes_s: batches, and seconds of a decode step of each; linear in between.
+      most_prompts: that one step prefills; one_s, each_s: seconds a prompt when it is alone, and when there are so many.
+      output_tokens: of a request, in the mean.
+    """
+
+    sizes: np.ndarray
+    sizes_s: np.ndarray
+    most_prompts: int
+    one_s: float
+    each_s: float
+    output_tokens: float
+
+    def decode_s(self, batch: np.ndarray) -> np.ndarray:
+        """In a turn, where so many sequences decode at a time, in the mean, and none often does where they are few."""
+        active = -np.expm1(-batch)
+        return active * np.interp(batch / active, self.sizes, self.sizes_s)
+
+    def busy_s(self, batch: np.ndarray, token_s: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
+        """In a turn, with the prefills that keep so many decoding, a token every token_s."""
+        served = batch / self.output_tokens * turn_s / token_s
+        return self.decode_s(batch) + served * self._prefill_s(np.maximum(served, 1))
+
+    def _prefill_s(self, prompts: np.ndarray) -> np.ndarray:
+        """A prompt, when so many are prefilled together."""
+        if self.most_prompts == 1:
+            return np.full_like(prompts, self.one_s)
+        share, least = 1 / np.minimum(prompts, self.most_prompts), 1 / self.most_prompts
+        return self.each_s + (self.one_s - self.each_s) * (share - least) / (1 - least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """An LLM that serves its whole rate, but for the largest batch, in turns of TURNS_S.
+
+    Args:
+      token_s: [G] between two decodes of a sequence. Over the turn where the LLM often has none: a turn then lasts at least its own step.
+      batch: [G] sequences that decode at a time, in the mean; it never falls.
+      busy_s: [G] of each of its devices in a turn.
+    """
+
+    token_s: np.ndarray
+    batch: np.ndarray
+    busy_s: np.ndarray
+    steps: Steps
+
+
+def sequence_blocks(demand: Demand, tp: int) -> int:
+    """Head blocks of a whole sequence of mean lengths, on each of tp devices.
+
+    Raises:
+      ConfigError: tp does not divide the kv heads, or the head size fills no block.
+    """
+    return CacheLayout.of(share(demand.spec, tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
+
+
+def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:
+    """Of one LLM, or a replica of it that is to serve rate_rps."""
+    steps, tokens_per_s = _steps(demand, mesh, costs, max_batch), rate_rps * demand.output_tokens
+    alone_s = float(steps.sizes_s[0])
+    token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * np.maximum(TURNS_S, alone_s))  # no turn is shorter than a token alone
+    batch = np.maximum.accumulate(np.minimum(tokens_per_s * token_s, max_batch))
+    return Curves(token_s=token_s, batch=batch, busy_s=steps.busy_s(batch, token_s, TURNS_S), steps=steps)
+
+
+def _steps(demand: Demand, mesh: MeshSpec, costs: Costs, max_batch: int) -> Steps:
+    sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
+    tokens, context = ceil(demand.prompt_tokens), (demand.prompt_tokens + 1) / 2
+    most = max(1, TOKEN_BUDGET // tokens)
+    return Steps(
+        sizes=np.array(sizes),
+        sizes_s=np.array([costs.decode_s(demand.spec, mesh, size, size * _context(demand)) for size in sizes]),
+        most_prompts=most,
+        one_s=costs.prefill_s(demand.spec, mesh, tokens, context),
+        each_s=costs.prefill_s(demand.spec, mesh, most * tokens, context) / most,
+        output_tokens=demand.output_tokens,
+    )
+
+
+def _context(demand: Demand) -> int:
+    """Tokens of a sequence halfway through its output."""
+    return ceil(demand.prompt_tokens + demand.output_tokens / 2)

@@ -1,0 +1,1 @@
+"""Who is let in: tenants, rate limits, queues and targets."""

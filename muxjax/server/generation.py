@@ -1,0 +1,76 @@
+"""One client's request, checked: what the service computes and how its answer is told."""
+
+from dataclasses import dataclass
+
+from muxjax.server.admission.tenants import ANYONE, Tenant
+from muxjax.server.catalog import ServedModel
+from muxjax.server.openai.tools import ToolUse
+from muxjax.types import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What the server adds to a client's request.
+
+    Args:
+      id: of the answer, unlike any other.
+      created: Unix time in seconds.
+      arrival_s: on the engine's clock.
+      seed: of a request that names none.
+      tenant: whose key it came with.
+    """
+
+    id: str
+    created: int
+    arrival_s: float
+    seed: int
+    tenant: Tenant = ANYONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One client's request: n samples of each prompt, and how it wants them told.
+
+    Args:
+      asked: the name by which the client called the model.
+      requests: sample j of prompt i at i * n + j, which is the choice's index.
+      stop_token_ids: those of the client, without the model's own.
+      show_stop: what ended a choice is part of its text.
+      show_special: so are special tokens.
+      silent: nothing is to be generated; each request has one token that is not told.
+      echo: the text of each prompt that goes before its answers; empty without an echo.
+      logprobs, prompt_logprobs: how many of the most likely tokens are told; None tells nothing.
+      token_ids: tokens are told by number as well.
+      tools: that the answer calls.
+      usage_at_end, usage_always: events of a stream that count tokens.
+      unknown: fields that were not understood.
+    """
+
+    stamp: Stamp
+    model: ServedModel
+    asked: str
+    requests: tuple[Request, ...]
+    n: int
+    stop: tuple[str, ...]
+    stop_token_ids: frozenset[int]
+    show_stop: bool
+    show_special: bool
+    silent: bool
+    echo: tuple[str, ...]
+    logprobs: int | None
+    prompt_logprobs: int | None
+    token_ids: bool
+    tools: ToolUse | None
+    stream: bool
+    usage_at_end: bool
+    usage_always: bool
+    unknown: tuple[str, ...]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Each prompt counted once."""
+        return sum(len(request.prompt) for request in self.requests[:: self.n])
+
+    def echo_of(self, index: int) -> str:
+        """The beginning of a choice's text."""
+        return self.echo[index // self.n] if self.echo else ""

@@ -1,0 +1,1 @@
+"""Routes, middleware and the page: what comes in over HTTP and goes out."""

@@ -1,0 +1,103 @@
+"""`/admin/models`: which models there are, and how they come, go, sleep and wake. It is there with an admin key only; see `auth`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from muxjax.engine.options import ModelOptions
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.fleet import Fleet
+from muxjax.server.http.body import read_object
+from muxjax.server.service import Service
+from muxjax.settings import Setting, build, check_known, names
+
+_DRAIN_S = 300.0
+_COUNTS = ("running", "waiting", "held_blocks", "quota_blocks")
+
+
+def routes(service: Service) -> list[web.RouteDef]:
+    """None where the service cannot change its models."""
+    fleet = service.fleet
+    return [] if fleet is None else _routes(service, fleet)
+
+
+def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
+    async def models(request: web.Request) -> web.Response:
+        stats = service.stats()
+        cache = {"total_blocks": stats.total_blocks, "free_blocks": stats.free_blocks, "block_bytes": stats.block_bytes}
+        return web.json_response({"object": "list", "data": _entries(service, fleet), "cache": cache})
+
+    async def add(request: web.Request) -> web.Response:
+        model = model_options(read_object(await request.read()))
+        await fleet.add(model)
+        return web.json_response(_entry(service, fleet, model.name), status=201)
+
+    async def remove(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        await fleet.remove(name, timeout_s=_timeout_s(request.query))
+        return web.json_response({"name": name, "deleted": True})
+
+    async def sleep(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        await fleet.sleep(name, timeout_s=_timeout_s(request.query))
+        return web.json_response(_entry(service, fleet, name))
+
+    async def wake(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        await fleet.wake(name)
+        return web.json_response(_entry(service, fleet, name))
+
+    return [
+        web.get("/admin/models", models),
+        web.post("/admin/models", add),
+        web.delete("/admin/models/{name:.+}", remove),
+        web.post("/admin/models/{name:.+}/sleep", sleep),
+        web.post("/admin/models/{name:.+}/wake", wake),
+    ]
+
+
+def model_options(body: Mapping[str, Any]) -> ModelOptions:
+    """Of a body with the keys that a model has in the configuration file.
+
+    Raises:
+      RequestError: 400, a key that is not known, a value outside its range, or no name or path.
+    """
+    section = {name: Setting(value, name) for name, value in body.items()}
+    try:
+        check_known(section, names(ModelOptions))
+        return build(ModelOptions, section)
+    except ConfigError as error:
+        raise RequestError(str(error), param=error.field or None) from error
+
+
+def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:
+    """Of each model in the order of the configuration, and then of one that is only coming or going."""
+    states, counts = fleet.states(), {model.name: asdict(model) for model in service.stats().models}
+    known = {model.name: model for model in fleet.options.models}
+    entries = []
+    for name in dict.fromkeys([*known, *states]):
+        entry: dict[str, Any] = {"name": name, "state": states.get(name, "loading")}
+        if name in known:
+            model = known[name]
+            entry |= {"aliases": list(model.aliases), "path": str(model.path), "auto_wake": model.auto_wake}
+        entries.append(entry | {count: counts[name][count] for count in _COUNTS if name in counts})
+    return entries
+
+
+def _entry(service: Service, fleet: Fleet, name: str) -> dict[str, Any]:
+    return next(entry for entry in _entries(service, fleet) if entry["name"] == name)
+
+
+def _timeout_s(query: Mapping[str, str]) -> float:
+    """Raises RequestError: no time."""
+    text = query.get("timeout", str(_DRAIN_S))
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = math.nan
+    if not 0 <= timeout_s < math.inf:
+        raise RequestError(f"timeout must be 0 or more seconds, got {text[:50]!r}", param="timeout")
+    return timeout_s

@@ -1,0 +1,117 @@
+"""Who may call which route: API keys, a key of its own for administration, and what a second port shows."""
+
+import enum
+import hmac
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from muxjax.errors import RequestError
+from muxjax.server.admission.tenants import ANYONE, Tenant, digest
+from muxjax.server.config import HttpOptions
+
+OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
+"""They need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
+ADMIN_PREFIX = "/admin"
+_TENANT = web.RequestKey("tenant", Tenant)
+
+
+class Surface(enum.Enum):
+    """Which routes a port has."""
+
+    ALL = enum.auto()
+    PUBLIC = enum.auto()
+    ADMIN = enum.auto()
+
+    def shows(self, route: str) -> bool:
+        """The public port has all but metrics and administration; the other has these and what is open."""
+        private = route == "/metrics" or is_admin(route)
+        if self is Surface.ADMIN:
+            return private or is_open(route) or route.startswith("/server_info")
+        return self is Surface.ALL or not private
+
+
+class Keys:
+    """Keys that open a server, as digests.
+
+    Args:
+      tenants: of each key's digest; none at all opens the server to everybody.
+      admin: digests of keys for administration, which is off without one.
+    """
+
+    def __init__(self, tenants: Mapping[str, Tenant], admin: Sequence[str]):
+        self._tenants, self._admin = tenants, admin
+
+    @classmethod
+    def of(cls, http: HttpOptions) -> "Keys":
+        named = {key: tenant for tenant in http.tenants for key in tenant.api_keys}
+        return cls({**dict.fromkeys(http.api_keys, ANYONE), **named}, http.admin_keys)
+
+    def tenant(self, authorization: str | None) -> Tenant:
+        """Whose key the header holds.
+
+        Raises:
+          RequestError: 401, nobody's.
+        """
+        if not self._tenants:
+            return ANYONE
+        found = _match(authorization, tuple(self._tenants))
+        if found is None:
+            raise _unauthorized("API key")
+        return self._tenants[found]
+
+    def check_admin(self, authorization: str | None) -> None:
+        """Raises RequestError: 401 for another key; 404 where there is no administration."""
+        if not self._admin:
+            raise RequestError("Administration is off: the server has no admin key.", code="unknown_url", status=404)
+        if _match(authorization, self._admin) is None:
+            raise _unauthorized("admin key")
+
+
+def guard(keys: Keys, surface: Surface = Surface.ALL) -> Middleware:
+    """Lets a request pass to an open route, or with a key; one that no route matches needs a key too."""
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else ""
+        if route and not surface.shows(route):
+            raise web.HTTPNotFound
+        authorization = request.headers.get("Authorization")
+        if is_admin(route):
+            keys.check_admin(authorization)
+        elif request.method != "OPTIONS" and not is_open(route):
+            request[_TENANT] = keys.tenant(authorization)
+        return await handler(request)
+
+    return guarded
+
+
+def tenant_of(request: web.Request) -> Tenant:
+    """Whose request it is, as its guard has found."""
+    return request[_TENANT]
+
+
+def is_open(route: str) -> bool:
+    return route in OPEN_ROUTES or route.startswith("/page/")
+
+
+def is_admin(route: str) -> bool:
+    return route == ADMIN_PREFIX or route.startswith(ADMIN_PREFIX + "/")
+
+
+def _match(authorization: str | None, digests: Sequence[str]) -> str | None:
+    """The digest of the header's bearer key, if it is among them; it takes the same time whichever it is."""
+    scheme, _, key = (authorization or "").partition(" ")
+    given, found = digest(key.strip()), None
+    for known in digests:
+        if hmac.compare_digest(known, given):
+            found = known
+    return found if scheme.lower() == "bearer" else None
+
+
+def _unauthorized(what: str) -> RequestError:
+    return RequestError(
+        f"Incorrect or missing {what}: send one in the header `Authorization: Bearer KEY`.", code="invalid_api_key", status=401
+    )

@@ -1,0 +1,116 @@
+"""`/server_info`: what is served where, and with how much; `/server_info/live`: what it does now, for a page that asks each second."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from muxjax import __version__
+from muxjax.engine.job_records import JobRecord
+from muxjax.engine.stats import ModelStats
+from muxjax.errors import RequestError
+from muxjax.origin import versions
+from muxjax.server.catalog import ServedModel
+from muxjax.server.service import Service
+
+_MOST_JOBS = 1500
+_COUNTS = (
+    *("running", "waiting", "preemptions", "prefill_tokens", "decode_tokens"),
+    *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits"),
+)
+_OF_OPTIONS = ("max_num_seqs", "rate", "weight", "max_num_queued_reqs", "max_num_queued_tokens", "enforce")
+_LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")
+
+
+def routes(service: Service) -> list[web.RouteDef]:
+    """Of both."""
+    began_s = time.monotonic()
+
+    async def server_info(request: web.Request) -> web.Response:
+        return web.json_response(about(service) | {"uptime_s": round(time.monotonic() - began_s, 3)})
+
+    async def server_info_live(request: web.Request) -> web.Response:
+        return web.json_response(now(service, after=_after(request.query)))
+
+    return [web.get("/server_info", server_info), web.get("/server_info/live", server_info_live)]
+
+
+def about(service: Service) -> dict[str, Any]:
+    """What changes only when somebody changes it, and each model's state and blocks at this moment."""
+    unit, stats = service.options, service.stats()
+    by_name = {model.name: model for model in stats.models}
+    return {
+        "version": __version__,
+        "versions": versions(),
+        "state": service.state,
+        "policy": unit.policy if unit else None,
+        "devices": unit.tensor_parallel_size if unit else 1,
+        "cache": {
+            "total_blocks": stats.total_blocks,
+            "free_blocks": stats.free_blocks,
+            "block_bytes": stats.block_bytes,
+            "kv_dtype": unit.kv_dtype if unit else "auto",
+        },
+        "limits": {name: getattr(unit, name) for name in _LIMITS} if unit else {},
+        "models": [_model(service, model, by_name[model.name]) for model in service.catalog if model.name in by_name],
+    }
+
+
+def now(service: Service, *, after: int = 0) -> dict[str, Any]:
+    """What may have changed since a second ago.
+
+    Args:
+      after: number of the last job that was told of already; of the newer ones, the last 1500 are told.
+    """
+    stats, now_s, served = service.stats(), time.monotonic(), {model.name for model in service.catalog}
+    return {
+        "now_s": now_s,
+        "state": service.state,
+        "total_blocks": stats.total_blocks,
+        "free_blocks": stats.free_blocks,
+        "models": {model.name: _load(service, model, now_s) for model in stats.models if model.name in served},
+        "jobs": [_job(number, record) for number, record in service.live.jobs(after, _MOST_JOBS)],
+    }
+
+
+def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str, Any]:
+    options = service.model_options(model.name)
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "state": service.model_state(stats.name),
+        "chat": model.template is not None,
+        "parameters": model.spec.params,
+        "dtype": model.spec.dtype,
+        "devices": list(range(service.options.tensor_parallel_size if service.options else 1)),
+        "max_model_len": model.max_model_len,
+        **({name: getattr(options, name) for name in _OF_OPTIONS} if options else {}),
+        "targets": {name: getattr(options, name) for name in ("ttft_s", "tpot_s")} if options else {},
+        "tokens_per_block": stats.tokens_per_block,
+        "blocks_per_column": stats.column_blocks,
+        "quota_blocks": stats.quota_blocks,
+        "held_blocks": stats.held_blocks,
+        "cached_blocks": stats.cached_blocks,
+        "peak_blocks": stats.peak_blocks,
+    }
+
+
+def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:
+    counts = {name: getattr(stats, name) for name in _COUNTS}
+    latency = asdict(service.live.latency(stats.name, now_s))
+    return {"state": service.model_state(stats.name), **counts, **latency}
+
+
+def _job(number: int, record: JobRecord) -> list[Any]:
+    """A row, for there may be many: number, model, phase, begin, end, rows, tokens."""
+    return [number, record.model, record.phase, round(record.start_s, 6), round(record.end_s, 6), record.rows, record.tokens]
+
+
+def _after(query: Mapping[str, str]) -> int:
+    """Raises RequestError: no whole number."""
+    text = query.get("after", "0")
+    if not text.isascii() or not text.isdecimal() or len(text) > 15:
+        raise RequestError(f"after must be a whole number, got {text[:50]!r}", param="after")
+    return int(text)

@@ -1,0 +1,48 @@
+"""A reply as server-sent events."""
+
+import json
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from muxjax.errors import RequestError
+from muxjax.server.http.bounds import write
+from muxjax.server.http.errors import error_object
+from muxjax.server.openai.responses import Reply
+from muxjax.server.service import Deltas
+
+_log = logging.getLogger(__name__)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web.StreamResponse:
+    """Sends headers now and each delta as it comes; an error then can only be an event."""
+    response = web.StreamResponse(headers=_HEADERS)
+    await response.prepare(request)
+    frames: list[bytes] = []  # what was made while others were served goes out in one piece
+    try:
+        async for delta in deltas:
+            reply.add(delta)
+            frames += map(_frame, reply.events(delta))
+            if frames and not deltas.behind:
+                await write(request, response, b"".join(frames))
+                frames.clear()
+        frames += map(_frame, reply.last_events())
+        if frames:
+            await write(request, response, b"".join(frames))
+    except ConnectionResetError:
+        return response  # the client has left, or was cut off; whoever admitted the request cancels it
+    except RequestError as error:
+        await write(request, response, _frame(error_object(error)))
+    except Exception as error:
+        _log.exception("the stream failed")
+        await write(request, response, _frame(error_object(error)))
+    await write(request, response, b"data: [DONE]\n\n")
+    await response.write_eof()
+    return response
+
+
+def _frame(event: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % _encode(event).encode()

@@ -1,0 +1,72 @@
+"""`/tokenize`, `/detokenize` and `/tokenizer_info`: text to tokens and back, as the completions do it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from muxjax.server.catalog import Catalog, ServedModel
+from muxjax.server.http.body import read_object
+from muxjax.server.openai.fields import Fields, show, token_ids
+from muxjax.server.openai.logprobs import spelled
+from muxjax.server.openai.prompts import read_chat
+from muxjax.server.openai.tools import read_tools
+from muxjax.server.service import Service
+
+
+def routes(service: Service) -> list[web.RouteDef]:
+    """Of the three; with several models each must be told which."""
+
+    async def tokenize(request: web.Request) -> web.Response:
+        body = await request.read()
+        return web.json_response(await asyncio.to_thread(lambda: tokens_of(read_object(body), service.catalog)))
+
+    async def detokenize(request: web.Request) -> web.Response:
+        body = await request.read()
+        return web.json_response(await asyncio.to_thread(lambda: text_of(read_object(body), service.catalog)))
+
+    async def tokenizer_info(request: web.Request) -> web.Response:
+        return web.json_response(info_of(service.catalog.find(request.query.get("model"))))
+
+    return [web.post("/tokenize", tokenize), web.post("/detokenize", detokenize), web.get("/tokenizer_info", tokenizer_info)]
+
+
+def tokens_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Tokens of a prompt, or of a chat's messages as a chat of the same body would have them.
+
+    Raises:
+      RequestError: there is no such model, or neither text nor messages.
+    """
+    fields = Fields(body)
+    model = catalog.find(fields.text("model"))
+    tokens = _tokens(fields, model)
+    strings = [spelled(model.text, token) for token in tokens] if fields.flag("return_token_strs") else None
+    return {"count": len(tokens), "max_model_len": model.max_model_len, "tokens": list(tokens), "token_strs": strings}
+
+
+def text_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
+    """Text of tokens, special ones included.
+
+    Raises:
+      RequestError: there is no such model, or no list of its tokens.
+    """
+    fields = Fields(body)
+    model = catalog.find(fields.text("model"))
+    fields.required("tokens")
+    return {"prompt": model.text.decode(token_ids(fields, "tokens", model.spec.vocab), special=True)}
+
+
+def info_of(model: ServedModel) -> dict[str, Any]:
+    """The checkpoint's tokenizer_config.json, with the chat template in force."""
+    template = {"chat_template": model.template.source} if model.template else {}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **model.tokenizer_config, **template}
+
+
+def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
+    if fields.get("messages") is not None:
+        return read_chat(fields, model, read_tools(fields)).tokens
+    prompt = fields.required("prompt")
+    if not isinstance(prompt, str):
+        raise fields.error("prompt", f"must be a string, got {show(prompt)}")
+    return model.text.encode(prompt, special=fields.flag("add_special_tokens", True))

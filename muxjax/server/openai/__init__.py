@@ -1,0 +1,1 @@
+"""OpenAI's JSON: requests read and checked, answers written."""

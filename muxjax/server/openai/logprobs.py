@@ -1,0 +1,105 @@
+"""Log-probabilities of tokens in OpenAI's shapes. They are the model's own, before temperature, penalties and filters."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from muxjax.server.text.tokenizer import Text
+from muxjax.types import Logprobs
+
+Json = dict[str, Any]
+_LEAST = -9999.0  # stands for minus infinity, which JSON does not know
+
+
+class Told(NamedTuple):
+    """A token of a choice.
+
+    Args:
+      offset: characters of the choice's text before it.
+      logprobs: None of a prompt's first token, which nothing predicts.
+    """
+
+    token: int
+    offset: int
+    logprobs: Logprobs | None
+
+
+def characters(text: Text, token: int, *, special: bool) -> int:
+    """Characters that begin in a token, as the text shows it."""
+    if text.is_special(token) and not special:
+        return 0
+    return sum(byte & 0xC0 != 0x80 for byte in text.piece(token))
+
+
+def prompt_told(text: Text, prompt: Sequence[int], logprobs: Sequence[Logprobs], shown: int, *, special: bool) -> list[Told]:
+    """Of an echoed prompt that is shown as so many characters.
+
+    A decoder may drop the space before the first word, so offsets are counted from the end.
+    """
+    told, after = [], shown
+    for token, known in zip(reversed(prompt), [*reversed(logprobs), None], strict=True):
+        after = max(0, after - characters(text, token, special=special))
+        told.append(Told(token, after, known))
+    return told[::-1]
+
+
+def completion_logprobs(text: Text, told: Sequence[Told], most: int) -> Json:
+    """Of a completion: parallel lists; the token itself is always among the most likely ones."""
+    return {
+        "tokens": [spelled(text, one.token) for one in told],
+        "token_logprobs": [one.logprobs and _finite(one.logprobs.logprob) for one in told],
+        "top_logprobs": [one.logprobs and _top(text, one.logprobs, most) for one in told],
+        "text_offset": [one.offset for one in told],
+    }
+
+
+def chat_logprobs(text: Text, told: Sequence[Told], most: int) -> Json:
+    """Of a chat's answer: an object for each token."""
+    known = [one.logprobs for one in told if one.logprobs]
+    return {
+        "content": [
+            {**_entry(text, one.token, one.logprob), "top_logprobs": [_entry(text, token, logprob) for token, logprob in one.top[:most]]}
+            for one in known
+        ],
+        "refusal": None,
+    }
+
+
+def prompt_logprobs(text: Text, logprobs: Sequence[Logprobs], most: int) -> list[Json | None]:
+    """Of a prompt, by token id, null for its first token. Source: vLLM's `prompt_logprobs`."""
+    return [None, *(_by_id(text, one, most) for one in logprobs)]
+
+
+def spelled(text: Text, token: int) -> str:
+    """A token as text; as its bytes where they are no whole characters, as its id where there are none."""
+    piece = text.piece(token)
+    if not piece:
+        return f"token_id:{token}"
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def _top(text: Text, one: Logprobs, most: int) -> dict[str, float]:
+    """Of tokens that are spelled alike the most likely one counts."""
+    top: dict[str, float] = {}
+    for token, logprob in (*one.top[:most], (one.token, one.logprob)):
+        top.setdefault(spelled(text, token), _finite(logprob))
+    return top
+
+
+def _entry(text: Text, token: int, logprob: float) -> Json:
+    return {"token": spelled(text, token), "logprob": _finite(logprob), "bytes": list(text.piece(token))}
+
+
+def _by_id(text: Text, one: Logprobs, most: int) -> Json:
+    ranked = {token: (logprob, place + 1) for place, (token, logprob) in enumerate(one.top)}
+    told = dict(list(ranked.items())[:most]) | {one.token: ranked.get(one.token, (one.logprob, None))}
+    return {
+        str(token): {"logprob": _finite(logprob), "rank": rank, "decoded_token": spelled(text, token)}
+        for token, (logprob, rank) in told.items()
+    }
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, _LEAST)

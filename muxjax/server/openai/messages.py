@@ -1,0 +1,87 @@
+"""Chat messages of a client, checked, as chat templates expect them."""
+
+import json
+from typing import Any
+
+from muxjax.errors import RequestError
+from muxjax.server.openai.fields import Fields, show
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+
+
+def read_messages(fields: Fields) -> list[dict[str, Any]]:
+    """What a chat template gets: role, content as one string, calls with their arguments as objects, and whatever else a message has.
+
+    Raises:
+      RequestError: no messages, or one whose role, content or calls are not what they must be.
+    """
+    value = fields.required("messages")
+    if not isinstance(value, list) or not value:
+        raise fields.error("messages", f"must be a list of at least one message, got {show(value)}")
+    return [_message(message) for message in fields.objects("messages")]
+
+
+def _message(message: Fields) -> dict[str, Any]:
+    """Without nulls and an empty list of calls: templates ask only whether a key is there."""
+    if message.get("role") not in _ROLES:
+        raise message.error("role", f"must be one of {', '.join(_ROLES)}, got {show(message.get('role'))}")
+    if message.get("function_call"):
+        raise message.error("function_call", "was replaced: use tool_calls", code="unsupported_value")
+    calls = [_call(call) for call in message.objects("tool_calls")]
+    if calls and message.get("role") != "assistant":
+        raise message.error("tool_calls", "are the assistant's")
+    kept = {name: value for name, value in message.raw.items() if value is not None and name != "tool_calls"}
+    return {**kept, "content": _content(message, optional=bool(calls)), **({"tool_calls": calls} if calls else {})}
+
+
+def _content(message: Fields, *, optional: bool) -> str:
+    """A string, or parts of type text."""
+    if optional and message.get("content") is None:
+        return ""
+    value = message.required("content")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        raise message.error("content", f"must be a string or a list of text parts, got {show(value)}")
+    return "".join(_part(message, part) for part in value)
+
+
+def _part(message: Fields, part: object) -> str:
+    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+        raise message.error("content", f'must have parts {{"type": "text", "text": ...}} only, got {show(part)}')
+    return part["text"]
+
+
+def _call(call: Fields) -> dict[str, Any]:
+    function = call.required_object("function")
+    if not isinstance(function.required("name"), str):
+        raise function.error("name", f"must be a string, got {show(function.get('name'))}")
+    told = {**function.raw, "arguments": _arguments(function)}
+    return {"type": "function", **{name: value for name, value in call.raw.items() if value is not None}, "function": told}
+
+
+def _arguments(function: Fields) -> dict[str, Any]:
+    """Templates write them anew; clients send the JSON that they were given."""
+    value = function.get("arguments") or "{}"
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError) as error:
+        raise function.error("arguments", f"are no JSON: {str(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise function.error("arguments", f"must be the JSON of an object, got {show(value)}")
+    return value
+
+
+def is_continued(fields: Fields, messages: list[dict[str, Any]]) -> bool:
+    """Whether the answer goes on with the last message.
+
+    Raises:
+      RequestError: that is the user's, or an answer of its own is asked for as well.
+    """
+    if not fields.flag("continue_final_message"):
+        return False
+    if fields.flag("add_generation_prompt", False):
+        raise fields.error("continue_final_message", "needs add_generation_prompt to be false")
+    if messages[-1]["role"] != "assistant":
+        raise RequestError("continue_final_message needs the last message to be the assistant's", param="continue_final_message")
+    return True

@@ -1,0 +1,94 @@
+"""What a model is asked, in tokens: a client's texts, token ids or messages."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from muxjax.errors import RequestError
+from muxjax.server.catalog import ServedModel
+from muxjax.server.openai.fields import Fields, is_token, show
+from muxjax.server.openai.messages import is_continued, read_messages
+from muxjax.server.openai.tools import ToolUse
+
+MOST_PROMPTS = 1024
+
+
+class Prompt(NamedTuple):
+    """One prompt.
+
+    Args:
+      text: None where the client sent tokens, or not all of its text is left.
+    """
+
+    tokens: tuple[int, ...]
+    text: str | None = None
+
+
+def read_prompts(fields: Fields, model: ServedModel) -> list[Prompt]:
+    """A string, token ids, or a list of either; token ids are taken as they are.
+
+    Raises:
+      RequestError: anything else.
+    """
+    value = fields.required("prompt")
+    special = fields.flag("add_special_tokens", True)
+    single = isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(item, int) for item in value))
+    listed = [value] if single else value
+    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_PROMPTS:
+        raise fields.error("prompt", f"must be a string, token ids, or a list of 1 to {MOST_PROMPTS} of them, got {show(value)}")
+    return [_cut(fields, model, _prompt(fields, item, model, special=special)) for item in listed]
+
+
+def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prompt:
+    """Messages through the model's chat template, which brings its own special tokens.
+
+    Raises:
+      RequestError: there is no template, or it refuses the messages.
+    """
+    if model.template is None:
+        raise RequestError(f"The model `{model.name}` has no chat template: use /v1/completions, or start it with one.", param="model")
+    messages = read_messages(fields)
+    resume = is_continued(fields, messages)
+    extra = fields.object("chat_template_kwargs")
+    documents = [document.raw for document in fields.objects("documents")]
+    text = model.template.render(
+        messages,
+        answer=fields.flag("add_generation_prompt", True) and not resume,
+        resume=resume,
+        tools=[tool.told for tool in tools.tools] if tools else None,
+        extra={"documents": documents or None, **(extra.raw if extra else {})},
+    )
+    return _cut(fields, model, Prompt(model.text.encode(text, special=fields.flag("add_special_tokens", False))))
+
+
+def room(model: ServedModel, tokens: Sequence[int], param: str) -> int:
+    """Tokens that an answer may have.
+
+    Raises:
+      RequestError: none.
+    """
+    left = model.max_model_len - len(tokens)
+    if left < 1:
+        raise RequestError(
+            f"This model's maximum context length is {model.max_model_len} tokens. However, your {param} has {len(tokens)} tokens, "
+            "which leaves no room for an answer. Please shorten it.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    return left
+
+
+def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool) -> Prompt:
+    if isinstance(value, str):
+        return Prompt(model.text.encode(value, special=special), value)
+    if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
+        raise fields.error("prompt", f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
+    return Prompt(tuple(value))
+
+
+def _cut(fields: Fields, model: ServedModel, prompt: Prompt) -> Prompt:
+    """Its last tokens if there are more than the client wants; -1 wants as many as leave room for one more."""
+    most = fields.integer("truncate_prompt_tokens", None, -1, model.max_model_len - 1)
+    if most == 0:
+        raise fields.error("truncate_prompt_tokens", "must be -1, or 1 or more, got 0", code="invalid_value")
+    most = model.max_model_len - 1 if most == -1 else most
+    return prompt if most is None or len(prompt.tokens) <= most else Prompt(prompt.tokens[-most:])

@@ -1,0 +1,179 @@
+"""OpenAI's JSON to a `Generation`. Nothing after it checks what a client sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from muxjax.errors import RequestError
+from muxjax.server.catalog import Catalog, ServedModel
+from muxjax.server.generation import Generation, Stamp
+from muxjax.server.openai.fields import Fields, strings, token_ids
+from muxjax.server.openai.grammar import read_grammar
+from muxjax.server.openai.prompts import Prompt, read_chat, read_prompts, room
+from muxjax.server.openai.sampling import read_logprobs, read_sampling
+from muxjax.server.openai.tools import ToolUse, read_tools
+from muxjax.server.openai.unsupported import refuse_unsupported
+from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Request, Sampling
+
+MOST_SAMPLES = 128
+MOST_CHOICES = 4096
+MOST_STOPS = 4
+_INT64 = 2**63
+_COMPLETION_TOKENS = 16
+_HARMLESS = frozenset(
+    {
+        *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key"),
+        "request_id",
+    }
+)
+
+
+def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
+    """Of a body of /v1/completions.
+
+    Raises:
+      RequestError: with OpenAI's status, code and the field's name.
+    """
+    fields = Fields(body)
+    model = catalog.find(fields.text("model"))
+    refuse_unsupported(fields, chat=False)
+    prompts = read_prompts(fields, model)
+    echo = fields.flag("echo")
+    wanted = fields.integer("max_tokens", _COMPLETION_TOKENS, 0 if echo else 1, _INT64)
+    return _generation(fields, model, prompts, wanted, stamp, param="prompt", echo=echo)
+
+
+def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
+    """Of a body of /v1/chat/completions.
+
+    Raises:
+      RequestError: with OpenAI's status, code and the field's name.
+    """
+    fields = Fields(body)
+    model = catalog.find(fields.text("model"))
+    refuse_unsupported(fields, chat=True)
+    tools = read_tools(fields)
+    prompt = read_chat(fields, model, tools)
+    allowed = fields.integer("max_tokens", None, 1, _INT64)
+    wanted = fields.integer("max_completion_tokens", allowed, 1, _INT64)
+    return _generation(fields, model, [prompt], wanted, stamp, param="messages", tools=tools)
+
+
+def _generation(
+    fields: Fields,
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    wanted: int | None,
+    stamp: Stamp,
+    *,
+    param: str,
+    echo: bool = False,
+    tools: ToolUse | None = None,
+) -> Generation:
+    n = _samples(fields, len(prompts))
+    stream = fields.flag("stream")
+    at_end, always = _usage_wishes(fields, stream)
+    logprobs = read_logprobs(fields, chat=param == "messages")
+    of_prompt = _prompt_logprobs(fields, stream)
+    special = not fields.flag("skip_special_tokens", True)
+    known = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
+    sampling = read_sampling(fields, model, grammar=_grammar(fields, tools), logprobs=logprobs, prompt_logprobs=max(known, default=None))
+    return Generation(
+        stamp=stamp,
+        model=model,
+        asked=fields.text("model") or model.name,
+        requests=_requests(fields, model, prompts, sampling, stamp, wanted=wanted, n=n, param=param),
+        n=n,
+        stop=strings(fields, "stop", MOST_STOPS),
+        stop_token_ids=frozenset(token_ids(fields, "stop_token_ids", model.spec.vocab)),
+        show_stop=fields.flag("include_stop_str_in_output"),
+        show_special=special,
+        silent=wanted == 0,
+        echo=tuple(_shown(model, prompt, special=special) for prompt in prompts) if echo else (),
+        logprobs=logprobs,
+        prompt_logprobs=of_prompt,
+        token_ids=fields.flag("return_token_ids"),
+        tools=tools,
+        stream=stream,
+        usage_at_end=at_end,
+        usage_always=always,
+        unknown=tuple(sorted(fields.unread() - _HARMLESS)),
+    )
+
+
+def _samples(fields: Fields, prompts: int) -> int:
+    n = fields.integer("n", 1, 1, MOST_SAMPLES)
+    if n * prompts > MOST_CHOICES:
+        raise RequestError(f"n times the number of prompts must be at most {MOST_CHOICES}, got {n * prompts}", param="n")
+    return n
+
+
+def _requests(
+    fields: Fields,
+    model: ServedModel,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    stamp: Stamp,
+    *,
+    wanted: int | None,
+    n: int,
+    param: str,
+) -> tuple[Request, ...]:
+    """One for each choice."""
+    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
+    priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
+    least = fields.integer("min_tokens", 0, 0, _INT64 if wanted is None else wanted)
+    rooms = [room(model, prompt.tokens, param) for prompt in prompts]
+    most = [left if wanted is None else min(max(wanted, 1), left) for left in rooms]
+    return tuple(
+        Request(
+            id=f"{stamp.id}-{index}",
+            model=model.name,
+            prompt=prompts[index // n].tokens,
+            sampling=replace(
+                sampling,
+                max_tokens=most[index // n],
+                min_tokens=min(least, most[index // n]),
+                seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
+            ),
+            arrival_s=stamp.arrival_s,
+            priority=priority,
+            tenant=stamp.tenant.name,
+            weight=stamp.tenant.weight,
+            cache_salt=salt,
+        )
+        for index in range(n * len(prompts))
+    )
+
+
+def _wrapped(seed: int) -> int:
+    """The seed as a signed 64-bit number."""
+    return (seed + _INT64) % (2 * _INT64) - _INT64
+
+
+def _grammar(fields: Fields, tools: ToolUse | None):
+    grammar = read_grammar(fields)
+    if grammar and tools:
+        raise fields.error("tool_choice", "cannot be given together with response_format or structured_outputs")
+    return tools.grammar if tools else grammar
+
+
+def _prompt_logprobs(fields: Fields, stream: bool) -> int | None:
+    most = fields.integer("prompt_logprobs", None, 0, MOST_LOGPROBS)
+    if stream and most is not None:
+        raise fields.error("prompt_logprobs", "cannot be streamed")
+    return most
+
+
+def _shown(model: ServedModel, prompt: Prompt, *, special: bool) -> str:
+    """The prompt as the client wrote it, or else as its tokens read."""
+    return model.text.decode(prompt.tokens, special=special) if prompt.text is None else prompt.text
+
+
+def _usage_wishes(fields: Fields, stream: bool) -> tuple[bool, bool]:
+    options = fields.object("stream_options")
+    if options is None:
+        return False, False
+    if not stream:
+        raise fields.error("stream_options", "needs stream to be true")
+    return options.flag("include_usage"), options.flag("continuous_usage_stats")

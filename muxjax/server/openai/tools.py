@@ -1,0 +1,113 @@
+"""Tools that a chat offers, and what an answer must be when one of them has to be called."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muxjax.errors import RequestError
+from muxjax.server.openai.fields import Fields, show
+from muxjax.server.openai.grammar import checked, one_of, schema_text
+from muxjax.types import Grammar, GrammarKind
+
+MOST_TOOLS = 128
+_NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
+_CHOICES = 'none, required or {"type": "function", "function": {"name": ...}}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the client can run.
+
+    Args:
+      schema: of its arguments, as JSON.
+      told: as the client described it, for the chat template.
+    """
+
+    name: str
+    schema: str
+    told: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """Which tools a chat knows, and that it must call.
+
+    Args:
+      named: the answer is the arguments of this one.
+      many: otherwise it is a list of calls, not of one only.
+    """
+
+    tools: tuple[Tool, ...]
+    named: Tool | None = None
+    many: bool = True
+
+    @property
+    def grammar(self) -> Grammar:
+        """The arguments of the named tool, or calls as `tool_calls.CallList` reads them."""
+        if self.named:
+            return Grammar(kind=GrammarKind.JSON_SCHEMA, text=self.named.schema)
+        more = '(", " call)*' if self.many else ""
+        calls = [f'call_{place}: {one_of([_call_head(tool.name)])} %json {tool.schema} "}}"' for place, tool in enumerate(self.tools)]
+        kinds = " | ".join(f"call_{place}" for place in range(len(self.tools)))
+        return Grammar(kind=GrammarKind.LARK, text="\n".join([f'start: "[" call {more} "]"', f"call: {kinds}", *calls]))
+
+
+def _call_head(name: str) -> str:
+    return f'{{"name": "{name}", "parameters": '
+
+
+def read_tools(fields: Fields) -> ToolUse | None:
+    """None where no tool is to be called: then the model hears of none.
+
+    Raises:
+      RequestError: a tool or the choice is not what it must be, or is left to the model.
+    """
+    tools = tuple(_tool(entry) for entry in fields.objects("tools"))
+    many = fields.flag("parallel_tool_calls", True)
+    choice = fields.get("tool_choice")
+    if len(tools) > MOST_TOOLS:
+        raise fields.error("tools", f"must be at most {MOST_TOOLS}, got {len(tools)}")
+    if choice == "none" or (not tools and choice in (None, "auto")):
+        return None
+    if not tools:
+        raise fields.error("tool_choice", "needs tools")
+    if choice in (None, "auto"):
+        raise fields.error(
+            "tool_choice", f"auto is not supported yet, which is the default with tools: say {_CHOICES}", code="unsupported_value"
+        )
+    use = ToolUse(tools=tools, many=many) if choice == "required" else ToolUse(tools=tools, named=_named(fields, tools))
+    checked(use.grammar, "tools")
+    return use
+
+
+def _tool(entry: Fields) -> Tool:
+    if entry.get("type") != "function":
+        raise entry.error("type", f"must be function, got {show(entry.get('type'))}")
+    function = entry.required_object("function")
+    name = function.required("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise function.error("name", f"must be 1 to 64 letters, digits, _ and -, got {show(name)}")
+    function.text("description")
+    parameters = function.object("parameters")
+    schema = {"properties": {}, **(parameters.raw if parameters else {})}
+    if schema.setdefault("type", "object") != "object":
+        raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
+    return Tool(name=name, schema=schema_text(schema, "tools"), told=entry.raw)
+
+
+def _named(fields: Fields, tools: tuple[Tool, ...]) -> Tool:
+    choice = fields.get("tool_choice")
+    name = _name(choice) if isinstance(choice, dict) else None
+    if name is None:
+        raise fields.error("tool_choice", f"must be {_CHOICES}, got {show(choice)}")
+    for tool in tools:
+        if tool.name == name:
+            return tool
+    raise RequestError(f"tool_choice names {show(name)}, which is none of tools", param="tool_choice")
+
+
+def _name(choice: Mapping[str, Any]) -> str | None:
+    function = choice.get("function")
+    name = function.get("name") if isinstance(function, dict) and choice.get("type", "function") == "function" else None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,93 @@
+"""A model's tokenizer: text to tokens and back."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer
+
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.text.token_bytes import Pieces
+
+
+class Text(Protocol):
+    """A model's tokenizer."""
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        """Token ids; with `special`, such as the tokenizer itself adds around a text (a BOS)."""
+        ...
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Text, with or without special tokens; U+FFFD for what is no whole character."""
+        ...
+
+    def piece(self, token: int) -> bytes:
+        """What one token stands for, special ones included; empty for an unknown one."""
+        ...
+
+    def is_special(self, token: int) -> bool:
+        """Left out of texts unless it is asked for."""
+        ...
+
+
+class TokenizerText:
+    """The tokenizer of a `tokenizer.json`.
+
+    Raises:
+      ConfigError: the file is none.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise ConfigError(f"{path} is no tokenizer: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._pieces = Pieces(self._tokenizer)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._specials = frozenset(token for token, entry in added.items() if entry.special)
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(_valid(text), add_special_tokens=special).ids)
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=not special)
+
+    def piece(self, token: int) -> bytes:
+        return self._pieces.of(token)
+
+    def is_special(self, token: int) -> bool:
+        return token in self._specials
+
+
+class ByteText:
+    """Stands in where weights are random and there is no tokenizer: a token a byte, printed as some visible character.
+
+    Args:
+      vocab: number of the model's tokens.
+    """
+
+    def __init__(self, vocab: int):
+        self._vocab = vocab
+
+    def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
+        return tuple(byte % self._vocab for byte in _valid(text).encode())
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        first, printable = ord(" "), 95
+        return "".join(chr(first + (token - first) % printable) for token in tokens)
+
+    def piece(self, token: int) -> bytes:
+        return self.decode([token]).encode()
+
+    def is_special(self, token: int) -> bool:
+        return False
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"the text has half of a surrogate pair at character {error.start}") from error
+    return text

@@ -1,0 +1,161 @@
+"""A placement under a load: which unit gets which requests, and the units beside each other on all processors."""
+
+import gc
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from queue import Empty
+from typing import Any
+
+from tqdm import tqdm
+
+from muxjax.cost import roofline
+from muxjax.cost.chip import MeshSpec
+from muxjax.errors import ConfigError, require
+from muxjax.placement.check import violations
+from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
+from muxjax.scheduler.policies import by_name
+from muxjax.simulate.executor import Sharing
+from muxjax.simulate.unit import Hosted, Machine, Outcome
+from muxjax.workload.trace import Arrival
+
+FEW = 500
+"""Requests that are simulated before further processes would have started."""
+TOLD = 50
+"""Requests that a process ends between two words of its progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One simulated unit, to be run in a process of its own."""
+
+    machine: Machine
+    arrivals: Sequence[Arrival]
+    policy: str
+    sharing: Sharing
+    until_s: float
+
+    def run(self, on_end: Callable[[], object] = lambda: None) -> Outcome:
+        return self.machine.serve(self.arrivals, by_name(self.policy), self.sharing, self.until_s, on_end=on_end)
+
+
+def split(
+    problem: Problem, placement: Placement, arrivals: Iterable[Arrival], policy: str, sharing: Sharing, until_s: float, **sizes: Any
+) -> Iterator[Job]:
+    """A job for the LLMs of each unit that have devices in common; replicas get requests in proportion to their rates.
+
+    Args:
+      sizes: what else the `Machine`s have other than their defaults.
+    """
+    machines = [machine(problem, members, **sizes) for unit in placement.units for members in together(unit)]
+    routed = route(machines, arrivals)
+    for one, own in zip(machines, routed, strict=True):
+        yield Job(machine=one, arrivals=own, policy=policy, sharing=sharing, until_s=until_s)
+
+
+def check(problem: Problem, placement: Placement) -> None:
+    """Raises ConfigError for a placement that could not be served. Its rates may be others than the problem's, and it may be unfair."""
+    rates: dict[str, float] = {}
+    for unit in placement.units:
+        for placed in unit.members:
+            require(0 < placed.rate_rps < float("inf"), f"{placed.model}.rate_rps", placed.rate_rps, "over 0 and finite")
+            rates[placed.model] = rates.get(placed.model, 0.0) + placed.rate_rps
+    require(bool(rates), "units", len(placement.units), "units with at least one model")
+    for model in rates:
+        problem.demand(model)
+    answered = [replace(demand, rate_rps=rates[demand.name]) for demand in problem.demands if demand.name in rates]
+    if broken := violations(replace(problem, demands=tuple(answered), fairness=float("inf")), placement):
+        raise ConfigError("; ".join(broken), field="placement")
+
+
+def together(unit: UnitPlan) -> list[list[Placed]]:
+    """The unit's LLMs, those that share a device, directly or through others, in one list."""
+    groups: list[tuple[set[int], list[Placed]]] = []
+    for placed in unit.members:
+        touching = [group for group in groups if group[0] & set(placed.devices)]
+        devices = set(placed.devices).union(*(group[0] for group in touching))
+        members = [member for group in touching for member in group[1]]
+        groups = [group for group in groups if group not in touching] + [(devices, [*members, placed])]
+    return [members for _, members in groups]
+
+
+def machine(problem: Problem, members: Sequence[Placed], **sizes: Any) -> Machine:
+    """Those LLMs on their devices, with the cache that the fullest device has room for."""
+    chip = problem.cluster.chip
+    hosted = {
+        placed.model: Hosted(spec=problem.demand(placed.model).spec, mesh=MeshSpec(chip=chip, tp=placed.tp), rate_rps=placed.rate_rps)
+        for placed in members
+    }
+    weights: Counter[int] = Counter()
+    for placed in members:
+        for device in placed.devices:
+            weights[device] += roofline.weight_bytes(hosted[placed.model].spec, hosted[placed.model].mesh)
+    cache_bytes = problem.device_bytes - max(weights.values())
+    if cache_bytes <= 0:
+        raise ConfigError(f"the weights of {', '.join(hosted)} leave {cache_bytes} bytes of a device for the cache", field="placement")
+    return Machine(hosted=hosted, cache_bytes=cache_bytes, slots=problem.max_batch, **sizes)
+
+
+def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list[Arrival]]:
+    """The requests of each machine: of an LLM with replicas, the one that is furthest behind its share gets the next.
+
+    Raises:
+      ConfigError: a request for an LLM that no machine has.
+    """
+    rates: dict[str, dict[int, float]] = {}
+    for at, one in enumerate(machines):
+        for model, hosted in one.hosted.items():
+            rates.setdefault(model, {})[at] = hosted.rate_rps
+    routed: list[list[Arrival]] = [[] for _ in machines]
+    got: Counter[tuple[str, int]] = Counter()
+    for arrival in arrivals:
+        if arrival.model not in rates:
+            raise ConfigError(f"the trace asks for model {arrival.model!r}, and the placement has {', '.join(rates)}", field="trace")
+        replicas = rates[arrival.model]
+        at = min(replicas, key=lambda at: ((got[arrival.model, at] + 1) / replicas[at], at))
+        got[arrival.model, at] += 1
+        routed[at].append(arrival)
+    return routed
+
+
+def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int | None = None) -> list[Outcome]:
+    """Of each job, in their order, the largest begun first; shows its progress in a terminal.
+
+    Args:
+      processes: at most, None for one a processor.
+    """
+    total = sum(len(job.arrivals) for job in jobs)
+    with tqdm(total=total, desc=title, unit=" requests", disable=None) as bar:
+        if len(jobs) == 1 or total <= FEW or processes == 1:
+            return [job.run(bar.update) for job in jobs]
+        return _beside(jobs, bar.update, processes)
+
+
+def _beside(jobs: Sequence[Job], progress: Callable[[int], object], processes: int | None) -> list[Outcome]:
+    """In processes of their own, which tell of their progress through a queue."""
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(processes, mp_context=context) as pool:
+        words = manager.Queue()
+        order = sorted(range(len(jobs)), key=lambda at: -len(jobs[at].arrivals))
+        running = {at: pool.submit(_told, jobs[at], words.put) for at in order}
+        while not all(future.done() for future in running.values()):
+            with suppress(Empty):
+                progress(words.get(timeout=0.2))
+        return [running[at].result() for at in range(len(jobs))]
+
+
+def _told(job: Job, tell: Callable[[int], object]) -> Outcome:
+    """The job's outcome; tells of the requests that have ended, some at a time."""
+    ended = 0
+    gc.freeze()  # the trace outlives all that the run makes
+
+    def on_end() -> None:
+        nonlocal ended
+        ended += 1
+        if ended % TOLD == 0:
+            tell(TOLD)
+
+    return job.run(on_end)

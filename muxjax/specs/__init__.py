@@ -1,0 +1,1 @@
+"""Shapes of models: from Hugging Face's config.json, and published ones by name."""

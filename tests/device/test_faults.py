@@ -1,0 +1,117 @@
+"""A step that fails on a real device: its model is told apart, and the others get the tokens that they would have had."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from muxjax.device.executor import DeviceExecutor
+from muxjax.engine.loop import turn
+from muxjax.engine.model_state import Member
+from muxjax.engine.stats import State
+from muxjax.engine.unit import Unit
+from muxjax.scheduler.policies import by_name
+from muxjax.types import Finish, Output, Request, Sampling
+from tests.device.test_executor import BLOCKS, SLOTS, SPEC, layout_of, make_executor
+from tests.fake_device import FakeClock
+
+
+@pytest.fixture(scope="module")
+def wanted() -> dict[str, list[int | None]]:
+    return tokens(serve(Serving(make_executor(1)), after=0, spoil=lambda program: None))
+
+
+class Serving:
+    """Two models on a device, six requests of each."""
+
+    def __init__(self, executor: DeviceExecutor):
+        members = [
+            Member(name=name, layout=layout_of(1), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS // 2, floor_blocks=0)
+            for name in "ab"
+        ]
+        self.unit = Unit(members, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=2)
+        self.executor = executor
+        sampling = [Sampling(temperature=t, max_tokens=12, seed=7) for t in (0.0, 1.0, 0.0)]
+        for i in range(12):
+            prompt = tuple(range(i, 2 * i + 1))
+            self.unit.submit(Request(id=f"{'ab'[i % 2]}{i}", model="ab"[i % 2], prompt=prompt, sampling=sampling[i % 3], arrival_s=0.0))
+
+
+def serve(serving: Serving, *, after: int, spoil: Callable) -> dict[str, list[Output]]:
+    """All outputs by request; after so many turns model "a" is spoilt."""
+    outputs: dict[str, list[Output]] = {}
+    policy, clock = by_name("adbs"), FakeClock()
+    for count in range(10_000):
+        if count == after:
+            spoil(serving.executor._programs["a"])
+        for output in turn(serving.unit, policy, serving.executor, clock):
+            outputs.setdefault(output.request_id, []).append(output)
+        if serving.unit.idle:
+            return outputs
+    raise AssertionError("requests without an end")
+
+
+def tokens(outputs: dict[str, list[Output]]) -> dict[str, list[int | None]]:
+    return {request_id: [output.token for output in each] for request_id, each in outputs.items()}
+
+
+def not_a_number(program) -> None:
+    program.params = jax.tree.map(lambda leaf: leaf * np.nan, program.params)
+
+
+def no_launch(program) -> None:
+    program.steps.clear()
+
+
+def takes_the_arena_and_raises(program) -> None:
+    def step(params, blocks_NE, *rest):
+        blocks_NE.delete()
+        raise RuntimeError("out of memory")
+
+    program.steps = dict.fromkeys(program.steps, step)
+
+
+def fails_while_it_runs(program) -> None:
+    """As an error of a device does: what the step gave back is there, and raises when it is looked at, whoever has used it since."""
+
+    def explode(tokens_B):
+        raise RuntimeError("illegal address")
+
+    @jax.jit
+    def spoilt(tokens_B, logits_BV, blocks_NE, last_S):
+        tokens_B = jax.pure_callback(explode, tokens_B, tokens_B)
+        return tokens_B, logits_BV, blocks_NE + tokens_B[0], last_S + tokens_B[0]
+
+    def breaking(step):
+        return lambda *given: spoilt(*step(*given))
+
+    program.steps = {shape: breaking(step) for shape, step in program.steps.items()}
+
+
+@pytest.mark.parametrize("after", [0, 5])
+@pytest.mark.parametrize("spoil", [not_a_number, no_launch, takes_the_arena_and_raises, fails_while_it_runs])
+def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoil, after, wanted):
+    serving = Serving(make_executor(1))
+    outputs = serve(serving, after=after, spoil=spoil)
+    assert all(each[-1].finish is Finish.LENGTH for name, each in outputs.items() if name[0] == "b")
+    assert {name: each for name, each in tokens(outputs).items() if name[0] == "b"} == {n: t for n, t in wanted.items() if n[0] == "b"}
+    failed = [each for name, each in outputs.items() if name[0] == "a"]
+    assert len(failed) == 6 and any(each[-1].finish is Finish.FAILED for each in failed)
+    assert all([output.finish is not None for output in each] == [False] * (len(each) - 1) + [True] for each in failed)
+    stats = serving.unit.stats()
+    assert [model.state for model in stats.models] == [State.FAILED, State.READY] and stats.free_blocks == stats.total_blocks
+
+
+def test_a_device_that_gives_no_memory_any_more_is_lost():
+    serving = Serving(make_executor(1))
+
+    def gone(rows: int) -> None:
+        raise MemoryError("no arena")
+
+    def lose(program) -> None:
+        takes_the_arena_and_raises(program)
+        serving.executor.renew = gone
+
+    with pytest.raises(MemoryError, match="no arena"):
+        serve(serving, after=2, spoil=lose)

@@ -1,0 +1,91 @@
+"""The whole engine against transformers: greedy tokens through the paged cache, whatever else is in the batch."""
+
+import queue
+import time
+
+import pytest
+
+from muxjax.engine.options import POLICIES, ModelOptions, UnitOptions
+from muxjax.launch.build import Built, build
+from muxjax.types import Finish, Output, Request, Sampling
+from tests.models.golden import NAMES, make_model, read_golden
+
+WAIT_S = 120
+MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3")
+"""Head sizes 32, 16, 16 and 64; windows in no layer, in all, and in some."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    return {name: make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed) for name in NAMES}
+
+
+class Serving:
+    """A started engine over goldens, with small head blocks and chunks, so that every sequence has many of both."""
+
+    def __init__(self, folders, names, **options):
+        models = tuple(ModelOptions(name=name, path=folders[name], max_num_seqs=8) for name in names)
+        defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64}
+        self.built: Built = build(UnitOptions(models=models, **(defaults | options)), report=lambda line: None, progress=False)
+        self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
+        self.built.engine.start(self.said.put)
+
+    def __enter__(self) -> "Serving":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.built.engine.stop()
+
+    def answers(self, wanted: list[tuple[str, int]]) -> list[list[Output]]:
+        """Outputs of those goldens' requests, (name, number), all submitted at once."""
+        for i, (name, number) in enumerate(wanted):
+            golden = read_golden(name)
+            sampling = Sampling(temperature=0.0, max_tokens=len(golden.tokens[number]))
+            self.built.engine.submit(
+                Request(id=str(i), model=name, prompt=golden.prompts[number], sampling=sampling, arrival_s=time.monotonic())
+            )
+        outputs: list[list[Output]] = [[] for _ in wanted]
+        while not all(each and each[-1].finish for each in outputs):
+            for output in self.said.get(timeout=WAIT_S):
+                outputs[int(output.request_id)].append(output)
+        return outputs
+
+
+def assert_golden(wanted: list[tuple[str, int]], outputs: list[list[Output]]) -> None:
+    for (name, number), each in zip(wanted, outputs, strict=True):
+        assert tuple(output.token for output in each) == read_golden(name).tokens[number], (name, number)
+        assert each[-1].finish is Finish.LENGTH
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_family_alone_makes_the_tokens_of_transformers_up_to_its_maximum_length(folders, name):
+    with Serving(folders, [name]) as serving:
+        assert len(read_golden(name).longest) == serving.built.max_model_len[name]
+        for number in (0, 2):
+            assert_golden([(name, number)], serving.answers([(name, number)]))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("budget", [16, 64])
+def test_models_of_all_shapes_mixed_on_one_arena_make_the_same_tokens(folders, policy, budget):
+    """A budget of 16 cuts prompts of 17 and 40 tokens into chunks; one of 64 takes several whole."""
+    wanted = [(name, number) for number in (2, 0, 1, 0) for name in MIXED]
+    with Serving(folders, MIXED, policy=policy, max_num_batched_tokens=budget) as serving:
+        assert_golden(wanted, serving.answers(wanted))
+        stats = serving.built.engine.stats()
+        assert stats.free_blocks == stats.total_blocks
+
+
+def test_preempted_requests_make_the_same_tokens(folders):
+    """An arena of 80 head blocks, of which the longest request of one model alone needs 64."""
+    wanted = [(name, number) for number in (2, 1, 0) for name in ("llama3_scaled", "mistral_windowed")]
+    with Serving(folders, ["llama3_scaled", "mistral_windowed"], kv_cache_bytes=80 * 2048) as serving:
+        assert_golden(wanted, serving.answers(wanted))
+        assert sum(model.preemptions for model in serving.built.engine.stats().models) > 0
+
+
+def test_a_golden_of_another_request_would_be_noticed(folders):
+    with Serving(folders, ["llama2"]) as serving:
+        outputs = serving.answers([("llama2", 0)])
+    with pytest.raises(AssertionError):
+        assert_golden([("llama2", 1)], outputs)

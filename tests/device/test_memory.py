@@ -1,0 +1,37 @@
+"""The memory plan of a device."""
+
+import pytest
+
+from muxjax.device.memory import Plan
+from muxjax.errors import ConfigError
+
+GIB = 2**30
+
+
+def make_plan(**changes) -> Plan:
+    sizes = {"limit_bytes": 100 * GIB, "resident_bytes": {"a": 16 * GIB, "b": 3 * GIB}, "arena_bytes": 80 * GIB, "temporary_bytes": GIB}
+    return Plan(**(sizes | changes))
+
+
+def test_a_plan_to_the_last_byte_is_taken_and_a_byte_more_is_refused():
+    assert make_plan().used_bytes == 100 * GIB
+    for name in ("arena_bytes", "temporary_bytes"):
+        with pytest.raises(ConfigError, match="100 GiB that muxjax may use: lower max_num_batched_tokens"):
+            make_plan(**{name: getattr(make_plan(), name) + 1})
+
+
+def test_the_error_tells_what_the_steps_need_and_what_is_left():
+    with pytest.raises(ConfigError, match=r"steps need 4 GiB while they run, and 99 GiB of weights and cache leave 1 GiB of"):
+        make_plan(temporary_bytes=4 * GIB)
+
+
+def test_a_device_without_a_limit_takes_any_plan():
+    (line,) = make_plan(limit_bytes=None, arena_bytes=900 * GIB).lines()
+
+    assert line == "memory: a 16 GiB, b 3 GiB; cache 900 GiB; a step's own 1 GiB; no limit"
+
+
+def test_the_report_tells_what_is_free():
+    (line,) = make_plan(arena_bytes=70 * GIB).lines()
+
+    assert line.endswith("; 10 GiB free")

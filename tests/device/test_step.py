@@ -1,0 +1,159 @@
+"""The jitted step: what it reads of a packed batch, what it writes, and that it copies no arena."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.cache.table import TableDelta
+from muxjax.device import batch
+from muxjax.device.step import step as run_step
+from muxjax.device.step import update_table
+from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.models import decoder
+from muxjax.models.attention import DenseMemory
+from muxjax.types import ModelSpec, Sampling
+
+SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
+LAYOUT = CacheLayout.of(SPEC, element_bytes=4, block_bytes=512)
+SLOTS = 6
+BUCKETS = batch.Buckets.of(LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=128, prefill_rows=4, ragged=False)
+
+
+Row = tuple[int, int, list[int]]
+"""Slot, start, tokens."""
+
+
+def make_step(*, decodes: Sequence[Row] = (), chunks: Sequence[Row] = (), seed: int = 0) -> Step:
+    """Greedy rows."""
+    rows = [*decodes, *chunks]
+    sampling = np.array([sampling_row(Sampling(temperature=0.0, seed=seed - slot)) for slot in range(SLOTS)], SAMPLING)
+    slots = np.array([slot for slot, _, _ in rows], np.int32)
+    return Step(
+        id=1,
+        model="m",
+        decodes=len(decodes),
+        slots=slots,
+        starts=np.array([start for _, start, _ in rows], np.int32),
+        counts=np.array([len(tokens) for _, _, tokens in rows], np.int32),
+        tokens=np.array([token for _, _, tokens in rows for token in tokens], np.int32),
+        sampling=sampling[slots],
+        delta=TableDelta(slots[:0], slots[:0], np.zeros((0, 2, 2), np.int32)),
+    )
+
+
+class Machine:
+    """A model, its tables with scattered blocks for every slot, and an arena full of NaN."""
+
+    def __init__(self):
+        self.params = jax.tree.map(lambda leaf: 4 * leaf, decoder.init_params(SPEC, jax.random.key(0)))
+        columns = LAYOUT.columns(SPEC.max_len)
+        ids = np.random.default_rng(0).permutation(SLOTS * columns * LAYOUT.column_blocks).astype(np.int32)
+        slots, places = np.divmod(np.arange(SLOTS * columns, dtype=np.int32), columns)
+        delta = TableDelta(slots, places, ids.reshape(-1, LAYOUT.layers, LAYOUT.kv_heads))
+        empty = jnp.zeros((LAYOUT.layers, SLOTS, LAYOUT.kv_heads, columns), jnp.int32)
+        self.table = update_table(empty, batch.pack_delta(delta, batch.delta_entries(len(slots))))
+        self.blocks = jnp.full((len(ids), LAYOUT.block_bytes // 4), jnp.nan, jnp.float32)
+        self.last = jnp.zeros(SLOTS, jnp.int32)
+
+    def run(self, step: Step) -> list[int]:
+        shape = BUCKETS.shape(step, LAYOUT)
+        tokens, _, _, self.blocks, self.last = run_step(
+            self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape
+        )
+        return batch.unpack(np.asarray(tokens), step, shape).tolist()
+
+    def greedy(self, tokens: list[int]) -> int:
+        padded = jnp.array(tokens + [0] * (SPEC.max_len - len(tokens)))
+        return int(dense_logits(self.params, padded)[len(tokens) - 1].argmax())
+
+
+@jax.jit
+def dense_logits(params, tokens):
+    hidden, _ = decoder.forward(SPEC, params, tokens, jnp.arange(len(tokens)), DenseMemory())
+    return decoder.logits(SPEC, params, hidden)
+
+
+PROMPTS = {4: [5, 9, 33, 2, 60, 7, 7, 1, 12], 1: [3], 2: list(range(40, 60))}
+
+
+def test_prefill_in_chunks_and_decode_from_the_tokens_on_the_device_equal_the_dense_model():
+    machine = Machine()
+    machine.run(make_step(chunks=[(4, 0, PROMPTS[4][:5]), (2, 0, PROMPTS[2][:13])]))
+    sampled = machine.run(make_step(chunks=[(4, 5, PROMPTS[4][5:]), (1, 0, PROMPTS[1]), (2, 13, PROMPTS[2][13:])]))
+    texts = {slot: list(prompt) for slot, prompt in PROMPTS.items()}
+    for _ in range(6):
+        for (slot, text), token in zip(texts.items(), sampled, strict=True):
+            assert token == machine.greedy(text), f"slot {slot} after {len(text)} tokens"
+            text.append(token)
+        sampled = machine.run(make_step(decodes=[(slot, len(text) - 1, [SAMPLED]) for slot, text in texts.items()]))
+
+
+@pytest.mark.parametrize("start", [13, 6])
+def test_a_mixed_step_makes_the_tokens_of_its_parts(start):
+    """A decode, a new prompt and the rest of another at once; the rest told to begin elsewhere is noticed."""
+    machine = Machine()
+    first, _ = machine.run(make_step(chunks=[(4, 0, PROMPTS[4]), (2, 0, PROMPTS[2][:13])]))
+    step = make_step(decodes=[(4, len(PROMPTS[4]), [SAMPLED])], chunks=[(1, 0, PROMPTS[1]), (2, start, PROMPTS[2][13:])])
+    decoded, prompted, continued = machine.run(step)
+    assert [decoded, prompted] == [machine.greedy([*PROMPTS[4], first]), machine.greedy(PROMPTS[1])]
+    assert (continued == machine.greedy(PROMPTS[2])) == (start == 13)
+
+
+@pytest.mark.parametrize("wrong", [(4, 8, [SAMPLED]), (1, 9, [SAMPLED]), (4, 9, [2])])
+def test_a_wrong_position_slot_or_token_is_noticed(wrong):
+    machine = Machine()
+    sampled = machine.run(make_step(chunks=[(4, 0, PROMPTS[4])]))
+    right = machine.greedy([*PROMPTS[4], *sampled])
+    blocks, last = jnp.copy(machine.blocks), jnp.copy(machine.last)
+    assert machine.run(make_step(decodes=[(4, 9, [SAMPLED])])) == [right]
+    machine.blocks, machine.last = blocks, last
+    assert machine.run(make_step(decodes=[wrong])) != [right]
+
+
+def test_an_empty_step_changes_nothing():
+    machine = Machine()
+    machine.run(make_step(chunks=[(4, 0, PROMPTS[4])]))
+    for shape in BUCKETS.shapes():
+        before = np.array(machine.blocks), np.array(machine.last)
+        _, _, _, machine.blocks, machine.last = run_step(
+            machine.params, machine.blocks, machine.last, machine.table, batch.empty(shape), spec=SPEC, layout=LAYOUT, shape=shape
+        )
+        np.testing.assert_array_equal(before[0], machine.blocks)
+        np.testing.assert_array_equal(before[1], machine.last)
+
+
+def test_steps_of_one_bucket_are_compiled_once():
+    machine = Machine()
+    run_step.clear_cache()
+    for count in (1, 3, 4):
+        machine.run(make_step(decodes=[(slot, 3, [1]) for slot in range(count)]))
+    assert run_step._cache_size() == 1
+    machine.run(make_step(chunks=[(0, 0, [1, 2])]))
+    assert run_step._cache_size() == 2
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda shape: not shape.prefill_rows,
+        lambda shape: not shape.decode_rows,
+        lambda shape: shape.decode_rows and shape.prefill_rows,
+    ],
+)
+def test_the_arena_is_updated_in_place(kind):
+    """Temporaries do not grow with the arena, and the arena's memory is the result's."""
+
+    def compiled(blocks: int):
+        shape = next(shape for shape in BUCKETS.shapes() if kind(shape))
+        arrays = [((blocks, LAYOUT.block_bytes // 4), jnp.float32), ((SLOTS,), jnp.int32)]
+        arrays += [((LAYOUT.layers, SLOTS, LAYOUT.kv_heads, LAYOUT.columns(SPEC.max_len)), jnp.int32), ((shape.words,), jnp.int32)]
+        arguments = [jax.ShapeDtypeStruct(*array) for array in arrays]
+        return run_step.lower(decoder.param_shapes(SPEC), *arguments, spec=SPEC, layout=LAYOUT, shape=shape).compile().memory_analysis()
+
+    small, large = compiled(1_000), compiled(100_000)
+    assert large.temp_size_in_bytes == small.temp_size_in_bytes
+    assert large.alias_size_in_bytes - small.alias_size_in_bytes == 99_000 * LAYOUT.block_bytes

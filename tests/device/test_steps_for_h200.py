@@ -1,0 +1,164 @@
+"""Whole steps of an 8B-shaped model, compiled for the H200 on a machine without one, and what they may not do there.
+
+The model has 2 of the 32 layers. A step holds each layer's operations one after the other, with a slice of the weights and a write to the
+arena of its own each, so that what a layer copies shows between two. With all 32, decode and prefill had the same temporaries to 0.1 MB,
+and none of these faults. XLA picks its matrix products without measuring here, so that the chip may run others of them.
+"""
+
+import hashlib
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
+from muxjax.device.batch import BatchShape
+from muxjax.device.step import lower_step, step
+from muxjax.models import decoder
+from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.tree import flat, nested
+from muxjax.pallas.kernels import Kernels, best
+from muxjax.specs import published
+from muxjax.types import ModelSpec
+from tests.pallas.hopper import Compiled, as_on_h200, compile_for_h200, compiled_for_h200, h200s, needs_compiler, on_h200
+
+pytestmark = needs_compiler
+
+LAYERS, SLOTS, COLUMNS = 2, 256, 64
+SPEC = replace(published.BY_NAME["llama-3.1-8b"], layers=LAYERS, windows=(None,) * LAYERS)
+LAYOUT = CacheLayout.of(SPEC, element_bytes=2)
+ARENA = (200_001, BLOCK_BYTES // 2)
+MB = 10**6
+
+
+def batch_shape(*, decodes: int = 0, prompts: int = 0, tokens: int = 0) -> BatchShape:
+    return BatchShape(columns=COLUMNS, decode_rows=decodes, prefill_rows=prompts, prefill_tokens=tokens)
+
+
+def arrays(spec: ModelSpec = SPEC) -> tuple:
+    """Parameters, arena, last tokens and block tables."""
+    table = (LAYERS, SLOTS, spec.kv_heads, COLUMNS)
+    ints = (jax.ShapeDtypeStruct(dims, jnp.int32) for dims in ((SLOTS,), table))
+    return decoder.param_shapes(spec), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
+
+
+def kernels() -> Kernels:
+    return best(device_kind="NVIDIA H200", dtype=jnp.dtype(jnp.bfloat16), head_dim=SPEC.head_dim)
+
+
+def faults(compiled: Compiled, shape: BatchShape, temporaries_bytes: int, spec: ModelSpec = SPEC) -> Iterator[tuple[str, object]]:
+    """Kind and evidence of everything that a step must not do; registers are our kernels' and those of XLA's."""
+    if copies := compiled.copies_of(*ARENA):
+        yield "the arena is copied", copies
+    if compiled.aliased_bytes < 2 * math.prod(ARENA):
+        yield "the arena is not updated in place", compiled.aliased_bytes
+    if written := list(weights_written(compiled, shape, spec)):
+        yield "weights are copied", written
+    if compiled.spills:
+        yield "registers spill", compiled.spills
+    if compiled.temporaries_bytes > temporaries_bytes:
+        yield "temporaries are large", compiled.temporaries_bytes
+
+
+def weights_written(compiled: Compiled, shape: BatchShape, spec: ModelSpec = SPEC) -> Iterator[str]:
+    """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor activations, which T or B tells."""
+    smallest = min(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(decoder.param_shapes(spec)["layers"]) if leaf.ndim == 3)
+    for dims, line in compiled.written(elements=smallest):
+        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.prefill_tokens, shape.rows} & set(dims):
+            yield line
+
+
+STEPS = {
+    "decode": (batch_shape(decodes=64), 149 * MB),
+    "prefill": (batch_shape(prompts=8, tokens=2048), 213 * MB),
+    "mixed": (batch_shape(decodes=64, prompts=8, tokens=2048), 220 * MB),
+}
+"""And the bytes of temporaries allowed: a tenth more than measured."""
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_little_memory(name):
+    shape, temporaries_bytes = STEPS[name]
+    compiled = compiled_for_h200(lambda: lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())())
+    assert list(faults(compiled, shape, temporaries_bytes)) == []
+
+
+@pytest.mark.parametrize("name", ["decode", "mixed"])
+def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
+    """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""
+    shape, temporaries_bytes = STEPS[name]
+    own, devices = share(SPEC, 2), Devices(h200s(2))
+    kept = {"spec": SPEC, "layout": CacheLayout.of(own, element_bytes=2), "shape": shape, "kernels": kernels(), "mesh": devices.mesh}
+    compiled = compiled_for_h200(lambda: lower_step(*spread(arrays(own), devices), **kept)())
+    assert list(faults(compiled, shape, temporaries_bytes, own)) == []
+    assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.hlo)) == 2 * LAYERS + 1
+    assert len(re.findall(r" all-gather(?:-start)?\(", compiled.hlo)) == 1
+
+
+def spread(own: tuple, devices: Devices) -> tuple:
+    """What each of the devices is given, as the arrays of them all."""
+    params, arena, *ints = own
+    joined = {path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(params).items()}
+    return nested(joined), devices.joined(arena, OWN), *(devices.joined(leaf, SAME) for leaf in ints)
+
+
+def test_a_step_that_does_all_of_that_is_noticed():
+    shape = batch_shape(prompts=8, tokens=256)
+    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
+    compiled = compile_for_h200(partial(careless_step, shape), *arrays(), packed, options={"xla_gpu_enable_triton_gemm": False})
+    assert [kind for kind, _ in faults(compiled, shape, STEPS["prefill"][1])] == [
+        "the arena is copied",
+        "the arena is not updated in place",
+        "weights are copied",
+        "registers spill",
+        "temporaries are large",
+    ]
+
+
+def careless_step(shape: BatchShape, params, *rest):
+    """Donates nothing, hands XLA weights that are no parameters, and attends with tiles too wide for the registers."""
+    from muxjax.pallas.prefill import PrefillTuning, prefill
+
+    wide = partial(prefill, tuning=PrefillTuning(tile_tokens=256, stages=1, weights_in_registers=True))
+    layers = jax.lax.optimization_barrier(jax.tree.map(jnp.negative, params["layers"]))
+    return step(params | {"layers": layers}, *rest, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()._replace(prefill=wide))
+
+
+def test_the_steps_lowered_by_two_processes_are_the_same_programs():
+    """By which a persistent cache finds them: two shapes in a row, as names depend on what was lowered before."""
+    command = [sys.executable, "-c", f"from {__name__} import print_lowered; print_lowered()"]
+    one, two = (subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(2))
+    assert one == two and len(one) == len(set(one)) == 2
+
+
+def print_lowered() -> None:
+    """A hash of each program's text."""
+    for shape in (batch_shape(decodes=8), batch_shape(decodes=64, prompts=8, tokens=128)):
+        with as_on_h200():
+            compiling = lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())
+        print(hashlib.sha256(compiling.func.__self__.as_text().encode()).hexdigest())
+
+
+READS = {
+    "in place": (lambda matrix: matrix, False),
+    "a slice made first": (jax.lax.optimization_barrier, True),
+    "transposed first": (lambda matrix: jax.lax.optimization_barrier(matrix.T).T, True),
+    "beside another": (lambda matrix: jax.lax.optimization_barrier(jnp.concatenate([matrix, -matrix], axis=1)), True),
+}
+
+
+@pytest.mark.parametrize("case", READS)
+def test_one_layers_matrix_is_seen_where_it_is_copied(case):
+    read, copied = READS[case]
+    shape = batch_shape(decodes=64)
+    matrices = jax.ShapeDtypeStruct((LAYERS, SPEC.width, SPEC.width), jnp.bfloat16)
+    rows = jax.ShapeDtypeStruct((shape.rows, SPEC.width), jnp.bfloat16)
+    compiled = compile_for_h200(lambda matrices, rows: rows @ read(matrices[1]), matrices, rows)
+    assert any(weights_written(compiled, shape)) is copied

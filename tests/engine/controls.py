@@ -1,0 +1,129 @@
+"""A small model in a real unit, and what each of its requests must get: the dense model, token by token, with numpy and loops."""
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.device.batch import Buckets
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.model import Program
+from muxjax.device.paged_memory import make_blocks
+from muxjax.engine.executor import Step
+from muxjax.engine.grammar import Grammars
+from muxjax.engine.loop import turn
+from muxjax.engine.model_state import Member
+from muxjax.engine.unit import Unit
+from muxjax.models import weights
+from muxjax.models.sharding import OWN, Devices, share
+from muxjax.pallas.kernels import REFERENCE
+from muxjax.scheduler.policies import by_name
+from muxjax.types import Output, Request, Sampling
+from tests.device.test_step import LAYOUT, SPEC, dense_logits
+from tests.fake_device import FakeClock
+
+SLOTS, BUDGET, BLOCKS = 4, 16, 200
+EOS = 63
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+
+def tokenizer() -> str:
+    """A token a letter, and the last one ends."""
+    vocab = {letter: i for i, letter in enumerate(LETTERS)} | {"</s>": EOS}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
+    made.add_special_tokens(["</s>"])
+    return made.to_str()
+
+
+def text_of(tokens: Iterable[int]) -> str:
+    return "".join(LETTERS[token] for token in tokens if token != EOS)
+
+
+@functools.cache
+def grammars() -> Grammars:
+    return Grammars(tokenizer(), vocab=SPEC.vocab, eos_ids=(EOS,))
+
+
+class Wishing:
+    """The model on tp devices. `steps` are those of the last run."""
+
+    def __init__(self, tp: int = 1):
+        devices, self.layout = Devices.first(tp), CacheLayout.of(share(SPEC, tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
+        buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
+        self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
+        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
+        program = Program.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
+        pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
+        blocks = devices.join(pools, OWN)
+        assert sum(1 for _ in program.compile(blocks)) == program.program_count
+        self.executor = DeviceExecutor({"m": program}, blocks)
+        self.executor.warm_up()
+        self.steps: list[Step] = []
+
+    def run(self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS) -> tuple[dict[str, list[Output]], int]:
+        """Outputs by request, and how often one was pre-empted."""
+        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len, "quota_blocks": blocks, "floor_blocks": 0}
+        member = Member(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), **sizes)
+        unit = Unit([member], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
+        outputs: dict[str, list[Output]] = {}
+        self.steps = []
+        for request in requests:
+            unit.check(request)
+            unit.submit(request)
+        while not unit.idle:
+            for output in turn(unit, by_name("adbs"), self, FakeClock()):
+                outputs.setdefault(output.request_id, []).append(output)
+        return outputs, unit.stats().models[0].preemptions
+
+    def launch(self, step: Step) -> None:
+        self.steps.append(step)
+        self.executor.launch(step)
+
+    def collect(self, *, wait: bool):
+        return self.executor.collect(wait=wait)
+
+    def logits(self, text: list[int]) -> np.ndarray:
+        """[V] behind a text, of the dense model."""
+        padded = jnp.array(text + [0] * (SPEC.max_len - len(text)))
+        return np.asarray(dense_logits(self.params, padded)[len(text) - 1])
+
+    def expected(self, request: Request) -> list[int]:
+        """Greedy tokens."""
+        text, sampling = list(request.prompt), request.sampling
+        matcher = grammars().matcher(sampling.grammar) if sampling.grammar else None
+        while len(text) < request.most_tokens:
+            logits = adjusted(self.logits(text), sampling, list(request.prompt), text[len(request.prompt) :])
+            if matcher:
+                allowed = matcher.bits()
+                logits = [value if allowed[v // 32] >> (v % 32) & 1 else -np.inf for v, value in enumerate(logits)]
+            text.append(int(np.argmax(logits)))
+            if matcher:
+                matcher.take(text[-1])
+            if text[-1] in sampling.stop_token_ids:
+                break
+        return text[len(request.prompt) :]
+
+
+def adjusted(logits: np.ndarray, sampling: Sampling, prompt: list[int], made: list[int]) -> list[float]:
+    return [_adjusted(float(value), v, sampling, prompt, made) for v, value in enumerate(logits)]
+
+
+def _adjusted(value: float, token: int, sampling: Sampling, prompt: list[int], made: list[int]) -> float:
+    if token in prompt or token in made:
+        value = value / sampling.repetition_penalty if value > 0 else value * sampling.repetition_penalty
+    value -= sampling.presence_penalty * (token in made) + sampling.frequency_penalty * made.count(token)
+    value += sum(bias for other, bias in sampling.logit_bias if other == token)
+    return -np.inf if any(_bans(token, sampling, prompt, made)) else value
+
+
+def _bans(token: int, sampling: Sampling, prompt: list[int], made: list[int]) -> Iterator[bool]:
+    text = [*prompt, *made, token]
+    yield sampling.allowed_token_ids is not None and token not in sampling.allowed_token_ids
+    yield len(made) < sampling.min_tokens and token in sampling.stop_token_ids
+    for words in sampling.bad_words:
+        yield text[-len(words) :] == list(words)

@@ -1,0 +1,192 @@
+"""What requests ask of their tokens, through a real unit: each gets what the dense model alone would give it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from muxjax.engine.executor import SAMPLED
+from muxjax.errors import RequestError
+from muxjax.types import Finish, Grammar, GrammarKind, Request, Sampling
+from tests.engine.controls import EOS, SLOTS, Wishing, text_of
+
+REGEX = Grammar(kind=GrammarKind.REGEX, text="[a-f]{3}-[0-9]+(X|YZ)")
+PLAIN = Sampling(temperature=0.0, max_tokens=14)
+WISHES = {
+    "plain": {},
+    "presence": {"presence_penalty": 1.5},
+    "frequency": {"frequency_penalty": 2.0, "logit_bias": ((3, 30.0), (4, 28.0))},
+    "negative": {"frequency_penalty": -2.0, "presence_penalty": -2.0, "logit_bias": ((3, 14.0),)},
+    "repetition": {"repetition_penalty": 1.4},
+    "rewarded": {"repetition_penalty": 0.6},
+    "biased": {"logit_bias": ((3, 20.0), (9, -100.0), (17, 18.5))},
+    "allowed": {"allowed_token_ids": frozenset({1, 5, 33, 40, 62})},
+    "late": {"min_tokens": 6, "stop_token_ids": frozenset(range(48))},
+    "grammar": {"grammar": REGEX, "stop_token_ids": frozenset({EOS})},
+    "all": {
+        "grammar": Grammar(kind=GrammarKind.REGEX, text="[a-zA-Z]+"),
+        "presence_penalty": 0.5,
+        "repetition_penalty": 1.2,
+        "logit_bias": ((3, 1.0),),
+        "logprobs": 3,
+    },
+}
+
+
+def request(name: str, *, prompt: tuple[int, ...] | None = None, **changes) -> Request:
+    """Prompts of 5 to 23 tokens: in one, two or three chunks of a budget of 16 that two share."""
+    number = sum(map(ord, name))
+    prompt = prompt or tuple((number * i + 7 * i * i) % 63 for i in range(5 + number % 19))
+    return Request(id=name, model="m", prompt=prompt, sampling=replace(PLAIN, **changes), arrival_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def wishing():
+    return Wishing()
+
+
+@pytest.fixture(scope="module")
+def requests(wishing):
+    """One of each kind, and bad words made of what the request would have said without."""
+    made = [request(name, **wishes) for name, wishes in WISHES.items()]
+    said = wishing.expected(request("words"))
+    return [*made, request("words", bad_words=((said[0],), tuple(said[3:5]), (*made[0].prompt, 1)))]
+
+
+@pytest.fixture(scope="module")
+def expected(wishing, requests):
+    return {each.id: wishing.expected(each) for each in requests}
+
+
+def tokens(outputs) -> dict[str, list[int]]:
+    return {name: [output.token for output in each] for name, each in outputs.items()}
+
+
+@pytest.mark.parametrize("look_ahead", [1, 2, 3])
+def test_every_wish_is_granted_whatever_else_is_in_the_batch(wishing, requests, expected, look_ahead):
+    assert tokens(wishing.run(requests, look_ahead=look_ahead)[0]) == expected
+
+
+def test_every_wish_changes_what_is_said(wishing, requests, expected):
+    """Of each request the first; else the test above would notice nothing."""
+    for each in requests[1:]:
+        wish = next(iter(WISHES.get(each.id, {"bad_words": ()})))
+        without = replace(each, sampling=replace(each.sampling, **{wish: getattr(PLAIN, wish)}))
+        assert wishing.expected(without) != expected[each.id], each.id
+
+
+def test_a_wish_outlives_preemption(wishing):
+    """Four short prompts are let in where one long answer has room."""
+    asked = {"max_tokens": 40, "prompt_logprobs": 2}
+    requests = [request(name, prompt=(i, 2, 3, 50, 9), **(wishes | asked)) for i, (name, wishes) in enumerate(WISHES.items())]
+    outputs, preemptions = wishing.run(requests, blocks=wishing.layout.blocks(45) + 8)
+    assert preemptions > 0 and tokens(outputs) == {each.id: wishing.expected(each) for each in requests}
+    for each in requests:
+        first, *others = outputs[each.id]
+        assert len(first.prompt_logprobs) == len(each.prompt) - 1 and not any(other.prompt_logprobs for other in others)
+
+
+def test_two_devices_grant_the_same(wishing, requests):
+    requests = [replace(each, sampling=replace(each.sampling, logprobs=2, prompt_logprobs=2)) for each in requests]
+    one, two = (of.run(requests)[0] for of in (wishing, Wishing(tp=2)))
+    assert tokens(one) == tokens(two)
+    for name, outputs in one.items():
+        np.testing.assert_allclose(scores(outputs), scores(two[name]), rtol=1e-4, atol=1e-4)
+
+
+def scores(outputs) -> list[float]:
+    """All there are."""
+    found = [*(outputs[0].prompt_logprobs or ()), *(output.logprobs for output in outputs)]
+    return [number for each in found for number in (each.logprob, *(logprob for _, logprob in each.top))]
+
+
+def test_random_tokens_depend_on_seed_and_wishes_alone(wishing, requests):
+    wishes = [{"temperature": 1.0, "seed": i, "top_p": 0.9 if i % 2 else 1.0} for i in range(len(requests))]
+    requests = [replace(each, sampling=replace(each.sampling, **wish)) for each, wish in zip(requests, wishes, strict=True)]
+    together = tokens(wishing.run(requests)[0])
+    assert together == {each.id: tokens(wishing.run([each], look_ahead=1)[0])[each.id] for each in requests}
+    reseeded = [replace(each, sampling=replace(each.sampling, seed=99)) for each in requests]
+    assert tokens(wishing.run(reseeded)[0]) != together
+    assert not set(together["allowed"]) - WISHES["allowed"]["allowed_token_ids"]
+
+
+def test_a_finished_grammar_ends_the_answer(wishing, requests):
+    (outputs,) = wishing.run([each for each in requests if each.id == "grammar"])[0].values()
+    assert outputs[-1].finish is (Finish.STOP if outputs[-1].token == EOS else Finish.LENGTH)
+    short = request("grammar", grammar=Grammar(kind=GrammarKind.REGEX, text="ab(c|de)"), stop_token_ids=frozenset({EOS}), min_tokens=14)
+    (outputs,) = wishing.run([short])[0].values()
+    assert text_of(output.token for output in outputs) in ("abc", "abde")
+    assert outputs[-1].token == EOS and outputs[-1].finish is Finish.STOP
+
+
+def test_only_tied_sequences_wait_for_their_tokens(wishing, requests):
+    """A step launched ahead holds everybody else; alone, a tied sequence has one step in flight, and its inputs are on the device."""
+    tied = {"grammar", "all", "words"}
+    for each in requests:
+        wishing.run([each])
+        decodes = [step for step in wishing.steps if step.decodes]
+        assert all((step.tokens[: step.decodes] == SAMPLED).all() for step in decodes)
+        ahead = [step for step in wishing.steps if step.asked is None]
+        assert bool(ahead) == (each.id == "plain")
+        assert most_in_flight(wishing, each) == (1 if each.id in tied else 2), each.id
+
+
+def most_in_flight(wishing: Wishing, request: Request) -> int:
+    """Steps of the request alone, with a device that never finishes one before it must."""
+    flying, most = 0, 0
+    launch, collect = wishing.launch, wishing.collect
+
+    class Watched:
+        def launch(self, step):
+            nonlocal flying, most
+            flying += 1
+            most = max(most, flying)
+            launch(step)
+
+        def collect(self, *, wait):
+            nonlocal flying
+            done = collect(wait=True) if wait else []
+            flying -= len(done)
+            return done
+
+    watched = Watched()
+    wishing.launch, wishing.collect = watched.launch, watched.collect
+    try:
+        wishing.run([request])
+    finally:
+        del wishing.launch, wishing.collect
+    return most
+
+
+def test_a_row_that_forbids_everything_is_drawn_as_if_it_forbade_nothing(wishing):
+    """And is no fault of the model."""
+    hopeless = request("hopeless", allowed_token_ids=frozenset({4}), bad_words=((4,),))
+    plain = request("hopeless")
+    assert tokens(wishing.run([hopeless])[0]) == {"hopeless": wishing.expected(plain)}
+
+
+def test_more_edits_than_one_program_makes_are_all_made(wishing):
+    biases = tuple((token, -50.0) for token in range(63))
+    many = [request(f"many{i}", logit_bias=biases * 10, max_tokens=4) for i in range(SLOTS)]
+    assert {tuple(each) for each in tokens(wishing.run(many)[0]).values()} == {(EOS,) * 4}
+
+
+def test_a_row_that_asks_for_nothing_runs_no_program_behind_its_step(wishing):
+    wishing.run([request("plain")])
+    assert all(step.asked is None for step in wishing.steps)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logit_bias", ((64, 1.0),)),
+        ("allowed_token_ids", frozenset({-1})),
+        ("bad_words", ((3, 64),)),
+        ("stop_token_ids", frozenset({1000})),
+        ("grammar", Grammar(kind=GrammarKind.REGEX, text="(a")),
+    ],
+)
+def test_wishes_that_cannot_be_granted_are_refused(wishing, field, value):
+    with pytest.raises(RequestError) as refusal:
+        wishing.run([request("wrong", **{field: value})])
+    assert refusal.value.param == ("structured_outputs" if field == "grammar" else field) and refusal.value.status == 400

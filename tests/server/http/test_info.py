@@ -1,0 +1,122 @@
+"""What the server tells of itself, and what is remembered for it."""
+
+import json
+import time
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.server.http.info import about, now
+from muxjax.server.telemetry.recent import Live
+from tests.server.http.test_app import ask
+from tests.server.telemetry.test_trace import job, request
+
+OPTIONS = UnitOptions(
+    models=(
+        ModelOptions(name="org/a", path=Path("a"), max_num_seqs=7, ttft_s=0.5, tpot_s=0.05),
+        ModelOptions(name="plain", path=Path("b")),
+    ),
+    policy="fcfs",
+)
+
+
+def test_the_placement_in_force_is_told(serve):
+    with serve(options=OPTIONS) as server:
+        status, _, body = ask(server, "GET", "/server_info")
+    told = json.loads(body)
+    first, second = told["models"]
+
+    assert status == 200
+    assert (told["state"], told["policy"], told["devices"]) == ("ready", "fcfs", 1)
+    assert told["cache"]["total_blocks"] == 1000 and told["cache"]["block_bytes"] == 16384
+    assert told["limits"]["max_num_batched_tokens"] == 2048
+    assert set(told["versions"]) >= {"python", "jax"}
+    assert first["name"] == "org/a" and first["aliases"] == ["a"] and first["chat"] and not second["chat"]
+    assert (first["max_num_seqs"], first["quota_blocks"], first["devices"], first["state"]) == (7, 100, [0], "ready")
+    assert first["targets"] == {"ttft_s": 0.5, "tpot_s": 0.05}
+    assert second["targets"] == {"ttft_s": None, "tpot_s": None}
+
+
+def test_a_server_built_of_no_options_tells_what_it_knows(server):
+    told = about(server.service)
+
+    assert [model["name"] for model in told["models"]] == ["org/a", "plain"]
+    assert told["policy"] is None and told["limits"] == {}
+    json.dumps(told, allow_nan=False)
+
+
+def test_paths_of_checkpoints_and_keys_are_not_told(serve):
+    with serve(options=OPTIONS) as server:
+        body = ask(server, "GET", "/server_info")[2].decode()
+
+    assert "path" not in body and "key" not in body
+
+
+def test_what_it_does_now_is_told_with_the_jobs_since_the_last_look(server):
+    ask(server, "POST", "/v1/completions", {"model": "a", "prompt": "hello", "max_tokens": 4})
+    first = json.loads(ask(server, "GET", "/server_info/live")[2])
+    numbers = [row[0] for row in first["jobs"]]
+    again = json.loads(ask(server, "GET", f"/server_info/live?after={numbers[1]}")[2])
+
+    assert [row[2] for row in first["jobs"]] == ["prefill", "decode", "decode", "decode"]
+    assert numbers == [1, 2, 3, 4]
+    assert [row[0] for row in again["jobs"]] == [3, 4]
+    model = first["models"]["org/a"]
+    assert model["requests"] == 1 and 0 < model["ttft_s"][0] <= model["ttft_s"][1] < 10
+    assert first["models"]["plain"]["ttft_s"] is None
+    assert first["free_blocks"] == first["total_blocks"] == 1000
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1.5", "\uff19", "9" * 16, ""])
+def test_an_odd_number_of_a_job_is_refused(server, after):
+    status, _, body = ask(server, "GET", "/server_info/live?after=" + "".join(f"%{byte:02x}" for byte in after.encode()))
+
+    assert status == 400
+    assert json.loads(body)["error"]["param"] == "after"
+
+
+def test_a_dead_engine_is_told_as_failed(server):
+    server.engine.die()
+
+    assert now(server.service)["state"] == "failed"
+    assert {model["state"] for model in now(server.service)["models"].values()} == {"failed"}
+
+
+def test_memory_is_bounded_and_the_last_jobs_are_kept():
+    live = Live()
+    for i in range(10_000):
+        live.job(job(rows=i + 1))
+    kept = live.jobs(0, 10**9)
+
+    assert len(kept) == 4096
+    assert [record.rows for _, record in live.jobs(0, 3)] == [9998, 9999, 10_000]
+    assert live.jobs(10_000, 3) == []
+    for _ in range(2000):
+        live.request(request(end_s=time.monotonic()))
+    assert live.latency("a").requests == 512
+
+
+def test_latencies_are_of_the_last_minute_alone():
+    live = Live()
+    live.request(request(end_s=100.0, arrival_s=0.0, first_s=50.0))
+    live.request(request(end_s=150.0, arrival_s=148.0, first_s=149.0, last_s=150.0, tokens=3))
+
+    assert live.latency("a", now_s=155.0).requests == 2
+    assert live.latency("a", now_s=155.0).ttft_s == (1.0, 50.0)
+    late = live.latency("a", now_s=161.0)
+    assert (late.requests, late.ttft_s, late.tpot_s) == (1, (1.0, 1.0), (0.5, 0.5))
+    assert live.latency("nobody").ttft_s is None
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=300))
+def test_half_of_the_requests_and_99_of_100_are_within_what_is_told(values):
+    live = Live()
+    for value in values:
+        live.request(request(arrival_s=0.0, first_s=value, end_s=0.0))
+    half, most = live.latency("a", now_s=0.0).ttft_s
+
+    assert sum(value <= half for value in values) >= len(values) / 2 > sum(value < half for value in values)
+    assert sum(value <= most for value in values) >= 0.99 * len(values) > sum(value < most for value in values)

@@ -1,0 +1,106 @@
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from muxjax.__main__ import main
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.background import in_background
+from muxjax.server.config import HttpOptions
+from muxjax.server.http.serve import drain
+from muxjax.server.openai.schema import parse_completion
+from muxjax.server.service import Service
+from tests.fakes import FakeEngine
+from tests.server.kit import STAMP
+
+PROGRAM = """
+import asyncio, sys
+from muxjax.server.catalog import Catalog
+from muxjax.server.config import HttpOptions
+from muxjax.server.http.serve import serve
+from muxjax.server.service import Service
+from muxjax.server.text.tokenizer import ByteText
+from tests.fakes import FakeEngine
+from tests.server.kit import served
+service = Service(FakeEngine(["a"], turn_s=0.02), Catalog([served(ByteText(300), "a")]))
+asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=20), report=lambda line: print(line, flush=True)))
+print("over")
+"""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[tuple[subprocess.Popen, openai.OpenAI]]:
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process, openai.OpenAI(base_url=process.stdout.readline().strip(), api_key="none", max_retries=0)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sigterm_lets_requests_end_and_refuses_new_ones():
+    with running() as (process, client):
+        stream = iter(client.completions.create(model="a", prompt="hello", max_tokens=40, stream=True))
+        next(stream)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.InternalServerError) as refused:
+            for _ in range(50):
+                client.completions.create(model="a", prompt="hello", max_tokens=1)
+        assert refused.value.status_code == 503
+        assert refused.value.response.headers["Retry-After"] == "1"
+        assert list(stream)[-1].choices[0].finish_reason == "length"
+        assert process.wait(timeout=10) == 0
+
+
+def test_a_second_signal_ends_requests_at_once():
+    with running() as (process, client):
+        stream = iter(client.completions.create(model="a", prompt=[5], max_tokens=99, stream=True))
+        next(stream)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(openai.APIError, match="stopped before the answer was complete"):
+            list(stream)
+        assert process.wait(timeout=10) == 0
+
+
+def test_draining_in_time_loses_nothing_and_running_out_of_time_aborts(catalog):
+    async def answered(timeout_s: float) -> int:
+        service = Service(FakeEngine(["org/a"], turn_s=0.01), catalog)
+        generation = parse_completion({"model": "a", "prompt": [72], "max_tokens": 30}, catalog, STAMP)
+        async with service.running():
+            with service.admit(generation) as deltas:
+                await drain(service, timeout_s, hurry=asyncio.Event())
+                assert not service.ready
+                return len([delta async for delta in deltas])
+
+    assert asyncio.run(answered(10)) == 30
+    with pytest.raises(RequestError, match="stopped before"):
+        asyncio.run(answered(0.05))
+
+
+def test_a_taken_port_is_a_plain_error(serve, catalog):
+    with serve() as server:
+        port = int(server.url.split(":")[2].split("/")[0])
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1 port {port}"), contextlib.ExitStack() as stack:
+            stack.enter_context(in_background(Service(FakeEngine(["a"]), catalog), HttpOptions(port=port)))
+    assert all(thread.name != "muxjax-loop" for thread in threading.enumerate())
+
+
+def test_bad_input_is_one_line_and_code_2(capsys):
+    assert main(["serve", "a=x", "--port", "http"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "muxjax: --port: port must be an integer, got 'http'\n")
+
+
+def test_a_wrong_command_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["sreve"])
+    assert "sreve" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""What clients may say of an answer's form, held against llguidance over single bytes."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
+
+from muxjax.errors import RequestError
+from muxjax.server.openai.fields import Fields
+from muxjax.server.openai.grammar import read_grammar
+from muxjax.types import Grammar, GrammarKind
+
+COMPILE = {
+    GrammarKind.JSON_SCHEMA: LLMatcher.grammar_from_json_schema,
+    GrammarKind.REGEX: LLMatcher.grammar_from_regex,
+    GrammarKind.LARK: LLMatcher.grammar_from_lark,
+}
+BYTES = LLTokenizer("byte")
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name", "age"]}
+
+
+def accepts(grammar: Grammar, answer: str) -> bool:
+    """The answer is a whole one."""
+    matcher = LLMatcher(BYTES, COMPILE[grammar.kind](grammar.text))
+    tokens = BYTES.tokenize_str(answer)
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+
+def grammar_of(**body) -> Grammar:
+    grammar = read_grammar(Fields(body))
+    assert grammar is not None
+    return grammar
+
+
+def test_a_schema_comes_with_a_name_or_without():
+    named = grammar_of(response_format={"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}})
+    for grammar in (named, grammar_of(structured_outputs={"json": PERSON}), grammar_of(structured_outputs={"json": json.dumps(PERSON)})):
+        assert accepts(grammar, '{"name": "Bo", "age": 3}')
+        assert not accepts(grammar, '{"name": "Bo", "age": "3"}')
+        assert not accepts(grammar, '{"name": "Bo"}')
+
+
+def test_there_is_no_room_for_blanks():
+    grammar = grammar_of(structured_outputs={"json": PERSON})
+    assert not accepts(grammar, '{"name":  "Bo", "age": 3}')
+    assert not accepts(grammar, '{\n"name": "Bo", "age": 3}')
+    free = grammar_of(structured_outputs={"json": {"x-guidance": {"whitespace_flexible": True}, **PERSON}})
+    assert accepts(free, '{\n"name":  "Bo", "age": 3}')
+
+
+def test_a_json_object_is_any_object_but_no_list():
+    grammar = grammar_of(response_format={"type": "json_object"})
+    assert accepts(grammar, '{"a": [1, {"b": null}]}')
+    assert not accepts(grammar, "[1]")
+
+
+def test_a_pattern_is_the_whole_answer():
+    grammar = grammar_of(structured_outputs={"regex": "[ab]+c"})
+    assert accepts(grammar, "abac")
+    assert not accepts(grammar, "abacx")
+
+
+def test_a_grammar_is_in_lark():
+    grammar = grammar_of(structured_outputs={"grammar": 'start: "yes" | "no" NUMBER\nNUMBER: /[0-9]/'})
+    assert accepts(grammar, "no7")
+    assert not accepts(grammar, "no")
+
+
+@given(
+    choices=st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6), min_size=1, max_size=4),
+    other=st.text('ab.*\\"', max_size=4),
+)
+def test_a_choice_is_one_of_its_texts_to_the_letter(choices, other):
+    grammar = grammar_of(structured_outputs={"choice": choices})
+    assert all(accepts(grammar, choice) for choice in choices)
+    assert accepts(grammar, other) == (other in choices)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"response_format": {"type": "text"}}, {"structured_outputs": {}}, {"structured_outputs": {"json": None}}]
+)
+def test_no_form_is_no_grammar(body):
+    assert read_grammar(Fields(body)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": {"type": ["text"]}}, "response_format.type"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}, "response_format.json_schema.schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "strin"}}}}, "response_format.json_schema.schema"),
+        ({"response_format": "json"}, "response_format"),
+        ({"structured_outputs": {"json": 5}}, "structured_outputs.json"),
+        ({"structured_outputs": {"json": "{"}}, "structured_outputs.json"),
+        ({"structured_outputs": {"regex": "("}}, "structured_outputs.regex"),
+        ({"structured_outputs": {"regex": 5}}, "structured_outputs.regex"),
+        ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"choice": ["a", ""]}}, "structured_outputs.choice"),
+        ({"structured_outputs": {"grammar": "start: nothing"}}, "structured_outputs.grammar"),
+        ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs"),
+        ({"structured_outputs": {"xgrammar": "a"}}, "structured_outputs"),
+        ({"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}}, "structured_outputs"),
+    ],
+)
+def test_a_form_that_cannot_be_followed_is_named(body, param):
+    with pytest.raises(RequestError) as error:
+        read_grammar(Fields(body))
+    assert (error.value.param, error.value.status) == (param, 400)
+    assert len(str(error.value)) < 480
+
+
+def test_a_schema_too_deep_is_refused():
+    schema = {"type": "object"}
+    for _ in range(200):
+        schema = {"type": "object", "properties": {"a": schema}}
+    with pytest.raises(RequestError, match=re.compile("recursion limit")):
+        read_grammar(Fields({"structured_outputs": {"json": schema}}))

@@ -1,0 +1,165 @@
+"""Tools: which must be called, what the answer then is, and how it is told."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.errors import RequestError
+from muxjax.server.openai.fields import Fields
+from muxjax.server.openai.tool_calls import CallList, NamedCall, whole_calls
+from muxjax.server.openai.tools import ToolUse, read_tools
+from tests.server.openai.test_grammar import accepts
+
+HELLO = [{"role": "user", "content": "hello"}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "of a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"$ref": "#/$defs/City"}},
+            "required": ["city"],
+            "additionalProperties": False,
+            "$defs": {"City": {"type": "string"}},
+        },
+    },
+}
+CLOCK = {"type": "function", "function": {"name": "clock"}}
+NAMED = {"type": "function", "function": {"name": "weather"}}
+CALLS = '[{"name": "weather", "parameters": {"city": "a}\\"{"}}, {"name": "clock", "parameters": {"a": {}}}]'
+
+
+def use_of(**body) -> ToolUse:
+    use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}))
+    assert use is not None
+    return use
+
+
+def told(pieces) -> list[tuple[str, str]]:
+    return [(call["function"]["name"], call["function"]["arguments"]) for call in whole_calls(pieces, "id")]
+
+
+def test_a_named_tools_arguments_are_the_answer():
+    grammar = use_of(tool_choice=NAMED).grammar
+    assert accepts(grammar, '{"city": "Rome"}')
+    assert not accepts(grammar, '{"town": "Rome"}')
+    assert not accepts(grammar, '{"city": 5}')
+
+
+def test_a_required_call_is_one_of_the_tools_with_its_own_arguments():
+    grammar = use_of(tool_choice="required").grammar
+    assert accepts(grammar, CALLS)
+    assert not accepts(grammar, '[{"name": "weather", "parameters": {"city": 5}}]')
+    assert not accepts(grammar, '[{"name": "other", "parameters": {}}]')
+    assert not accepts(grammar, "[]")
+
+
+def test_calls_beside_each_other_may_be_forbidden():
+    grammar = use_of(tool_choice="required", parallel_tool_calls=False).grammar
+    assert accepts(grammar, '[{"name": "clock", "parameters": {}}]')
+    assert not accepts(grammar, CALLS)
+
+
+@pytest.mark.parametrize("body", [{}, {"tools": []}, {"tools": None, "tool_choice": "auto"}, {"tools": [CLOCK], "tool_choice": "none"}])
+def test_where_no_tool_is_to_be_called_there_is_none(body):
+    assert read_tools(Fields(body)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": 5}, "tools"),
+        ({"tools": [5]}, "tools[0]"),
+        ({"tools": [{"type": "custom"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [CLOCK, {"type": "function", "function": {"name": "a b"}}]}, "tools[1].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}, "tools[0].function.parameters"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}]}, "tools[0].function.parameters"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"properties": 5}}}], "tool_choice": "required"}, "tools"),
+        ({"tools": [CLOCK] * 129, "tool_choice": "required"}, "tools"),
+        ({"tools": [CLOCK]}, "tool_choice"),
+        ({"tools": [CLOCK], "tool_choice": "auto"}, "tool_choice"),
+        ({"tools": [CLOCK], "tool_choice": NAMED}, "tool_choice"),
+        ({"tools": [CLOCK], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": [CLOCK], "tool_choice": 5}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": ["none"]}, "tool_choice"),
+    ],
+)
+def test_a_tool_or_choice_that_cannot_be_is_named(body, param):
+    with pytest.raises(RequestError) as error:
+        read_tools(Fields(body))
+    assert (error.value.param, error.value.status) == (param, 400)
+
+
+@given(cuts=st.lists(st.integers(0, len(CALLS)), max_size=12))
+def test_calls_are_the_same_however_their_text_is_cut(cuts):
+    borders = [0, *sorted(cuts), len(CALLS)]
+    reader = CallList()
+    pieces = [piece for start, end in pairwise(borders) for piece in reader.feed(CALLS[start:end])]
+    assert told(pieces) == [("weather", '{"city": "a}\\"{"}'), ("clock", '{"a": {}}')]
+
+
+def test_a_call_that_is_cut_short_has_what_there_is_of_its_arguments():
+    assert told(CallList().feed(CALLS[:50])) == [("weather", CALLS[35:50])]
+    assert told(CallList().feed(CALLS[:20])) == []
+    assert told(NamedCall("f").feed('{"a')) == [("f", '{"a')]
+
+
+def speaker(text, answer: str):
+    """A reply that says an answer and ends."""
+    spoken = [*text.encode(answer, special=False), 1]
+    return lambda request, k: spoken[k]
+
+
+def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, text):
+    with serve(reply=speaker(text, '{"city": "Rome"}')) as server:
+        answer = server.client.chat.completions.create(model="a", messages=HELLO, tools=[WEATHER, CLOCK], tool_choice=NAMED)
+        (choice,) = answer.choices
+        (call,) = choice.message.tool_calls
+        assert (choice.finish_reason, choice.message.content) == ("stop", None)
+        assert (call.type, call.function.name, call.function.arguments) == ("function", "weather", '{"city": "Rome"}')
+        assert len(call.id) == 9
+        assert server.engine.submitted[0].sampling.grammar == use_of(tool_choice=NAMED).grammar
+        assert server.engine.prepared == [server.engine.submitted[0].id]
+
+
+def test_required_calls_are_told_whole_and_as_a_stream(serve, text):
+    fields = {"model": "a", "messages": HELLO, "tools": [WEATHER, CLOCK], "tool_choice": "required", "max_tokens": 90}
+    with serve(reply=speaker(text, '[{"name": "clock", "parameters": {"a": "{"}}, {"name": "clock", "parameters": {}}]')) as server:
+        (whole,) = server.client.chat.completions.create(**fields).choices
+        with server.client.chat.completions.stream(**fields) as stream:
+            (streamed,) = stream.get_final_completion().choices
+    expected = [("clock", '{"a": "{"}'), ("clock", "{}")]
+    for choice in (whole, streamed):
+        assert choice.finish_reason == "tool_calls"
+        assert [(call.function.name, call.function.arguments) for call in choice.message.tool_calls] == expected
+        assert len({call.id for call in choice.message.tool_calls}) == 2
+
+
+def test_the_first_event_of_a_call_has_no_content(serve, text):
+    with serve(reply=speaker(text, '{"city": "Rome"}')) as server:
+        fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": NAMED, "stream": True}
+        first, second, *_, last = server.client.chat.completions.create(**fields)
+    assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", None)
+    assert second.choices[0].delta.tool_calls[0].function.name == "weather"
+    assert last.choices[0].finish_reason == "stop"
+
+
+def test_an_answer_cut_before_its_first_call_has_none(serve, text):
+    with serve(reply=speaker(text, CALLS)) as server:
+        fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 2}
+        (choice,) = server.client.chat.completions.create(**fields).choices
+    assert (choice.finish_reason, choice.message.tool_calls, choice.message.content) == ("length", None, None)
+
+
+def test_a_call_and_its_result_come_back_as_messages(server):
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": json.dumps({"city": "Rome"})}}
+    asked = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant", "content": "sunny"}]
+    server.client.chat.completions.create(model="a", messages=asked, max_tokens=1)
+    text = server.service.catalog.find("a").text
+    assert text.decode(server.engine.submitted[0].prompt).endswith("assistant: \nassistant: sunny\nassistant: ")

@@ -1,0 +1,39 @@
+"""Histograms of steps are those that Prometheus' own client would make."""
+
+import hypothesis.strategies as st
+from hypothesis import given
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from muxjax.server.telemetry.step_histograms import _SECONDS, Steps
+from tests.server.telemetry.test_trace import job
+
+SECONDS = st.one_of(st.floats(0, 10), st.sampled_from(_SECONDS))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(("prefill", "decode")), SECONDS), max_size=30))
+def test_they_are_those_of_the_client_library(steps):
+    ours, registry = Steps(), CollectorRegistry()
+    theirs = Histogram("muxjax_scheduler_step_seconds", "x", ("model_name", "phase"), buckets=_SECONDS, registry=registry)
+    for model, phase, seconds in steps:
+        ours.add(job(model=model, phase=phase, start_s=0.0, end_s=seconds))
+        theirs.labels(model, phase).observe(seconds)
+
+    assert samples(ours) == samples(registry)
+
+
+def test_tokens_are_counted_by_model():
+    steps = Steps()
+    for tokens in (1, 3, 4, 40_000):
+        steps.add(job(tokens=tokens))
+    found = samples(steps, "vllm:iteration_tokens_total")
+
+    limits = {labels[0][1]: value for (name, labels), value in found.items() if name.endswith("_bucket") for labels in [sorted(labels)]}
+    assert (limits["1.0"], limits["2.0"], limits["4.0"], limits["16384.0"], limits["+Inf"]) == (1, 1, 3, 3, 4)
+
+
+def samples(collector, family: str = "muxjax_scheduler_step_seconds") -> dict:
+    """Values of a histogram by name and labels, without when it was made."""
+    parsed = {each.name: each.samples for each in text_string_to_metric_families(generate_latest(collector).decode())}
+    found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in parsed.get(family, ())}
+    return {key: round(value, 9) for key, value in found.items() if not key[0].endswith("_created")}

@@ -1,0 +1,252 @@
+"""config.json to ModelSpec and back."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.errors import ConfigError
+from muxjax.specs.config import read_spec, to_hf_config
+from muxjax.types import ModelSpec, RopeScaling
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 128,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "rope_theta": 500000.0,
+    "torch_dtype": "bfloat16",
+    "eos_token_id": 2,
+}
+LLAMA3_ROPE = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+QWEN2 = LLAMA | {"architectures": ["Qwen2ForCausalLM"], "num_hidden_layers": 4}
+MISTRAL = LLAMA | {"architectures": ["MistralForCausalLM"], "sliding_window": 32}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads a config given as a dictionary, after writing it."""
+
+    def write_and_read(config, generation=None, **options):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        if generation is not None:
+            (tmp_path / "generation_config.json").write_text(json.dumps(generation))
+        return read_spec(tmp_path, **options)
+
+    return write_and_read
+
+
+def without(config, *names):
+    return {name: value for name, value in config.items() if name not in names}
+
+
+def test_a_llama_config_says_every_number(read):
+    spec = read(LLAMA)
+    assert (spec.vocab, spec.width, spec.ffn, spec.layers, spec.heads, spec.kv_heads) == (128, 64, 96, 2, 4, 2)
+    assert (spec.head_dim, spec.max_len, spec.rope_theta, spec.dtype, spec.eos_ids) == (16, 256, 500000.0, "bfloat16", (2,))
+    assert spec.windows == (None, None)
+    assert not (spec.qkv_bias or spec.out_bias or spec.mlp_bias or spec.qk_norm or spec.tied)
+
+
+def test_the_spelling_of_transformers_5_means_the_same(read):
+    old = LLAMA | {"rope_scaling": {"type": "linear", "factor": 2.0}}
+    new = without(LLAMA, "torch_dtype", "rope_theta") | {
+        "dtype": "bfloat16",
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0},
+    }
+    assert read(new) == read(old)
+    assert read(new).rope_scaling == RopeScaling(kind="linear", factor=2.0)
+
+
+def test_llama3_scaling_is_read_whole(read):
+    spec = read(LLAMA | {"rope_scaling": {"rope_type": "llama3", **LLAMA3_ROPE}})
+    expected = RopeScaling(kind="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=64)
+    assert spec.rope_scaling == expected
+
+
+def test_a_default_rope_type_scales_nothing(read):
+    assert read(LLAMA | {"rope_scaling": {"rope_type": "default"}}).rope_scaling is None
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LLAMA, (False, False, False)),
+        (LLAMA | {"attention_bias": True}, (True, True, False)),
+        (LLAMA | {"mlp_bias": True}, (False, False, True)),
+        (MISTRAL, (False, False, False)),
+        (QWEN2, (True, False, False)),
+        (LLAMA | {"architectures": ["Qwen3ForCausalLM"], "attention_bias": True}, (True, True, False)),
+    ],
+)
+def test_each_family_has_its_biases(read, config, expected):
+    spec = read(config)
+    assert (spec.qkv_bias, spec.out_bias, spec.mlp_bias) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "windows"),
+    [
+        (MISTRAL, (32, 32)),
+        (MISTRAL | {"sliding_window": None}, (None, None)),
+        (without(MISTRAL, "sliding_window"), (4096, 4096)),
+        (QWEN2 | {"sliding_window": 32}, (None,) * 4),
+        (QWEN2 | {"sliding_window": 32, "use_sliding_window": True, "max_window_layers": 3}, (None, None, None, 32)),
+        (
+            QWEN2 | {"sliding_window": 8, "use_sliding_window": True, "layer_types": ["sliding_attention", "full_attention"] * 2},
+            (8, None, 8, None),
+        ),
+        (LLAMA | {"layer_types": ["full_attention"] * 2}, (None, None)),
+    ],
+)
+def test_windows_are_those_of_the_family(read, config, windows):
+    assert read(config).windows == windows
+
+
+def test_qwen3_norms_queries_and_keys_and_has_its_own_head_dim(read):
+    spec = read(LLAMA | {"architectures": ["Qwen3ForCausalLM"]})
+    assert spec.qk_norm
+    assert spec.head_dim == 128
+
+
+def test_a_config_without_architectures_goes_by_its_model_type(read):
+    assert read(without(LLAMA, "architectures") | {"model_type": "llama"}) == read(LLAMA)
+
+
+def test_chat_models_end_by_the_ids_of_their_generation_config(read):
+    assert read(LLAMA | {"eos_token_id": [2, 5]}, generation={"eos_token_id": [7, 2]}).eos_ids == (2, 5, 7)
+
+
+def test_no_eos_is_no_ids(read):
+    assert read(without(LLAMA, "eos_token_id")).eos_ids == ()
+
+
+def test_dtype_and_length_can_be_overridden(read):
+    spec = read(LLAMA, dtype="float32", max_len=100)
+    assert (spec.dtype, spec.max_len) == ("float32", 100)
+
+
+def test_a_file_that_names_no_dtype_is_float32(read):
+    assert read(without(LLAMA, "torch_dtype")).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"architectures": ["MixtralForCausalLM"]}, "architectures", "MixtralForCausalLM"),
+        ({"architectures": None}, "architectures", "LlamaForCausalLM"),
+        ({"vocab_size": None}, "vocab_size", "missing"),
+        ({"hidden_size": "64"}, "hidden_size", "'64'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers", "over 0"),
+        ({"num_key_value_heads": 3}, "num_attention_heads", "multiple"),
+        ({"head_dim": 15}, "head_dim", "even"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps", "-1"),
+        ({"hidden_act": "gelu"}, "hidden_act", "'silu'"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config", "bits"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", "0.5"),
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping", "50.0"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type", "yarn"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type", "default, linear, llama3"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_type", "full_attention"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor", "missing"),
+        ({"rope_scaling": {"rope_type": "llama3", **LLAMA3_ROPE, "high_freq_factor": 1.0}}, "high_freq_factor", "over"),
+        ({"rope_scaling": "linear"}, "rope_scaling", "object"),
+        ({"torch_dtype": "float64"}, "torch_dtype", "float64"),
+        ({"eos_token_id": "</s>"}, "eos_token_id", "</s>"),
+        ({"tie_word_embeddings": "yes"}, "tie_word_embeddings", "true or false"),
+        ({"layer_types": ["full_attention"]}, "layer_types", "2 layers"),
+        ({"layer_types": ["sliding_attention"] * 2}, "layer_types", "llama"),
+        ({"architectures": ["Qwen2ForCausalLM"], "layer_types": ["sliding_attention"] * 2}, "sliding_window", "in use"),
+        ({"architectures": ["Qwen2ForCausalLM"], "num_key_value_heads": None}, "num_key_value_heads", "missing"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 0}, "sliding_window", "over 0"),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_file_field_and_value(read, tmp_path, change, field, said):
+    with pytest.raises(ConfigError) as refused:
+        read(LLAMA | change)
+    assert refused.value.field == field
+    assert said in str(refused.value)
+    assert str(tmp_path / "config.json") in str(refused.value)
+    assert field in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"), [({"dtype": "int8"}, "dtype"), ({"max_len": 257}, "max_model_len"), ({"max_len": 0}, "max_model_len")]
+)
+def test_an_override_out_of_range_is_refused(read, options, field):
+    with pytest.raises(ConfigError) as refused:
+        read(LLAMA, **options)
+    assert refused.value.field == field
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_spec(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read as JSON"):
+        read_spec(tmp_path)
+
+
+def test_unknown_fields_are_warned_of_once_and_known_ones_never(read, caplog):
+    with caplog.at_level(logging.WARNING):
+        read(LLAMA | {"use_cache": True, "bos_token_id": 1})
+        assert not caplog.records
+        read(LLAMA | {"zeta": 1, "alpha": 2, "nothing": None})
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["alpha, zeta"]
+
+
+@st.composite
+def specs(draw):
+    """Specs that some family can say."""
+    family = draw(st.sampled_from(("llama", "mistral", "qwen2", "qwen3")))
+    layers, kv_heads = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    bias, window = draw(st.booleans()), draw(st.integers(1, 99))
+    mixed = draw(st.lists(st.sampled_from((None, window)), min_size=layers, max_size=layers))
+    windows = {"llama": [None] * layers, "mistral": [draw(st.sampled_from((None, window)))] * layers}.get(family, mixed)
+    scalings = (
+        None,
+        RopeScaling(kind="linear", factor=2.0),
+        RopeScaling(kind="llama3", factor=8.0, low_freq_factor=1, high_freq_factor=4, original_max_len=32),
+    )
+    return ModelSpec(
+        vocab=draw(st.integers(1, 500)),
+        width=64,
+        layers=layers,
+        heads=kv_heads * draw(st.integers(1, 3)),
+        kv_heads=kv_heads,
+        head_dim=2 * draw(st.integers(1, 64)),
+        ffn=draw(st.integers(1, 200)),
+        max_len=draw(st.integers(1, 4096)),
+        windows=tuple(windows),
+        norm_eps=draw(st.sampled_from((1e-5, 1e-6))),
+        rope_theta=draw(st.sampled_from((10000.0, 500000.0))),
+        rope_scaling=draw(st.sampled_from(scalings)),
+        qkv_bias={"qwen2": True, "mistral": False}.get(family, bias),
+        out_bias=family in ("llama", "qwen3") and bias,
+        mlp_bias=family == "llama" and draw(st.booleans()),
+        qk_norm=family == "qwen3",
+        tied=draw(st.booleans()),
+        dtype=draw(st.sampled_from(("bfloat16", "float16", "float32"))),
+        eos_ids=tuple(draw(st.lists(st.integers(0, 99), unique=True, max_size=3))),
+    )
+
+
+@given(spec=specs())
+def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
+    folder = tmp_path_factory.mktemp("config")
+    (folder / "config.json").write_text(json.dumps(to_hf_config(spec)))
+    assert read_spec(folder) == spec
+
+
+@pytest.mark.parametrize("change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"windows": (None, 8)}])
+def test_a_spec_that_no_family_has_is_refused(read, change):
+    with pytest.raises(ConfigError, match="LlamaForCausalLM"):
+        to_hf_config(dataclasses.replace(read(LLAMA), **change))
