@@ -12,7 +12,7 @@ from typing import TypeVar
 from muxjax.engine.executor import Executor
 from muxjax.engine.job_records import JobWatch, OnJob
 from muxjax.engine.loop import turn
-from muxjax.engine.stats import State, UnitStats
+from muxjax.engine.stats import Status, UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.engine.watchdog import Watchdog
 from muxjax.errors import RequestError
@@ -205,8 +205,8 @@ class Engine:
 
     def _close_model(self, model: str) -> None:
         with self._door:  # whoever was let in is among the commands by now
-            if self._unit.state(model) is State.READY:
-                self._unit.turn_to(model, State.DRAINING)
+            if self._unit.state(model) is Status.READY:
+                self._unit.turn_to(model, Status.DRAINING)
 
     def _emit(self, outputs: list[Output]) -> None:
         self._live.difference_update([output.request_id for output in outputs if output.finish is not None])

@@ -13,7 +13,7 @@ from muxjax.engine.executor import SAMPLED, SAMPLING, Done, Step, sampling_row
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
-from muxjax.engine.stats import State, Tally
+from muxjax.engine.stats import Status, Tally
 from muxjax.engine.token_controls import Wishes, answers, ask
 from muxjax.engine.waiting import Waiting
 from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
@@ -51,7 +51,7 @@ class Member:
     token_cost: float = 1.0
 
 
-class Resident:
+class ModelState:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
     def __init__(self, member: Member, pool: Pool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
@@ -62,7 +62,7 @@ class Resident:
         self.shelf = pool.shelf(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(member.max_tokens))
         self.tables = Tables(layout, self.shelf, slots=member.slots, max_tokens=member.max_tokens)
         self.in_flight = 0
-        self.state = State.READY
+        self.state = Status.READY
         self.trouble = ""  # of one that has failed
         self.floor_blocks = member.floor_blocks
         self.tally = Tally()
@@ -103,7 +103,7 @@ class Resident:
     @property
     def serves(self) -> bool:
         """It has its weights, and blocks are for it too."""
-        return self.state in (State.READY, State.DRAINING)
+        return self.state in (Status.READY, Status.DRAINING)
 
     @property
     def busy(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from muxjax.engine.executor import Step
 
 
-class State(enum.StrEnum):
+class Status(enum.StrEnum):
     """Whether a model takes requests: READY does; the others have none, but DRAINING, whose last ones are on their way."""
 
     READY = "ready"
@@ -80,7 +80,7 @@ class ModelStats:
     mixed_steps: int
     prefill_tokens: int
     decode_tokens: int
-    state: State = State.READY
+    state: Status = Status.READY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

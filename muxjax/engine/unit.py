@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import Pool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
-from muxjax.engine.model_state import Member, Resident
+from muxjax.engine.model_state import Member, ModelState
 from muxjax.engine.sequence import Sequence
-from muxjax.engine.stats import ModelStats, State, UnitStats
+from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.engine.token_controls import check_wishes
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler import quota
@@ -45,8 +45,8 @@ class Unit:
     ):
         self._pool = Pool(Arena(total_blocks), share_frac=prefix_cache_fraction)
         self._bounds = {"prefix_caching": prefix_caching, "look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
-        self._residents: Mapping[str, Resident] = {member.name: self._resident(member) for member in members}  # replaced, never changed
-        self._block_bytes = next(iter(self._residents.values())).member.layout.block_bytes
+        self._states: Mapping[str, ModelState] = {member.name: self._new_state(member) for member in members}  # replaced, never changed
+        self._block_bytes = next(iter(self._states.values())).member.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
         self._token_budget, self._max_rows = token_budget, max_rows
@@ -60,21 +60,21 @@ class Unit:
         Raises:
           RequestError: it could never be served: no such model, too long for it, or larger than the whole cache.
         """
-        resident = self._named(request.model)
-        if not resident.serves:
-            raise _unavailable(resident)
-        self._check_size(request, resident.member)
+        state = self._named(request.model)
+        if not state.serves:
+            raise _unavailable(state)
+        self._check_size(request, state.member)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
-        member = resident.member
+        member = state.member
         sequence = self._sequences[request.id] = Sequence.of(request, member.layout.tokens_per_block, member.grammars)
-        resident.enter(sequence)
+        state.enter(sequence)
 
     def check(self, request: Request) -> None:
         """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
-        resident = self.check_open(request.model)
-        self._check_size(request, resident.member)
-        check_wishes(request.sampling, resident.member.vocab, resident.member.grammars)
+        state = self.check_open(request.model)
+        self._check_size(request, state.member)
+        check_wishes(request.sampling, state.member.vocab, state.member.grammars)
 
     def prepare(self, request: Request) -> None:
         """Compiles the request's grammar, which is kept, so that `check` is quick; from any thread, and whatever the model's state.
@@ -85,18 +85,18 @@ class Unit:
         member = self._named(request.model).member
         check_wishes(request.sampling, member.vocab, member.grammars)
 
-    def check_open(self, model: str) -> Resident:
+    def check_open(self, model: str) -> ModelState:
         """Raises what `check` would for a model that takes no requests now; it takes no time."""
-        resident = self._named(model)
-        if resident.state is not State.READY:
-            raise _unavailable(resident)
-        return resident
+        state = self._named(model)
+        if state.state is not Status.READY:
+            raise _unavailable(state)
+        return state
 
-    def _named(self, model: str) -> Resident:
-        resident = self._residents.get(model)
-        if resident is None:
+    def _named(self, model: str) -> ModelState:
+        state = self._states.get(model)
+        if state is None:
             raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
-        return resident
+        return state
 
     def _check_size(self, request: Request, member: Member) -> None:
         asked = request.most_tokens
@@ -132,7 +132,7 @@ class Unit:
             token_budget=self._token_budget,
             max_rows=self._max_rows,
             prefill_in_flight=self._prefills > 0,
-            models=tuple([resident.view() for resident in self._residents.values() if resident.serves]),
+            models=tuple([state.view() for state in self._states.values() if state.serves]),
         )
 
     def commit(self, plan: StepPlan, *, now_s: float) -> list[Step]:
@@ -140,10 +140,10 @@ class Unit:
         if plan.quotas:
             self._quotas_moved_s = now_s
         for name, blocks in plan.quotas.items():
-            self._residents[name].quota_blocks = blocks
+            self._states[name].quota_blocks = blocks
         for request_id in plan.preempt:
             sequence = self._sequences[request_id]
-            self._residents[sequence.request.model].preempt(sequence)
+            self._states[sequence.request.model].preempt(sequence)
         return [self._launch(job, now_s) for job in plan.jobs]
 
     def record(self, done: Iterable[Done]) -> list[Output]:
@@ -152,23 +152,23 @@ class Unit:
         for each in done:
             step, _ = self._flights.pop(each.step_id)
             self._prefills -= step.phase is Phase.PREFILL
-            resident = self._residents[step.model]
+            state = self._states[step.model]
             fault = each.fault or (_NOT_FINITE if (each.tokens == NO_TOKEN).any() else None)
             if fault is not None:
                 outputs += self._undo(step, fault, each.at_s)
                 continue
-            new, last = resident.absorb(step, each)
+            new, last = state.absorb(step, each)
             for i, sequence, finish in last:
                 self._end(sequence, None, finish, each.at_s)
                 new[i] = new[i]._replace(finish=finish)
-            resident.land(step)
+            state.land(step)
             outputs += new
         return outputs
 
     @property
     def can_launch(self) -> bool:
         """Some model has requests, and another step of it may be launched."""
-        return any(resident.can_launch for resident in self._residents.values())
+        return any(state.can_launch for state in self._states.values())
 
     @property
     def idle(self) -> bool:
@@ -196,27 +196,27 @@ class Unit:
             total_blocks=self._pool.total,
             free_blocks=self._pool.free,
             block_bytes=self._block_bytes,
-            models=tuple(_stats(resident) for resident in self._residents.values()),
+            models=tuple(_stats(state) for state in self._states.values()),
         )
 
     def add(self, member: Member) -> None:
         """A model more; quotas are dealt anew, as whenever one comes or goes."""
-        assert member.name not in self._residents, "a model is added twice"
-        self._residents = {**self._residents, member.name: self._resident(member)}
+        assert member.name not in self._states, "a model is added twice"
+        self._states = {**self._states, member.name: self._new_state(member)}
         self._deal()
 
     def remove(self, model: str) -> None:
         """Forgets a model that is not busy."""
         assert not self.busy(model), "a model is removed that has requests or steps"
-        self._pool.remove(self._residents[model].shelf)
-        self._residents = {name: resident for name, resident in self._residents.items() if name != model}
+        self._pool.remove(self._states[model].shelf)
+        self._states = {name: state for name, state in self._states.items() if name != model}
         self._deal()
 
-    def turn_to(self, model: str, state: State) -> None:
+    def turn_to(self, model: str, state: Status) -> None:
         """Opens or closes a model to requests."""
-        resident = self._residents[model]
-        served, resident.state = resident.serves, state
-        if resident.serves != served:
+        state = self._states[model]
+        served, state.state = state.serves, state
+        if state.serves != served:
             self._deal()
 
     @property
@@ -224,12 +224,12 @@ class Unit:
         """Of the arena."""
         return self._pool.total
 
-    def state(self, model: str) -> State:
-        return self._residents[model].state
+    def state(self, model: str) -> Status:
+        return self._states[model].state
 
     def busy(self, model: str) -> bool:
         """It has unfinished requests or steps in flight."""
-        return self._residents[model].busy
+        return self._states[model].busy
 
     def end_all(self, model: str, finish: Finish, *, now_s: float) -> list[Output]:
         """Ends all requests of a model."""
@@ -240,8 +240,8 @@ class Unit:
         """No step in flight will finish, and the cache has lost what was in it: what runs waits again, with the tokens it has."""
         self._flights.clear()
         self._prefills = 0
-        for resident in self._residents.values():
-            resident.forget()
+        for state in self._states.values():
+            state.forget()
 
     def resize(self, total_blocks: int) -> None:
         """An arena of another size, and an empty one: all that was in the old one is forgotten.
@@ -249,7 +249,7 @@ class Unit:
         Raises:
           ConfigError: it would be too small for a request there is.
         """
-        layouts = {name: resident.member.layout for name, resident in self._residents.items()}
+        layouts = {name: state.member.layout for name, state in self._states.items()}
         requests = [sequence.request for sequence in self._sequences.values()]
         needed = max((layouts[request.model].blocks(request.most_tokens - 1) for request in requests), default=0)
         if needed > total_blocks:
@@ -260,38 +260,38 @@ class Unit:
 
     def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
         """A step has come to nothing: its model has failed, and the others go on."""
-        resident = self._residents[step.model]
+        state = self._states[step.model]
         if fault.cache_lost:
             self.forget()
         else:
-            resident.land(step)
-        if resident.state is State.FAILED:
+            state.land(step)
+        if state.state is Status.FAILED:
             return []
-        resident.trouble = fault.what
-        self.turn_to(step.model, State.FAILED)
-        resident.shelf.close()
+        state.trouble = fault.what
+        self.turn_to(step.model, Status.FAILED)
+        state.shelf.close()
         _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
         return self.end_all(step.model, Finish.FAILED, now_s=at_s)
 
-    def _resident(self, member: Member) -> Resident:
-        return Resident(member, self._pool, **self._bounds)
+    def _new_state(self, member: Member) -> ModelState:
+        return ModelState(member, self._pool, **self._bounds)
 
     def _deal(self) -> None:
         """Quotas and floors of those that serve, by their rates and the size of their tokens."""
-        serving = {name: resident for name, resident in self._residents.items() if resident.serves}
+        serving = {name: state for name, state in self._states.items() if state.serves}
         if not serving:
             return
-        members = {name: resident.member for name, resident in serving.items()}
+        members = {name: state.member for name, state in serving.items()}
         sizes = {name: member.layout.column_blocks / member.layout.tokens_per_block for name, member in members.items()}
         floors = quota.floors({name: member.weight for name, member in members.items()}, self._pool.total)
         quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._pool.total, floors)
-        for name, resident in serving.items():
-            resident.allot(quotas[name], floors[name])
+        for name, state in serving.items():
+            state.allot(quotas[name], floors[name])
 
     def _launch(self, job: Job, now_s: float) -> Step:
         self._step_id += 1
         pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
-        step = self._residents[job.model].launch(job, pending, self._step_id)
+        step = self._states[job.model].launch(job, pending, self._step_id)
         self._flights[step.id] = step, now_s
         self._prefills += step.phase is Phase.PREFILL
         return step
@@ -299,31 +299,31 @@ class Unit:
     def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:
         request = sequence.request
         del self._sequences[request.id]
-        self._residents[request.model].end(sequence)
+        self._states[request.model].end(sequence)
         return Output(request.id, token, finish, at_s)
 
 
-def _unavailable(resident: Resident) -> RequestError:
-    name = resident.member.name
-    if resident.state is State.FAILED:
+def _unavailable(state: ModelState) -> RequestError:
+    name = state.member.name
+    if state.state is Status.FAILED:
         return RequestError(f"The model `{name}` has failed: {resident.trouble}.", param="model", code="model_failed", status=503)
     return RequestError(f"The model `{name}` is {resident.state.value}.", param="model", code="model_loading", status=503)
 
 
-def _stats(resident: Resident) -> ModelStats:
-    member, tally = resident.member, resident.tally
+def _stats(state: ModelState) -> ModelStats:
+    member, tally = state.member, state.tally
     return ModelStats(
         name=member.name,
-        running=len(resident.prefilling) + len(resident.decoding),
-        waiting=len(resident.waiting),
-        held_blocks=resident.shelf.held,
-        cached_blocks=resident.shelf.idle_blocks,
-        peak_blocks=resident.shelf.peak,
-        quota_blocks=resident.quota_blocks,
+        running=len(state.prefilling) + len(state.decoding),
+        waiting=len(state.waiting),
+        held_blocks=state.shelf.held,
+        cached_blocks=state.shelf.idle_blocks,
+        peak_blocks=state.shelf.peak,
+        quota_blocks=state.quota_blocks,
         preemptions=tally.preemptions,
         prefix_queries=tally.prefix_queries,
         prefix_hits=tally.prefix_hits,
-        expelled_blocks=resident.shelf.expelled * member.layout.column_blocks,
+        expelled_blocks=state.shelf.expelled * member.layout.column_blocks,
         max_model_len=member.max_tokens,
         tokens_per_block=member.layout.tokens_per_block,
         column_blocks=member.layout.column_blocks,
@@ -332,5 +332,5 @@ def _stats(resident: Resident) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
-        state=resident.state,
+        state=state.state,
     )

@@ -14,7 +14,7 @@ from muxjax.device.model import Program
 from muxjax.device.offload import Parked, park, unpark
 from muxjax.engine.engine import Engine
 from muxjax.engine.options import ModelOptions
-from muxjax.engine.stats import State
+from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.types import ModelSpec
@@ -85,7 +85,7 @@ class HotModels:
           RequestError: there is none of that name (404), or it has failed (409).
         """
         with self._change(name, "falling asleep"):
-            if self._find_whole(name) is State.ASLEEP:
+            if self._find_whole(name) is Status.ASLEEP:
                 return
             self._engine.drain_model(name, timeout_s)
             self._engine.do(lambda: self._rest(name))
@@ -103,7 +103,7 @@ class HotModels:
           RequestError: there is none of that name (404), or it has failed (409).
         """
         with self._change(name, "waking"):
-            if self._find_whole(name) is not State.ASLEEP:
+            if self._find_whole(name) is not Status.ASLEEP:
                 return
             parked, program = self._parked[name], self._executor.programs[name]
             self._make_room(name, parked.device_bytes)
@@ -113,7 +113,7 @@ class HotModels:
             except BaseException:
                 program.params = {}
                 raise
-            self._engine.do(lambda: self._unit.turn_to(name, State.READY))
+            self._engine.do(lambda: self._unit.turn_to(name, Status.READY))
             del self._parked[name]
             _log.info("the model %s is awake", name)
 
@@ -126,22 +126,22 @@ class HotModels:
             finally:
                 self._changing = {}
 
-    def _find(self, name: str) -> State:
+    def _find(self, name: str) -> Status:
         if name not in self._drafts:
             raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
         return self._engine.do(lambda: self._unit.state(name))
 
-    def _find_whole(self, name: str) -> State:
+    def _find_whole(self, name: str) -> Status:
         state = self._find(name)
-        if state is State.FAILED:
+        if state is Status.FAILED:
             raise _conflict(f"The model `{name}` has failed; it can only be removed, and added again.")
         return state
 
     def _rest(self, name: str) -> None:
         """In the engine's thread."""
-        if self._unit.state(name) is State.FAILED:
+        if self._unit.state(name) is Status.FAILED:
             raise _conflict(f"The model `{name}` has failed.")
-        self._unit.turn_to(name, State.ASLEEP)
+        self._unit.turn_to(name, Status.ASLEEP)
 
     def _bring(self, name: str, program: Program) -> None:
         """Makes a model with weights ready for its first step."""

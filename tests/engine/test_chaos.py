@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from muxjax.engine.loop import turn
 from muxjax.engine.model_state import Member
-from muxjax.engine.stats import State
+from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -49,19 +49,19 @@ class World:
         self.say(self.unit.cancel(request_id, now_s=self.clock.now_s()))
 
     def close(self, model: str) -> None:
-        if self.has(model) and self.unit.state(model) is State.READY:
-            self.unit.turn_to(model, State.DRAINING)
+        if self.has(model) and self.unit.state(model) is Status.READY:
+            self.unit.turn_to(model, Status.DRAINING)
 
     def settle(self, model: str) -> None:
         """What has drained rests; what rests wakes; what has failed goes; what has gone comes."""
         if not self.has(model):
             self.device.broken.discard(model)
             self.unit.add(Member(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, quota_blocks=0, floor_blocks=0))
-        elif self.unit.state(model) is State.ASLEEP:
-            self.unit.turn_to(model, State.READY)
-        elif not self.unit.busy(model) and self.unit.state(model) is State.DRAINING:
-            self.unit.turn_to(model, State.ASLEEP)
-        elif not self.unit.busy(model) and self.unit.state(model) is State.FAILED:
+        elif self.unit.state(model) is Status.ASLEEP:
+            self.unit.turn_to(model, Status.READY)
+        elif not self.unit.busy(model) and self.unit.state(model) is Status.DRAINING:
+            self.unit.turn_to(model, Status.ASLEEP)
+        elif not self.unit.busy(model) and self.unit.state(model) is Status.FAILED:
             self.unit.remove(model)
 
     def resize(self, blocks: int) -> None:
@@ -129,7 +129,7 @@ def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(tod
     assert {error.status for error in world.refused} <= {503, 409, 404, 400}
     for request_id, request in world.accepted.items():
         check_end(world, request, world.outputs[request_id])
-    serving = [model for model in stats.models if model.state in (State.READY, State.DRAINING)]
+    serving = [model for model in stats.models if model.state in (Status.READY, Status.DRAINING)]
     dealt = sum(model.quota_blocks for model in serving)
     assert not serving or stats.total_blocks - len(LAYOUTS) < dealt <= stats.total_blocks  # at first they are dealt in equal thirds
 
@@ -161,7 +161,7 @@ def test_a_fault_ends_one_models_requests_and_no_others(kind):
     for request in todo:
         world.submit(request)
     run(world, BY_NAME["adbs"], [], {})
-    (failed,) = [model.name for model in world.unit.stats().models if model.state is State.FAILED]
+    (failed,) = [model.name for model in world.unit.stats().models if model.state is Status.FAILED]
     ends = {request.id: world.outputs[request.id][-1].finish for request in todo}
     assert ends == {request.id: Finish.FAILED if request.model == failed else Finish.LENGTH for request in todo}
     with pytest.raises(RequestError, match="has failed") as refusal:
@@ -174,8 +174,8 @@ class Trusting(Unit):
 
     def forget(self) -> None:
         self._flights.clear()
-        for resident in self._residents.values():
-            resident._flights[:] = resident.in_flight = 0
+        for state in self._states.values():
+            state._flights[:] = state.in_flight = 0
 
 
 def test_the_device_notices_a_unit_that_goes_on_with_a_lost_arena():
@@ -192,7 +192,7 @@ def test_blocks_that_a_model_leaves_go_to_the_others_and_come_back():
     quotas = {model.name: model.quota_blocks for model in world.unit.stats().models}
     world.close("b")
     world.settle("b")
-    assert {model.name: model.state for model in world.unit.stats().models}["b"] is State.ASLEEP
+    assert {model.name: model.state for model in world.unit.stats().models}["b"] is Status.ASLEEP
     rest = {model.name: model.quota_blocks for model in world.unit.stats().models if model.name != "b"}
     assert sum(rest.values()) == 300 and all(rest[name] > quotas[name] for name in rest)
     with pytest.raises(RequestError, match="asleep") as refusal:

@@ -58,16 +58,16 @@ class Audited(Unit):
 
 def audit(unit: Unit) -> None:
     """Every block is free, idle in the cache or in tables; and what a column says of its users is true."""
-    used = {name: blocks_in_tables(resident.tables) for name, resident in unit._residents.items()}
-    idle = [column.ids.tolist() for resident in unit._residents.values() for column in resident.shelf.idle.values()]
+    used = {name: blocks_in_tables(state.tables) for name, state in unit._states.items()}
+    idle = [column.ids.tolist() for state in unit._states.values() for column in state.shelf.idle.values()]
     ids = [block for blocks in used.values() for block in blocks] + [block for column in idle for block in column]
     assert len(set(ids)) == len(ids), "a block has two owners"
     assert len(ids) + unit._pool._arena.free == unit._pool.total, "a block is lost"
-    for name, resident in unit._residents.items():
-        assert resident.shelf.held == len(used[name])
-        readers = Counter(column.name for slot in range(4) for column, ids in copies(resident.tables, slot) if column.first == ids[0])
+    for name, state in unit._states.items():
+        assert state.shelf.held == len(used[name])
+        readers = Counter(column.name for slot in range(4) for column, ids in copies(state.tables, slot) if column.first == ids[0])
         for slot in range(4):
-            assert all(column.users == readers[column.name] > 0 for column, _ in copies(resident.tables, slot))
+            assert all(column.users == readers[column.name] > 0 for column, _ in copies(state.tables, slot))
 
 
 def copies(tables, slot: int) -> list:
@@ -152,8 +152,8 @@ def test_tokens_are_the_same_with_and_without_it(todo, policy, spare_blocks, loo
         assert not cached or (request.sampling.prompt_logprobs is None and request.model != "short")
     stats = unit.stats()
     assert stats.free_blocks == stats.total_blocks and not any(model.held_blocks for model in stats.models)
-    for name, resident in unit._residents.items():
-        assert not resident.shelf._twins and (name != "short" or not resident.shelf.idle)
+    for name, state in unit._states.items():
+        assert not state.shelf._twins and (name != "short" or not state.shelf.idle)
 
 
 def ask(
@@ -275,7 +275,7 @@ def test_what_a_failed_model_computed_is_kept_no_more():
     rig.serve(ask("first", PROMPT), ask("other", PROMPT, model="pairs"))
     rig.device.__class__ = Failing
     rig.serve(ask("second", PROMPT))
-    fours, pairs = (rig.unit._residents[name].shelf for name in ("fours", "pairs"))
+    fours, pairs = (rig.unit._states[name].shelf for name in ("fours", "pairs"))
     assert not fours.idle and not fours.keeps and pairs.idle
     audit(rig.unit)
 
@@ -287,7 +287,7 @@ def test_what_an_arena_has_lost_or_a_model_that_has_gone_is_not_found_again(chan
     if change == "forget":
         rig.unit.resize(300)
     else:
-        member = rig.unit._residents["fours"].member
+        member = rig.unit._states["fours"].member
         rig.unit.remove("fours")
         rig.unit.add(member)
     assert rig.cached(ask("second", PROMPT)) == [0]
@@ -367,7 +367,7 @@ def test_what_lies_beyond_a_late_stop_is_not_kept():
     rig = Rig(make_unit(400, look_ahead=3))
     rig.device = SeededDevice(LAYOUTS, rig.clock, eager=[0])
     rig.serve(ask("first", PROMPT, model="pairs", max_tokens=12, stop_token_ids=frozenset({first})))
-    names = {column.name for column in rig.unit._residents["pairs"].shelf.idle.values()}
+    names = {column.name for column in rig.unit._states["pairs"].shelf.idle.values()}
     chain = Chain.of(ask("first", PROMPT, model="pairs"), 2)
     chain.extend(np.array(PROMPT, np.int32), 9)
     assert names == set(chain.names)

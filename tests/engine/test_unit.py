@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member, Resident
+from muxjax.engine.model_state import Member, ModelState
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -254,8 +254,8 @@ class Comparing(Unit):
 
     def view(self, now_s):
         kept = super().view(now_s)
-        for resident in self._residents.values():
-            resident._view = resident._open = None
+        for state in self._states.values():
+            state._view = state._open = None
         assert super().view(now_s) == kept
         return kept
 
@@ -274,14 +274,14 @@ def test_a_kept_view_is_what_a_new_one_would_be(policy):
 
 @pytest.mark.parametrize("forgotten", ["_changed", "land"])
 def test_the_law_notices_a_change_that_leaves_the_view_as_it_was(forgotten, monkeypatch):
-    change = getattr(Resident, forgotten)
+    change = getattr(ModelState, forgotten)
 
-    def forgetful(resident, *step):
-        kept = resident._view, resident._open
-        change(resident, *step)
-        resident._view, resident._open = kept
+    def forgetful(state, *step):
+        kept = state._view, state._open
+        change(state, *step)
+        state._view, state._open = kept
 
-    monkeypatch.setattr(Resident, forgotten, forgetful)
+    monkeypatch.setattr(ModelState, forgotten, forgetful)
     with pytest.raises(AssertionError):
         replay_crowd(Comparing, "adbs")
 
