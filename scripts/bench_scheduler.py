@@ -15,7 +15,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
@@ -38,11 +38,11 @@ def make_unit(sequences: int, total_blocks: int) -> Unit:
     floors = quota.floors(dict.fromkeys(names, 1.0), total_blocks)
     quotas = quota.initial(dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0), total_blocks, floors)
     slots = sequences * 5 // (4 * MODELS)
-    members = [
-        Member(name=name, layout=LAYOUT, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
+    configs = [
+        ModelConfig(name=name, layout=LAYOUT, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
         for name in names
     ]
-    return Unit(members, total_blocks=total_blocks, token_budget=2048)
+    return Unit(configs, total_blocks=total_blocks, token_budget=2048)
 
 
 def requests(seed: int):

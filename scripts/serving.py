@@ -18,7 +18,7 @@ from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices, share
@@ -83,11 +83,11 @@ class Serving:
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
     def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int, token_budget: int) -> Unit:
-        members = [
-            Member(name=name, layout=layout, slots=self.slots, max_tokens=max_tokens, quota_blocks=self.total_blocks, floor_blocks=0)
+        configs = [
+            ModelConfig(name=name, layout=layout, slots=self.slots, max_tokens=max_tokens, quota_blocks=self.total_blocks, floor_blocks=0)
             for name, layout in layouts.items()
         ]
-        return Unit(members, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
+        return Unit(configs, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
 
     def step_s(self, phase: Phase, starts: np.ndarray, counts: np.ndarray, *, fresh: bool = True) -> float:
         """Seconds of a greedy step of those rows, run back to back.

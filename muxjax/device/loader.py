@@ -11,7 +11,7 @@ from muxjax.device.batch import Buckets
 from muxjax.device.model import Program
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.grammar import Grammars
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
@@ -93,10 +93,10 @@ class Workshop:
         """Of so many head blocks a device."""
         return self.devices.joined(blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0]), OWN)
 
-    def member(self, draft: Draft, *, quota_blocks: int = 0, floor_blocks: int = 0) -> Member:
+    def config(self, draft: Draft, *, quota_blocks: int = 0, floor_blocks: int = 0) -> ModelConfig:
         """What a unit must know of it."""
         model, spec = draft.options, draft.spec
-        return Member(
+        return ModelConfig(
             name=model.name,
             layout=draft.layout,
             slots=model.max_num_seqs,

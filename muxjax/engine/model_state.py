@@ -24,7 +24,7 @@ _NO_SLOTS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class ModelConfig:
     """What a unit must know of a model.
 
     Args:
@@ -54,37 +54,37 @@ class Member:
 class ModelState:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
-    def __init__(self, member: Member, pool: Pool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
+    def __init__(self, config: ModelConfig, pool: Pool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
         """`rows` bounds the pending requests that a view tells of; the others are the unit's."""
-        layout = member.layout
-        worth = member.token_cost * layout.tokens_per_block / layout.column_blocks
-        self.member = member
-        self.shelf = pool.shelf(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(member.max_tokens))
-        self.tables = Tables(layout, self.shelf, slots=member.slots, max_tokens=member.max_tokens)
+        layout = config.layout
+        worth = config.token_cost * layout.tokens_per_block / layout.column_blocks
+        self.config = config
+        self.shelf = pool.shelf(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
+        self.tables = Tables(layout, self.shelf, slots=config.slots, max_tokens=config.max_tokens)
         self.in_flight = 0
         self.state = Status.READY
         self.trouble = ""  # of one that has failed
-        self.floor_blocks = member.floor_blocks
+        self.floor_blocks = config.floor_blocks
         self.tally = Tally()
         self.waiting, self.prefilling, self.decoding = Waiting(), ByAge(), ByAge()
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
-        self._quota_blocks = member.quota_blocks
+        self._quota_blocks = config.quota_blocks
         self._view: ModelView | None = None  # both are kept until something of the model changes
         self._expelled = 0  # of the shelf, when that view was made
         self._open: tuple[np.ndarray, np.ndarray] | None = None
-        self._free_slots = list(range(member.slots - 1, -1, -1))
-        self._by_slot: list[Sequence | None] = [None] * member.slots  # whose it is until its last step has landed
-        self._ids: list[str] = [""] * member.slots  # of their requests
-        self._text = SlotText(member.slots, member.max_tokens)
-        self._flights = np.zeros(member.slots, np.int32)  # steps in flight that compute for a slot
-        self._payers = np.zeros(member.slots, np.int32)  # whose service a slot's is
-        self._landed = np.zeros(member.slots, np.int32)  # tokens that are in the cache, whatever flies
-        self._cached = np.zeros(member.slots, np.int32)  # prompt tokens that were when it was admitted, until that is told
+        self._free_slots = list(range(config.slots - 1, -1, -1))
+        self._by_slot: list[Sequence | None] = [None] * config.slots  # whose it is until its last step has landed
+        self._ids: list[str] = [""] * config.slots  # of their requests
+        self._text = SlotText(config.slots, config.max_tokens)
+        self._flights = np.zeros(config.slots, np.int32)  # steps in flight that compute for a slot
+        self._payers = np.zeros(config.slots, np.int32)  # whose service a slot's is
+        self._landed = np.zeros(config.slots, np.int32)  # tokens that are in the cache, whatever flies
+        self._cached = np.zeros(config.slots, np.int32)  # prompt tokens that were when it was admitted, until that is told
         self._leaving: list[Sequence] = []  # ended, with a step in flight
-        self._sampling = np.zeros(member.slots, SAMPLING)
+        self._sampling = np.zeros(config.slots, SAMPLING)
         self._wishes: dict[int, Wishes] = {}  # by slot, of the few who have any
-        self._tied = np.zeros(member.slots, bool)  # slots whose every step must know the token of the one before
-        self._ones, self._all_sampled = np.ones(member.slots, np.int32), np.full(member.slots, SAMPLED, np.int32)
+        self._tied = np.zeros(config.slots, bool)  # slots whose every step must know the token of the one before
+        self._ones, self._all_sampled = np.ones(config.slots, np.int32), np.full(config.slots, SAMPLED, np.int32)
         self._ones.flags.writeable = self._all_sampled.flags.writeable = False  # steps share them
 
     @property
@@ -125,7 +125,7 @@ class ModelState:
         open_slots, full = self._openings()
         growing = int(np.count_nonzero(full))
         return ModelView(
-            name=self.member.name,
+            name=self.config.name,
             ready=self.in_flight < self._look_ahead,
             in_flight=self.in_flight,
             pending=self._pending(),
@@ -138,7 +138,7 @@ class ModelState:
             quota_blocks=self._quota_blocks,
             floor_blocks=self.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
-            weight=self.member.weight,
+            weight=self.config.weight,
             oldest_s=min(self.waiting.oldest_s, self.prefilling.oldest_s, self.decoding.oldest_s),
             youngest=self._youngest(),
             last_prefill=self.tally.last_prefill,
@@ -168,7 +168,7 @@ class ModelState:
         self.tables.lengths[slots] = starts + counts
         step = Step(
             id=step_id,
-            model=self.member.name,
+            model=self.config.name,
             decodes=len(decoding),
             slots=slots,
             starts=starts,
@@ -278,7 +278,7 @@ class ModelState:
         self._text.begin(slot, sequence.tokens, sequence.request)
         if sequence.wishes:
             self._wishes[slot], self._tied[slot] = sequence.wishes, sequence.wishes.tied
-        self._landed[slot] = tokens = len(cached) * self.member.layout.tokens_per_block
+        self._landed[slot] = tokens = len(cached) * self.config.layout.tokens_per_block
         if self.shelf.keeps and len(sequence.tokens) == len(sequence.request.prompt):
             self._cached[slot] = tokens
             self.tally.look_up(len(sequence.tokens), tokens)
@@ -286,7 +286,7 @@ class ModelState:
 
     def _most_cached(self, sequence: Sequence) -> int:
         """Columns of a waiting sequence that may come from the cache: one token is computed, for what comes after it."""
-        return (len(sequence.tokens) - 1) // self.member.layout.tokens_per_block
+        return (len(sequence.tokens) - 1) // self.config.layout.tokens_per_block
 
     def _found(self, sequence: Sequence) -> int:
         """Its first columns that do; none if all of its prompt's logits are asked for."""
@@ -296,7 +296,7 @@ class ModelState:
     def _keep(self, slot: int) -> None:
         """Others may find the full columns that are computed of a slot, by tokens that are known: not what a late stop left behind."""
         if self.shelf.keeps:
-            columns = int(min(self._landed[slot], self._text.known[slot])) // self.member.layout.tokens_per_block
+            columns = int(min(self._landed[slot], self._text.known[slot])) // self.config.layout.tokens_per_block
             chain = self._of(slot).chain
             chain.extend(self._text.tokens[slot], columns)
             self.tables.keep(slot, chain.names[:columns])
@@ -362,7 +362,7 @@ class ModelState:
         return tuple(self._as_pending(sequence) for sequence in admitted + self.waiting.first(self._rows - len(admitted)))
 
     def _as_pending(self, sequence: Sequence) -> Pending:
-        request, layout = sequence.request, self.member.layout
+        request, layout = sequence.request, self.config.layout
         if sequence.stage is not Stage.WAITING:
             left = int(self._text.known[sequence.slot] - self.tables.lengths[sequence.slot])
             return Pending(request_id=request.id, arrival_s=request.due_s, tokens=left, blocks=0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import Pool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
-from muxjax.engine.model_state import Member, ModelState
+from muxjax.engine.model_state import ModelConfig, ModelState
 from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.engine.token_controls import check_wishes
@@ -33,7 +33,7 @@ class Unit:
 
     def __init__(
         self,
-        members: Iterable[Member],
+        configs: Iterable[ModelConfig],
         *,
         total_blocks: int,
         token_budget: int,
@@ -45,8 +45,8 @@ class Unit:
     ):
         self._pool = Pool(Arena(total_blocks), share_frac=prefix_cache_fraction)
         self._bounds = {"prefix_caching": prefix_caching, "look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
-        self._states: Mapping[str, ModelState] = {member.name: self._new_state(member) for member in members}  # replaced, never changed
-        self._block_bytes = next(iter(self._states.values())).member.layout.block_bytes
+        self._states: Mapping[str, ModelState] = {config.name: self._new_state(config) for config in configs}  # replaced, never changed
+        self._block_bytes = next(iter(self._states.values())).config.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
         self._token_budget, self._max_rows = token_budget, max_rows
@@ -63,18 +63,18 @@ class Unit:
         state = self._named(request.model)
         if not state.serves:
             raise _unavailable(state)
-        self._check_size(request, state.member)
+        self._check_size(request, state.config)
         if request.id in self._sequences:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
-        member = state.member
-        sequence = self._sequences[request.id] = Sequence.of(request, member.layout.tokens_per_block, member.grammars)
+        config = state.config
+        sequence = self._sequences[request.id] = Sequence.of(request, config.layout.tokens_per_block, config.grammars)
         state.enter(sequence)
 
     def check(self, request: Request) -> None:
         """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
         state = self.check_open(request.model)
-        self._check_size(request, state.member)
-        check_wishes(request.sampling, state.member.vocab, state.member.grammars)
+        self._check_size(request, state.config)
+        check_wishes(request.sampling, state.config.vocab, state.config.grammars)
 
     def prepare(self, request: Request) -> None:
         """Compiles the request's grammar, which is kept, so that `check` is quick; from any thread, and whatever the model's state.
@@ -82,8 +82,8 @@ class Unit:
         Raises:
           RequestError: the model does not exist, or cannot do what is asked of its tokens.
         """
-        member = self._named(request.model).member
-        check_wishes(request.sampling, member.vocab, member.grammars)
+        config = self._named(request.model).config
+        check_wishes(request.sampling, config.vocab, config.grammars)
 
     def check_open(self, model: str) -> ModelState:
         """Raises what `check` would for a model that takes no requests now; it takes no time."""
@@ -98,16 +98,16 @@ class Unit:
             raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
         return state
 
-    def _check_size(self, request: Request, member: Member) -> None:
+    def _check_size(self, request: Request, config: ModelConfig) -> None:
         asked = request.most_tokens
-        if asked > member.max_tokens:
+        if asked > config.max_tokens:
             raise RequestError(
                 f"This model's maximum context length is {member.max_tokens} tokens. However, you requested {asked} tokens "
                 f"({len(request.prompt)} in the prompt, {request.sampling.max_tokens} to generate).",
                 param="prompt",
                 code="context_length_exceeded",
             )
-        needed = member.layout.blocks(asked - 1)
+        needed = config.layout.blocks(asked - 1)
         if needed > self._pool.total:
             raise RequestError(
                 f"{asked} tokens need {needed} head blocks of cache, and the server has {self._pool.total} in all",
@@ -199,10 +199,10 @@ class Unit:
             models=tuple(_stats(state) for state in self._states.values()),
         )
 
-    def add(self, member: Member) -> None:
+    def add(self, config: ModelConfig) -> None:
         """A model more; quotas are dealt anew, as whenever one comes or goes."""
-        assert member.name not in self._states, "a model is added twice"
-        self._states = {**self._states, member.name: self._new_state(member)}
+        assert config.name not in self._states, "a model is added twice"
+        self._states = {**self._states, config.name: self._new_state(config)}
         self._deal()
 
     def remove(self, model: str) -> None:
@@ -249,7 +249,7 @@ class Unit:
         Raises:
           ConfigError: it would be too small for a request there is.
         """
-        layouts = {name: state.member.layout for name, state in self._states.items()}
+        layouts = {name: state.config.layout for name, state in self._states.items()}
         requests = [sequence.request for sequence in self._sequences.values()]
         needed = max((layouts[request.model].blocks(request.most_tokens - 1) for request in requests), default=0)
         if needed > total_blocks:
@@ -273,18 +273,18 @@ class Unit:
         _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
         return self.end_all(step.model, Finish.FAILED, now_s=at_s)
 
-    def _new_state(self, member: Member) -> ModelState:
-        return ModelState(member, self._pool, **self._bounds)
+    def _new_state(self, config: ModelConfig) -> ModelState:
+        return ModelState(config, self._pool, **self._bounds)
 
     def _deal(self) -> None:
         """Quotas and floors of those that serve, by their rates and the size of their tokens."""
         serving = {name: state for name, state in self._states.items() if state.serves}
         if not serving:
             return
-        members = {name: state.member for name, state in serving.items()}
-        sizes = {name: member.layout.column_blocks / member.layout.tokens_per_block for name, member in members.items()}
-        floors = quota.floors({name: member.weight for name, member in members.items()}, self._pool.total)
-        quotas = quota.initial({name: member.rate for name, member in members.items()}, sizes, self._pool.total, floors)
+        configs = {name: state.config for name, state in serving.items()}
+        sizes = {name: config.layout.column_blocks / config.layout.tokens_per_block for name, config in configs.items()}
+        floors = quota.floors({name: config.weight for name, config in configs.items()}, self._pool.total)
+        quotas = quota.initial({name: config.rate for name, config in configs.items()}, sizes, self._pool.total, floors)
         for name, state in serving.items():
             state.allot(quotas[name], floors[name])
 
@@ -304,16 +304,16 @@ class Unit:
 
 
 def _unavailable(state: ModelState) -> RequestError:
-    name = state.member.name
+    name = state.config.name
     if state.state is Status.FAILED:
         return RequestError(f"The model `{name}` has failed: {resident.trouble}.", param="model", code="model_failed", status=503)
     return RequestError(f"The model `{name}` is {resident.state.value}.", param="model", code="model_loading", status=503)
 
 
 def _stats(state: ModelState) -> ModelStats:
-    member, tally = state.member, state.tally
+    config, tally = state.config, state.tally
     return ModelStats(
-        name=member.name,
+        name=config.name,
         running=len(state.prefilling) + len(state.decoding),
         waiting=len(state.waiting),
         held_blocks=state.shelf.held,
@@ -323,10 +323,10 @@ def _stats(state: ModelState) -> ModelStats:
         preemptions=tally.preemptions,
         prefix_queries=tally.prefix_queries,
         prefix_hits=tally.prefix_hits,
-        expelled_blocks=state.shelf.expelled * member.layout.column_blocks,
-        max_model_len=member.max_tokens,
-        tokens_per_block=member.layout.tokens_per_block,
-        column_blocks=member.layout.column_blocks,
+        expelled_blocks=state.shelf.expelled * config.layout.column_blocks,
+        max_model_len=config.max_tokens,
+        tokens_per_block=config.layout.tokens_per_block,
+        column_blocks=config.layout.column_blocks,
         prefill_steps=tally.prefill_steps,
         decode_steps=tally.decode_steps,
         mixed_steps=tally.mixed_steps,

@@ -113,7 +113,7 @@ def _unit(workshop: Workshop, drafts: Mapping[str, Draft], total_blocks: int) ->
     layouts = {name: draft.layout for name, draft in drafts.items()}
     quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(options, total_blocks)
     return Unit(
-        [workshop.member(draft, quota_blocks=quotas[name], floor_blocks=floors[name]) for name, draft in drafts.items()],
+        [workshop.config(draft, quota_blocks=quotas[name], floor_blocks=floors[name]) for name, draft in drafts.items()],
         total_blocks=total_blocks,
         token_budget=options.max_num_batched_tokens,
         max_rows=PREFILL_ROWS,

@@ -53,11 +53,11 @@ class HotModels:
             if options.name in self._drafts:
                 raise _conflict(f"The model `{options.name}` is there already.")
             draft = self._workshop.draft(options)
-            member = self._workshop.member(draft)
+            config = self._workshop.config(draft)
             self._make_room(draft.name, draft.resident_bytes)
             try:
                 self._bring(draft.name, self._workshop.load(draft, progress=False))
-                self._engine.do(lambda: self._unit.add(member))
+                self._engine.do(lambda: self._unit.add(config))
             except BaseException:
                 self._drop(draft.name)
                 raise

@@ -10,7 +10,7 @@ from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.roofline import ELEMENT_BYTES, share
 from muxjax.engine.loop import replay
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
@@ -65,8 +65,8 @@ class Machine:
         blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
         rates = {name: one.rate_rps for name, one in self.hosted.items()}
         quotas = quota.initial(rates, blocks_per_token, total_blocks, floors)
-        members = [
-            Member(
+        configs = [
+            ModelConfig(
                 name=name,
                 layout=layout,
                 slots=self.slots,
@@ -79,7 +79,7 @@ class Machine:
             for name, layout in layouts.items()
         ]
         return Unit(
-            members,
+            configs,
             total_blocks=total_blocks,
             token_budget=self.token_budget,
             look_ahead=self.look_ahead,

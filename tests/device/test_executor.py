@@ -9,7 +9,7 @@ from muxjax.device.model import Program
 from muxjax.device.paged_memory import make_blocks
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices, share
@@ -46,10 +46,11 @@ def make_executor(tp: int) -> DeviceExecutor:
 
 
 def run(executor: DeviceExecutor, tp: int, look_ahead: int) -> dict[str, list[int]]:
-    members = [
-        Member(name=name, layout=layout_of(tp), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS, floor_blocks=0) for name in "ab"
+    configs = [
+        ModelConfig(name=name, layout=layout_of(tp), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS, floor_blocks=0)
+        for name in "ab"
     ]
-    unit = Unit(members, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=look_ahead)
+    unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=look_ahead)
     sampling = [Sampling(temperature=t, max_tokens=20, seed=7) for t in (0.0, 1.0, 0.0)]
     requests = [
         Request(id=str(i), model="ab"[i % 2], prompt=tuple(range(i, 3 * i + 1)), sampling=sampling[i % 3], arrival_s=0.0) for i in range(12)

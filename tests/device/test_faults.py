@@ -8,7 +8,7 @@ import pytest
 
 from muxjax.device.executor import DeviceExecutor
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import by_name
@@ -26,11 +26,11 @@ class Serving:
     """Two models on a device, six requests of each."""
 
     def __init__(self, executor: DeviceExecutor):
-        members = [
-            Member(name=name, layout=layout_of(1), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS // 2, floor_blocks=0)
+        configs = [
+            ModelConfig(name=name, layout=layout_of(1), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS // 2, floor_blocks=0)
             for name in "ab"
         ]
-        self.unit = Unit(members, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=2)
+        self.unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=2)
         self.executor = executor
         sampling = [Sampling(temperature=t, max_tokens=12, seed=7) for t in (0.0, 1.0, 0.0)]
         for i in range(12):

@@ -16,7 +16,7 @@ from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices, share
@@ -68,8 +68,8 @@ class Wishing:
     def run(self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
         sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len, "quota_blocks": blocks, "floor_blocks": 0}
-        member = Member(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), **sizes)
-        unit = Unit([member], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
+        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), **sizes)
+        unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}
         self.steps = []
         for request in requests:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
@@ -56,7 +56,7 @@ class World:
         """What has drained rests; what rests wakes; what has failed goes; what has gone comes."""
         if not self.has(model):
             self.device.broken.discard(model)
-            self.unit.add(Member(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, quota_blocks=0, floor_blocks=0))
+            self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, quota_blocks=0, floor_blocks=0))
         elif self.unit.state(model) is Status.ASLEEP:
             self.unit.turn_to(model, Status.READY)
         elif not self.unit.busy(model) and self.unit.state(model) is Status.DRAINING:

@@ -12,7 +12,7 @@ from muxjax.cache.block_pool import Shelf
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Chain
 from muxjax.engine.executor import Fault
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
@@ -83,11 +83,11 @@ def blocks_in_tables(tables) -> set[int]:
 
 def make_unit(total_blocks: int, *, kind: type[Unit] = Audited, token_budget: int = 8, look_ahead: int = 2, **options) -> Unit:
     quota = total_blocks // len(LAYOUTS)
-    members = [
-        Member(name=name, layout=layout, slots=4, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
+    configs = [
+        ModelConfig(name=name, layout=layout, slots=4, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
         for name, layout in LAYOUTS.items()
     ]
-    return kind(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, **options)
+    return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, **options)
 
 
 BEGINNINGS = [tuple((7 * which + at) % 50 for at in range(30)) for which in range(2)]
@@ -287,9 +287,9 @@ def test_what_an_arena_has_lost_or_a_model_that_has_gone_is_not_found_again(chan
     if change == "forget":
         rig.unit.resize(300)
     else:
-        member = rig.unit._states["fours"].member
+        config = rig.unit._states["fours"].config
         rig.unit.remove("fours")
-        rig.unit.add(member)
+        rig.unit.add(config)
     assert rig.cached(ask("second", PROMPT)) == [0]
     audit(rig.unit)
 

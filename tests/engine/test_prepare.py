@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind, Request, Sampling
@@ -13,8 +13,8 @@ from tests.engine.controls import grammars
 @pytest.fixture
 def unit() -> Unit:
     sizes = {"slots": 2, "max_tokens": SPEC.max_len, "quota_blocks": 100, "floor_blocks": 0}
-    member = Member(name="m", layout=LAYOUT, vocab=SPEC.vocab, grammars=grammars(), **sizes)
-    return Unit([member], total_blocks=100, token_budget=8, max_rows=2, look_ahead=2)
+    config = ModelConfig(name="m", layout=LAYOUT, vocab=SPEC.vocab, grammars=grammars(), **sizes)
+    return Unit([config], total_blocks=100, token_budget=8, max_rows=2, look_ahead=2)
 
 
 def asking(pattern: str, model: str = "m") -> Request:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import Member, ModelState
+from muxjax.engine.model_state import ModelConfig, ModelState
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -30,11 +30,11 @@ def make_unit(
     *, total_blocks: int, token_budget: int = 8, look_ahead: int = 2, slots: int = 4, kind: type[Unit] = Unit, every_token: bool = True
 ) -> Unit:
     quota = total_blocks // len(LAYOUTS)
-    members = [
-        Member(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
+    configs = [
+        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
         for name, layout in LAYOUTS.items()
     ]
-    return kind(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
+    return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
 
 
 @st.composite

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.engine.model_state import Member
+from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.adbs import adbs
 from muxjax.server.telemetry.metrics import Metrics
@@ -18,8 +18,8 @@ LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=4, 
 @pytest.fixture(scope="module")
 def samples() -> dict[tuple[str, str], float]:
     """Of two requests for a model, which share 6 of their 7 tokens, and of one that needs the room."""
-    member = Member(name="m", layout=LAYOUT, slots=2, max_tokens=20, quota_blocks=10, floor_blocks=10)
-    unit, clock = Unit([member], total_blocks=10, token_budget=16), FakeClock()
+    config = ModelConfig(name="m", layout=LAYOUT, slots=2, max_tokens=20, quota_blocks=10, floor_blocks=10)
+    unit, clock = Unit([config], total_blocks=10, token_budget=16), FakeClock()
     device, prompts = FakeDevice({"m": LAYOUT}, clock), [(1, 2, 3, 4, 5, 6, last) for last in (7, 8)] + [(9,) * 18]
     for i, prompt in enumerate(prompts):
         request = Request(id=str(i), model="m", prompt=prompt, sampling=Sampling(max_tokens=1), arrival_s=float(i))
