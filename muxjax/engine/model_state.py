@@ -14,7 +14,7 @@ from muxjax.engine.grammar import Grammars
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
 from muxjax.engine.stats import Status, Tally
-from muxjax.engine.token_controls import Wishes, answers, ask
+from muxjax.engine.token_controls import TokenControls, answers, ask
 from muxjax.engine.waiting import Waiting
 from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
 from muxjax.scheduler.view import Job, ModelView, Pending, Running
@@ -82,7 +82,7 @@ class ModelState:
         self._cached = np.zeros(config.slots, np.int32)  # prompt tokens that were when it was admitted, until that is told
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._sampling = np.zeros(config.slots, SAMPLING)
-        self._wishes: dict[int, Wishes] = {}  # by slot, of the few who have any
+        self._controls: dict[int, TokenControls] = {}  # by slot, of the few who have any
         self._tied = np.zeros(config.slots, bool)  # slots whose every step must know the token of the one before
         self._ones, self._all_sampled = np.ones(config.slots, np.int32), np.full(config.slots, SAMPLED, np.int32)
         self._ones.flags.writeable = self._all_sampled.flags.writeable = False  # steps share them
@@ -179,7 +179,7 @@ class ModelState:
         )
         self.tally.add(step)
         self._changed()
-        return replace(step, asked=ask(self._wishes, self._text, step)) if self._wishes else step
+        return replace(step, asked=ask(self._controls, self._text, step)) if self._controls else step
 
     def _charge(self, slots: np.ndarray, counts: np.ndarray, decodes: int) -> None:
         """Each row is service for its tenant; its last `len - decodes` rows are chunks."""
@@ -203,7 +203,7 @@ class ModelState:
         ids = [self._ids[slot] for slot in slots.tolist()]
         outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(done.at_s)))
         if step.asked:
-            outputs = answers(self._wishes, step, done, rows, outputs)
+            outputs = answers(self._controls, step, done, rows, outputs)
         if step.phase is Phase.PREFILL:
             self._tell_cached(outputs, slots)
         last = np.flatnonzero(ended).tolist()
@@ -212,7 +212,7 @@ class ModelState:
     def land(self, step: Step) -> None:
         """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
         self._view = None
-        if self._wishes:
+        if self._controls:
             self._open = None
         self.in_flight -= 1
         self._flights[step.slots] -= 1
@@ -276,8 +276,8 @@ class ModelState:
         self._payers[slot] = self.waiting.payer(sequence)
         self._sampling[slot] = sampling_row(sequence.request.sampling)
         self._text.begin(slot, sequence.tokens, sequence.request)
-        if sequence.wishes:
-            self._wishes[slot], self._tied[slot] = sequence.wishes, sequence.wishes.tied
+        if sequence.controls:
+            self._controls[slot], self._tied[slot] = sequence.controls, sequence.controls.tied
         self._landed[slot] = tokens = len(cached) * self.config.layout.tokens_per_block
         if self.shelf.keeps and len(sequence.tokens) == len(sequence.request.prompt):
             self._cached[slot] = tokens
@@ -290,7 +290,7 @@ class ModelState:
 
     def _found(self, sequence: Sequence) -> int:
         """Its first columns that do; none if all of its prompt's logits are asked for."""
-        asked = sequence.wishes is not None and sequence.wishes.scored
+        asked = sequence.controls is not None and sequence.controls.scored
         return 0 if asked else self.shelf.found(sequence.chain, self._most_cached(sequence))
 
     def _keep(self, slot: int) -> None:
@@ -318,7 +318,7 @@ class ModelState:
         self.tables.release(sequence.slot)
         self._free_slots.append(sequence.slot)
         self._by_slot[sequence.slot] = None
-        self._wishes.pop(sequence.slot, None)
+        self._controls.pop(sequence.slot, None)
         self._tied[sequence.slot] = False
         sequence.slot = NO_SLOT
 
@@ -350,7 +350,7 @@ class ModelState:
         if self._open is None:
             slots = self.decoding.slots
             slots = slots[self.tables.lengths[slots] < self._text.limit[slots] - 1]  # the last token is never read back
-            if self._wishes:
+            if self._controls:
                 slots = slots[~self._tied[slots] | (self._flights[slots] == 0)]
             self._open = slots, self.tables.full(slots)
         return self._open

@@ -9,7 +9,7 @@ import numpy as np
 
 from muxjax.cache.prefix import Chain
 from muxjax.engine.grammar import Grammars
-from muxjax.engine.token_controls import Wishes
+from muxjax.engine.token_controls import TokenControls
 from muxjax.types import Request
 
 NO_SLOT = 2**31 - 1
@@ -41,12 +41,12 @@ class Sequence:
     chain: Chain
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
-    wishes: Wishes | None = None
+    controls: TokenControls | None = None
 
     @classmethod
     def of(cls, request: Request, tokens_per_block: int, grammars: Grammars | None) -> "Sequence":
         chain = Chain.of(request, tokens_per_block)
-        return cls(request, np.array(request.prompt, np.int32), chain, wishes=Wishes.of(request, grammars))
+        return cls(request, np.array(request.prompt, np.int32), chain, controls=TokenControls.of(request, grammars))
 
     @property
     def age(self) -> tuple[float, str]:

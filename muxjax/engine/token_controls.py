@@ -12,7 +12,7 @@ from muxjax.errors import RequestError
 from muxjax.types import Logprobs, Output, Request, Sampling
 
 
-class Wishes:
+class TokenControls:
     """One request's, over its whole way.
 
     Attributes:
@@ -35,12 +35,12 @@ class Wishes:
         self._scores: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position of the token before
 
     @classmethod
-    def of(cls, request: Request, grammars: Grammars | None) -> "Wishes | None":
+    def of(cls, request: Request, grammars: Grammars | None) -> "TokenControls | None":
         """None for a request that wants nothing."""
         grammar = request.sampling.grammar
         matcher = grammars.matcher(grammar) if grammars and grammar else None
-        wishes = cls(request, matcher)
-        return wishes if wishes._any else None
+        controls = cls(request, matcher)
+        return controls if controls._any else None
 
     @property
     def _any(self) -> bool:
@@ -103,7 +103,7 @@ class Wishes:
         )
 
 
-def check_wishes(sampling: Sampling, vocab: int, grammars: Grammars | None) -> None:
+def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) -> None:
     """Raises RequestError for a token that is none of the model's, and for a grammar that does not compile."""
     named = {
         "logit_bias": [token for token, _ in sampling.logit_bias],
@@ -121,9 +121,9 @@ def check_wishes(sampling: Sampling, vocab: int, grammars: Grammars | None) -> N
         grammars.matcher(sampling.grammar)
 
 
-def ask(wishes: Mapping[int, Wishes], text: SlotText, step: Step) -> Asked | None:
+def ask(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> Asked | None:
     """What the rows of a step ask, by the wishes of slots; None where none does."""
-    wishing = [(row, slot, wishes[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in wishes]
+    wishing = [(row, slot, controls[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in controls]
     if not wishing:
         return None
     ends = step.starts + step.counts
@@ -141,18 +141,18 @@ def ask(wishes: Mapping[int, Wishes], text: SlotText, step: Step) -> Asked | Non
     )
 
 
-def answers(wishes: Mapping[int, Wishes], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]) -> list[Output]:
+def answers(controls: Mapping[int, TokenControls], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]) -> list[Output]:
     """The outputs of those rows of a step with all that was asked of their tokens, and of their prompts."""
     if done.scored is not None:
-        _keep_scores(wishes, step, done.scored)
-    by_row = [(wishes.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
+        _keep_scores(controls, step, done.scored)
+    by_row = [(controls.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
     return [wish.answer(output, done.told, row) if wish else output for wish, row, output in by_row]
 
 
-def _keep_scores(wishes: Mapping[int, Wishes], step: Step, scored: Told) -> None:
+def _keep_scores(controls: Mapping[int, TokenControls], step: Step, scored: Told) -> None:
     """Takes in what a step says of prompts, [T] for the tokens of its chunks."""
     for row in range(step.decodes, len(step.slots)):
-        wish = wishes.get(int(step.slots[row]))
+        wish = controls.get(int(step.slots[row]))
         if wish is not None and wish.scored:
             wish.score(Told(*(each[_own(step, row)] for each in scored)), int(step.starts[row]))
 
@@ -162,7 +162,7 @@ def _edits(added: list[tuple[int, float]]) -> np.ndarray:
     return np.array([(0, token, add) for token, add in added], EDIT)
 
 
-def _penalties(penalized: Mapping[int, Wishes], rows: int) -> np.ndarray | None:
+def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> np.ndarray | None:
     if not penalized:
         return None
     penalties = np.tile(np.array(NEUTRAL, np.float32), (rows, 1))
@@ -171,7 +171,7 @@ def _penalties(penalized: Mapping[int, Wishes], rows: int) -> np.ndarray | None:
     return penalties
 
 
-def _follow(scored: Mapping[int, Wishes], step: Step) -> np.ndarray | None:
+def _follow(scored: Mapping[int, TokenControls], step: Step) -> np.ndarray | None:
     if not scored:
         return None
     follow = np.zeros(len(step.tokens) - step.decodes, np.int32)

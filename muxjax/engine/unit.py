@@ -9,7 +9,7 @@ from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.model_state import ModelConfig, ModelState
 from muxjax.engine.sequence import Sequence
 from muxjax.engine.stats import ModelStats, Status, UnitStats
-from muxjax.engine.token_controls import check_wishes
+from muxjax.engine.token_controls import check_controls
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View
@@ -74,7 +74,7 @@ class Unit:
         """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
         state = self.check_open(request.model)
         self._check_size(request, state.config)
-        check_wishes(request.sampling, state.config.vocab, state.config.grammars)
+        check_controls(request.sampling, state.config.vocab, state.config.grammars)
 
     def prepare(self, request: Request) -> None:
         """Compiles the request's grammar, which is kept, so that `check` is quick; from any thread, and whatever the model's state.
@@ -83,7 +83,7 @@ class Unit:
           RequestError: the model does not exist, or cannot do what is asked of its tokens.
         """
         config = self._named(request.model).config
-        check_wishes(request.sampling, config.vocab, config.grammars)
+        check_controls(request.sampling, config.vocab, config.grammars)
 
     def check_open(self, model: str) -> ModelState:
         """Raises what `check` would for a model that takes no requests now; it takes no time."""

@@ -48,7 +48,7 @@ def wishing():
 @pytest.fixture(scope="module")
 def requests(wishing):
     """One of each kind, and bad words made of what the request would have said without."""
-    made = [request(name, **wishes) for name, wishes in WISHES.items()]
+    made = [request(name, **controls) for name, controls in WISHES.items()]
     said = wishing.expected(request("words"))
     return [*made, request("words", bad_words=((said[0],), tuple(said[3:5]), (*made[0].prompt, 1)))]
 
@@ -78,7 +78,7 @@ def test_every_wish_changes_what_is_said(wishing, requests, expected):
 def test_a_wish_outlives_preemption(wishing):
     """Four short prompts are let in where one long answer has room."""
     asked = {"max_tokens": 40, "prompt_logprobs": 2}
-    requests = [request(name, prompt=(i, 2, 3, 50, 9), **(wishes | asked)) for i, (name, wishes) in enumerate(WISHES.items())]
+    requests = [request(name, prompt=(i, 2, 3, 50, 9), **(controls | asked)) for i, (name, controls) in enumerate(WISHES.items())]
     outputs, preemptions = wishing.run(requests, blocks=wishing.layout.blocks(45) + 8)
     assert preemptions > 0 and tokens(outputs) == {each.id: wishing.expected(each) for each in requests}
     for each in requests:
@@ -101,8 +101,8 @@ def scores(outputs) -> list[float]:
 
 
 def test_random_tokens_depend_on_seed_and_wishes_alone(wishing, requests):
-    wishes = [{"temperature": 1.0, "seed": i, "top_p": 0.9 if i % 2 else 1.0} for i in range(len(requests))]
-    requests = [replace(each, sampling=replace(each.sampling, **wish)) for each, wish in zip(requests, wishes, strict=True)]
+    controls = [{"temperature": 1.0, "seed": i, "top_p": 0.9 if i % 2 else 1.0} for i in range(len(requests))]
+    requests = [replace(each, sampling=replace(each.sampling, **wish)) for each, wish in zip(requests, controls, strict=True)]
     together = tokens(wishing.run(requests)[0])
     assert together == {each.id: tokens(wishing.run([each], look_ahead=1)[0])[each.id] for each in requests}
     reseeded = [replace(each, sampling=replace(each.sampling, seed=99)) for each in requests]
