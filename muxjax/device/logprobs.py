@@ -13,7 +13,7 @@ SCORED_AT_A_TIME = 128
 
 
 class TopTokens(NamedTuple):
-    """See `asked.Told`; N rows, K = MOST_LOGPROBS or the vocabulary, if that is smaller."""
+    """See `asked.TopLogprobs`; N rows, K = MOST_LOGPROBS or the vocabulary, if that is smaller."""
 
     logprob_N: jax.Array
     top_token_NK: jax.Array

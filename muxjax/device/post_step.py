@@ -14,7 +14,7 @@ from muxjax.device.logprobs import TopTokens
 from muxjax.device.penalties import MADE, MOST, PROMPT
 from muxjax.device.step import lower_behind, lower_recount, lower_score
 from muxjax.engine.executor import Step
-from muxjax.engine.step_controls import NEUTRAL, Asked, Recount, Told
+from muxjax.engine.step_controls import NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.types import ModelSpec
@@ -174,7 +174,7 @@ class Behind:
         count_V[np.unique(recount.prompt)] += PROMPT
         return count_V
 
-    def _bits(self, asked: Asked, places: np.ndarray, rows: int) -> np.ndarray | None:
+    def _bits(self, asked: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
         if not asked.masks:
             return None
         bits_BW = np.full((rows, batch.mask_words(self._spec.vocab)), 2**32 - 1, np.uint32)
@@ -190,9 +190,9 @@ def needed_bytes(compiled: jax.stages.Compiled) -> int:
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes if analysis else 0
 
 
-def told_of(top: TopTokens | None, places: np.ndarray) -> Told | None:
+def told_of(top: TopTokens | None, places: np.ndarray) -> TopLogprobs | None:
     """Those places of it, on the host."""
-    return None if top is None else Told(*(np.asarray(each)[places] for each in top))
+    return None if top is None else TopLogprobs(*(np.asarray(each)[places] for each in top))
 
 
 def _neutral(rows: int) -> np.ndarray:
@@ -203,7 +203,7 @@ def _no_edits() -> np.ndarray:
     return np.full((EDITS, 3), BEYOND, np.int32)
 
 
-def _penalties(asked: Asked, places: np.ndarray, rows: int) -> np.ndarray | None:
+def _penalties(asked: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
     if asked.penalties is None:
         return None
     penalties_B3 = _neutral(rows)
@@ -211,7 +211,7 @@ def _penalties(asked: Asked, places: np.ndarray, rows: int) -> np.ndarray | None
     return penalties_B3
 
 
-def _edits(asked: Asked, places: np.ndarray) -> tuple[np.ndarray, ...]:
+def _edits(asked: StepControls, places: np.ndarray) -> tuple[np.ndarray, ...]:
     """In pieces of EDITS; one of nothing where only penalties or masks change the logits."""
     if not len(asked.edits):
         return (_no_edits(),) if asked.penalties is not None or asked.masks else ()
@@ -226,7 +226,7 @@ def _edits(asked: Asked, places: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(pieces)
 
 
-def _counted(asked: Asked, slots: np.ndarray, places: np.ndarray, rows: int) -> np.ndarray | None:
+def _counted(asked: StepControls, slots: np.ndarray, places: np.ndarray, rows: int) -> np.ndarray | None:
     if asked.penalties is None:
         return None
     counted_B = np.full(rows, BEYOND, np.int32)
@@ -234,7 +234,7 @@ def _counted(asked: Asked, slots: np.ndarray, places: np.ndarray, rows: int) -> 
     return counted_B
 
 
-def _follow(asked: Asked, step: Step, shape: BatchShape) -> np.ndarray | None:
+def _follow(asked: StepControls, step: Step, shape: BatchShape) -> np.ndarray | None:
     if asked.follow is None:
         return None
     follow_T = np.zeros(shape.prefill_tokens, np.int32)

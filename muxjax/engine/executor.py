@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from muxjax.cache.table import TableDelta
-from muxjax.engine.step_controls import Asked, Told
+from muxjax.engine.step_controls import StepControls, TopLogprobs
 from muxjax.types import Phase, Sampling
 
 SAMPLED = -1
@@ -46,7 +46,7 @@ class Step:
     tokens: np.ndarray
     sampling: np.ndarray
     delta: TableDelta
-    asked: Asked | None = None
+    asked: StepControls | None = None
 
     @property
     def phase(self) -> Phase:
@@ -75,15 +75,15 @@ class Done:
     """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
 
     Args:
-      told: of those tokens, [B], where `Asked.logprobs` asks; scored: of `Asked.follow`, [T].
+      told: of those tokens, [B], where `StepControls.logprobs` asks; scored: of `StepControls.follow`, [T].
     """
 
     step_id: int
     tokens: np.ndarray
     at_s: float
     fault: Fault | None = None
-    told: Told | None = None
-    scored: Told | None = None
+    told: TopLogprobs | None = None
+    scored: TopLogprobs | None = None
 
 
 class Executor(Protocol):

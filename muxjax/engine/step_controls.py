@@ -24,7 +24,7 @@ class Recount(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class StepControls:
     """Of the B rows of a step. A row whose chunk leaves tokens of its prompt over asks for nothing but `follow`: its token is of no use.
 
     Args:
@@ -44,7 +44,7 @@ class Asked:
     follow: np.ndarray | None
 
 
-class Told(NamedTuple):
+class TopLogprobs(NamedTuple):
     """Log-probabilities of N tokens, [N], and the most likely tokens in the place of each with theirs, [N, K], likeliest first."""
 
     logprob: np.ndarray

@@ -7,7 +7,7 @@ import numpy as np
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.slot_text import SlotText
-from muxjax.engine.step_controls import EDIT, NEUTRAL, Asked, Recount, Told
+from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
 from muxjax.types import Logprobs, Output, Request, Sampling
 
@@ -67,7 +67,7 @@ class TokenControls:
                 yield last, -np.inf
 
     def mask(self) -> np.ndarray | None:
-        """Tokens allowed next, as in `Asked.masks`; None where all are."""
+        """Tokens allowed next, as in `StepControls.masks`; None where all are."""
         if self._matcher is None:
             return self._allowed
         bits = self._matcher.bits()
@@ -84,14 +84,14 @@ class TokenControls:
         behind = self._prompt[start + 1 : start + count + 1]
         return np.pad(behind, (0, count - len(behind)))
 
-    def score(self, told: Told, start: int) -> None:
+    def score(self, told: TopLogprobs, start: int) -> None:
         """What a chunk that began at that position says of the prompt's tokens behind it."""
         assert self._scores is not None
         most = self._sampling.prompt_logprobs or 0
         for row, position in enumerate(range(start, min(start + len(told.logprob), len(self._prompt) - 1))):
             self._scores[position] = told.of(row, int(self._prompt[position + 1]), most)
 
-    def answer(self, output: Output, told: Told | None, row: int) -> Output:
+    def answer(self, output: Output, told: TopLogprobs | None, row: int) -> Output:
         """The output with all that was asked of its token, which came of that row of a step; the prompt's scores are told once."""
         assert output.token is not None
         if self._matcher is not None:
@@ -121,7 +121,7 @@ def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) ->
         grammars.matcher(sampling.grammar)
 
 
-def ask(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> Asked | None:
+def ask(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> StepControls | None:
     """What the rows of a step ask, by the wishes of slots; None where none does."""
     wishing = [(row, slot, controls[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in controls]
     if not wishing:
@@ -131,7 +131,7 @@ def ask(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> As
     penalized = [(row, slot, wish) for row, slot, wish in last if wish.penalties]
     edits = [wish.edits(row, text.view(slot), int(ends[row])) for row, slot, wish in last]
     masks = {row: wish.mask() for row, _, wish in last}
-    return Asked(
+    return StepControls(
         penalties=_penalties({row: wish for row, _, wish in penalized}, len(step.slots)),
         recounts=tuple(wish.recount(slot, text.view(slot)) for row, slot, wish in penalized if row >= step.decodes),
         edits=np.concatenate([_edits([]), *edits]),
@@ -149,12 +149,12 @@ def answers(controls: Mapping[int, TokenControls], step: Step, done: Done, rows:
     return [wish.answer(output, done.told, row) if wish else output for wish, row, output in by_row]
 
 
-def _keep_scores(controls: Mapping[int, TokenControls], step: Step, scored: Told) -> None:
+def _keep_scores(controls: Mapping[int, TokenControls], step: Step, scored: TopLogprobs) -> None:
     """Takes in what a step says of prompts, [T] for the tokens of its chunks."""
     for row in range(step.decodes, len(step.slots)):
         wish = controls.get(int(step.slots[row]))
         if wish is not None and wish.scored:
-            wish.score(Told(*(each[_own(step, row)] for each in scored)), int(step.starts[row]))
+            wish.score(TopLogprobs(*(each[_own(step, row)] for each in scored)), int(step.starts[row]))
 
 
 def _edits(added: list[tuple[int, float]]) -> np.ndarray:
@@ -187,7 +187,7 @@ def _own(step: Step, row: int) -> slice:
 
 
 def _bits(tokens: frozenset[int]) -> np.ndarray:
-    """As in `Asked.masks`."""
+    """As in `StepControls.masks`."""
     bits = np.zeros(32 * (max(tokens, default=0) // 32 + 1), np.uint8)
     bits[list(tokens)] = 1
     return np.packbits(bits, bitorder="little").view(np.uint32)

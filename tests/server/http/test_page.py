@@ -216,7 +216,7 @@ def test_a_server_that_goes_away_is_told_and_found_again(browser, catalog):
 
 @needs_chromium
 def test_nothing_is_asked_of_anybody_else(opened, server):
-    asked, ours = Asked(opened), server.url.removesuffix("/v1")
+    asked, ours = StepControls(opened), server.url.removesuffix("/v1")
     _until(lambda: len([url for url in asked.urls() if "/server_info/live" in url]) >= 2)
 
     assert [url for url in asked.urls() if not url.startswith((ours, "data:", "chrome"))] == []
@@ -273,7 +273,7 @@ def _errors(browser) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
 
 
-class Asked:
+class StepControls:
     """Addresses of the requests that a page makes."""
 
     def __init__(self, browser):
