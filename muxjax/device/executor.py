@@ -13,7 +13,7 @@ import numpy as np
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape
 from muxjax.device.model import Program
-from muxjax.device.post_step import GREEDY, Made, Packed, told_of
+from muxjax.device.post_step import GREEDY, Packed, StepResult, told_of
 from muxjax.engine.executor import Done, Fault, Step
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class _Flight(NamedTuple):
 
     step: Step
     shape: BatchShape | None
-    result: Made | Fault
+    result: StepResult | Fault
 
     @property
     def is_ready(self) -> bool:
@@ -40,7 +40,7 @@ class _Flight(NamedTuple):
             _log.exception("a step of %s has failed", self.step.model)
             return self._nothing(Fault(what=_line(error), cache_lost=True))
 
-    def _read(self, made: Made) -> Done:
+    def _read(self, made: StepResult) -> Done:
         step, shape = self.step, self.shape
         assert shape is not None
         return Done(
@@ -74,13 +74,13 @@ class DeviceExecutor:
         else:
             self._queue.append(_Flight(step, shape, made))
 
-    def _start(self, step: Step) -> tuple[BatchShape, Made]:
+    def _start(self, step: Step) -> tuple[BatchShape, StepResult]:
         program = self._programs[step.model]
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
             program.update(batch.pack_delta(step.delta, entries))
         shape = program.buckets.shape(step, program.layout)
-        made = self._run(step.model, batch.pack(step, shape), shape, program.behind.pack(step, shape))
+        made = self._run(step.model, batch.pack(step, shape), shape, program.post_step.pack(step, shape))
         for array in jax.tree.leaves(made):
             array.copy_to_host_async()
         return shape, made
@@ -126,7 +126,7 @@ class DeviceExecutor:
         """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
         return self._run(model, packed, shape, GREEDY).tokens_B
 
-    def _run(self, model: str, packed: np.ndarray, shape: BatchShape, asked: Packed) -> Made:
+    def _run(self, model: str, packed: np.ndarray, shape: BatchShape, asked: Packed) -> StepResult:
         made, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE, asked)
         return made
 
@@ -139,7 +139,7 @@ class DeviceExecutor:
 
     def warm(self, model: str, shape: BatchShape) -> None:
         """Runs the programs of a shape once, to the end, with nothing to do."""
-        jax.block_until_ready(self._run(model, batch.empty(shape), shape, self._programs[model].behind.everything(shape)))
+        jax.block_until_ready(self._run(model, batch.empty(shape), shape, self._programs[model].post_step.everything(shape)))
 
 
 def _line(error: Exception) -> str:

@@ -50,7 +50,7 @@ def _top(logits_NV: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
     """
     index_V = jnp.arange(logits_NV.shape[-1], dtype=jnp.int32)
 
-    def behind(last: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    def post_step(last: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
         value_N1, token_N1 = last
         left_NV = (logits_NV < value_N1) | (logits_NV == value_N1) & (index_V > token_N1)
         token_N1 = jnp.argmax(jnp.where(left_NV, logits_NV, -jnp.inf), axis=-1, keepdims=True).astype(jnp.int32)
@@ -59,5 +59,5 @@ def _top(logits_NV: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
 
     rows = logits_NV.shape[0]
     none = jnp.full((rows, 1), jnp.inf), jnp.full((rows, 1), -1, jnp.int32)
-    _, (values_KN1, tokens_KN1) = jax.lax.scan(behind, none, length=most)
+    _, (values_KN1, tokens_KN1) = jax.lax.scan(post_step, none, length=most)
     return values_KN1[..., 0].T, tokens_KN1[..., 0].T

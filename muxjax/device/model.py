@@ -11,7 +11,7 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape
-from muxjax.device.post_step import Behind, Made, Packed, needed_bytes
+from muxjax.device.post_step import Packed, PostStep, StepResult, needed_bytes
 from muxjax.device.step import lower_step, update_table
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
@@ -41,7 +41,7 @@ class Program:
     table_LSKC: jax.Array
     last_S: jax.Array
     devices: Devices
-    behind: Behind
+    post_step: PostStep
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
 
     @classmethod
@@ -69,14 +69,14 @@ class Program:
             table_LSKC=jnp.zeros(shape, jnp.int32, device=here),
             last_S=jnp.zeros(slots, jnp.int32, device=here),
             devices=devices,
-            behind=Behind(spec, slots, devices),
+            post_step=PostStep(spec, slots, devices),
         )
 
     @property
     def program_count(self) -> int:
         """That `compile` compiles."""
         shapes = self.buckets.shapes()
-        return len(shapes) + self.behind.program_count(shapes)
+        return len(shapes) + self.post_step.program_count(shapes)
 
     def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, *, greedy: bool = False) -> Iterator[None]:
         """Compiles everything for such an arena, several programs at a time; yields as each is there.
@@ -89,32 +89,32 @@ class Program:
         shapes = self.buckets.shapes()
         with ThreadPoolExecutor(COMPILERS) as pool:
             steps = {pool.submit(lower_step(*given, shape=shape, **kept)): shape for shape in shapes}
-            lowered = () if greedy else self.behind.lower(self.params, self.last_S, shapes)
-            behind = {pool.submit(compiling): key for key, compiling in lowered}
-            for done in as_completed([*steps, *behind]):
+            lowered = () if greedy else self.post_step.lower(self.params, self.last_S, shapes)
+            post_step = {pool.submit(compiling): key for key, compiling in lowered}
+            for done in as_completed([*steps, *post_step]):
                 if done in steps:
                     self.steps[steps[done]] = done.result()
                 else:
-                    self.behind.keep(behind[done], done.result())
+                    self.post_step.keep(post_step[done], done.result())
                 yield
 
     @property
     def resident_bytes(self) -> int:
         """Weights, block tables and counts on one device."""
         own = sum(device_bytes(leaf) for leaf in jax.tree.leaves((self.params, self.table_LSKC, self.last_S)))
-        return own + self.behind.resident_bytes
+        return own + self.post_step.resident_bytes
 
     @property
     def temporary_bytes(self) -> int:
         """Most that a step needs while it runs, its logits among it, and what follows it."""
-        return max(map(needed_bytes, self.steps.values()), default=0) + self.behind.temporary_bytes
+        return max(map(needed_bytes, self.steps.values()), default=0) + self.post_step.temporary_bytes
 
-    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, asked: Packed) -> tuple[Made, jax.Array]:
+    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, asked: Packed) -> tuple[StepResult, jax.Array]:
         """Launches a step and what is asked behind it: what comes of it, and the arena that replaces the one given."""
         given = self.params, blocks_NE, self.last_S, self.table_LSKC, packed
         tokens_B, logits_BV, hidden_TM, blocks_NE, self.last_S = self.steps[shape](*given)
         made = tokens_B, logits_BV, hidden_TM
-        result, self.last_S = self.behind.run(self.params, made, self.last_S, packed[shape.tokens :], asked)
+        result, self.last_S = self.post_step.run(self.params, made, self.last_S, packed[shape.tokens :], asked)
         return result, blocks_NE
 
     def update(self, packed_U: np.ndarray) -> None:
@@ -125,7 +125,7 @@ class Program:
         """What steps in flight may have left undone is empty again."""
         old = self.last_S
         self.last_S = jnp.zeros(old.shape, old.dtype, device=old.sharding)
-        self.behind.forget()
+        self.post_step.forget()
 
     def warm_up_tables(self) -> None:
         """Compiles and runs every size of update."""

@@ -20,7 +20,7 @@ from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.types import ModelSpec
 
 
-class Made(NamedTuple):
+class StepResult(NamedTuple):
     """What a step has made: its tokens [B], and log-probabilities of them and of its prompts' tokens [T], where they were asked for."""
 
     tokens_B: jax.Array
@@ -54,7 +54,7 @@ class Packed:
 GREEDY, RANDOM = Packed(), Packed(random=True)
 
 
-class Behind:
+class PostStep:
     """The programs of one model, none of them compiled at first, and the counts that penalties go by.
 
     Attributes:
@@ -103,7 +103,7 @@ class Behind:
 
     def run(
         self, params: Params, made: tuple[jax.Array, jax.Array, jax.Array], last_S: jax.Array, packed_rows: np.ndarray, packed: Packed
-    ) -> tuple[Made, jax.Array]:
+    ) -> tuple[StepResult, jax.Array]:
         """Launches what is asked.
 
         Args:
@@ -128,7 +128,7 @@ class Behind:
         told = self._compiled["tell", rows](raw_BV, tokens_B) if packed.tells else None
         follow_T = packed.follow_T
         scored = None if follow_T is None else self._compiled["score", len(follow_T)](params, hidden_TM, follow_T)
-        return Made(tokens_B, told, scored), last_S
+        return StepResult(tokens_B, told, scored), last_S
 
     def pack(self, step: Step, shape: BatchShape) -> Packed:
         """What a step asks."""

@@ -24,7 +24,7 @@ LOGITS_BYTES = 4 * ROWS * SPEC.vocab
 
 
 @functools.cache
-def behind(name: str):
+def post_step(name: str):
     with as_on_h200():
         compiling = lower_behind(ROWS, *on_h200((jax.ShapeDtypeStruct((SLOTS,), jnp.int32), COUNTS)))[name]
     return compiled_for_h200(compiling)
@@ -32,13 +32,13 @@ def behind(name: str):
 
 @pytest.mark.parametrize(("name", "arrays"), [("adjust", 2.1), ("tell", 0.1), ("count", 0.1), ("draw", 6.1)])
 def test_a_program_behind_a_step_needs_the_memory_of_few_arrays_of_logits(name, arrays):
-    assert behind(name).temporaries_bytes <= arrays * LOGITS_BYTES
+    assert post_step(name).temporaries_bytes <= arrays * LOGITS_BYTES
 
 
 def test_counts_are_updated_in_place():
     with as_on_h200():
         compiling = lower_recount(on_h200(COUNTS))
-    for compiled in (behind("count"), compiled_for_h200(compiling)):
+    for compiled in (post_step("count"), compiled_for_h200(compiling)):
         assert compiled.aliased_bytes >= COUNTS_BYTES and not compiled.copies_of(*COUNTS.shape)
         assert compiled.temporaries_bytes < COUNTS_BYTES / 10
     careless = compile_for_h200(lambda counts_SV: counts_SV.at[3].set(0), COUNTS)
