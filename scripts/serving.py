@@ -13,7 +13,7 @@ from muxjax.device import batch
 from muxjax.device.batch import BatchShape, Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import PREFILL_ROWS
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
@@ -70,7 +70,7 @@ class Serving:
             )
             limits = {"token_budget": token_budget, "prefill_rows": PREFILL_ROWS, "ragged": kernels.ragged}
             buckets = Buckets.of(layouts[name], **sizes, **limits)
-            programs[name] = Program.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=devices)
+            programs[name] = DeviceModel.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=devices)
         self.program = programs[self.name]
         self.buckets = self.program.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)

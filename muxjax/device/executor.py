@@ -12,7 +12,7 @@ import numpy as np
 
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.post_step import GREEDY, Packed, StepResult, told_of
 from muxjax.engine.executor import Done, Fault, Step
 
@@ -58,7 +58,7 @@ class _Flight(NamedTuple):
 class DeviceExecutor:
     """Runs the steps of several models over one arena. See `executor.Executor`."""
 
-    def __init__(self, programs: Mapping[str, Program], blocks_NE: jax.Array):
+    def __init__(self, programs: Mapping[str, DeviceModel], blocks_NE: jax.Array):
         self._programs = dict(programs)
         self._blocks_NE = blocks_NE
         self._queue: deque[_Flight] = deque()
@@ -107,11 +107,11 @@ class DeviceExecutor:
             program.forget()
 
     @property
-    def programs(self) -> Mapping[str, Program]:
+    def programs(self) -> Mapping[str, DeviceModel]:
         """Of each model, also of those that sleep; replaced, never changed."""
         return self._programs
 
-    def add(self, model: str, program: Program) -> None:
+    def add(self, model: str, program: DeviceModel) -> None:
         """A model whose steps may be launched from now on."""
         self._programs = {**self._programs, model: program}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model_state import ModelConfig
@@ -69,7 +69,7 @@ class Workshop:
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
         return Draft(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + tables)
 
-    def load(self, draft: Draft, *, progress: bool) -> Program:
+    def load(self, draft: Draft, *, progress: bool) -> DeviceModel:
         """Its weights and empty tables, on the devices; nothing is compiled yet.
 
         Raises:
@@ -87,7 +87,7 @@ class Workshop:
             ragged=kernels.ragged,
         )
         sizes = {"slots": model.max_num_seqs, "max_tokens": spec.max_len}
-        return Program.of(spec, draft.layout, kernels, buckets, params, **sizes, devices=self.devices)
+        return DeviceModel.of(spec, draft.layout, kernels, buckets, params, **sizes, devices=self.devices)
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
         """Of so many head blocks a device."""
@@ -111,7 +111,7 @@ class Workshop:
         )
 
 
-def compiled_for(program: Program, arena: jax.ShapeDtypeStruct) -> Program:
+def compiled_for(program: DeviceModel, arena: jax.ShapeDtypeStruct) -> DeviceModel:
     """The same model with steps for another arena, while the one given goes on serving with its own."""
     other = replace(program, steps={})
     for _ in other.compile(arena, greedy=True):  # what runs behind a step knows of no arena

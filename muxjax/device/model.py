@@ -23,7 +23,7 @@ COMPILERS = 8
 
 
 @dataclass(slots=True, kw_only=True)
-class Program:
+class DeviceModel:
     """What the devices keep of one model.
 
     Args:
@@ -56,7 +56,7 @@ class Program:
         slots: int,
         max_tokens: int,
         devices: Devices,
-    ) -> "Program":
+    ) -> "DeviceModel":
         """Empty tables of so many slots. They are bound to the devices, as the outputs that replace them are: jit looks at that."""
         here = devices.sharding(SAME)
         shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))

@@ -16,7 +16,7 @@ from muxjax.device import batch, compilation_cache
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import PREFILL_ROWS
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
@@ -124,7 +124,7 @@ class Profiler:
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
         buckets = Buckets.of(layout, **sizes, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged)
         params = weights.dummy(spec, devices)
-        self._program = Program.of(spec, layout, kernels, _only(buckets, points), params, **sizes, devices=devices)
+        self._program = DeviceModel.of(spec, layout, kernels, _only(buckets, points), params, **sizes, devices=devices)
         total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
         self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
         self._program.table_LSKC = _random_tables(self._program.table_LSKC, total)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from muxjax.device import compilation_cache, memory
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import PREFILL_ROWS, Draft, Workshop
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.engine import Engine
 from muxjax.engine.options import UnitOptions
@@ -98,7 +98,7 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
     )
 
 
-def _load(workshop: Workshop, drafts: Mapping[str, Draft], *, progress: bool) -> tuple[dict[str, Program], dict[str, float]]:
+def _load(workshop: Workshop, drafts: Mapping[str, Draft], *, progress: bool) -> tuple[dict[str, DeviceModel], dict[str, float]]:
     """All that the arena must leave room for, the largest model first; and seconds each one took."""
     loaded, spent = {}, {}
     for draft in sorted(drafts.values(), key=lambda draft: -draft.spec.params):
@@ -123,7 +123,7 @@ def _unit(workshop: Workshop, drafts: Mapping[str, Draft], total_blocks: int) ->
     )
 
 
-def _compile(resident: Mapping[str, Program], arena: jax.ShapeDtypeStruct, *, progress: bool) -> dict[str, float]:
+def _compile(resident: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, *, progress: bool) -> dict[str, float]:
     """Compiles all there is while the arena's memory is still free, for autotuning needs some; seconds each model took."""
     spent = {}
     with tqdm(total=sum(program.program_count for program in resident.values()), unit="program", disable=not progress) as bar:

@@ -10,7 +10,7 @@ import jax
 from muxjax.device import memory
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import Draft, Workshop, compiled_for
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.offload import Parked, park, unpark
 from muxjax.engine.engine import Engine
 from muxjax.engine.options import ModelOptions
@@ -143,7 +143,7 @@ class HotModels:
             raise _conflict(f"The model `{name}` has failed.")
         self._unit.turn_to(name, Status.ASLEEP)
 
-    def _bring(self, name: str, program: Program) -> None:
+    def _bring(self, name: str, program: DeviceModel) -> None:
         """Makes a model with weights ready for its first step."""
         if not program.steps:
             for _ in program.compile(self._workshop.arena(self._unit.total_blocks)):
@@ -194,7 +194,7 @@ class HotModels:
     def _held(self) -> dict[str, int]:
         return {name: program.resident_bytes for name, program in self._executor.programs.items()}
 
-    def _check(self, more: Mapping[str, Program], blocks: int, extra: Mapping[str, int] | None = None) -> None:
+    def _check(self, more: Mapping[str, DeviceModel], blocks: int, extra: Mapping[str, int] | None = None) -> None:
         """Raises ConfigError: memory is not enough for that."""
         programs = {**self._executor.programs, **more}
         held = {name: program.resident_bytes for name, program in programs.items()} | dict(extra or {})

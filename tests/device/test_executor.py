@@ -5,7 +5,7 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
@@ -33,7 +33,7 @@ def make_executor(tp: int) -> DeviceExecutor:
     buckets = Buckets.of(layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=24, prefill_rows=2, ragged=False)
     sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
     programs = {
-        name: Program.of(SPEC, layout, REFERENCE, buckets, weights.dummy(SPEC, devices, seed=seed), **sizes, devices=devices)
+        name: DeviceModel.of(SPEC, layout, REFERENCE, buckets, weights.dummy(SPEC, devices, seed=seed), **sizes, devices=devices)
         for seed, name in enumerate("ab")
     }
     pools = (make_blocks(BLOCKS, block_bytes=layout.block_bytes, dtype=np.dtype(np.float32), device=device) for device in devices.each)

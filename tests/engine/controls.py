@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.model import Program
+from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
@@ -57,7 +57,7 @@ class Wishing:
         buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
         sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
-        program = Program.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
+        program = DeviceModel.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
         assert sum(1 for _ in program.compile(blocks)) == program.program_count
