@@ -16,7 +16,7 @@ from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.engine import Engine
 from muxjax.engine.options import UnitOptions
 from muxjax.engine.unit import Unit
-from muxjax.launch.lifecycle import HotModels
+from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.models.sharding import OWN
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import Policy
@@ -41,7 +41,7 @@ class Built:
     """An engine, not yet started, and what its models turned out to be."""
 
     engine: Engine
-    hot: HotModels
+    lifecycle: ModelLifecycle
     models: Mapping[str, ModelSpec]
     max_model_len: Mapping[str, int]
     lines: tuple[str, ...]
@@ -60,7 +60,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     specs = {name: draft.spec for name, draft in parts.drafts.items()}
     return Built(
         engine=engine,
-        hot=HotModels(engine, parts.unit, parts.executor, parts.workshop, parts.drafts),
+        lifecycle=ModelLifecycle(engine, parts.unit, parts.executor, parts.workshop, parts.drafts),
         models=specs,
         max_model_len={name: spec.max_len for name, spec in specs.items()},
         lines=parts.lines,

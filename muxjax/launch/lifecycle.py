@@ -23,7 +23,7 @@ from muxjax.units import show_bytes
 _log = logging.getLogger(__name__)
 
 
-class HotModels:
+class ModelLifecycle:
     """Changes the models of a running engine, one change at a time; from any thread but the engine's.
 
     Every method returns when the change is done, which may take minutes. The other models' requests go on meanwhile; where the arena

@@ -14,8 +14,8 @@ from muxjax.types import ModelSpec
 T = TypeVar("T")
 
 
-class Hot(Protocol):
-    """What changes the models of an engine, each in its time; see `engine.hot.HotModels`."""
+class Lifecycle(Protocol):
+    """What changes the models of an engine, each in its time; see `engine.lifecycle.ModelLifecycle`."""
 
     def states(self) -> Mapping[str, str]: ...
     def load(self, options: ModelOptions) -> ModelSpec: ...
@@ -33,9 +33,9 @@ class Fleet:
       options: with the models that there are now.
     """
 
-    def __init__(self, hot: Hot, catalog: Catalog, options: UnitOptions):
+    def __init__(self, lifecycle: Lifecycle, catalog: Catalog, options: UnitOptions):
         self.options = options
-        self._hot, self._catalog = hot, catalog
+        self._lifecycle, self._catalog = lifecycle, catalog
         self._one = asyncio.Lock()  # change at a time
         self._tasks: set[asyncio.Task] = set()
         self._resting: set[str] = set()  # asleep, or soon
@@ -43,7 +43,7 @@ class Fleet:
 
     def states(self) -> Mapping[str, str]:
         """Of each model, also of one that is only coming, in a word."""
-        return self._hot.states()
+        return self._lifecycle.states()
 
     async def add(self, model: ModelOptions) -> None:
         """Serves one more model.
@@ -98,7 +98,7 @@ class Fleet:
                 raise RequestError(f"The model `{model.name}` is there already.", param="name", code="conflict", status=409)
             with_it = replace(self.options, models=(*self.options.models, model))
             files = await asyncio.to_thread(ModelFiles.read, model)
-            spec = await asyncio.to_thread(self._hot.load, model)
+            spec = await asyncio.to_thread(self._lifecycle.load, model)
             self._catalog.add(files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
             self.options = with_it
 
@@ -109,14 +109,14 @@ class Fleet:
             if not others:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
             self._catalog.remove(name)
-            await asyncio.to_thread(self._hot.remove, name, timeout_s=timeout_s)
+            await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
             self.options = replace(self.options, models=others)
             self._resting.discard(name)
 
     async def _sleep(self, name: str, timeout_s: float) -> None:
         async with self._one:
             try:
-                await asyncio.to_thread(self._hot.sleep, name, timeout_s=timeout_s)
+                await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
             except BaseException:
                 self._resting.discard(name)
                 raise
@@ -124,7 +124,7 @@ class Fleet:
     async def _wake(self, name: str) -> None:
         async with self._one:
             try:
-                await asyncio.to_thread(self._hot.wake, name)
+                await asyncio.to_thread(self._lifecycle.wake, name)
             except (ConfigError, CheckpointError) as error:
                 raise _refused(error) from error
             self._resting.discard(name)

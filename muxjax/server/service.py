@@ -14,7 +14,7 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Place
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog
-from muxjax.server.fleet import Fleet, Hot
+from muxjax.server.fleet import Fleet, Lifecycle
 from muxjax.server.generation import Generation
 from muxjax.server.telemetry.metrics import Metrics, RequestMeter
 from muxjax.server.telemetry.recent import Live
@@ -88,9 +88,9 @@ class Service:
       hot: what changes its models; None where they stay as they are.
     """
 
-    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None, hot: Hot | None = None):
+    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None, lifecycle: Lifecycle | None = None):
         self.catalog = catalog
-        self.fleet = Fleet(hot, catalog, options) if hot and options else None
+        self.fleet = Fleet(lifecycle, catalog, options) if lifecycle and options else None
         self._options = options
         self.metrics = Metrics(engine.stats)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)

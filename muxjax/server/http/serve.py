@@ -38,7 +38,7 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     now = int(time.time())
     named = [(file.options.name, file) for file in files]
     models = [file.served(built.models[name], max_model_len=built.max_model_len[name], created=now) for name, file in named]
-    return Service(built.engine, Catalog(models), options, built.hot)
+    return Service(built.engine, Catalog(models), options, built.lifecycle)
 
 
 @contextlib.contextmanager
