@@ -25,7 +25,7 @@ PREFILL_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class ModelPlan:
     """A model before its weights are read.
 
     Args:
@@ -44,7 +44,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
+class ModelLoader:
     """What all models of a unit have in common."""
 
     options: UnitOptions
@@ -52,12 +52,12 @@ class Workshop:
     kv_dtype: np.dtype
 
     @classmethod
-    def of(cls, options: UnitOptions) -> "Workshop":
+    def of(cls, options: UnitOptions) -> "ModelLoader":
         """Raises ConfigError: there are fewer devices."""
         devices = Devices.first(options.tensor_parallel_size)
         return cls(options=options, devices=devices, kv_dtype=_kv_dtype(options, devices.each[0]))
 
-    def draft(self, model: ModelOptions) -> Draft:
+    def plan(self, model: ModelOptions) -> ModelPlan:
         """Raises ConfigError: its configuration cannot be read, or not be served on these devices."""
         spec = read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len)
         try:
@@ -67,19 +67,19 @@ class Workshop:
         layout = CacheLayout.of(own, element_bytes=self.kv_dtype.itemsize, block_bytes=self.options.block_bytes)
         tables = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
-        return Draft(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + tables)
+        return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + tables)
 
-    def load(self, draft: Draft, *, progress: bool) -> DeviceModel:
+    def load(self, plan: ModelPlan, *, progress: bool) -> DeviceModel:
         """Its weights and empty tables, on the devices; nothing is compiled yet.
 
         Raises:
           CheckpointError: the weights do not match.
         """
-        model, spec = draft.options, draft.spec
+        model, spec = plan.options, plan.spec
         params = jax.block_until_ready(weights.load(model.path, spec, self.devices, load_format=model.load_format, progress=progress))
         kernels = best(device_kind=self.devices.each[0].device_kind, dtype=self.kv_dtype, head_dim=spec.head_dim)
         buckets = Buckets.of(
-            draft.layout,
+            plan.layout,
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
             token_budget=self.options.max_num_batched_tokens,
@@ -87,18 +87,18 @@ class Workshop:
             ragged=kernels.ragged,
         )
         sizes = {"slots": model.max_num_seqs, "max_tokens": spec.max_len}
-        return DeviceModel.of(spec, draft.layout, kernels, buckets, params, **sizes, devices=self.devices)
+        return DeviceModel.of(spec, plan.layout, kernels, buckets, params, **sizes, devices=self.devices)
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
         """Of so many head blocks a device."""
         return self.devices.joined(blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0]), OWN)
 
-    def config(self, draft: Draft, *, quota_blocks: int = 0, floor_blocks: int = 0) -> ModelConfig:
+    def config(self, plan: ModelPlan, *, quota_blocks: int = 0, floor_blocks: int = 0) -> ModelConfig:
         """What a unit must know of it."""
-        model, spec = draft.options, draft.spec
+        model, spec = plan.options, plan.spec
         return ModelConfig(
             name=model.name,
-            layout=draft.layout,
+            layout=plan.layout,
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
             quota_blocks=quota_blocks,

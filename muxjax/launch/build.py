@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from muxjax.device import compilation_cache, memory
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.loader import PREFILL_ROWS, Draft, Workshop
+from muxjax.device.loader import PREFILL_ROWS, ModelLoader, ModelPlan
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.engine import Engine
@@ -28,8 +28,8 @@ from muxjax.units import show_bytes, show_count, show_s
 class Parts:
     """What an engine is made of, and the report of what fits."""
 
-    workshop: Workshop
-    drafts: Mapping[str, Draft]
+    loader: ModelLoader
+    plans: Mapping[str, ModelPlan]
     unit: Unit
     policy: Policy
     executor: DeviceExecutor
@@ -57,10 +57,10 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     for line in parts.lines:
         report(line)
     engine = Engine(parts.unit, parts.policy, parts.executor, step_timeout_s=options.step_timeout_s)
-    specs = {name: draft.spec for name, draft in parts.drafts.items()}
+    specs = {name: plan.spec for name, plan in parts.plans.items()}
     return Built(
         engine=engine,
-        lifecycle=ModelLifecycle(engine, parts.unit, parts.executor, parts.workshop, parts.drafts),
+        lifecycle=ModelLifecycle(engine, parts.unit, parts.executor, parts.loader, parts.plans),
         models=specs,
         max_model_len={name: spec.max_len for name, spec in specs.items()},
         lines=parts.lines,
@@ -75,45 +75,45 @@ def assemble(options: UnitOptions, *, progress: bool = True) -> Parts:
     """
     memory.claim(options)
     compilation_cache.keep_in(options.compilation_cache_dir)
-    workshop = Workshop.of(options)
-    devices = workshop.devices
-    drafts = {model.name: workshop.draft(model) for model in options.models}
-    resident, load_s = _load(workshop, drafts, progress=progress)
+    loader = ModelLoader.of(options)
+    devices = loader.devices
+    plans = {model.name: loader.plan(model) for model in options.models}
+    resident, load_s = _load(loader, plans, progress=progress)
     held = {name: program.resident_bytes for name, program in resident.items()}
     total_blocks = memory.arena_blocks(options, devices, memory.held_bytes(devices, held))
-    compile_s = _compile(resident, workshop.arena(total_blocks), progress=progress)
+    compile_s = _compile(resident, loader.arena(total_blocks), progress=progress)
     most = max(program.temporary_bytes for program in resident.values())
     plan = memory.plan(options, devices, held, most, total_blocks)
-    kept = {"block_bytes": options.block_bytes, "dtype": workshop.kv_dtype}
+    kept = {"block_bytes": options.block_bytes, "dtype": loader.kv_dtype}
     pools = (make_blocks(total_blocks, **kept, device=device) for device in devices.each)
     executor = DeviceExecutor(resident, devices.join(pools, OWN))
     executor.warm_up()
     return Parts(
-        workshop=workshop,
-        drafts=drafts,
-        unit=_unit(workshop, drafts, total_blocks),
+        loader=loader,
+        plans=plans,
+        unit=_unit(loader, plans, total_blocks),
         policy=by_name(options.policy),
         executor=executor,
-        lines=(*_report(workshop, drafts, total_blocks, load_s, compile_s), *plan.lines()),
+        lines=(*_report(loader, plans, total_blocks, load_s, compile_s), *plan.lines()),
     )
 
 
-def _load(workshop: Workshop, drafts: Mapping[str, Draft], *, progress: bool) -> tuple[dict[str, DeviceModel], dict[str, float]]:
+def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], *, progress: bool) -> tuple[dict[str, DeviceModel], dict[str, float]]:
     """All that the arena must leave room for, the largest model first; and seconds each one took."""
     loaded, spent = {}, {}
-    for draft in sorted(drafts.values(), key=lambda draft: -draft.spec.params):
+    for plan in sorted(plans.values(), key=lambda plan: -plan.spec.params):
         started = time.perf_counter()
-        loaded[draft.name] = workshop.load(draft, progress=progress)
-        spent[draft.name] = time.perf_counter() - started
-    return {name: loaded[name] for name in drafts}, spent
+        loaded[plan.name] = loader.load(plan, progress=progress)
+        spent[plan.name] = time.perf_counter() - started
+    return {name: loaded[name] for name in plans}, spent
 
 
-def _unit(workshop: Workshop, drafts: Mapping[str, Draft], total_blocks: int) -> Unit:
-    options = workshop.options
-    layouts = {name: draft.layout for name, draft in drafts.items()}
+def _unit(loader: ModelLoader, plans: Mapping[str, ModelPlan], total_blocks: int) -> Unit:
+    options = loader.options
+    layouts = {name: plan.layout for name, plan in plans.items()}
     quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(options, total_blocks)
     return Unit(
-        [workshop.config(draft, quota_blocks=quotas[name], floor_blocks=floors[name]) for name, draft in drafts.items()],
+        [loader.config(plan, quota_blocks=quotas[name], floor_blocks=floors[name]) for name, plan in plans.items()],
         total_blocks=total_blocks,
         token_budget=options.max_num_batched_tokens,
         max_rows=PREFILL_ROWS,
@@ -137,11 +137,11 @@ def _compile(resident: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, *
 
 
 def _report(
-    workshop: Workshop, drafts: Mapping[str, Draft], total_blocks: int, load_s: Mapping[str, float], compile_s: Mapping[str, float]
+    loader: ModelLoader, plans: Mapping[str, ModelPlan], total_blocks: int, load_s: Mapping[str, float], compile_s: Mapping[str, float]
 ) -> Iterator[str]:
-    options = workshop.options
-    for name, draft in drafts.items():
-        spec, layout = draft.spec, draft.layout
+    options = loader.options
+    for name, plan in plans.items():
+        spec, layout = plan.spec, plan.layout
         tokens = total_blocks // layout.column_blocks * layout.tokens_per_block
         yield (
             f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "

@@ -9,7 +9,7 @@ import jax
 
 from muxjax.device import memory
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.loader import Draft, Workshop, compiled_for
+from muxjax.device.loader import ModelLoader, ModelPlan, compiled_for
 from muxjax.device.model import DeviceModel
 from muxjax.device.offload import Parked, park, unpark
 from muxjax.engine.engine import Engine
@@ -30,9 +30,9 @@ class ModelLifecycle:
     gets another size, those that run lose their place in it and are prefilled again.
     """
 
-    def __init__(self, engine: Engine, unit: Unit, executor: DeviceExecutor, workshop: Workshop, drafts: Mapping[str, Draft]):
-        self._engine, self._unit, self._executor, self._workshop = engine, unit, executor, workshop
-        self._drafts = dict(drafts)
+    def __init__(self, engine: Engine, unit: Unit, executor: DeviceExecutor, loader: ModelLoader, plans: Mapping[str, ModelPlan]):
+        self._engine, self._unit, self._executor, self._loader = engine, unit, executor, loader
+        self._plans = dict(plans)
         self._parked: dict[str, Parked] = {}  # weights of those asleep
         self._changing: dict[str, str] = {}  # what is being done to whom
         self._lock = threading.Lock()
@@ -50,20 +50,20 @@ class ModelLifecycle:
           RequestError: there is a model of that name (409).
         """
         with self._change(options.name, "loading"):
-            if options.name in self._drafts:
+            if options.name in self._plans:
                 raise _conflict(f"The model `{options.name}` is there already.")
-            draft = self._workshop.draft(options)
-            config = self._workshop.config(draft)
-            self._make_room(draft.name, draft.resident_bytes)
+            plan = self._loader.plan(options)
+            config = self._loader.config(plan)
+            self._make_room(plan.name, plan.resident_bytes)
             try:
-                self._bring(draft.name, self._workshop.load(draft, progress=False))
+                self._bring(plan.name, self._loader.load(plan, progress=False))
                 self._engine.do(lambda: self._unit.add(config))
             except BaseException:
-                self._drop(draft.name)
+                self._drop(plan.name)
                 raise
-            self._drafts[draft.name] = draft
-            _log.info("the model %s is served", draft.name)
-            return draft.spec
+            self._plans[plan.name] = plan
+            _log.info("the model %s is served", plan.name)
+            return plan.spec
 
     def remove(self, name: str, *, timeout_s: float) -> None:
         """Lets a model's requests end, for so long, and frees all it has.
@@ -127,7 +127,7 @@ class ModelLifecycle:
                 self._changing = {}
 
     def _find(self, name: str) -> Status:
-        if name not in self._drafts:
+        if name not in self._plans:
             raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
         return self._engine.do(lambda: self._unit.state(name))
 
@@ -146,7 +146,7 @@ class ModelLifecycle:
     def _bring(self, name: str, program: DeviceModel) -> None:
         """Makes a model with weights ready for its first step."""
         if not program.steps:
-            for _ in program.compile(self._workshop.arena(self._unit.total_blocks)):
+            for _ in program.compile(self._loader.arena(self._unit.total_blocks)):
                 pass
         self._check({name: program}, self._unit.total_blocks)
         program.warm_up_tables()
@@ -162,7 +162,7 @@ class ModelLifecycle:
         """Frees what the devices hold of a model; there may be nothing."""
         self._engine.do(lambda: self._executor.remove(name))
         self._parked.pop(name, None)
-        self._drafts.pop(name, None)
+        self._plans.pop(name, None)
         self._spread()
 
     def _make_room(self, name: str, needed_bytes: int) -> None:
@@ -187,7 +187,7 @@ class ModelLifecycle:
 
     def _blocks(self, needed_bytes: int) -> int:
         """Of the arena, when so many bytes more are taken."""
-        devices, options = self._workshop.devices, self._workshop.options
+        devices, options = self._loader.devices, self._loader.options
         arena_bytes = self._unit.total_blocks * options.block_bytes
         return memory.arena_blocks(options, devices, memory.held_bytes(devices, self._held(), arena_bytes) + needed_bytes)
 
@@ -199,11 +199,11 @@ class ModelLifecycle:
         programs = {**self._executor.programs, **more}
         held = {name: program.resident_bytes for name, program in programs.items()} | dict(extra or {})
         most = max((program.temporary_bytes for program in programs.values()), default=0)
-        memory.plan(self._workshop.options, self._workshop.devices, held, most, blocks)
+        memory.plan(self._loader.options, self._loader.devices, held, most, blocks)
 
     def _resize(self, blocks: int) -> None:
         """Compiles the programs of those awake for another arena while they serve, then gives it to them in one turn."""
-        arena = self._workshop.arena(blocks)
+        arena = self._loader.arena(blocks)
         awake = {name: program for name, program in self._executor.programs.items() if program.params}
         fresh = {name: compiled_for(program, arena) for name, program in awake.items()}
         before, rows = self._unit.total_blocks, arena.shape[0]
@@ -221,7 +221,7 @@ class ModelLifecycle:
                 program.steps = fresh[name].steps if name in fresh else {}
 
         self._engine.do(swap)
-        _log.info("the cache has %d head blocks, %s", blocks, show_bytes(blocks * self._workshop.options.block_bytes))
+        _log.info("the cache has %d head blocks, %s", blocks, show_bytes(blocks * self._loader.options.block_bytes))
         for name in fresh:
             self._warm_up(name)
 
