@@ -13,7 +13,7 @@ from muxjax.cache.prefix import Chain, Column
 _LAST = (math.inf, 0)  # a rank behind all
 
 
-class Pool:
+class BlockPool:
     """The arena, shared by the models' shelves: whoever takes blocks gets those of the least valuable idle columns when none is free.
 
     The value of a column is what it would cost to compute again, a block, on top of the value of the last one that went. Among models of
@@ -30,7 +30,7 @@ class Pool:
         self.columns: dict[bytes, Column] = {}
         self.age = 0.0  # rank of the least valuable column when one went last
         self._arena, self._share_frac = arena, share_frac
-        self._shelves: list[Shelf] = []
+        self._models: list[ModelBlocks] = []
         self._serial = 0
 
     @property
@@ -45,18 +45,18 @@ class Pool:
     @property
     def free(self) -> int:
         """Head blocks that can be taken: free ones and idle ones."""
-        return self._arena.free + sum([shelf.idle_blocks for shelf in self._shelves])
+        return self._arena.free + sum([model.idle_blocks for model in self._models])
 
-    def shelf(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "Shelf":
-        """A new model's. `worth` is what a block's tokens cost to compute, in a unit that all models share; see `Shelf` for the others."""
-        self._shelves.append(Shelf(self, column_blocks, worth=worth, keeps=keeps))
-        return self._shelves[-1]
+    def model(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "ModelBlocks":
+        """A new model's. `worth` is what a block's tokens cost to compute, in a unit that all models share; see `ModelBlocks` for the others."""
+        self._models.append(ModelBlocks(self, column_blocks, worth=worth, keeps=keeps))
+        return self._models[-1]
 
-    def remove(self, shelf: "Shelf") -> None:
+    def remove(self, model: "ModelBlocks") -> None:
         """The model is gone, and holds nothing any more."""
-        assert not shelf.held, "a model that holds head blocks cannot go"
-        shelf.clear()
-        self._shelves.remove(shelf)
+        assert not model.held, "a model that holds head blocks cannot go"
+        model.clear()
+        self._models.remove(model)
 
     def take(self, count: int) -> np.ndarray:
         """[count] int32 ids for a caller who has checked `free`."""
@@ -80,19 +80,19 @@ class Pool:
         """Ids of at least so many idle blocks, whose columns are no more."""
         gone: list[Column] = []
         while blocks > 0:
-            filled = sorted([shelf for shelf in self._shelves if shelf.idle], key=attrgetter("head_rank"))
+            filled = sorted([model for model in self._models if model.idle], key=attrgetter("head_rank"))
             self.age = filled[0].head_rank[0]
             share_blocks = self._share_frac * self.total
-            too_rich = [shelf for shelf in filled if shelf.idle_blocks > share_blocks]
+            too_rich = [model for model in filled if model.idle_blocks > share_blocks]
             loser, *others = too_rich or filled
             most = min(blocks, loser.idle_blocks - share_blocks) if too_rich else blocks
-            lost = loser.expel(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
+            lost = loser.evict(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
             blocks -= len(lost) * loser.column_blocks
             gone += lost
         return np.concatenate([column.ids for column in gone])
 
 
-class Shelf:
+class ModelBlocks:
     """One model's part of the pool.
 
     Args:
@@ -102,9 +102,9 @@ class Shelf:
     held: head blocks in its sequences' tables, each counted once; peak: the most they ever were; expelled: idle columns that have gone.
     """
 
-    def __init__(self, pool: Pool, column_blocks: int, *, worth: float, keeps: bool):
+    def __init__(self, pool: BlockPool, column_blocks: int, *, worth: float, keeps: bool):
         self.column_blocks, self.keeps = column_blocks, keeps
-        self.held = self.peak = self.expelled = 0
+        self.held = self.peak = self.evicted = 0
         self.idle: OrderedDict[bytes, Column] = OrderedDict()  # the least valuable first
         self._pool, self._worth = pool, worth
         self._twins: dict[bytes, dict[int, np.ndarray]] = {}  # further copies of used columns by their first block, each with one user
@@ -186,17 +186,17 @@ class Shelf:
         if unwanted:
             self.give(np.concatenate(unwanted))
 
-    def expel(self, most: int, limit: tuple[float, int] = _LAST) -> list[Column]:
+    def evict(self, most: int, limit: tuple[float, int] = _LAST) -> list[Column]:
         """Its least valuable idle columns, of ranks below `limit`, which are no more: their blocks are the caller's."""
         gone = list(takewhile(lambda column: column.rank < limit, islice(self.idle.values(), most)))
         for column in gone:
             del self.idle[column.name], self._pool.columns[column.name]
-        self.expelled += len(gone)
+        self.evicted += len(gone)
         return gone
 
     def clear(self) -> None:
         """Its idle columns are gone."""
-        for column in self.expel(len(self.idle)):
+        for column in self.evict(len(self.idle)):
             self._pool.give(column.ids)
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ class Chain:
 
     def __init__(self, owner: bytes, column_tokens: int):
         self.names: list[bytes] = []
-        self.found = self.shared = 0  # where `Shelf` left off looking
+        self.found = self.shared = 0  # where `ModelBlocks` left off looking
         self._column_tokens = column_tokens
         self._digest = blake2b(owner, digest_size=_NAME_BYTES)
 

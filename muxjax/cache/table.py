@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.cache.block_pool import Shelf
+from muxjax.cache.block_pool import ModelBlocks
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Column
 
@@ -37,8 +37,8 @@ class Tables:
     A slot is a sequence's place; it holds columns 0 .. columns[slot]-1, less those its windows have passed.
     """
 
-    def __init__(self, layout: CacheLayout, shelf: Shelf, *, slots: int, max_tokens: int):
-        self.layout, self.shelf = layout, shelf
+    def __init__(self, layout: CacheLayout, blocks: ModelBlocks, *, slots: int, max_tokens: int):
+        self.layout, self.blocks = layout, blocks
         self.column_blocks = layout.column_blocks
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
@@ -75,7 +75,7 @@ class Tables:
         new = range(len(kept), len(names))
         if new:
             ids_CN = self._ids[slot, new.start : new.stop].reshape(len(new), self.column_blocks).copy()
-            kept += [self.shelf.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
+            kept += [self.blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
@@ -99,10 +99,10 @@ class Tables:
 
     def release(self, slot: int) -> None:
         """Gives all of a slot's blocks back, those that are kept to the cache; the slot is empty after it."""
-        self.shelf.give(self.owned(slot))
+        self.blocks.give(self.owned(slot))
         kept = self._kept[slot]
         if kept:
-            self.shelf.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
+            self.blocks.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
             self._kept[slot] = []
         for group in self._groups:
             group.passed[slot] = 0
@@ -119,11 +119,11 @@ class Tables:
         return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
-        taken = self.shelf.take(len(slots) * self.column_blocks)
+        taken = self.blocks.take(len(slots) * self.column_blocks)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
-        self.shelf.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
+        self.blocks.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
         group.passed[slot] = unseen

@@ -6,7 +6,7 @@ from itertools import repeat
 
 import numpy as np
 
-from muxjax.cache.block_pool import Pool
+from muxjax.cache.block_pool import BlockPool
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta, Tables
 from muxjax.engine.executor import SAMPLED, SAMPLING, Done, Step, sampling_row
@@ -54,13 +54,13 @@ class ModelConfig:
 class ModelState:
     """The mutable state of one model. Its `Unit` alone calls it, and alone decides; this keeps the books."""
 
-    def __init__(self, config: ModelConfig, pool: Pool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
+    def __init__(self, config: ModelConfig, pool: BlockPool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
         """`rows` bounds the pending requests that a view tells of; the others are the unit's."""
         layout = config.layout
         worth = config.token_cost * layout.tokens_per_block / layout.column_blocks
         self.config = config
-        self.shelf = pool.shelf(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
-        self.tables = Tables(layout, self.shelf, slots=config.slots, max_tokens=config.max_tokens)
+        self.blocks = pool.blocks(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
+        self.tables = Tables(layout, self.blocks, slots=config.slots, max_tokens=config.max_tokens)
         self.in_flight = 0
         self.state = Status.READY
         self.trouble = ""  # of one that has failed
@@ -70,7 +70,7 @@ class ModelState:
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._quota_blocks = config.quota_blocks
         self._view: ModelView | None = None  # both are kept until something of the model changes
-        self._expelled = 0  # of the shelf, when that view was made
+        self._evicted = 0  # of the shelf, when that view was made
         self._open: tuple[np.ndarray, np.ndarray] | None = None
         self._free_slots = list(range(config.slots - 1, -1, -1))
         self._by_slot: list[Sequence | None] = [None] * config.slots  # whose it is until its last step has landed
@@ -117,8 +117,8 @@ class ModelState:
 
     def view(self) -> ModelView:
         """All that a policy may know of this model."""
-        if self._view is None or self._expelled != self.shelf.expelled:
-            self._view, self._expelled = self._look(), self.shelf.expelled
+        if self._view is None or self._evicted != self.blocks.evicted:
+            self._view, self._evicted = self._look(), self.blocks.evicted
         return self._view
 
     def _look(self) -> ModelView:
@@ -134,7 +134,7 @@ class ModelState:
             decoding=len(open_slots) - growing,
             growing=growing,
             column_blocks=self.tables.column_blocks,
-            held_blocks=self.shelf.held,
+            held_blocks=self.blocks.held,
             quota_blocks=self._quota_blocks,
             floor_blocks=self.floor_blocks,
             running=len(self.prefilling) + len(self.decoding),
@@ -147,7 +147,7 @@ class ModelState:
 
     def enter(self, sequence: Sequence) -> None:
         """It waits for its prefill."""
-        if self.shelf.keeps:
+        if self.blocks.keeps:
             sequence.chain.extend(sequence.tokens, self._most_cached(sequence))
         self._move(sequence, Stage.WAITING)
 
@@ -253,7 +253,7 @@ class ModelState:
         self._leaving = []
         for sequence in [*self.prefilling, *self.decoding]:
             self.preempt(sequence)
-        self.shelf.clear()
+        self.blocks.clear()
         self._changed()
 
     def _move(self, sequence: Sequence, stage: Stage) -> None:
@@ -269,7 +269,7 @@ class ModelState:
         self._view = self._open = None
 
     def _admit(self, sequence: Sequence) -> TableDelta:
-        cached = self.shelf.use(sequence.chain, self._found(sequence))
+        cached = self.blocks.use(sequence.chain, self._found(sequence))
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
         self._by_slot[slot], self._ids[slot] = sequence, sequence.request.id
@@ -279,7 +279,7 @@ class ModelState:
         if sequence.controls:
             self._controls[slot], self._tied[slot] = sequence.controls, sequence.controls.tied
         self._landed[slot] = tokens = len(cached) * self.config.layout.tokens_per_block
-        if self.shelf.keeps and len(sequence.tokens) == len(sequence.request.prompt):
+        if self.blocks.keeps and len(sequence.tokens) == len(sequence.request.prompt):
             self._cached[slot] = tokens
             self.tally.look_up(len(sequence.tokens), tokens)
         return self.tables.reserve(slot, len(sequence.tokens), cached)
@@ -291,11 +291,11 @@ class ModelState:
     def _found(self, sequence: Sequence) -> int:
         """Its first columns that do; none if all of its prompt's logits are asked for."""
         asked = sequence.controls is not None and sequence.controls.scored
-        return 0 if asked else self.shelf.found(sequence.chain, self._most_cached(sequence))
+        return 0 if asked else self.blocks.found(sequence.chain, self._most_cached(sequence))
 
     def _keep(self, slot: int) -> None:
         """Others may find the full columns that are computed of a slot, by tokens that are known: not what a late stop left behind."""
-        if self.shelf.keeps:
+        if self.blocks.keeps:
             columns = int(min(self._landed[slot], self._text.known[slot])) // self.config.layout.tokens_per_block
             chain = self._of(slot).chain
             chain.extend(self._text.tokens[slot], columns)
@@ -371,7 +371,7 @@ class ModelState:
             request_id=request.id,
             arrival_s=request.due_s,
             tokens=tokens - found * layout.tokens_per_block,
-            blocks=layout.blocks(tokens) - self.shelf.shared(sequence.chain, found) * layout.column_blocks,
+            blocks=layout.blocks(tokens) - self.blocks.shared(sequence.chain, found) * layout.column_blocks,
         )
 
     def _youngest(self) -> Running | None:

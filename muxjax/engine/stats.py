@@ -71,7 +71,7 @@ class ModelStats:
     preemptions: int
     prefix_queries: int
     prefix_hits: int
-    expelled_blocks: int
+    evicted_blocks: int
     max_model_len: int
     tokens_per_block: int
     column_blocks: int

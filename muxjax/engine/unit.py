@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from muxjax.cache.arena import Arena
-from muxjax.cache.block_pool import Pool
+from muxjax.cache.block_pool import BlockPool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.model_state import ModelConfig, ModelState
 from muxjax.engine.sequence import Sequence
@@ -28,7 +28,7 @@ class Unit:
       look_ahead: most steps of a model in flight.
       every_token: each has an Output; else only the last ones of prefills and of requests, where nobody reads the tokens.
       prefix_caching: what was computed is kept while there is room, for requests that begin alike.
-      prefix_cache_fraction: of the arena; see `Pool`.
+      prefix_cache_fraction: of the arena; see `BlockPool`.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Unit:
         prefix_caching: bool = True,
         prefix_cache_fraction: float = 0.5,
     ):
-        self._pool = Pool(Arena(total_blocks), share_frac=prefix_cache_fraction)
+        self._pool = BlockPool(Arena(total_blocks), share_frac=prefix_cache_fraction)
         self._bounds = {"prefix_caching": prefix_caching, "look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
         self._states: Mapping[str, ModelState] = {config.name: self._new_state(config) for config in configs}  # replaced, never changed
         self._block_bytes = next(iter(self._states.values())).config.layout.block_bytes
@@ -208,7 +208,7 @@ class Unit:
     def remove(self, model: str) -> None:
         """Forgets a model that is not busy."""
         assert not self.busy(model), "a model is removed that has requests or steps"
-        self._pool.remove(self._states[model].shelf)
+        self._pool.remove(self._states[model].blocks)
         self._states = {name: state for name, state in self._states.items() if name != model}
         self._deal()
 
@@ -269,7 +269,7 @@ class Unit:
             return []
         state.trouble = fault.what
         self.turn_to(step.model, Status.FAILED)
-        state.shelf.close()
+        state.blocks.close()
         _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
         return self.end_all(step.model, Finish.FAILED, now_s=at_s)
 
@@ -316,14 +316,14 @@ def _stats(state: ModelState) -> ModelStats:
         name=config.name,
         running=len(state.prefilling) + len(state.decoding),
         waiting=len(state.waiting),
-        held_blocks=state.shelf.held,
-        cached_blocks=state.shelf.idle_blocks,
-        peak_blocks=state.shelf.peak,
+        held_blocks=state.blocks.held,
+        cached_blocks=state.blocks.idle_blocks,
+        peak_blocks=state.blocks.peak,
         quota_blocks=state.quota_blocks,
         preemptions=tally.preemptions,
         prefix_queries=tally.prefix_queries,
         prefix_hits=tally.prefix_hits,
-        expelled_blocks=state.shelf.expelled * config.layout.column_blocks,
+        evicted_blocks=state.blocks.evicted * config.layout.column_blocks,
         max_model_len=config.max_tokens,
         tokens_per_block=config.layout.tokens_per_block,
         column_blocks=config.layout.column_blocks,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from muxjax.cache.arena import Arena
-from muxjax.cache.block_pool import Pool, Shelf
+from muxjax.cache.block_pool import BlockPool, ModelBlocks
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Chain
 
@@ -17,15 +17,15 @@ def chain(columns: int, *, first: int = 0, owner: bytes = b"m") -> Chain:
     return named
 
 
-def store(shelf: Shelf, named: Chain) -> None:
+def store(blocks: ModelBlocks, named: Chain) -> None:
     """A sequence computes all columns of a chain, and goes."""
-    ids = [shelf.take(shelf.column_blocks) for _ in named.names]
-    kept = [shelf.keep(name, each) for name, each in zip(named.names, ids, strict=True)]
-    shelf.drop(kept, [int(each[0]) for each in ids])
+    ids = [blocks.take(blocks.column_blocks) for _ in named.names]
+    kept = [blocks.keep(name, each) for name, each in zip(named.names, ids, strict=True)]
+    blocks.drop(kept, [int(each[0]) for each in ids])
 
 
-def found(shelf: Shelf, named: Chain) -> int:
-    return shelf.found(named, len(named.names))
+def found(blocks: ModelBlocks, named: Chain) -> int:
+    return blocks.found(named, len(named.names))
 
 
 def test_a_name_depends_on_every_token_before_it_and_on_the_owner():
@@ -44,44 +44,44 @@ def test_names_of_tokens_that_come_later_are_what_they_would_have_been_at_once()
 
 
 def test_idle_columns_are_free_until_somebody_needs_the_room_and_go_from_the_ends_of_chains():
-    pool = Pool(Arena(12))
-    shelf = pool.shelf(2)
-    store(shelf, chain(3))
-    store(shelf, chain(2, first=50))
-    assert (pool.free, shelf.held, shelf.idle_blocks) == (12, 0, 10)
-    taken = shelf.take(5)  # 2 are free, and two columns go
-    assert (found(shelf, chain(3)), found(shelf, chain(2, first=50))) == (1, 2)
+    pool = BlockPool(Arena(12))
+    blocks = pool.blocks(2)
+    store(blocks, chain(3))
+    store(blocks, chain(2, first=50))
+    assert (pool.free, blocks.held, blocks.idle_blocks) == (12, 0, 10)
+    taken = blocks.take(5)  # 2 are free, and two columns go
+    assert (found(blocks, chain(3)), found(blocks, chain(2, first=50))) == (1, 2)
     assert (pool.free, len(set(taken.tolist()))) == (7, 5)
 
 
 def test_what_is_used_again_is_the_last_to_go():
-    pool = Pool(Arena(8))
-    shelf = pool.shelf(2)
-    store(shelf, chain(2))
-    store(shelf, chain(2, first=50))
-    used = shelf.use(chain(2), 2)
-    assert (shelf.held, pool.free) == (4, 4)
-    shelf.drop(used, [column.first for column in used])
-    shelf.take(4)
-    assert (found(shelf, chain(2)), found(shelf, chain(2, first=50))) == (2, 0)
+    pool = BlockPool(Arena(8))
+    blocks = pool.blocks(2)
+    store(blocks, chain(2))
+    store(blocks, chain(2, first=50))
+    used = blocks.use(chain(2), 2)
+    assert (blocks.held, pool.free) == (4, 4)
+    blocks.drop(used, [column.first for column in used])
+    blocks.take(4)
+    assert (found(blocks, chain(2)), found(blocks, chain(2, first=50))) == (2, 0)
 
 
 def test_a_used_column_is_never_let_go():
-    pool = Pool(Arena(6))
-    shelf = pool.shelf(2)
-    store(shelf, chain(3))
-    shelf.use(chain(3), 2)
+    pool = BlockPool(Arena(6))
+    blocks = pool.blocks(2)
+    store(blocks, chain(3))
+    blocks.use(chain(3), 2)
     assert pool.free == 2
     with pytest.raises(ValueError, match="3 head blocks wanted"):
-        shelf.take(3)
-    shelf.take(2)
-    assert found(shelf, chain(3)) == 2
+        blocks.take(3)
+    blocks.take(2)
+    assert found(blocks, chain(3)) == 2
 
 
 @pytest.mark.parametrize(("worth", "stays"), [(1.0, False), (3.0, True)])
 def test_a_column_that_is_dearer_to_compute_outlives_cheaper_ones_that_came_later(worth, stays):
-    pool = Pool(Arena(8))
-    dear, cheap = pool.shelf(2, worth=worth), pool.shelf(2, worth=1.0)
+    pool = BlockPool(Arena(8))
+    dear, cheap = pool.blocks(2, worth=worth), pool.blocks(2, worth=1.0)
     store(dear, chain(1, owner=b"dear"))
     for i in range(4):  # the last one needs room
         store(cheap, chain(1, first=10 * i))
@@ -89,8 +89,8 @@ def test_a_column_that_is_dearer_to_compute_outlives_cheaper_ones_that_came_late
 
 
 def test_a_dear_column_does_not_stay_for_ever():
-    pool = Pool(Arena(8))
-    dear, cheap = pool.shelf(2, worth=3.0), pool.shelf(2, worth=1.0)
+    pool = BlockPool(Arena(8))
+    dear, cheap = pool.blocks(2, worth=3.0), pool.blocks(2, worth=1.0)
     store(dear, chain(1, owner=b"dear"))
     for i in range(20):
         store(cheap, chain(1, first=10 * i))
@@ -99,8 +99,8 @@ def test_a_dear_column_does_not_stay_for_ever():
 
 @pytest.mark.parametrize(("share", "left"), [(0.25, 2), (1.0, 0)])
 def test_a_model_beyond_its_share_gives_its_own_and_no_more_than_that(share, left):
-    pool = Pool(Arena(16), share_frac=share)
-    quiet, loud = pool.shelf(2), pool.shelf(2)
+    pool = BlockPool(Arena(16), share_frac=share)
+    quiet, loud = pool.blocks(2), pool.blocks(2)
     store(quiet, chain(2, owner=b"quiet"))
     for i in range(12):
         store(loud, chain(1, first=10 * i))
@@ -110,48 +110,48 @@ def test_a_model_beyond_its_share_gives_its_own_and_no_more_than_that(share, lef
 
 
 def test_copies_of_a_column_are_kept_once_and_the_last_one_used_is_what_is_found():
-    pool = Pool(Arena(10))
-    shelf = pool.shelf(2)
+    pool = BlockPool(Arena(10))
+    blocks = pool.blocks(2)
     (name,) = chain(1).names
-    ids = [shelf.take(2) for _ in range(3)]
-    columns = [shelf.keep(name, each) for each in ids]
-    assert columns[0] is columns[1] is columns[2] and shelf.held == 6
+    ids = [blocks.take(2) for _ in range(3)]
+    columns = [blocks.keep(name, each) for each in ids]
+    assert columns[0] is columns[1] is columns[2] and blocks.held == 6
     for i, held in ((1, 4), (0, 2), (2, 0)):
-        shelf.drop([columns[i]], [int(ids[i][0])])
-        assert shelf.held == held
-    (column,) = shelf.use(chain(1), 1)
+        blocks.drop([columns[i]], [int(ids[i][0])])
+        assert blocks.held == held
+    (column,) = blocks.use(chain(1), 1)
     assert column.ids.tolist() == ids[2].tolist() and pool.free == 8
 
 
 def test_a_copy_takes_the_place_of_an_idle_column():
-    pool = Pool(Arena(10))
-    shelf = pool.shelf(2)
-    store(shelf, chain(1))
-    ids = shelf.take(2)
-    column = shelf.keep(chain(1).names[0], ids)
-    assert (column.ids.tolist(), shelf.held, shelf.idle_blocks, pool.free) == (ids.tolist(), 2, 0, 8)
+    pool = BlockPool(Arena(10))
+    blocks = pool.blocks(2)
+    store(blocks, chain(1))
+    ids = blocks.take(2)
+    column = blocks.keep(chain(1).names[0], ids)
+    assert (column.ids.tolist(), blocks.held, blocks.idle_blocks, pool.free) == (ids.tolist(), 2, 0, 8)
 
 
 def test_a_closed_shelf_keeps_nothing_that_its_sequences_give_up():
-    pool = Pool(Arena(10))
-    shelf = pool.shelf(2)
-    store(shelf, chain(2))
-    used = shelf.use(chain(2), 2)
-    store(shelf, chain(1, first=50))
-    shelf.close()
-    assert (shelf.held, shelf.idle_blocks) == (4, 0)
-    shelf.drop(used, [column.first for column in used])
-    assert (shelf.held, shelf.idle_blocks, pool.free, pool.columns) == (0, 0, 10, {})
+    pool = BlockPool(Arena(10))
+    blocks = pool.blocks(2)
+    store(blocks, chain(2))
+    used = blocks.use(chain(2), 2)
+    store(blocks, chain(1, first=50))
+    blocks.close()
+    assert (blocks.held, blocks.idle_blocks) == (4, 0)
+    blocks.drop(used, [column.first for column in used])
+    assert (blocks.held, blocks.idle_blocks, pool.free, pool.columns) == (0, 0, 10, {})
 
 
 def test_a_model_that_holds_blocks_cannot_go():
-    pool = Pool(Arena(10))
-    shelf = pool.shelf(2)
-    ids = shelf.take(2)
+    pool = BlockPool(Arena(10))
+    blocks = pool.blocks(2)
+    ids = blocks.take(2)
     with pytest.raises(AssertionError, match="holds head blocks"):
-        pool.remove(shelf)
-    shelf.give(ids)
-    pool.remove(shelf)
+        pool.remove(blocks)
+    blocks.give(ids)
+    pool.remove(blocks)
 
 
 @pytest.mark.parametrize(("window", "forgets"), [(None, False), (8, False), (7, True)])

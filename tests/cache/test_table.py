@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from muxjax.cache.arena import Arena
-from muxjax.cache.block_pool import Pool
+from muxjax.cache.block_pool import BlockPool
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import Tables
 
@@ -17,8 +17,8 @@ LAYOUTS = (
 )
 
 
-def make_tables(layout: CacheLayout, pool: Pool, slots: int) -> Tables:
-    return Tables(layout, pool.shelf(layout.column_blocks), slots=slots, max_tokens=MAX_TOKENS)
+def make_tables(layout: CacheLayout, pool: BlockPool, slots: int) -> Tables:
+    return Tables(layout, pool.blocks(layout.column_blocks), slots=slots, max_tokens=MAX_TOKENS)
 
 
 def needed_columns(layout: CacheLayout, window: int | None, length: int, columns: int) -> set[int]:
@@ -31,7 +31,7 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(total=st.integers(20, 120))
     def start(self, total):
         self.arena = Arena(total)
-        pool = Pool(self.arena)
+        pool = BlockPool(self.arena)
         self.tables = [make_tables(layout, pool, SLOTS) for layout in LAYOUTS]
         self.device = [np.full((SLOTS, t.layout.layers, t.layout.kv_heads, t.layout.columns(MAX_TOKENS)), -1) for t in self.tables]
 
@@ -52,7 +52,7 @@ class AnyOrder(RuleBasedStateMachine):
         tables.lengths[able] += 1
         tables.retire(able, tables.lengths[able])
 
-    @precondition(lambda self: any(tables.shelf.held for tables in self.tables))
+    @precondition(lambda self: any(tables.blocks.held for tables in self.tables))
     @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1))
     def finish(self, model, slot):
         self.tables[model].release(slot)
@@ -64,7 +64,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         owned = [tables.owned(slot) for tables in self.tables for slot in range(SLOTS)]
         ids = np.concatenate(owned)
-        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t.shelf.held for t in self.tables)
+        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t.blocks.held for t in self.tables)
         counts = [tables.blocks(slot) for tables in self.tables for slot in range(SLOTS)]
         assert counts == [len(each) for each in owned]
 
@@ -94,7 +94,7 @@ TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadli
 def test_a_window_gives_back_exactly_the_columns_it_has_passed():
     layout = CacheLayout(windows=(5, None), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512)
     arena = Arena(100)
-    tables = make_tables(layout, Pool(arena), 1)
+    tables = make_tables(layout, BlockPool(arena), 1)
     tables.reserve(0, 16)  # four columns of 4 tokens
     slot = np.array([0], np.int32)
     tables.retire(slot, np.array([7]))  # the query at 7 sees 3 .. 7: column 0 still

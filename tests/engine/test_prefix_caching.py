@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxjax.cache.block_pool import Shelf
+from muxjax.cache.block_pool import ModelBlocks
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Chain
 from muxjax.engine.executor import Fault
@@ -59,12 +59,12 @@ class Audited(Unit):
 def audit(unit: Unit) -> None:
     """Every block is free, idle in the cache or in tables; and what a column says of its users is true."""
     used = {name: blocks_in_tables(state.tables) for name, state in unit._states.items()}
-    idle = [column.ids.tolist() for state in unit._states.values() for column in state.shelf.idle.values()]
+    idle = [column.ids.tolist() for state in unit._states.values() for column in state.blocks.idle.values()]
     ids = [block for blocks in used.values() for block in blocks] + [block for column in idle for block in column]
     assert len(set(ids)) == len(ids), "a block has two owners"
     assert len(ids) + unit._pool._arena.free == unit._pool.total, "a block is lost"
     for name, state in unit._states.items():
-        assert state.shelf.held == len(used[name])
+        assert state.blocks.held == len(used[name])
         readers = Counter(column.name for slot in range(4) for column, ids in copies(state.tables, slot) if column.first == ids[0])
         for slot in range(4):
             assert all(column.users == readers[column.name] > 0 for column, _ in copies(state.tables, slot))
@@ -153,7 +153,7 @@ def test_tokens_are_the_same_with_and_without_it(todo, policy, spare_blocks, loo
     stats = unit.stats()
     assert stats.free_blocks == stats.total_blocks and not any(model.held_blocks for model in stats.models)
     for name, state in unit._states.items():
-        assert not state.shelf._twins and (name != "short" or not state.shelf.idle)
+        assert not state.blocks._twins and (name != "short" or not state.blocks.idle)
 
 
 def ask(
@@ -255,7 +255,7 @@ def test_a_model_over_its_share_loses_its_own_columns_first():
     rig = Rig(make_unit(columns * 4 + LARGEST, prefix_cache_fraction=0.3))
     rig.serve(ask("first", PROMPT))
     rig.serve(*(ask(f"{i}", tuple((i * 5 + at) % 50 for at in range(30)), model="pairs", max_tokens=2, at_s=float(i)) for i in range(30)))
-    assert rig.unit.stats().models[0].expelled_blocks > 0
+    assert rig.unit.stats().models[0].evicted_blocks > 0
     assert rig.cached(ask("last", PROMPT, at_s=99.0)) == [16]
 
 
@@ -275,7 +275,7 @@ def test_what_a_failed_model_computed_is_kept_no_more():
     rig.serve(ask("first", PROMPT), ask("other", PROMPT, model="pairs"))
     rig.device.__class__ = Failing
     rig.serve(ask("second", PROMPT))
-    fours, pairs = (rig.unit._states[name].shelf for name in ("fours", "pairs"))
+    fours, pairs = (rig.unit._states[name].blocks for name in ("fours", "pairs"))
     assert not fours.idle and not fours.keeps and pairs.idle
     audit(rig.unit)
 
@@ -315,13 +315,13 @@ def test_the_device_notices_columns_of_another_model(monkeypatch):
 
 
 def test_the_device_notices_columns_one_place_off(monkeypatch):
-    true = Shelf.use
+    true = ModelBlocks.use
 
-    def shifted(shelf, chain, count):
-        columns = true(shelf, chain, count)
+    def shifted(blocks, chain, count):
+        columns = true(blocks, chain, count)
         return columns[1:] + columns[:1]
 
-    monkeypatch.setattr(Shelf, "use", shifted)
+    monkeypatch.setattr(ModelBlocks, "use", shifted)
     rig = Rig(make_unit(400, kind=Unit))
     rig.serve(ask("first", PROMPT))
     with pytest.raises(AssertionError):
@@ -329,16 +329,16 @@ def test_the_device_notices_columns_one_place_off(monkeypatch):
 
 
 def test_the_device_notices_a_block_of_another_column(monkeypatch):
-    true = Shelf.use
+    true = ModelBlocks.use
 
-    def mixed(shelf, chain, count):
-        columns = true(shelf, chain, count)
+    def mixed(blocks, chain, count):
+        columns = true(blocks, chain, count)
         if count > 1:
             columns[0].ids = columns[0].ids.copy()
             columns[0].ids[-1] = columns[1].ids[-1]
         return columns
 
-    monkeypatch.setattr(Shelf, "use", mixed)
+    monkeypatch.setattr(ModelBlocks, "use", mixed)
     rig = Rig(make_unit(400, kind=Unit))
     rig.serve(ask("first", PROMPT))
     with pytest.raises(AssertionError, match="holds"):
@@ -346,15 +346,15 @@ def test_the_device_notices_a_block_of_another_column(monkeypatch):
 
 
 def test_the_audit_notices_a_column_that_goes_while_it_is_used(monkeypatch):
-    true = Shelf.use
+    true = ModelBlocks.use
 
-    def unpinned(shelf, chain, count):
-        columns = true(shelf, chain, count)
+    def unpinned(blocks, chain, count):
+        columns = true(blocks, chain, count)
         for column in columns:
-            shelf.drop([column], [column.first])
+            blocks.drop([column], [column.first])
         return columns
 
-    monkeypatch.setattr(Shelf, "use", unpinned)
+    monkeypatch.setattr(ModelBlocks, "use", unpinned)
     rig = Rig(make_unit(400))
     rig.serve(ask("first", PROMPT))
     with pytest.raises(AssertionError, match="two owners"):
@@ -367,7 +367,7 @@ def test_what_lies_beyond_a_late_stop_is_not_kept():
     rig = Rig(make_unit(400, look_ahead=3))
     rig.device = SeededDevice(LAYOUTS, rig.clock, eager=[0])
     rig.serve(ask("first", PROMPT, model="pairs", max_tokens=12, stop_token_ids=frozenset({first})))
-    names = {column.name for column in rig.unit._states["pairs"].shelf.idle.values()}
+    names = {column.name for column in rig.unit._states["pairs"].blocks.idle.values()}
     chain = Chain.of(ask("first", PROMPT, model="pairs"), 2)
     chain.extend(np.array(PROMPT, np.int32), 9)
     assert names == set(chain.names)

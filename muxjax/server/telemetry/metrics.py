@@ -166,7 +166,7 @@ class _UnitCollector(Collector):
         yield _counter(unit, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
         yield _counter(unit, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
         yield _counter(
-            unit, "muxjax_prefix_cache_expelled_blocks", "Cached head blocks that went to others.", lambda model: model.expelled_blocks
+            unit, "muxjax_prefix_cache_expelled_blocks", "Cached head blocks that went to others.", lambda model: model.evicted_blocks
         )
         blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
         for model in unit.models:
