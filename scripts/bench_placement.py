@@ -21,7 +21,7 @@ from muxjax.placement.appraise import appraise
 from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.headroom import place_with_headroom
-from muxjax.placement.objective import Worth
+from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Problem
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.lengths import of_trace
@@ -83,15 +83,15 @@ def small_problems(seed: int) -> Iterator[Small]:
 def quality(small: Small) -> dict | None:
     """Throughput of each way and of the optimum; None where nothing fits."""
     asked = small.problem
-    worth, candidates = appraise(asked, Roofline())
-    best = ilp.optimum(asked, worth, candidates, most_parts=small.parts)
+    objective, candidates = appraise(asked, Roofline())
+    best = ilp.optimum(asked, objective, candidates, most_parts=small.parts)
     if best is None:
         return None
-    values = {"demand_rps": sum(one.rate_rps for one in asked.demands), "optimum_rps": worth.total(best), "columns": worth.asked}
+    values = {"demand_rps": sum(one.rate_rps for one in asked.demands), "optimum_rps": objective.total(best), "columns": objective.asked}
     for way, effort in WAYS.items():
         fresh = replace(effort, parts=small.parts)
         try:
-            values[way] = place(asked, worth, candidates, fresh).throughput_rps
+            values[way] = place(asked, objective, candidates, fresh).throughput_rps
         except ConfigError:
             values[way] = 0.0
     return values
@@ -126,9 +126,9 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> 
         "throughput_rps": found.throughput_rps,
         "growth": found.growth,
     }
-    worth, candidates = appraise(asked, Roofline())
+    objective, candidates = appraise(asked, Roofline())
     for name in ("memory_greedy", "spatial_blind", "spatial_aware"):
-        values[name] = _baseline_rps(name, asked, worth, candidates)
+        values[name] = _baseline_rps(name, asked, objective, candidates)
     return results.run_record(device=results.host(), config=describe(asked) | {"rps_per_device": rps_per_device}, seed=seed, values=values)
 
 
@@ -142,9 +142,9 @@ def describe(asked: Problem) -> dict:
     }
 
 
-def _baseline_rps(name: str, asked: Problem, worth: Worth, candidates) -> float | None:
+def _baseline_rps(name: str, asked: Problem, objective: Objective, candidates) -> float | None:
     try:
-        units = getattr(baselines, name)(asked, worth, candidates).units
+        units = getattr(baselines, name)(asked, objective, candidates).units
     except ConfigError:
         return None
     return sum(estimate(asked, Roofline(), unit).throughput_rps for unit in units)

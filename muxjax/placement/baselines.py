@@ -3,26 +3,26 @@
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, few_groups, packs
-from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import State
 
 
-def memory_greedy(problem: Problem, worth: Worth, candidates: Candidates, *, most_groups: int = 64) -> Placement:
+def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates, *, most_groups: int = 64) -> Placement:
     """The LLMs by size, descending, each over all devices of the mesh with the most free memory a device; the best mesh group that way.
 
     Raises:
       ConfigError: the LLMs do not fit that way.
     """
     groups, _ = few_groups(problem.cluster, most_groups)
-    states = [_fill_memory(group, worth, candidates) for group in groups]
-    best = max(filter(None, states), key=worth.total, default=None)
-    if best is None or worth.total(best) == NO_UNIT:
+    states = [_fill_memory(group, objective, candidates) for group in groups]
+    best = max(filter(None, states), key=objective.total, default=None)
+    if best is None or objective.total(best) == NO_UNIT:
         raise ConfigError("the models do not fit when each goes where the most memory is free", field="models")
-    return worth.placement(best)
+    return objective.placement(best)
 
 
-def spatial_blind(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
+def spatial_blind(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
     """One LLM a mesh, popularity ignored: what weights need, then twice as much, most weights a device first, while there is room.
 
     Raises:
@@ -30,12 +30,12 @@ def spatial_blind(problem: Problem, worth: Worth, candidates: Candidates) -> Pla
     """
 
     def next_to_grow(meshes: dict[str, int], open_to_it: list[str]) -> str | None:
-        return min(open_to_it, key=lambda model: (-worth.demands[model].spec.params / meshes[model], model), default=None)
+        return min(open_to_it, key=lambda model: (-objective.demands[model].spec.params / meshes[model], model), default=None)
 
-    return _spatial(problem, worth, candidates, next_to_grow)
+    return _spatial(problem, objective, candidates, next_to_grow)
 
 
-def spatial_aware(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
+def spatial_aware(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
     """One LLM a mesh, devices by demand: what their weights need, then twice as much where a further device adds most, while it adds.
 
     Raises:
@@ -44,21 +44,21 @@ def spatial_aware(problem: Problem, worth: Worth, candidates: Candidates) -> Pla
 
     def next_to_grow(meshes: dict[str, int], open_to_it: list[str]) -> str | None:
         def gain(model: str) -> float:
-            before, after = (worth.of(_alone(model, devices, candidates)) for devices in (meshes[model], 2 * meshes[model]))
+            before, after = (objective.of(_alone(model, devices, candidates)) for devices in (meshes[model], 2 * meshes[model]))
             return (after - before) / meshes[model]
 
         best = min(open_to_it, key=lambda model: (-gain(model), model), default=None)
         return best if best is not None and gain(best) > 0 else None
 
-    return _spatial(problem, worth, candidates, next_to_grow)
+    return _spatial(problem, objective, candidates, next_to_grow)
 
 
-def _fill_memory(group: MeshGroup, worth: Worth, candidates: Candidates) -> State | None:
-    state = [Content(devices) for devices in group]
-    for model in sorted(worth.demands, key=lambda model: (-worth.demands[model].spec.params, model)):
-        for content in sorted(state, key=lambda content: (_weights(content, worth) / content.devices, content)):
+def _fill_memory(group: MeshGroup, objective: Objective, candidates: Candidates) -> State | None:
+    state = [UnitContents(devices) for devices in group]
+    for model in sorted(objective.demands, key=lambda model: (-objective.demands[model].spec.params, model)):
+        for content in sorted(state, key=lambda content: (_weights(content, objective) / content.devices, content)):
             degrees = candidates.degrees(model, content.devices)
-            if degrees and worth.of(content.plus(Member(model, 1, degrees[0]))) > NO_UNIT:
+            if degrees and objective.of(content.plus(Member(model, 1, degrees[0]))) > NO_UNIT:
                 state[state.index(content)] = content.plus(Member(model, 1, degrees[0]))
                 break
         else:
@@ -66,13 +66,13 @@ def _fill_memory(group: MeshGroup, worth: Worth, candidates: Candidates) -> Stat
     return tuple(state)
 
 
-def _weights(content: Content, worth: Worth) -> float:
-    return sum(worth.demands[member.model].spec.params for member in content.members)
+def _weights(content: UnitContents, objective: Objective) -> float:
+    return sum(objective.demands[member.model].spec.params for member in content.members)
 
 
-def _spatial(problem: Problem, worth: Worth, candidates: Candidates, next_to_grow) -> Placement:
+def _spatial(problem: Problem, objective: Objective, candidates: Candidates, next_to_grow) -> Placement:
     """One LLM a mesh: the least that holds each, then meshes double as next_to_grow(devices by LLM, those that can grow) tells."""
-    meshes = {model: candidates.of(model)[0].tp for model in sorted(worth.demands)}
+    meshes = {model: candidates.of(model)[0].tp for model in sorted(objective.demands)}
     if not packs(_group(meshes), problem.cluster):
         raise ConfigError(
             f"one mesh for each model needs {sum(meshes.values())} devices in nodes of {problem.cluster.devices_per_node}, "
@@ -87,13 +87,13 @@ def _spatial(problem: Problem, worth: Worth, candidates: Candidates, next_to_gro
         }
         model = next_to_grow(meshes, [model for model, after in grown.items() if packs(_group(after), problem.cluster)])
         if model is None:
-            return worth.placement(_alone(model, devices, candidates) for model, devices in meshes.items())
+            return objective.placement(_alone(model, devices, candidates) for model, devices in meshes.items())
         meshes = grown[model]
 
 
-def _alone(model: str, devices: int, candidates: Candidates) -> Content:
+def _alone(model: str, devices: int, candidates: Candidates) -> UnitContents:
     """A mesh for one LLM, over as many of its devices as can be."""
-    return Content(devices, (Member(model, 1, candidates.degrees(model, devices)[0]),))
+    return UnitContents(devices, (Member(model, 1, candidates.degrees(model, devices)[0]),))
 
 
 def _group(meshes: dict[str, int]) -> MeshGroup:

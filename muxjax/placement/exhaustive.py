@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, mesh_groups
-from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Problem
 from muxjax.placement.search import State
 
 
-def best_of_all(problem: Problem, worth: Worth, candidates: Candidates, *, most_parts: int = 1) -> State | None:
+def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1) -> State | None:
     """Of every mesh group, number of replicas, distribution and degree, the state of most throughput; None if nothing fits.
 
     Time grows as (meshes x degrees) ^ (LLMs x replicas): for about 5 LLMs on 4 devices.
@@ -20,15 +20,15 @@ def best_of_all(problem: Problem, worth: Worth, candidates: Candidates, *, most_
     for group in mesh_groups(problem.cluster):
         for parts in itertools.product(range(1, most_parts + 1), repeat=len(names)):
             for state in _states(group, list(zip(names, parts, strict=True)), candidates):
-                if worth.total(state) > best_rps:
-                    best, best_rps = state, worth.total(state)
+                if objective.total(state) > best_rps:
+                    best, best_rps = state, objective.total(state)
     return best
 
 
 def _states(group: MeshGroup, models: list[tuple[str, int]], candidates: Candidates) -> Iterator[State]:
     """All ways to put these LLMs, in so many parts each, on the meshes of the group."""
     if not models:
-        yield tuple(Content(devices) for devices in group)
+        yield tuple(UnitContents(devices) for devices in group)
         return
     (model, parts), rest = models[0], models[1:]
     degrees = [one.tp for one in candidates.of(model, parts)]

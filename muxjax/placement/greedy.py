@@ -14,7 +14,7 @@ from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, all_groups, few_groups, neighbours
 from muxjax.placement.moves import Moves
-from muxjax.placement.objective import Content, Worth
+from muxjax.placement.objective import Objective, UnitContents
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search import EQUAL, Move, State, climb, insert
 
@@ -63,34 +63,34 @@ class Found:
     growth: float = 1.0
 
 
-def place(problem: Problem, worth: Worth, candidates: Candidates, effort: Effort | None = None) -> Found:
+def place(problem: Problem, objective: Objective, candidates: Candidates, effort: Effort | None = None) -> Found:
     """The best placement found.
 
     Raises:
       ConfigError: an LLM, or all of them together, do not fit.
     """
-    run = _Run(problem, worth, candidates, effort or Effort())
+    run = _Run(problem, objective, candidates, effort or Effort())
     run.search()
     if run.best is None:
         raise ConfigError(_does_not_fit(problem), field="models")
     return Found(
-        placement=worth.placement(run.best),
+        placement=objective.placement(run.best),
         state=run.best,
-        throughput_rps=worth.total(run.best),
+        throughput_rps=objective.total(run.best),
         groups=len(run.looked_at),
-        units=worth.asked,
+        units=objective.asked,
     )
 
 
 class _Run:
     """One search: which groups were looked at, and the best state that was reached. Of equals, what was found first stays."""
 
-    def __init__(self, problem: Problem, worth: Worth, candidates: Candidates, effort: Effort):
+    def __init__(self, problem: Problem, objective: Objective, candidates: Candidates, effort: Effort):
         self.cluster = problem.cluster
         self.models = tuple(demand.name for demand in problem.demands)
         self.demand_rps = sum(demand.rate_rps for demand in problem.demands)
-        self.worth, self.candidates, self.effort = worth, candidates, effort
-        self.moves = Moves(cluster=problem.cluster, worth=worth, candidates=candidates, most_parts=effort.parts)
+        self.objective, self.candidates, self.effort = objective, candidates, effort
+        self.moves = Moves(cluster=problem.cluster, objective=objective, candidates=candidates, most_parts=effort.parts)
         self.looked_at: dict[MeshGroup, State | None] = {}
         self.best: State | None = None
 
@@ -140,7 +140,7 @@ class _Run:
             if self.done:
                 break
             if start not in reached:
-                reached[start] = tuple(sorted(climb(start, moves, self.worth, looks=looks)))
+                reached[start] = tuple(sorted(climb(start, moves, self.objective, looks=looks)))
                 self._keep(reached[start])
         return list(dict.fromkeys(reached.values()))
 
@@ -161,41 +161,41 @@ class _Run:
 
     def _total(self, state: State) -> float:
         """Requests a second."""
-        return self.worth.total(state)
+        return self.objective.total(state)
 
     def _starts(self, group: MeshGroup) -> Iterator[State]:
         """Filled with as many replicas as the rates need, one each, or twice the need; in several orders, the most demanding LLM first."""
         if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
             return
-        needed = {model: replicas(model, group, self.worth, self.candidates) for model in self.models}
-        size = {model: self.worth.demands[model].spec.params for model in self.models}
+        needed = {model: replicas(model, group, self.objective, self.candidates) for model in self.models}
+        size = {model: self.objective.demands[model].spec.params for model in self.models}
         most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
         for least, times in ((needed, 1), (dict.fromkeys(self.models, 1), 1), (needed, 2)):
             parts = {model: min(times * least[model], most[model]) for model in self.models}
-            rate = {model: self.worth.demands[model].rate_rps / parts[model] for model in self.models}
+            rate = {model: self.objective.demands[model].rate_rps / parts[model] for model in self.models}
             demand = {model: size[model] * rate[model] for model in self.models}
             for first, sign in itertools.product((demand, size, rate), (-1, 1)):
                 order = sorted(self.models, key=lambda model: (sign * first[model], model))
-                state = fill(group, {model: parts[model] for model in order}, self.worth, self.candidates)
+                state = fill(group, {model: parts[model] for model in order}, self.objective, self.candidates)
                 if state is not None:
                     yield state
 
 
-def fill(group: MeshGroup, parts: Mapping[str, int], worth: Worth, candidates: Candidates) -> State | None:
+def fill(group: MeshGroup, parts: Mapping[str, int], objective: Objective, candidates: Candidates) -> State | None:
     """So many replicas of each LLM on the meshes of a group, in that order, each where it adds most; None if one finds no room."""
-    state: State = tuple(Content(devices) for devices in group)
+    state: State = tuple(UnitContents(devices) for devices in group)
     for model, count in parts.items():
-        after = insert(state, model, count, worth, candidates)
+        after = insert(state, model, count, objective, candidates)
         if after is None:
             return None
         state = after
     return state
 
 
-def replicas(model: str, group: MeshGroup, worth: Worth, candidates: Candidates) -> int:
+def replicas(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> int:
     """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
     alone_rps = max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
-    needed = worth.demands[model].rate_rps / alone_rps if alone_rps > 0 else 1
+    needed = objective.demands[model].rate_rps / alone_rps if alone_rps > 0 else 1
     return min(math.ceil(needed * (1 - 1e-9)), rooms(model, group, candidates))
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, Found, place
-from muxjax.placement.objective import Worth
+from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
 
 LIGHT = Effort(groups=0, cuts=4, breadth=0)
@@ -19,7 +19,7 @@ LIGHT = Effort(groups=0, cuts=4, breadth=0)
 FIRST_STEP, LAST_STEP, MOST = 2.0, 1.3, 64.0
 """Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
 
-Appraise = Callable[[Problem], tuple[Worth, Candidates]]
+Appraise = Callable[[Problem], tuple[Objective, Candidates]]
 
 
 def place_with_headroom(problem: Problem, appraise: Appraise, effort: Effort | None = None) -> Found:
@@ -28,8 +28,8 @@ def place_with_headroom(problem: Problem, appraise: Appraise, effort: Effort | N
     Raises:
       ConfigError: an LLM, or all of them together, do not fit.
     """
-    worth, candidates = appraise(problem)
-    first = best = place(problem, worth, candidates, effort)
+    objective, candidates = appraise(problem)
+    first = best = place(problem, objective, candidates, effort)
     growth, step = 1.0, FIRST_STEP
     while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP:
         found = _grown(problem, growth * step, appraise)
@@ -37,7 +37,7 @@ def place_with_headroom(problem: Problem, appraise: Appraise, effort: Effort | N
             step = math.sqrt(step)
         else:
             growth, best = growth * step, found
-    return replace(first, state=best.state, placement=worth.placement(best.state), growth=growth)
+    return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)
 
 
 def _grown(problem: Problem, growth: float, appraise: Appraise) -> Found | None:

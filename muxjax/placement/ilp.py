@@ -20,23 +20,23 @@ import pulp
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import mesh_sizes, room
-from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Problem
 from muxjax.placement.search import State
 
 
 def optimum(
-    problem: Problem, worth: Worth, candidates: Candidates, *, most_parts: int = 1, most_members: int | None = None
+    problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1, most_members: int | None = None
 ) -> State | None:
     """The state of most throughput, without empty units; None if the LLMs do not fit.
 
     Raises:
       ConfigError: the solver ended without an answer.
     """
-    columns = tuple(_columns(problem, worth, candidates, most_parts, most_members or len(problem.demands)))
+    columns = tuple(_columns(problem, objective, candidates, most_parts, most_members or len(problem.demands)))
     program = pulp.LpProblem("placement", pulp.LpMaximize)
     units = {column: program.add_variable(f"x{i}", lowBound=0, cat="Integer") for i, column in enumerate(columns)}
-    program += pulp.lpSum(worth.of(column) * x for column, x in units.items())
+    program += pulp.lpSum(objective.of(column) * x for column, x in units.items())
     _cover(program, problem, units, most_parts)
     for size in mesh_sizes(problem.cluster):
         program += pulp.lpSum(column.devices * x for column, x in units.items() if column.devices >= size) <= room(problem.cluster, size)
@@ -48,7 +48,7 @@ def optimum(
     return tuple(column for column, x in units.items() for _ in range(round(x.value() or 0)))
 
 
-def _cover(program: pulp.LpProblem, problem: Problem, units: Mapping[Content, pulp.LpVariable], most_parts: int) -> None:
+def _cover(program: pulp.LpProblem, problem: Problem, units: Mapping[UnitContents, pulp.LpVariable], most_parts: int) -> None:
     """Each LLM is served in one number of parts, and by all of them."""
     holding: dict[tuple[str, int], list[pulp.LpVariable]] = {}
     for column, x in units.items():
@@ -61,7 +61,7 @@ def _cover(program: pulp.LpProblem, problem: Problem, units: Mapping[Content, pu
             program += pulp.lpSum(holding.get((demand.name, parts), [])) == parts * z
 
 
-def _columns(problem: Problem, worth: Worth, candidates: Candidates, most_parts: int, most_members: int) -> Iterator[Content]:
+def _columns(problem: Problem, objective: Objective, candidates: Candidates, most_parts: int, most_members: int) -> Iterator[UnitContents]:
     """What a unit could hold, for each mesh size and set of LLMs the best choice of degrees."""
     names = sorted(demand.name for demand in problem.demands)
     choices = [(model, parts) for model in names for parts in range(1, most_parts + 1)]
@@ -69,13 +69,13 @@ def _columns(problem: Problem, worth: Worth, candidates: Candidates, most_parts:
         for count in range(1, min(most_members, len(names)) + 1):
             for chosen in itertools.combinations(choices, count):
                 if len({model for model, _ in chosen}) == count:
-                    best = max(_degrees(size, chosen, candidates), key=worth.of, default=None)
-                    if best is not None and worth.of(best) > NO_UNIT:
+                    best = max(_degrees(size, chosen, candidates), key=objective.of, default=None)
+                    if best is not None and objective.of(best) > NO_UNIT:
                         yield best
 
 
-def _degrees(size: int, chosen: tuple[tuple[str, int], ...], candidates: Candidates) -> Iterator[Content]:
+def _degrees(size: int, chosen: tuple[tuple[str, int], ...], candidates: Candidates) -> Iterator[UnitContents]:
     """A mesh with these LLMs, in every combination of their degrees."""
     ways = [[Member(model, parts, one.tp) for one in candidates.of(model, parts) if one.tp <= size] for model, parts in chosen]
     for members in itertools.product(*ways):
-        yield Content(size, tuple(sorted(members)))
+        yield UnitContents(size, tuple(sorted(members)))

@@ -11,7 +11,7 @@ from functools import partial, reduce
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import packs
-from muxjax.placement.objective import Content, Member, Worth
+from muxjax.placement.objective import Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster
 from muxjax.placement.search import Move, State, insert, replaced
 
@@ -28,7 +28,7 @@ class Moves:
     """
 
     cluster: Cluster
-    worth: Worth
+    objective: Objective
     candidates: Candidates
     most_parts: int | None
 
@@ -48,37 +48,37 @@ class Moves:
 
     @property
     def models(self) -> list[str]:
-        return sorted(self.worth.demands)
+        return sorted(self.objective.demands)
 
     def reinserted(self, model: str, state: State) -> Iterator[State]:
         """With that LLM taken out and inserted again, as many replicas as it was, one more, or one fewer."""
         held = [content for content in state if content.holds(model)]
-        if not any(map(self.worth.short, held)):
+        if not any(map(self.objective.short, held)):
             return
         rest = tuple(content.without(model) for content in state)
         for count in (len(held), len(held) + 1, len(held) - 1):
             if 1 <= count <= min(self.most_parts or count, len(state)):
-                other = insert(rest, model, count, self.worth, self.candidates)
+                other = insert(rest, model, count, self.objective, self.candidates)
                 if other is not None:
                     yield other
 
     def retuned(self, model: str, state: State) -> Iterator[State]:
         """With other degrees of several LLMs of a unit at once, that one's among them."""
-        for content in sorted({content for content in state if content.holds(model) and self.worth.short(content)}):
+        for content in sorted({content for content in state if content.holds(model) and self.objective.short(content)}):
             ways = [self._every_degree(member, content.devices) for member in content.members]
             at = content.members.index(content.member(model))
             if math.prod(map(len, ways)) <= RETUNED:
                 chosen = itertools.product(*ways) if at == 0 else ()
             else:
                 chosen = _of_two(content.members, ways, at)
-            yield from (replaced(state, content, Content(content.devices, members)) for members in chosen)
+            yield from (replaced(state, content, UnitContents(content.devices, members)) for members in chosen)
 
     def swapped(self, left: str, right: str, state: State) -> Iterator[State]:
         """With a replica of each of two LLMs in the place of the other."""
         ones = sorted({content for content in state if content.holds(left) and not content.holds(right)})
         others = sorted({content for content in state if content.holds(right) and not content.holds(left)})
         for one, other in itertools.product(ones, others):
-            if not self.worth.short(one) and not self.worth.short(other):
+            if not self.objective.short(one) and not self.objective.short(other):
                 continue
             from_one, from_other = one.member(left), other.member(right)
             new_ones = self._with(one.without(left), from_other)
@@ -90,10 +90,10 @@ class Moves:
         """With a unit of that LLM cut in two, or one of it and another of its size in one; who was there is inserted again."""
         for content in sorted({content for content in state if content.holds(model)}):
             half = content.devices // 2
-            if half and self.worth.short(content):
+            if half and self.objective.short(content):
                 yield from self._rebuilt(state, (content,), (half, half))
             for other in sorted({other for other in state if other.devices == content.devices and other != content}):
-                if self.worth.short(content) or self.worth.short(other):
+                if self.objective.short(content) or self.objective.short(other):
                     yield from self._rebuilt(state, (content, other), (2 * content.devices,))
 
     def taken_over(self, model: str, state: State) -> Iterator[State]:
@@ -102,32 +102,32 @@ class Moves:
         rest = tuple(content.without(model) for content in state)
         for content in sorted({content for content in rest if content.members}):
             driven_out = {member.model: sum(other.holds(member.model) for other in state) for member in content.members}
-            cleared = tuple(reduce(Content.without, driven_out, other) for other in rest)
-            for alone in self._with(Content(content.devices), Member(model, parts, 1)):
+            cleared = tuple(reduce(UnitContents.without, driven_out, other) for other in rest)
+            for alone in self._with(UnitContents(content.devices), Member(model, parts, 1)):
                 place = rest.index(content)
                 other = (*cleared[:place], alone, *cleared[place + 1 :])
                 for again, count in ((model, parts - 1), *driven_out.items()):
                     of = parts if again == model else count
-                    other = other and insert(other, again, count, self.worth, self.candidates, of=of)
+                    other = other and insert(other, again, count, self.objective, self.candidates, of=of)
                 if other:
                     yield other
 
-    def _rebuilt(self, state: State, units: tuple[Content, ...], meshes: tuple[int, ...]) -> Iterator[State]:
+    def _rebuilt(self, state: State, units: tuple[UnitContents, ...], meshes: tuple[int, ...]) -> Iterator[State]:
         """With empty meshes in the place of those units, and their LLMs inserted again, the most demanding first."""
-        other = reduce(replaced, units, state) + tuple(map(Content, meshes))
+        other = reduce(replaced, units, state) + tuple(map(UnitContents, meshes))
         if not packs(tuple(content.devices for content in other), self.cluster):
             return
         driven_out = sorted({member for content in units for member in content.members}, key=self._by_demand)
         for member in driven_out:
             count = sum(content.holds(member.model) for content in units)
-            other = other and insert(other, member.model, count, self.worth, self.candidates, of=member.parts)
+            other = other and insert(other, member.model, count, self.objective, self.candidates, of=member.parts)
         if other:
             yield other
 
     def _by_demand(self, member: Member) -> tuple:
-        return -self.worth.load(Content(1, (member,))), member
+        return -self.objective.load(UnitContents(1, (member,))), member
 
-    def _with(self, content: Content, member: Member) -> list[Content]:
+    def _with(self, content: UnitContents, member: Member) -> list[UnitContents]:
         """With that replica, of each degree that is worth trying."""
         degrees = self.candidates.degrees(member.model, content.devices, member.parts)
         return [content.plus(member._replace(tp=tp)) for tp in degrees]

@@ -22,19 +22,19 @@ class Member(NamedTuple):
     tp: int
 
 
-class Content(NamedTuple):
+class UnitContents(NamedTuple):
     """A mesh of so many devices and who is in it, by name: equal units are equal values."""
 
     devices: int
     members: tuple[Member, ...] = ()
 
-    def plus(self, member: Member) -> "Content":
-        return Content(self.devices, tuple(sorted((*self.members, member))))
+    def plus(self, member: Member) -> "UnitContents":
+        return UnitContents(self.devices, tuple(sorted((*self.members, member))))
 
-    def without(self, model: str) -> "Content":
+    def without(self, model: str) -> "UnitContents":
         if not self.holds(model):
             return self
-        return Content(self.devices, tuple(member for member in self.members if member.model != model))
+        return UnitContents(self.devices, tuple(member for member in self.members if member.model != model))
 
     def member(self, model: str) -> Member:
         """Of that LLM, which the unit holds."""
@@ -48,7 +48,7 @@ Score = Callable[[UnitPlan], float]
 """Requests a second that a unit serves, or NO_UNIT."""
 
 
-class Worth:
+class Objective:
     """F of units by content, each asked for once.
 
     Args:
@@ -61,8 +61,8 @@ class Worth:
         self.demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
         self._score = score
         self._sm_share = sm_share
-        self._known: dict[Content, float] = {}
-        self._loads: dict[Content, float] = {}
+        self._known: dict[UnitContents, float] = {}
+        self._loads: dict[UnitContents, float] = {}
         self._params = {demand.name: demand.spec.params for demand in problem.demands}
 
     @property
@@ -70,7 +70,7 @@ class Worth:
         """Units that were estimated."""
         return len(self._known)
 
-    def of(self, content: Content) -> float:
+    def of(self, content: UnitContents) -> float:
         """Requests a second, NO_UNIT if it cannot be."""
         if not content.members:
             return 0.0
@@ -79,23 +79,23 @@ class Worth:
             found = self._known[content] = float(self._score(self.plan(content)))
         return found
 
-    def short(self, content: Content) -> bool:
+    def short(self, content: UnitContents) -> bool:
         """Whether it serves less than its rates."""
         asked = sum(self.demands[member.model].rate_rps / member.parts for member in content.members)
         return self.of(content) < asked * (1 - 1e-9)
 
-    def total(self, contents: Iterable[Content]) -> float:
+    def total(self, contents: Iterable[UnitContents]) -> float:
         """Of equation 1."""
         return sum(sorted(map(self.of, contents)))
 
-    def load(self, content: Content) -> float:
+    def load(self, content: UnitContents) -> float:
         """Computation demand a device, size x rate, in parameters a second."""
         found = self._loads.get(content)
         if found is None:
             found = self._loads[content] = sum(map(self._demanded, content.members)) / content.devices
         return found
 
-    def plan(self, content: Content, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
+    def plan(self, content: UnitContents, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
         """The unit laid out: the most demanding LLM first, each on the devices with the most memory left.
 
         Args:
@@ -111,7 +111,7 @@ class Worth:
             placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=sm_share(member)))
         return UnitPlan(devices=content.devices, members=tuple(placed))
 
-    def placement(self, contents: Iterable[Content]) -> Placement:
+    def placement(self, contents: Iterable[UnitContents]) -> Placement:
         """Of the units that hold something, the largest meshes first."""
         filled = sorted((content for content in contents if content.members), key=_order)
         return Placement(units=tuple(self.plan(content, lambda member: self._sm_share(*member)) for content in filled))
@@ -120,5 +120,5 @@ class Worth:
         return self._params[member.model] * self.demands[member.model].rate_rps / member.parts
 
 
-def _order(content: Content) -> tuple:
+def _order(content: UnitContents) -> tuple:
     return -content.devices, content.members

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 
-State = tuple[Content, ...]
+State = tuple[UnitContents, ...]
 """The units of a cluster, empty ones included."""
 EQUAL = 1e-9
 """Relative difference of throughputs below which they count as equal: sums in another order."""
@@ -16,7 +16,7 @@ Move = Callable[[State], Iterator[State]]
 """The states that are one change away, the likeliest first."""
 
 
-def insert(state: State, model: str, count: int, worth: Worth, candidates: Candidates, *, of: int = 0) -> State | None:
+def insert(state: State, model: str, count: int, objective: Objective, candidates: Candidates, *, of: int = 0) -> State | None:
     """With so many replicas of an LLM, each where it adds most; of equals, where the least load is. None where there is no room.
 
     Args:
@@ -27,17 +27,17 @@ def insert(state: State, model: str, count: int, worth: Worth, candidates: Candi
     for _ in range(count):
         best, best_gain = None, NO_UNIT
         seen: dict[int, int] = {}
-        for before, tp in _ways(state, model, parts, worth, candidates):
+        for before, tp in _ways(state, model, parts, objective, candidates):
             if seen.get(before.devices, 0) >= WIDTH:
                 continue
             after = before.plus(Member(model, parts, tp))
-            if worth.of(after) == NO_UNIT:
+            if objective.of(after) == NO_UNIT:
                 continue
             seen[before.devices] = seen.get(before.devices, 0) + 1
-            gain = worth.of(after) - worth.of(before)
+            gain = objective.of(after) - objective.of(before)
             if best is None or gain > best_gain + EQUAL * abs(best_gain):
                 best, best_gain = (before, after), gain
-            if gain >= worth.demands[model].rate_rps / parts * (1 - EQUAL):
+            if gain >= objective.demands[model].rate_rps / parts * (1 - EQUAL):
                 break
         if best is None:
             return None
@@ -45,19 +45,19 @@ def insert(state: State, model: str, count: int, worth: Worth, candidates: Candi
     return state
 
 
-def climb(state: State, moves: list[Move], worth: Worth, *, looks: int) -> State:
+def climb(state: State, moves: list[Move], objective: Objective, *, looks: int) -> State:
     """A state that no move betters, or the best one when so many others have been looked at.
 
     Each move is taken as soon as it serves more, and the next one goes on from there.
     """
-    least_gain = EQUAL * worth.total(state)
+    least_gain = EQUAL * objective.total(state)
     unchanged = 0
     while unchanged < len(moves):
         for move in moves:
             unchanged += 1
             for other in move(state):
                 looks -= 1
-                if gain(state, other, worth) > least_gain:
+                if gain(state, other, objective) > least_gain:
                     state, unchanged = other, 0
                     break
                 if looks <= 0:
@@ -67,22 +67,22 @@ def climb(state: State, moves: list[Move], worth: Worth, *, looks: int) -> State
     return state
 
 
-def gain(state: State, other: State, worth: Worth) -> float:
+def gain(state: State, other: State, objective: Objective) -> float:
     """What the other state serves more."""
     if len(state) != len(other):
-        return worth.total(other) - worth.total(state)
-    return sum(worth.of(after) - worth.of(before) for before, after in zip(state, other, strict=True) if before is not after)
+        return objective.total(other) - objective.total(state)
+    return sum(objective.of(after) - objective.of(before) for before, after in zip(state, other, strict=True) if before is not after)
 
 
-def replaced(state: State, before: Content, *after: Content) -> State:
+def replaced(state: State, before: UnitContents, *after: UnitContents) -> State:
     """With one unit of that content changed, or cut into several."""
     place = state.index(before)
     return (*state[:place], *after, *state[place + 1 :])
 
 
-def _ways(state: State, model: str, parts: int, worth: Worth, candidates: Candidates) -> list[tuple[Content, int]]:
+def _ways(state: State, model: str, parts: int, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
     """Contents that could take one more replica, and its degrees there, by load a device; equal contents once."""
-    added = worth.load(Content(1, (Member(model, parts, 1),)))
+    added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
     open_to_it = (content for content in {*state} if not content.holds(model))
-    by_load = sorted(open_to_it, key=lambda content: (worth.load(content) + added / content.devices, content))
+    by_load = sorted(open_to_it, key=lambda content: (objective.load(content) + added / content.devices, content))
     return [(content, tp) for content in by_load for tp in candidates.degrees(model, content.devices, parts)]

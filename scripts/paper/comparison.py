@@ -15,7 +15,7 @@ from muxjax.placement import baselines
 from muxjax.placement.appraise import appraise
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, place
-from muxjax.placement.objective import Worth
+from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
 from muxjax.simulate.cluster import Job, split
 from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
@@ -115,9 +115,9 @@ STEEP, EVEN = Setting(alpha=2.1, rate_scale=2.5), Setting(alpha=0.7, rate_scale=
 """Where mux gains most in the paper, and where LLMs are asked most alike; what isolates a cause is run in the first, some also there."""
 ALSO_EVEN = ("mux, one job at a time", "mux, lanes without loss", "mux, memory-greedy placement")
 
-PLACERS: dict[str, Callable[[Problem, Worth, Candidates], Placement]] = {
+PLACERS: dict[str, Callable[[Problem, Objective, Candidates], Placement]] = {
     "greedy": lambda *appraised: place(*appraised).placement,
-    "one_replica": lambda problem, worth, candidates: place(problem, worth, candidates, Effort(parts=1)).placement,
+    "one_replica": lambda problem, objective, candidates: place(problem, objective, candidates, Effort(parts=1)).placement,
     "memory_greedy": baselines.memory_greedy,
     "spatial_blind": baselines.spatial_blind,
     "spatial_aware": baselines.spatial_aware,

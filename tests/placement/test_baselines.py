@@ -31,9 +31,9 @@ def test_aware_partitioning_gives_the_popular_model_more():
 @settings(deadline=None, max_examples=50)
 @given(problems())
 def test_awareness_never_serves_less_than_what_weights_need(problem):
-    worth, candidates = solver(problem)
+    objective, candidates = solver(problem)
     try:
-        aware = spatial_aware(problem, worth, candidates)
+        aware = spatial_aware(problem, objective, candidates)
     except ConfigError:
         return
     least = sum(min(one.rate_rps, found.throughput_rps) for one in problem.demands for found in candidates.of(one.name)[:1])

@@ -15,7 +15,7 @@ from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
 from muxjax.placement.exhaustive import best_of_all
 from muxjax.placement.greedy import Effort, Found, place, replicas
-from muxjax.placement.objective import NO_UNIT, Content, Member, Worth
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
 from muxjax.specs.published import BY_NAME
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
@@ -86,21 +86,21 @@ def test_a_permutation_of_the_models_changes_nothing(problem, rng: random.Random
 @settings(deadline=None, max_examples=30)
 @given(problems(most_models=3, nodes=(1, 1)), st.sampled_from((QUICK, COARSE)))
 def test_no_placement_is_better_than_the_best_of_all(problem, effort):
-    worth, candidates = solver(problem)
-    best = best_of_all(problem, worth, candidates, most_parts=2)
+    objective, candidates = solver(problem)
+    best = best_of_all(problem, objective, candidates, most_parts=2)
     found = placed(problem, effort)
 
-    assert found is None or (best is not None and found.throughput_rps <= worth.total(best) * (1 + ROUNDING))
+    assert found is None or (best is not None and found.throughput_rps <= objective.total(best) * (1 + ROUNDING))
 
 
 def test_a_popular_model_gets_as_many_units_as_its_rate_needs():
     problem = Problem(demands=(demand("a", 500, 30.0),), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4))
-    worth, candidates = solver(problem)
+    objective, candidates = solver(problem)
 
-    assert replicas("a", (1, 1, 1, 1), worth, candidates) == 4
-    assert replicas("a", (4,), worth, candidates) == 1
-    assert replicas("a", (1, 1), worth, candidates) == 2
-    assert place(problem, worth, candidates, QUICK).throughput_rps == pytest.approx(30.0)
+    assert replicas("a", (1, 1, 1, 1), objective, candidates) == 4
+    assert replicas("a", (4,), objective, candidates) == 1
+    assert replicas("a", (1, 1), objective, candidates) == 2
+    assert place(problem, objective, candidates, QUICK).throughput_rps == pytest.approx(30.0)
 
 
 def test_replicas_are_as_many_as_a_rate_needs_without_a_limit():
@@ -130,11 +130,11 @@ def test_a_model_needs_no_more_devices_than_the_mesh_it_shares():
         demands=(demand("wide", 900, 1.0, kv_heads=8), demand("narrow", 100, 1.0, kv_heads=1)),
         cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2),
     )
-    worth, _ = solver(heads)
-    unit = worth.plan(Content(2, (Member("narrow", 1, 1), Member("wide", 1, 2))))
+    objective, _ = solver(heads)
+    unit = objective.plan(UnitContents(2, (Member("narrow", 1, 1), Member("wide", 1, 2))))
 
     assert {member.model: member.tp for member in unit.members} == {"wide": 2, "narrow": 1}
-    assert worth.of(Content(2, (Member("narrow", 1, 1), Member("wide", 1, 2)))) == pytest.approx(2.0)
+    assert objective.of(UnitContents(2, (Member("narrow", 1, 1), Member("wide", 1, 2)))) == pytest.approx(2.0)
 
 
 def test_units_are_laid_out_on_the_devices_with_the_most_room():
@@ -142,7 +142,7 @@ def test_units_are_laid_out_on_the_devices_with_the_most_room():
         demands=tuple(demand(name, size, 1.0) for name, size in (("a", 600), ("b", 300), ("c", 200))),
         cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2),
     )
-    unit = solver(problem)[0].plan(Content(2, tuple(Member(name, 1, 1) for name in "abc")))
+    unit = solver(problem)[0].plan(UnitContents(2, tuple(Member(name, 1, 1) for name in "abc")))
 
     assert {member.model: member.devices for member in unit.members} == {"a": (0,), "b": (1,), "c": (1,)}
 
@@ -153,9 +153,9 @@ def test_a_unit_that_cannot_be_is_never_chosen():
     )
     unfair = score(problem)
     _, candidates = solver(problem)
-    worth = Worth(problem, lambda unit: NO_UNIT if len(unit.members) > 1 else unfair(unit), candidates.sm_share)
+    objective = Objective(problem, lambda unit: NO_UNIT if len(unit.members) > 1 else unfair(unit), candidates.sm_share)
 
-    assert all(len(unit.members) == 1 for unit in place(problem, worth, candidates).placement.units)
+    assert all(len(unit.members) == 1 for unit in place(problem, objective, candidates).placement.units)
 
 
 def test_what_does_not_fit_is_told_with_bytes():

@@ -16,25 +16,25 @@ SOLVER = 1e-6
 @settings(deadline=None, max_examples=25)
 @given(problems(most_models=3), st.integers(1, 2))
 def test_the_program_serves_what_the_best_of_all_placements_serves(problem, parts):
-    worth, candidates = solver(problem)
+    objective, candidates = solver(problem)
     if problem.cluster.devices > 4:
         parts = 1
-    exact = optimum(problem, worth, candidates, most_parts=parts)
-    oracle = best_of_all(problem, worth, candidates, most_parts=parts)
+    exact = optimum(problem, objective, candidates, most_parts=parts)
+    oracle = best_of_all(problem, objective, candidates, most_parts=parts)
 
     assert (exact is None) == (oracle is None)
     if exact is not None and oracle is not None:
-        assert abs(worth.total(exact) - worth.total(oracle)) <= SOLVER * worth.total(oracle)
+        assert abs(objective.total(exact) - objective.total(oracle)) <= SOLVER * objective.total(oracle)
         assert packs(tuple(sorted((content.devices for content in exact), reverse=True)), problem.cluster)
 
 
 def test_without_replicas_the_program_serves_less():
     problem = Problem(demands=(demand("a", 800, 30.0, kv_heads=1),), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2))
-    worth, candidates = solver(problem)
-    one, two = (optimum(problem, worth, candidates, most_parts=parts) for parts in (1, 2))
+    objective, candidates = solver(problem)
+    one, two = (optimum(problem, objective, candidates, most_parts=parts) for parts in (1, 2))
 
     assert one and two and len(one) == 1 and len(two) == 2
-    assert worth.total(two) > 1.5 * worth.total(one)
+    assert objective.total(two) > 1.5 * objective.total(one)
 
 
 def test_what_does_not_fit_has_no_optimum():
@@ -48,7 +48,7 @@ def test_what_does_not_fit_has_no_optimum():
 
 def test_fewer_members_a_unit_leave_fewer_columns():
     problem = Problem(demands=tuple(demand(name, 100, 20.0) for name in "abc"), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4))
-    worth, candidates = solver(problem)
-    apart = optimum(problem, worth, candidates, most_members=1)
+    objective, candidates = solver(problem)
+    apart = optimum(problem, objective, candidates, most_members=1)
 
     assert apart is not None and all(len(content.members) == 1 for content in apart)

@@ -15,7 +15,7 @@ from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.ilp import optimum
-from muxjax.placement.objective import Worth
+from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
 from muxjax.specs.published import BY_NAME
 
@@ -33,19 +33,19 @@ def real_problems(draw) -> Problem:
     return Problem(demands=demands, cluster=cluster, fairness=draw(st.sampled_from((float("inf"), 1.0, 0.2))))
 
 
-def by_search(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    return place(problem, worth, candidates, Effort(parts=2)).placement
+def by_search(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
+    return place(problem, objective, candidates, Effort(parts=2)).placement
 
 
-def by_looks(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    return place(problem, worth, candidates, Effort(groups=0)).placement
+def by_looks(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
+    return place(problem, objective, candidates, Effort(groups=0)).placement
 
 
-def by_program(problem: Problem, worth: Worth, candidates: Candidates) -> Placement:
-    state = optimum(problem, worth, candidates)
+def by_program(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
+    state = optimum(problem, objective, candidates)
     if state is None:
         raise ConfigError("nothing fits")
-    return worth.placement(state)
+    return objective.placement(state)
 
 
 @pytest.mark.parametrize("placer", [by_search, by_looks, by_program])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from muxjax.cost.chip import A100
 from muxjax.placement.candidates import Candidates, decode_speed
-from muxjax.placement.objective import NO_UNIT, Worth
+from muxjax.placement.objective import NO_UNIT, Objective
 from muxjax.placement.problem import Cluster, Demand, Problem, UnitPlan
 from muxjax.types import ModelSpec
 
@@ -51,10 +51,10 @@ def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | 
     return min(rate_rps, rps)
 
 
-def solver(problem: Problem) -> tuple[Worth, Candidates]:
+def solver(problem: Problem) -> tuple[Objective, Candidates]:
     """A fresh worth and candidates of a problem."""
     candidates = Candidates(problem, alone)
-    return Worth(problem, score(problem), candidates.sm_share), candidates
+    return Objective(problem, score(problem), candidates.sm_share), candidates
 
 
 @st.composite
