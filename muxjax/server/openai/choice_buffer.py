@@ -8,7 +8,7 @@ from muxjax.server.service import Delta
 from muxjax.types import Finish, Logprobs
 
 
-class Piece(NamedTuple):
+class ChoiceUpdate(NamedTuple):
     """Some of a choice, or all of it.
 
     Args:
@@ -25,7 +25,7 @@ class Piece(NamedTuple):
     stop_reason: str | int | None
 
 
-class News:
+class ChoiceBuffer:
     """Gathers a choice's deltas until somebody takes them."""
 
     def __init__(self, generation: Generation, index: int):
@@ -37,11 +37,11 @@ class News:
     def add(self, delta: Delta) -> None:
         self._deltas.append(delta)
 
-    def take(self) -> Piece:
+    def take(self) -> ChoiceUpdate:
         """Everything since the last time."""
         deltas, self._deltas = self._deltas, []
         first, self._first = self._first, False
-        return Piece(
+        return ChoiceUpdate(
             self._index,
             first,
             "".join(delta.text for delta in deltas),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from muxjax.server.generation import Generation
-from muxjax.server.openai.choice_buffer import News, Piece
+from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
 from muxjax.server.openai.tool_calls import CallPiece, CallReader, call_deltas, call_reader, whole_calls
 from muxjax.server.service import Delta
@@ -22,7 +22,7 @@ class Reply(ABC):
 
     def __init__(self, generation: Generation):
         self._generation = generation
-        self._news = [News(generation, index) for index in range(len(generation.requests))]
+        self._news = [ChoiceBuffer(generation, index) for index in range(len(generation.requests))]
         self._fingerprint = generation.model.fingerprint
         self._tokens = 0
         self._cached = 0
@@ -78,13 +78,13 @@ class Reply(ABC):
             "system_fingerprint": self._fingerprint,
         }
 
-    def _choice(self, piece: Piece, content: Json) -> Json:
+    def _choice(self, piece: ChoiceUpdate, content: Json) -> Json:
         choice = {"index": piece.index, **content, **_ending(self._finish(piece), piece.stop_reason)}
         if self._generation.logprobs is not None:
             choice["logprobs"] = self._logprobs(piece)
         return {**choice, "token_ids": list(piece.tokens)} if self._generation.token_ids else choice
 
-    def _prompt_fields(self, piece: Piece) -> Json:
+    def _prompt_fields(self, piece: ChoiceUpdate) -> Json:
         """What is told of a prompt beside its choices, or in them."""
         generation, fields = self._generation, {}
         if generation.token_ids:
@@ -93,25 +93,25 @@ class Reply(ABC):
             fields["prompt_logprobs"] = prompt_logprobs(generation.model.text, piece.prompt_logprobs, generation.prompt_logprobs)
         return fields
 
-    def _finish(self, piece: Piece) -> str | None:
+    def _finish(self, piece: ChoiceUpdate) -> str | None:
         return None if piece.finish is None else piece.finish.value
 
-    def _new_content(self, piece: Piece) -> Iterator[Json]:
+    def _new_content(self, piece: ChoiceUpdate) -> Iterator[Json]:
         """What a stream tells of a choice before its first text."""
         yield from ()
 
-    def _of_prompt(self, piece: Piece) -> Json:
+    def _of_prompt(self, piece: ChoiceUpdate) -> Json:
         """What is told of the prompt beside the choices."""
         return {}
 
     @abstractmethod
-    def _content(self, piece: Piece) -> Json: ...
+    def _content(self, piece: ChoiceUpdate) -> Json: ...
 
     @abstractmethod
-    def _delta(self, piece: Piece) -> Json: ...
+    def _delta(self, piece: ChoiceUpdate) -> Json: ...
 
     @abstractmethod
-    def _logprobs(self, piece: Piece) -> Json: ...
+    def _logprobs(self, piece: ChoiceUpdate) -> Json: ...
 
 
 class CompletionReply(Reply):
@@ -119,12 +119,12 @@ class CompletionReply(Reply):
 
     kind = event_kind = "text_completion"
 
-    def _content(self, piece: Piece) -> Json:
+    def _content(self, piece: ChoiceUpdate) -> Json:
         return {"text": piece.text, **(self._prompt_fields(piece) if piece.first else {})}
 
     _delta = _content
 
-    def _logprobs(self, piece: Piece) -> Json:
+    def _logprobs(self, piece: ChoiceUpdate) -> Json:
         return completion_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
 
 
@@ -139,32 +139,32 @@ class ChatReply(Reply):
         use = generation.tools
         self._readers: list[CallReader] = [call_reader(use) for _ in generation.requests] if use else []
 
-    def _new_content(self, piece: Piece) -> Iterator[Json]:
+    def _new_content(self, piece: ChoiceUpdate) -> Iterator[Json]:
         if piece.first:
             yield {"delta": {"role": "assistant", "content": None if self._readers else ""}}
 
-    def _of_prompt(self, piece: Piece) -> Json:
+    def _of_prompt(self, piece: ChoiceUpdate) -> Json:
         return self._prompt_fields(piece)
 
-    def _content(self, piece: Piece) -> Json:
+    def _content(self, piece: ChoiceUpdate) -> Json:
         if not self._readers:
             return {"message": {"role": "assistant", "content": piece.text, "refusal": None}}
         calls = self._calls(piece, whole_calls)
         return {"message": {"role": "assistant", "content": None, "refusal": None, **calls}}
 
-    def _delta(self, piece: Piece) -> Json:
+    def _delta(self, piece: ChoiceUpdate) -> Json:
         if not self._readers:
             return {"delta": {"content": piece.text} if piece.text else {}}
         return {"delta": self._calls(piece, call_deltas)}
 
-    def _calls(self, piece: Piece, told: Callable[[list[CallPiece], str], list[Json]]) -> Json:
+    def _calls(self, piece: ChoiceUpdate, told: Callable[[list[CallPiece], str], list[Json]]) -> Json:
         calls = told(self._readers[piece.index].feed(piece.text), f"{self._generation.stamp.id}-{piece.index}")
         return {"tool_calls": calls} if calls else {}
 
-    def _logprobs(self, piece: Piece) -> Json:
+    def _logprobs(self, piece: ChoiceUpdate) -> Json:
         return chat_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
 
-    def _finish(self, piece: Piece) -> str | None:
+    def _finish(self, piece: ChoiceUpdate) -> str | None:
         """OpenAI says "tool_calls" only where the model could choose among tools."""
         use = self._generation.tools
         return "tool_calls" if piece.finish is Finish.STOP and use and not use.named else super()._finish(piece)
