@@ -11,7 +11,7 @@ from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
-from muxjax.server.admission.admission import Admission, Place
+from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog
 from muxjax.server.fleet import Fleet, Lifecycle
@@ -189,19 +189,19 @@ class Service:
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
         queue: asyncio.Queue[_News] = asyncio.Queue()
-        places = self._places(generation)
+        admitted = self._admit(generation)
         try:
-            for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
+            for index, (request, admitted) in enumerate(zip(generation.requests, admitted, strict=True)):
                 self._engine.submit(request)
                 meter = self.metrics.request(request, self._tell_request)
-                self._choices[request.id] = _Choice(generation, index, queue, meter, place)
+                self._choices[request.id] = _Choice(generation, index, queue, meter, admitted)
             yield Deltas(self._deltas(len(generation.requests), queue), queue)
         finally:
-            for request, place in zip(generation.requests, places, strict=True):
+            for request, admitted in zip(generation.requests, admitted, strict=True):
                 self._abandon(request.id)
-                place.leave()
+                admitted.leave()
 
-    def _places(self, generation: Generation) -> list[Place]:
+    def _admit(self, generation: Generation) -> list[Admitted]:
         try:
             return self.admission.admit(generation.requests, generation.stamp.tenant)
         except RequestError as error:
@@ -240,7 +240,7 @@ class Service:
         for output in outputs:
             choice = self._choices.get(output.request_id)
             if choice is not None:
-                choice.place.advance(output)
+                choice.admitted.advance(output)
                 choice.queue.put_nowait(_News(choice, output))
 
     def _tell_job(self, record: JobRecord) -> None:
@@ -281,9 +281,9 @@ class _Choice:
       queue: that all choices of the generation share.
     """
 
-    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter, place: Place):
+    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter, admitted: Admitted):
         self.queue = queue
-        self.place = place
+        self.admitted = admitted
         self.meter = meter
         self._index = index
         request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)

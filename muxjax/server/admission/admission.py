@@ -44,7 +44,7 @@ class Admission:
         self._queues: dict[str, Queue] = {}
         self._allowances: dict[str, Allowance] = {}
 
-    def admit(self, requests: Sequence[Request], tenant: Tenant) -> "list[Place]":
+    def admit(self, requests: Sequence[Request], tenant: Tenant) -> "list[Admitted]":
         """A place for each of one client's requests, which are for one model.
 
         Raises:
@@ -66,7 +66,7 @@ class Admission:
             allowance.take_tokens(self._day(), count)
             self._on_tokens(tenant, model, count)
 
-        return [Place(queue, request, pay, self._clock()) for request in requests]
+        return [Admitted(queue, request, pay, self._clock()) for request in requests]
 
     def _check_room(self, limits: ModelOptions | UnitOptions | None, queues: Sequence[Queue], requests: Sequence[Request]) -> None:
         if limits is None:
@@ -79,7 +79,7 @@ class Admission:
         _check_queue(pairs, limits.max_num_queued_tokens, more, "prompt tokens", shared=shared)
 
 
-class Place:
+class Admitted:
     """A request's place, from the queue to its end.
 
     Args:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.admission.admission import Admission, Place
+from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import ANYONE, Tenant, digest
 from muxjax.server.admission.throughput import Throughput, first_token_s, is_full, retry_after_s
 from muxjax.server.background import in_background
@@ -39,7 +39,7 @@ class World:
             day=lambda: self.now_s,
         )
 
-    def admit(self, tenant: Tenant = ANYONE, *, tokens: int = 10, count: int = 1, model: str = "a", priority: int = 0) -> list[Place]:
+    def admit(self, tenant: Tenant = ANYONE, *, tokens: int = 10, count: int = 1, model: str = "a", priority: int = 0) -> list[Admitted]:
         self.count += count
         requests = [
             Request(
@@ -60,7 +60,7 @@ class World:
             self.admit(tenant, **what)
         return refused.value
 
-    def token(self, place: Place, finish: Finish | None = None) -> None:
+    def token(self, place: Admitted, finish: Finish | None = None) -> None:
         place.advance(Output("", 1, finish, self.now_s))
 
 
@@ -161,7 +161,7 @@ def test_every_token_of_prompt_and_answer_is_paid_once():
     assert world.told == [("alice", "a", 10), ("alice", "a", 1), ("alice", "a", 1)]
 
 
-def backlog(world: World, *, rate: int, left: int = 30) -> list[Place]:
+def backlog(world: World, *, rate: int, left: int = 30) -> list[Admitted]:
     """Leaves so many prompts of 10 tokens waiting, after `rate` of them had their first token in each of three seconds."""
     waiting = [world.admit()[0] for _ in range(left + 3 * rate)]
     for _ in range(3):
