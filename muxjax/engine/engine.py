@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.job_records import JobWatch, OnJob
+from muxjax.engine.job_records import JobRecorder, OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.stats import Status, UnitStats
 from muxjax.engine.unit import Unit
@@ -49,13 +49,13 @@ class Engine:
         self._clock = MonotonicClock()
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._live: set[str] = set()  # ids of the requests that have been taken and have not ended
-        self._door = threading.Lock()  # nobody slips in while it closes
+        self._intake_lock = threading.Lock()  # nobody slips in while it closes
         self._closed = threading.Event()  # to new requests
         self._stopping = threading.Event()
         self._settled = threading.Event()  # closed, and nothing left to do
         self._thread = threading.Thread(target=self._run, name="muxjax-engine", daemon=True)
         self._on_outputs: OnOutputs = lambda outputs: None
-        self._watch: JobWatch | None = None
+        self._watch: JobRecorder | None = None
         self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
         self._watchdog = Watchdog(self._age_s, step_timeout_s)
         self._alive = True
@@ -75,7 +75,7 @@ class Engine:
 
     def watch(self, on_job: OnJob) -> None:
         """Tells of each job that ends, in the engine's thread; to be called before the start."""
-        self._watch = JobWatch(on_job)
+        self._watch = JobRecorder(on_job)
 
     def prepare(self, request: Request) -> None:
         """Does beforehand what takes time in `submit`; see `Unit.prepare`."""
@@ -88,7 +88,7 @@ class Engine:
           RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
         self._unit.check(request)
-        with self._door:
+        with self._intake_lock:
             if self._closed.is_set():
                 raise RequestError("The server takes no more requests.", code="unavailable", status=503)
             self._unit.check_open(request.model)
@@ -108,7 +108,7 @@ class Engine:
           RequestError: the engine has stopped (503).
         """
         result: Future[T] = Future()
-        with self._door:
+        with self._intake_lock:
             if self._settled.is_set() or self._stopping.is_set():
                 raise _stopped()
             self._commands.put(lambda: self._carry_out(action, result))
@@ -165,7 +165,7 @@ class Engine:
 
     def _close(self) -> None:
         """Takes no more requests; every one that was taken is among the commands by now."""
-        with self._door:
+        with self._intake_lock:
             self._closed.set()
             self._commands.put(list)  # wakes an idle thread
 
@@ -204,7 +204,7 @@ class Engine:
         return []
 
     def _close_model(self, model: str) -> None:
-        with self._door:  # whoever was let in is among the commands by now
+        with self._intake_lock:  # whoever was let in is among the commands by now
             if self._unit.state(model) is Status.READY:
                 self._unit.turn_to(model, Status.DRAINING)
 

@@ -32,7 +32,7 @@ class JobRecord:
 OnJob = Callable[[JobRecord], None]
 
 
-class JobWatch:
+class JobRecorder:
     """Pairs the launch of each step with its end.
 
     Args:

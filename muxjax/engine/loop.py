@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.job_records import JobWatch
+from muxjax.engine.job_records import JobRecorder
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.view import Policy
 from muxjax.types import Output, Request
@@ -22,7 +22,7 @@ class VirtualClock(Clock, Protocol):
     def advance_to(self, at_s: float) -> None: ...
 
 
-def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock, watch: JobWatch | None = None) -> list[Output]:
+def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock, watch: JobRecorder | None = None) -> list[Output]:
     """Launches what the policy wants next, and takes in what has finished.
 
     It waits for a step when there was nothing to launch, or nothing can be any more: then only a finished step, or a new request, can

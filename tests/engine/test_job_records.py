@@ -7,7 +7,7 @@ import pytest
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import SAMPLING, Done, Step
-from muxjax.engine.job_records import JobRecord, JobWatch
+from muxjax.engine.job_records import JobRecord, JobRecorder
 from muxjax.scheduler.view import Chunk, Job
 from muxjax.types import Request
 from tests.engine.test_engine import Harness
@@ -19,8 +19,8 @@ def records() -> list[JobRecord]:
 
 
 @pytest.fixture
-def watch(records) -> JobWatch:
-    return JobWatch(records.append)
+def watch(records) -> JobRecorder:
+    return JobRecorder(records.append)
 
 
 def step(number: int, model: str, *, decodes: int, prefills: int = 0) -> Step:
