@@ -9,7 +9,7 @@ from pathlib import Path
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
 MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
-SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "paper", "serving", "soak_", "speed_page", "streams"))
+SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "paper", "serving", "soak", "speed_page"))
 FILE_LINES, FUNCTION_LINES = 400, 60
 OUTSIDE = "../" + "shared"
 
@@ -72,13 +72,23 @@ def faults(root: Path, table: dict[str, Row]) -> list[str]:
 
 
 def read_table(text: str) -> dict[str, Row]:
-    """The import table of architecture.md: rows `| modules | zone | may import |`, names in backticks."""
-    rows = re.findall(r"^\| (`.+?) \| (host|device) \| (.*?) ?\|$", text, re.MULTILINE)
+    """The import table of architecture.md: rows `| packages | zone | question | may import |`, names in backticks."""
+    rows = re.findall(r"^\| (`[^|]+?) \| (host|device) \| [^|]* \| ([^|]*?) ?\|$", text, re.MULTILINE)
     return {
         name: Row(host=zone == "host", may_import=frozenset(["*"] if allowed == "everything" else re.findall(r"`(.+?)`", allowed)))
         for names, zone, allowed in rows
         for name in re.findall(r"`(.+?)`", names)
     }
+
+
+def cycle(table: dict[str, Row]) -> list[str]:
+    """Packages that import each other in a circle, as the table allows it; empty where there is none."""
+    packages = {name.split(".")[0] for name in table}
+    allowed = {name: {other.split(".")[0] for other in row.may_import} & packages - {name} for name, row in table.items()}
+    left = set(packages)
+    while leaves := {name for name in left if not allowed[name] & left}:
+        left -= leaves
+    return sorted(left)
 
 
 def host_modules(root: Path, table: dict[str, Row]) -> list[str]:

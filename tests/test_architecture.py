@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import OUTSIDE, Row, faults, host_modules, read_table
+from tests.architecture import OUTSIDE, Row, cycle, faults, host_modules, read_table
 
 ROOT = Path(__file__).parents[1]
 TABLE = read_table((ROOT / "docs/architecture.md").read_text())
@@ -20,9 +20,9 @@ PLANTED = {
         "def f():\n    import muxjax.engine.unit",
         "may not import muxjax.engine.unit",
     ),
-    "placement reads more than the layout": ("muxjax/cost/roofline.py", "import muxjax.cache.table", "may not import muxjax.cache.table"),
+    "placement reads more than the layout": ("muxjax/placement/check.py", "import muxjax.cache.table", "may not import muxjax.cache.table"),
     "the name of an allowed module is a prefix": (
-        "muxjax/cost/roofline.py",
+        "muxjax/placement/check.py",
         "import muxjax.cache.layout_of_others",
         "may not import muxjax.cache.layout_of_others",
     ),
@@ -45,6 +45,11 @@ PLANTED = {
     "relative import": ("muxjax/simulate/executor.py", "from . import unit", "relative import"),
     "long function": ("scripts/bench.py", LONG_FUNCTION, "long has 61 lines"),
     "long file": ("scripts/bench.py", "x = 1\n" * 400, "401 lines"),
+    "a device package imported by a model of the host": (
+        "muxjax/engine/unit.py",
+        "import muxjax.device.step",
+        "may not import muxjax.device.step",
+    ),
     "the authors' folder": ("docs/notes.md", f"see {OUTSIDE}/design", "mentions"),
 }
 
@@ -69,7 +74,7 @@ def test_a_missing_docstring_is_reported(tmp_path):
 @pytest.mark.parametrize(
     "path, body",
     [
-        ("muxjax/cost/roofline.py", "from muxjax.cache.layout import CacheLayout"),
+        ("muxjax/placement/check.py", "from muxjax.cache.layout import CacheLayout"),
         ("muxjax/device/paged_memory.py", "import jax\nfrom muxjax.pallas import reference"),
         ("muxjax/device/step.py", "import jax\nf = jax.jit(print)"),
         ("muxjax/server/http/app.py", "def f():\n    from muxjax.launch.build import build"),
@@ -88,7 +93,9 @@ def test_what_is_allowed_is_not_reported(tmp_path, path, body):
 
 
 def test_the_table_is_read_row_by_row():
-    assert read_table("| module | zone | may import |\n|---|---|---|\n| `a`, `b.c` | host | `d` |\n| `e` | device | everything |\n") == {
+    assert read_table(
+        "| package | zone | its question | may import |\n|---|---|---|---|\n| `a`, `b.c` | host | who? | `d` |\n| `e` | device | what? | everything |\n"
+    ) == {
         "a": Row(host=True, may_import=frozenset({"d"})),
         "b.c": Row(host=True, may_import=frozenset({"d"})),
         "e": Row(host=False, may_import=frozenset({"*"})),
@@ -100,6 +107,11 @@ def test_every_row_of_the_table_names_something_that_exists():
     missing = [name for name in TABLE if not list(ROOT.glob(f"muxjax/{name.replace('.', '/')}*"))]
 
     assert missing == []
+
+
+def test_packages_form_no_cycle():
+    assert cycle(TABLE) == []
+    assert cycle({**TABLE, "types": Row(host=True, may_import=frozenset({"engine"}))}) != []
 
 
 def test_the_host_zone_imports_without_jax():

@@ -47,8 +47,8 @@ class BlockPool:
         """Head blocks that can be taken: free ones and idle ones."""
         return self._arena.free + sum([model.idle_blocks for model in self._models])
 
-    def model(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "ModelBlocks":
-        """A new model's. `worth` is what a block's tokens cost to compute, in a unit that all models share; see `ModelBlocks` for the others."""
+    def model_blocks(self, column_blocks: int, *, worth: float = 1.0, keeps: bool = True) -> "ModelBlocks":
+        """A new model's. `worth`: what a block's tokens cost to compute, in a unit that all models share; the others: see `ModelBlocks`."""
         self._models.append(ModelBlocks(self, column_blocks, worth=worth, keeps=keeps))
         return self._models[-1]
 

@@ -38,7 +38,7 @@ class Tables:
     """
 
     def __init__(self, layout: CacheLayout, blocks: ModelBlocks, *, slots: int, max_tokens: int):
-        self.layout, self.blocks = layout, blocks
+        self.layout, self._model_blocks = layout, blocks
         self.column_blocks = layout.column_blocks
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
@@ -75,7 +75,7 @@ class Tables:
         new = range(len(kept), len(names))
         if new:
             ids_CN = self._ids[slot, new.start : new.stop].reshape(len(new), self.column_blocks).copy()
-            kept += [self.blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
+            kept += [self._model_blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
@@ -99,10 +99,10 @@ class Tables:
 
     def release(self, slot: int) -> None:
         """Gives all of a slot's blocks back, those that are kept to the cache; the slot is empty after it."""
-        self.blocks.give(self.owned(slot))
+        self._model_blocks.give(self.owned(slot))
         kept = self._kept[slot]
         if kept:
-            self.blocks.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
+            self._model_blocks.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
             self._kept[slot] = []
         for group in self._groups:
             group.passed[slot] = 0
@@ -119,11 +119,11 @@ class Tables:
         return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
-        taken = self.blocks.take(len(slots) * self.column_blocks)
+        taken = self._model_blocks.take(len(slots) * self.column_blocks)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
-        self.blocks.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
+        self._model_blocks.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
         group.passed[slot] = unseen

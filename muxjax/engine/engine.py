@@ -205,7 +205,7 @@ class Engine:
 
     def _close_model(self, model: str) -> None:
         with self._intake_lock:  # whoever was let in is among the commands by now
-            if self._unit.state(model) is Status.READY:
+            if self._unit.status(model) is Status.READY:
                 self._unit.turn_to(model, Status.DRAINING)
 
     def _emit(self, outputs: list[Output]) -> None:

@@ -59,10 +59,10 @@ class ModelState:
         layout = config.layout
         worth = config.token_cost * layout.tokens_per_block / layout.column_blocks
         self.config = config
-        self.blocks = pool.blocks(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
+        self.blocks = pool.model_blocks(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
         self.tables = Tables(layout, self.blocks, slots=config.slots, max_tokens=config.max_tokens)
         self.in_flight = 0
-        self.state = Status.READY
+        self.status = Status.READY
         self.trouble = ""  # of one that has failed
         self.floor_blocks = config.floor_blocks
         self.tally = Tally()
@@ -103,7 +103,7 @@ class ModelState:
     @property
     def serves(self) -> bool:
         """It has its weights, and blocks are for it too."""
-        return self.state in (Status.READY, Status.DRAINING)
+        return self.status in (Status.READY, Status.DRAINING)
 
     @property
     def busy(self) -> bool:

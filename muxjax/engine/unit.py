@@ -88,7 +88,7 @@ class Unit:
     def check_open(self, model: str) -> ModelState:
         """Raises what `check` would for a model that takes no requests now; it takes no time."""
         state = self._named(model)
-        if state.state is not Status.READY:
+        if state.status is not Status.READY:
             raise _unavailable(state)
         return state
 
@@ -102,7 +102,7 @@ class Unit:
         asked = request.most_tokens
         if asked > config.max_tokens:
             raise RequestError(
-                f"This model's maximum context length is {member.max_tokens} tokens. However, you requested {asked} tokens "
+                f"This model's maximum context length is {config.max_tokens} tokens. However, you requested {asked} tokens "
                 f"({len(request.prompt)} in the prompt, {request.sampling.max_tokens} to generate).",
                 param="prompt",
                 code="context_length_exceeded",
@@ -212,10 +212,10 @@ class Unit:
         self._states = {name: state for name, state in self._states.items() if name != model}
         self._deal()
 
-    def turn_to(self, model: str, state: Status) -> None:
+    def turn_to(self, model: str, status: Status) -> None:
         """Opens or closes a model to requests."""
         state = self._states[model]
-        served, state.state = state.serves, state
+        served, state.status = state.serves, status
         if state.serves != served:
             self._deal()
 
@@ -224,8 +224,8 @@ class Unit:
         """Of the arena."""
         return self._pool.total
 
-    def state(self, model: str) -> Status:
-        return self._states[model].state
+    def status(self, model: str) -> Status:
+        return self._states[model].status
 
     def busy(self, model: str) -> bool:
         """It has unfinished requests or steps in flight."""
@@ -265,7 +265,7 @@ class Unit:
             self.forget()
         else:
             state.land(step)
-        if state.state is Status.FAILED:
+        if state.status is Status.FAILED:
             return []
         state.trouble = fault.what
         self.turn_to(step.model, Status.FAILED)
@@ -305,9 +305,9 @@ class Unit:
 
 def _unavailable(state: ModelState) -> RequestError:
     name = state.config.name
-    if state.state is Status.FAILED:
-        return RequestError(f"The model `{name}` has failed: {resident.trouble}.", param="model", code="model_failed", status=503)
-    return RequestError(f"The model `{name}` is {resident.state.value}.", param="model", code="model_loading", status=503)
+    if state.status is Status.FAILED:
+        return RequestError(f"The model `{name}` has failed: {state.trouble}.", param="model", code="model_failed", status=503)
+    return RequestError(f"The model `{name}` is {state.status.value}.", param="model", code="model_loading", status=503)
 
 
 def _stats(state: ModelState) -> ModelStats:
@@ -332,5 +332,5 @@ def _stats(state: ModelState) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
-        state=state.state,
+        state=state.status,
     )

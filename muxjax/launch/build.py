@@ -150,5 +150,5 @@ def _report(
         )
     cache = f"{total_blocks} head blocks of {show_bytes(options.block_bytes)} = {show_bytes(total_blocks * options.block_bytes)}"
     where = f" on each of {options.tensor_parallel_size} devices" if options.tensor_parallel_size > 1 else ""
-    models = f"{len(drafts)} model{'s' * (len(drafts) > 1)}"
-    yield f"cache: {cache}{where}, {workshop.kv_dtype.name}, shared by {models}; policy {options.policy}"
+    models = f"{len(plans)} model{'s' * (len(plans) > 1)}"
+    yield f"cache: {cache}{where}, {loader.kv_dtype.name}, shared by {models}; policy {options.policy}"

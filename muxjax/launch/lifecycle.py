@@ -129,7 +129,7 @@ class ModelLifecycle:
     def _find(self, name: str) -> Status:
         if name not in self._plans:
             raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
-        return self._engine.do(lambda: self._unit.state(name))
+        return self._engine.do(lambda: self._unit.status(name))
 
     def _find_whole(self, name: str) -> Status:
         state = self._find(name)
@@ -139,7 +139,7 @@ class ModelLifecycle:
 
     def _rest(self, name: str) -> None:
         """In the engine's thread."""
-        if self._unit.state(name) is Status.FAILED:
+        if self._unit.status(name) is Status.FAILED:
             raise _conflict(f"The model `{name}` has failed.")
         self._unit.turn_to(name, Status.ASLEEP)
 

@@ -191,15 +191,15 @@ class Service:
         queue: asyncio.Queue[_News] = asyncio.Queue()
         admitted = self._admit(generation)
         try:
-            for index, (request, admitted) in enumerate(zip(generation.requests, admitted, strict=True)):
+            for index, (request, place) in enumerate(zip(generation.requests, admitted, strict=True)):
                 self._engine.submit(request)
                 meter = self.metrics.request(request, self._tell_request)
-                self._choices[request.id] = _Choice(generation, index, queue, meter, admitted)
+                self._choices[request.id] = _Choice(generation, index, queue, meter, place)
             yield Deltas(self._deltas(len(generation.requests), queue), queue)
         finally:
-            for request, admitted in zip(generation.requests, admitted, strict=True):
+            for request, place in zip(generation.requests, admitted, strict=True):
                 self._abandon(request.id)
-                admitted.leave()
+                place.leave()
 
     def _admit(self, generation: Generation) -> list[Admitted]:
         try:

@@ -45,7 +45,7 @@ def test_names_of_tokens_that_come_later_are_what_they_would_have_been_at_once()
 
 def test_idle_columns_are_free_until_somebody_needs_the_room_and_go_from_the_ends_of_chains():
     pool = BlockPool(Arena(12))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     store(blocks, chain(3))
     store(blocks, chain(2, first=50))
     assert (pool.free, blocks.held, blocks.idle_blocks) == (12, 0, 10)
@@ -56,7 +56,7 @@ def test_idle_columns_are_free_until_somebody_needs_the_room_and_go_from_the_end
 
 def test_what_is_used_again_is_the_last_to_go():
     pool = BlockPool(Arena(8))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     store(blocks, chain(2))
     store(blocks, chain(2, first=50))
     used = blocks.use(chain(2), 2)
@@ -68,7 +68,7 @@ def test_what_is_used_again_is_the_last_to_go():
 
 def test_a_used_column_is_never_let_go():
     pool = BlockPool(Arena(6))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     store(blocks, chain(3))
     blocks.use(chain(3), 2)
     assert pool.free == 2
@@ -81,7 +81,7 @@ def test_a_used_column_is_never_let_go():
 @pytest.mark.parametrize(("worth", "stays"), [(1.0, False), (3.0, True)])
 def test_a_column_that_is_dearer_to_compute_outlives_cheaper_ones_that_came_later(worth, stays):
     pool = BlockPool(Arena(8))
-    dear, cheap = pool.blocks(2, worth=worth), pool.blocks(2, worth=1.0)
+    dear, cheap = pool.model_blocks(2, worth=worth), pool.model_blocks(2, worth=1.0)
     store(dear, chain(1, owner=b"dear"))
     for i in range(4):  # the last one needs room
         store(cheap, chain(1, first=10 * i))
@@ -90,7 +90,7 @@ def test_a_column_that_is_dearer_to_compute_outlives_cheaper_ones_that_came_late
 
 def test_a_dear_column_does_not_stay_for_ever():
     pool = BlockPool(Arena(8))
-    dear, cheap = pool.blocks(2, worth=3.0), pool.blocks(2, worth=1.0)
+    dear, cheap = pool.model_blocks(2, worth=3.0), pool.model_blocks(2, worth=1.0)
     store(dear, chain(1, owner=b"dear"))
     for i in range(20):
         store(cheap, chain(1, first=10 * i))
@@ -100,7 +100,7 @@ def test_a_dear_column_does_not_stay_for_ever():
 @pytest.mark.parametrize(("share", "left"), [(0.25, 2), (1.0, 0)])
 def test_a_model_beyond_its_share_gives_its_own_and_no_more_than_that(share, left):
     pool = BlockPool(Arena(16), share_frac=share)
-    quiet, loud = pool.blocks(2), pool.blocks(2)
+    quiet, loud = pool.model_blocks(2), pool.model_blocks(2)
     store(quiet, chain(2, owner=b"quiet"))
     for i in range(12):
         store(loud, chain(1, first=10 * i))
@@ -111,7 +111,7 @@ def test_a_model_beyond_its_share_gives_its_own_and_no_more_than_that(share, lef
 
 def test_copies_of_a_column_are_kept_once_and_the_last_one_used_is_what_is_found():
     pool = BlockPool(Arena(10))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     (name,) = chain(1).names
     ids = [blocks.take(2) for _ in range(3)]
     columns = [blocks.keep(name, each) for each in ids]
@@ -125,16 +125,16 @@ def test_copies_of_a_column_are_kept_once_and_the_last_one_used_is_what_is_found
 
 def test_a_copy_takes_the_place_of_an_idle_column():
     pool = BlockPool(Arena(10))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     store(blocks, chain(1))
     ids = blocks.take(2)
     column = blocks.keep(chain(1).names[0], ids)
     assert (column.ids.tolist(), blocks.held, blocks.idle_blocks, pool.free) == (ids.tolist(), 2, 0, 8)
 
 
-def test_a_closed_shelf_keeps_nothing_that_its_sequences_give_up():
+def test_closed_blocks_keep_nothing_that_its_sequences_give_up():
     pool = BlockPool(Arena(10))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     store(blocks, chain(2))
     used = blocks.use(chain(2), 2)
     store(blocks, chain(1, first=50))
@@ -146,7 +146,7 @@ def test_a_closed_shelf_keeps_nothing_that_its_sequences_give_up():
 
 def test_a_model_that_holds_blocks_cannot_go():
     pool = BlockPool(Arena(10))
-    blocks = pool.blocks(2)
+    blocks = pool.model_blocks(2)
     ids = blocks.take(2)
     with pytest.raises(AssertionError, match="holds head blocks"):
         pool.remove(blocks)

@@ -18,7 +18,7 @@ LAYOUTS = (
 
 
 def make_tables(layout: CacheLayout, pool: BlockPool, slots: int) -> Tables:
-    return Tables(layout, pool.blocks(layout.column_blocks), slots=slots, max_tokens=MAX_TOKENS)
+    return Tables(layout, pool.model_blocks(layout.column_blocks), slots=slots, max_tokens=MAX_TOKENS)
 
 
 def needed_columns(layout: CacheLayout, window: int | None, length: int, columns: int) -> set[int]:

@@ -49,7 +49,7 @@ class World:
         self.say(self.unit.cancel(request_id, now_s=self.clock.now_s()))
 
     def close(self, model: str) -> None:
-        if self.has(model) and self.unit.state(model) is Status.READY:
+        if self.has(model) and self.unit.status(model) is Status.READY:
             self.unit.turn_to(model, Status.DRAINING)
 
     def settle(self, model: str) -> None:
@@ -57,11 +57,11 @@ class World:
         if not self.has(model):
             self.device.broken.discard(model)
             self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, quota_blocks=0, floor_blocks=0))
-        elif self.unit.state(model) is Status.ASLEEP:
+        elif self.unit.status(model) is Status.ASLEEP:
             self.unit.turn_to(model, Status.READY)
-        elif not self.unit.busy(model) and self.unit.state(model) is Status.DRAINING:
+        elif not self.unit.busy(model) and self.unit.status(model) is Status.DRAINING:
             self.unit.turn_to(model, Status.ASLEEP)
-        elif not self.unit.busy(model) and self.unit.state(model) is Status.FAILED:
+        elif not self.unit.busy(model) and self.unit.status(model) is Status.FAILED:
             self.unit.remove(model)
 
     def resize(self, blocks: int) -> None:
