@@ -34,8 +34,8 @@ def problem(tmp_path) -> Path:
 
 
 def test_llms_that_share_a_device_even_through_others_are_one_machine():
-    unit = UnitPlan(devices=4, configs=(placed("a", 0), placed("b", 2), placed("c", 1, 2), placed("d", 1), placed("e", 3)))
-    assert [[one.model for one in configs] for configs in together(unit)] == [["a"], ["b", "c", "d"], ["e"]]
+    unit = UnitPlan(devices=4, members=(placed("a", 0), placed("b", 2), placed("c", 1, 2), placed("d", 1), placed("e", 3)))
+    assert [[one.model for one in members] for members in together(unit)] == [["a"], ["b", "c", "d"], ["e"]]
 
 
 def test_the_cache_is_what_the_fullest_device_has_left(problem):
@@ -63,8 +63,8 @@ def test_weights_that_leave_no_cache_are_refused(tmp_path):
         machine(read_problem(tmp_path / "p.yaml"), [placed("b", 0)])
 
 
-def one_device(*configs: Placed) -> UnitPlan:
-    return UnitPlan(devices=1, configs=configs)
+def one_device(*members: Placed) -> UnitPlan:
+    return UnitPlan(devices=1, members=members)
 
 
 def test_processes_side_by_side_find_what_one_alone_does(problem, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_request_that_is_too_long_is_cut_and_counted_and_one_that_never_fits_i
         ((one_device(placed("z", 0)),), "model must be one of a, b, got 'z'"),
         ((one_device(placed("a", 0, rate_rps=-1.0)),), "a.rate_rps must be over 0 and finite, got -1.0"),
         ((one_device(placed("a", 0, 1)),), r"a is on devices \[0, 1\], which must be different ones of 0 to 0"),
-        ((UnitPlan(devices=4, configs=(placed("a", 0),)),), "a mesh of 4 devices"),
+        ((UnitPlan(devices=4, members=(placed("a", 0),)),), "a mesh of 4 devices"),
     ],
 )
 def test_a_placement_that_cannot_be_served_is_refused(problem, units, message):
