@@ -55,8 +55,8 @@ README = """
 # Does the server bear requests made from OpenAI's description of its interface?
 
 [schemathesis](https://schemathesis.io) {schemathesis} makes requests, right and wrong ones, from
-[the part of OpenAI's interface that muxjax serves](../../../tests/server/http/openapi.yaml), and holds every answer against it: status, content
-type, and every field. An engine of the tests makes the tokens. Made by `python -m scripts.check_openapi`; the counts are in
+[the part of OpenAI's interface that muxjax serves](../../../tests/server/http/openapi.yaml), and holds every answer against it: status,
+content type, and every field. An engine of the tests makes the tokens. Made by `python -m scripts.check_openapi`; the counts are in
 [runs.jsonl](runs.jsonl).
 
 {table}

@@ -94,7 +94,8 @@ def test_what_is_allowed_is_not_reported(tmp_path, path, body):
 
 def test_the_table_is_read_row_by_row():
     assert read_table(
-        "| package | zone | its question | may import |\n|---|---|---|---|\n| `a`, `b.c` | host | who? | `d` |\n| `e` | device | what? | everything |\n"
+        "| package | zone | its question | may import |\n|---|---|---|---|\n"
+        "| `a`, `b.c` | host | who? | `d` |\n| `e` | device | what? | everything |\n"
     ) == {
         "a": Row(host=True, may_import=frozenset({"d"})),
         "b.c": Row(host=True, may_import=frozenset({"d"})),
