@@ -4,13 +4,14 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from muxjax.engine.job_records import JobRecord, OnJob
+from muxjax.engine.options import ModelOptions
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import Finish, Logprobs, Output, Request
+from muxjax.types import Finish, Logprobs, ModelSpec, Output, Request
 
 
 class FakeEngine:
@@ -104,7 +105,7 @@ class FakeEngine:
     @staticmethod
     def _model_stats(name: str, held: int) -> ModelStats:
         steps = ("prefill_steps", "decode_steps", "mixed_steps", "prefill_tokens", "decode_tokens")
-        prefixes = ("cached_blocks", "expelled_blocks", "prefix_queries", "prefix_hits")
+        prefixes = ("cached_blocks", "evicted_blocks", "prefix_queries", "prefix_hits")
         counts: dict[str, Any] = dict.fromkeys(("waiting", "preemptions", *steps, *prefixes), 0)
         shape: dict[str, Any] = {"max_model_len": 100, "tokens_per_block": 16, "column_blocks": 1}
         return ModelStats(name=name, running=held, held_blocks=held, peak_blocks=held, quota_blocks=100, **counts, **shape)
@@ -142,6 +143,28 @@ class FakeEngine:
         most = request.sampling.prompt_logprobs
         told = None if most is None else tuple(fake_logprobs(token, most) for token in request.prompt[1:])
         return {"prompt_logprobs": told, "cached_tokens": self._cached_tokens}
+
+
+class FakeLifecycle:
+    """A lifecycle whose models go to sleep and wake at once; others do not come, and none goes."""
+
+    def __init__(self, models: Sequence[str]):
+        self._states = dict.fromkeys(models, "ready")
+
+    def states(self) -> Mapping[str, str]:
+        return dict(self._states)
+
+    def load(self, options: ModelOptions) -> ModelSpec:
+        raise NotImplementedError
+
+    def remove(self, name: str, *, timeout_s: float) -> None:
+        raise NotImplementedError
+
+    def sleep(self, name: str, *, timeout_s: float) -> None:
+        self._states[name] = "asleep"
+
+    def wake(self, name: str) -> None:
+        self._states[name] = "ready"
 
 
 def fake_logprobs(token: int, most: int) -> Logprobs:

@@ -5,13 +5,12 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from muxjax.commands.batch_file import Ask, answer_line
 from muxjax.errors import MuxError, RequestError
-from muxjax.server.http.app import Parser, new_stamp
-from muxjax.server.openai.responses import ChatReply, CompletionReply, Reply
-from muxjax.server.openai.schema import parse_chat, parse_completion
+from muxjax.server.generation import Stamp
+from muxjax.server.openai.endpoints import ENDPOINTS
 from muxjax.server.service import Service
 
 WINDOW = 4
@@ -20,18 +19,6 @@ WINDOW = 4
 _log = logging.getLogger(__name__)
 A = TypeVar("A")
 B = TypeVar("B")
-
-
-class _Endpoint(NamedTuple):
-    prefix: str
-    parse: Parser
-    reply: type[Reply]
-
-
-_ENDPOINTS = {
-    "/v1/completions": _Endpoint("cmpl", parse_completion, CompletionReply),
-    "/v1/chat/completions": _Endpoint("chatcmpl", parse_chat, ChatReply),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +104,6 @@ async def _body(service: Service, ask: Ask) -> Mapping[str, Any]:
 
 
 async def _attempt(service: Service, ask: Ask) -> Mapping[str, Any]:
-    prefix, parse, reply_of = _ENDPOINTS[ask.url]
-    generation = await asyncio.to_thread(parse, ask.body, service.catalog, new_stamp(prefix))
-    reply = reply_of(generation)
-    await service.prepare(generation)
-    with service.admit(generation) as deltas:
-        async for delta in deltas:
-            reply.add(delta)
-    return reply.whole()
+    endpoint = ENDPOINTS[ask.url]
+    generation = await asyncio.to_thread(endpoint.parse, ask.body, service.catalog, Stamp.new(endpoint.id_prefix))
+    return endpoint.reply(generation).whole(await service.whole(generation))

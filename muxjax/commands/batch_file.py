@@ -9,10 +9,11 @@ from typing import Any, BinaryIO
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.http.body import read_object
 from muxjax.server.http.errors import error_object
+from muxjax.server.openai.endpoints import ENDPOINTS
 from muxjax.server.openai.fields import show
 
 MOST_LINE_BYTES = 32 * 2**20
-URLS = ("/v1/completions", "/v1/chat/completions")
+URLS = tuple(ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

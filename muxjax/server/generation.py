@@ -1,5 +1,8 @@
 """One client's request, checked: what the service computes and how its answer is told."""
 
+import random
+import time
+import uuid
 from dataclasses import dataclass
 
 from muxjax.server.admission.tenants import ANYONE, Tenant
@@ -25,6 +28,12 @@ class Stamp:
     arrival_s: float
     seed: int
     tenant: Tenant = ANYONE
+
+    @classmethod
+    def new(cls, id_prefix: str, tenant: Tenant = ANYONE) -> "Stamp":
+        """A stamp of this moment."""
+        name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
+        return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

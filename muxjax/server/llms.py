@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.server.background import BackgroundLoop
+from muxjax.server.choice import Delta
 from muxjax.server.config import named_options
-from muxjax.server.generation import Generation
-from muxjax.server.http.app import new_stamp
+from muxjax.server.generation import Generation, Stamp
 from muxjax.server.http.serve import build_service
 from muxjax.server.openai.schema import parse_chat, parse_completion
 from muxjax.server.openai.tool_calls import ToolCall, call_reader, gathered
-from muxjax.server.service import Delta, Service
+from muxjax.server.service import Service
 from muxjax.types import Finish, Logprobs
 
 Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
@@ -111,9 +111,9 @@ class LLMs:
     def _parse(self, model: str, prompt: Prompt, sampling: Mapping[str, object]) -> Generation:
         catalog = self._service.catalog
         if _is_chat(prompt):
-            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, new_stamp("chat"))
+            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, Stamp.new("chat"))
         ready = prompt if isinstance(prompt, str) else list(prompt)
-        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, new_stamp("text"))
+        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text"))
 
     async def _answers(self, generations: Sequence[Generation]) -> list[Completion]:
         tasks = [asyncio.create_task(self._answer(generation)) for generation in generations]
@@ -124,12 +124,10 @@ class LLMs:
                 task.cancel()
 
     async def _answer(self, generation: Generation) -> list[Completion]:
-        deltas_of: list[list[Delta]] = [[] for _ in generation.requests]
-        await self._service.prepare(generation)
-        with self._service.admit(generation) as deltas:
-            async for delta in deltas:
-                deltas_of[delta.index].append(delta)
-        return [_completion(generation, index, deltas) for index, deltas in enumerate(deltas_of)]
+        choices: list[list[Delta]] = [[] for _ in generation.requests]
+        for delta in await self._service.whole(generation):
+            choices[delta.index].append(delta)
+        return [_completion(generation, index, deltas) for index, deltas in enumerate(choices)]
 
 
 def _completion(generation: Generation, index: int, deltas: Sequence[Delta]) -> Completion:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -14,13 +13,13 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog
+from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet, Lifecycle
 from muxjax.server.generation import Generation
-from muxjax.server.telemetry.metrics import Metrics, RequestMeter
+from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent import Live
 from muxjax.server.telemetry.watcher import RequestRecord, Watcher
-from muxjax.server.text.detokenizer import Detokenizer, TextStream
-from muxjax.types import Finish, Logprobs, Output, Request
+from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
 
@@ -40,52 +39,27 @@ class Engine(Protocol):
     def stats(self) -> UnitStats: ...
 
 
-class Delta(NamedTuple):
-    """One step of one choice.
-
-    Args:
-      text: what the step adds; "" while it is held back.
-      tokens: new tokens, the one that ended the choice included.
-      stop_reason: the client's stop string or stop token that ended it.
-      logprobs, prompt_logprobs, cached_tokens: see `types.Output`.
-    """
-
-    index: int
-    text: str
-    tokens: tuple[int, ...]
-    finish: Finish | None
-    stop_reason: str | int | None
-    logprobs: Logprobs | None = None
-    prompt_logprobs: tuple[Logprobs, ...] | None = None
-    cached_tokens: int = 0
-
-
 class Deltas:
     """All choices' deltas in the order of their making, to be iterated over once."""
 
-    def __init__(self, made: AsyncIterator[Delta], queue: "asyncio.Queue[_News]"):
-        self._made, self._queue = made, queue
+    def __init__(self, deltas: AsyncIterator[Delta], queue: asyncio.Queue[ChoiceOutput]):
+        self._deltas, self._queue = deltas, queue
 
     def __aiter__(self) -> AsyncIterator[Delta]:
-        return self._made
+        return self._deltas
 
     @property
-    def behind(self) -> bool:
+    def has_next(self) -> bool:
         """The next one is there already: whoever writes may take it along."""
         return not self._queue.empty()
-
-
-class _News(NamedTuple):
-    choice: "_Choice"
-    output: Output
 
 
 class Service:
     """Models on an engine for the tasks of one event loop.
 
     Args:
-      options: that the engine was built of; None where it was not built of any.
-      hot: what changes its models; None where they stay as they are.
+      options: what the engine was built of; None where it was not built of any.
+      lifecycle: what changes its models; None where they stay as they are.
     """
 
     def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None, lifecycle: Lifecycle | None = None):
@@ -97,7 +71,7 @@ class Service:
         self.live = Live()
         self.watchers: list[Watcher] = [self.live]  # to be added to before it runs
         self._engine = engine
-        self._choices: dict[str, _Choice] = {}  # unfinished ones, by request
+        self._choices: dict[str, Choice] = {}  # unfinished ones, by request
         self._draining = False
         self._failed = asyncio.Event()
 
@@ -124,24 +98,6 @@ class Service:
     def model_options(self, name: str) -> ModelOptions | None:
         """Those it was configured with."""
         return next((model for model in self.options.models if model.name == name), None) if self.options else None
-
-    async def prepare(self, generation: Generation) -> None:
-        """Compiles what the answer must look like beside the event loop, which a large schema would hold up for long.
-
-        Raises:
-          RequestError: it does not compile for this model.
-        """
-        if generation.requests[0].sampling.grammar is not None:
-            await asyncio.to_thread(self._engine.prepare, generation.requests[0])
-
-    async def awake(self, model: str) -> None:
-        """Wakes a model that sleeps, if requests may do that; for `admit`, which is to follow without a pause.
-
-        Raises:
-          RequestError: it cannot be woken.
-        """
-        if self.fleet is not None:
-            await self.fleet.awake(model)
 
     async def failure(self) -> None:
         """Returns when the engine has died or got stuck, and all requests have been told."""
@@ -179,25 +135,50 @@ class Service:
         await asyncio.to_thread(self._engine.stop)
         self._end_all()
 
-    @contextlib.contextmanager
-    def admit(self, generation: Generation) -> Iterator[Deltas]:
-        """Hands a generation to the engine at once; what is unfinished on exit is cancelled.
+    @contextlib.asynccontextmanager
+    async def generate(self, generation: Generation) -> AsyncIterator[Deltas]:
+        """The deltas of a generation that the engine has taken; what is unfinished on exit is cancelled.
+
+        A model that sleeps is woken, if requests may do that. Refusals come before the first delta, so that HTTP can give them a status.
 
         Raises:
-          RequestError: the engine cannot serve it, now (503) or ever; or it is not let in (429, 503).
+          RequestError: the engine cannot serve it, now (503) or ever (400); or it is not let in (429, 503).
         """
+        await self._prepare(generation)
+        if self.fleet is not None:
+            await self.fleet.awake(generation.model.name)
+        with self._submitted(generation) as deltas:  # without a pause, in which the model could be put to sleep again
+            yield deltas
+
+    async def whole(self, generation: Generation) -> list[Delta]:
+        """All deltas of a generation, once it is complete.
+
+        Raises:
+          RequestError: as for `generate`, or the engine ended before the answer did.
+        """
+        async with self.generate(generation) as deltas:
+            return [delta async for delta in deltas]
+
+    async def _prepare(self, generation: Generation) -> None:
+        """Compiles what the answer must look like beside the event loop, which a large schema would hold up for long."""
+        if generation.requests[0].sampling.grammar is not None:
+            await asyncio.to_thread(self._engine.prepare, generation.requests[0])
+
+    @contextlib.contextmanager
+    def _submitted(self, generation: Generation) -> Iterator[Deltas]:
+        """Hands the requests to the engine at once, past admission control."""
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-        queue: asyncio.Queue[_News] = asyncio.Queue()
-        admitted = self._admit(generation)
+        queue: asyncio.Queue[ChoiceOutput] = asyncio.Queue()
+        places = self._admit(generation)
         try:
-            for index, (request, place) in enumerate(zip(generation.requests, admitted, strict=True)):
+            for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
                 self._engine.submit(request)
                 meter = self.metrics.request(request, self._tell_request)
-                self._choices[request.id] = _Choice(generation, index, queue, meter, place)
+                self._choices[request.id] = Choice(generation, index, queue, meter, place)
             yield Deltas(self._deltas(len(generation.requests), queue), queue)
         finally:
-            for request, place in zip(generation.requests, admitted, strict=True):
+            for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
                 place.leave()
 
@@ -212,7 +193,7 @@ class Service:
         if tenant.metrics:
             self.metrics.tenant_tokens.labels(tenant.name, model).inc(count)
 
-    async def _deltas(self, unfinished: int, queue: "asyncio.Queue[_News]") -> AsyncIterator[Delta]:
+    async def _deltas(self, unfinished: int, queue: asyncio.Queue[ChoiceOutput]) -> AsyncIterator[Delta]:
         """All choices' deltas in the order of their making.
 
         Raises:
@@ -241,7 +222,7 @@ class Service:
             choice = self._choices.get(output.request_id)
             if choice is not None:
                 choice.admitted.advance(output)
-                choice.queue.put_nowait(_News(choice, output))
+                choice.queue.put_nowait(ChoiceOutput(choice, output))
 
     def _tell_job(self, record: JobRecord) -> None:
         """In the engine's thread."""
@@ -272,60 +253,3 @@ class Service:
         """Nobody waits for an engine that says nothing more."""
         now_s = time.monotonic()
         self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
-
-
-class _Choice:
-    """One request's text in the making.
-
-    Args:
-      queue: that all choices of the generation share.
-    """
-
-    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[_News]", meter: RequestMeter, admitted: Admitted):
-        self.queue = queue
-        self.admitted = admitted
-        self.meter = meter
-        self._index = index
-        request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)
-        self._generation = generation
-        self._echo = generation.echo_of(index)
-        self._text = TextStream(
-            Detokenizer(decode, request.prompt), generation.stop, include=generation.show_stop, free=request.sampling.min_tokens
-        )
-
-    def advance(self, output: Output) -> Delta:
-        """Raises RequestError: an abort, which only a server that stops does, or the model has failed."""
-        if output.finish is Finish.FAILED:
-            name = self._generation.model.name
-            raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
-        if output.finish is Finish.ABORT:
-            raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
-        echo, self._echo = self._echo, ""
-        delta = self._silence() if self._generation.silent else self._news(output)
-        if delta.finish is not None:
-            self.meter.end(delta.finish, output.at_s)
-        return delta._replace(text=echo + delta.text, prompt_logprobs=output.prompt_logprobs, cached_tokens=output.cached_tokens)
-
-    def _silence(self) -> Delta:
-        """The one token was asked of the engine, not by the client."""
-        return Delta(self._index, "", (), Finish.LENGTH, None)
-
-    def _news(self, output: Output) -> Delta:
-        tokens = () if output.token is None else (output.token,)
-        if tokens:
-            self.meter.token(output.at_s)
-        text = self._grow(output)
-        finish = Finish.STOP if self._text.stopped is not None else output.finish
-        return Delta(self._index, text, tokens, finish, self._reason(output), output.logprobs)
-
-    def _grow(self, output: Output) -> str:
-        """A token that ends the request has no text, unless the client wants to see it."""
-        hidden = output.finish is Finish.STOP and not self._generation.show_stop
-        text = "" if output.token is None or hidden else self._text.feed(output.token)
-        ends = output.finish is not None and self._text.stopped is None
-        return text + self._text.flush() if ends else text
-
-    def _reason(self, output: Output) -> str | int | None:
-        if self._text.stopped is not None:
-            return self._text.stopped
-        return output.token if output.finish is Finish.STOP and output.token in self._generation.stop_token_ids else None

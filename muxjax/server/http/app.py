@@ -2,30 +2,22 @@
 
 import asyncio
 import logging
-import random
-import time
-import uuid
-from collections.abc import Callable, Mapping
-from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from muxjax.server.admission.tenants import ANYONE, Tenant
-from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
-from muxjax.server.generation import Generation, Stamp
+from muxjax.server.generation import Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, tenant_of
 from muxjax.server.http.body import read_object
 from muxjax.server.http.errors import errors
 from muxjax.server.http.middleware import fit_door
 from muxjax.server.http.sse import send_events
-from muxjax.server.openai.responses import ChatReply, CompletionReply, Reply
-from muxjax.server.openai.schema import parse_chat, parse_completion
+from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 
-Parser = Callable[[Mapping[str, Any], Catalog, Stamp], Generation]
 _SERVICE = web.AppKey("service", Service)
 _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
 _log = logging.getLogger(__name__)
@@ -40,8 +32,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
     app.on_response_prepare.append(logs.echo_id)
     app.add_routes(
         [
-            web.post("/v1/completions", _completions),
-            web.post("/v1/chat/completions", _chat_completions),
+            *(web.post(path, _handler(endpoint)) for path, endpoint in ENDPOINTS.items()),
             *listing.routes(service),
             *tokenize.routes(service),
             *health.routes(service),
@@ -53,35 +44,19 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
     return app
 
 
-async def _completions(request: web.Request) -> web.StreamResponse:
-    return await _answer(request, "cmpl", parse_completion, CompletionReply)
-
-
-async def _chat_completions(request: web.Request) -> web.StreamResponse:
-    return await _answer(request, "chatcmpl", parse_chat, ChatReply)
-
-
-async def _answer(request: web.Request, prefix: str, parse: Parser, reply_of: type[Reply]) -> web.StreamResponse:
-    """Admission comes before the headers, so that refusals have a status of their own."""
-    service = request.app[_SERVICE]
-    body, stamp = await request.read(), new_stamp(prefix, tenant_of(request))
-    generation = await asyncio.to_thread(lambda: parse(read_object(body), service.catalog, stamp))
-    _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
-    reply = reply_of(generation)
-    await service.prepare(generation)
-    await service.awake(generation.model.name)
-    with service.admit(generation) as deltas:
-        if generation.stream:
+def _handler(endpoint: Endpoint) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        service = request.app[_SERVICE]
+        body, stamp = await request.read(), Stamp.new(endpoint.id_prefix, tenant_of(request))
+        generation = await asyncio.to_thread(lambda: endpoint.parse(read_object(body), service.catalog, stamp))
+        _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
+        reply = endpoint.reply(generation)
+        if not generation.stream:
+            return web.json_response(reply.whole(await service.whole(generation)))
+        async with service.generate(generation) as deltas:
             return await send_events(request, reply, deltas)
-        async for delta in deltas:
-            reply.add(delta)
-    return web.json_response(reply.whole())
 
-
-def new_stamp(prefix: str, tenant: Tenant = ANYONE) -> Stamp:
-    """An answer's id, time, seed and owner."""
-    name, seed = f"{prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
-    return Stamp(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant)
+    return answer
 
 
 def _log_unknown(seen: set[str], names: tuple[str, ...]) -> None:

@@ -26,7 +26,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web
         async for delta in deltas:
             reply.add(delta)
             frames += map(_frame, reply.events(delta))
-            if frames and not deltas.behind:
+            if frames and not deltas.has_next:
                 await write(request, response, b"".join(frames))
                 frames.clear()
         frames += map(_frame, reply.last_events())

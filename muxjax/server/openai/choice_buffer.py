@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
+from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.logprobs import Told, characters, prompt_told
-from muxjax.server.service import Delta
 from muxjax.types import Finish, Logprobs
 
 

@@ -1,14 +1,14 @@
 """A generation's answer in OpenAI's JSON, whole or event by event."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
 from muxjax.server.openai.tool_calls import CallPiece, CallReader, call_deltas, call_reader, whole_calls
-from muxjax.server.service import Delta
 from muxjax.types import Finish
 
 Json = dict[str, Any]
@@ -33,8 +33,10 @@ class Reply(ABC):
             self._cached += delta.cached_tokens
         self._news[delta.index].add(delta)
 
-    def whole(self) -> Json:
-        """The answer to a client that did not ask for a stream."""
+    def whole(self, deltas: Iterable[Delta]) -> Json:
+        """The answer to a client that did not ask for a stream, made of all its deltas."""
+        for delta in deltas:
+            self.add(delta)
         pieces = [news.take() for news in self._news]
         choices = [self._choice(piece, self._content(piece)) for piece in pieces]
         return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._of_prompt(pieces[0])}

@@ -75,11 +75,10 @@ def test_draining_in_time_loses_nothing_and_running_out_of_time_aborts(catalog):
     async def answered(timeout_s: float) -> int:
         service = Service(FakeEngine(["org/a"], turn_s=0.01), catalog)
         generation = parse_completion({"model": "a", "prompt": [72], "max_tokens": 30}, catalog, STAMP)
-        async with service.running():
-            with service.admit(generation) as deltas:
-                await drain(service, timeout_s, hurry=asyncio.Event())
-                assert not service.ready
-                return len([delta async for delta in deltas])
+        async with service.running(), service.generate(generation) as deltas:
+            await drain(service, timeout_s, hurry=asyncio.Event())
+            assert not service.ready
+            return len([delta async for delta in deltas])
 
     assert asyncio.run(answered(10)) == 30
     with pytest.raises(RequestError, match="stopped before"):

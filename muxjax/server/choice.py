@@ -1,0 +1,96 @@
+"""One choice of an answer: the text and the deltas that the engine's outputs become."""
+
+import asyncio
+from functools import partial
+from typing import NamedTuple
+
+from muxjax.errors import RequestError
+from muxjax.server.admission.admission import Admitted
+from muxjax.server.generation import Generation
+from muxjax.server.telemetry.metrics import RequestMeter
+from muxjax.server.text.detokenizer import Detokenizer, TextStream
+from muxjax.types import Finish, Logprobs, Output
+
+
+class Delta(NamedTuple):
+    """One step of one choice.
+
+    Args:
+      text: what the step adds; "" while it is held back.
+      tokens: new tokens, the one that ended the choice included.
+      stop_reason: the client's stop string or stop token that ended it.
+      logprobs, prompt_logprobs, cached_tokens: see `types.Output`.
+    """
+
+    index: int
+    text: str
+    tokens: tuple[int, ...]
+    finish: Finish | None
+    stop_reason: str | int | None
+    logprobs: Logprobs | None = None
+    prompt_logprobs: tuple[Logprobs, ...] | None = None
+    cached_tokens: int = 0
+
+
+class ChoiceOutput(NamedTuple):
+    """An output of the engine on its way to the text of its choice."""
+
+    choice: "Choice"
+    output: Output
+
+
+class Choice:
+    """One request's text in the making.
+
+    Args:
+      queue: that all choices of the generation share.
+    """
+
+    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[ChoiceOutput]", meter: RequestMeter, admitted: Admitted):
+        self.queue = queue
+        self.admitted = admitted
+        self.meter = meter
+        self._index = index
+        request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)
+        self._generation = generation
+        self._echo = generation.echo_of(index)
+        self._text = TextStream(
+            Detokenizer(decode, request.prompt), generation.stop, include=generation.show_stop, free=request.sampling.min_tokens
+        )
+
+    def advance(self, output: Output) -> Delta:
+        """Raises RequestError: an abort, which only a server that stops does, or the model has failed."""
+        if output.finish is Finish.FAILED:
+            name = self._generation.model.name
+            raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
+        if output.finish is Finish.ABORT:
+            raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
+        echo, self._echo = self._echo, ""
+        delta = self._silent_delta() if self._generation.silent else self._delta(output)
+        if delta.finish is not None:
+            self.meter.end(delta.finish, output.at_s)
+        return delta._replace(text=echo + delta.text, prompt_logprobs=output.prompt_logprobs, cached_tokens=output.cached_tokens)
+
+    def _silent_delta(self) -> Delta:
+        """The one token was asked of the engine, not by the client."""
+        return Delta(self._index, "", (), Finish.LENGTH, None)
+
+    def _delta(self, output: Output) -> Delta:
+        tokens = () if output.token is None else (output.token,)
+        if tokens:
+            self.meter.token(output.at_s)
+        text = self._text_of(output)
+        finish = Finish.STOP if self._text.stopped is not None else output.finish
+        return Delta(self._index, text, tokens, finish, self._stop_reason(output), output.logprobs)
+
+    def _text_of(self, output: Output) -> str:
+        """A token that ends the request has no text, unless the client wants to see it."""
+        hidden = output.finish is Finish.STOP and not self._generation.show_stop
+        text = "" if output.token is None or hidden else self._text.feed(output.token)
+        ends = output.finish is not None and self._text.stopped is None
+        return text + self._text.flush() if ends else text
+
+    def _stop_reason(self, output: Output) -> str | int | None:
+        if self._text.stopped is not None:
+            return self._text.stopped
+        return output.token if output.finish is Finish.STOP and output.token in self._generation.stop_token_ids else None
