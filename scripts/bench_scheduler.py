@@ -17,7 +17,6 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
-from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Request, Sampling
 from muxjax.workload.metrics import percentiles
@@ -35,13 +34,8 @@ PHASES = ("view", "plan", "commit", "record")
 def make_unit(sequences: int, total_blocks: int) -> Unit:
     """8 models of LLaMA-8B's shape, with slots for a quarter more than their share of the sequences."""
     names = [f"model-{i}" for i in range(MODELS)]
-    floors = quota.floors(dict.fromkeys(names, 1.0), total_blocks)
-    quotas = quota.initial(dict.fromkeys(names, 1.0), dict.fromkeys(names, 1.0), total_blocks, floors)
     slots = sequences * 5 // (4 * MODELS)
-    configs = [
-        ModelConfig(name=name, layout=LAYOUT, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
-        for name in names
-    ]
+    configs = [ModelConfig(name=name, layout=LAYOUT, slots=slots, max_tokens=MAX_TOKENS) for name in names]
     return Unit(configs, total_blocks=total_blocks, token_budget=2048)
 
 

@@ -24,6 +24,7 @@ from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices, share
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
+from muxjax.scheduler.view import StepPlan
 from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
 from scripts.ceilings import seconds
 
@@ -83,11 +84,10 @@ class Serving:
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
     def _unit(self, layouts: Mapping[str, CacheLayout], max_tokens: int, token_budget: int) -> Unit:
-        configs = [
-            ModelConfig(name=name, layout=layout, slots=self.slots, max_tokens=max_tokens, quota_blocks=self.total_blocks, floor_blocks=0)
-            for name, layout in layouts.items()
-        ]
-        return Unit(configs, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
+        configs = [ModelConfig(name=name, layout=layout, slots=self.slots, max_tokens=max_tokens) for name, layout in layouts.items()]
+        unit = Unit(configs, total_blocks=self.total_blocks, token_budget=token_budget, max_rows=PREFILL_ROWS)
+        unit.commit(StepPlan(quotas=dict.fromkeys(layouts, self.total_blocks)), now_s=0.0)
+        return unit
 
     def step_s(self, phase: Phase, starts: np.ndarray, counts: np.ndarray, *, fresh: bool = True) -> float:
         """Seconds of a greedy step of those rows, run back to back.

@@ -93,7 +93,7 @@ class ModelLoader:
         """Of so many head blocks a device."""
         return self.devices.joined(blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0]), OWN)
 
-    def config(self, plan: ModelPlan, *, quota_blocks: int = 0, floor_blocks: int = 0) -> ModelConfig:
+    def config(self, plan: ModelPlan) -> ModelConfig:
         """What a unit must know of it."""
         model, spec = plan.options, plan.spec
         return ModelConfig(
@@ -101,8 +101,6 @@ class ModelLoader:
             layout=plan.layout,
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
-            quota_blocks=quota_blocks,
-            floor_blocks=floor_blocks,
             vocab=spec.vocab,
             grammars=Grammars.of(model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
             rate=model.rate,

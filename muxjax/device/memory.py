@@ -1,4 +1,4 @@
-"""How much of the device the cache gets, what it shares the device with, and how its blocks are shared out at first."""
+"""How much of the device the cache gets, and what it shares the device with."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import jax
 
-from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
-from muxjax.scheduler import quota
-from muxjax.types import Quotas
 from muxjax.units import show_bytes
 
 CPU_CACHE_BYTES = 2**30
@@ -108,18 +105,6 @@ def arena_blocks(options: UnitOptions, devices: Devices, held_bytes: int) -> int
             f"kv_cache_bytes must hold a head block of {options.block_bytes} bytes, got {cache_bytes}", field="kv_cache_bytes"
         )
     return blocks
-
-
-def first_quotas(options: UnitOptions, layouts: Mapping[str, CacheLayout], total_blocks: int) -> Quotas:
-    """A split of the arena by expected rate x blocks per token, above the floors."""
-    blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
-    rates = {model.name: model.rate for model in options.models}
-    return quota.initial(rates, blocks_per_token, total_blocks, floors(options, total_blocks))
-
-
-def floors(options: UnitOptions, total_blocks: int) -> Quotas:
-    """Head blocks that each model may always hold."""
-    return quota.floors({model.name: model.weight for model in options.models}, total_blocks)
 
 
 def _stats(device: jax.Device) -> dict[str, int] | None:

@@ -30,10 +30,9 @@ class ModelConfig:
     Args:
       slots: most sequences at a time.
       max_tokens: most tokens of a sequence, prompt and output.
-      quota_blocks, floor_blocks: head blocks it may hold at first, and may always hold.
       vocab: tokens that its requests may name.
       grammars: of its tokenizer; without them no request may have a grammar.
-      rate: expected requests a second against the other models', by which quotas are dealt when models come and go.
+      rate: expected requests a second against the other models', by which `Unit` deals quotas.
       weight: its share of prefills and of the arena, against the other models.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
@@ -42,8 +41,6 @@ class ModelConfig:
     layout: CacheLayout
     slots: int
     max_tokens: int
-    quota_blocks: int
-    floor_blocks: int
     vocab: int = 2**31 - 1
     grammars: Grammars | None = None
     rate: float = 1.0
@@ -64,11 +61,11 @@ class ModelState:
         self.in_flight = 0
         self.status = Status.READY
         self.trouble = ""  # of one that has failed
-        self.floor_blocks = config.floor_blocks
+        self.floor_blocks = 0
         self.tally = Tally()
         self.waiting, self.prefilling, self.decoding = Waiting(), ByAge(), ByAge()
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
-        self._quota_blocks = config.quota_blocks
+        self._quota_blocks = 0  # until the unit deals
         self._view: ModelView | None = None  # both are kept until something of the model changes
         self._evicted = 0  # of the shelf, when that view was made
         self._open: tuple[np.ndarray, np.ndarray] | None = None

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unit:
-    """Models on one device and one arena.
+    """Models on one device and one arena. It deals their first quotas; the plans it commits may name others.
 
     Args:
       total_blocks: head blocks of the arena.
@@ -53,6 +53,7 @@ class Unit:
         self._prefills = 0  # of the flights
         self._step_id = 0
         self._quotas_moved_s = 0.0
+        self._deal()
 
     def submit(self, request: Request) -> None:
         """Takes a request, which then ends in exactly one Output with a finish.

@@ -110,10 +110,8 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], *, progress: bool
 
 def _unit(loader: ModelLoader, plans: Mapping[str, ModelPlan], total_blocks: int) -> Unit:
     options = loader.options
-    layouts = {name: plan.layout for name, plan in plans.items()}
-    quotas, floors = memory.first_quotas(options, layouts, total_blocks), memory.floors(options, total_blocks)
     return Unit(
-        [loader.config(plan, quota_blocks=quotas[name], floor_blocks=floors[name]) for name, plan in plans.items()],
+        [loader.config(plan) for plan in plans.values()],
         total_blocks=total_blocks,
         token_budget=options.max_num_batched_tokens,
         max_rows=PREFILL_ROWS,

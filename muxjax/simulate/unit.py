@@ -14,7 +14,6 @@ from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
-from muxjax.scheduler import quota
 from muxjax.scheduler.view import Policy
 from muxjax.simulate.executor import Sharing, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.types import ModelSpec, Request, Sampling
@@ -61,18 +60,13 @@ class Machine:
         """The unit before its first request; its quotas follow the rates."""
         layouts = {name: CacheLayout.of(share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
-        floors = quota.floors({name: one.weight for name, one in self.hosted.items()}, total_blocks)
-        blocks_per_token = {name: layout.column_blocks / layout.tokens_per_block for name, layout in layouts.items()}
-        rates = {name: one.rate_rps for name, one in self.hosted.items()}
-        quotas = quota.initial(rates, blocks_per_token, total_blocks, floors)
         configs = [
             ModelConfig(
                 name=name,
                 layout=layout,
                 slots=self.slots,
                 max_tokens=self._context(name),
-                quota_blocks=quotas[name],
-                floor_blocks=floors[name],
+                rate=self.hosted[name].rate_rps,
                 weight=self.hosted[name].weight,
                 token_cost=self.hosted[name].spec.params,
             )

@@ -46,10 +46,7 @@ def make_executor(tp: int) -> DeviceExecutor:
 
 
 def run(executor: DeviceExecutor, tp: int, look_ahead: int) -> dict[str, list[int]]:
-    configs = [
-        ModelConfig(name=name, layout=layout_of(tp), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS, floor_blocks=0)
-        for name in "ab"
-    ]
+    configs = [ModelConfig(name=name, layout=layout_of(tp), slots=SLOTS, max_tokens=SPEC.max_len) for name in "ab"]
     unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=look_ahead)
     sampling = [Sampling(temperature=t, max_tokens=20, seed=7) for t in (0.0, 1.0, 0.0)]
     requests = [

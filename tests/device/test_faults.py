@@ -26,10 +26,7 @@ class Serving:
     """Two models on a device, six requests of each."""
 
     def __init__(self, executor: DeviceExecutor):
-        configs = [
-            ModelConfig(name=name, layout=layout_of(1), slots=SLOTS, max_tokens=SPEC.max_len, quota_blocks=BLOCKS // 2, floor_blocks=0)
-            for name in "ab"
-        ]
+        configs = [ModelConfig(name=name, layout=layout_of(1), slots=SLOTS, max_tokens=SPEC.max_len) for name in "ab"]
         self.unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2, look_ahead=2)
         self.executor = executor
         sampling = [Sampling(temperature=t, max_tokens=12, seed=7) for t in (0.0, 1.0, 0.0)]

@@ -67,7 +67,7 @@ class Wishing:
 
     def run(self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
-        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len, "quota_blocks": blocks, "floor_blocks": 0}
+        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
         config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), **sizes)
         unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}

@@ -56,7 +56,7 @@ class World:
         """What has drained rests; what rests wakes; what has failed goes; what has gone comes."""
         if not self.has(model):
             self.device.broken.discard(model)
-            self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, quota_blocks=0, floor_blocks=0))
+            self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS))
         elif self.unit.status(model) is Status.ASLEEP:
             self.unit.turn_to(model, Status.READY)
         elif not self.unit.busy(model) and self.unit.status(model) is Status.DRAINING:

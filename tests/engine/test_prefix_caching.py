@@ -82,11 +82,7 @@ def blocks_in_tables(tables) -> set[int]:
 
 
 def make_unit(total_blocks: int, *, kind: type[Unit] = Audited, token_budget: int = 8, look_ahead: int = 2, **options) -> Unit:
-    quota = total_blocks // len(LAYOUTS)
-    configs = [
-        ModelConfig(name=name, layout=layout, slots=4, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
-        for name, layout in LAYOUTS.items()
-    ]
+    configs = [ModelConfig(name=name, layout=layout, slots=4, max_tokens=MAX_TOKENS) for name, layout in LAYOUTS.items()]
     return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, **options)
 
 

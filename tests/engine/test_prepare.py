@@ -12,7 +12,7 @@ from tests.engine.controls import grammars
 
 @pytest.fixture
 def unit() -> Unit:
-    sizes = {"slots": 2, "max_tokens": SPEC.max_len, "quota_blocks": 100, "floor_blocks": 0}
+    sizes = {"slots": 2, "max_tokens": SPEC.max_len}
     config = ModelConfig(name="m", layout=LAYOUT, vocab=SPEC.vocab, grammars=grammars(), **sizes)
     return Unit([config], total_blocks=100, token_budget=8, max_rows=2, look_ahead=2)
 

@@ -29,11 +29,7 @@ LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())
 def make_unit(
     *, total_blocks: int, token_budget: int = 8, look_ahead: int = 2, slots: int = 4, kind: type[Unit] = Unit, every_token: bool = True
 ) -> Unit:
-    quota = total_blocks // len(LAYOUTS)
-    configs = [
-        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quota, floor_blocks=quota // 2)
-        for name, layout in LAYOUTS.items()
-    ]
+    configs = [ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS) for name, layout in LAYOUTS.items()]
     return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
 
 

@@ -14,7 +14,6 @@ from muxjax.engine.executor import Done
 from muxjax.engine.loop import turn
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
-from muxjax.scheduler import quota
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.scheduler.view import Job, StepPlan
 from muxjax.simulate.executor import SimulatedClock
@@ -75,12 +74,7 @@ def largest_blocks(wanted: list[Ask]) -> int:
 
 
 def make_unit(total_blocks: int, *, slots: int, token_budget: int, max_rows: int, look_ahead: int) -> Unit:
-    floors = quota.floors(dict.fromkeys(LAYOUTS, 1.0), total_blocks)
-    quotas = quota.initial(dict.fromkeys(LAYOUTS, 1.0), dict.fromkeys(LAYOUTS, 1.0), total_blocks, floors)
-    members = [
-        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, quota_blocks=quotas[name], floor_blocks=floors[name])
-        for name, layout in LAYOUTS.items()
-    ]
+    members = [ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS) for name, layout in LAYOUTS.items()]
     return Unit(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=max_rows, look_ahead=look_ahead)
 
 

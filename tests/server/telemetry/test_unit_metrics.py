@@ -18,7 +18,7 @@ LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=4, 
 @pytest.fixture(scope="module")
 def samples() -> dict[tuple[str, str], float]:
     """Of two requests for a model, which share 6 of their 7 tokens, and of one that needs the room."""
-    config = ModelConfig(name="m", layout=LAYOUT, slots=2, max_tokens=20, quota_blocks=10, floor_blocks=10)
+    config = ModelConfig(name="m", layout=LAYOUT, slots=2, max_tokens=20)
     unit, clock = Unit([config], total_blocks=10, token_budget=16), FakeClock()
     device, prompts = FakeDevice({"m": LAYOUT}, clock), [(1, 2, 3, 4, 5, 6, last) for last in (7, 8)] + [(9,) * 18]
     for i, prompt in enumerate(prompts):

@@ -1,0 +1,82 @@
+"""What changes models and memory on the devices: load, remove, offload, resize. Steps go through `executor.Executor`."""
+
+from typing import Protocol
+
+from muxjax.engine.options import ModelOptions
+from muxjax.types import ModelSpec
+
+
+class DeviceControl(Protocol):
+    """Models of a unit on its devices, and the arena beside them; one caller at a time.
+
+    Arguments and results are values, so that a request can be a message to another process. There are two kinds of methods. Those that
+    take long are called from a thread of their own while steps run on, and change nothing that a step uses. Those *between two turns* are
+    quick, and are called where no step is launched (in the engine's thread, `Engine.do`).
+    """
+
+    def load_bytes(self, options: ModelOptions) -> int:
+        """Memory of each device that a model will take, nearly, when it is loaded.
+
+        Raises:
+          ConfigError: its configuration cannot be read, or not be served on these devices.
+        """
+        ...
+
+    def onload_bytes(self, model: str) -> int:
+        """Memory of each device that the weights of an offloaded model will take again."""
+        ...
+
+    def arena_blocks(self, needed_bytes: int = 0) -> int:
+        """Head blocks of the largest arena that leaves so many bytes of each device to others.
+
+        Raises:
+          ConfigError: none would be large enough for the models there are, and their steps.
+        """
+        ...
+
+    def load(self, options: ModelOptions) -> ModelSpec:
+        """Reads a model's weights and compiles its programs for the arena there is; takes long. Whoever loads attaches, or removes.
+
+        Raises:
+          ConfigError, CheckpointError: it cannot be served, or there is no room for it.
+        """
+        ...
+
+    def onload(self, model: str) -> None:
+        """Brings an offloaded model's weights back, and compiles what another arena has made stale; takes long. Then as after `load`.
+
+        Raises:
+          ConfigError: there is no room for it; it stays offloaded.
+        """
+        ...
+
+    def offload(self, model: str) -> None:
+        """Moves a model's weights to the host's memory; takes long. None of its steps is in flight, and none is launched any more."""
+        ...
+
+    def attach(self, model: str) -> None:
+        """Steps of a model that was loaded may be launched from now on; between two turns."""
+        ...
+
+    def remove(self, model: str) -> None:
+        """Frees what there is of a model, on the devices and on the host; between two turns. None of its steps is in flight."""
+        ...
+
+    def program_count(self, model: str) -> int:
+        """Compiled programs that `warm` runs."""
+        ...
+
+    def warm(self, model: str, program: int) -> None:
+        """Runs one of a model's programs to its end, with nothing to do, so that no request waits for its first run; between two turns."""
+        ...
+
+    def prepare_arena(self, total_blocks: int) -> None:
+        """Compiles the programs of all models that are not offloaded for an arena of that size, beside those that serve; takes long."""
+        ...
+
+    def resize(self, total_blocks: int) -> bool:
+        """An empty arena of the size that was prepared, in place of the one there is; between two turns. Steps in flight are dropped.
+
+        False where its memory is not to be had in one piece: then the arena is empty, and has its old size.
+        """
+        ...
