@@ -3,7 +3,7 @@
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from muxjax.errors import ConfigError, RequestError
@@ -254,6 +254,28 @@ class ModelSpec:
         norms = 2 * self.width + self.qk_norm * 2 * self.head_dim
         layer = attention + 3 * self.width * self.ffn + biases + norms
         return self.layers * layer + self.vocab * self.width * (1 if self.tied else 2) + self.width
+
+    def share(self, tp: int) -> "ModelSpec":
+        """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
+
+        Raises:
+          ConfigError: the model does not split into tp.
+        """
+        self.require_split(tp)
+        return replace(self, heads=self.heads // tp, kv_heads=self.kv_heads // tp, ffn=self.ffn // tp, vocab=-(-self.vocab // tp))
+
+    def splits(self, tp: int) -> bool:
+        """Whether tp devices can have equal shares of the kv heads, of the query heads (a multiple of them), and of the FFN."""
+        return math.gcd(self.kv_heads, self.ffn) % tp == 0
+
+    def require_split(self, tp: int) -> None:
+        """
+        Raises:
+          ConfigError: the model does not split into tp, with what stands against it.
+        """
+        for field, size in (("num_key_value_heads", self.kv_heads), ("intermediate_size", self.ffn)):
+            if size % tp:
+                raise ConfigError(f"tensor_parallel_size must be a divisor of {field}={size}, got {tp}", field="tensor_parallel_size")
 
 
 Quotas = Mapping[str, int]

@@ -21,7 +21,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
-from muxjax.models.sharding import OWN, Devices, share
+from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import StepPlan
@@ -60,7 +60,7 @@ class Serving:
         self.name, self.slots = next(iter(models)), slots
         device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
-        layouts = {name: CacheLayout.of(share(spec, devices.tp), element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
+        layouts = {name: CacheLayout.of(spec.share(devices.tp), element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
         self.layout = layouts[self.name]
         self.total_blocks = self.layout.blocks(arena_tokens) + slots * self.layout.column_blocks
         programs = {}

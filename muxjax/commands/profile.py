@@ -8,7 +8,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from muxjax import origin
-from muxjax.cost.roofline import kv_heads
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
 from muxjax.specs import published
@@ -49,7 +48,7 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
     machine = claim(cache_dir)
     for spec, tp in itertools.product(specs.values(), degrees):
         require(1 <= tp <= machine.devices, "tp", tp, f"1 to {machine.devices}, the devices of this machine")
-        kv_heads(spec, tp)
+        spec.require_split(tp)
     table = _begun(destination, specs, machine.device_kind)
     known = {row.point for row in table.rows}
     with tqdm(total=len(specs) * len(degrees) * len(points), unit="step", disable=None) as bar:

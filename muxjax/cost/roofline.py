@@ -3,12 +3,11 @@
 Source: measured steps of both chips; `tests/cost/test_roofline.py` holds the largest error against them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from muxjax.cost.chip import MeshSpec
-from muxjax.errors import ConfigError
 from muxjax.types import ModelSpec
 
 ELEMENT_BYTES = 2
@@ -60,7 +59,7 @@ def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Ste
     Args:
       context: positions that a new token attends to, in the mean; see `mean_context`.
     Raises:
-      ConfigError: mesh.tp does not divide the kv heads.
+      ConfigError: the model does not split into mesh.tp.
     """
     return _cost(spec, mesh, tokens, prefill_work(spec, mesh, tokens, context))
 
@@ -71,7 +70,7 @@ def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> 
     Args:
       context_tokens: summed over the batch.
     Raises:
-      ConfigError: mesh.tp does not divide the kv heads.
+      ConfigError: the model does not split into mesh.tp.
     """
     return _cost(spec, mesh, batch, decode_work(spec, mesh, batch, context_tokens))
 
@@ -80,7 +79,7 @@ def mixed(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: i
     """Cost of the work of `prefill` and `decode` in one step: the weights are read once.
 
     Raises:
-      ConfigError: mesh.tp does not divide the kv heads.
+      ConfigError: the model does not split into mesh.tp.
     """
     return _cost(spec, mesh, tokens + batch, mixed_work(spec, mesh, tokens, context, batch, context_tokens))
 
@@ -110,29 +109,10 @@ def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
     """K and V of one token on one device.
 
     Raises:
-      ConfigError: mesh.tp does not divide the kv heads.
+      ConfigError: the model does not split into mesh.tp.
     """
-    return 2 * spec.layers * kv_heads(spec, mesh.tp) * spec.head_dim * ELEMENT_BYTES
-
-
-def kv_heads(spec: ModelSpec, tp: int) -> int:
-    """Those that one of tp devices holds.
-
-    Raises:
-      ConfigError: tp does not divide them.
-    """
-    if spec.kv_heads % tp:
-        raise ConfigError(f"tensor parallelism must divide num_key_value_heads={spec.kv_heads}, got {tp}", field="tp")
-    return spec.kv_heads // tp
-
-
-def share(spec: ModelSpec, tp: int) -> ModelSpec:
-    """What one of tp devices holds of the heads.
-
-    Raises:
-      ConfigError: tp does not divide the kv heads.
-    """
-    return replace(spec, heads=spec.heads // tp, kv_heads=kv_heads(spec, tp))
+    spec.require_split(mesh.tp)
+    return 2 * spec.layers * spec.kv_heads // mesh.tp * spec.head_dim * ELEMENT_BYTES
 
 
 def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:

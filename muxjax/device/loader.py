@@ -15,7 +15,7 @@ from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
-from muxjax.models.sharding import OWN, Devices, share
+from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
@@ -61,7 +61,7 @@ class ModelLoader:
         """Raises ConfigError: its configuration cannot be read, or not be served on these devices."""
         spec = read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len)
         try:
-            own = share(spec, self.devices.tp)
+            own = spec.share(self.devices.tp)
         except ConfigError as error:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
         layout = CacheLayout.of(own, element_bytes=self.kv_dtype.itemsize, block_bytes=self.options.block_bytes)

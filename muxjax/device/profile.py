@@ -21,7 +21,7 @@ from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
 from muxjax.models import weights
-from muxjax.models.sharding import OWN, Devices, share
+from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.view import TOKEN_GRAIN
 from muxjax.types import ModelSpec, Phase, Sampling
@@ -118,7 +118,7 @@ class Profiler:
         devices = Devices.first(tp)
         device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
-        layout = CacheLayout.of(share(spec, tp), element_bytes=dtype.itemsize)
+        layout = CacheLayout.of(spec.share(tp), element_bytes=dtype.itemsize)
         kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
         sizes = {"slots": SLOTS, "max_tokens": max(point.start + point.tokens for point in points)}
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)

@@ -15,7 +15,7 @@ from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import best, counted, shaped
 from muxjax.device.sampling import Rows, drawn, greedy
 from muxjax.models import decoder
-from muxjax.models.sharding import AXIS, OWN, SAME, partitions, share
+from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.types import ModelSpec, Phase
 
@@ -79,7 +79,7 @@ def _step(
     tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
-    hidden_TM, memory = decoder.forward(share(spec, tp), params, tokens_T, memory.position_T, memory, across=across)
+    hidden_TM, memory = decoder.forward(spec.share(tp), params, tokens_T, memory.position_T, memory, across=across)
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
@@ -88,7 +88,7 @@ def _step(
 
 def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
     """[B, V], the same on each of tp devices."""
-    logits_BV = decoder.logits(share(spec, tp), params, hidden_BM)
+    logits_BV = decoder.logits(spec.share(tp), params, hidden_BM)
     return logits_BV if tp == 1 else jax.lax.all_gather(logits_BV, AXIS, axis=1, tiled=True)[:, : spec.vocab]
 
 

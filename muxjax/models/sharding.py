@@ -5,7 +5,7 @@ stream is one term of a sum over all of them (docs/decisions/0012).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import jax
@@ -71,17 +71,6 @@ class Devices:
         parts = list(parts)
         whole = self.joined(parts[0], partition)
         return jax.make_array_from_single_device_arrays(whole.shape, self.sharding(partition), parts)
-
-
-def share(spec: ModelSpec, tp: int) -> ModelSpec:
-    """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
-
-    Raises:
-      ConfigError: tp does not divide the kv heads, or the width of the FFN.
-    """
-    require(spec.kv_heads % tp == 0, "tensor_parallel_size", tp, f"a divisor of num_key_value_heads={spec.kv_heads}")
-    require(spec.ffn % tp == 0, "tensor_parallel_size", tp, f"a divisor of intermediate_size={spec.ffn}")
-    return replace(spec, heads=spec.heads // tp, kv_heads=spec.kv_heads // tp, ffn=spec.ffn // tp, vocab=-(-spec.vocab // tp))
 
 
 def partitions(spec: ModelSpec) -> Params:

@@ -102,7 +102,7 @@ class Candidates:
         return self._known[model, parts]
 
     def degrees(self, model: str, devices: int, parts: int = 1) -> tuple[int, ...]:
-        """Worth trying on a mesh of so many devices: the largest that divides the kv heads, then, descending, down to the least that meets
+        """Worth trying on a mesh of so many devices: the largest that the model splits into, then, descending, down to the least that meets
         the rate; all of them where none does."""
         key = (model, devices, parts)
         if key not in self._degrees:
@@ -122,7 +122,7 @@ class Candidates:
         return self._sm_shares[key]
 
     def _candidate(self, demand: Demand, parts: int, tp: int) -> Candidate | None:
-        if demand.spec.kv_heads % tp:
+        if not demand.spec.splits(tp):
             return None
         rate_rps = demand.rate_rps / parts
         alone_rps = self._alone(demand, rate_rps, tp, 1.0)
@@ -134,10 +134,11 @@ def _meets(served_rps: float | None, rate_rps: float) -> bool:
 
 
 def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:
-    degrees = [tp for tp in sizes if demand.spec.kv_heads % tp == 0]
+    degrees = [tp for tp in sizes if demand.spec.splits(tp)]
     there = problem.device_bytes
     needed = weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip, tp=degrees[-1]))
     return (
-        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads "
-        f"and a node allow, its weights and the cache of one request need over {needed} bytes a device, and {there} bytes are there"
+        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads, "
+        f"its FFN of {demand.spec.ffn} and a node allow, its weights and the cache of one request need over {needed} bytes a device, "
+        f"and {there} bytes are there"
     )

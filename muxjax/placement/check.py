@@ -71,13 +71,15 @@ def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
 
 
 def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:
-    """Degrees divide kv heads, and are powers of two."""
+    """Models split into their degrees, which are powers of two."""
     for placed in unit.members:
         demand, tp = demands.get(placed.model), placed.tp
         if not demand or not tp:
             continue
-        if demand.spec.kv_heads % tp:
-            yield f"{where}: tensor parallelism {tp} does not divide the {demand.spec.kv_heads} kv heads of {placed.model}"
+        try:
+            demand.spec.require_split(tp)
+        except ConfigError as error:
+            yield f"{where}: {placed.model}: {error}"
         if tp & (tp - 1):
             yield f"{where}: tensor parallelism {tp} of {placed.model} is no power of two"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
-from muxjax.cost.roofline import ELEMENT_BYTES, share
+from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.engine.loop import replay
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.stats import UnitStats
@@ -58,7 +58,7 @@ class Machine:
 
     def unit(self, *, prefix_caching: bool = False) -> Unit:
         """The unit before its first request; its quotas follow the rates."""
-        layouts = {name: CacheLayout.of(share(one.spec, one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
+        layouts = {name: CacheLayout.of(one.spec.share(one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
         configs = [
             ModelConfig(

@@ -97,7 +97,7 @@ def test_kv_and_weights_are_shared_out_over_the_mesh():
 
 
 def test_a_mesh_that_cannot_split_the_kv_heads_is_refused():
-    with pytest.raises(ConfigError, match="must divide num_key_value_heads=8, got 3"):
+    with pytest.raises(ConfigError, match="tensor_parallel_size must be a divisor of num_key_value_heads=8, got 3"):
         decode(SPEC_8B, MeshSpec(chip=H200, tp=3), 1, 100)
 
 

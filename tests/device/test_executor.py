@@ -12,7 +12,7 @@ from muxjax.engine.loop import replay
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
-from muxjax.models.sharding import OWN, Devices, share
+from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import REFERENCE
 from muxjax.scheduler.policies import by_name
 from muxjax.types import Request, Sampling
@@ -24,7 +24,7 @@ BLOCKS = 120
 
 
 def layout_of(tp: int) -> CacheLayout:
-    return CacheLayout.of(share(SPEC, tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
+    return CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
 
 
 def make_executor(tp: int) -> DeviceExecutor:

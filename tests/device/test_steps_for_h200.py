@@ -22,7 +22,7 @@ from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.device.batch import BatchShape
 from muxjax.device.step import lower_step, step
 from muxjax.models import decoder
-from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import Kernels, best
 from muxjax.specs import published
@@ -94,7 +94,7 @@ def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_li
 def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
     """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""
     shape, temporaries_bytes = STEPS[name]
-    own, devices = share(SPEC, 2), Devices(h200s(2))
+    own, devices = SPEC.share(2), Devices(h200s(2))
     kept = {"spec": SPEC, "layout": CacheLayout.of(own, element_bytes=2), "shape": shape, "kernels": kernels(), "mesh": devices.mesh}
     compiled = compiled_for_h200(lambda: lower_step(*spread(arrays(own), devices), **kept)())
     assert list(faults(compiled, shape, temporaries_bytes, own)) == []

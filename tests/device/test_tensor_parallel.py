@@ -15,7 +15,7 @@ from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.launch.build import build
 from muxjax.models.decoder import param_shapes
-from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.models.weights import dummy
 from muxjax.pallas.kernels import REFERENCE
@@ -41,7 +41,7 @@ def test_chunked_mixed_and_preempted_requests_make_the_tokens_of_transformers(fo
     """Biases of all kinds, windows, tied embeddings, q and k norms; one arena with room for little more than the longest request, and
     prompts of 17 and 40 tokens in chunks of 16."""
     wanted = [(name, number) for number in (2, 1, 0, 1) for name in names]
-    own = [CacheLayout.of(share(read_spec(folders[name]), tp), element_bytes=4, block_bytes=BLOCK_BYTES) for name in names]
+    own = [CacheLayout.of(read_spec(folders[name]).share(tp), element_bytes=4, block_bytes=BLOCK_BYTES) for name in names]
     tight_bytes = max(layout.blocks(128) for layout in own) * 5 // 4 * BLOCK_BYTES
     options = {"tensor_parallel_size": tp, "kv_cache_bytes": tight_bytes, "block_bytes": BLOCK_BYTES, "max_num_batched_tokens": 16}
     with Serving(folders, names, **options) as serving:
@@ -74,7 +74,7 @@ class Machine:
 
     def __init__(self, spec, tp: int):
         self.spec, self.devices, self.params = spec, Devices.first(tp), dummy(spec, Devices.first(tp))
-        self.layout = CacheLayout.of(share(spec, tp), element_bytes=4, block_bytes=512)
+        self.layout = CacheLayout.of(spec.share(tp), element_bytes=4, block_bytes=512)
         self.buckets = batch.Buckets.of(self.layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False)
         columns = self.layout.columns(spec.max_len)
         dims = (spec.layers, 6, self.layout.kv_heads, columns)
@@ -118,7 +118,7 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind):
 
 def lowered(tp: int, blocks: int):
     """A mixed step, as `lower_step` gives it."""
-    devices, own = Devices.first(tp), share(SPEC, tp)
+    devices, own = Devices.first(tp), SPEC.share(tp)
     layout = CacheLayout.of(own, element_bytes=4, block_bytes=512)
     shapes = batch.Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
     params = nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(param_shapes(own)).items()})

@@ -19,7 +19,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.model_state import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
-from muxjax.models.sharding import OWN, Devices, share
+from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import REFERENCE
 from muxjax.scheduler.policies import by_name
 from muxjax.types import Output, Request, Sampling
@@ -53,7 +53,7 @@ class Wishing:
     """The model on tp devices. `steps` are those of the last run."""
 
     def __init__(self, tp: int = 1):
-        devices, self.layout = Devices.first(tp), CacheLayout.of(share(SPEC, tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
+        devices, self.layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
         buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
         sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}

@@ -13,7 +13,7 @@ from muxjax.errors import ConfigError
 from muxjax.models.decoder import param_shapes
 from muxjax.models.hf_weights import kinds, split_stacks
 from muxjax.models.safetensors_io import SINGLE
-from muxjax.models.sharding import OWN, Devices, part, partition, place, share
+from muxjax.models.sharding import OWN, Devices, part, partition, place
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
 from muxjax.types import ModelSpec
@@ -62,7 +62,7 @@ def rejoined(whole: np.ndarray, pieces: list[np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("path", WHOLE)
 def test_the_parts_of_every_tensor_are_the_whole_in_the_order_of_the_devices(path, tp):
     """By Hugging Face's names, of which a fused array holds several; what is beyond the vocabulary is zero."""
-    shares = [tensors(share(SPEC, tp), path, array) for array in parts(path, tp)]
+    shares = [tensors(SPEC.share(tp), path, array) for array in parts(path, tp)]
     for name, whole in tensors(SPEC, path, np.asarray(WHOLE[path])).items():
         joined = rejoined(whole, [tensors[name] for tensors in shares])
         np.testing.assert_array_equal(joined[: len(whole)], whole)
@@ -78,12 +78,12 @@ def test_columns_cut_where_they_lie_would_mix_q_with_k():
 
 @pytest.mark.parametrize("tp", [2, 4])
 def test_each_device_holds_the_parameters_of_its_share(tp):
-    expected = {path: leaf.shape for path, leaf in flat(param_shapes(share(SPEC, tp))).items()}
+    expected = {path: leaf.shape for path, leaf in flat(param_shapes(SPEC.share(tp))).items()}
     assert {path: parts(path, tp)[-1].shape for path in WHOLE} == expected
 
 
 def test_a_share_of_one_is_the_model_itself():
-    assert share(SPEC, 1) == SPEC
+    assert SPEC.share(1) == SPEC
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_share_of_one_is_the_model_itself():
 )
 def test_a_model_that_cannot_be_shared_out_is_refused_with_the_number(tp, changes, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        share(dataclasses.replace(SPEC, **changes), tp)
+        dataclasses.replace(SPEC, **changes).share(tp)
     assert caught.value.field == "tensor_parallel_size"
 
 

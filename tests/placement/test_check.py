@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from muxjax.cost.chip import A100
+from muxjax.cost.roofline import Roofline
+from muxjax.errors import ConfigError
 from muxjax.placement.check import violations
+from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
 from muxjax.specs.published import BY_NAME
 
@@ -62,11 +65,22 @@ def test_a_degree_that_does_not_divide_kv_heads_is_reported():
         problem=replace(PROBLEM, cluster=wide),
     )
 
-    assert found == ["unit 0: tensor parallelism 8 does not divide the 52 kv heads of large"]
+    assert found == ["unit 0: large: tensor_parallel_size must be a divisor of num_key_value_heads=52, got 8"]
+
+
+def test_a_degree_that_does_not_divide_the_ffn_is_reported_in_the_words_of_serve():
+    odd = replace(PROBLEM.demands[0], spec=replace(PROBLEM.demands[0].spec, ffn=11010))
+    problem = replace(PROBLEM, demands=(odd,))
+    unit = UnitPlan(devices=4, members=(replace(SMALL, rate_rps=4.0, devices=(0, 1, 2, 3)),))
+    words = "tensor_parallel_size must be a divisor of intermediate_size=11010, got 4"
+
+    assert broken(unit, problem=problem) == [f"unit 0: small: {words}"]
+    with pytest.raises(ConfigError, match=words):
+        estimate(problem, Roofline(), unit)
 
 
 def test_a_degree_that_is_no_power_of_two_is_reported():
-    spec = replace(BY_NAME["llama-7b"], heads=33, kv_heads=33)
+    spec = replace(BY_NAME["llama-7b"], heads=33, kv_heads=33, ffn=33 * 256)
     problem = replace(PROBLEM, demands=(replace(PROBLEM.demands[0], spec=spec),))
 
     found = broken(UnitPlan(devices=4, members=(replace(SMALL, rate_rps=4.0, devices=(0, 1, 2)),)), problem=problem)

@@ -40,7 +40,9 @@ def faults(problem: Problem, found: Found) -> list[str]:
     wrong = [name for name, members in parts.items() if sum(m.rate_rps for m in members) != pytest.approx(problem.demand(name).rate_rps)]
     wrong += [f"{unit} holds one twice" for unit in units if len({m.model for m in unit.members}) < len(unit.members)]
     wrong += [f"{m} is not on the mesh" for unit in units for m in unit.members if not {*m.devices} <= {*range(unit.devices)}]
-    wrong += [f"{m} does not divide" for name, members in parts.items() for m in members if problem.demand(name).spec.kv_heads % m.tp]
+    specs = {one.name: one.spec for one in problem.demands}
+    members = [member for unit in units for member in unit.members]
+    wrong += [f"{m} does not divide" for m in members if specs[m.model].kv_heads % m.tp or specs[m.model].ffn % m.tp]
     wrong += ["too many devices"] * (sum(unit.devices for unit in units) > problem.cluster.devices)
     return wrong
 
@@ -158,10 +160,26 @@ def test_a_unit_that_cannot_be_is_never_chosen():
     assert all(len(unit.members) == 1 for unit in place(problem, objective, candidates).placement.units)
 
 
+@pytest.mark.parametrize(("ffn", "degrees"), [(14336, [1, 2, 4, 8]), (14340, [1, 2, 4])])
+def test_degrees_that_do_not_divide_the_ffn_are_never_proposed(ffn, degrees):
+    """A rate that takes every device, so that the largest degree would be chosen if it could."""
+    spec = replace(BY_NAME["llama-3.1-8b"], ffn=ffn)
+    problem = Problem(
+        demands=(Demand(name="a", spec=spec, rate_rps=1e4, prompt_tokens=200, output_tokens=300),),
+        cluster=Cluster(chip=A100, nodes=1, devices_per_node=8),
+    )
+    objective, candidates = appraise(problem, Roofline())
+    placement = place(problem, objective, candidates).placement
+
+    assert [candidate.tp for candidate in candidates.of("a")] == degrees
+    assert {member.tp for unit in placement.units for member in unit.members} <= {*degrees}
+    assert violations(problem, placement) == []
+
+
 def test_what_does_not_fit_is_told_with_bytes():
     cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
     with pytest.raises(
-        ConfigError, match=r"models\.big fits no mesh: .* 8 kv heads .* need over 24\d{5} bytes a device, and 2000000 bytes"
+        ConfigError, match=r"models\.big fits no mesh: .* 8 kv heads, .* need over 24\d{5} bytes a device, and 2000000 bytes"
     ):
         solver(Problem(demands=(demand("big", 1200, 1.0),), cluster=cluster, memory_frac=1.0))
     problem = Problem(demands=(demand("a", 700, 1.0), demand("b", 700, 1.0)), cluster=cluster, memory_frac=1.0)

@@ -18,7 +18,7 @@ CHIP = replace(A100, memory_bytes=2 * DEVICE_PARAMS)
 def spec(kiloparams: int, kv_heads: int = 8) -> ModelSpec:
     """Of about so many thousand parameters."""
     return ModelSpec(
-        vocab=500 * kiloparams // 2, width=2, layers=1, heads=kv_heads, kv_heads=kv_heads, head_dim=2, ffn=2, max_len=64, windows=(None,)
+        vocab=500 * kiloparams // 2, width=2, layers=1, heads=kv_heads, kv_heads=kv_heads, head_dim=2, ffn=8, max_len=64, windows=(None,)
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
-from muxjax.cost.roofline import ELEMENT_BYTES, share
+from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.placement.problem import Demand
 
 TURNS_S = np.geomspace(1e-4, 1e4, 1024)
@@ -75,7 +75,7 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
     Raises:
       ConfigError: tp does not divide the kv heads, or the head size fills no block.
     """
-    return CacheLayout.of(share(demand.spec, tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
+    return CacheLayout.of(demand.spec.share(tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
 
 
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:
