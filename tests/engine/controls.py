@@ -57,11 +57,11 @@ class Wishing:
         buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
         sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
-        program = DeviceModel.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
+        self.program = DeviceModel.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
-        assert sum(1 for _ in program.compile(blocks)) == program.program_count
-        self.executor = DeviceExecutor({"m": program}, blocks)
+        assert sum(1 for _ in self.program.compile(blocks)) == self.program.program_count
+        self.executor = DeviceExecutor({"m": self.program}, blocks)
         self.executor.warm_up()
         self.steps: list[Step] = []
 

@@ -54,8 +54,13 @@ def interpret(function: Callable, *args):
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     gpu_callbacks.reset_gpu_interpret_mode_state()  # of a kernel that failed before
-    with as_on_h200(), plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)):
-        out = jax.block_until_ready(jax.jit(function)(*args))
+    try:
+        with as_on_h200(), plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)):
+            out = jax.block_until_ready(jax.jit(function)(*args))
+    except jax.errors.JaxRuntimeError as error:  # JAX 0.12 stops the kernel at a race, where 0.11 prints it and goes on
+        if "RACE DETECTED" not in str(error):
+            raise
+        raise RaceError(str(error)) from error
     if gpu_callbacks.get_races().races_found:
         raise RaceError("the interpreter found a race; it printed where")
     return out
