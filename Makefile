@@ -27,7 +27,7 @@ lint: $(VENV)/.has-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean:
-	rm -rf $(VENV) .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .xla_cache .hypothesis .pytest_cache .ruff_cache
 	find muxjax scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An extra is installed again when what the project needs has changed.

@@ -1,20 +1,18 @@
 """Tests run on CPU, as if it were four devices, and the same way every time, unless they are told otherwise."""
 
 import os
-from pathlib import Path
 
 import hypothesis
 import pytest
 
+from tests.xla_cache import XLA_CACHE
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # of the host alone: a GPU stays one
 
-# Most of a run's time is XLA's: what it has compiled is kept from one test, worker and run to the next. Entries are named by program,
-# versions and flags, so none is ever wrong; JAX's lock, which it takes with a limit of size only, keeps workers from reading half of one.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".xla_cache"))
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(2**30))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(XLA_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")  # of any size; 0 would be the file system's choice
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")  # of any size; 0 is the file system's choice
 
 # No deadlines: a compilation or a busy machine is no failure. `--hypothesis-profile=explore` looks for new examples.
 hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, print_blob=True)

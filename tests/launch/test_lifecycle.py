@@ -21,6 +21,7 @@ from muxjax.models.sharding import Devices
 from muxjax.specs.config import to_hf_config
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.device.test_step import SPEC
+from tests.xla_cache import XLA_CACHE
 
 WAIT_S = 120
 MIB = 2**20
@@ -42,7 +43,7 @@ class Running:
     """A started engine of one model "a", whose requests come all the time from a thread until it is told to stop."""
 
     def __init__(self, folder: Path, **changes):
-        sizes = {"block_bytes": 512, "max_num_batched_tokens": 16, "compilation_cache_dir": ""}
+        sizes = {"block_bytes": 512, "max_num_batched_tokens": 16, "compilation_cache_dir": str(XLA_CACHE)}
         options = UnitOptions(models=(options_of("a", folder),), **{**sizes, **changes})
         built = build(options, report=lambda line: None, progress=False)
         self.engine, self.hot = built.engine, built.hot

@@ -19,6 +19,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import build_service
 from muxjax.specs.config import to_hf_config
 from tests.device.test_step import SPEC
+from tests.xla_cache import XLA_CACHE
 
 KEY = "only for administrators"
 WAIT_S = 120.0
@@ -91,7 +92,7 @@ class Endpoint:
 @pytest.fixture(scope="module")
 def endpoint(folder) -> Iterator[Endpoint]:
     model = ModelOptions(name="a", path=folder, load_format="dummy", dtype="float32", max_num_seqs=4)
-    sizes = {"block_bytes": 512, "max_num_batched_tokens": 16, "memory_bytes": 64 * 2**20, "compilation_cache_dir": ""}
+    sizes = {"block_bytes": 512, "max_num_batched_tokens": 16, "memory_bytes": 64 * 2**20, "compilation_cache_dir": str(XLA_CACHE)}
     service = build_service(UnitOptions(models=(model,), **sizes), report=lambda line: None, progress=False)
     with in_background(service, HttpOptions(port=0, admin_keys=(digest(KEY),))) as url:
         yield Endpoint(url, folder)
