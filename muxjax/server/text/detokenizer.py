@@ -3,38 +3,113 @@
 from collections.abc import Callable, Sequence
 
 _PART = "\N{REPLACEMENT CHARACTER}"
-
-
-_CONTEXT_TOKENS = 4
+_CHARACTER_BYTES = 4
+"""Of the longest character in UTF-8; a token that is part of one has at least one byte."""
+_CONTEXT_TOKENS = (4, 5, 6, 7)
+"""Of the prompt's end: one of these begins with a character, even where every token is one byte."""
+_SEARCHED_TOKENS = 1024
+"""Of the prompt's end, where many may be special ones that are not shown."""
 
 
 class Detokenizer:
-    """Text of tokens one by one, in whole characters only.
+    """Text of tokens one by one, in whole characters: that of prompt and answer together without the prompt's.
 
-    Some decoders treat a text's first token in their own way, so the end of the prompt is kept before the output.
+    Some decoders strip a text's first space, and some read a run of bytes as a whole. So tokens are decoded behind some that were told
+    before them, and the difference is theirs. The work for a token does not depend on how many came before it.
+
+    Args:
+      decode: text of tokens, with U+FFFD for bytes that are no character.
+      prompt: a character that begins in it is the prompt's.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str], prompt: Sequence[int] = ()):
-        context = list(prompt[-_CONTEXT_TOKENS:])
         self._decode = decode
-        self._tokens = [] if decode(context).endswith(_PART) else context
-        self._shown = len(self._tokens)
+        self._context, self._tokens = _split_at_character(decode, prompt)
+        self._base = decode(self._context)
+        self._owed = self._begun = len(self._unseen(self._tokens))
 
     def feed(self, token: int) -> str:
-        """What the token adds to the text; nothing while a character is incomplete."""
-        self._tokens.append(token)
-        text = self._unseen()
-        if not text or text.endswith(_PART):
+        """What the token adds to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""
+        begun = bool(self._tokens)
+        if begun and self._is_nothing(token):
             return ""
-        self._tokens, self._shown = self._tokens[self._shown :], len(self._tokens) - self._shown
+        self._tokens.append(token)
+        text = self._settle(_CHARACTER_BYTES - 1)
+        if not begun and self._tokens and self._is_nothing(token):
+            self._tokens.clear()
         return text
 
     def flush(self) -> str:
-        """What is left of whole characters."""
-        return self._unseen().rstrip(_PART)
+        """What is left when no token follows, with U+FFFD for an incomplete character."""
+        return self._settle(0) + self._tell(self._unseen([]), 0)
 
-    def _unseen(self) -> str:
-        return self._decode(self._tokens)[len(self._decode(self._tokens[: self._shown])) :]
+    def _settle(self, most: int) -> str:
+        """Text of all tokens but the last few (at most so many) that may be the beginning of a character."""
+        text = ""
+        while self._tokens:
+            unseen = self._unseen(self._tokens)
+            if unseen.strip(_PART):
+                return text + self._tell(unseen, len(self._tokens), held=unseen.endswith(_PART))
+            if len(self._tokens) <= most:
+                break
+            text += self._tell(self._unseen(self._tokens[:1]), 1)
+        return text
+
+    def _is_nothing(self, token: int) -> bool:
+        """Whether it has no text wherever it stands, as a special token that is not shown; a space that is stripped shows when doubled."""
+        return not self._decode([token, token])
+
+    def _unseen(self, tokens: list[int]) -> str:
+        """Text of tokens that follow the context, or of them alone where only so they are whole."""
+        text = self._decode([*self._context, *tokens])
+        follows = text.startswith(self._base)
+        if follows and not text.endswith(_PART):
+            return text[len(self._base) :]
+        alone = self._decode(tokens)
+        whole = alone and not alone.endswith(_PART)
+        return alone if whole or not follows else text[len(self._base) :]
+
+    def _tell(self, text: str, count: int, *, held: bool = False) -> str:
+        """The text of the first tokens, which become the context of the others; without the character that began in the prompt.
+
+        Args:
+          held: but for its last character, of which bytes may follow.
+        """
+        if count:
+            self._context, self._tokens = self._tokens[:count], self._tokens[count:]
+        base = self._decode(self._context)
+        self._base, text = (base[:-1], text[:-1]) if held else (base, text)
+        if not self._owed or not text:
+            return text
+        broken = len(text) - len(text.lstrip(_PART))
+        theirs = min(broken, self._owed) if broken else int(self._owed == self._begun)
+        self._owed = self._owed - theirs if broken == len(text) else 0
+        return text[theirs:]
+
+
+def _split_at_character(decode: Callable[[Sequence[int]], str], prompt: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The last tokens of a prompt up to its last whole character, and those of an incomplete one that follows."""
+    tail = _shown_tail(decode, prompt)
+    for end in range(len(tail), max(len(tail) - _CHARACTER_BYTES, -1), -1):
+        for size in _CONTEXT_TOKENS:
+            context = tail[max(end - size, 0) : end]
+            if not decode(context).endswith(_PART):
+                return context, tail[end:]
+    return tail[-_CONTEXT_TOKENS[0] :], []
+
+
+def _shown_tail(decode: Callable[[Sequence[int]], str], prompt: Sequence[int]) -> list[int]:
+    """As many of the last tokens that have text as a split may need, in order."""
+    tail: list[int] = []
+    shown: dict[int, bool] = {}
+    for token in reversed(prompt[-_SEARCHED_TOKENS:]):
+        if token not in shown:
+            shown[token] = bool(decode([token, token]))  # a space that is stripped shows when doubled
+        if shown[token]:
+            tail.insert(0, token)
+        if len(tail) == _CONTEXT_TOKENS[-1] + _CHARACTER_BYTES:
+            break
+    return tail
 
 
 class TextStream:

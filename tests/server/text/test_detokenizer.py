@@ -1,0 +1,176 @@
+"""Text of an answer: decode(prompt + answer) without decode(prompt), wherever the prompt ends and the answer stops."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from muxjax.server.text.detokenizer import Detokenizer
+
+PART = "\ufffd"
+CORPUS = ["the cat sat on the mat", "don't do that, x y z", "日本語 and größer"] * 3
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+# no U+FFFD, which a decoder writes for what is no character, and no ▁, which Metaspace reads as a space
+unicode_texts = st.text(
+    st.one_of(st.sampled_from("ab é好日本語😀 \n"), st.characters(codec="utf-8", exclude_characters="\ufffd▁")), max_size=24
+)
+
+
+def byte_level() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    )
+    return tokenizer
+
+
+def pieces(decoder: decoders.Decoder, *, byte_fallback: bool) -> Tokenizer:
+    """Words after a ▁, as Llama 2's and Mistral's."""
+    words = ["▁", *"abcdefghijklmnopqrstuvwxyz", "▁do", "▁the", "▁cat"]
+    merges = [("▁", "d"), ("▁d", "o"), ("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁", "c"), ("▁c", "a"), ("▁ca", "t")]
+    vocab = {word: place for place, word in enumerate(dict.fromkeys(["<s>", *BYTES, *words, "▁d", "▁t", "▁th", "▁c", "▁ca", "é", "好"]))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=byte_fallback, unk_token="<s>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoder
+    tokenizer.add_special_tokens(["<s>"])
+    return tokenizer
+
+
+LLAMA = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+TOKENIZERS = {
+    "byte-level": byte_level(),
+    "byte-fallback": pieces(decoders.Sequence(LLAMA), byte_fallback=True),
+    "byte-fallback without strip": pieces(decoders.Sequence(LLAMA[:3]), byte_fallback=True),
+    "metaspace": pieces(decoders.Metaspace(), byte_fallback=False),
+}
+each_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
+
+
+def streamed(detokenizer: Detokenizer, tokens: Sequence[int]) -> list[str]:
+    return [*(detokenizer.feed(token) for token in tokens), detokenizer.flush()]
+
+
+def answer(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    return "".join(streamed(Detokenizer(tokenizer.decode, prompt), tokens))
+
+
+def difference(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    return tokenizer.decode([*prompt, *tokens])[len(tokenizer.decode(prompt)) :]
+
+
+def whole_up_to(tokenizer: Tokenizer, tokens: Sequence[int], place: int, step: int) -> int:
+    """The next place, in steps of 1 or -1, between two characters."""
+    while 0 < place < len(tokens) and PART in tokenizer.decode(tokens[:place]):
+        place += step
+    return place
+
+
+@each_tokenizer
+@settings(max_examples=150, deadline=None)
+@given(content=unicode_texts, cuts=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_an_answer_is_the_whole_text_without_the_prompts_wherever_both_are_cut(tokenizer, content, cuts):
+    tokens = tokenizer.encode(content, add_special_tokens=False).ids
+    start, end = sorted(round(cut * len(tokens)) for cut in cuts)
+    text = answer(tokenizer, tokens[:start], tokens[start:end])
+    first, last = whole_up_to(tokenizer, tokens, start, 1), whole_up_to(tokenizer, tokens, end, -1)
+    if first > last:  # within one character
+        assert text.strip(PART) == ""
+        return
+    whole = difference(tokenizer, tokens[:first], tokens[first:last])
+    assert text[: len(whole)] == whole
+    assert bool(text[len(whole) :]) == (last < end) and not text[len(whole) :].strip(PART)
+
+
+@each_tokenizer
+@settings(max_examples=100, deadline=None)
+@given(prompt=unicode_texts, content=unicode_texts)
+def test_each_piece_has_whole_characters_only(tokenizer, prompt, content):
+    prompt, tokens = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, content))
+    fed = streamed(Detokenizer(tokenizer.decode, prompt), tokens)
+    assert PART not in "".join(fed)
+    assert "".join(fed) == difference(tokenizer, prompt, tokens)
+
+
+@pytest.mark.parametrize("prompt", ["好", "xé", "日本語", "😀", "é😀", "x好", "the cat", "日" * 50])
+def test_a_space_survives_behind_a_prompt_of_bytes(prompt):
+    tokenizer = pieces(decoders.Sequence(LLAMA), byte_fallback=True)
+    tokens = [tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in prompt.encode()]
+    assert answer(tokenizer, tokens, [tokenizer.token_to_id("▁do")]) == " do"
+
+
+def test_a_space_survives_behind_special_tokens_that_are_not_shown():
+    tokenizer = TOKENIZERS["byte-fallback"]
+    prompt, do = [*tokenizer.encode("cat", add_special_tokens=False).ids, *[0] * 600], tokenizer.token_to_id("▁do")
+    assert tokenizer.decode([0]) == ""
+    assert answer(tokenizer, prompt, [do]) == " do"
+    assert answer(tokenizer, [0] * 9, [do]) == "do"
+    assert answer(tokenizer, [], [*[0] * 9, do, *[0] * 9, do]) == "do do"
+
+
+class Counted:
+    """Counts tokens that are decoded."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str]):
+        self._decode = decode
+        self.tokens = 0
+
+    def __call__(self, tokens: Sequence[int]) -> str:
+        self.tokens += len(tokens)
+        return self._decode(tokens)
+
+
+def byte(tokenizer: Tokenizer, value: int) -> int:
+    fallback = tokenizer.token_to_id(f"<0x{value:02X}>")
+    return tokenizer.encode("é", add_special_tokens=False).ids[0] if fallback is None else fallback
+
+
+@each_tokenizer
+@pytest.mark.parametrize("kind", ["broken bytes", "special tokens", "words"])
+def test_the_work_for_a_token_does_not_grow(tokenizer, kind):
+    token = {"broken bytes": byte(tokenizer, 0xE4), "special tokens": 0, "words": tokenizer.encode("a").ids[-1]}[kind]
+    decode = Counted(tokenizer.decode)
+    detokenizer = Detokenizer(decode, tokenizer.encode("a cat").ids)
+    work = []
+    for _ in range(500):
+        before = decode.tokens
+        detokenizer.feed(token)
+        work.append(decode.tokens - before)
+    assert max(work[100:]) <= max(work[:20]) <= 60
+
+
+@pytest.mark.parametrize("name", ["byte-level", "byte-fallback"])
+def test_broken_bytes_are_told_as_they_come_and_to_the_end(name):
+    tokenizer = TOKENIZERS[name]
+    pieces = streamed(Detokenizer(tokenizer.decode), [byte(tokenizer, 0xE4)] * 50)
+    assert "".join(pieces) == PART * 50
+    assert all(pieces[4:-1])
+
+
+@pytest.mark.parametrize("name", ["byte-level", "byte-fallback"])
+def test_a_character_behind_broken_bytes_is_whole_again(name):
+    tokenizer = TOKENIZERS[name]
+    lead, good = byte(tokenizer, 0xC3), tokenizer.encode("ö", add_special_tokens=False).ids[-2:]
+    assert tokenizer.decode(good) == "ö"
+    for broken in range(7):
+        assert answer(tokenizer, [], [*[lead] * broken, *good]) == PART * broken + "ö"
+
+
+@pytest.mark.parametrize("name", ["byte-level", "byte-fallback"])
+def test_an_answer_that_ends_within_a_character_ends_with_a_mark(name):
+    tokenizer = TOKENIZERS[name]
+    tokens = tokenizer.encode("a 😀", add_special_tokens=False).ids
+    assert answer(tokenizer, [], tokens[:-1]).rstrip(PART) == "a "
+    assert answer(tokenizer, [], tokens[:-1]).endswith(PART)
+
+
+def test_a_character_that_began_in_the_prompt_is_the_prompts():
+    tokenizer = TOKENIZERS["byte-fallback"]
+    whole = [byte(tokenizer, value) for value in "语".encode()]
+    for cut in (1, 2):
+        assert answer(tokenizer, whole[:cut], [*whole[cut:], tokenizer.token_to_id("a")]) == "a"
+    assert answer(tokenizer, whole[:2], [tokenizer.token_to_id("a")]) == "a"
