@@ -5,8 +5,8 @@ from pathlib import Path
 
 from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.errors import require
+from muxjax.scheduler.policies import BY_NAME
 
-POLICIES = ("adbs", "round_robin", "fcfs")
 LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 
@@ -111,7 +111,7 @@ class UnitOptions:
         names = [name for model in self.models for name in (model.name, *model.aliases)]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "models", ", ".join(twice), "named once each")
-        require(self.policy in POLICIES, "policy", self.policy, "one of " + ", ".join(POLICIES))
+        require(self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
         require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
         require(self.tensor_parallel_size >= 1, "tensor_parallel_size", self.tensor_parallel_size, "1 or more")
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")

@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from muxjax.errors import ConfigError
-from muxjax.models.checkpoint import Checkpoint, is_orbax, open_checkpoint
+from muxjax.models.checkpoint import Checkpoint
+from muxjax.models.formats import is_orbax, open_checkpoint
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards

@@ -5,10 +5,10 @@ from typing import Any
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= {f"{name}.{path}": leaf for path, leaf in flat(value).items()} if isinstance(value, Mapping) else {name: value}
-    return found
+        leaves |= {f"{name}.{path}": leaf for path, leaf in flat(value).items()} if isinstance(value, Mapping) else {name: value}
+    return leaves
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:

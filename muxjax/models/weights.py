@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from muxjax.models.checkpoint import open_checkpoint
 from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.formats import open_checkpoint
 from muxjax.models.sharding import Devices, part, partition, place
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec

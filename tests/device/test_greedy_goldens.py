@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from muxjax.engine.options import POLICIES, ModelOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.launch.build import Built, build
+from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.models.golden import NAMES, make_model, read_golden
 
@@ -65,7 +66,7 @@ def test_each_family_alone_makes_the_tokens_of_transformers_up_to_its_maximum_le
             assert_golden([(name, number)], serving.answers([(name, number)]))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", BY_NAME)
 @pytest.mark.parametrize("budget", [16, 64])
 def test_models_of_all_shapes_mixed_on_one_arena_make_the_same_tokens(folders, policy, budget):
     """A budget of 16 cuts prompts of 17 and 40 tokens into chunks; one of 64 takes several whole."""

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.engine.options import POLICIES
 from muxjax.errors import ConfigError
 from muxjax.scheduler import fit
 from muxjax.scheduler.adbs import PERIOD_S, adbs
@@ -83,10 +82,6 @@ def prefill_of(name: str, tokens: int = 8) -> Job:
 
 def decode_of(name: str, *, grow: int = 0) -> Job:
     return Job(model=name, decode=True, grow=grow)
-
-
-def test_the_names_are_those_that_options_accept():
-    assert set(BY_NAME) == set(POLICIES)
 
 
 def test_temporal_multiplexing_is_first_come_first_served():
