@@ -33,6 +33,19 @@ def test_every_path_in_the_map_exists():
     assert _missing_files("| `muxjax/cache/` | `arena.py`, `no_such.py` |") == ["muxjax/cache/no_such.py"]
 
 
+DECISIONS = sorted((ROOT / "docs/decisions").glob("0*.md"))
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_the_form_of_all_and_a_line_in_the_index(page):
+    text = page.read_text()
+    head = re.match(r"# (\d{4})\. (.+)\n\nStatus: ((?:accepted|superseded by \S+), \d{4}-\d\d-\d\d)\.\n\n", text)
+
+    assert head and page.name.startswith(f"{head[1]}-")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+    assert f"| [{head[1]}]({page.name}) | {head[2]} | {head[3]} |" in (page.parent / "README.md").read_text()
+
+
 def test_every_command_of_the_readme_is_known():
     known = _subcommands()
     named = set(re.findall(r"\bmuxjax ([a-z-]+)\b", "\n".join(_code(README))))
