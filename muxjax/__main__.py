@@ -94,11 +94,13 @@ def _serve(args: argparse.Namespace) -> None:
     unit, http = load_options(args.sources, secrets | {flag: getattr(args, flag) for flag in flags})
     logs.configure(http.log_level, http.log_format)
 
-    from muxjax.server.http.serve import build_service, serve, watchers
+    from muxjax.server.build import build_service
+    from muxjax.server.http.serve import serve
+    from muxjax.server.telemetry.watcher import open_watchers
 
-    with watchers(http) as watching:
+    with open_watchers(http) as watchers:
         service = build_service(unit)
-        service.watchers += watching
+        service.watchers += watchers
         ended = asyncio.run(serve(service, http))
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)

@@ -28,8 +28,8 @@ from muxjax.demo.run import shipped
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
+from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
-from muxjax.server.text.files import SamplingDefaults
 from muxjax.server.text.tokenizer import TokenizerText
 from muxjax.types import ModelSpec
 from scripts import results

@@ -14,7 +14,9 @@ import jax
 
 from muxjax.bench import client
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.server.http.serve import HttpOptions, build_service, listening
+from muxjax.server.build import build_service
+from muxjax.server.config import HttpOptions
+from muxjax.server.http.serve import listening
 from muxjax.server.service import Service
 from muxjax.specs import published
 from muxjax.units import parse_bytes

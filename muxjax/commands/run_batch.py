@@ -17,7 +17,7 @@ from muxjax.commands.batch_answers import Answer, answer_ask, in_order
 from muxjax.commands.batch_file import Ask, count_lines, read_asks, skip_answered
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
-from muxjax.server.http.serve import build_service
+from muxjax.server.build import build_service
 from muxjax.server.service import Service
 
 PIPE = "-"

@@ -11,8 +11,9 @@ from muxjax.demo.board import Board, Row
 from muxjax.demo.worlds import WORLDS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import build_service, listening, until_signal
+from muxjax.server.http.serve import listening, until_signal
 from muxjax.server.service import Service
 
 SHIPPED = Path(__file__).parent / "data"

@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError, RequestError
-from muxjax.server.catalog import Catalog, ModelFiles
+from muxjax.server.catalog import Catalog
+from muxjax.server.model_files import ModelFiles
 from muxjax.types import ModelSpec
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.server.background import BackgroundLoop
+from muxjax.server.build import build_service
 from muxjax.server.choice import Delta
 from muxjax.server.config import named_options
 from muxjax.server.generation import Generation, Stamp
-from muxjax.server.http.serve import build_service
 from muxjax.server.openai.schema import parse_chat, parse_completion
 from muxjax.server.openai.tool_calls import ToolCall, call_reader, gathered
 from muxjax.server.service import Service

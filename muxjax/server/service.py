@@ -17,8 +17,9 @@ from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet, Lifecycle
 from muxjax.server.generation import Generation
 from muxjax.server.telemetry.metrics import Metrics
-from muxjax.server.telemetry.recent import Live
-from muxjax.server.telemetry.watcher import RequestRecord, Watcher
+from muxjax.server.telemetry.recent_activity import RecentActivity
+from muxjax.server.telemetry.request_record import RequestRecord
+from muxjax.server.telemetry.watcher import Watcher
 from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
@@ -68,8 +69,8 @@ class Service:
         self._options = options
         self.metrics = Metrics(engine.stats)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
-        self.live = Live()
-        self.watchers: list[Watcher] = [self.live]  # to be added to before it runs
+        self.recent = RecentActivity()
+        self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
         self._draining = False

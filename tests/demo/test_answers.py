@@ -12,8 +12,8 @@ from muxjax.demo.items import Item, is_right, items
 from muxjax.demo.run import demo_options, shipped
 from muxjax.demo.worlds import WORLDS
 from muxjax.server.background import in_background
+from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import build_service
 from muxjax.server.llms import LLMs
 from muxjax.server.service import Service
 

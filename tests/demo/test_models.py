@@ -12,7 +12,7 @@ from muxjax.demo.items import Item, items_by_heart
 from muxjax.demo.recipes import RECIPES
 from muxjax.demo.run import SHIPPED, shipped
 from muxjax.demo.tokenizer import CHAT_TEMPLATE, train_tokenizer
-from muxjax.server.text.files import load_defaults
+from muxjax.server.sampling_defaults import load_defaults
 from muxjax.specs.config import read_spec
 
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

@@ -7,8 +7,8 @@ import openai
 
 from muxjax.server.catalog import ServedModel
 from muxjax.server.generation import Stamp
+from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
-from muxjax.server.text.files import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Text
 from muxjax.types import ModelSpec

@@ -3,11 +3,7 @@ from pathlib import Path
 import pytest
 
 from muxjax.errors import ConfigError
-from muxjax.server.catalog import ModelFiles
 from muxjax.server.config import load_options, named_options
-from muxjax.server.text.files import SamplingDefaults, load_defaults
-from muxjax.server.text.tokenizer import ByteText
-from tests.server.kit import spec, write_json
 
 FILE = """
 port: 9000
@@ -112,21 +108,3 @@ def test_a_script_names_options_as_the_fields_are():
     assert (unit.models[0].max_num_seqs, unit.kv_cache_bytes, unit.look_ahead) == (4, 4096, 1)
     with pytest.raises(ConfigError, match=r"^max_seqs is no known key; did you mean max-num-seqs"):
         named_options({"a": "x"}, {"max_seqs": 4})
-
-
-def test_sampling_defaults_come_from_the_checkpoint(tmp_path):
-    assert load_defaults(tmp_path) == SamplingDefaults(temperature=1.0, top_p=1.0, top_k=0)
-    told = {"temperature": 0.6, "top_p": None, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.05}
-    write_json(tmp_path / "generation_config.json", told)
-    assert load_defaults(tmp_path) == SamplingDefaults(temperature=0.6, top_p=1.0, top_k=20, min_p=0.1, repetition_penalty=1.05)
-    write_json(tmp_path / "generation_config.json", {"temperature": "hot"})
-    with pytest.raises(ConfigError, match=r"generation_config\.json: temperature must be a number from 0 to 2, got 'hot'"):
-        load_defaults(tmp_path)
-
-
-def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):
-    (real,) = named_options({"a": tmp_path}, {}).models
-    with pytest.raises(ConfigError, match=r"model a: .*tokenizer\.json is missing"):
-        ModelFiles.read(real)
-    (dummy,) = named_options({"a": tmp_path}, {"load_format": "dummy"}).models
-    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).text, ByteText)

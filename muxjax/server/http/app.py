@@ -12,7 +12,7 @@ from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, tenant_of
 from muxjax.server.http.body import read_object
 from muxjax.server.http.errors import errors
-from muxjax.server.http.middleware import fit_door
+from muxjax.server.http.middleware import add_middlewares
 from muxjax.server.http.sse import send_events
 from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
 from muxjax.server.service import Service
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL) -> web.Application:
     """The application, with the routes of that surface; whoever runs it keeps the service running."""
     app = web.Application(middlewares=[logs.logged, errors], client_max_size=http.max_body_bytes)
-    fit_door(app, http, surface)
+    add_middlewares(app, http, surface)
     app[_SERVICE] = service
     app[_SEEN_FIELDS] = set()
     app.on_response_prepare.append(logs.echo_id)

@@ -13,7 +13,7 @@ _NEVER_WAITS_BYTES = 2**15
 """Half of what asyncio buffers for a client before a write waits."""
 
 
-def bound(app: web.Application, http: HttpOptions) -> None:
+def add_bounds(app: web.Application, http: HttpOptions) -> None:
     """Holds the app's requests to those bounds, and its streams' readers."""
     app[_WRITE_TIMEOUT_S] = http.write_timeout_s
     app.middlewares.append(_bounded(http))

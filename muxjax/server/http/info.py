@@ -71,7 +71,7 @@ def now(service: Service, *, after: int = 0) -> dict[str, Any]:
         "total_blocks": stats.total_blocks,
         "free_blocks": stats.free_blocks,
         "models": {model.name: _load(service, model, now_s) for model in stats.models if model.name in served},
-        "jobs": [_job(number, record) for number, record in service.live.jobs(after, _MOST_JOBS)],
+        "jobs": [_job(number, record) for number, record in service.recent.jobs(after, _MOST_JOBS)],
     }
 
 
@@ -99,7 +99,7 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
 
 def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:
     counts = {name: getattr(stats, name) for name in _COUNTS}
-    latency = asdict(service.live.latency(stats.name, now_s))
+    latency = asdict(service.recent.latency(stats.name, now_s))
     return {"state": service.model_state(stats.name), **counts, **latency}
 
 

@@ -4,57 +4,19 @@ import asyncio
 import contextlib
 import logging
 import signal
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
 
-from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
-from muxjax.server.catalog import Catalog, ModelFiles
 from muxjax.server.config import MOST_HEADER_BYTES, HttpOptions
 from muxjax.server.http.app import make_app
 from muxjax.server.http.auth import Surface
 from muxjax.server.service import Service
-from muxjax.server.telemetry.otel import Spans
-from muxjax.server.telemetry.trace import TraceFile
-from muxjax.server.telemetry.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 _LAST_WRITES_S = 2
-
-
-def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True) -> Service:
-    """Models loaded and compiled, not yet started.
-
-    Raises:
-      ConfigError, CheckpointError: a model cannot be served.
-    """
-    files = [ModelFiles.read(model) for model in options.models]
-    from muxjax.launch.build import build  # imports JAX, which takes seconds
-
-    built = build(options, report=report, progress=progress)
-    now = int(time.time())
-    named = [(file.options.name, file) for file in files]
-    models = [file.served(built.models[name], max_model_len=built.max_model_len[name], created=now) for name, file in named]
-    return Service(built.engine, Catalog(models), options, built.lifecycle)
-
-
-@contextlib.contextmanager
-def watchers(http: HttpOptions) -> Iterator[list[Watcher]]:
-    """Those that the options ask for, closed at the end.
-
-    Raises:
-      ConfigError: one of them cannot begin.
-    """
-    with contextlib.ExitStack() as stack:
-        made: list[Watcher] = []
-        if http.trace is not None:
-            made.append(stack.enter_context(contextlib.closing(TraceFile(http.trace))))
-        if http.otel:
-            made.append(stack.enter_context(contextlib.closing(Spans())))
-        yield made
 
 
 @contextlib.asynccontextmanager

@@ -1,10 +1,10 @@
-"""What is new of a choice since it was last told."""
+"""Buffer of a choice: what is new of it since its client was last sent anything."""
 
 from typing import NamedTuple
 
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
-from muxjax.server.openai.logprobs import Told, characters, prompt_told
+from muxjax.server.openai.logprobs import TokenLogprobs, characters, echo_logprobs
 from muxjax.types import Finish, Logprobs
 
 
@@ -12,14 +12,15 @@ class ChoiceUpdate(NamedTuple):
     """Some of a choice, or all of it.
 
     Args:
-      first: nothing of the choice was told before.
+      first: nothing of the choice was sent before.
+      logprobs: of the tokens, where they were asked for, those of an echo first.
     """
 
     index: int
     first: bool
     text: str
     tokens: tuple[int, ...]
-    told: tuple[Told, ...]
+    logprobs: tuple[TokenLogprobs, ...]
     prompt_logprobs: tuple[Logprobs, ...]
     finish: Finish | None
     stop_reason: str | int | None
@@ -46,22 +47,22 @@ class ChoiceBuffer:
             first,
             "".join(delta.text for delta in deltas),
             tuple(token for delta in deltas for token in delta.tokens),
-            tuple(one for delta in deltas for one in self._told(delta)),
+            tuple(entry for delta in deltas for entry in self._logprobs(delta)),
             next((delta.prompt_logprobs for delta in deltas if delta.prompt_logprobs), ()),
             deltas[-1].finish,
             deltas[-1].stop_reason,
         )
 
-    def _told(self, delta: Delta) -> list[Told]:
-        """Tokens of which log-probabilities were asked for, those of an echo first."""
+    def _logprobs(self, delta: Delta) -> list[TokenLogprobs]:
+        """Entries of a delta's tokens; none where they were not asked for."""
         generation, text = self._generation, self._generation.model.text
         if generation.logprobs is None:
             return []
-        told = []
+        entries = []
         if generation.echo and delta.prompt_logprobs is not None:
             prompt = generation.requests[self._index].prompt
-            told = prompt_told(text, prompt, delta.prompt_logprobs, self._offset, special=generation.show_special)
+            entries = echo_logprobs(text, prompt, delta.prompt_logprobs, self._offset, special=generation.show_special)
         for token in delta.tokens:
-            told.append(Told(token, self._offset, delta.logprobs))
+            entries.append(TokenLogprobs(token, self._offset, delta.logprobs))
             self._offset += characters(text, token, special=generation.show_special)
-        return told
+        return entries

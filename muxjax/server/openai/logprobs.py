@@ -10,12 +10,12 @@ Json = dict[str, Any]
 _LEAST = -9999.0  # stands for minus infinity, which JSON does not know
 
 
-class Told(NamedTuple):
-    """A token of a choice.
+class TokenLogprobs(NamedTuple):
+    """A token of a choice, with its place in the text.
 
     Args:
       offset: characters of the choice's text before it.
-      logprobs: None of a prompt's first token, which nothing predicts.
+      logprobs: None for a prompt's first token, which nothing predicts.
     """
 
     token: int
@@ -30,42 +30,39 @@ def characters(text: Text, token: int, *, special: bool) -> int:
     return sum(byte & 0xC0 != 0x80 for byte in text.piece(token))
 
 
-def prompt_told(text: Text, prompt: Sequence[int], logprobs: Sequence[Logprobs], shown: int, *, special: bool) -> list[Told]:
-    """Of an echoed prompt that is shown as so many characters.
+def echo_logprobs(text: Text, prompt: Sequence[int], logprobs: Sequence[Logprobs], shown: int, *, special: bool) -> list[TokenLogprobs]:
+    """Log-probabilities of an echoed prompt that is shown as so many characters.
 
     A decoder may drop the space before the first word, so offsets are counted from the end.
     """
-    told, after = [], shown
+    entries, after = [], shown
     for token, known in zip(reversed(prompt), [*reversed(logprobs), None], strict=True):
         after = max(0, after - characters(text, token, special=special))
-        told.append(Told(token, after, known))
-    return told[::-1]
+        entries.append(TokenLogprobs(token, after, known))
+    return entries[::-1]
 
 
-def completion_logprobs(text: Text, told: Sequence[Told], most: int) -> Json:
-    """Of a completion: parallel lists; the token itself is always among the most likely ones."""
+def completion_logprobs(text: Text, entries: Sequence[TokenLogprobs], most: int) -> Json:
+    """A completion's parallel lists; the token itself is always among the most likely ones."""
     return {
-        "tokens": [spelled(text, one.token) for one in told],
-        "token_logprobs": [one.logprobs and _finite(one.logprobs.logprob) for one in told],
-        "top_logprobs": [one.logprobs and _top(text, one.logprobs, most) for one in told],
-        "text_offset": [one.offset for one in told],
+        "tokens": [spelled(text, entry.token) for entry in entries],
+        "token_logprobs": [entry.logprobs and _finite(entry.logprobs.logprob) for entry in entries],
+        "top_logprobs": [entry.logprobs and _top(text, entry.logprobs, most) for entry in entries],
+        "text_offset": [entry.offset for entry in entries],
     }
 
 
-def chat_logprobs(text: Text, told: Sequence[Told], most: int) -> Json:
-    """Of a chat's answer: an object for each token."""
-    known = [one.logprobs for one in told if one.logprobs]
-    return {
-        "content": [
-            {**_entry(text, one.token, one.logprob), "top_logprobs": [_entry(text, token, logprob) for token, logprob in one.top[:most]]}
-            for one in known
-        ],
-        "refusal": None,
-    }
+def chat_logprobs(text: Text, entries: Sequence[TokenLogprobs], most: int) -> Json:
+    """An object for each token of a chat's answer."""
+    content = []
+    for logprobs in (entry.logprobs for entry in entries if entry.logprobs):
+        top = [_entry(text, token, logprob) for token, logprob in logprobs.top[:most]]
+        content.append({**_entry(text, logprobs.token, logprobs.logprob), "top_logprobs": top})
+    return {"content": content, "refusal": None}
 
 
 def prompt_logprobs(text: Text, logprobs: Sequence[Logprobs], most: int) -> list[Json | None]:
-    """Of a prompt, by token id, null for its first token. Source: vLLM's `prompt_logprobs`."""
+    """A prompt's log-probabilities by token id, null for its first token. Source: vLLM's `prompt_logprobs`."""
     return [None, *(_by_id(text, one, most) for one in logprobs)]
 
 
@@ -94,10 +91,10 @@ def _entry(text: Text, token: int, logprob: float) -> Json:
 
 def _by_id(text: Text, one: Logprobs, most: int) -> Json:
     ranked = {token: (logprob, place + 1) for place, (token, logprob) in enumerate(one.top)}
-    told = dict(list(ranked.items())[:most]) | {one.token: ranked.get(one.token, (one.logprob, None))}
+    entries = dict(list(ranked.items())[:most]) | {one.token: ranked.get(one.token, (one.logprob, None))}
     return {
         str(token): {"logprob": _finite(logprob), "rank": rank, "decoded_token": spelled(text, token)}
-        for token, (logprob, rank) in told.items()
+        for token, (logprob, rank) in entries.items()
     }
 
 

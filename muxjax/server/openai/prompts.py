@@ -54,7 +54,7 @@ def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prom
         messages,
         answer=fields.flag("add_generation_prompt", True) and not resume,
         resume=resume,
-        tools=[tool.told for tool in tools.tools] if tools else None,
+        tools=[tool.description for tool in tools.tools] if tools else None,
         extra={"documents": documents or None, **(extra.raw if extra else {})},
     )
     return _cut(fields, model, Prompt(model.text.encode(text, special=fields.flag("add_special_tokens", False))))

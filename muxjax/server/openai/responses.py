@@ -22,7 +22,7 @@ class Reply(ABC):
 
     def __init__(self, generation: Generation):
         self._generation = generation
-        self._news = [ChoiceBuffer(generation, index) for index in range(len(generation.requests))]
+        self._buffers = [ChoiceBuffer(generation, index) for index in range(len(generation.requests))]
         self._fingerprint = generation.model.fingerprint
         self._tokens = 0
         self._cached = 0
@@ -31,24 +31,24 @@ class Reply(ABC):
         self._tokens += len(delta.tokens)
         if delta.index % self._generation.n == 0:  # a prompt counts once
             self._cached += delta.cached_tokens
-        self._news[delta.index].add(delta)
+        self._buffers[delta.index].add(delta)
 
     def whole(self, deltas: Iterable[Delta]) -> Json:
         """The answer to a client that did not ask for a stream, made of all its deltas."""
         for delta in deltas:
             self.add(delta)
-        pieces = [news.take() for news in self._news]
-        choices = [self._choice(piece, self._content(piece)) for piece in pieces]
-        return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._of_prompt(pieces[0])}
+        updates = [buffer.take() for buffer in self._buffers]
+        choices = [self._choice(update, self._content(update)) for update in updates]
+        return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._prompt_part(updates[0])}
 
     def events(self, delta: Delta) -> Iterator[Json]:
         """What a stream tells of a delta that was added: nothing while its text is held back."""
         if not delta.text and delta.finish is None:
             return
-        piece = self._news[delta.index].take()
-        for content in self._new_content(piece):
-            yield self._event([{"index": piece.index, **content, **_ending(None, None)}], **self._of_prompt(piece))
-        yield self._event([self._choice(piece, self._delta(piece))])
+        update = self._buffers[delta.index].take()
+        for content in self._new_content(update):
+            yield self._event([{"index": update.index, **content, **_ending(None, None)}], **self._prompt_part(update))
+        yield self._event([self._choice(update, self._delta(update))])
 
     def last_events(self) -> Iterator[Json]:
         """What a stream tells at its end."""
@@ -80,58 +80,58 @@ class Reply(ABC):
             "system_fingerprint": self._fingerprint,
         }
 
-    def _choice(self, piece: ChoiceUpdate, content: Json) -> Json:
-        choice = {"index": piece.index, **content, **_ending(self._finish(piece), piece.stop_reason)}
+    def _choice(self, update: ChoiceUpdate, content: Json) -> Json:
+        choice = {"index": update.index, **content, **_ending(self._finish(update), update.stop_reason)}
         if self._generation.logprobs is not None:
-            choice["logprobs"] = self._logprobs(piece)
-        return {**choice, "token_ids": list(piece.tokens)} if self._generation.token_ids else choice
+            choice["logprobs"] = self._logprobs(update)
+        return {**choice, "token_ids": list(update.tokens)} if self._generation.token_ids else choice
 
-    def _prompt_fields(self, piece: ChoiceUpdate) -> Json:
+    def _prompt_fields(self, update: ChoiceUpdate) -> Json:
         """What is told of a prompt beside its choices, or in them."""
         generation, fields = self._generation, {}
         if generation.token_ids:
-            fields["prompt_token_ids"] = list(generation.requests[piece.index].prompt)
+            fields["prompt_token_ids"] = list(generation.requests[update.index].prompt)
         if generation.prompt_logprobs is not None:
-            fields["prompt_logprobs"] = prompt_logprobs(generation.model.text, piece.prompt_logprobs, generation.prompt_logprobs)
+            fields["prompt_logprobs"] = prompt_logprobs(generation.model.text, update.prompt_logprobs, generation.prompt_logprobs)
         return fields
 
-    def _finish(self, piece: ChoiceUpdate) -> str | None:
-        return None if piece.finish is None else piece.finish.value
+    def _finish(self, update: ChoiceUpdate) -> str | None:
+        return None if update.finish is None else update.finish.value
 
-    def _new_content(self, piece: ChoiceUpdate) -> Iterator[Json]:
+    def _new_content(self, update: ChoiceUpdate) -> Iterator[Json]:
         """What a stream tells of a choice before its first text."""
         yield from ()
 
-    def _of_prompt(self, piece: ChoiceUpdate) -> Json:
+    def _prompt_part(self, update: ChoiceUpdate) -> Json:
         """What is told of the prompt beside the choices."""
         return {}
 
     @abstractmethod
-    def _content(self, piece: ChoiceUpdate) -> Json: ...
+    def _content(self, update: ChoiceUpdate) -> Json: ...
 
     @abstractmethod
-    def _delta(self, piece: ChoiceUpdate) -> Json: ...
+    def _delta(self, update: ChoiceUpdate) -> Json: ...
 
     @abstractmethod
-    def _logprobs(self, piece: ChoiceUpdate) -> Json: ...
+    def _logprobs(self, update: ChoiceUpdate) -> Json: ...
 
 
 class CompletionReply(Reply):
-    """Of /v1/completions."""
+    """An answer of /v1/completions."""
 
     kind = event_kind = "text_completion"
 
-    def _content(self, piece: ChoiceUpdate) -> Json:
-        return {"text": piece.text, **(self._prompt_fields(piece) if piece.first else {})}
+    def _content(self, update: ChoiceUpdate) -> Json:
+        return {"text": update.text, **(self._prompt_fields(update) if update.first else {})}
 
     _delta = _content
 
-    def _logprobs(self, piece: ChoiceUpdate) -> Json:
-        return completion_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
+    def _logprobs(self, update: ChoiceUpdate) -> Json:
+        return completion_logprobs(self._generation.model.text, update.logprobs, self._generation.logprobs or 0)
 
 
 class ChatReply(Reply):
-    """Of /v1/chat/completions."""
+    """An answer of /v1/chat/completions."""
 
     kind = "chat.completion"
     event_kind = "chat.completion.chunk"
@@ -141,35 +141,35 @@ class ChatReply(Reply):
         use = generation.tools
         self._readers: list[CallReader] = [call_reader(use) for _ in generation.requests] if use else []
 
-    def _new_content(self, piece: ChoiceUpdate) -> Iterator[Json]:
-        if piece.first:
+    def _new_content(self, update: ChoiceUpdate) -> Iterator[Json]:
+        if update.first:
             yield {"delta": {"role": "assistant", "content": None if self._readers else ""}}
 
-    def _of_prompt(self, piece: ChoiceUpdate) -> Json:
-        return self._prompt_fields(piece)
+    def _prompt_part(self, update: ChoiceUpdate) -> Json:
+        return self._prompt_fields(update)
 
-    def _content(self, piece: ChoiceUpdate) -> Json:
+    def _content(self, update: ChoiceUpdate) -> Json:
         if not self._readers:
-            return {"message": {"role": "assistant", "content": piece.text, "refusal": None}}
-        calls = self._calls(piece, whole_calls)
+            return {"message": {"role": "assistant", "content": update.text, "refusal": None}}
+        calls = self._calls(update, whole_calls)
         return {"message": {"role": "assistant", "content": None, "refusal": None, **calls}}
 
-    def _delta(self, piece: ChoiceUpdate) -> Json:
+    def _delta(self, update: ChoiceUpdate) -> Json:
         if not self._readers:
-            return {"delta": {"content": piece.text} if piece.text else {}}
-        return {"delta": self._calls(piece, call_deltas)}
+            return {"delta": {"content": update.text} if update.text else {}}
+        return {"delta": self._calls(update, call_deltas)}
 
-    def _calls(self, piece: ChoiceUpdate, told: Callable[[list[CallPiece], str], list[Json]]) -> Json:
-        calls = told(self._readers[piece.index].feed(piece.text), f"{self._generation.stamp.id}-{piece.index}")
+    def _calls(self, update: ChoiceUpdate, write: Callable[[list[CallPiece], str], list[Json]]) -> Json:
+        calls = write(self._readers[update.index].feed(update.text), f"{self._generation.stamp.id}-{update.index}")
         return {"tool_calls": calls} if calls else {}
 
-    def _logprobs(self, piece: ChoiceUpdate) -> Json:
-        return chat_logprobs(self._generation.model.text, piece.told, self._generation.logprobs or 0)
+    def _logprobs(self, update: ChoiceUpdate) -> Json:
+        return chat_logprobs(self._generation.model.text, update.logprobs, self._generation.logprobs or 0)
 
-    def _finish(self, piece: ChoiceUpdate) -> str | None:
+    def _finish(self, update: ChoiceUpdate) -> str | None:
         """OpenAI says "tool_calls" only where the model could choose among tools."""
         use = self._generation.tools
-        return "tool_calls" if piece.finish is Finish.STOP and use and not use.named else super()._finish(piece)
+        return "tool_calls" if update.finish is Finish.STOP and use and not use.named else super()._finish(update)
 
 
 def _ending(finish: str | None, stop_reason: str | int | None) -> Json:

@@ -21,12 +21,12 @@ class Tool:
 
     Args:
       schema: of its arguments, as JSON.
-      told: as the client described it, for the chat template.
+      description: as the client described it, for the chat template.
     """
 
     name: str
     schema: str
-    told: Mapping[str, Any]
+    description: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def _tool(entry: Fields) -> Tool:
     schema = {"properties": {}, **(parameters.raw if parameters else {})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
-    return Tool(name=name, schema=schema_text(schema, "tools"), told=entry.raw)
+    return Tool(name=name, schema=schema_text(schema, "tools"), description=entry.raw)
 
 
 def _named(fields: Fields, tools: tuple[Tool, ...]) -> Tool:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from aiohttp import web
 
-from muxjax.server.telemetry.watcher import RequestRecord
+from muxjax.server.telemetry.request_record import RequestRecord
 
 _SANE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _SANE_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 from muxjax.engine.job_records import JobRecord
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.server.telemetry import logs
-from muxjax.server.telemetry.step_histograms import Steps
-from muxjax.server.telemetry.watcher import RequestRecord
+from muxjax.server.telemetry.request_record import RequestRecord
+from muxjax.server.telemetry.step_histograms import StepHistograms
 from muxjax.types import Finish, Request
 
 _FIRST_TOKEN_S = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)  # fmt: skip
@@ -50,7 +50,7 @@ class Metrics:
 
         self._judged = Counter("muxjax_slo_requests", "Requests of models with that target.", (*_LABELS, "target"), registry=registry)
         self._attained = Counter("muxjax_slo_attained", "Those of them within it.", (*_LABELS, "target"), registry=registry)
-        self._steps = Steps()
+        self._steps = StepHistograms()
         registry.register(self._steps)
 
     def request(self, request: Request, on_end: OnEnd) -> "RequestMeter":
@@ -166,7 +166,7 @@ class _UnitCollector(Collector):
         yield _counter(unit, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
         yield _counter(unit, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
         yield _counter(
-            unit, "muxjax_prefix_cache_expelled_blocks", "Cached head blocks that went to others.", lambda model: model.evicted_blocks
+            unit, "muxjax_prefix_cache_evicted_blocks", "Cached head blocks evicted for others.", lambda model: model.evicted_blocks
         )
         blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
         for model in unit.models:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from muxjax import __version__
 from muxjax.engine.job_records import JobRecord
 from muxjax.errors import ConfigError
-from muxjax.server.telemetry.watcher import RequestRecord
+from muxjax.server.telemetry.request_record import RequestRecord
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter

@@ -13,7 +13,7 @@ _SECONDS = (.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1
 _TOKENS = tuple(2**power for power in range(15))
 
 
-class Steps(Collector):
+class StepHistograms(Collector):
     """What steps took and computed. One thread adds, any may collect."""
 
     def __init__(self):

@@ -13,7 +13,7 @@ from typing import Any
 
 from muxjax.engine.job_records import JobRecord
 from muxjax.errors import ConfigError
-from muxjax.server.telemetry.watcher import RequestRecord
+from muxjax.server.telemetry.request_record import RequestRecord
 
 _MOST_QUEUED = 2**16
 _END = b"\n]\n"

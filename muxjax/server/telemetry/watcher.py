@@ -1,54 +1,14 @@
-"""What is told of each request as it ends, and who may be told of requests and jobs."""
+"""Watchers: who is told of requests and jobs as they end."""
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
 
 from muxjax.engine.job_records import JobRecord
-from muxjax.types import Finish
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
-    """A request that has ended; times are `time.monotonic`'s.
-
-    Args:
-      http_id: of the HTTP request it came with, "" for a script's.
-      traceparent: W3C's header of that request, "" where there was none.
-      started_s: begin of the first job that computed of its prompt; None if there was none, as for first_s, its first token.
-      tokens: that were generated.
-    """
-
-    id: str
-    http_id: str
-    traceparent: str
-    model: str
-    arrival_s: float
-    started_s: float | None
-    first_s: float | None
-    last_s: float | None
-    end_s: float
-    prompt_tokens: int
-    tokens: int
-    finish: Finish
-
-    @property
-    def ttft_s(self) -> float | None:
-        """From arrival to first token."""
-        return None if self.first_s is None else self.first_s - self.arrival_s
-
-    @property
-    def tpot_s(self) -> float | None:
-        """Mean time between tokens."""
-        if self.first_s is None or self.last_s is None or self.tokens < 2:
-            return None
-        return (self.last_s - self.first_s) / (self.tokens - 1)
-
-    def spans(self) -> list[tuple[str, float, float]]:
-        """Name, begin and end of what it went through: queued, prefill, decode."""
-        begins = [("queued", self.arrival_s), ("prefill", self.started_s), ("decode", self.first_s)]
-        known = [(name, at_s) for name, at_s in begins if at_s is not None]
-        ends = [at_s for _, at_s in known[1:]] + [self.end_s]
-        return [(name, begin_s, max(begin_s, end_s)) for (name, begin_s), end_s in zip(known, ends, strict=True)]
+from muxjax.server.config import HttpOptions
+from muxjax.server.telemetry.otel import Spans
+from muxjax.server.telemetry.request_record import RequestRecord
+from muxjax.server.telemetry.trace import TraceFile
 
 
 class Watcher(Protocol):
@@ -61,3 +21,19 @@ class Watcher(Protocol):
     def job(self, record: JobRecord) -> None:
         """In the engine's thread, before anybody hears of the job's tokens."""
         ...
+
+
+@contextlib.contextmanager
+def open_watchers(http: HttpOptions) -> Iterator[list[Watcher]]:
+    """The trace file and OpenTelemetry's spans, as far as the options ask for them; closed at the end.
+
+    Raises:
+      ConfigError: one of them cannot begin.
+    """
+    with contextlib.ExitStack() as stack:
+        watchers: list[Watcher] = []
+        if http.trace is not None:
+            watchers.append(stack.enter_context(contextlib.closing(TraceFile(http.trace))))
+        if http.otel:
+            watchers.append(stack.enter_context(contextlib.closing(Spans())))
+        yield watchers

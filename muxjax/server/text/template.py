@@ -11,7 +11,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.text.files import read_object
+from muxjax.server.text.config_files import read_config
 from muxjax.server.text.sandbox import Sandbox
 
 _SPECIALS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -81,7 +81,7 @@ def load_template(folder: Path, override: Path | None = None) -> ChatTemplate | 
     Raises:
       ConfigError: the file is missing or no template.
     """
-    config = read_object(folder / "tokenizer_config.json")
+    config = read_config(folder / "tokenizer_config.json")
     source = _read(override) if override else _own_source(folder, config.get("chat_template"))
     return None if source is None else ChatTemplate(source, _specials(config))
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-class Pieces:
+class TokenBytes:
     """The bytes of each token of a tokenizer, as its decoder reads them."""
 
     def __init__(self, tokenizer: Tokenizer):

@@ -7,7 +7,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.text.token_bytes import Pieces
+from muxjax.server.text.token_bytes import TokenBytes
 
 
 class Text(Protocol):
@@ -44,7 +44,7 @@ class TokenizerText:
             raise ConfigError(f"{path} is no tokenizer: {error}") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._pieces = Pieces(self._tokenizer)
+        self._pieces = TokenBytes(self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._specials = frozenset(token for token, entry in added.items() if entry.special)
 

@@ -15,8 +15,8 @@ import pytest
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
+from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import build_service
 from muxjax.specs.config import to_hf_config
 from tests.device.test_step import SPEC
 from tests.xla_cache import XLA_CACHE

@@ -1,18 +1,13 @@
-"""What the server tells of itself, and what is remembered for it."""
+"""What the server tells of itself."""
 
 import json
-import time
 from pathlib import Path
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.http.info import about, now
-from muxjax.server.telemetry.recent import Live
 from tests.server.http.test_app import ask
-from tests.server.telemetry.test_trace import job, request
 
 OPTIONS = UnitOptions(
     models=(
@@ -83,40 +78,3 @@ def test_a_dead_engine_is_told_as_failed(server):
 
     assert now(server.service)["state"] == "failed"
     assert {model["state"] for model in now(server.service)["models"].values()} == {"failed"}
-
-
-def test_memory_is_bounded_and_the_last_jobs_are_kept():
-    live = Live()
-    for i in range(10_000):
-        live.job(job(rows=i + 1))
-    kept = live.jobs(0, 10**9)
-
-    assert len(kept) == 4096
-    assert [record.rows for _, record in live.jobs(0, 3)] == [9998, 9999, 10_000]
-    assert live.jobs(10_000, 3) == []
-    for _ in range(2000):
-        live.request(request(end_s=time.monotonic()))
-    assert live.latency("a").requests == 512
-
-
-def test_latencies_are_of_the_last_minute_alone():
-    live = Live()
-    live.request(request(end_s=100.0, arrival_s=0.0, first_s=50.0))
-    live.request(request(end_s=150.0, arrival_s=148.0, first_s=149.0, last_s=150.0, tokens=3))
-
-    assert live.latency("a", now_s=155.0).requests == 2
-    assert live.latency("a", now_s=155.0).ttft_s == (1.0, 50.0)
-    late = live.latency("a", now_s=161.0)
-    assert (late.requests, late.ttft_s, late.tpot_s) == (1, (1.0, 1.0), (0.5, 0.5))
-    assert live.latency("nobody").ttft_s is None
-
-
-@given(st.lists(st.floats(0, 100), min_size=1, max_size=300))
-def test_half_of_the_requests_and_99_of_100_are_within_what_is_told(values):
-    live = Live()
-    for value in values:
-        live.request(request(arrival_s=0.0, first_s=value, end_s=0.0))
-    half, most = live.latency("a", now_s=0.0).ttft_s
-
-    assert sum(value <= half for value in values) >= len(values) / 2 > sum(value < half for value in values)
-    assert sum(value <= most for value in values) >= 0.99 * len(values) > sum(value < most for value in values)

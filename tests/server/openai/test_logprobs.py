@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.server.openai.logprobs import Told, chat_logprobs, completion_logprobs, prompt_told, spelled
+from muxjax.server.openai.logprobs import TokenLogprobs, chat_logprobs, completion_logprobs, echo_logprobs, spelled
 from muxjax.types import Logprobs
 from tests.fakes import fake_logprobs
 from tests.server.kit import BOS, EOS, VOCAB
@@ -113,20 +113,20 @@ def test_prompt_logprobs_are_by_token_id(server):
 
 
 def test_the_token_itself_is_always_among_the_likely_ones(text):
-    (told,) = completion_logprobs(text, [Told(200, 0, fake_logprobs(200, 3))], 1)["top_logprobs"]
+    (told,) = completion_logprobs(text, [TokenLogprobs(200, 0, fake_logprobs(200, 3))], 1)["top_logprobs"]
     assert told == {"<s>": 0.0, spelled(text, 200): -25.0}
 
 
 def test_of_tokens_that_are_spelled_alike_the_likelier_one_counts(text):
     unknown = Logprobs(VOCAB + 5, -3.0, ((VOCAB + 5, -3.0),))
-    assert completion_logprobs(text, [Told(VOCAB + 5, 0, unknown)], 1)["top_logprobs"] == [{f"token_id:{VOCAB + 5}": -3.0}]
-    assert chat_logprobs(text, [Told(VOCAB + 5, 0, unknown)], 0)["content"][0]["bytes"] == []
+    assert completion_logprobs(text, [TokenLogprobs(VOCAB + 5, 0, unknown)], 1)["top_logprobs"] == [{f"token_id:{VOCAB + 5}": -3.0}]
+    assert chat_logprobs(text, [TokenLogprobs(VOCAB + 5, 0, unknown)], 0)["content"][0]["bytes"] == []
 
 
 @given(tokens=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20), special=st.booleans())
 def test_offsets_of_an_echo_never_fall_and_end_within_the_text(text, tokens, special):
     shown = text.decode(tokens, special=special)
-    told = prompt_told(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(shown), special=special)
+    told = echo_logprobs(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(shown), special=special)
     offsets = [one.offset for one in told]
     assert offsets == sorted(offsets)
     assert 0 <= offsets[0] <= offsets[-1] <= len(shown)
@@ -137,7 +137,7 @@ def test_offsets_of_an_echo_never_fall_and_end_within_the_text(text, tokens, spe
 @given(content=st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
 def test_offsets_point_at_each_tokens_text(text, content):
     tokens = text.encode(content, special=False)
-    told = prompt_told(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(content), special=False)
+    told = echo_logprobs(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(content), special=False)
     for one in told:
         token = text.piece(one.token).decode(errors="ignore")
         if spelled(text, one.token) == token:
@@ -146,7 +146,7 @@ def test_offsets_point_at_each_tokens_text(text, content):
 
 def test_minus_infinity_is_told_everywhere_as_a_number(text):
     impossible = fake_logprobs(IMPOSSIBLE, 0)
-    told = [Told(IMPOSSIBLE, 0, impossible)]
+    told = [TokenLogprobs(IMPOSSIBLE, 0, impossible)]
     assert completion_logprobs(text, told, 0)["token_logprobs"] == [-9999.0]
     assert chat_logprobs(text, told, 0)["content"][0]["logprob"] == -9999.0
     assert impossible.logprob == -math.inf

@@ -9,7 +9,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.openai.fields import Fields
 from muxjax.server.openai.messages import read_messages
 from muxjax.server.openai.schema import parse_chat, parse_completion
-from muxjax.server.text.files import SamplingDefaults
+from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.types import Grammar, GrammarKind
 from tests.server.kit import BOS, EOS, STAMP, VOCAB, served
 

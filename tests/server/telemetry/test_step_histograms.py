@@ -5,7 +5,7 @@ from hypothesis import given
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from muxjax.server.telemetry.step_histograms import _SECONDS, Steps
+from muxjax.server.telemetry.step_histograms import _SECONDS, StepHistograms
 from tests.server.telemetry.test_trace import job
 
 SECONDS = st.one_of(st.floats(0, 10), st.sampled_from(_SECONDS))
@@ -13,7 +13,7 @@ SECONDS = st.one_of(st.floats(0, 10), st.sampled_from(_SECONDS))
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(("prefill", "decode")), SECONDS), max_size=30))
 def test_they_are_those_of_the_client_library(steps):
-    ours, registry = Steps(), CollectorRegistry()
+    ours, registry = StepHistograms(), CollectorRegistry()
     theirs = Histogram("muxjax_scheduler_step_seconds", "x", ("model_name", "phase"), buckets=_SECONDS, registry=registry)
     for model, phase, seconds in steps:
         ours.add(job(model=model, phase=phase, start_s=0.0, end_s=seconds))
@@ -23,7 +23,7 @@ def test_they_are_those_of_the_client_library(steps):
 
 
 def test_tokens_are_counted_by_model():
-    steps = Steps()
+    steps = StepHistograms()
     for tokens in (1, 3, 4, 40_000):
         steps.add(job(tokens=tokens))
     found = samples(steps, "vllm:iteration_tokens_total")

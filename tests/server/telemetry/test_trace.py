@@ -15,8 +15,8 @@ from muxjax.engine.job_records import JobRecord
 from muxjax.errors import ConfigError
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import watchers
+from muxjax.server.telemetry.request_record import RequestRecord
 from muxjax.server.telemetry.trace import TraceFile
-from muxjax.server.telemetry.watcher import RequestRecord
 from muxjax.types import Finish
 from tests.server.http.test_app import ask
 

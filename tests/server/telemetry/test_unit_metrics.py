@@ -36,4 +36,4 @@ def test_prefix_queries_and_hits_count_prompt_tokens(samples):
 
 def test_blocks_are_held_cached_or_free(samples):
     assert [samples["muxjax_kv_blocks", state] for state in ("held", "cached", "free")] == [0, 10, 0]
-    assert samples["muxjax_prefix_cache_expelled_blocks_total", ""] == 2
+    assert samples["muxjax_prefix_cache_evicted_blocks_total", ""] == 2

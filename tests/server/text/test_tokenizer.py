@@ -5,7 +5,6 @@ from tokenizers import Tokenizer, decoders, models
 
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.text.detokenizer import Detokenizer, TextStream, first_stop
-from muxjax.server.text.token_bytes import Pieces
 from muxjax.server.text.tokenizer import ByteText, TokenizerText
 from tests.server.kit import BOS, VOCAB
 
@@ -104,16 +103,6 @@ def test_special_tokens_have_pieces_but_are_shown_only_on_request(text):
     assert (text.piece(BOS), text.piece(VOCAB + 1)) == (b"<s>", b"")
     assert (text.is_special(BOS), text.is_special(5)) == (True, False)
     assert (text.decode([BOS]), text.decode([BOS], special=True)) == ("", "<s>")
-
-
-def test_a_piece_is_read_as_its_decoder_writes_it():
-    vocab = {"▁a": 0, "<0xE2>": 1, "<unk>": 2}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    assert [Pieces(tokenizer).of(token) for token in range(3)] == ["▁a".encode(), b"<0xE2>", b"<unk>"]
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    assert [Pieces(tokenizer).of(token) for token in range(3)] == [b" a", b"\xe2", b"<unk>"]
-    tokenizer.decoder = decoders.Metaspace()
-    assert Pieces(tokenizer).of(0) == b" a"
 
 
 def test_the_stop_that_is_complete_first_wins_over_the_one_that_begins_first():

@@ -1,29 +1,12 @@
-"""JSON files of a checkpoint's folder, and the sampling it prefers."""
+"""Sampling that a checkpoint prefers, from its generation_config.json."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError
-
-
-def read_object(path: Path) -> Mapping[str, Any]:
-    """A JSON object of a file; empty where there is no file.
-
-    Raises:
-      ConfigError: the file is no JSON object.
-    """
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} must be a JSON object, got {type(value).__name__}")
-    return value
+from muxjax.server.text.config_files import read_config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +27,7 @@ def load_defaults(folder: Path) -> SamplingDefaults:
       ConfigError: a value is no number in its range.
     """
     path = folder / "generation_config.json"
-    config = read_object(path)
+    config = read_config(path)
     return SamplingDefaults(
         temperature=_number(path, config, "temperature", 1.0, 0, 2),
         top_p=_number(path, config, "top_p", 1.0, 0, 1) or 1.0,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from muxjax.engine.job_records import JobRecord
-from muxjax.server.telemetry.watcher import RequestRecord
+from muxjax.server.telemetry.request_record import RequestRecord
 
 _JOBS, _REQUESTS = 4096, 512
 _WINDOW_S = 60.0
@@ -26,7 +26,7 @@ class Latency:
     tpot_s: tuple[float, float] | None
 
 
-class Live:
+class RecentActivity:
     """A watcher that remembers a bounded number of jobs and requests."""
 
     def __init__(self):

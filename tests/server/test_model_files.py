@@ -1,0 +1,15 @@
+import pytest
+
+from muxjax.errors import ConfigError
+from muxjax.server.config import named_options
+from muxjax.server.model_files import ModelFiles
+from muxjax.server.text.tokenizer import ByteText
+from tests.server.kit import spec
+
+
+def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):
+    (real,) = named_options({"a": tmp_path}, {}).models
+    with pytest.raises(ConfigError, match=r"model a: .*tokenizer\.json is missing"):
+        ModelFiles.read(real)
+    (dummy,) = named_options({"a": tmp_path}, {"load_format": "dummy"}).models
+    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).text, ByteText)
