@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Lifecycle(Protocol):
-    """What changes the models of an engine, each in its time; see `engine.lifecycle.ModelLifecycle`."""
+    """What changes the models of an engine, each in its time; see `launch.lifecycle.ModelLifecycle`."""
 
     def states(self) -> Mapping[str, str]: ...
     def load(self, options: ModelOptions) -> ModelSpec: ...

@@ -6,8 +6,8 @@ import pytest
 
 from muxjax.errors import ConfigError
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import watchers
 from muxjax.server.telemetry.otel import Spans
+from muxjax.server.telemetry.watcher import open_watchers
 from muxjax.types import Finish
 from tests.server.http.test_app import ask
 from tests.server.telemetry.test_trace import request
@@ -86,5 +86,5 @@ def test_without_the_extra_it_is_named(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match=r"pip install 'muxjax\[otel\]'"), watchers(HttpOptions(otel=True)):
+    with pytest.raises(ConfigError, match=r"pip install 'muxjax\[otel\]'"), open_watchers(HttpOptions(otel=True)):
         pass

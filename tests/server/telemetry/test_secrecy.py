@@ -14,7 +14,7 @@ from muxjax.server.service import Service
 from tests.fakes import FakeEngine
 from tests.server.http.test_auth import LOCKED, ask
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECRET = "xyzzy-4711"
 CHAT = {"model": "a", "max_tokens": 2}
 BODIES = [

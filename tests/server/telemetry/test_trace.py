@@ -14,13 +14,13 @@ import pytest
 from muxjax.engine.job_records import JobRecord
 from muxjax.errors import ConfigError
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import watchers
 from muxjax.server.telemetry.request_record import RequestRecord
 from muxjax.server.telemetry.trace import TraceFile
+from muxjax.server.telemetry.watcher import open_watchers
 from muxjax.types import Finish
 from tests.server.http.test_app import ask
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def request(**changes) -> RequestRecord:
@@ -154,7 +154,7 @@ def test_a_full_disk_ends_the_trace_and_not_the_server(tmp_path, caplog):
 
 
 def test_a_trace_that_cannot_be_written_is_told_before_models_are_loaded(tmp_path):
-    with pytest.raises(ConfigError, match="cannot write the trace"), watchers(HttpOptions(trace=tmp_path / "no" / "trace.json")):
+    with pytest.raises(ConfigError, match="cannot write the trace"), open_watchers(HttpOptions(trace=tmp_path / "no" / "trace.json")):
         pass
 
 
