@@ -9,9 +9,9 @@ from typing import NamedTuple
 from muxjax.errors import ConfigError, RequestError
 
 MOST_LOGPROBS = 20
-"""Of the most likely tokens that are told."""
+"""Most likely tokens whose log-probabilities a request may want."""
 MOST_PRIORITY = 100
-"""Above or below 0."""
+"""Largest priority, above or below 0."""
 PRIORITY_S = 10.0
 """A request goes before those that came up to so much before it, for each level of priority."""
 
@@ -43,7 +43,7 @@ class GrammarKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
-    """What an answer must look like, from its first token to its end."""
+    """Form of an answer, from its first token to its end."""
 
     kind: GrammarKind
     text: str
@@ -51,7 +51,7 @@ class Grammar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How a request's tokens are drawn, and when it ends.
+    """Parameters of a request: how its tokens are drawn, and when it ends.
 
     Args:
       temperature: 0 draws the most likely token; then the filters below are not read.
@@ -68,7 +68,7 @@ class Sampling:
       allowed_token_ids: no others; None allows all.
       bad_words: sequences of tokens of which none is made whole.
       grammar: what the whole answer must look like.
-      logprobs: tell the log-probability of each token, before all of the above, and of so many of the most likely ones; None tells none.
+      logprobs: give the log-probability of each token, before all of the above, and of so many of the most likely ones; None gives none.
       prompt_logprobs: the same of the prompt's tokens, from the second on.
     Raises:
       RequestError: a value outside its range, with the name of its field.
@@ -105,8 +105,8 @@ class Sampling:
         _require(0 < self.repetition_penalty < math.inf, "repetition_penalty", self.repetition_penalty, "over 0, and finite")
         _require(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", dict(self.logit_bias), "-100 to 100 for each token")
         for name in ("logprobs", "prompt_logprobs"):
-            told = getattr(self, name)
-            _require(told is None or 0 <= told <= MOST_LOGPROBS, name, told, f"0 to {MOST_LOGPROBS}")
+            count = getattr(self, name)
+            _require(count is None or 0 <= count <= MOST_LOGPROBS, name, count, f"0 to {MOST_LOGPROBS}")
 
 
 def _require(holds: bool, field: str, value: object, limit: str) -> None:
@@ -166,8 +166,8 @@ class Output(NamedTuple):
     A request has exactly one output whose finish is not None, and it is the last.
 
     Args:
-      logprobs: of the token, where they were asked for.
-      prompt_logprobs: of the first output, where they were asked for: one for each token of the prompt from the second on.
+      logprobs: of the token, where they were wanted.
+      prompt_logprobs: of the first output, where they were wanted: one for each token of the prompt from the second on.
       cached_tokens: of the first output: prompt tokens that were in the cache already.
     """
 

@@ -128,21 +128,23 @@ class FakeEngine:
         now_s = time.monotonic()
         outputs = [Output(request_id, None, Finish.ABORT, now_s) for request_id in self._aborted]
         self._aborted.clear()
-        for request, made in list(self._live.values()):
-            self._on_job(_job(request, made, now_s - self._turn_s, now_s))
-            token = self._reply(request, made)
-            finish = _finish(request, token, made + 1)
-            outputs.append(Output(request.id, token, finish, now_s, **_told(request, token), **({} if made else self._first(request))))
-            self._live[request.id] = request, made + 1
+        for request, count in list(self._live.values()):
+            self._on_job(_job(request, count, now_s - self._turn_s, now_s))
+            token = self._reply(request, count)
+            finish = _finish(request, token, count + 1)
+            most = request.sampling.logprobs
+            output = Output(request.id, token, finish, now_s, logprobs=None if most is None else fake_logprobs(token, most))
+            outputs.append(output if count else self._first(request, output))
+            self._live[request.id] = request, count + 1
             if finish:
                 del self._live[request.id]
         return outputs
 
-    def _first(self, request: Request) -> dict[str, Any]:
-        """What only the first output of a request tells."""
+    def _first(self, request: Request, output: Output) -> Output:
+        """The first output of a request, with what only that one has."""
         most = request.sampling.prompt_logprobs
-        told = None if most is None else tuple(fake_logprobs(token, most) for token in request.prompt[1:])
-        return {"prompt_logprobs": told, "cached_tokens": self._cached_tokens}
+        logprobs = None if most is None else tuple(fake_logprobs(token, most) for token in request.prompt[1:])
+        return output._replace(prompt_logprobs=logprobs, cached_tokens=self._cached_tokens)
 
 
 class FakeLifecycle:
@@ -176,18 +178,13 @@ def _logprob(token: int) -> float:
     return -token / 8 if token < 256 else -math.inf
 
 
-def _told(request: Request, token: int) -> dict[str, Any]:
-    most = request.sampling.logprobs
-    return {} if most is None else {"logprobs": fake_logprobs(token, most)}
-
-
-def _job(request: Request, made: int, start_s: float, end_s: float) -> JobRecord:
+def _job(request: Request, count: int, start_s: float, end_s: float) -> JobRecord:
     """Every request has a job of its own, in every turn."""
-    phase, tokens, prefills = ("decode", 1, ()) if made else ("prefill", len(request.prompt), (request.id,))
+    phase, tokens, prefills = ("decode", 1, ()) if count else ("prefill", len(request.prompt), (request.id,))
     return JobRecord(model=request.model, phase=phase, start_s=start_s, end_s=end_s, rows=1, tokens=tokens, prefills=prefills)
 
 
-def _finish(request: Request, token: int, made: int) -> Finish | None:
+def _finish(request: Request, token: int, count: int) -> Finish | None:
     if token in request.sampling.stop_token_ids:
         return Finish.STOP
-    return Finish.LENGTH if made >= request.sampling.max_tokens else None
+    return Finish.LENGTH if count >= request.sampling.max_tokens else None

@@ -14,7 +14,7 @@ _LAST = (math.inf, 0)  # a rank behind all
 
 
 class BlockPool:
-    """The arena, shared by the models' shelves: whoever takes blocks gets those of the least valuable idle columns when none is free.
+    """Allocator of the arena's blocks for all models: whoever takes blocks gets those of the least valuable idle columns when none is free.
 
     The value of a column is what it would cost to compute again, a block, on top of the value of the last one that went. Among models of
     equal costs the least recently used one goes; one that is twice as dear stays twice as long. Within a model all columns cost the same,
@@ -23,7 +23,7 @@ class BlockPool:
     Source: GreedyDual-Size (Cao and Irani, Cost-Aware WWW Proxy Caching Algorithms, 1997).
 
     Args:
-      share_frac: of the arena, in [0, 1]: a model with more idle blocks than that loses its own first.
+      share_frac: share of the arena, in [0, 1]: a model with more idle blocks than that loses its own first.
     """
 
     def __init__(self, arena: Arena, *, share_frac: float = 1.0):
@@ -72,34 +72,34 @@ class BlockPool:
         self._arena.give(ids)
 
     def next_rank(self, worth: float) -> tuple[float, int]:
-        """Of a column that nobody uses from now on."""
+        """Rank of a column that nobody uses from now on."""
         self._serial += 1
         return self.age + worth, self._serial
 
     def _evict(self, blocks: int) -> np.ndarray:
         """Ids of at least so many idle blocks, whose columns are no more."""
-        gone: list[Column] = []
+        victims: list[Column] = []
         while blocks > 0:
-            filled = sorted([model for model in self._models if model.idle], key=attrgetter("head_rank"))
-            self.age = filled[0].head_rank[0]
+            holders = sorted([model for model in self._models if model.idle], key=attrgetter("head_rank"))
+            self.age = holders[0].head_rank[0]
             share_blocks = self._share_frac * self.total
-            too_rich = [model for model in filled if model.idle_blocks > share_blocks]
-            loser, *others = too_rich or filled
+            too_rich = [model for model in holders if model.idle_blocks > share_blocks]
+            loser, *others = too_rich or holders
             most = min(blocks, loser.idle_blocks - share_blocks) if too_rich else blocks
-            lost = loser.evict(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
-            blocks -= len(lost) * loser.column_blocks
-            gone += lost
-        return np.concatenate([column.ids for column in gone])
+            columns = loser.evict(math.ceil(most / loser.column_blocks), others[0].head_rank if others else _LAST)
+            blocks -= len(columns) * loser.column_blocks
+            victims += columns
+        return np.concatenate([column.ids for column in victims])
 
 
 class ModelBlocks:
-    """One model's part of the pool.
+    """Head blocks of one model in the pool.
 
     Args:
       column_blocks: head blocks of one of its columns.
       keeps: columns are kept at all; not those of models whose windows pass them, for they have holes then.
 
-    held: head blocks in its sequences' tables, each counted once; peak: the most they ever were; expelled: idle columns that have gone.
+    held: head blocks in its sequences' tables, each counted once; peak: the most they ever were; evicted: idle columns that have gone.
     """
 
     def __init__(self, pool: BlockPool, column_blocks: int, *, worth: float, keeps: bool):
@@ -128,24 +128,24 @@ class ModelBlocks:
         self._pool.give(ids)
         self.held -= len(ids)
 
-    def found(self, chain: Chain, most: int) -> int:
+    def count_cached(self, chain: Chain, most: int) -> int:
         """How many of the chain's first `most` columns are here."""
         columns, names = self._pool.columns, chain.names
-        count, most = min(chain.found, most), min(most, len(names))
+        count, most = min(chain.cached, most), min(most, len(names))
         while count and names[count - 1] not in columns:
             count -= 1
         while count < most and names[count] in columns:
             count += 1
-        chain.found = count
+        chain.cached = count
         return count
 
-    def shared(self, chain: Chain, found: int) -> int:
-        """How many of its first `found` columns, which are here, are used: sharing them takes nothing from anybody."""
+    def count_shared(self, chain: Chain, cached: int) -> int:
+        """How many of its first `cached` columns, which are here, are used: sharing them takes nothing from anybody."""
         columns, names = self._pool.columns, chain.names
-        count = min(chain.shared, found)
+        count = min(chain.shared, cached)
         while count and not columns[names[count - 1]].users:
             count -= 1
-        while count < found and columns[names[count]].users:
+        while count < cached and columns[names[count]].users:
             count += 1
         chain.shared = count
         return count
@@ -188,14 +188,14 @@ class ModelBlocks:
 
     def evict(self, most: int, limit: tuple[float, int] = _LAST) -> list[Column]:
         """Its least valuable idle columns, of ranks below `limit`, which are no more: their blocks are the caller's."""
-        gone = list(takewhile(lambda column: column.rank < limit, islice(self.idle.values(), most)))
-        for column in gone:
+        victims = list(takewhile(lambda column: column.rank < limit, islice(self.idle.values(), most)))
+        for column in victims:
             del self.idle[column.name], self._pool.columns[column.name]
-        self.evicted += len(gone)
-        return gone
+        self.evicted += len(victims)
+        return victims
 
     def clear(self) -> None:
-        """Its idle columns are gone."""
+        """Evicts all its idle columns."""
         for column in self.evict(len(self.idle)):
             self._pool.give(column.ids)
 

@@ -1,4 +1,4 @@
-"""Full columns by the tokens they hold: computed once, shared by sequences that begin alike, kept as long as nobody needs the room.
+"""Names of the prefix cache: full columns by their tokens, computed once, shared by sequences that begin alike, kept while there is room.
 
 A column that a sequence has in its tables is *used*. When its last user has gone it is *idle*: still found by its name, but its blocks
 count as free, and go to whoever needs blocks. A sequence that uses a column uses all before it, and gives the last one up first;
@@ -18,11 +18,11 @@ _NAME_BYTES = 16
 class Chain:
     """Names of a sequence's full columns, in their order: digests of all tokens up to a column's end, behind whose they are."""
 
-    __slots__ = ("_column_tokens", "_digest", "found", "names", "shared")
+    __slots__ = ("_column_tokens", "_digest", "cached", "names", "shared")
 
     def __init__(self, owner: bytes, column_tokens: int):
         self.names: list[bytes] = []
-        self.found = self.shared = 0  # where `ModelBlocks` left off looking
+        self.cached = self.shared = 0  # where `ModelBlocks` left off looking
         self._column_tokens = column_tokens
         self._digest = blake2b(owner, digest_size=_NAME_BYTES)
 
@@ -44,7 +44,7 @@ class Column:
     """A full column that was computed.
 
     Args:
-      ids: [L x K] int32, its head blocks; first: of them. A block is owned once, so `first` tells copies of a column apart.
+      ids: [L x K] int32, its head blocks; first: the first of them. A block is owned once, so `first` tells copies of a column apart.
       users: sequences that read these blocks.
       rank: of an idle one; the least goes first.
     """

@@ -38,7 +38,7 @@ class Tables:
     """
 
     def __init__(self, layout: CacheLayout, blocks: ModelBlocks, *, slots: int, max_tokens: int):
-        self.layout, self._model_blocks = layout, blocks
+        self.layout, self.model_blocks = layout, blocks
         self.column_blocks = layout.column_blocks
         self.lengths = np.zeros(slots, np.int32)  # tokens that have been given a place
         self.columns = np.zeros(slots, np.int32)
@@ -58,15 +58,15 @@ class Tables:
 
     def reserve(self, slot: int, tokens: int, cached: Sequence[Column] = ()) -> TableDelta:
         """Takes the columns for a slot's first `tokens` tokens, the first of which are cached; the slot was empty."""
-        found, columns = len(cached), self.layout.columns(tokens)
+        begin, columns = len(cached), self.layout.columns(tokens)
         assert self.columns[slot] == 0
         self.columns[slot] = columns
-        taken = self._add(np.full(columns - found, slot, np.int32), np.arange(found, columns, dtype=np.int32))
-        if not found:
-            return taken
-        self.lengths[slot] = found * self._tokens_per_block
+        new = self._add(np.full(columns - begin, slot, np.int32), np.arange(begin, columns, dtype=np.int32))
+        if not begin:
+            return new
+        self.lengths[slot] = begin * self._tokens_per_block
         self._kept[slot] = list(cached)
-        self._ids[slot, :found] = np.reshape([column.ids for column in cached], self._ids[slot, :found].shape)
+        self._ids[slot, :begin] = np.reshape([column.ids for column in cached], self._ids[slot, :begin].shape)
         return TableDelta(np.full(columns, slot, np.int32), np.arange(columns, dtype=np.int32), self._ids[slot, :columns].copy())
 
     def keep(self, slot: int, names: Sequence[bytes]) -> None:
@@ -75,7 +75,7 @@ class Tables:
         new = range(len(kept), len(names))
         if new:
             ids_CN = self._ids[slot, new.start : new.stop].reshape(len(new), self.column_blocks).copy()
-            kept += [self._model_blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
+            kept += [self.model_blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
 
     def grow(self, slots: np.ndarray) -> TableDelta:
         """Takes one column more for each of those different slots."""
@@ -99,10 +99,10 @@ class Tables:
 
     def release(self, slot: int) -> None:
         """Gives all of a slot's blocks back, those that are kept to the cache; the slot is empty after it."""
-        self._model_blocks.give(self.owned(slot))
+        self.model_blocks.give(self.owned(slot))
         kept = self._kept[slot]
         if kept:
-            self._model_blocks.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
+            self.model_blocks.drop(kept, self._ids[slot, : len(kept), 0, 0].tolist())
             self._kept[slot] = []
         for group in self._groups:
             group.passed[slot] = 0
@@ -119,11 +119,11 @@ class Tables:
         return ids_CLK[live]
 
     def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
-        taken = self._model_blocks.take(len(slots) * self.column_blocks)
+        taken = self.model_blocks.take(len(slots) * self.column_blocks)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK
         return TableDelta(slots, columns, ids_ULK)
 
     def _pass(self, group: _WindowGroup, slot: int, unseen: int) -> None:
-        self._model_blocks.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
+        self.model_blocks.give(self._ids[slot, group.passed[slot] : unseen, group.layers].ravel())
         group.passed[slot] = unseen

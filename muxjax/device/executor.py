@@ -46,8 +46,8 @@ class _Flight(NamedTuple):
         return Done(
             step_id=step.id,
             tokens=batch.unpack(np.asarray(made.tokens_B), step, shape),
-            told=told_of(made.told, batch.row_places(step, shape)),
-            scored=told_of(made.scored, batch.token_places(step.counts[step.decodes :])),
+            logprobs=told_of(made.told, batch.row_places(step, shape)),
+            prompt_logprobs=told_of(made.scored, batch.token_places(step.counts[step.decodes :])),
             at_s=time.monotonic(),
         )
 

@@ -133,9 +133,9 @@ class PostStep:
     def pack(self, step: Step, shape: BatchShape) -> Packed:
         """What a step asks."""
         random = bool((step.sampling["temperature"] > 0).any())
-        if step.asked is None:
+        if step.controls is None:
             return RANDOM if random else GREEDY
-        asked, places = step.asked, batch.row_places(step, shape)
+        asked, places = step.controls, batch.row_places(step, shape)
         return Packed(
             random=random,
             counts=tuple((each.slot, self._count(each)) for each in asked.recounts),
@@ -170,7 +170,7 @@ class PostStep:
 
     def _count(self, recount: Recount) -> np.ndarray:
         """[V] int16."""
-        count_V = np.minimum(MADE * np.bincount(recount.made, minlength=self._spec.vocab), MOST).astype(np.int16)
+        count_V = np.minimum(MADE * np.bincount(recount.output, minlength=self._spec.vocab), MOST).astype(np.int16)
         count_V[np.unique(recount.prompt)] += PROMPT
         return count_V
 

@@ -1,4 +1,4 @@
-"""What the loop asks of whatever executes steps: a device, lanes, or a simulation."""
+"""Border between the loop and whatever executes steps: a device, a worker process, or a simulation."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,7 +34,7 @@ class Step:
       tokens: [T] int32, ids or SAMPLED.
       sampling: [B] SAMPLING.
       delta: what changed in the model's block tables since its previous step.
-      asked: what rows ask beyond `sampling`; None where none does.
+      controls: what rows want beyond `sampling`; None where none does.
     """
 
     id: int
@@ -46,7 +46,7 @@ class Step:
     tokens: np.ndarray
     sampling: np.ndarray
     delta: TableDelta
-    asked: StepControls | None = None
+    controls: StepControls | None = None
 
     @property
     def phase(self) -> Phase:
@@ -60,7 +60,7 @@ NO_TOKEN = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """Why a step came to nothing, which its model is to blame for.
+    """Failure of a step, for which its model is to blame.
 
     Args:
       cache_lost: nothing that was in any model's head blocks is there any more, and no other step in flight will finish.
@@ -75,15 +75,15 @@ class Done:
     """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
 
     Args:
-      told: of those tokens, [B], where `StepControls.logprobs` asks; scored: of `StepControls.follow`, [T].
+      logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
     """
 
     step_id: int
     tokens: np.ndarray
     at_s: float
     fault: Fault | None = None
-    told: TopLogprobs | None = None
-    scored: TopLogprobs | None = None
+    logprobs: TopLogprobs | None = None
+    prompt_logprobs: TopLogprobs | None = None
 
 
 class Executor(Protocol):

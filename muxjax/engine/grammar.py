@@ -1,4 +1,4 @@
-"""What an answer may go on with so that it matches a grammar: masks over the vocabulary, token by token, by llguidance."""
+"""Structured output: masks over the vocabulary, token by token, so that an answer matches its grammar, by llguidance."""
 
 import functools
 import logging
@@ -12,7 +12,7 @@ from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind
 
 COMPILED_GRAMMARS = 128
-"""Kept of each model, for requests that come with the same one again."""
+"""Grammars that are kept of each model, for requests that come with the same one again."""
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Grammars:
 
     @classmethod
     def of(cls, folder: Path, *, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
-        """Of the tokenizer in a model's folder; None if there is none that can be read, and then no request may have a grammar."""
+        """Compiler for the tokenizer in a model's folder; None if none can be read, and then no request may have a grammar."""
         path = folder / "tokenizer.json"
         if not path.is_file():
             return None
@@ -45,7 +45,7 @@ class Grammars:
             return None
 
     def matcher(self, grammar: Grammar) -> "Matcher":
-        """At the beginning of an answer.
+        """Matcher at the beginning of an answer.
 
         Raises:
           RequestError: the grammar does not compile.
@@ -54,7 +54,7 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
-            matcher = LLMatcher(self._tokenizer, _WRITTEN[grammar.kind](grammar.text), log_level=0)
+            matcher = LLMatcher(self._tokenizer, _COMPILERS[grammar.kind](grammar.text), log_level=0)
             fault = matcher.get_error()
         except ValueError as error:
             fault = str(error)
@@ -64,7 +64,7 @@ class Grammars:
 
 
 class Matcher:
-    """One answer as far as it has come."""
+    """State of one answer in its grammar."""
 
     def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer):
         self._matcher = matcher
@@ -95,7 +95,7 @@ def _json_schema(text: str) -> str:
     return LLMatcher.grammar_from_json_schema(text, defaults={"whitespace_flexible": False})
 
 
-_WRITTEN = {
+_COMPILERS = {
     GrammarKind.JSON_SCHEMA: _json_schema,
     GrammarKind.REGEX: LLMatcher.grammar_from_regex,
     GrammarKind.LARK: LLMatcher.grammar_from_lark,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from muxjax.engine.executor import Done, Step
 from muxjax.scheduler.view import Job
@@ -32,6 +33,14 @@ class JobRecord:
 OnJob = Callable[[JobRecord], None]
 
 
+class _Launch(NamedTuple):
+    """A step that has not ended, its job, and when it was launched."""
+
+    step: Step
+    job: Job
+    at_s: float
+
+
 class JobRecorder:
     """Pairs the launch of each step with its end.
 
@@ -41,21 +50,22 @@ class JobRecorder:
 
     def __init__(self, on_job: OnJob):
         self._on_job = on_job
-        self._open: dict[int, tuple[Step, Job, float]] = {}
+        self._open: dict[int, _Launch] = {}
         self._last_end_s: dict[str, float] = {}
 
     def launched(self, step: Step, job: Job, at_s: float) -> None:
-        self._open[step.id] = step, job, at_s
+        self._open[step.id] = _Launch(step, job, at_s)
         if len(self._open) > _MOST_OPEN:  # steps that never ended
             del self._open[next(iter(self._open))]
 
     def finished(self, done: Iterable[Done]) -> None:
-        for each in done:
-            found = self._open.pop(each.step_id, None)
-            if found is not None:
-                self._on_job(self._record(*found, each.at_s))
+        for step_done in done:
+            launch = self._open.pop(step_done.step_id, None)
+            if launch is not None:
+                self._on_job(self._record(launch, step_done.at_s))
 
-    def _record(self, step: Step, job: Job, launched_s: float, end_s: float) -> JobRecord:
+    def _record(self, launch: _Launch, end_s: float) -> JobRecord:
+        step, job, launched_s = launch
         start_s = min(max(launched_s, self._last_end_s.get(step.model, launched_s)), end_s)
         self._last_end_s[step.model] = end_s
         return JobRecord(

@@ -14,7 +14,7 @@ from muxjax.engine.grammar import Grammars
 from muxjax.engine.sequence import NO_SLOT, ByAge, Sequence, Stage
 from muxjax.engine.slot_text import SlotText
 from muxjax.engine.stats import Status, Tally
-from muxjax.engine.token_controls import TokenControls, answers, ask
+from muxjax.engine.token_controls import TokenControls, step_controls, take_outputs
 from muxjax.engine.waiting import Waiting
 from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
 from muxjax.scheduler.view import Job, ModelView, Pending, Running
@@ -67,7 +67,7 @@ class ModelState:
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._quota_blocks = 0  # until the unit deals
         self._view: ModelView | None = None  # both are kept until something of the model changes
-        self._evicted = 0  # of the shelf, when that view was made
+        self._evicted = 0  # of its blocks, when that view was made
         self._open: tuple[np.ndarray, np.ndarray] | None = None
         self._free_slots = list(range(config.slots - 1, -1, -1))
         self._by_slot: list[Sequence | None] = [None] * config.slots  # whose it is until its last step has landed
@@ -176,7 +176,7 @@ class ModelState:
         )
         self.tally.add(step)
         self._changed()
-        return replace(step, asked=ask(self._controls, self._text, step)) if self._controls else step
+        return replace(step, controls=step_controls(self._controls, self._text, step)) if self._controls else step
 
     def _charge(self, slots: np.ndarray, counts: np.ndarray, decodes: int) -> None:
         """Each row is service for its tenant; its last `len - decodes` rows are chunks."""
@@ -192,17 +192,17 @@ class ModelState:
         slots, tokens = step.slots[rows], done.tokens[rows]
         stopped, full = self._text.extend(slots, tokens)
         ended = stopped | full
-        if not self._every_token and not step.asked:
+        if not self._every_token and not step.controls:
             if step.phase is Phase.DECODE and not ended.any():
                 return [], []
-            told = np.flatnonzero(ended | (rows >= step.decodes))
-            slots, tokens, stopped, ended = slots[told], tokens[told], stopped[told], ended[told]
+            last = np.flatnonzero(ended | (rows >= step.decodes))
+            slots, tokens, stopped, ended = slots[last], tokens[last], stopped[last], ended[last]
         ids = [self._ids[slot] for slot in slots.tolist()]
         outputs = list(map(Output, ids, tokens.tolist(), repeat(None), repeat(done.at_s)))
-        if step.asked:
-            outputs = answers(self._controls, step, done, rows, outputs)
+        if step.controls:
+            outputs = take_outputs(self._controls, step, done, rows, outputs)
         if step.phase is Phase.PREFILL:
-            self._tell_cached(outputs, slots)
+            self._note_cached(outputs, slots)
         last = np.flatnonzero(ended).tolist()
         return outputs, [(i, self._of(slots[i]), Finish.STOP if stopped[i] else Finish.LENGTH) for i in last]
 
@@ -266,7 +266,7 @@ class ModelState:
         self._view = self._open = None
 
     def _admit(self, sequence: Sequence) -> TableDelta:
-        cached = self.blocks.use(sequence.chain, self._found(sequence))
+        cached = self.blocks.use(sequence.chain, self._count_cached(sequence))
         slot = sequence.slot = self._free_slots.pop()
         self._move(sequence, Stage.PREFILLING)
         self._by_slot[slot], self._ids[slot] = sequence, sequence.request.id
@@ -285,10 +285,10 @@ class ModelState:
         """Columns of a waiting sequence that may come from the cache: one token is computed, for what comes after it."""
         return (len(sequence.tokens) - 1) // self.config.layout.tokens_per_block
 
-    def _found(self, sequence: Sequence) -> int:
-        """Its first columns that do; none if all of its prompt's logits are asked for."""
-        asked = sequence.controls is not None and sequence.controls.scored
-        return 0 if asked else self.blocks.found(sequence.chain, self._most_cached(sequence))
+    def _count_cached(self, sequence: Sequence) -> int:
+        """Its first columns that do; none if it wants its prompt's log-probabilities."""
+        computed = sequence.controls is not None and sequence.controls.wants_prompt_logprobs
+        return 0 if computed else self.blocks.count_cached(sequence.chain, self._most_cached(sequence))
 
     def _keep(self, slot: int) -> None:
         """Others may find the full columns that are computed of a slot, by tokens that are known: not what a late stop left behind."""
@@ -298,7 +298,7 @@ class ModelState:
             chain.extend(self._text.tokens[slot], columns)
             self.tables.keep(slot, chain.names[:columns])
 
-    def _tell_cached(self, outputs: list[Output], slots: np.ndarray) -> None:
+    def _note_cached(self, outputs: list[Output], slots: np.ndarray) -> None:
         """In the first output of each of the slots' sequences."""
         cached = self._cached[slots]
         for i in np.flatnonzero(cached).tolist():
@@ -363,12 +363,12 @@ class ModelState:
         if sequence.stage is not Stage.WAITING:
             left = int(self._text.known[sequence.slot] - self.tables.lengths[sequence.slot])
             return Pending(request_id=request.id, arrival_s=request.due_s, tokens=left, blocks=0)
-        tokens, found = len(sequence.tokens), self._found(sequence)
+        tokens, cached = len(sequence.tokens), self._count_cached(sequence)
         return Pending(
             request_id=request.id,
             arrival_s=request.due_s,
-            tokens=tokens - found * layout.tokens_per_block,
-            blocks=layout.blocks(tokens) - self.blocks.shared(sequence.chain, found) * layout.column_blocks,
+            tokens=tokens - cached * layout.tokens_per_block,
+            blocks=layout.blocks(tokens) - self.blocks.count_shared(sequence.chain, cached) * layout.column_blocks,
         )
 
     def _youngest(self) -> Running | None:

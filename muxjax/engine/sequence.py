@@ -30,10 +30,10 @@ class Sequence:
     """A request on its way.
 
     Args:
-      tokens: prompt first; while it has a slot, the tokens are with its resident.
+      tokens: prompt first; while it has a slot, its tokens are in the model's `SlotText`.
       chain: names of its full columns, as far as anybody has asked for them.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
-      wishes: what it asks of its tokens; None for most.
+      controls: logits processors and the like; None for most.
     """
 
     request: Request
@@ -63,7 +63,7 @@ class ByAge:
 
     def __init__(self):
         self._items: list[Sequence] = []
-        self._slots: np.ndarray | None = None  # cached until the members change
+        self._slots: np.ndarray | None = None  # cached until one comes or goes
 
     def __len__(self) -> int:
         return len(self._items)

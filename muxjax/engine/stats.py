@@ -16,7 +16,7 @@ class Status(enum.StrEnum):
 
 
 class Tally:
-    """What a model has done so far. A token counts for the phase of its row, a step for the set of its rows' phases.
+    """Counts of what a model has done so far. A token counts for the phase of its row, a step for the set of its rows' phases.
 
     last_prefill, last_decode: id of the last step with rows of that phase, 0 before the first; the others as in `ModelStats`.
     """
@@ -54,11 +54,12 @@ class ModelStats:
     Args:
       running: admitted sequences; waiting: those that are not.
       held_blocks: head blocks its sequences hold; peak_blocks: the most they ever did; quota_blocks: what it may hold.
-      cached_blocks: of its ended sequences, for others that begin alike; they count as free. expelled_blocks: that went of them.
+      cached_blocks: head blocks of its ended sequences, for others that begin alike, which count as free.
+      evicted_blocks: how many of these have gone.
       prefix_queries: prompt tokens of admitted requests; prefix_hits: of these, that were in the cache already.
       column_blocks: head blocks of tokens_per_block tokens of one sequence.
-      prefill_steps, decode_steps: of rows of that phase alone; mixed_steps: of rows of both.
-      prefill_tokens, decode_tokens: of rows of that phase, in whichever steps.
+      prefill_steps, decode_steps: steps of rows of that phase alone; mixed_steps: steps of rows of both.
+      prefill_tokens, decode_tokens: tokens of rows of that phase, in whichever steps.
     """
 
     name: str
@@ -80,7 +81,7 @@ class ModelStats:
     mixed_steps: int
     prefill_tokens: int
     decode_tokens: int
-    state: Status = Status.READY
+    status: Status = Status.READY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the rows of a step ask of their tokens beyond how they are drawn, and what is told of the tokens."""
+"""Logits processors of a step's rows, as values between host and device, and log-probabilities of its tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,20 +12,22 @@ NEUTRAL = (0.0, 0.0, 1.0)
 """Presence, frequency and repetition penalty that change nothing."""
 
 EDIT = np.dtype([("row", "i4"), ("token", "i4"), ("add", "f4")])
-"""What is added to one logit; minus infinity forbids the token."""
+"""Addition to one logit; minus infinity forbids the token."""
 
 
 class Recount(NamedTuple):
-    """A slot's tokens are counted anew: the prompt's, and those made of it."""
+    """A slot's tokens are counted anew: the prompt's, and those of its output."""
 
     slot: int
     prompt: np.ndarray
-    made: np.ndarray
+    output: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepControls:
-    """Of the B rows of a step. A row whose chunk leaves tokens of its prompt over asks for nothing but `follow`: its token is of no use.
+    """Logits processors of the B rows of a step.
+
+    A row whose chunk leaves tokens of its prompt over wants nothing but `follow`: its token is of no use.
 
     Args:
       penalties: [B, 3] float32, in the order of NEUTRAL; None where nobody has any.
@@ -33,7 +35,8 @@ class StepControls:
       edits: [U] EDIT.
       masks: by row, [ceil(V / 32)] uint32 or fewer words: bit v % 32 of word v // 32 allows token v. Other rows allow all.
       logprobs: somebody wants to know those of the tokens.
-      follow: [T] int32, the prompt's token behind each of the chunks' tokens, packed as these are; None where nobody asks for theirs.
+      follow: [T] int32, the prompt's token behind each of the chunks' tokens, packed as these are; None where nobody wants to know
+        of them.
     """
 
     penalties: np.ndarray | None
@@ -52,6 +55,6 @@ class TopLogprobs(NamedTuple):
     top_logprob: np.ndarray
 
     def of(self, row: int, token: int, most: int) -> Logprobs:
-        """Of one token, with at most so many of the likeliest."""
+        """Log-probabilities of one token, with at most so many of the likeliest."""
         top = zip(self.top_token[row, :most].tolist(), self.top_logprob[row, :most].tolist(), strict=True)
         return Logprobs(token, float(self.logprob[row]), tuple(top))

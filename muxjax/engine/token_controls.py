@@ -1,4 +1,7 @@
-"""What requests ask of their tokens beyond how they are drawn, over their whole way."""
+"""Logits processors, as the host keeps them: penalties, bans, allowed tokens, grammars and log-probabilities of each request.
+
+On the device `post_step` carries out what a step's rows want, as `StepControls` says it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +16,7 @@ from muxjax.types import Logprobs, Output, Request, Sampling
 
 
 class TokenControls:
-    """One request's, over its whole way.
+    """Logits processors and log-probabilities of one request, over its whole way.
 
     Attributes:
       tied: each of its steps must know the token of the one before, so that none is launched ahead.
@@ -28,11 +31,11 @@ class TokenControls:
         self.penalties = None if penalties == NEUTRAL else penalties
         self.logprobs = sampling.logprobs
         self._sampling, self._matcher, self._prompt = sampling, matcher, np.array(request.prompt, np.int32)
-        banned = [(words[0], -np.inf) for words in sampling.bad_words if len(words) == 1]
-        self._always = _edits([*sampling.logit_bias, *banned])
+        bans = [(words[0], -np.inf) for words in sampling.bad_words if len(words) == 1]
+        self._always = _edits([*sampling.logit_bias, *bans])
         self._endings = [words for words in sampling.bad_words if len(words) > 1]
         self._allowed = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids)
-        self._scores: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position of the token before
+        self._prompt_logprobs: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position before it
 
     @classmethod
     def of(cls, request: Request, grammars: Grammars | None) -> "TokenControls | None":
@@ -45,21 +48,21 @@ class TokenControls:
     @property
     def _any(self) -> bool:
         shapes = self.tied or self.penalties or len(self._always) or self._allowed is not None or self._sampling.min_tokens
-        return bool(shapes) or self.logprobs is not None or self._scores is not None
+        return bool(shapes) or self.logprobs is not None or self._prompt_logprobs is not None
 
     @property
-    def scored(self) -> bool:
-        """The prompt's log-probabilities are asked for and have not been told."""
-        return self._scores is not None
+    def wants_prompt_logprobs(self) -> bool:
+        """The prompt's log-probabilities are wanted, and have not been put out."""
+        return self._prompt_logprobs is not None
 
     def edits(self, row: int, text: np.ndarray, ends: int) -> np.ndarray:
-        """EDIT of the row whose token comes at position `ends`; `text` is known up to there where the wishes are tied."""
+        """EDIT of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
         edits = np.concatenate([self._always, _edits(list(self._bans(text, ends)))])
         edits["row"] = row
         return edits
 
     def _bans(self, text: np.ndarray, ends: int) -> Iterator[tuple[int, float]]:
-        """Of this position alone. The grammar alone says when an answer with one may end."""
+        """Bans of this position alone. The grammar alone says when an answer with one may end."""
         if self._matcher is None and ends - len(self._prompt) < self._sampling.min_tokens:
             yield from ((token, -np.inf) for token in self._sampling.stop_token_ids)
         for *begin, last in self._endings:
@@ -73,10 +76,10 @@ class TokenControls:
         bits = self._matcher.bits()
         if self._allowed is None:
             return bits
-        return np.bitwise_and(*(np.pad(each, (0, max(0, len(bits) - len(each))))[: len(bits)] for each in (bits, self._allowed)))
+        return bits & np.pad(self._allowed, (0, max(0, len(bits) - len(self._allowed))))[: len(bits)]
 
     def recount(self, slot: int, text: np.ndarray) -> Recount:
-        """Of the tokens known when it begins to decode."""
+        """Count of the tokens known when it begins to decode."""
         return Recount(slot, self._prompt, text[len(self._prompt) :])
 
     def follow(self, start: int, count: int) -> np.ndarray:
@@ -84,34 +87,34 @@ class TokenControls:
         behind = self._prompt[start + 1 : start + count + 1]
         return np.pad(behind, (0, count - len(behind)))
 
-    def score(self, told: TopLogprobs, start: int) -> None:
-        """What a chunk that began at that position says of the prompt's tokens behind it."""
-        assert self._scores is not None
+    def add_prompt_logprobs(self, logprobs: TopLogprobs, start: int) -> None:
+        """Takes in those of the prompt's tokens behind a chunk's, which began at that position."""
+        assert self._prompt_logprobs is not None
         most = self._sampling.prompt_logprobs or 0
-        for row, position in enumerate(range(start, min(start + len(told.logprob), len(self._prompt) - 1))):
-            self._scores[position] = told.of(row, int(self._prompt[position + 1]), most)
+        for row, position in enumerate(range(start, min(start + len(logprobs.logprob), len(self._prompt) - 1))):
+            self._prompt_logprobs[position] = logprobs.of(row, int(self._prompt[position + 1]), most)
 
-    def answer(self, output: Output, told: TopLogprobs | None, row: int) -> Output:
-        """The output with all that was asked of its token, which came of that row of a step; the prompt's scores are told once."""
+    def take(self, output: Output, logprobs: TopLogprobs | None, row: int) -> Output:
+        """Takes in the token of that row of a step: its output with what log-probabilities are wanted, the prompt's once."""
         assert output.token is not None
         if self._matcher is not None:
             self._matcher.take(output.token)
-        most, scores, self._scores = self._sampling.logprobs, self._scores, None
+        most, prompt, self._prompt_logprobs = self._sampling.logprobs, self._prompt_logprobs, None
         return output._replace(
-            logprobs=None if told is None or most is None else told.of(row, output.token, most),
-            prompt_logprobs=None if scores is None else tuple(scores[position] for position in sorted(scores)),
+            logprobs=None if logprobs is None or most is None else logprobs.of(row, output.token, most),
+            prompt_logprobs=None if prompt is None else tuple(prompt[position] for position in sorted(prompt)),
         )
 
 
 def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) -> None:
     """Raises RequestError for a token that is none of the model's, and for a grammar that does not compile."""
-    named = {
+    tokens_by_field = {
         "logit_bias": [token for token, _ in sampling.logit_bias],
         "allowed_token_ids": sampling.allowed_token_ids or (),
         "bad_words": [token for words in sampling.bad_words for token in words],
         "stop_token_ids": sampling.stop_token_ids,
     }
-    for field, tokens in named.items():
+    for field, tokens in tokens_by_field.items():
         for token in tokens:
             if not 0 <= token < vocab:
                 raise RequestError(f"{field} must name tokens from 0 to {vocab - 1}, got {token}", param=field)
@@ -121,73 +124,78 @@ def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) ->
         grammars.matcher(sampling.grammar)
 
 
-def ask(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> StepControls | None:
-    """What the rows of a step ask, by the wishes of slots; None where none does."""
-    wishing = [(row, slot, controls[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in controls]
-    if not wishing:
+def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> StepControls | None:
+    """What the rows of a step want, by the controls of slots; None where none wants anything."""
+    rows = [(row, slot, controls[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in controls]
+    if not rows:
         return None
     ends = step.starts + step.counts
-    last = [(row, slot, wish) for row, slot, wish in wishing if ends[row] >= text.known[slot]]  # they sample a token of use
-    penalized = [(row, slot, wish) for row, slot, wish in last if wish.penalties]
-    edits = [wish.edits(row, text.view(slot), int(ends[row])) for row, slot, wish in last]
-    masks = {row: wish.mask() for row, _, wish in last}
+    last = [(row, slot, own) for row, slot, own in rows if ends[row] >= text.known[slot]]  # they sample a token of use
+    penalized = [(row, slot, own) for row, slot, own in last if own.penalties]
+    edits = [own.edits(row, text.view(slot), int(ends[row])) for row, slot, own in last]
+    masks = {row: own.mask() for row, _, own in last}
     return StepControls(
-        penalties=_penalties({row: wish for row, _, wish in penalized}, len(step.slots)),
-        recounts=tuple(wish.recount(slot, text.view(slot)) for row, slot, wish in penalized if row >= step.decodes),
+        penalties=_penalties({row: own for row, _, own in penalized}, len(step.slots)),
+        recounts=tuple(own.recount(slot, text.view(slot)) for row, slot, own in penalized if row >= step.decodes),
         edits=np.concatenate([_edits([]), *edits]),
         masks={row: mask for row, mask in masks.items() if mask is not None},
-        logprobs=any(wish.logprobs is not None for _, _, wish in last),
-        follow=_follow({row: wish for row, _, wish in wishing if row >= step.decodes and wish.scored}, step),
+        logprobs=any(own.logprobs is not None for _, _, own in last),
+        follow=_follow({row: own for row, _, own in rows if row >= step.decodes and own.wants_prompt_logprobs}, step),
     )
 
 
-def answers(controls: Mapping[int, TokenControls], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]) -> list[Output]:
-    """The outputs of those rows of a step with all that was asked of their tokens, and of their prompts."""
-    if done.scored is not None:
-        _keep_scores(controls, step, done.scored)
+def take_outputs(
+    controls: Mapping[int, TokenControls], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]
+) -> list[Output]:
+    """Takes in the tokens of those rows of a step: grammars go on, and the outputs have the log-probabilities that are wanted."""
+    if done.prompt_logprobs is not None:
+        _add_prompt_logprobs(controls, step, done.prompt_logprobs)
     by_row = [(controls.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
-    return [wish.answer(output, done.told, row) if wish else output for wish, row, output in by_row]
+    return [own.take(output, done.logprobs, row) if own else output for own, row, output in by_row]
 
 
-def _keep_scores(controls: Mapping[int, TokenControls], step: Step, scored: TopLogprobs) -> None:
-    """Takes in what a step says of prompts, [T] for the tokens of its chunks."""
+def _add_prompt_logprobs(controls: Mapping[int, TokenControls], step: Step, logprobs: TopLogprobs) -> None:
+    """Takes in those of the tokens behind the chunks', [T]."""
     for row in range(step.decodes, len(step.slots)):
-        wish = controls.get(int(step.slots[row]))
-        if wish is not None and wish.scored:
-            wish.score(TopLogprobs(*(each[_own(step, row)] for each in scored)), int(step.starts[row]))
+        own = controls.get(int(step.slots[row]))
+        if own is not None and own.wants_prompt_logprobs:
+            tokens = _chunk(step, row)
+            own.add_prompt_logprobs(
+                TopLogprobs(logprobs.logprob[tokens], logprobs.top_token[tokens], logprobs.top_logprob[tokens]), int(step.starts[row])
+            )
 
 
-def _edits(added: list[tuple[int, float]]) -> np.ndarray:
+def _edits(additions: list[tuple[int, float]]) -> np.ndarray:
     """EDIT of what is added to tokens of row 0."""
-    return np.array([(0, token, add) for token, add in added], EDIT)
+    return np.array([(0, token, add) for token, add in additions], EDIT)
 
 
 def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> np.ndarray | None:
     if not penalized:
         return None
     penalties = np.tile(np.array(NEUTRAL, np.float32), (rows, 1))
-    for row, wish in penalized.items():
-        penalties[row] = wish.penalties
+    for row, own in penalized.items():
+        penalties[row] = own.penalties
     return penalties
 
 
-def _follow(scored: Mapping[int, TokenControls], step: Step) -> np.ndarray | None:
-    if not scored:
+def _follow(controls: Mapping[int, TokenControls], step: Step) -> np.ndarray | None:
+    if not controls:
         return None
     follow = np.zeros(len(step.tokens) - step.decodes, np.int32)
-    for row, wish in scored.items():
-        follow[_own(step, row)] = wish.follow(int(step.starts[row]), int(step.counts[row]))
+    for row, own in controls.items():
+        follow[_chunk(step, row)] = own.follow(int(step.starts[row]), int(step.counts[row]))
     return follow
 
 
-def _own(step: Step, row: int) -> slice:
+def _chunk(step: Step, row: int) -> slice:
     """Where a chunk's tokens are among those of all chunks."""
     end = int(step.counts[step.decodes : row + 1].sum())
     return slice(end - int(step.counts[row]), end)
 
 
 def _bits(tokens: frozenset[int]) -> np.ndarray:
-    """As in `StepControls.masks`."""
+    """Mask of those tokens, as in `StepControls.masks`."""
     bits = np.zeros(32 * (max(tokens, default=0) // 32 + 1), np.uint8)
     bits[list(tokens)] = 1
     return np.packbits(bits, bitorder="little").view(np.uint32)

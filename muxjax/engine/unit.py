@@ -333,5 +333,5 @@ def _stats(state: ModelState) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
-        state=state.status,
+        status=state.status,
     )

@@ -88,5 +88,5 @@ class _Line(ByAge):
         self.weight = 1.0
 
     def cost(self, sequence: Sequence) -> float:
-        """Of admitting it."""
+        """Price of admitting it, over the tenant's weight."""
         return len(sequence.tokens) * fairness.PROMPT_PRICE / self.weight

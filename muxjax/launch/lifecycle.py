@@ -39,7 +39,7 @@ class ModelLifecycle:
 
     def states(self) -> dict[str, str]:
         """Of each model, in a word."""
-        states = {model.name: model.state.value for model in self._engine.stats().models}
+        states = {model.name: model.status.value for model in self._engine.stats().models}
         return states | self._changing
 
     def load(self, options: ModelOptions) -> ModelSpec:

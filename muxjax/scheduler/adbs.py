@@ -9,7 +9,7 @@ from muxjax.scheduler import fit, quota
 from muxjax.scheduler.view import Chunk, Job, ModelView, Running, StepPlan, View
 
 PERIOD_S = 1.0
-"""Between two transfers of quota."""
+"""Seconds between two transfers of quota."""
 
 
 def adbs(view: View) -> StepPlan:
@@ -47,7 +47,7 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
 
 
 def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Collection[str]) -> tuple[Job, ...]:
-    """Of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
+    """Jobs of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
     free_blocks, jobs = view.free_blocks, []
     ready = [model for model in view.models if model.ready and model.name not in held_back]
     for model in sorted(ready, key=lambda model: model.last_decode):

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 
 PROMPT_PRICE = 1.0
-"""Of a token that is prefilled."""
+"""Price of a token that is prefilled."""
 OUTPUT_PRICE = 2.0
-"""Of a token that is generated."""
+"""Price of a token that is generated."""
 
 
 def take_turns(served: Sequence[float], costs: Sequence[Sequence[float]], count: int) -> list[int]:

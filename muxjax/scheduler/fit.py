@@ -25,16 +25,17 @@ def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
       room_blocks: may be taken for waiting requests; growth needs none of them. One column is left for each newly admitted sequence
         to grow into.
     """
-    found, tokens, slots = [], view.token_budget, model.free_slots
+    chunks: list[Chunk] = []
+    tokens, slots = view.token_budget, model.free_slots
     for request in model.pending[: view.max_rows]:
         if tokens <= 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
             break
-        found.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
-        tokens -= -(-found[-1].tokens // TOKEN_GRAIN) * TOKEN_GRAIN
+        chunks.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
+        tokens -= -(-chunks[-1].tokens // TOKEN_GRAIN) * TOKEN_GRAIN
         if not request.admitted:
             slots -= 1
             room_blocks -= request.blocks + model.column_blocks
-    return tuple(found)
+    return tuple(chunks)
 
 
 def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | None:

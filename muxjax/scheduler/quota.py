@@ -7,7 +7,7 @@ from muxjax.scheduler.view import ModelView, View
 from muxjax.types import Quotas
 
 FLOOR_FRAC = 0.5
-"""Of a model's share of the arena: what it may always hold."""
+"""Share of its part of the arena that a model may always hold."""
 
 
 def floors(weights: Mapping[str, float], total_blocks: int) -> Quotas:

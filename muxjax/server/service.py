@@ -93,7 +93,7 @@ class Service:
 
     def model_state(self, name: str) -> str:
         """Of one model, in a word: that of the server, or if it is ready the model's own."""
-        own = {model.name: model.state.value for model in self._engine.stats().models}
+        own = {model.name: model.status.value for model in self._engine.stats().models}
         return own.get(name, self.state) if self.ready else self.state
 
     def model_options(self, name: str) -> ModelOptions | None:

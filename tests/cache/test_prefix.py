@@ -25,7 +25,7 @@ def store(blocks: ModelBlocks, named: Chain) -> None:
 
 
 def found(blocks: ModelBlocks, named: Chain) -> int:
-    return blocks.found(named, len(named.names))
+    return blocks.count_cached(named, len(named.names))
 
 
 def test_a_name_depends_on_every_token_before_it_and_on_the_owner():

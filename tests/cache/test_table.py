@@ -52,7 +52,7 @@ class AnyOrder(RuleBasedStateMachine):
         tables.lengths[able] += 1
         tables.retire(able, tables.lengths[able])
 
-    @precondition(lambda self: any(tables._model_blocks.held for tables in self.tables))
+    @precondition(lambda self: any(tables.model_blocks.held for tables in self.tables))
     @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1))
     def finish(self, model, slot):
         self.tables[model].release(slot)
@@ -64,7 +64,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         owned = [tables.owned(slot) for tables in self.tables for slot in range(SLOTS)]
         ids = np.concatenate(owned)
-        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t._model_blocks.held for t in self.tables)
+        assert len(np.unique(ids)) == len(ids) == self.arena.total - self.arena.free == sum(t.model_blocks.held for t in self.tables)
         counts = [tables.blocks(slot) for tables in self.tables for slot in range(SLOTS)]
         assert counts == [len(each) for each in owned]
 

@@ -97,7 +97,7 @@ def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoi
     assert len(failed) == 6 and any(each[-1].finish is Finish.FAILED for each in failed)
     assert all([output.finish is not None for output in each] == [False] * (len(each) - 1) + [True] for each in failed)
     stats = serving.unit.stats()
-    assert [model.state for model in stats.models] == [Status.FAILED, Status.READY] and stats.free_blocks == stats.total_blocks
+    assert [model.status for model in stats.models] == [Status.FAILED, Status.READY] and stats.free_blocks == stats.total_blocks
 
 
 def test_a_device_that_gives_no_memory_any_more_is_lost():

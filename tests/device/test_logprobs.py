@@ -9,7 +9,7 @@ import pytest
 from muxjax.device.logprobs import SCORED_AT_A_TIME, scored, told
 from muxjax.types import MOST_LOGPROBS, Logprobs, Request, Sampling
 from tests.device.test_greedy_goldens import Serving
-from tests.engine.controls import SLOTS, Wishing
+from tests.engine.controls import SLOTS, ControlledModel
 from tests.models.golden import make_model, read_golden
 
 NAMES = ("llama3_scaled", "qwen3")
@@ -63,15 +63,15 @@ def test_scores_of_pieces_are_those_of_the_whole(tokens):
 
 
 @pytest.fixture(scope="module")
-def wishing():
-    return Wishing()
+def model():
+    return ControlledModel()
 
 
 ASKED = {"none": (None, None), "own": (0, None), "five": (5, 3), "all": (20, 20), "prompt": (None, 0)}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_each_gets_what_it_asked_for_of_the_models_own_distribution(wishing, temperature):
+def test_each_gets_what_it_asked_for_of_the_models_own_distribution(model, temperature):
     """Whatever is asked of the drawing; prompts are of one token, and of up to three chunks."""
     shaping = {"temperature": temperature, "presence_penalty": 1.0, "logit_bias": ((7, 5.0),), "max_tokens": 6}
     lengths = dict(zip(ASKED, (9, 30, 17, 41, 1), strict=True))
@@ -86,23 +86,23 @@ def test_each_gets_what_it_asked_for_of_the_models_own_distribution(wishing, tem
         for name, (logprobs, prompt_logprobs) in ASKED.items()
     ]
     assert len(requests) > SLOTS
-    outputs, _ = wishing.run(requests)
+    outputs, _ = model.run(requests)
     for request in requests:
-        assert_answered(wishing, request, outputs[request.id])
+        assert_answered(model, request, outputs[request.id])
 
 
-def assert_answered(wishing: Wishing, request: Request, outputs) -> None:
+def assert_answered(model: ControlledModel, request: Request, outputs) -> None:
     text, (logprobs, prompt_logprobs) = list(request.prompt), ASKED[request.id]
     first, *others = outputs
     assert not any(other.prompt_logprobs for other in others) and (first.prompt_logprobs is None) == (prompt_logprobs is None)
     if prompt_logprobs is not None:
         assert len(first.prompt_logprobs) == len(text) - 1
         for i, each in enumerate(first.prompt_logprobs, 1):
-            assert_told(each, text[i], wishing.logits(text[:i]), prompt_logprobs)
+            assert_told(each, text[i], model.logits(text[:i]), prompt_logprobs)
     for output in outputs:
         assert (output.logprobs is None) == (logprobs is None)
         if logprobs is not None:
-            assert_told(output.logprobs, output.token, wishing.logits(text), logprobs)
+            assert_told(output.logprobs, output.token, model.logits(text), logprobs)
         text.append(output.token)
 
 

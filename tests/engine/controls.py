@@ -34,10 +34,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 def tokenizer() -> str:
     """A token a letter, and the last one ends."""
     vocab = {letter: i for i, letter in enumerate(LETTERS)} | {"</s>": EOS}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
-    made.add_special_tokens(["</s>"])
-    return made.to_str()
+    letters = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    letters.pre_tokenizer, letters.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
+    letters.add_special_tokens(["</s>"])
+    return letters.to_str()
 
 
 def text_of(tokens: Iterable[int]) -> str:
@@ -49,7 +49,7 @@ def grammars() -> Grammars:
     return Grammars(tokenizer(), vocab=SPEC.vocab, eos_ids=(EOS,))
 
 
-class Wishing:
+class ControlledModel:
     """The model on tp devices. `steps` are those of the last run."""
 
     def __init__(self, tp: int = 1):

@@ -129,7 +129,7 @@ def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(tod
     assert {error.status for error in world.refused} <= {503, 409, 404, 400}
     for request_id, request in world.accepted.items():
         check_end(world, request, world.outputs[request_id])
-    serving = [model for model in stats.models if model.state in (Status.READY, Status.DRAINING)]
+    serving = [model for model in stats.models if model.status in (Status.READY, Status.DRAINING)]
     dealt = sum(model.quota_blocks for model in serving)
     assert not serving or stats.total_blocks - len(LAYOUTS) < dealt <= stats.total_blocks  # at first they are dealt in equal thirds
 
@@ -161,7 +161,7 @@ def test_a_fault_ends_one_models_requests_and_no_others(kind):
     for request in todo:
         world.submit(request)
     run(world, BY_NAME["adbs"], [], {})
-    (failed,) = [model.name for model in world.unit.stats().models if model.state is Status.FAILED]
+    (failed,) = [model.name for model in world.unit.stats().models if model.status is Status.FAILED]
     ends = {request.id: world.outputs[request.id][-1].finish for request in todo}
     assert ends == {request.id: Finish.FAILED if request.model == failed else Finish.LENGTH for request in todo}
     with pytest.raises(RequestError, match="has failed") as refusal:
@@ -192,7 +192,7 @@ def test_blocks_that_a_model_leaves_go_to_the_others_and_come_back():
     quotas = {model.name: model.quota_blocks for model in world.unit.stats().models}
     world.close("b")
     world.settle("b")
-    assert {model.name: model.state for model in world.unit.stats().models}["b"] is Status.ASLEEP
+    assert {model.name: model.status for model in world.unit.stats().models}["b"] is Status.ASLEEP
     rest = {model.name: model.quota_blocks for model in world.unit.stats().models if model.name != "b"}
     assert sum(rest.values()) == 300 and all(rest[name] > quotas[name] for name in rest)
     with pytest.raises(RequestError, match="asleep") as refusal:

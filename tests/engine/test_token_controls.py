@@ -1,4 +1,4 @@
-"""What requests ask of their tokens, through a real unit: each gets what the dense model alone would give it."""
+"""Logits processors of requests, through a real unit: each gets what the dense model alone would give it."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ import pytest
 from muxjax.engine.executor import SAMPLED
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Grammar, GrammarKind, Request, Sampling
-from tests.engine.controls import EOS, SLOTS, Wishing, text_of
+from tests.engine.controls import EOS, SLOTS, ControlledModel, text_of
 
 REGEX = Grammar(kind=GrammarKind.REGEX, text="[a-f]{3}-[0-9]+(X|YZ)")
 PLAIN = Sampling(temperature=0.0, max_tokens=14)
-WISHES = {
+CONTROLS = {
     "plain": {},
     "presence": {"presence_penalty": 1.5},
     "frequency": {"frequency_penalty": 2.0, "logit_bias": ((3, 30.0), (4, 28.0))},
@@ -42,21 +42,21 @@ def request(name: str, *, prompt: tuple[int, ...] | None = None, **changes) -> R
 
 
 @pytest.fixture(scope="module")
-def wishing():
-    return Wishing()
+def model():
+    return ControlledModel()
 
 
 @pytest.fixture(scope="module")
-def requests(wishing):
+def requests(model):
     """One of each kind, and bad words made of what the request would have said without."""
-    made = [request(name, **controls) for name, controls in WISHES.items()]
-    said = wishing.expected(request("words"))
-    return [*made, request("words", bad_words=((said[0],), tuple(said[3:5]), (*made[0].prompt, 1)))]
+    first = [request(name, **controls) for name, controls in CONTROLS.items()]
+    said = model.expected(request("words"))
+    return [*first, request("words", bad_words=((said[0],), tuple(said[3:5]), (*first[0].prompt, 1)))]
 
 
 @pytest.fixture(scope="module")
-def expected(wishing, requests):
-    return {each.id: wishing.expected(each) for each in requests}
+def expected(model, requests):
+    return {each.id: model.expected(each) for each in requests}
 
 
 def tokens(outputs) -> dict[str, list[int]]:
@@ -64,24 +64,24 @@ def tokens(outputs) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("look_ahead", [1, 2, 3])
-def test_every_wish_is_granted_whatever_else_is_in_the_batch(wishing, requests, expected, look_ahead):
-    assert tokens(wishing.run(requests, look_ahead=look_ahead)[0]) == expected
+def test_every_control_works_whatever_else_is_in_the_batch(model, requests, expected, look_ahead):
+    assert tokens(model.run(requests, look_ahead=look_ahead)[0]) == expected
 
 
-def test_every_wish_changes_what_is_said(wishing, requests, expected):
+def test_every_control_changes_what_is_said(model, requests, expected):
     """Of each request the first; else the test above would notice nothing."""
     for each in requests[1:]:
-        wish = next(iter(WISHES.get(each.id, {"bad_words": ()})))
-        without = replace(each, sampling=replace(each.sampling, **{wish: getattr(PLAIN, wish)}))
-        assert wishing.expected(without) != expected[each.id], each.id
+        name = next(iter(CONTROLS.get(each.id, {"bad_words": ()})))
+        without = replace(each, sampling=replace(each.sampling, **{name: getattr(PLAIN, name)}))
+        assert model.expected(without) != expected[each.id], each.id
 
 
-def test_a_wish_outlives_preemption(wishing):
+def test_controls_outlive_preemption(model):
     """Four short prompts are let in where one long answer has room."""
-    asked = {"max_tokens": 40, "prompt_logprobs": 2}
-    requests = [request(name, prompt=(i, 2, 3, 50, 9), **(controls | asked)) for i, (name, controls) in enumerate(WISHES.items())]
-    outputs, preemptions = wishing.run(requests, blocks=wishing.layout.blocks(45) + 8)
-    assert preemptions > 0 and tokens(outputs) == {each.id: wishing.expected(each) for each in requests}
+    more = {"max_tokens": 40, "prompt_logprobs": 2}
+    requests = [request(name, prompt=(i, 2, 3, 50, 9), **(controls | more)) for i, (name, controls) in enumerate(CONTROLS.items())]
+    outputs, preemptions = model.run(requests, blocks=model.layout.blocks(45) + 8)
+    assert preemptions > 0 and tokens(outputs) == {each.id: model.expected(each) for each in requests}
     for each in requests:
         first, *others = outputs[each.id]
         assert len(first.prompt_logprobs) == len(each.prompt) - 1 and not any(other.prompt_logprobs for other in others)
@@ -92,9 +92,9 @@ LIMIT = 2e-3
 weight moves them by up to 7e-3, and the order of a sum, which is another on two devices, by 1.1e-4 under JAX 0.11 and 6.8e-4 under 0.12."""
 
 
-def test_two_devices_grant_the_same(wishing, requests):
+def test_two_devices_give_the_same(model, requests):
     requests = [replace(each, sampling=replace(each.sampling, logprobs=2, prompt_logprobs=2)) for each in requests]
-    alone, pair = wishing.run(requests)[0], Wishing(tp=2)
+    alone, pair = model.run(requests)[0], ControlledModel(tp=2)
     assert apart(alone, pair.run(requests)[0]) < LIMIT
 
     down = pair.program.params["layers"]["down"]
@@ -115,41 +115,41 @@ def scores(outputs) -> list[float]:
     return [number for each in found for number in (each.logprob, *(logprob for _, logprob in each.top))]
 
 
-def test_random_tokens_depend_on_seed_and_wishes_alone(wishing, requests):
+def test_random_tokens_depend_on_seed_and_controls_alone(model, requests):
     controls = [{"temperature": 1.0, "seed": i, "top_p": 0.9 if i % 2 else 1.0} for i in range(len(requests))]
-    requests = [replace(each, sampling=replace(each.sampling, **wish)) for each, wish in zip(requests, controls, strict=True)]
-    together = tokens(wishing.run(requests)[0])
-    assert together == {each.id: tokens(wishing.run([each], look_ahead=1)[0])[each.id] for each in requests}
+    requests = [replace(each, sampling=replace(each.sampling, **changes)) for each, changes in zip(requests, controls, strict=True)]
+    together = tokens(model.run(requests)[0])
+    assert together == {each.id: tokens(model.run([each], look_ahead=1)[0])[each.id] for each in requests}
     reseeded = [replace(each, sampling=replace(each.sampling, seed=99)) for each in requests]
-    assert tokens(wishing.run(reseeded)[0]) != together
-    assert not set(together["allowed"]) - WISHES["allowed"]["allowed_token_ids"]
+    assert tokens(model.run(reseeded)[0]) != together
+    assert not set(together["allowed"]) - CONTROLS["allowed"]["allowed_token_ids"]
 
 
-def test_a_finished_grammar_ends_the_answer(wishing, requests):
-    (outputs,) = wishing.run([each for each in requests if each.id == "grammar"])[0].values()
+def test_a_finished_grammar_ends_the_answer(model, requests):
+    (outputs,) = model.run([each for each in requests if each.id == "grammar"])[0].values()
     assert outputs[-1].finish is (Finish.STOP if outputs[-1].token == EOS else Finish.LENGTH)
     short = request("grammar", grammar=Grammar(kind=GrammarKind.REGEX, text="ab(c|de)"), stop_token_ids=frozenset({EOS}), min_tokens=14)
-    (outputs,) = wishing.run([short])[0].values()
+    (outputs,) = model.run([short])[0].values()
     assert text_of(output.token for output in outputs) in ("abc", "abde")
     assert outputs[-1].token == EOS and outputs[-1].finish is Finish.STOP
 
 
-def test_only_tied_sequences_wait_for_their_tokens(wishing, requests):
+def test_only_tied_sequences_wait_for_their_tokens(model, requests):
     """A step launched ahead holds everybody else; alone, a tied sequence has one step in flight, and its inputs are on the device."""
     tied = {"grammar", "all", "words"}
     for each in requests:
-        wishing.run([each])
-        decodes = [step for step in wishing.steps if step.decodes]
+        model.run([each])
+        decodes = [step for step in model.steps if step.decodes]
         assert all((step.tokens[: step.decodes] == SAMPLED).all() for step in decodes)
-        ahead = [step for step in wishing.steps if step.asked is None]
+        ahead = [step for step in model.steps if step.controls is None]
         assert bool(ahead) == (each.id == "plain")
-        assert most_in_flight(wishing, each) == (1 if each.id in tied else 2), each.id
+        assert most_in_flight(model, each) == (1 if each.id in tied else 2), each.id
 
 
-def most_in_flight(wishing: Wishing, request: Request) -> int:
+def most_in_flight(model: ControlledModel, request: Request) -> int:
     """Steps of the request alone, with a device that never finishes one before it must."""
     flying, most = 0, 0
-    launch, collect = wishing.launch, wishing.collect
+    launch, collect = model.launch, model.collect
 
     class Watched:
         def launch(self, step):
@@ -165,30 +165,30 @@ def most_in_flight(wishing: Wishing, request: Request) -> int:
             return done
 
     watched = Watched()
-    wishing.launch, wishing.collect = watched.launch, watched.collect
+    model.launch, model.collect = watched.launch, watched.collect
     try:
-        wishing.run([request])
+        model.run([request])
     finally:
-        del wishing.launch, wishing.collect
+        del model.launch, model.collect
     return most
 
 
-def test_a_row_that_forbids_everything_is_drawn_as_if_it_forbade_nothing(wishing):
+def test_a_row_that_forbids_everything_is_drawn_as_if_it_forbade_nothing(model):
     """And is no fault of the model."""
     hopeless = request("hopeless", allowed_token_ids=frozenset({4}), bad_words=((4,),))
     plain = request("hopeless")
-    assert tokens(wishing.run([hopeless])[0]) == {"hopeless": wishing.expected(plain)}
+    assert tokens(model.run([hopeless])[0]) == {"hopeless": model.expected(plain)}
 
 
-def test_more_edits_than_one_program_makes_are_all_made(wishing):
+def test_more_edits_than_one_program_makes_are_all_made(model):
     biases = tuple((token, -50.0) for token in range(63))
     many = [request(f"many{i}", logit_bias=biases * 10, max_tokens=4) for i in range(SLOTS)]
-    assert {tuple(each) for each in tokens(wishing.run(many)[0]).values()} == {(EOS,) * 4}
+    assert {tuple(each) for each in tokens(model.run(many)[0]).values()} == {(EOS,) * 4}
 
 
-def test_a_row_that_asks_for_nothing_runs_no_program_behind_its_step(wishing):
-    wishing.run([request("plain")])
-    assert all(step.asked is None for step in wishing.steps)
+def test_a_row_without_controls_runs_no_program_behind_its_step(model):
+    model.run([request("plain")])
+    assert all(step.controls is None for step in model.steps)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_row_that_asks_for_nothing_runs_no_program_behind_its_step(wishing):
         ("grammar", Grammar(kind=GrammarKind.REGEX, text="(a")),
     ],
 )
-def test_wishes_that_cannot_be_granted_are_refused(wishing, field, value):
+def test_controls_that_cannot_work_are_refused(model, field, value):
     with pytest.raises(RequestError) as refusal:
-        wishing.run([request("wrong", **{field: value})])
+        model.run([request("wrong", **{field: value})])
     assert refusal.value.param == ("structured_outputs" if field == "grammar" else field) and refusal.value.status == 400
