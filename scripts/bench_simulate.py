@@ -11,8 +11,8 @@ import os
 import resource
 import time
 
-from muxjax.commands.load import Load
-from muxjax.commands.report import numbers
+from muxjax.commands.simulate_load import Load
+from muxjax.commands.simulate_report import numbers
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.placement.appraise import appraise

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from muxjax.commands.problem import read_problem
+from muxjax.commands.problem_file import read_problem
 from muxjax.commands.table import lines
 from muxjax.cost.base import Costs
 from muxjax.cost.measured import costs_of

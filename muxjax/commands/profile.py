@@ -2,32 +2,18 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from muxjax import origin
+from muxjax.commands.profile_grid import Grid
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec, Phase
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """What is measured of each model and degree: of either phase, every count with every context; see `engine.profile.Point`."""
-
-    decode_batch: tuple[int, ...] = (1, 8, 64, 256)
-    decode_context: tuple[int, ...] = (128, 512, 2048, 8192)
-    prefill_tokens: tuple[int, ...] = (128, 512, 2048)
-    prefill_context: tuple[int, ...] = (128, 1024, 4096)
-
-    def points(self) -> Iterator[tuple[Phase, int, int]]:
-        """Phase, count and context of each."""
-        yield from ((Phase.DECODE, count, context) for count in self.decode_batch for context in self.decode_context)
-        yield from ((Phase.PREFILL, count, context) for count in self.prefill_tokens for context in self.prefill_context)
+from muxjax.types import ModelSpec
 
 
 def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], grid: Grid, cache_dir: str = "") -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from muxjax.__main__ import main
-from muxjax.commands.problem import read_problem
+from muxjax.commands.problem_file import read_problem
 from muxjax.cost.table import CostTable, Row, Shape, write_table
 from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.commands.problem import read_problem
+from muxjax.commands.problem_file import read_problem
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.problem import Placed, Placement, UnitPlan

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxjax.commands.problem import read_streams
+from muxjax.commands.problem_file import read_streams
 from muxjax.errors import ConfigError, require
 from muxjax.workload import files, presets, public
 from muxjax.workload.trace import Arrival, generate

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from muxjax.commands.load import Load
+from muxjax.commands.simulate_load import Load
 from muxjax.commands.table import lines
 from muxjax.cost import roofline
 from muxjax.cost.chip import MeshSpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.commands.load import drawn, recorded, renaming
+from muxjax.commands.simulate_load import drawn, recorded, renaming
 from muxjax.errors import ConfigError
 from muxjax.workload import files, presets
 from muxjax.workload.trace import Arrival

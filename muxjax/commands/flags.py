@@ -1,0 +1,58 @@
+"""Flags of a command line, made of the fields of options' classes, where their types and defaults stand."""
+
+import argparse
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def add_fields(parser: argparse.ArgumentParser, options: type, texts: Mapping[str, str]) -> None:
+    """A flag for each of the fields that have a text."""
+    hints, defaults = get_type_hints(options), defaults_of(options)
+    for name, text in texts.items():
+        kind, several = _kind(hints[name])
+        metavar = "FILE" if kind is Path else "N" if several else "VALUE"
+        parser.add_argument(
+            "--" + name.removesuffix("_s").replace("_", "-"),
+            dest=name,
+            type=kind,
+            nargs="+" if several else None,
+            default=defaults[name],
+            metavar=metavar,
+            help=with_default(text, defaults[name]),
+        )
+
+
+def read_fields(options: type[T], args: argparse.Namespace) -> T:
+    """The options that a command line's arguments name."""
+    return options(**{field.name: getattr(args, field.name) for field in fields(options)})  # pyright: ignore[reportArgumentType]
+
+
+def defaults_of(*classes: Any) -> dict[str, Any]:
+    """Defaults by field, of fields that have one."""
+    return {field.name: field.default for options in classes for field in fields(options) if field.default is not MISSING}
+
+
+def with_default(text: str, default: object) -> str:
+    """The text of a flag, with the default behind it where that is a value."""
+    if default in (None, "", ()) or default is False:
+        return text
+    if default is True:
+        return f"{text} (the default)"
+    values = default if isinstance(default, tuple) else (default,)
+    return f"{text} ({' '.join(f'{value:g}' if isinstance(value, float) else str(value) for value in values)})"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names, for the text of a flag."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
+def _kind(hint: Any) -> tuple[type, bool]:
+    """The type of a value, and whether there are several."""
+    choices = get_args(hint)
+    return (choices[0] if choices else hint), get_origin(hint) is tuple

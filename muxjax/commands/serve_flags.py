@@ -1,0 +1,84 @@
+"""Flags of `muxjax serve` and `muxjax run-batch`: options of a unit, its models and the endpoint, as `server/config` reads them."""
+
+import argparse
+import os
+from collections.abc import Mapping
+
+from muxjax.commands.flags import defaults_of, one_of, with_default
+from muxjax.engine.options import DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
+from muxjax.scheduler.policies import BY_NAME
+from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, HttpOptions
+
+POLICIES = one_of(BY_NAME)
+COMPILATION_CACHE_DIR = "where compiled programs are kept for the next start; empty for nowhere"
+
+
+UNIT = {
+    "max_model_len": "most tokens of prompt and output, for every model",
+    "max_num_seqs": "most sequences at a time, for every model",
+    "max_num_batched_tokens": "most new tokens of one prefill step",
+    "tensor_parallel_size": "devices, each of which holds an equal share of every model",
+    "kv_cache_size": "size of the shared cache on each device, such as 16GiB",
+    "memory_size": "memory of each device for weights, cache and steps, in place of the share below",
+    "gpu_memory_fraction": "share of the device's memory for weights, cache and steps",
+    "compilation_cache_dir": COMPILATION_CACHE_DIR,
+    "enable_prefix_caching": "keep what was computed while there is room, for requests that begin alike",
+    "prefix_cache_fraction": "share of the cache beyond which a model's cached prefixes are the first to go",
+    "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
+    "dtype": one_of(DTYPES),
+    "policy": POLICIES,
+    "step_timeout": "seconds after which a step is stuck",
+}
+HTTP = {
+    "host": "address to listen on; 0.0.0.0 for all",
+    "port": "port to listen on; 0 for a free one",
+    "shutdown_timeout": "seconds that running requests get after SIGTERM",
+    "on_failure": "what to do when the device is lost or stuck: exit or stay",
+    "log_level": one_of(LOG_LEVELS),
+    "log_format": one_of(LOG_FORMATS),
+    "trace": "file that is written with what requests and jobs do, for Perfetto or chrome://tracing",
+    "otel": "true for OpenTelemetry's spans of requests, sent where the variables OTEL_* say; needs the extra otel",
+    "max_num_queued_reqs": "most requests of all models that wait for a first token; others are refused (no limit)",
+    "max_num_queued_tokens": "most tokens of their prompts (no limit)",
+    "api_key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
+    "admin_key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
+    "admin_host": "address of metrics and administration, with --admin-port",
+    "admin_port": "port that metrics and administration are on, and then only there",
+    "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
+}
+_REPEATED = ("api_key", "admin_key", "allowed_origins")
+_OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
+_ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
+
+
+def add_unit_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the unit and its models."""
+    _add(parser, UNIT)
+
+
+def add_http_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of the endpoint."""
+    _add(parser, HTTP)
+
+
+def settings(args: argparse.Namespace) -> dict[str, object]:
+    """Values of the flags on a command line, by name."""
+    return {name: value for name, value in vars(args).items() if name in UNIT | HTTP}
+
+
+def secrets(environment: Mapping[str, str] = os.environ) -> dict[str, object]:
+    """Keys that the environment holds, by the flag they stand for."""
+    return {flag: environment[variable] for flag, variable in _ENVIRONMENT.items() if environment.get(variable)}
+
+
+def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> None:
+    """Flags without a default of their own: a configuration's file may say otherwise."""
+    defaults = defaults_of(ModelOptions, UnitOptions, HttpOptions)
+    for name, text in texts.items():
+        flag, default = "--" + name.replace("_", "-"), defaults.get(name, defaults.get(name + "_s"))
+        text = with_default(text, default)
+        if default is True:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        else:
+            spellings, action = [flag, *_OTHER_SPELLINGS.get(name, ())], "append" if name in _REPEATED else "store"
+            parser.add_argument(*spellings, action=action, default=argparse.SUPPRESS, metavar="VALUE", help=text)
