@@ -1,7 +1,11 @@
-"""The rules of docs/architecture.md, as functions from a tree of source files to a list of faults."""
+"""The rules of docs/architecture.md, as functions from a tree of source files to a list of faults.
+
+A fault says where, what, and in brackets the heading of that page that has the rule and its reason.
+"""
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +15,13 @@ MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/k
 JITS = ("jit", "pjit", "pmap")
 SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "paper", "serving", "soak", "speed_page"))
 FILE_LINES, FUNCTION_LINES = 400, 60
+FOLDER_FILES = 16
+"""Python files of a folder of the package, besides __init__.py."""
 OUTSIDE = "../" + "shared"
+"""A folder that only the first authors have."""
+
+ZONES, PACKAGES, HELD = "Two zones", "Packages, and who may import whom", "What a test holds"
+"""Headings of docs/architecture.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +73,12 @@ def faults(root: Path, table: dict[str, Row]) -> list[str]:
         _scripts_and_tests_imported,
         _relative_imports,
         _code_in_package_files,
-        _jit_outside_the_border,
+        _compiled_outside_the_border,
         _missing_docstring,
         _too_long,
     )
     found = [f"{source.path}:{fault}" for source in sources for rule in rules for fault in rule(source)]
-    return found + list(_mentions_of_the_outside(root))
+    return [*found, *_crowded_folders(sources), *_mentions_of_the_outside(root)]
 
 
 def read_table(text: str) -> dict[str, Row]:
@@ -121,7 +131,7 @@ def _forbidden_imports(source: Source, table: dict[str, Row]) -> Iterator[str]:
     if not source.path.startswith("muxjax/"):
         return
     if _key(source.module, table) is None and not source.is_package:
-        yield "1: is not in the table of docs/architecture.md"
+        yield f"1: no row of the table of packages names this module [{PACKAGES}]"
         return
     row, package = _row(source.module, table), source.module.split(".")[1]
     for imported in _imports(source):
@@ -129,7 +139,7 @@ def _forbidden_imports(source: Source, table: dict[str, Row]) -> Iterator[str]:
         if top != "muxjax" or name in ("", "__version__") or name.split(".")[0] == package or "*" in row.may_import:
             continue
         if not any(name == allowed or name.startswith(allowed + ".") for allowed in row.may_import):
-            yield f"{imported.line}: may not import muxjax.{name}"
+            yield f"{imported.line}: {package} may not import muxjax.{name} [{PACKAGES}]"
 
 
 def _accelerator_in_host_zone(source: Source, table: dict[str, Row]) -> Iterator[str]:
@@ -137,9 +147,12 @@ def _accelerator_in_host_zone(source: Source, table: dict[str, Row]) -> Iterator
         return
     for imported in _imports(source):
         if imported.name.split(".")[0] in ACCELERATOR:
-            yield f"{imported.line}: host zone imports {imported.name}"
+            yield f"{imported.line}: a module of the host zone imports {imported.name} [{ZONES}]"
         elif imported.name.startswith("muxjax.") and not imported.deferred and not _row(imported.name, table).host:
-            yield f"{imported.line}: host zone imports {imported.name} of the device zone"
+            yield (
+                f"{imported.line}: a module of the host zone imports {imported.name} of the device zone; "
+                f"import it in the function that needs it, if the table allows it at all [{ZONES}]"
+            )
 
 
 def _scripts_and_tests_imported(source: Source) -> Iterator[str]:
@@ -149,13 +162,13 @@ def _scripts_and_tests_imported(source: Source) -> Iterator[str]:
             source.path.startswith("scripts/") and imported.name.startswith(SHARED_SCRIPTS)
         )
         if (top == "scripts" and not shared) or (top == "tests" and source.path.startswith("muxjax/")):
-            yield f"{imported.line}: may not import {imported.name}"
+            yield f"{imported.line}: scripts and tests are not for import; may not import {imported.name} [{PACKAGES}]"
 
 
 def _relative_imports(source: Source) -> Iterator[str]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            yield f"{node.lineno}: relative import"
+            yield f"{node.lineno}: relative import; write the whole name, muxjax.package.module [{HELD}]"
 
 
 def _code_in_package_files(source: Source) -> Iterator[str]:
@@ -165,33 +178,40 @@ def _code_in_package_files(source: Source) -> Iterator[str]:
         lazy = isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and source.path == "muxjax/__init__.py"
         constant = isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and source.path == "muxjax/__init__.py"
         if not lazy and not constant:
-            yield f"{node.lineno}: a package file holds only a docstring"
+            yield f"{node.lineno}: a package file (__init__.py) holds only a docstring [{PACKAGES}]"
 
 
-def _jit_outside_the_border(source: Source) -> Iterator[str]:
+def _compiled_outside_the_border(source: Source) -> Iterator[str]:
     if not source.path.startswith("muxjax/") or source.path in MAY_JIT:
         return
     for node in ast.walk(source.tree):
         called = isinstance(node, ast.Attribute) and node.attr in JITS
         imported = isinstance(node, ast.ImportFrom) and any(alias.name in JITS for alias in node.names)
         if called or imported:
-            yield f"{node.lineno}: jit outside device/step.py"
+            yield f"{node.lineno}: jit outside device/step.py [{HELD}]"
 
 
 def _missing_docstring(source: Source) -> Iterator[str]:
     if not ast.get_docstring(source.tree) and not source.path.startswith("tests/"):
-        yield "1: no docstring"
+        yield f"1: the module has no docstring [{HELD}]"
 
 
 def _too_long(source: Source) -> Iterator[str]:
     lines = source.text.count("\n")
     if lines > FILE_LINES:
-        yield f"1: {lines} lines, at most {FILE_LINES}"
+        yield f"1: {lines} lines, at most {FILE_LINES} [{HELD}]"
     for node in ast.walk(source.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > FUNCTION_LINES:
-                yield f"{node.lineno}: {node.name} has {length} lines, at most {FUNCTION_LINES}"
+                yield f"{node.lineno}: {node.name} has {length} lines, at most {FUNCTION_LINES} [{HELD}]"
+
+
+def _crowded_folders(sources: list[Source]) -> Iterator[str]:
+    modules = [source for source in sources if source.path.startswith("muxjax/") and not source.is_package]
+    for folder, files in Counter(source.path.rpartition("/")[0] for source in modules).items():
+        if files > FOLDER_FILES:
+            yield f"{folder}: {files} Python files, at most {FOLDER_FILES}: a folder answers one question [{HELD}]"
 
 
 def _mentions_of_the_outside(root: Path) -> Iterator[str]:
@@ -201,7 +221,7 @@ def _mentions_of_the_outside(root: Path) -> Iterator[str]:
         top = root / folder
         for path in sorted(top.rglob("*") if folder else top.glob("*")):
             if path.is_file() and path.suffix in kinds and OUTSIDE in path.read_text(errors="replace"):
-                yield f"{path.relative_to(root)}: mentions {OUTSIDE}"
+                yield f"{path.relative_to(root)}: mentions {OUTSIDE}, which a reader does not have [{HELD}]"
 
 
 def _imports(source: Source) -> Iterator[Import]:

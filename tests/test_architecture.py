@@ -1,12 +1,13 @@
 """The tree obeys docs/architecture.md, and the checker would notice if it did not."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.architecture import OUTSIDE, Row, cycle, faults, host_modules, read_table
+from tests.architecture import FOLDER_FILES, HELD, OUTSIDE, PACKAGES, ZONES, Row, cycle, faults, host_modules, read_table
 
 ROOT = Path(__file__).parents[1]
 TABLE = read_table((ROOT / "docs/architecture.md").read_text())
@@ -27,7 +28,7 @@ PLANTED = {
         "may not import muxjax.cache.layout_of_others",
     ),
     "demo imported by the server": ("muxjax/server/http/app.py", "import muxjax.demo.run", "may not import muxjax.demo.run"),
-    "a package without a row": ("muxjax/extras/thing.py", "", "not in the table"),
+    "a package without a row": ("muxjax/extras/thing.py", "", "no row of the table"),
     "jax in the host zone": ("muxjax/engine/unit.py", "import jax.numpy as jnp", "host zone imports jax.numpy"),
     "jax in the host zone, late": ("muxjax/engine/unit.py", "def f():\n    from jax import tree", "host zone imports jax.tree"),
     "device module at the top": (
@@ -35,7 +36,7 @@ PLANTED = {
         "from muxjax.launch.build import build",
         "host zone imports muxjax.launch.build.build of the device zone",
     ),
-    "import in a package file": ("muxjax/cache/__init__.py", "import os", "a package file holds only a docstring"),
+    "import in a package file": ("muxjax/cache/__init__.py", "import os", "holds only a docstring"),
     "jit elsewhere": ("muxjax/models/attention.py", "import jax\nf = jax.jit(print)", "jit outside device/step.py"),
     "jit by another name": ("muxjax/models/attention.py", "from jax import jit as compiled", "jit outside device/step.py"),
     "jit of flax": ("muxjax/device/executor.py", "from flax import nnx\n\n@nnx.jit\ndef f(): ...", "jit outside device/step.py"),
@@ -68,7 +69,24 @@ def test_a_planted_fault_is_reported(tmp_path, path, body, fault):
 def test_a_missing_docstring_is_reported(tmp_path):
     _write(tmp_path, "muxjax/units.py", "x = 1\n")
 
-    assert faults(tmp_path, TABLE) == ["muxjax/units.py:1: no docstring"]
+    assert faults(tmp_path, TABLE) == ["muxjax/units.py:1: the module has no docstring [What a test holds]"]
+
+
+def test_a_crowded_folder_is_reported(tmp_path):
+    for i in range(FOLDER_FILES):
+        _write(tmp_path, f"muxjax/cache/part{i}.py", '"""Planted."""\n')
+    _write(tmp_path, "muxjax/cache/__init__.py", '"""Planted."""\n')
+    assert faults(tmp_path, TABLE) == []
+
+    _write(tmp_path, "muxjax/cache/one_more.py", '"""Planted."""\n')
+    (fault,) = faults(tmp_path, TABLE)
+    assert fault.startswith("muxjax/cache: 17 Python files, at most 16")
+
+
+def test_every_heading_that_a_fault_names_is_in_the_map():
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+
+    assert {ZONES, PACKAGES, HELD} <= set(headings)
 
 
 @pytest.mark.parametrize(
