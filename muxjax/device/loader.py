@@ -18,6 +18,7 @@ from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.specs.config import read_spec
+from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 PREFILL_ROWS = 8
@@ -102,7 +103,7 @@ class ModelLoader:
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
             vocab=spec.vocab,
-            grammars=Grammars.of(model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
+            grammars=Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
             rate=model.rate,
             weight=model.weight,
             token_cost=spec.params,

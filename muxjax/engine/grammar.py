@@ -33,15 +33,14 @@ class Grammars:
         self._compiled = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._compile)
 
     @classmethod
-    def of(cls, folder: Path, *, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
-        """Compiler for the tokenizer in a model's folder; None if none can be read, and then no request may have a grammar."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
+    def of(cls, tokenizer: str | None, *, where: Path, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
+        """Compiler for the tokenizer of a folder; None if there is none that can be read, and then no request may have a grammar."""
+        if tokenizer is None:
             return None
         try:
-            return cls(path.read_text(), vocab=vocab, eos_ids=eos_ids)
+            return cls(tokenizer, vocab=vocab, eos_ids=eos_ids)
         except ValueError as error:
-            _log.warning("no structured output with %s: %s", path, error)
+            _log.warning("no structured output with %s: %s", where, error)
             return None
 
     def matcher(self, grammar: Grammar) -> "Matcher":

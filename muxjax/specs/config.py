@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError
+from muxjax.specs.eos import read_eos_ids
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec, RopeScaling
 
@@ -62,7 +63,7 @@ def read_spec(folder: Path, *, dtype: str = "auto", max_len: int | None = None) 
     for name, right in _ONLY.items():
         _check_only(fields, name, right)
     try:
-        spec = _spec(fields, family, _eos_ids(fields, folder))
+        spec = _spec(fields, family, read_eos_ids(fields, folder, vocab=fields.integer("vocab_size")))
     except ConfigError as error:
         raise error if str(folder) in str(error) else ConfigError(f"{fields.where}: {error}", field=error.field) from None
     if unknown := [name for name in fields.never_asked() if name not in _HARMLESS]:
@@ -218,20 +219,6 @@ def _dtype(fields: Fields) -> str:
     if name not in DTYPES:
         raise fields.wrong("dtype" if new else "torch_dtype", name, "one of " + ", ".join(DTYPES))
     return name
-
-
-def _eos_ids(fields: Fields, folder: Path) -> tuple[int, ...]:
-    """Those of config.json and of generation_config.json, which is where chat models name theirs."""
-    generation = folder / "generation_config.json"
-    sources = [fields] + ([Fields.load(generation)] if generation.exists() else [])
-    found: list[int] = []
-    for source in sources:
-        value = source.get("eos_token_id", [])
-        ids = value if isinstance(value, list) else [value]
-        if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
-            raise source.wrong("eos_token_id", value, "a token id or a list of them")
-        found += ids
-    return tuple(dict.fromkeys(found))
 
 
 def _overridden(spec: ModelSpec, fields: Fields, dtype: str, max_len: int | None) -> ModelSpec:

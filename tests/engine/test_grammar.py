@@ -108,9 +108,7 @@ def test_a_lark_grammar_and_choices():
 
 
 def test_a_folder_without_a_tokenizer_has_no_grammars(tmp_path, caplog):
-    assert Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,)) is None
-    (tmp_path / "tokenizer.json").write_text("{}")
-    assert Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,)) is None and "no structured output" in caplog.text
-    (tmp_path / "tokenizer.json").write_text(tokenizer())
-    made = Grammars.of(tmp_path, vocab=64, eos_ids=(EOS,))
+    assert Grammars.of(None, where=tmp_path, vocab=64, eos_ids=(EOS,)) is None
+    assert Grammars.of("{}", where=tmp_path, vocab=64, eos_ids=(EOS,)) is None and f"no structured output with {tmp_path}" in caplog.text
+    made = Grammars.of(tokenizer(), where=tmp_path, vocab=64, eos_ids=(EOS,))
     assert made and letters(made.matcher(regex("[xy]")).bits()) == "xy"

@@ -217,7 +217,7 @@ def specs(draw):
         RopeScaling(kind="llama3", factor=8.0, low_freq_factor=1, high_freq_factor=4, original_max_len=32),
     )
     return ModelSpec(
-        vocab=draw(st.integers(1, 500)),
+        vocab=draw(st.integers(100, 500)),
         width=64,
         layers=layers,
         heads=kv_heads * draw(st.integers(1, 3)),

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tokenizers import Tokenizer
-
-from muxjax.errors import ConfigError, RequestError
+from muxjax.errors import RequestError
 from muxjax.server.text.token_bytes import TokenBytes
+from muxjax.specs.tokens import load_tokenizer
 
 
 class Text(Protocol):
@@ -31,19 +30,14 @@ class Text(Protocol):
 
 
 class TokenizerText:
-    """The tokenizer of a `tokenizer.json`.
+    """The tokenizer of a `tokenizer.json`, with the tokens that files beside it add.
 
     Raises:
-      ConfigError: the file is none.
+      ConfigError: the file is none, or one beside it is not what it must be.
     """
 
     def __init__(self, path: Path):
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise ConfigError(f"{path} is no tokenizer: {error}") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = load_tokenizer(path)
         self._pieces = TokenBytes(self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._specials = frozenset(token for token, entry in added.items() if entry.special)

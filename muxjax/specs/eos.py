@@ -1,0 +1,37 @@
+"""End-of-sequence tokens of a checkpoint, from every file that names one."""
+
+import logging
+from pathlib import Path
+
+from muxjax.specs.fields import Fields
+from muxjax.specs.tokens import tokenizer_eos
+
+_log = logging.getLogger(__name__)
+
+
+def read_eos_ids(config: Fields, folder: Path, *, vocab: int) -> tuple[int, ...]:
+    """Those of config.json and of generation_config.json, which is where chat models name theirs, and the tokenizer's own.
+
+    An id that the model has no row for can never come, so it is left out with a warning; a negative one names no token.
+
+    Raises:
+      ConfigError: a value is no token id or list of them, or a tokenizer's file is not what it must be.
+    """
+    generation = folder / "generation_config.json"
+    sources = [config] + ([Fields.load(generation)] if generation.exists() else [])
+    named = {token: source.where for source in sources for token in _named(source)}
+    own = tokenizer_eos(folder)
+    if own is not None:
+        named.setdefault(own, f"{folder}: the tokenizer")
+    for token, where in named.items():
+        if token >= vocab:
+            _log.warning("%s: end-of-sequence token %d is left out, as the vocabulary has %d tokens", where, token, vocab)
+    return tuple(token for token in named if 0 <= token < vocab)
+
+
+def _named(source: Fields) -> list[int]:
+    value = source.get("eos_token_id", [])
+    ids = value if isinstance(value, list) else [value]
+    if not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise source.wrong("eos_token_id", value, "a token id or a list of them")
+    return ids

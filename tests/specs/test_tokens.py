@@ -1,0 +1,116 @@
+"""Tokens of a folder: those of tokenizer.json, and those that only other files name. Against transformers where it is installed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from muxjax.errors import ConfigError
+from muxjax.specs.tokens import load_tokenizer, special_texts, tokenizer_eos, tokenizer_text
+
+TEXT = "hi <|im_end|> [PAD]<img>hi"
+IM_END = {"content": "<|im_end|>", "lstrip": False, "normalized": False, "rstrip": True, "single_word": False, "special": True}
+PLAIN = {"content": "<img>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": False}
+
+FOLDERS = {
+    "tokenizer.json alone": {},
+    "added_tokens_decoder": {"tokenizer_config.json": {"added_tokens_decoder": {"102": PLAIN, "101": IM_END}}},
+    "added_tokens_decoder changes flags": {"tokenizer_config.json": {"added_tokens_decoder": {"100": {**PLAIN, "content": "</s>"}}}},
+    "added_tokens.json": {
+        "added_tokens.json": {"<img>": 102, "<|im_end|>": 101, "other": 100},
+        "tokenizer_config.json": {"eos_token": "<|im_end|>"},
+    },
+    "added_tokens.json beside added_tokens_decoder": {
+        "added_tokens.json": {"<img>": 102},
+        "tokenizer_config.json": {"added_tokens_decoder": {"101": IM_END}},
+    },
+    "special_tokens_map.json": {
+        "special_tokens_map.json": {"eos_token": {**IM_END, "rstrip": False}, "pad_token": "[PAD]", "additional_special_tokens": ["<img>"]},
+        "tokenizer_config.json": {"eos_token": "</s>", "bos_token": "hi"},
+    },
+    "named in tokenizer_config.json": {
+        "tokenizer_config.json": {
+            "eos_token": "<|im_end|>",
+            "pad_token": {"__type": "AddedToken", **IM_END, "content": "[PAD]"},
+            "image_token": "<img>",
+        }
+    },
+    "extra named tokens": {"tokenizer_config.json": {"extra_special_tokens": {"image_token": "<img>"}, "cls_token": "[PAD]"}},
+    "extra tokens in a list": {"tokenizer_config.json": {"extra_special_tokens": ["<img>", "<|im_end|>"]}},
+}
+each_folder = pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+
+
+def write(folder: Path, files: dict[str, object]) -> Path:
+    """A byte-level tokenizer without merges whose "</s>" is token 100, "hi" is a word of the vocabulary, and the folder's other files."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())[:98]
+    tokenizer = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate([*alphabet, "<unk>", "hi"])}, merges=[("h", "i")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken("</s>", special=True)])
+    assert tokenizer.token_to_id("</s>") == 100
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+@each_folder
+def test_tokens_are_those_that_transformers_reads(tmp_path, files):
+    transformers = pytest.importorskip("transformers")
+    folder = write(tmp_path, files)
+    theirs, ours = transformers.PreTrainedTokenizerFast.from_pretrained(folder), load_tokenizer(folder / "tokenizer.json")
+    assert ours.get_vocab() == theirs.get_vocab()
+    added = {place: (str(token), token.special, token.rstrip, token.normalized) for place, token in theirs.added_tokens_decoder.items()}
+    assert {
+        place: (token.content, token.special, token.rstrip, token.normalized) for place, token in ours.get_added_tokens_decoder().items()
+    } == added
+    assert ours.encode(TEXT, add_special_tokens=False).ids == theirs.encode(TEXT, add_special_tokens=False)
+    texts = special_texts(folder)
+    assert texts.pop("additional_special_tokens", []) == [str(token) for token in theirs.extra_special_tokens or []]
+    assert texts == theirs.special_tokens_map
+    assert tokenizer_eos(folder) == theirs.eos_token_id
+
+
+def encoded(folder: Path) -> list[str]:
+    tokens = load_tokenizer(folder / "tokenizer.json").encode(TEXT, add_special_tokens=False).tokens
+    return [token.strip() for token in tokens]  # rstrip takes the space into the token
+
+
+@pytest.mark.parametrize("name", [name for name in FOLDERS if "alone" not in name and "flags" not in name])
+def test_a_token_that_another_file_names_is_one_token(tmp_path, name):
+    assert "<img>" in encoded(write(tmp_path, FOLDERS[name])) or "<|im_end|>" in encoded(tmp_path)
+
+
+def test_a_token_that_no_file_names_is_pieces(tmp_path):
+    assert not {"<img>", "<|im_end|>", "[PAD]"} & set(encoded(write(tmp_path, {})))
+
+
+def test_the_whole_tokenizer_has_the_added_tokens(tmp_path):
+    assert tokenizer_text(tmp_path) is None
+    whole = Tokenizer.from_str(tokenizer_text(write(tmp_path, FOLDERS["added_tokens_decoder"])))
+    assert whole.token_to_id("<img>") == 102
+
+
+def test_the_end_is_named_by_text(tmp_path):
+    assert tokenizer_eos(write(tmp_path, {"tokenizer_config.json": {"eos_token": "</s>"}})) == 100
+    assert tokenizer_eos(write(tmp_path, {"tokenizer_config.json": {"eos_token": "hi"}})) == 99
+    assert tokenizer_eos(write(tmp_path, {"tokenizer_config.json": {"eos_token": None}})) is None
+    (tmp_path / "tokenizer.json").unlink()
+    assert tokenizer_eos(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"tokenizer_config.json": {"eos_token": 3}}, r"tokenizer_config\.json: eos_token must be a token's text.*got 3"),
+        ({"tokenizer_config.json": {"added_tokens_decoder": {"x": PLAIN}}}, "added_tokens_decoder: x must be named by a token id"),
+        ({"tokenizer_config.json": {"additional_special_tokens": 5}}, "additional_special_tokens must be a list of tokens"),
+        ({"added_tokens.json": {"<img>": "no"}}, r"added_tokens\.json must give each token its id"),
+        ({"special_tokens_map.json": []}, r"special_tokens_map\.json must hold a JSON object"),
+    ],
+)
+def test_a_file_that_is_not_what_it_must_be_is_named(tmp_path, files, message):
+    with pytest.raises(ConfigError, match=message):
+        load_tokenizer(write(tmp_path, files) / "tokenizer.json")
