@@ -15,7 +15,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done, Step
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Request, Sampling

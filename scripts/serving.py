@@ -18,7 +18,7 @@ from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices

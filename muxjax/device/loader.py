@@ -11,7 +11,7 @@ from muxjax.device.batch import Buckets
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.grammar import Grammars
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights

@@ -9,7 +9,7 @@ import numpy as np
 
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.grammar import Grammars, Matcher
-from muxjax.engine.slot_text import SlotText
+from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
 from muxjax.types import Logprobs, Output, Request, Sampling

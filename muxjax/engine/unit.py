@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import BlockPool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
-from muxjax.engine.model_state import ModelConfig, ModelState
-from muxjax.engine.sequence import Sequence
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.sequence import Sequence
+from muxjax.engine.model.state import ModelState
 from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.engine.token_controls import check_controls
 from muxjax.errors import ConfigError, RequestError
@@ -141,7 +142,7 @@ class Unit:
         if plan.quotas:
             self._quotas_moved_s = now_s
         for name, blocks in plan.quotas.items():
-            self._states[name].quota_blocks = blocks
+            self._states[name].allot(blocks)
         for request_id in plan.preempt:
             sequence = self._sequences[request_id]
             self._states[sequence.request.model].preempt(sequence)
@@ -150,17 +151,17 @@ class Unit:
     def record(self, done: Iterable[Done]) -> list[Output]:
         """Takes in what finished steps sampled; blocks of requests that ended go back. A model whose step has a fault serves no more."""
         outputs: list[Output] = []
-        for each in done:
-            step, _ = self._flights.pop(each.step_id)
+        for step_done in done:
+            step, _ = self._flights.pop(step_done.step_id)
             self._prefills -= step.phase is Phase.PREFILL
             state = self._states[step.model]
-            fault = each.fault or (_NOT_FINITE if (each.tokens == NO_TOKEN).any() else None)
+            fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
             if fault is not None:
-                outputs += self._undo(step, fault, each.at_s)
+                outputs += self._undo(step, fault, step_done.at_s)
                 continue
-            new, last = state.absorb(step, each)
-            for i, sequence, finish in last:
-                self._end(sequence, None, finish, each.at_s)
+            new, _, ends = state.absorb(step, step_done)
+            for i, sequence, finish in ends:
+                self._end(sequence, None, finish, step_done.at_s)
                 new[i] = new[i]._replace(finish=finish)
             state.land(step)
             outputs += new
@@ -315,8 +316,8 @@ def _stats(state: ModelState) -> ModelStats:
     config, tally = state.config, state.tally
     return ModelStats(
         name=config.name,
-        running=len(state.prefilling) + len(state.decoding),
-        waiting=len(state.waiting),
+        running=state.stages.running,
+        waiting=len(state.stages.waiting),
         held_blocks=state.blocks.held,
         cached_blocks=state.blocks.idle_blocks,
         peak_blocks=state.blocks.peak,

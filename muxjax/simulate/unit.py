@@ -10,7 +10,7 @@ from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.engine.loop import replay
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError

@@ -9,7 +9,7 @@ from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices

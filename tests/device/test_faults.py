@@ -8,7 +8,7 @@ import pytest
 
 from muxjax.device.executor import DeviceExecutor
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import by_name

@@ -16,7 +16,7 @@ from muxjax.device.paged_memory import make_blocks
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices

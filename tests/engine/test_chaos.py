@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
@@ -175,7 +175,7 @@ class Trusting(Unit):
     def forget(self) -> None:
         self._flights.clear()
         for state in self._states.values():
-            state._flights[:] = state.in_flight = 0
+            state.slots.flights[:] = state.in_flight = 0
 
 
 def test_the_device_notices_a_unit_that_goes_on_with_a_lost_arena():

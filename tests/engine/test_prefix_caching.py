@@ -12,7 +12,7 @@ from muxjax.cache.block_pool import ModelBlocks
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Chain
 from muxjax.engine.executor import Fault
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind, Request, Sampling

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Step
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig, ModelState
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.state import ModelState
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -251,7 +252,8 @@ class Comparing(Unit):
     def view(self, now_s):
         kept = super().view(now_s)
         for state in self._states.values():
-            state._view = state._open = None
+            state._view = None
+            state._launcher.forget_openings()
         assert super().view(now_s) == kept
         return kept
 
@@ -273,9 +275,9 @@ def test_the_law_notices_a_change_that_leaves_the_view_as_it_was(forgotten, monk
     change = getattr(ModelState, forgotten)
 
     def forgetful(state, *step):
-        kept = state._view, state._open
+        kept = state._view, state._launcher._openings
         change(state, *step)
-        state._view, state._open = kept
+        state._view, state._launcher._openings = kept
 
     monkeypatch.setattr(ModelState, forgotten, forgetful)
     with pytest.raises(AssertionError):
@@ -283,9 +285,9 @@ def test_the_law_notices_a_change_that_leaves_the_view_as_it_was(forgotten, monk
 
 
 @pytest.mark.parametrize("policy", sorted(BY_NAME))
-def test_where_nobody_reads_tokens_only_the_last_of_prefills_and_requests_are_told(policy):
-    told, brief = replay_crowd(Unit, policy), replay_crowd(Unit, policy, every_token=False)
-    for name, outputs in told.items():
+def test_where_nobody_reads_tokens_only_the_last_of_prefills_and_requests_are_put_out(policy):
+    full, brief = replay_crowd(Unit, policy), replay_crowd(Unit, policy, every_token=False)
+    for name, outputs in full.items():
         assert brief[name][0] == outputs[0] and brief[name][-1] == outputs[-1]
         assert set(brief[name]) < set(outputs)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import Done
 from muxjax.engine.loop import turn
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.scheduler.view import Job, StepPlan

@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.engine.model_state import ModelConfig
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.adbs import adbs
 from muxjax.server.telemetry.metrics import Metrics

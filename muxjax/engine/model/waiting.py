@@ -5,7 +5,7 @@ from math import inf
 
 import numpy as np
 
-from muxjax.engine.sequence import ByAge, Sequence
+from muxjax.engine.model.sequence import ByAge, Sequence
 from muxjax.scheduler import fairness
 
 

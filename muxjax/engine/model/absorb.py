@@ -1,0 +1,56 @@
+"""From what a step has sampled to outputs, and the ends of requests."""
+
+from collections.abc import Sequence as Items
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from muxjax.engine.executor import Done, Step
+from muxjax.engine.model.sequence import Sequence
+from muxjax.engine.model.slots import Slots
+from muxjax.engine.token_controls import take_outputs
+from muxjax.types import Finish, Output, Phase
+
+
+class End(NamedTuple):
+    """A sequence that a step has ended, with its output's place among those of the step."""
+
+    output: int
+    sequence: Sequence
+    finish: Finish
+
+
+class Absorbed(NamedTuple):
+    """Outputs of a step, their slots, and the ends among them, which the outputs do not say yet."""
+
+    outputs: list[Output]
+    slots: np.ndarray
+    ends: Items[End]
+
+
+_NOTHING = Absorbed([], np.zeros(0, np.int32), ())
+
+
+def absorb(slots: Slots, step: Step, done: Done, *, every_token: bool) -> Absorbed:
+    """Takes in what the step sampled: an output a row that gained a token.
+
+    Args:
+      every_token: as of `Unit`: else there are only outputs of prefills, of ends, and of steps with controls.
+    """
+    ends = step.starts + step.counts
+    # A row sampled a token of use if it had consumed all that were known: not a prompt's earlier chunk.
+    rows = (slots.text.open[step.slots] & (ends == slots.text.known[step.slots])).nonzero()[0]
+    gained, tokens = step.slots[rows], done.tokens[rows]
+    stopped, full = slots.text.extend(gained, tokens)
+    ended = stopped | full
+    if not every_token and not step.controls:
+        if step.phase is Phase.DECODE and not ended.any():
+            return _NOTHING
+        last = np.flatnonzero(ended | (rows >= step.decodes))
+        gained, tokens, stopped, ended = gained[last], tokens[last], stopped[last], ended[last]
+    outputs = list(map(Output, slots.request_ids(gained), tokens.tolist(), repeat(None), repeat(done.at_s)))
+    if step.controls:
+        outputs = take_outputs(slots.controls, step, done, rows, outputs)
+    finishes = ((i, Finish.STOP if stopped[i] else Finish.LENGTH) for i in np.flatnonzero(ended).tolist())
+    return Absorbed(outputs, gained, [End(i, slots.sequence(gained[i]), finish) for i, finish in finishes])

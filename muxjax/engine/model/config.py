@@ -1,0 +1,31 @@
+"""What a unit must know of a model, as a value."""
+
+from dataclasses import dataclass
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.engine.grammar import Grammars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """What a unit must know of a model. `Unit` deals its quota of head blocks from layout, rate and weight.
+
+    Args:
+      slots: most sequences at a time.
+      max_tokens: most tokens of a sequence, prompt and output.
+      vocab: tokens that its requests may name.
+      grammars: of its tokenizer; without them no request may have a grammar.
+      rate: expected requests a second; only the models' ratios count.
+      weight: its share of prefills and of the arena, against the other models.
+      token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
+    """
+
+    name: str
+    layout: CacheLayout
+    slots: int
+    max_tokens: int
+    vocab: int = 2**31 - 1
+    grammars: Grammars | None = None
+    rate: float = 1.0
+    weight: float = 1.0
+    token_cost: float = 1.0

@@ -1,0 +1,48 @@
+"""What a policy may know of a model's requests, as values: those still to prefill, and the youngest that runs."""
+
+from muxjax.cache.table import Tables
+from muxjax.engine.model.prefixes import Prefixes
+from muxjax.engine.model.sequence import Sequence, Stage
+from muxjax.engine.model.slots import Slots
+from muxjax.engine.model.stages import Stages
+from muxjax.scheduler.view import Pending, Running
+
+
+class Requests:
+    """One model's requests as a view has them."""
+
+    def __init__(self, stages: Stages, tables: Tables, slots: Slots, prefixes: Prefixes):
+        self._stages, self._tables, self._slots, self._prefixes = stages, tables, slots, prefixes
+
+    def pending(self, most: int) -> tuple[Pending, ...]:
+        """The first requests with tokens still to prefill: admitted ones, then those that wait."""
+        stages = self._stages
+        if not stages.prefilling and not stages.waiting:
+            return ()
+        admitted = stages.prefilling.first(most)
+        return tuple([self._pending(sequence) for sequence in admitted + stages.waiting.first(most - len(admitted))])
+
+    def youngest(self) -> Running | None:
+        """The youngest admitted request."""
+        sequence = self._stages.youngest
+        if sequence is None:
+            return None
+        return Running(
+            request_id=sequence.request.id,
+            arrival_s=sequence.request.due_s,
+            blocks=self._tables.blocks(sequence.slot),
+            idle=not self._slots.flights[sequence.slot],
+        )
+
+    def _pending(self, sequence: Sequence) -> Pending:
+        request, layout = sequence.request, self._tables.layout
+        if sequence.stage is not Stage.WAITING:
+            left = int(self._slots.text.known[sequence.slot] - self._tables.lengths[sequence.slot])
+            return Pending(request_id=request.id, arrival_s=request.due_s, tokens=left, blocks=0)
+        tokens, cached = len(sequence.tokens), self._prefixes.count_cached(sequence)
+        return Pending(
+            request_id=request.id,
+            arrival_s=request.due_s,
+            tokens=tokens - cached * layout.tokens_per_block,
+            blocks=layout.blocks(tokens) - self._prefixes.count_shared(sequence, cached) * layout.column_blocks,
+        )

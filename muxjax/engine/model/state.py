@@ -1,0 +1,203 @@
+"""The mutable state of one model inside a unit: it owns sequences, slots and block tables, and keeps them in step."""
+
+import numpy as np
+
+from muxjax.cache.block_pool import BlockPool
+from muxjax.cache.table import TableDelta, Tables
+from muxjax.engine.executor import Done, Step
+from muxjax.engine.model.absorb import Absorbed, absorb
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.launch import Launcher, Rows, joined
+from muxjax.engine.model.prefixes import Prefixes
+from muxjax.engine.model.requests import Requests
+from muxjax.engine.model.sequence import NO_SLOT, Sequence, Stage
+from muxjax.engine.model.slots import Slots
+from muxjax.engine.model.stages import Stages
+from muxjax.engine.stats import Status, Tally
+from muxjax.scheduler.view import Chunk, Job, ModelView
+from muxjax.types import Phase
+
+
+class ModelState:
+    """Sequences and blocks of one model. Its `Unit` alone calls it, and alone decides."""
+
+    def __init__(self, config: ModelConfig, pool: BlockPool, *, prefix_caching: bool, look_ahead: int, rows: int, every_token: bool):
+        """`rows` bounds the pending requests of a view; the others are the unit's."""
+        layout = config.layout
+        worth = config.token_cost * layout.tokens_per_block / layout.column_blocks
+        self.config = config
+        self.status = Status.READY
+        self.trouble = ""  # of one that has failed
+        self.in_flight = 0
+        self.tally = Tally()
+        self.blocks = pool.model_blocks(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
+        self.tables = Tables(layout, self.blocks, slots=config.slots, max_tokens=config.max_tokens)
+        self.stages = Stages()
+        self.slots = Slots(config.slots, config.max_tokens)
+        self.quota_blocks = self.floor_blocks = 0  # until the unit deals
+        self._prefixes = Prefixes(self.blocks, self.tables, self.slots, self.tally)
+        self._launcher = Launcher(config.name, self.tables, self.slots, self.stages)
+        self._requests = Requests(self.stages, self.tables, self.slots, self._prefixes)
+        self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
+        self._leaving: list[Sequence] = []  # ended, with a step in flight
+        self._view: ModelView | None = None  # kept until something of the model changes
+        self._view_evicted = 0  # of its blocks, when that view was made
+
+    def allot(self, quota_blocks: int, floor_blocks: int | None = None) -> None:
+        """Head blocks that it may hold from now on, and may always hold."""
+        self.quota_blocks = quota_blocks
+        self.floor_blocks = self.floor_blocks if floor_blocks is None else floor_blocks
+        self._view = None
+
+    @property
+    def serves(self) -> bool:
+        """It has its weights, and blocks are for it too."""
+        return self.status in (Status.READY, Status.DRAINING)
+
+    @property
+    def busy(self) -> bool:
+        """It has requests or steps in flight."""
+        return bool(self.in_flight or self.stages)
+
+    @property
+    def can_launch(self) -> bool:
+        """It has requests, and another step of it may be launched."""
+        return self.in_flight < self._look_ahead and bool(self.stages)
+
+    def view(self) -> ModelView:
+        """All that a policy may know of this model."""
+        if self._view is None or self._view_evicted != self.blocks.evicted:
+            self._view, self._view_evicted = self._look(), self.blocks.evicted
+        return self._view
+
+    def _look(self) -> ModelView:
+        openings = self._launcher.openings
+        growing = int(np.count_nonzero(openings.full))
+        return ModelView(
+            name=self.config.name,
+            ready=self.in_flight < self._look_ahead,
+            in_flight=self.in_flight,
+            pending=self._requests.pending(self._rows),
+            waiting=len(self.stages.waiting),
+            free_slots=self.slots.free,
+            decoding=len(openings.slots) - growing,
+            growing=growing,
+            column_blocks=self.tables.column_blocks,
+            held_blocks=self.blocks.held,
+            quota_blocks=self.quota_blocks,
+            floor_blocks=self.floor_blocks,
+            running=self.stages.running,
+            weight=self.config.weight,
+            oldest_s=self.stages.oldest_s,
+            youngest=self._requests.youngest(),
+            last_prefill=self.tally.last_prefill,
+            last_decode=self.tally.last_decode,
+        )
+
+    def enter(self, sequence: Sequence) -> None:
+        """It waits for its prefill."""
+        self._prefixes.name(sequence)
+        self._move(sequence, Stage.WAITING)
+
+    def launch(self, job: Job, pending: list[Sequence], step_id: int) -> Step:
+        """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
+        decodes = self._launcher.decodes(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
+        rows = self._with_chunks(decodes, job.chunks, pending) if pending else decodes
+        step = self._launcher.step(step_id, rows, len(decodes.slots))
+        self.in_flight += 1
+        self.tally.add(step)
+        self._changed()
+        return step
+
+    def absorb(self, step: Step, done: Done) -> Absorbed:
+        """Takes in what the step sampled."""
+        absorbed = absorb(self.slots, step, done, every_token=self._every_token)
+        if step.phase is Phase.PREFILL:
+            self._prefixes.note_cached(absorbed.outputs, absorbed.slots)
+        return absorbed
+
+    def land(self, step: Step) -> None:
+        """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
+        self._view = None
+        if self.slots.controls:
+            self._launcher.forget_openings()
+        self.in_flight -= 1
+        self.slots.flights[step.slots] -= 1
+        ends = step.starts + step.counts
+        self._prefixes.land(step.slots, ends)
+        for slot in step.slots[step.decodes :].tolist():
+            self._prefixes.keep(slot)
+        self.tables.retire(step.slots, ends)
+        for sequence in self._leaving:
+            if not self.slots.flights[sequence.slot]:
+                self._release(sequence)
+        self._leaving = [sequence for sequence in self._leaving if sequence.slot != NO_SLOT]
+
+    def end(self, sequence: Sequence) -> None:
+        """Nothing more is computed for it; its blocks go back when no step in flight holds them."""
+        self._move(sequence, Stage.ENDED)
+        if sequence.slot == NO_SLOT:
+            return
+        self.slots.text.open[sequence.slot] = False
+        if self.slots.flights[sequence.slot]:
+            self._leaving.append(sequence)
+        else:
+            self._release(sequence)
+
+    def preempt(self, sequence: Sequence) -> None:
+        """Its blocks go back; it waits again, with the tokens it has."""
+        assert not self.slots.flights[sequence.slot], "a sequence in flight cannot be pre-empted"
+        sequence.tokens = self.slots.text.of(sequence.slot)
+        self._release(sequence)
+        self.enter(sequence)
+        self.tally.preemptions += 1
+
+    def forget(self) -> None:
+        """Steps in flight have come to nothing, and so has the cache: what runs waits again, with the tokens it has."""
+        self.in_flight = 0
+        self.slots.flights[:] = 0
+        for sequence in self._leaving:
+            self._release(sequence)
+        self._leaving = []
+        for sequence in [*self.stages.prefilling, *self.stages.decoding]:
+            self.preempt(sequence)
+        self.blocks.clear()
+        self._changed()
+
+    def _with_chunks(self, decodes: Rows, chunks: tuple[Chunk, ...], pending: list[Sequence]) -> Rows:
+        """The rows, and behind them a chunk of each pending sequence."""
+        delta = joined([decodes.delta, *(self._admit(sequence) for sequence in pending if sequence.stage is Stage.WAITING)])
+        tokens = [self._chunk(sequence, chunk.tokens) for sequence, chunk in zip(pending, chunks, strict=True)]
+        return Rows(
+            slots=np.concatenate([decodes.slots, np.array([sequence.slot for sequence in pending], np.int32)]),
+            counts=np.concatenate([decodes.counts, np.array([chunk.tokens for chunk in chunks], np.int32)]),
+            tokens=np.concatenate([decodes.tokens, *tokens]),
+            delta=delta,
+        )
+
+    def _admit(self, sequence: Sequence) -> TableDelta:
+        columns = self._prefixes.use(sequence)
+        slot = self.slots.take(sequence, self.stages.waiting.payer(sequence))
+        self._move(sequence, Stage.PREFILLING)
+        self._prefixes.begin(slot, sequence, len(columns))
+        return self.tables.reserve(slot, len(sequence.tokens), columns)
+
+    def _chunk(self, sequence: Sequence, count: int) -> np.ndarray:
+        """The sequence's next `count` tokens; with the last of them it begins to decode."""
+        tokens = self._launcher.chunk(sequence.slot, count)
+        if self._launcher.is_last_chunk(sequence.slot, count):
+            self._move(sequence, Stage.DECODING)
+        return tokens
+
+    def _move(self, sequence: Sequence, stage: Stage) -> None:
+        self.stages.move(sequence, stage)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._view = None
+        self._launcher.forget_openings()
+
+    def _release(self, sequence: Sequence) -> None:
+        self._prefixes.keep(sequence.slot)
+        self.tables.release(sequence.slot)
+        self.slots.give(sequence)
