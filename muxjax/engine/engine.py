@@ -78,8 +78,8 @@ class Engine:
         self._watch = JobRecorder(on_job)
 
     def prepare(self, request: Request) -> None:
-        """Does beforehand what takes time in `submit`; see `Unit.prepare`."""
-        self._unit.prepare(request)
+        """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`."""
+        self._unit.checker.prepare(request)
 
     def submit(self, request: Request) -> None:
         """Takes a request, which ends in exactly one Output with a finish.
@@ -87,15 +87,14 @@ class Engine:
         Raises:
           RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
-        self._unit.check(request)
-        with self._intake_lock:
+        with self._intake_lock:  # a model that closes meanwhile closes before, or has this request among the commands
             if self._closed.is_set():
                 raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-            self._unit.check_open(request.model)
+            self._unit.checker.check(request)
             if request.id in self._live:
                 raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
             self._live.add(request.id)
-            self._commands.put(lambda: self._take(request))
+            self._commands.put(lambda: [] if self._stopping.is_set() else self._unit.submit(request))
 
     def cancel(self, request_id: str) -> None:
         """Ends a request early, in an Output with Finish.ABORT; an unknown or ended one is ignored."""
@@ -183,15 +182,6 @@ class Engine:
         for request_id in self._unit.unfinished if self._alive else ():
             self._emit(self._unit.cancel(request_id, now_s=self._clock.now_s()))
         self._emit([Output(request_id, None, Finish.ABORT, self._clock.now_s()) for request_id in self._live])
-
-    def _take(self, request: Request) -> list[Output]:
-        if self._stopping.is_set():
-            return []
-        try:
-            self._unit.submit(request)
-        except RequestError:  # its model has failed since it was checked
-            return [Output(request.id, None, Finish.FAILED, self._clock.now_s())]
-        return []
 
     def _carry_out(self, action: Callable[[], T], result: "Future[T]") -> list[Output]:
         if self._stopping.is_set():

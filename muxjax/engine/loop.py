@@ -48,6 +48,7 @@ def replay(unit: Unit, policy: Policy, executor: Executor, clock: VirtualClock, 
         if unit.idle and upcoming is not None:
             clock.advance_to(upcoming.arrival_s)
         while upcoming is not None and upcoming.arrival_s <= clock.now_s():
-            unit.submit(upcoming)
+            if refusal := unit.submit(upcoming):
+                yield refusal
             upcoming = next(arrivals, None)
         yield turn(unit, policy, executor, clock)

@@ -14,6 +14,11 @@ class Status(enum.StrEnum):
     ASLEEP = "asleep"
     FAILED = "failed"
 
+    @property
+    def serves(self) -> bool:
+        """A model of this status has its weights, and blocks are for it too."""
+        return self in (Status.READY, Status.DRAINING)
+
 
 class Tally:
     """Counts of what a model has done so far. A token counts for the phase of its row, a step for the set of its rows' phases.

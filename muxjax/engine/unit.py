@@ -9,9 +9,9 @@ from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.sequence import Sequence
 from muxjax.engine.model.state import ModelState
+from muxjax.engine.request_checker import ModelFacts, RequestChecker
 from muxjax.engine.stats import ModelStats, Status, UnitStats
-from muxjax.engine.token_controls import check_controls
-from muxjax.errors import ConfigError, RequestError
+from muxjax.errors import ConfigError
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View
 from muxjax.types import Finish, Output, Phase, Request
@@ -55,67 +55,25 @@ class Unit:
         self._step_id = 0
         self._quotas_moved_s = 0.0
         self._deal()
+        self._checker = self._new_checker()
 
-    def submit(self, request: Request) -> None:
-        """Takes a request, which then ends in exactly one Output with a finish.
+    @property
+    def checker(self) -> RequestChecker:
+        """What requests are checked by; from any thread."""
+        return self._checker
 
-        Raises:
-          RequestError: it could never be served: no such model, too long for it, or larger than the whole cache.
+    def submit(self, request: Request) -> list[Output]:
+        """Takes a request that the checker has let pass; it ends in exactly one Output with a finish.
+
+        That one is here already where its id is in use, or its model or the arena is no longer what it was checked by.
         """
-        state = self._named(request.model)
-        if not state.serves:
-            raise _unavailable(state)
-        self._check_size(request, state.config)
-        if request.id in self._sequences:
-            raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
+        if request.id in self._sequences or not self._checker.still_fits(request):
+            return [Output(request.id, None, Finish.FAILED, request.arrival_s)]
+        state = self._states[request.model]
         config = state.config
         sequence = self._sequences[request.id] = Sequence.of(request, config.layout.tokens_per_block, config.grammars)
         state.enter(sequence)
-
-    def check(self, request: Request) -> None:
-        """Raises what `submit` would for a request that could never be served, or whose model takes none now; from any thread."""
-        state = self.check_open(request.model)
-        self._check_size(request, state.config)
-        check_controls(request.sampling, state.config.vocab, state.config.grammars)
-
-    def prepare(self, request: Request) -> None:
-        """Compiles the request's grammar, which is kept, so that `check` is quick; from any thread, and whatever the model's state.
-
-        Raises:
-          RequestError: the model does not exist, or cannot do what is asked of its tokens.
-        """
-        config = self._named(request.model).config
-        check_controls(request.sampling, config.vocab, config.grammars)
-
-    def check_open(self, model: str) -> ModelState:
-        """Raises what `check` would for a model that takes no requests now; it takes no time."""
-        state = self._named(model)
-        if state.status is not Status.READY:
-            raise _unavailable(state)
-        return state
-
-    def _named(self, model: str) -> ModelState:
-        state = self._states.get(model)
-        if state is None:
-            raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
-        return state
-
-    def _check_size(self, request: Request, config: ModelConfig) -> None:
-        asked = request.most_tokens
-        if asked > config.max_tokens:
-            raise RequestError(
-                f"This model's maximum context length is {config.max_tokens} tokens. However, you requested {asked} tokens "
-                f"({len(request.prompt)} in the prompt, {request.sampling.max_tokens} to generate).",
-                param="prompt",
-                code="context_length_exceeded",
-            )
-        needed = config.layout.blocks(asked - 1)
-        if needed > self._pool.total:
-            raise RequestError(
-                f"{asked} tokens need {needed} head blocks of cache, and the server has {self._pool.total} in all",
-                param="max_tokens",
-                code="context_length_exceeded",
-            )
+        return []
 
     def cancel(self, request_id: str, *, now_s: float) -> list[Output]:
         """Ends a request early; nothing happens when there is no such one."""
@@ -206,6 +164,7 @@ class Unit:
         assert config.name not in self._states, "a model is added twice"
         self._states = {**self._states, config.name: self._new_state(config)}
         self._deal()
+        self._checker = self._new_checker()
 
     def remove(self, model: str) -> None:
         """Forgets a model that is not busy."""
@@ -213,6 +172,7 @@ class Unit:
         self._pool.remove(self._states[model].blocks)
         self._states = {name: state for name, state in self._states.items() if name != model}
         self._deal()
+        self._checker = self._new_checker()
 
     def turn_to(self, model: str, status: Status) -> None:
         """Opens or closes a model to requests."""
@@ -220,6 +180,7 @@ class Unit:
         served, state.status = state.serves, status
         if state.serves != served:
             self._deal()
+        self._checker = self._new_checker()
 
     @property
     def total_blocks(self) -> int:
@@ -259,6 +220,7 @@ class Unit:
         self.forget()
         self._pool.resize(total_blocks)
         self._deal()
+        self._checker = self._new_checker()
 
     def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
         """A step has come to nothing: its model has failed, and the others go on."""
@@ -277,6 +239,10 @@ class Unit:
 
     def _new_state(self, config: ModelConfig) -> ModelState:
         return ModelState(config, self._pool, **self._bounds)
+
+    def _new_checker(self) -> RequestChecker:
+        facts = {name: ModelFacts(config=state.config, status=state.status, trouble=state.trouble) for name, state in self._states.items()}
+        return RequestChecker(models=facts, total_blocks=self._pool.total)
 
     def _deal(self) -> None:
         """Quotas and floors of those that serve, by their rates and the size of their tokens."""
@@ -303,13 +269,6 @@ class Unit:
         del self._sequences[request.id]
         self._states[request.model].end(sequence)
         return Output(request.id, token, finish, at_s)
-
-
-def _unavailable(state: ModelState) -> RequestError:
-    name = state.config.name
-    if state.status is Status.FAILED:
-        return RequestError(f"The model `{name}` has failed: {state.trouble}.", param="model", code="model_failed", status=503)
-    return RequestError(f"The model `{name}` is {state.status.value}.", param="model", code="model_loading", status=503)
 
 
 def _stats(state: ModelState) -> ModelStats:

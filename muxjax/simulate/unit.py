@@ -211,7 +211,7 @@ def _admitted(unit: Unit, trace: Sequence[Arrival]) -> Iterator[Request]:
             arrival_s=arrival.time_s,
         )
         with suppress(RequestError):
-            unit.check(request)
+            unit.checker.check(request)
             yield request
 
 

@@ -73,7 +73,7 @@ class ControlledModel:
         outputs: dict[str, list[Output]] = {}
         self.steps = []
         for request in requests:
-            unit.check(request)
+            unit.checker.check(request)
             unit.submit(request)
         while not unit.idle:
             for output in turn(unit, by_name("adbs"), self, FakeClock()):

@@ -38,11 +38,13 @@ class World:
 
     def submit(self, request: Request) -> None:
         try:
-            self.unit.check(request)
-            self.unit.submit(request)
-            self.accepted[request.id] = request
+            self.unit.checker.check(request)
         except RequestError as error:
             self.refused.append(error)
+            return
+        is_twin = request.id in self.unit.unfinished
+        assert bool(self.unit.submit(request)) == is_twin, "a request that has passed the checker is taken, but for a twin"
+        self.accepted[request.id] = request
 
     def cancel(self, request_id: str) -> None:
         self.cancelled.add(request_id)
@@ -164,9 +166,11 @@ def test_a_fault_ends_one_models_requests_and_no_others(kind):
     (failed,) = [model.name for model in world.unit.stats().models if model.status is Status.FAILED]
     ends = {request.id: world.outputs[request.id][-1].finish for request in todo}
     assert ends == {request.id: Finish.FAILED if request.model == failed else Finish.LENGTH for request in todo}
+    late = Request(id="late", model=failed, prompt=(1,), sampling=Sampling(), arrival_s=0.0)
     with pytest.raises(RequestError, match="has failed") as refusal:
-        world.unit.submit(Request(id="late", model=failed, prompt=(1,), sampling=Sampling(), arrival_s=0.0))
+        world.unit.checker.check(late)
     assert (refusal.value.status, refusal.value.code) == (503, "model_failed")
+    assert world.unit.submit(late) == [Output("late", None, Finish.FAILED, 0.0)]
 
 
 class Trusting(Unit):
@@ -196,7 +200,7 @@ def test_blocks_that_a_model_leaves_go_to_the_others_and_come_back():
     rest = {model.name: model.quota_blocks for model in world.unit.stats().models if model.name != "b"}
     assert sum(rest.values()) == 300 and all(rest[name] > quotas[name] for name in rest)
     with pytest.raises(RequestError, match="asleep") as refusal:
-        world.unit.check(Request(id="r", model="b", prompt=(1,), sampling=Sampling(), arrival_s=0.0))
+        world.unit.checker.check(Request(id="r", model="b", prompt=(1,), sampling=Sampling(), arrival_s=0.0))
     assert (refusal.value.status, refusal.value.code) == (503, "model_loading")
     world.settle("b")
     assert sum(model.quota_blocks for model in world.unit.stats().models) == 300

@@ -24,16 +24,16 @@ def asking(pattern: str, model: str = "m") -> Request:
 
 def test_a_grammar_that_does_not_compile_is_refused_beforehand(unit):
     with pytest.raises(RequestError, match="does not compile") as beforehand:
-        unit.prepare(asking("(a"))
+        unit.checker.prepare(asking("(a"))
     with pytest.raises(RequestError) as later:
-        unit.check(asking("(a"))
+        unit.checker.check(asking("(a"))
     assert str(beforehand.value) == str(later.value)
     with pytest.raises(RequestError, match="does not exist"):
-        unit.prepare(asking("a", model="none"))
+        unit.checker.prepare(asking("a", model="none"))
 
 
 def test_what_is_prepared_is_not_yet_handed_in(unit):
-    unit.prepare(asking("ab*"))
+    unit.checker.prepare(asking("ab*"))
     assert unit.idle
     unit.submit(asking("ab*"))
     assert not unit.idle

@@ -242,7 +242,7 @@ def test_what_can_never_be_served_is_refused_with_the_number(model, prompt, max_
     unit = make_unit(total_blocks=total_blocks)
     request = Request(id="r", model=model, prompt=(1,) * prompt, sampling=Sampling(max_tokens=max_tokens), arrival_s=0.0)
     with pytest.raises(RequestError, match=message) as refusal:
-        unit.submit(request)
+        unit.checker.check(request)
     assert refusal.value.status == status and unit.idle
 
 

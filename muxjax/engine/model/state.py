@@ -52,7 +52,7 @@ class ModelState:
     @property
     def serves(self) -> bool:
         """It has its weights, and blocks are for it too."""
-        return self.status in (Status.READY, Status.DRAINING)
+        return self.status.serves
 
     @property
     def busy(self) -> bool:

@@ -1,0 +1,90 @@
+"""What requests are refused for, before anything is kept of them: pure, by facts that any front may hold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.stats import Status
+from muxjax.engine.token_controls import check_controls
+from muxjax.errors import RequestError
+from muxjax.types import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """One model as requests meet it.
+
+    Args:
+      trouble: why it has failed, if it has.
+    """
+
+    config: ModelConfig
+    status: Status
+    trouble: str = ""
+
+    def require_ready(self) -> None:
+        """Raises RequestError: it takes no requests now (503)."""
+        name = self.config.name
+        if self.status is Status.FAILED:
+            raise RequestError(f"The model `{name}` has failed: {self.trouble}.", param="model", code="model_failed", status=503)
+        if self.status is not Status.READY:
+            raise RequestError(f"The model `{name}` is {self.status.value}.", param="model", code="model_loading", status=503)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestChecker:
+    """A unit's public facts: what it serves, and with how large a cache. Replaced by the unit whenever one of them changes."""
+
+    models: Mapping[str, ModelFacts]
+    total_blocks: int
+
+    def check(self, request: Request) -> None:
+        """All there is to check of a request: `Unit.submit` takes one that has passed, unless these facts have changed since.
+
+        Raises:
+          RequestError: it could never be served (no such model, too long, larger than the whole cache, tokens or a grammar that the model
+            cannot have), or its model takes none now.
+        """
+        facts = self._facts(request.model)
+        facts.require_ready()
+        self._check_size(request, facts.config)
+        check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
+
+    def prepare(self, request: Request) -> None:
+        """Compiles the request's grammar, which is kept, so that `check` is quick; whatever the model's status.
+
+        Raises:
+          RequestError: the model does not exist, or cannot do what the request wants of its tokens.
+        """
+        config = self._facts(request.model).config
+        check_controls(request.sampling, config.vocab, config.grammars)
+
+    def still_fits(self, request: Request) -> bool:
+        """A request that has passed `check` under earlier facts can be served under these."""
+        facts = self.models.get(request.model)
+        if facts is None or not facts.status.serves:
+            return False
+        return facts.config.layout.blocks(request.most_tokens - 1) <= self.total_blocks
+
+    def _facts(self, model: str) -> ModelFacts:
+        facts = self.models.get(model)
+        if facts is None:
+            raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
+        return facts
+
+    def _check_size(self, request: Request, config: ModelConfig) -> None:
+        tokens = request.most_tokens
+        if tokens > config.max_tokens:
+            raise RequestError(
+                f"This model's maximum context length is {config.max_tokens} tokens. However, you requested {tokens} tokens "
+                f"({len(request.prompt)} in the prompt, {request.sampling.max_tokens} to generate).",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        needed = config.layout.blocks(tokens - 1)
+        if needed > self.total_blocks:
+            raise RequestError(
+                f"{tokens} tokens need {needed} head blocks of cache, and the server has {self.total_blocks} in all",
+                param="max_tokens",
+                code="context_length_exceeded",
+            )
