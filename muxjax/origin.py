@@ -10,17 +10,17 @@ PACKAGES = ("numpy", "jax")
 
 
 def commit() -> str:
-    """Of the tree that this code is in; $MUXJAX_COMMIT where it travelled without its history."""
-    if told := os.environ.get("MUXJAX_COMMIT"):
-        return told
+    """Commit of the tree that this code is in; $MUXJAX_COMMIT where it travelled without its history."""
+    if stated := os.environ.get("MUXJAX_COMMIT"):
+        return stated
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:  # no git
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def versions() -> dict[str, str]:
-    """Of Python and the packages that decide how fast steps are."""
+    """Versions of Python and the packages that decide how fast steps are."""
     return {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in PACKAGES}

@@ -32,7 +32,7 @@ Section = dict[str, Setting]
 
 
 def read_yaml(path: Path, read: Callable[[yaml.SafeLoader, yaml.Node | None], T]) -> T:
-    """What `read` makes of a file's one document.
+    """The value that `read` makes of a file's one document.
 
     Raises:
       ConfigError: no readable YAML, or what `read` raises.
@@ -63,12 +63,12 @@ def section(
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1 if node else 1
         raise ConfigError(f"{path}:{line}: expected keys with values")
-    found = {}
+    settings = {}
     for key, value in node.value:
         where = f"{path}:{key.start_mark.line + 1}: {key.value}"
-        found[canonical(str(key.value), other_names)] = Setting(loader.construct_object(value, deep=True), where, path.parent)
-    check_known(found, known, other_names)
-    return found
+        settings[canonical(str(key.value), other_names)] = Setting(loader.construct_object(value, deep=True), where, path.parent)
+    check_known(settings, known, other_names)
+    return settings
 
 
 def canonical(key: str, other_names: Mapping[str, str] | None = None) -> str:
@@ -91,22 +91,22 @@ def check_known(section: Section, known: Iterable[str], other_names: Mapping[str
             raise ConfigError(f"{setting.where} is no known key{hint}", field=name)
 
 
-def build(options: type[T], section: Section, **made: object) -> T:
-    """An options object of the settings that are its own, and of what is `made` of others.
+def build(options: type[T], section: Section, **parts: object) -> T:
+    """An options object of the settings that are its own, and of `parts` that are objects already.
 
     Raises:
       ConfigError: with where it was written: a value of another type, outside its range, or missing.
     """
     hints = get_type_hints(options)
-    own = {name: setting for name, setting in section.items() if name in hints and name not in made}
+    own = {name: setting for name, setting in section.items() if name in hints and name not in parts}
     try:
-        return options(**{name: _converted(name, setting, hints[name]) for name, setting in own.items()}, **made)
+        return options(**{name: _converted(name, setting, hints[name]) for name, setting in own.items()}, **parts)
     except ConfigError as error:
         where = own[error.field].where + ": " if error.field in own else ""
         raise ConfigError(where + str(error), field=error.field) from error
     except TypeError as error:
         where = next(iter(section.values())).where if section else options.__name__
-        missing = " and ".join(name for name in required(options) if name not in own and name not in made)
+        missing = " and ".join(name for name in required(options) if name not in own and name not in parts)
         raise ConfigError(f"{where}: needs {missing} too") from error
 
 

@@ -45,7 +45,7 @@ def measure(table: CostTable) -> Iterator[dict]:
 
 
 def roofline_s(shape: Shape, chip: Chip, row: Row) -> float:
-    """What the roofline says of a row.
+    """The roofline's answer to a row.
 
     Raises:
       ConfigError: the shape is not published.

@@ -34,9 +34,9 @@ from scripts import results
 
 QUESTION = "estimator"
 WARM_FRAC = 1 / 3
-"""Of a run, that does not count."""
+"""Beginning of a run, which does not count."""
 MET = 0.95
-"""Of its demand: who serves more in simulation is not overloaded."""
+"""Share of its demand: who serves more in simulation is not overloaded."""
 SHARINGS = {"serial": SERIAL, "spatial": SPATIAL}
 ESTIMATORS = {"turns": "turns of ADBS", "equation3": "equation 3"}
 
@@ -82,7 +82,7 @@ def _demand(name: str, kind: str, rate_rps: float, arrivals: Iterable[Arrival]) 
 
 
 def simulated(case: Case, sharing: Sharing) -> dict[str, dict]:
-    """What each LLM serves once the run has warmed up; the latencies of an LLM are None where no request came and ended in time."""
+    """Throughput of each LLM once the run has warmed up; the latencies of an LLM are None where no request came and ended in time."""
     chip, tp = case.problem.cluster.chip, case.unit.devices
     mesh = MeshSpec(chip=chip, tp=tp)
     hosted = {demand.name: Hosted(spec=demand.spec, mesh=mesh, rate_rps=demand.rate_rps) for demand in case.problem.demands}
@@ -107,7 +107,7 @@ def _measured(case: Case, served: Sequence[Served], name: str) -> dict:
 
 
 def estimated(case: Case, way: str) -> dict[str, dict]:
-    """What an estimator says of the same."""
+    """The same, as an estimator says."""
     if way == "turns":
         found = estimator.estimate(case.problem, Roofline(), case.unit).models
     else:

@@ -17,12 +17,12 @@ from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement import baselines, ilp
-from muxjax.placement.appraise import appraise
 from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.lengths import of_trace
 from scripts import results
@@ -83,11 +83,15 @@ def small_problems(seed: int) -> Iterator[Small]:
 def quality(small: Small) -> dict | None:
     """Throughput of each way and of the optimum; None where nothing fits."""
     asked = small.problem
-    objective, candidates = appraise(asked, Roofline())
+    objective, candidates = search_space(asked, Roofline())
     best = ilp.optimum(asked, objective, candidates, most_parts=small.parts)
     if best is None:
         return None
-    values = {"demand_rps": sum(one.rate_rps for one in asked.demands), "optimum_rps": objective.total(best), "columns": objective.asked}
+    values = {
+        "demand_rps": sum(one.rate_rps for one in asked.demands),
+        "optimum_rps": objective.total(best),
+        "columns": objective.estimates,
+    }
     for way, effort in WAYS.items():
         fresh = replace(effort, parts=small.parts)
         try:
@@ -117,7 +121,7 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> 
     """One placement, timed, and what the baselines serve."""
     asked = popular(models, nodes, rps_per_device, np.random.default_rng(seed))
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    found = place_with_headroom(asked, partial(appraise, costs=Roofline()))
+    found = place_with_headroom(asked, partial(search_space, costs=Roofline()))
     values = {
         "seconds": time.perf_counter() - begin,
         "cpu_s": time.process_time() - begin_cpu,
@@ -126,14 +130,14 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> 
         "throughput_rps": found.throughput_rps,
         "growth": found.growth,
     }
-    objective, candidates = appraise(asked, Roofline())
+    objective, candidates = search_space(asked, Roofline())
     for name in ("memory_greedy", "spatial_blind", "spatial_aware"):
         values[name] = _baseline_rps(name, asked, objective, candidates)
     return results.run_record(device=results.host(), config=describe(asked) | {"rps_per_device": rps_per_device}, seed=seed, values=values)
 
 
 def describe(asked: Problem) -> dict:
-    """Of a problem, what makes it again."""
+    """Configuration that makes a problem again."""
     return {
         "models": {one.name: one.rate_rps for one in asked.demands},
         "chip": asked.cluster.chip.name,

@@ -55,7 +55,7 @@ def possible(trace: list[Arrival]) -> float:
 
 
 def numbers(outcome: Outcome, duration_s: float) -> dict:
-    """Of all models together."""
+    """Numbers of all models together."""
     served, models = outcome.served, outcome.stats.models
     ended = [one for one in served if one.end_s <= duration_s]
     return {
@@ -136,7 +136,7 @@ those. The trace tells of beginnings alone: answers that come back in a next tur
 
 
 def answer(records: list[dict]) -> str:
-    """Of the runs with TOLD_SCALE of the preset's rate."""
+    """Answer of the runs with TOLD_SCALE of the preset's rate."""
     told = [record for record in records if (record["config"]["rate_scale"], record["config"]["cache_gb"]) == (TOLD_SCALE, CACHE_GB)]
     by_caching = {record["config"]["caching"]: record["values"] for record in told}
     on, off = by_caching[True], by_caching[False]

@@ -15,9 +15,9 @@ from muxjax.commands.simulate_load import Load
 from muxjax.commands.simulate_report import numbers
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
-from muxjax.placement.appraise import appraise
 from muxjax.placement.greedy import place
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import outcomes, split
 from muxjax.simulate.executor import SPATIAL
 from muxjax.specs.published import BY_NAME
@@ -29,7 +29,7 @@ GOAL_S, PROCESSORS = 300.0, 2
 CLUSTER = Cluster(chip=A100, nodes=4, devices_per_node=8)
 REQUESTS = 100_000
 LIGHT_SCALE, LIGHT_FRAC = 0.1, 0.02
-"""Of the rate and of the requests, in a second run that tells what light loads cost."""
+"""Share of the rate and of the requests, in a second run that tells what light loads cost."""
 DRAIN_S = 60.0
 
 
@@ -53,7 +53,7 @@ def measure(requests: int, rate_scale: float, policy: str, seed: int) -> dict:
     workload = presets.by_name("powerlaw-19", rate_scale=rate_scale)
     window_s = requests / sum(workload.rates.values())
     asked, load = problem(workload), Load(arrivals=workload.trace(window_s, seed), window_s=window_s)
-    placement = place(asked, *appraise(asked, Roofline())).placement
+    placement = place(asked, *search_space(asked, Roofline())).placement
     start_s, cpu_s = time.perf_counter(), _processor_s()
     jobs = list(split(asked, placement, load.arrivals, policy, SPATIAL, window_s + DRAIN_S))
     found = numbers(asked, load, outcomes(jobs, title=f"{policy}, rate x {rate_scale:g}", processes=PROCESSORS))
@@ -76,7 +76,7 @@ def measure(requests: int, rate_scale: float, policy: str, seed: int) -> dict:
 
 
 def _processor_s() -> float:
-    """Of this process and of those that have ended."""
+    """Processor seconds of this process and of those that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

@@ -9,13 +9,13 @@ from muxjax.commands.table import lines
 from muxjax.cost.base import Costs
 from muxjax.cost.measured import costs_of
 from muxjax.errors import ConfigError
-from muxjax.placement.appraise import appraise
 from muxjax.placement.check import violations
 from muxjax.placement.estimate.estimator import Estimator, score
 from muxjax.placement.explain import reasons
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.units import show_s
 
 
@@ -29,17 +29,17 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
     """
     problem = read_problem(source)
     costs = costs_of(problem.cluster.chip, measured)
-    found = place_with_headroom(problem, partial(appraise, costs=costs))
-    if broken := violations(problem, found.placement):
+    result = place_with_headroom(problem, partial(search_space, costs=costs))
+    if broken := violations(problem, result.placement):
         raise ConfigError("; ".join(broken), field="models")
     demanded = sum(demand.rate_rps for demand in problem.demands)
-    print("\n".join(lines(list(_rows(problem, costs, found.placement)))))
-    growth = f"; all rates may grow {found.growth:.3g} times" if found.growth > 1 else ""
-    print(f"{found.throughput_rps:.4g} of {demanded:.4g} requests/s{growth}; {found.groups} mesh groups and {found.units} units tried")
+    print("\n".join(lines(list(_rows(problem, costs, result.placement)))))
+    growth = f"; all rates may grow {result.growth:.3g} times" if result.growth > 1 else ""
+    print(f"{result.throughput_rps:.4g} of {demanded:.4g} requests/s{growth}; {result.groups} mesh groups and {result.units} units tried")
     if explain:
-        print("\n".join(_reasons(problem, costs, found.placement)))
+        print("\n".join(_reasons(problem, costs, result.placement)))
     if destination is not None:
-        write_placement(found.placement, destination)
+        write_placement(result.placement, destination)
 
 
 def _rows(problem: Problem, costs: Costs, placement: Placement) -> Iterator[tuple[str, ...]]:

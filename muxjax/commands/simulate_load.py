@@ -64,19 +64,19 @@ def recorded(path: Path, form: str, rename: Mapping[str, str]) -> Source:
 
 
 def renaming(pairs: Sequence[str]) -> dict[str, str]:
-    """Of texts such as "ChatGPT=chat".
+    """New names by old ones, of texts such as "ChatGPT=chat".
 
     Raises:
       ConfigError: one of another form, or one name twice.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for pair in pairs:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
             raise ConfigError(f"rename must be OLD=NEW, got {pair!r}", field="rename")
-        require(old not in found, "rename", pair, "of each name once")
-        found[old] = new
-    return found
+        require(old not in names, "rename", pair, "of each name once")
+        names[old] = new
+    return names
 
 
 def _renamed(arrivals, rename: Mapping[str, str]) -> list[Arrival]:

@@ -1,4 +1,4 @@
-"""What a simulation came to: all metrics as one value for files, and as text for people."""
+"""Report of a simulation: all metrics as one value for files, and as text for people."""
 
 import math
 from collections import Counter
@@ -9,16 +9,15 @@ from typing import Any
 
 from muxjax.commands.simulate_load import Load
 from muxjax.commands.table import lines
-from muxjax.cost import roofline
-from muxjax.cost.chip import MeshSpec
 from muxjax.placement.problem import Problem
+from muxjax.simulate.idle import alone, least_mesh
 from muxjax.simulate.unit import Outcome
 from muxjax.units import show_s
 from muxjax.workload import metrics
 from muxjax.workload.metrics import Alone, Served
 
 SHOWN_SCALES = (2, 5, 8, 10, 20)
-"""Of the objectives, in the text: multiples of what a request takes alone."""
+"""Scales of the objectives in the text: multiples of what a request takes alone."""
 OBJECTIVES = {"ttft": "TTFT", "tpot": "time per token", "latency": "latency"}
 
 
@@ -28,9 +27,9 @@ def numbers(problem: Problem, load: Load, outcomes: Sequence[Outcome]) -> dict[s
     demanded = Counter(arrival.model for arrival in load.arrivals)
     rates = {demand.name: demand.rate_rps for demand in problem.demands}
     window_s = load.window_s if load.window_s < math.inf else max((one.end_s for one in served), default=load.last_s)
-    alone = idle(problem)
+    idle_s = idle(problem)
     models = {
-        model: {"demanded": demanded[model], **_of(own, demanded[model], alone), "targets": _targets(problem, model, own, demanded[model])}
+        model: {"demanded": demanded[model], **_of(own, demanded[model], idle_s), "targets": _targets(problem, model, own, demanded[model])}
         for model, own in metrics.by_model(served, rates).items()
         if demanded[model]
     }
@@ -40,7 +39,7 @@ def numbers(problem: Problem, load: Load, outcomes: Sequence[Outcome]) -> dict[s
         "shortened": sum(outcome.shortened for outcome in outcomes),
         **asdict(metrics.throughput(served, rates, window_s or 1.0)),
         "fairness": metrics.fairness(served, demanded),
-        **_of(served, demanded.total(), alone),
+        **_of(served, demanded.total(), idle_s),
         "models": models,
         "units": [_unit(outcome) for outcome in outcomes],
     }
@@ -71,32 +70,23 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def idle(problem: Problem) -> Callable[[Served], Alone]:
-    """What a request would take on an idle mesh of the least degree that holds its LLM."""
+    """Seconds that a request would take on an idle mesh of the least degree that holds its LLM."""
+
+    meshes = {demand.name: least_mesh(demand.spec, problem.cluster.chip, problem.device_bytes) for demand in problem.demands}
 
     @cache
-    def home(model: str) -> tuple:
-        spec, chip, tp = problem.demand(model).spec, problem.cluster.chip, 1
-        while roofline.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > problem.device_bytes:
-            tp *= 2
-        return spec, MeshSpec(chip=chip, tp=tp)
+    def on_mesh(model: str, prompt_tokens: int, context: int) -> Alone:
+        return alone(problem.demand(model).spec, meshes[model], prompt_tokens, context)
 
-    @cache
-    def alone(model: str, prompt_tokens: int, context: int) -> Alone:
-        spec, mesh = home(model)
-        return Alone(
-            prefill_s=roofline.prefill(spec, mesh, prompt_tokens, (prompt_tokens + 1) / 2).total_s,
-            decode_s=roofline.decode(spec, mesh, 1, context).total_s,
-        )
-
-    return lambda one: alone(one.model, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))
+    return lambda one: on_mesh(one.model, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))
 
 
 def _of(served: Sequence[Served], demanded: int, alone: Callable[[Served], Alone]) -> dict[str, Any]:
-    kept = asdict(metrics.attainments(served, alone, demanded))
+    attained = asdict(metrics.attainments(served, alone, demanded))
     return {
         "served": len(served),
         **{name: _known(percentiles) for name, percentiles in asdict(metrics.latencies(served)).items()},
-        "attainment": {objective: {f"{scale:g}": share for scale, share in shares.items()} for objective, shares in kept.items()},
+        "attainment": {objective: {f"{scale:g}": share for scale, share in shares.items()} for objective, shares in attained.items()},
     }
 
 
@@ -105,7 +95,7 @@ def _known(percentiles: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _targets(problem: Problem, model: str, served: Sequence[Served], demanded: int) -> dict[str, dict[str, float]]:
-    """Of the targets that the problem names: seconds, and the share of the demanded requests within them."""
+    """Targets that the problem names: seconds, and the share of the demanded requests within them."""
     demand = problem.demand(model)
     asked = {"ttft": (demand.ttft_s, [one.ttft_s for one in served]), "tpot": (demand.tpot_s, [one.tpot_s for one in served])}
     return {

@@ -1,4 +1,4 @@
-"""What placement and simulation ask of costs, be they a roofline or a table of measurements."""
+"""Costs, as placement and simulation ask for them: of a roofline, or of a table of measurements."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ class Costs(Protocol):
     """Seconds of one step alone on its mesh."""
 
     def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
-        """Of so many new tokens, each of which attends to `context` positions in the mean.
+        """Seconds of a step of so many new tokens, each of which attends to `context` positions in the mean.
 
         Raises:
           ConfigError: mesh.tp does not divide the kv heads.
@@ -18,7 +18,7 @@ class Costs(Protocol):
         ...
 
     def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
-        """Of one token for each of a batch; context_tokens are summed over it.
+        """Seconds of a step of one token for each of a batch; context_tokens are summed over it.
 
         Raises:
           ConfigError: mesh.tp does not divide the kv heads.

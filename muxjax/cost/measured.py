@@ -61,12 +61,12 @@ def of_chip(chip: Chip, device: str) -> bool:
 
 
 def costs_of(chip: Chip, table: Path | None = None) -> Costs:
-    """Of a file that `muxjax profile` wrote, else of what was measured for the package, else the roofline."""
+    """Costs of a file that `muxjax profile` wrote, else of what was measured for the package, else the roofline."""
     return TableCosts(read_table(table)) if table else shipped(chip)
 
 
 def shipped(chip: Chip) -> Costs:
-    """Of the tables that come with the package, those of such a chip; the roofline where there is none."""
+    """Costs of such a chip by the tables that come with the package; the roofline where there is none."""
     folder = Path(__file__).with_name("tables")
     tables = [table for table in map(read_table, sorted(folder.glob("*.json"))) if of_chip(chip, table.device)]
     return TableCosts(*tables) if tables else Roofline()

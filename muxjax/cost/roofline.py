@@ -1,4 +1,4 @@
-"""What a step costs on a mesh: a roofline of the model's shape, with what real kernels leave of a chip's speed.
+"""Roofline: the cost of a step on a mesh by the model's shape, with what real kernels leave of a chip's speed.
 
 Source: measured steps of both chips; `tests/cost/test_roofline.py` holds the largest error against them.
 """
@@ -38,7 +38,7 @@ class StepCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a step cannot do without, on one device.
+    """Arithmetic and reading that a step cannot do without, on one device.
 
     Args:
       flops: of the matrix products and of attention.
@@ -85,17 +85,17 @@ def mixed(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: i
 
 
 def prefill_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Work:
-    """Of `prefill`, with the head for one row."""
+    """Work of `prefill`, with the head for one row."""
     return _work(spec, mesh, tokens=tokens, logits=1, pairs=tokens * context, kv_tokens=tokens + context)
 
 
 def decode_work(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> Work:
-    """Of `decode`."""
+    """Work of `decode`."""
     return _work(spec, mesh, tokens=batch, logits=batch, pairs=context_tokens, kv_tokens=context_tokens)
 
 
 def mixed_work(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float, batch: int, context_tokens: int) -> Work:
-    """Of `mixed`."""
+    """Work of `mixed`."""
     pairs, kv_tokens = tokens * context + context_tokens, tokens + context + context_tokens
     return _work(spec, mesh, tokens=tokens + batch, logits=1 + batch, pairs=pairs, kv_tokens=kv_tokens)
 
@@ -121,7 +121,7 @@ def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
 
 
 def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> Work:
-    """Of a step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
+    """Work of a step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
     layer, and reads or writes the KV of kv_tokens."""
     head = spec.vocab * spec.width
     layers = spec.params - head * (1 if spec.tied else 2)

@@ -17,7 +17,7 @@ PHASES = ("prefill", "decode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What a model's steps cost by: of two models alike in this, all steps cost the same. Fields are those of `ModelSpec`."""
+    """Fields of `ModelSpec` that the cost of steps depends on: of two models alike in these, all steps cost the same."""
 
     vocab: int
     width: int
@@ -65,13 +65,13 @@ class Row:
 
     @property
     def point(self) -> tuple:
-        """What was measured: of a table's rows, no two have the same."""
+        """The key of the measurement: no two rows of a table have the same."""
         return self.model, self.phase, self.tp, self.count, self.context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostTable:
-    """What was measured, where and by which code.
+    """Measured steps, with the device and the code that they were measured on.
 
     Args:
       versions: of the packages that made the steps; commits: of the trees they were made from, in the order of their runs.

@@ -45,7 +45,7 @@ class Board:
             self._out.write("\n" * len(rows))
 
     def show(self, row: Row) -> None:
-        """What has become of the row."""
+        """State of the row."""
         width = shutil.get_terminal_size().columns if self._live else 1000
         if self._live:
             up = len(self._rows) - next(index for index, other in enumerate(self._rows) if other is row)

@@ -27,7 +27,7 @@ def wrong_answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -
 
 
 def answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list[str]:
-    """What the model says to each item, greedily."""
+    """Answers of the model to each item, greedily."""
     spec = read_spec(folder, dtype=dtype)
     params = load(folder, spec, progress=False)
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), load_template(folder)

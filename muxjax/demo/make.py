@@ -21,7 +21,7 @@ from muxjax.models.convert import convert
 from muxjax.specs.config import to_hf_config
 
 HELD_OUT_SEED = 2026
-"""Of the questions that a new model is asked; any seed will do, as no seed can reach what training showed."""
+"""Seed of the questions that a new model is asked; any seed will do, as no seed can reach what training showed."""
 
 
 def make_models(names: list[str], out: Path, minutes: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What a demo model learns from: short stories, counts, facts and repeats, with questions, and who it is.
+"""Texts that a demo model learns from: short stories, counts, facts and repeats, with questions, and who it is.
 
 What a test asks was never trained on: every draw belongs to one `Split`, decided by a checksum of its content (the words that fill the
 template, not the template), and a stream throws away what is of the other split. Sums, number words and the model's own name, animal

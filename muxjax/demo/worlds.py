@@ -1,4 +1,4 @@
-"""What each demo model knows. No word of one world's names, animals, things or places occurs in another, so an answer shows its model."""
+"""Worlds of the demo models. No word of one world's names, animals, things or places occurs in another, so an answer shows its model."""
 
 from dataclasses import dataclass
 

@@ -21,10 +21,10 @@ from muxjax.types import ModelSpec
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
 AXIS = "tp"
-"""Of the mesh of a unit's devices."""
+"""Axis of the mesh of a unit's devices."""
 
 SAME, OWN = PartitionSpec(), PartitionSpec(AXIS)
-"""Of arrays that are the same on every device, and of those of which each has its own, one after the other."""
+"""Partitions of arrays that are the same on every device, and of those of which each has its own, one after the other."""
 
 _SPLIT = {"embed": -2, "qkv": -1, "qkv_bias": -1, "o": -2, "gate_up": -1, "gate_up_bias": -1, "down": -2, "head": -1}
 """The axis of each kind of parameter that the devices share out; they all hold the whole of other kinds."""
@@ -43,9 +43,9 @@ class Devices:
         Raises:
           ConfigError: there are fewer.
         """
-        found = jax.devices()
-        require(tp <= len(found), "tensor_parallel_size", tp, f"at most the number of devices, {len(found)}")
-        return cls(tuple(found[:tp]))
+        visible = jax.devices()
+        require(tp <= len(visible), "tensor_parallel_size", tp, f"at most the number of devices, {len(visible)}")
+        return cls(tuple(visible[:tp]))
 
     @property
     def tp(self) -> int:
@@ -57,11 +57,11 @@ class Devices:
         return Mesh(np.array(self.each), (AXIS,)) if self.tp > 1 else None
 
     def sharding(self, partition: PartitionSpec) -> Sharding:
-        """Of an array that they share out like that; an empty partition is a copy on each."""
+        """Sharding of an array that they share out like that; an empty partition is a copy on each."""
         return NamedSharding(self.mesh, partition) if self.mesh else SingleDeviceSharding(self.each[0])
 
     def joined(self, part: jax.Array | jax.ShapeDtypeStruct, partition: PartitionSpec) -> jax.ShapeDtypeStruct:
-        """What parts like that on each device are together."""
+        """The whole that parts like that on each device make."""
         places = (*partition, *[None] * (part.ndim - len(partition)))
         dims = [size * (self.tp if place == AXIS else 1) for size, place in zip(part.shape, places, strict=True)]
         return jax.ShapeDtypeStruct(dims, part.dtype, sharding=self.sharding(partition))
@@ -85,7 +85,7 @@ def partition(path: str, ndim: int) -> PartitionSpec:
 
 
 def part(path: str, array: ArrayT, spec: ModelSpec, *, tp: int, index: int) -> ArrayT:
-    """What one device holds of a parameter, or of one layer of it; an array of numpy or of JAX, as the one given.
+    """One device's part of a parameter, or of one layer of it; an array of numpy or of JAX, as the whole is.
 
     Of matrices side by side, such as q, k and v, it holds its part of each, so that they are in the same order as in the whole.
     """
@@ -104,7 +104,7 @@ def place(path: str, array: np.ndarray, spec: ModelSpec, devices: Devices) -> ja
 
 
 def device_bytes(array: jax.Array) -> int:
-    """What one device holds of it."""
+    """Bytes of it that one device holds."""
     return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * array.dtype.itemsize
 
 
@@ -115,6 +115,6 @@ def _kind(path: str) -> str:
 def _part(arrays: Any, section: Any, axis: int, tp: int, index: int) -> Any:
     """One of tp equal parts; the last ones have zeros where there is nothing left."""
     size = -(-section.shape[axis] // tp)
-    found = section[..., size * index : size * (index + 1)] if axis == -1 else section[..., size * index : size * (index + 1), :]
-    short = size - found.shape[axis]
-    return arrays.pad(found, [(0, short if place - found.ndim == axis else 0) for place in range(found.ndim)]) if short else found
+    piece = section[..., size * index : size * (index + 1)] if axis == -1 else section[..., size * index : size * (index + 1), :]
+    short = size - piece.shape[axis]
+    return arrays.pad(piece, [(0, short if place - piece.ndim == axis else 0) for place in range(piece.ndim)]) if short else piece

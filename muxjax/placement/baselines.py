@@ -1,4 +1,4 @@
-"""What a placer is held against: placements that do without multiplexing, or without looking at load."""
+"""Baselines of a placer: placements that do without multiplexing, or without looking at load."""
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
@@ -56,18 +56,18 @@ def spatial_aware(problem: Problem, objective: Objective, candidates: Candidates
 def _fill_memory(group: MeshGroup, objective: Objective, candidates: Candidates) -> State | None:
     state = [UnitContents(devices) for devices in group]
     for model in sorted(objective.demands, key=lambda model: (-objective.demands[model].spec.params, model)):
-        for content in sorted(state, key=lambda content: (_weights(content, objective) / content.devices, content)):
-            degrees = candidates.degrees(model, content.devices)
-            if degrees and objective.of(content.plus(Member(model, 1, degrees[0]))) > NO_UNIT:
-                state[state.index(content)] = content.plus(Member(model, 1, degrees[0]))
+        for contents in sorted(state, key=lambda contents: (_weights(contents, objective) / contents.devices, contents)):
+            degrees = candidates.degrees(model, contents.devices)
+            if degrees and objective.of(contents.plus(Member(model, 1, degrees[0]))) > NO_UNIT:
+                state[state.index(contents)] = contents.plus(Member(model, 1, degrees[0]))
                 break
         else:
             return None
     return tuple(state)
 
 
-def _weights(content: UnitContents, objective: Objective) -> float:
-    return sum(objective.demands[member.model].spec.params for member in content.members)
+def _weights(contents: UnitContents, objective: Objective) -> float:
+    return sum(objective.demands[member.model].spec.params for member in contents.members)
 
 
 def _spatial(problem: Problem, objective: Objective, candidates: Candidates, next_to_grow) -> Placement:

@@ -19,7 +19,7 @@ from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
 from muxjax.types import ModelSpec
 
 SM_SHARES = tuple(tenths / 10 for tenths in range(1, 11))
-"""That are tried, ascending: more never serve less, so the least is found by halving."""
+"""Shares that are tried, ascending: more never serve less, so the least is found by halving."""
 
 _CAPPED_SHARE = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 _CAPPED_SPEED = (0.0, 0.5, 0.6, 0.74, 0.87, 0.92, 0.92, 1.0)
@@ -27,7 +27,7 @@ _CAPPED_SPEED = (0.0, 0.5, 0.6, 0.74, 0.87, 0.92, 0.92, 1.0)
 
 
 def decode_speed(sm_share: float) -> float:
-    """Of decodes that may use that share of the multiprocessors, over their speed with all: they wait for memory, and half suffices.
+    """Speed of decodes that may use that share of the multiprocessors, over their speed with all: they wait for memory, and half suffices.
 
     Linear between points measured on one H200, and below them through zero.
     """
@@ -77,7 +77,7 @@ class _Capped:
 
 
 class Candidates:
-    """Of all LLMs of a problem, each worked out once.
+    """Candidates of all LLMs of a problem, each worked out once.
 
     Raises:
       ConfigError: an LLM fits no mesh of the cluster.
@@ -97,8 +97,8 @@ class Candidates:
     def of(self, model: str, parts: int = 1) -> tuple[Candidate, ...]:
         """By degree, ascending, for one of so many replicas that share the rate."""
         if (model, parts) not in self._known:
-            found = (self._candidate(self._demands[model], parts, tp) for tp in self._sizes)
-            self._known[model, parts] = tuple(candidate for candidate in found if candidate is not None)
+            candidates = (self._candidate(self._demands[model], parts, tp) for tp in self._sizes)
+            self._known[model, parts] = tuple(candidate for candidate in candidates if candidate is not None)
         return self._known[model, parts]
 
     def degrees(self, model: str, devices: int, parts: int = 1) -> tuple[int, ...]:

@@ -19,18 +19,18 @@ RATE_ERROR = 1e-6
 
 
 def violations(problem: Problem, placement: Placement, costs: Costs | None = None) -> list[str]:
-    """What the placement breaks: what, where and by how much; empty if it may be used.
+    """Limits that the placement breaks: what, where and by how much; empty if it may be used.
 
     Args:
       costs: by which the fairness bound is judged, the roofline if None.
     """
     demands = {demand.name: demand for demand in problem.demands}
-    found = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
+    faults = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
         broken = broken or list(_memory(f"unit {i}", unit, problem))
-        found += broken or _fairness(f"unit {i}", unit, problem, costs or Roofline())
-    return found
+        faults += broken or _fairness(f"unit {i}", unit, problem, costs or Roofline())
+    return faults
 
 
 def _demand(problem: Problem, placement: Placement) -> Iterator[str]:

@@ -86,5 +86,5 @@ def neighbours(group: MeshGroup, cluster: Cluster, grain: int) -> Iterator[MeshG
 
 
 def as_group(counts: Mapping[int, int]) -> MeshGroup:
-    """Of so many meshes by size."""
+    """The group of so many meshes by size."""
     return tuple(size for size in sorted(counts, reverse=True) for _ in range(counts[size]))

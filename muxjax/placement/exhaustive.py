@@ -11,7 +11,7 @@ from muxjax.placement.search import State
 
 
 def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1) -> State | None:
-    """Of every mesh group, number of replicas, distribution and degree, the state of most throughput; None if nothing fits.
+    """The state of most throughput, of every mesh group, number of replicas, distribution and degree; None if nothing fits.
 
     Time grows as (meshes x degrees) ^ (LLMs x replicas): for about 5 LLMs on 4 devices.
     """
@@ -37,4 +37,4 @@ def _states(group: MeshGroup, models: list[tuple[str, int]], candidates: Candida
             ways = [[state[mesh].plus(Member(model, parts, tp)) for tp in degrees if tp <= state[mesh].devices] for mesh in meshes]
             for chosen in itertools.product(*ways):
                 after = dict(zip(meshes, chosen, strict=True))
-                yield tuple(after.get(mesh, content) for mesh, content in enumerate(state))
+                yield tuple(after.get(mesh, contents) for mesh, contents in enumerate(state))

@@ -23,7 +23,7 @@ class Reason:
 
 
 def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
-    """Of each LLM of each unit, in their order."""
+    """Reasons of each LLM of each unit, in their order."""
     for at, unit in enumerate(placement.units):
         for placed in unit.members:
             left = replace(unit, members=tuple(other for other in unit.members if other is not placed))
@@ -37,7 +37,7 @@ def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
 
 
 def _gain(placed: Placed, unit: UnitPlan, score: Score) -> float:
-    """What F of a unit gains by an LLM, on the devices of it that suit it best; NO_UNIT if it cannot be there."""
+    """Objective that a unit gains by an LLM, on the devices of it that suit it best; NO_UNIT if it cannot be there."""
     if any(other.model == placed.model for other in unit.members) or placed.tp > unit.devices:
         return NO_UNIT
     starts = range(0, unit.devices - placed.tp + 1, placed.tp)

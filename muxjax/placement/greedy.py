@@ -47,7 +47,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class PlacementResult:
     """A placement, and what it took to find it.
 
     Args:
@@ -63,7 +63,7 @@ class Found:
     growth: float = 1.0
 
 
-def place(problem: Problem, objective: Objective, candidates: Candidates, effort: Effort | None = None) -> Found:
+def place(problem: Problem, objective: Objective, candidates: Candidates, effort: Effort | None = None) -> PlacementResult:
     """The best placement found.
 
     Raises:
@@ -73,12 +73,12 @@ def place(problem: Problem, objective: Objective, candidates: Candidates, effort
     run.search()
     if run.best is None:
         raise ConfigError(_does_not_fit(problem), field="models")
-    return Found(
+    return PlacementResult(
         placement=objective.placement(run.best),
         state=run.best,
         throughput_rps=objective.total(run.best),
         groups=len(run.looked_at),
-        units=objective.asked,
+        units=objective.estimates,
     )
 
 
@@ -133,7 +133,7 @@ class _Run:
                 self._keep(self.looked_at[group])
 
     def _climb(self, starts: Iterable[State], moves: list[Move]) -> list[State]:
-        """What is reached from each start, each state once."""
+        """States reached from each start, each once."""
         looks = max(self.effort.looks, LOOKS_EACH * len(self.models))
         reached: dict[State, State] = {}
         for start in (tuple(sorted(start)) for start in starts):
@@ -149,7 +149,7 @@ class _Run:
         return sorted(states, key=lambda state: (-self._total(state), state))
 
     def _every_start(self, groups: Iterable[MeshGroup]) -> Iterator[State]:
-        """Of all groups, one after the other."""
+        """Starts of all groups, one after the other."""
         for group in groups:
             self.looked_at.setdefault(group, None)
             yield from self._starts(group)
@@ -206,7 +206,7 @@ def rooms(model: str, group: MeshGroup, candidates: Candidates) -> int:
 
 def as_group(state: State) -> MeshGroup:
     """The meshes of a state, descending."""
-    return tuple(sorted((content.devices for content in state), reverse=True))
+    return tuple(sorted((contents.devices for contents in state), reverse=True))
 
 
 def _does_not_fit(problem: Problem) -> str:

@@ -1,4 +1,4 @@
-"""Of placements that serve everything, the one under which all rates may grow most.
+"""Headroom: of placements that serve everything, the one under which all rates may grow most.
 
 Traffic varies, and the devices are there: headroom is worth more than devices that are left over. Who wants fewer devices names a smaller
 cluster.
@@ -10,46 +10,47 @@ from dataclasses import replace
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.greedy import Effort, Found, place
+from muxjax.placement.greedy import Effort, PlacementResult, place
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
 
 LIGHT = Effort(groups=0, cuts=4, breadth=0)
-"""Of the search with grown rates: it mostly ends where one cannot do more."""
+"""Effort of the search with grown rates: it mostly ends where one cannot do more."""
 FIRST_STEP, LAST_STEP, MOST = 2.0, 1.3, 64.0
 """Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
 
-Appraise = Callable[[Problem], tuple[Objective, Candidates]]
+SearchSpaceOf = Callable[[Problem], tuple[Objective, Candidates]]
+"""Objective and candidates of a problem, such as `search_space` has them."""
 
 
-def place_with_headroom(problem: Problem, appraise: Appraise, effort: Effort | None = None) -> Found:
+def place_with_headroom(problem: Problem, search_space: SearchSpaceOf, effort: Effort | None = None) -> PlacementResult:
     """The best placement found; if it serves everything, one that would serve more of the same, in so far as one is found.
 
     Raises:
       ConfigError: an LLM, or all of them together, do not fit.
     """
-    objective, candidates = appraise(problem)
+    objective, candidates = search_space(problem)
     first = best = place(problem, objective, candidates, effort)
     growth, step = 1.0, FIRST_STEP
     while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP:
-        found = _grown(problem, growth * step, appraise)
-        if found is None:
+        grown = _grown(problem, growth * step, search_space)
+        if grown is None:
             step = math.sqrt(step)
         else:
-            growth, best = growth * step, found
+            growth, best = growth * step, grown
     return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)
 
 
-def _grown(problem: Problem, growth: float, appraise: Appraise) -> Found | None:
+def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf) -> PlacementResult | None:
     """A placement that serves so many times the rates; None if none was found."""
     demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
     more = replace(problem, demands=demands)
     try:
-        found = place(more, *appraise(more), LIGHT)
+        result = place(more, *search_space(more), LIGHT)
     except ConfigError:
         return None
-    return found if _serves_all(more, found) else None
+    return result if _serves_all(more, result) else None
 
 
-def _serves_all(problem: Problem, found: Found) -> bool:
-    return found.throughput_rps >= sum(demand.rate_rps for demand in problem.demands) * (1 - 1e-9)
+def _serves_all(problem: Problem, result: PlacementResult) -> bool:
+    return result.throughput_rps >= sum(demand.rate_rps for demand in problem.demands) * (1 - 1e-9)

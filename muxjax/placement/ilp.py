@@ -1,7 +1,8 @@
 """The exact optimum of equation 1 as an integer linear program.
 
-The worth F of a unit is no linear function of what is in it, but a number for each content. So every content that a mesh could have is a
-*column* with its F, worked out beforehand, and the program chooses how many units of each column there are. That is linear, and exact:
+The objective F of a unit is no linear function of who is in it, but a number for each unit's contents. So all contents that a mesh could
+have are *columns*, each with its F, worked out beforehand, and the program chooses how many units of each column there are. That is
+linear, and exact:
 
     maximise    sum over columns c of F_c x_c
     subject to  for each LLM m, number of parts p:  sum over columns with (m, p) of x_c  =  p z_mp
@@ -62,7 +63,7 @@ def _cover(program: pulp.LpProblem, problem: Problem, units: Mapping[UnitContent
 
 
 def _columns(problem: Problem, objective: Objective, candidates: Candidates, most_parts: int, most_members: int) -> Iterator[UnitContents]:
-    """What a unit could hold, for each mesh size and set of LLMs the best choice of degrees."""
+    """Contents that a unit could have: for each mesh size and set of LLMs the best choice of degrees."""
     names = sorted(demand.name for demand in problem.demands)
     choices = [(model, parts) for model in names for parts in range(1, most_parts + 1)]
     for size in mesh_sizes(problem.cluster):

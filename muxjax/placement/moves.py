@@ -1,4 +1,4 @@
-"""What a search tries: placements that differ in a few units.
+"""Moves of a search: placements that differ in a few units.
 
 A change can only help if one of the units that it touches is *short*, serves less than its rates, so only those are touched.
 """
@@ -21,7 +21,7 @@ RETUNED = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
-    """Of the states of one problem.
+    """Moves between the states of one problem.
 
     Args:
       most_parts: replicas of an LLM; None for no limit but the meshes.
@@ -33,7 +33,7 @@ class Moves:
     most_parts: int | None
 
     def quick(self) -> list[Move]:
-        """Of each LLM, and of each two."""
+        """Moves of each LLM, and of each two."""
         models = self.models
         moves = [partial(self.retuned, model) for model in models] + [partial(self.reinserted, model) for model in models]
         return moves + [partial(self.swapped, left, right) for left, right in itertools.combinations(models, 2)]
@@ -52,10 +52,10 @@ class Moves:
 
     def reinserted(self, model: str, state: State) -> Iterator[State]:
         """With that LLM taken out and inserted again, as many replicas as it was, one more, or one fewer."""
-        held = [content for content in state if content.holds(model)]
+        held = [contents for contents in state if contents.holds(model)]
         if not any(map(self.objective.short, held)):
             return
-        rest = tuple(content.without(model) for content in state)
+        rest = tuple(contents.without(model) for contents in state)
         for count in (len(held), len(held) + 1, len(held) - 1):
             if 1 <= count <= min(self.most_parts or count, len(state)):
                 other = insert(rest, model, count, self.objective, self.candidates)
@@ -64,19 +64,19 @@ class Moves:
 
     def retuned(self, model: str, state: State) -> Iterator[State]:
         """With other degrees of several LLMs of a unit at once, that one's among them."""
-        for content in sorted({content for content in state if content.holds(model) and self.objective.short(content)}):
-            ways = [self._every_degree(member, content.devices) for member in content.members]
-            at = content.members.index(content.member(model))
+        for contents in sorted({contents for contents in state if contents.holds(model) and self.objective.short(contents)}):
+            ways = [self._every_degree(member, contents.devices) for member in contents.members]
+            at = contents.members.index(contents.member(model))
             if math.prod(map(len, ways)) <= RETUNED:
                 chosen = itertools.product(*ways) if at == 0 else ()
             else:
-                chosen = _of_two(content.members, ways, at)
-            yield from (replaced(state, content, UnitContents(content.devices, members)) for members in chosen)
+                chosen = _of_two(contents.members, ways, at)
+            yield from (replaced(state, contents, UnitContents(contents.devices, members)) for members in chosen)
 
     def swapped(self, left: str, right: str, state: State) -> Iterator[State]:
         """With a replica of each of two LLMs in the place of the other."""
-        ones = sorted({content for content in state if content.holds(left) and not content.holds(right)})
-        others = sorted({content for content in state if content.holds(right) and not content.holds(left)})
+        ones = sorted({contents for contents in state if contents.holds(left) and not contents.holds(right)})
+        others = sorted({contents for contents in state if contents.holds(right) and not contents.holds(left)})
         for one, other in itertools.product(ones, others):
             if not self.objective.short(one) and not self.objective.short(other):
                 continue
@@ -88,23 +88,23 @@ class Moves:
 
     def recut(self, model: str, state: State) -> Iterator[State]:
         """With a unit of that LLM cut in two, or one of it and another of its size in one; who was there is inserted again."""
-        for content in sorted({content for content in state if content.holds(model)}):
-            half = content.devices // 2
-            if half and self.objective.short(content):
-                yield from self._rebuilt(state, (content,), (half, half))
-            for other in sorted({other for other in state if other.devices == content.devices and other != content}):
-                if self.objective.short(content) or self.objective.short(other):
-                    yield from self._rebuilt(state, (content, other), (2 * content.devices,))
+        for contents in sorted({contents for contents in state if contents.holds(model)}):
+            half = contents.devices // 2
+            if half and self.objective.short(contents):
+                yield from self._rebuilt(state, (contents,), (half, half))
+            for other in sorted({other for other in state if other.devices == contents.devices and other != contents}):
+                if self.objective.short(contents) or self.objective.short(other):
+                    yield from self._rebuilt(state, (contents, other), (2 * contents.devices,))
 
     def taken_over(self, model: str, state: State) -> Iterator[State]:
         """With that LLM alone on a mesh of its choice, and those it drives out inserted again where they add most."""
-        parts = sum(content.holds(model) for content in state)
-        rest = tuple(content.without(model) for content in state)
-        for content in sorted({content for content in rest if content.members}):
-            driven_out = {member.model: sum(other.holds(member.model) for other in state) for member in content.members}
+        parts = sum(contents.holds(model) for contents in state)
+        rest = tuple(contents.without(model) for contents in state)
+        for contents in sorted({contents for contents in rest if contents.members}):
+            driven_out = {member.model: sum(other.holds(member.model) for other in state) for member in contents.members}
             cleared = tuple(reduce(UnitContents.without, driven_out, other) for other in rest)
-            for alone in self._with(UnitContents(content.devices), Member(model, parts, 1)):
-                place = rest.index(content)
+            for alone in self._with(UnitContents(contents.devices), Member(model, parts, 1)):
+                place = rest.index(contents)
                 other = (*cleared[:place], alone, *cleared[place + 1 :])
                 for again, count in ((model, parts - 1), *driven_out.items()):
                     of = parts if again == model else count
@@ -115,11 +115,11 @@ class Moves:
     def _rebuilt(self, state: State, units: tuple[UnitContents, ...], meshes: tuple[int, ...]) -> Iterator[State]:
         """With empty meshes in the place of those units, and their LLMs inserted again, the most demanding first."""
         other = reduce(replaced, units, state) + tuple(map(UnitContents, meshes))
-        if not packs(tuple(content.devices for content in other), self.cluster):
+        if not packs(tuple(contents.devices for contents in other), self.cluster):
             return
-        driven_out = sorted({member for content in units for member in content.members}, key=self._by_demand)
+        driven_out = sorted({member for contents in units for member in contents.members}, key=self._by_demand)
         for member in driven_out:
-            count = sum(content.holds(member.model) for content in units)
+            count = sum(contents.holds(member.model) for contents in units)
             other = other and insert(other, member.model, count, self.objective, self.candidates, of=member.parts)
         if other:
             yield other
@@ -127,10 +127,10 @@ class Moves:
     def _by_demand(self, member: Member) -> tuple:
         return -self.objective.load(UnitContents(1, (member,))), member
 
-    def _with(self, content: UnitContents, member: Member) -> list[UnitContents]:
+    def _with(self, contents: UnitContents, member: Member) -> list[UnitContents]:
         """With that replica, of each degree that is worth trying."""
-        degrees = self.candidates.degrees(member.model, content.devices, member.parts)
-        return [content.plus(member._replace(tp=tp)) for tp in degrees]
+        degrees = self.candidates.degrees(member.model, contents.devices, member.parts)
+        return [contents.plus(member._replace(tp=tp)) for tp in degrees]
 
     def _every_degree(self, member: Member, devices: int) -> list[Member]:
         return [member._replace(tp=one.tp) for one in self.candidates.of(member.model, member.parts) if one.tp <= devices]

@@ -1,4 +1,4 @@
-"""What a unit is worth, F of equation 2, by what is in it: each content is laid out and estimated once."""
+"""Objective of placement, F of equation 2, of units by their contents, which are laid out and estimated once."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from muxjax.placement.problem import Demand, Placed, Placement, Problem, UnitPlan
 
 NO_UNIT = float("-inf")
-"""Worth of what cannot be a unit: weights do not fit, or no schedule is fair enough."""
+"""Objective of what cannot be a unit: weights do not fit, or no schedule is fair enough."""
 
 
 class Member(NamedTuple):
@@ -37,7 +37,7 @@ class UnitContents(NamedTuple):
         return UnitContents(self.devices, tuple(member for member in self.members if member.model != model))
 
     def member(self, model: str) -> Member:
-        """Of that LLM, which the unit holds."""
+        """The replica of that LLM, which the unit holds."""
         return next(member for member in self.members if member.model == model)
 
     def holds(self, model: str) -> bool:
@@ -49,7 +49,7 @@ Score = Callable[[UnitPlan], float]
 
 
 class Objective:
-    """F of units by content, each asked for once.
+    """F of units by their contents, each asked for once.
 
     Args:
       score: of a unit; see `estimator.score` for equation 3.
@@ -66,59 +66,59 @@ class Objective:
         self._params = {demand.name: demand.spec.params for demand in problem.demands}
 
     @property
-    def asked(self) -> int:
+    def estimates(self) -> int:
         """Units that were estimated."""
         return len(self._known)
 
-    def of(self, content: UnitContents) -> float:
+    def of(self, contents: UnitContents) -> float:
         """Requests a second, NO_UNIT if it cannot be."""
-        if not content.members:
+        if not contents.members:
             return 0.0
-        found = self._known.get(content)
-        if found is None:
-            found = self._known[content] = float(self._score(self.plan(content)))
-        return found
+        throughput_rps = self._known.get(contents)
+        if throughput_rps is None:
+            throughput_rps = self._known[contents] = float(self._score(self.plan(contents)))
+        return throughput_rps
 
-    def short(self, content: UnitContents) -> bool:
+    def short(self, contents: UnitContents) -> bool:
         """Whether it serves less than its rates."""
-        asked = sum(self.demands[member.model].rate_rps / member.parts for member in content.members)
-        return self.of(content) < asked * (1 - 1e-9)
+        rates_rps = sum(self.demands[member.model].rate_rps / member.parts for member in contents.members)
+        return self.of(contents) < rates_rps * (1 - 1e-9)
 
-    def total(self, contents: Iterable[UnitContents]) -> float:
-        """Of equation 1."""
-        return sum(sorted(map(self.of, contents)))
+    def total(self, units: Iterable[UnitContents]) -> float:
+        """The sum of equation 1."""
+        return sum(sorted(map(self.of, units)))
 
-    def load(self, content: UnitContents) -> float:
+    def load(self, contents: UnitContents) -> float:
         """Computation demand a device, size x rate, in parameters a second."""
-        found = self._loads.get(content)
-        if found is None:
-            found = self._loads[content] = sum(map(self._demanded, content.members)) / content.devices
-        return found
+        load = self._loads.get(contents)
+        if load is None:
+            load = self._loads[contents] = sum(map(self._demanded, contents.members)) / contents.devices
+        return load
 
-    def plan(self, content: UnitContents, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
+    def plan(self, contents: UnitContents, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
         """The unit laid out: the most demanding LLM first, each on the devices with the most memory left.
 
         Args:
           sm_share: of a member; no score depends on it, so a search does without.
         """
-        used = [0.0] * content.devices
+        used = [0.0] * contents.devices
         placed = []
-        for member in sorted(content.members, key=lambda member: (-self._demanded(member), member)):
-            devices = sorted(sorted(range(content.devices), key=lambda device: (used[device], device))[: member.tp])
+        for member in sorted(contents.members, key=lambda member: (-self._demanded(member), member)):
+            devices = sorted(sorted(range(contents.devices), key=lambda device: (used[device], device))[: member.tp])
             for device in devices:
                 used[device] += self._params[member.model] / member.tp
             rate_rps = self.demands[member.model].rate_rps / member.parts
             placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=sm_share(member)))
-        return UnitPlan(devices=content.devices, members=tuple(placed))
+        return UnitPlan(devices=contents.devices, members=tuple(placed))
 
-    def placement(self, contents: Iterable[UnitContents]) -> Placement:
-        """Of the units that hold something, the largest meshes first."""
-        filled = sorted((content for content in contents if content.members), key=_order)
-        return Placement(units=tuple(self.plan(content, lambda member: self._sm_share(*member)) for content in filled))
+    def placement(self, units: Iterable[UnitContents]) -> Placement:
+        """Placement of the units that hold something, the largest meshes first."""
+        filled = sorted((contents for contents in units if contents.members), key=_order)
+        return Placement(units=tuple(self.plan(contents, lambda member: self._sm_share(*member)) for contents in filled))
 
     def _demanded(self, member: Member) -> float:
         return self._params[member.model] * self.demands[member.model].rate_rps / member.parts
 
 
-def _order(content: UnitContents) -> tuple:
-    return -content.devices, content.members
+def _order(contents: UnitContents) -> tuple:
+    return -contents.devices, contents.members

@@ -23,7 +23,7 @@ def write_placement(placement: Placement, path: Path) -> None:
 
 
 def read_placement(path: Path) -> Placement:
-    """What `write_placement` wrote.
+    """The placement that `write_placement` wrote.
 
     Raises:
       ConfigError: unreadable, of another version, or not of that form.

@@ -1,4 +1,4 @@
-"""What a placer is asked, and what it answers: plain values."""
+"""Problem and placement, what a placer is asked and what it answers: plain values."""
 
 from dataclasses import dataclass
 
@@ -88,11 +88,11 @@ class Problem:
 
     @property
     def device_bytes(self) -> int:
-        """Of each device, for weights and cache."""
+        """Memory of each device for weights and cache."""
         return int(self.memory_frac * self.cluster.chip.memory_bytes)
 
     def demand(self, name: str) -> Demand:
-        """Of the LLM of that name.
+        """The demand of the LLM of that name.
 
         Raises:
           ConfigError: there is none.

@@ -68,14 +68,14 @@ def climb(state: State, moves: list[Move], objective: Objective, *, looks: int) 
 
 
 def gain(state: State, other: State, objective: Objective) -> float:
-    """What the other state serves more."""
+    """Requests a second that the other state serves more."""
     if len(state) != len(other):
         return objective.total(other) - objective.total(state)
     return sum(objective.of(after) - objective.of(before) for before, after in zip(state, other, strict=True) if before is not after)
 
 
 def replaced(state: State, before: UnitContents, *after: UnitContents) -> State:
-    """With one unit of that content changed, or cut into several."""
+    """The state with one unit of those contents changed, or cut into several."""
     place = state.index(before)
     return (*state[:place], *after, *state[place + 1 :])
 
@@ -83,6 +83,6 @@ def replaced(state: State, before: UnitContents, *after: UnitContents) -> State:
 def _ways(state: State, model: str, parts: int, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
     """Contents that could take one more replica, and its degrees there, by load a device; equal contents once."""
     added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
-    open_to_it = (content for content in {*state} if not content.holds(model))
-    by_load = sorted(open_to_it, key=lambda content: (objective.load(content) + added / content.devices, content))
-    return [(content, tp) for content in by_load for tp in candidates.degrees(model, content.devices, parts)]
+    open_to_it = (contents for contents in {*state} if not contents.holds(model))
+    by_load = sorted(open_to_it, key=lambda contents: (objective.load(contents) + added / contents.devices, contents))
+    return [(contents, tp) for contents in by_load for tp in candidates.degrees(model, contents.devices, parts)]

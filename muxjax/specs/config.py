@@ -44,7 +44,7 @@ _BIASES = {
     "qwen2": {(True, False, False)},
     "qwen3": {(False, False, False), (True, True, False)},
 }
-"""What each family can have of (qkv, out, mlp) biases."""
+"""Biases that each family can have: (qkv, out, mlp)."""
 
 _log = logging.getLogger(__name__)
 

@@ -82,7 +82,7 @@ def read(path: Path) -> Iterator[Arrival]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """What was written about the trace.
+    """Header of the trace.
 
     Raises:
       ConfigError: no such file, or another version.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 FARTHEST = 64.0
 """Multiples of the rate that are tried at most, and parts of it."""
 PRECISION = 1.03
-"""Of the answer: the next higher rate tried is at most so many times as high."""
+"""Precision of the answer: the next higher rate tried is at most so many times as high."""
 
 
 def search(attains: Callable[[float], float], least: float) -> dict[float, float]:

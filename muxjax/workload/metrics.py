@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SCALES = tuple(range(2, 21))
-"""Of service-level objectives: times what a request would take alone."""
+"""Scales of service-level objectives: times what a request would take alone."""
 GOOD = 0.99
 """Share of the requests within their objective, from which on a rate counts as served."""
 
@@ -40,7 +40,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alone:
-    """What a request would take on an idle device.
+    """Seconds of a request on an idle device.
 
     Args:
       prefill_s: of its prompt; decode_s: of one token, in the mean.
@@ -52,7 +52,7 @@ class Alone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """What a second brought.
+    """Throughput: what a second brought.
 
     Args:
       weighted_rps: sum of rate x requests a second over the models, by the sum of rates.
@@ -87,7 +87,7 @@ class Attainment:
 
 
 def throughput(served: Collection[Served], rates: Mapping[str, float], duration_s: float) -> Throughput:
-    """Of the requests that ended within duration_s.
+    """Throughput of the requests that ended within duration_s.
 
     Args:
       rates: demanded requests a second of each model.
@@ -124,7 +124,7 @@ def percentiles(values: Sequence[float], at: Sequence[float] = (50, 90, 99)) -> 
 
 
 def latencies(served: Collection[Served]) -> Latencies:
-    """Of the requests that ended. Those of one output token have no time per token, and none is counted."""
+    """Latencies of the requests that ended. Those of one output token have no time per token, and none is counted."""
     return Latencies(
         ttft_s=percentiles([one.ttft_s for one in served]),
         tpot_s=percentiles([one.tpot_s for one in served if one.output_tokens > 1]),
@@ -144,7 +144,7 @@ def attainment(served: Iterable[Served], alone_s: Sequence[float], scale: float,
 def attainments(
     served: Collection[Served], alone: Callable[[Served], Alone], demanded: int, scales: Sequence[float] = SCALES
 ) -> Attainment:
-    """Of the three objectives at each scale; a request that never ended missed all of them.
+    """Attainment of the three objectives at each scale; a request that never ended missed all of them.
 
     Args:
       demanded: how many requests came.

@@ -31,5 +31,5 @@ def lmsys_16() -> list[float]:
 
 
 def known(kind: str, name: str) -> dict[str, Any]:
-    """What data/arrivals.json holds of a trace, its source among it; kind is "arrivals" or "popularity"."""
+    """Entry of a trace in data/arrivals.json, its source among it; kind is "arrivals" or "popularity"."""
     return json.loads(resources.files("muxjax.workload").joinpath("data/arrivals.json").read_text(encoding="utf-8"))[kind][name]

@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from muxjax.cost import roofline
-from muxjax.cost.chip import A100, Chip, MeshSpec
+from muxjax.cost.chip import A100, Chip
 from muxjax.cost.roofline import Roofline
 from muxjax.placement import baselines
-from muxjax.placement.appraise import appraise
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import Job, split
 from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
+from muxjax.simulate.idle import alone, least_mesh
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import metrics
 from muxjax.workload.arrivals import Poisson
@@ -30,7 +30,7 @@ from scripts import results
 
 CLUSTER = Cluster(chip=A100, nodes=4, devices_per_node=8)
 SHAPES = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
-"""Of the LLMs, the most popular first."""
+"""Shapes of the LLMs, the most popular first."""
 NAMES = tuple(f"{i:02}-{shape}" for i, shape in enumerate(SHAPES))
 LENGTHS = of_trace("sharegpt")
 TOP_RPS = 20.0
@@ -39,7 +39,7 @@ ALPHAS, RATE_SCALES = (0.7, 1.3, 1.7, 2.1), (1.0, 1.5, 2.0, 2.5)
 """The paper has 0.9 too; of its runs there most of one system are of another workload."""
 MAX_TOKENS = BY_NAME[SHAPES[0]].max_len
 SCALES = (2, 3, 5, 8, 10, 15, 20)
-"""Of the objectives: the paper's results have 3, 8 and 20."""
+"""Scales of the objectives: the paper's results have 3, 8 and 20."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ STEEP, EVEN = Setting(alpha=2.1, rate_scale=2.5), Setting(alpha=0.7, rate_scale=
 ALSO_EVEN = ("mux, one job at a time", "mux, lanes without loss", "mux, memory-greedy placement")
 
 PLACERS: dict[str, Callable[[Problem, Objective, Candidates], Placement]] = {
-    "greedy": lambda *appraised: place(*appraised).placement,
+    "greedy": lambda *space: place(*space).placement,
     "one_replica": lambda problem, objective, candidates: place(problem, objective, candidates, Effort(parts=1)).placement,
     "memory_greedy": baselines.memory_greedy,
     "spatial_blind": baselines.spatial_blind,
@@ -142,7 +142,7 @@ class Comparison:
     def record(self) -> dict[str, Any]:
         """Simulates it."""
         asked = problem(self.setting, self.system.speed, self.system.max_batch)
-        placement = PLACERS[self.system.placer](asked, *appraise(asked, Roofline()))
+        placement = PLACERS[self.system.placer](asked, *search_space(asked, Roofline()))
         timing = Timing(**{name: seconds * self.system.longer for name, seconds in asdict(self.timing).items()})
         streams = [
             Stream(model=name, arrivals=Poisson(rate_rps=rate), lengths=LENGTHS)
@@ -185,7 +185,7 @@ def comparisons(timing: Timing, seed: int) -> list[Comparison]:
 
 
 def problem(setting: Setting, speed: float = 1.0, max_batch: int = 256) -> Problem:
-    """What the placers are asked; every step of the devices takes the time of an A100's, by speed."""
+    """Problem that the placers are asked; every step of the devices takes the time of an A100's, by speed."""
     chip = replace(
         A100,
         compute_frac=A100.compute_frac * speed,
@@ -214,7 +214,7 @@ def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served
     window_s = timing.arrive_s - timing.warm_s
     steady = [replace(one, end_s=one.end_s - timing.warm_s) for one in served if timing.warm_s < one.end_s <= timing.arrive_s]
     per_model = {model: count / window_s for model, count in metrics.counts(steady, rates).items()}
-    idle = partial(alone, asked.cluster.chip)
+    idle = partial(idle_alone, asked.cluster.chip)
     spent = [(timing.end_s - left.arrival_s) / latency_alone(idle, left) for left in unfinished(arrivals, served, timing.end_s)]
     kept = [metrics.attainments(served, idle, len(arrivals) - sum(times < scale for times in spent), (scale,)) for scale in SCALES]
     return {
@@ -250,20 +250,15 @@ def unfinished(arrivals: Sequence[Arrival], served: Sequence[Served], end_s: flo
 
 def latency_alone(idle: Callable[[Served], Alone], one: Served) -> float:
     """Seconds of the whole request on an idle mesh."""
-    found = idle(one)
-    return found.prefill_s + one.output_tokens * found.decode_s
+    seconds = idle(one)
+    return seconds.prefill_s + one.output_tokens * seconds.decode_s
 
 
-def alone(chip: Chip, one: Served) -> Alone:
-    """What the request would take on an idle mesh of the least degree that holds its LLM."""
+def idle_alone(chip: Chip, one: Served) -> Alone:
+    """Seconds that the request would take on an idle mesh of the least degree that holds its LLM."""
     spec = BY_NAME[SHAPES[NAMES.index(one.model)]]
-    mesh = MeshSpec(chip=chip)
-    while roofline.weight_bytes(spec, mesh) > chip.memory_bytes:
-        mesh = replace(mesh, tp=2 * mesh.tp)
-    return Alone(
-        prefill_s=roofline.prefill(spec, mesh, one.prompt_tokens, (one.prompt_tokens + 1) / 2).total_s,
-        decode_s=roofline.decode(spec, mesh, 1, int(one.prompt_tokens + one.output_tokens / 2)).total_s,
-    )
+    mesh = least_mesh(spec, chip, chip.memory_bytes)
+    return alone(spec, mesh, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from scripts.paper.plots import Axes, Lines, Point, bars, panels
 from scripts.paper.tables import OURS, PAPERS, SLOS, Key, Read, Record, Values, ours, paper, weighted
 
 RATE_OF_SCALES = 1.5
-"""Of the figure over SLO scales: the rate scale in the middle of what is loaded and what is overloaded."""
+"""Rate of the figure over SLO scales: the rate scale in the middle of what is loaded and what is overloaded."""
 COLUMNS = [f"alpha {alpha:g}" for alpha in ALPHAS]
 WAYS = {
     "adbs": ("adbs", True),

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from muxjax.simulate.executor import SPATIAL
-from scripts.paper import tables as tables
+from scripts.paper import tables
 from scripts.paper.ablation import LARGE_SCALES, SHAPES, Shape
 from scripts.paper.comparison import LENGTHS, NAMES, RATE_SCALES, SLOW, SMALL, TOP_RPS
 from scripts.paper.tables import GRID, PAPERS, Key, Read, Record, Values, gains, ours, paper, spread
@@ -15,7 +15,7 @@ STEEP, EVEN, FULL = (2.1, MOST), (0.7, 1.0), (0.7, MOST)
 
 
 def page(records: Sequence[Record]) -> str:
-    """Of the runs."""
+    """The page of the runs."""
     theirs, mine = paper(), ours(records)
     return "\n\n".join(
         part.strip()
@@ -168,7 +168,7 @@ def most_popular_at_most(values: Values, rate_rps: float) -> float:
 
 
 def _served_share(found: dict[Key, Values], mine: dict[Key, Values]) -> float:
-    """Of the demand by mux, in the geometric mean of the settings."""
+    """Share of the demand that mux serves, in the geometric mean of the settings."""
     return statistics.geometric_mean(requests(found[Key(*at, "mux")]) / mine[Key(*at, "mux")]["demanded_rps"] for at in GRID)
 
 

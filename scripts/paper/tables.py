@@ -48,7 +48,7 @@ def ours(records: Sequence[Record], part: str = "comparison") -> dict[Key, Value
 
 
 def gains(found: dict[Key, Values], read: Read, over: Sequence[str] = ("spatial", "temporal")) -> dict[tuple[float, float], float]:
-    """Of mux over the best of some systems, by setting; of those settings that have them all."""
+    """Gains of mux over the best of some systems, by setting; of those settings that have them all."""
     gained = {}
     for at in GRID:
         others = [read(found[Key(*at, system)]) for system in over if Key(*at, system) in found]
@@ -140,7 +140,7 @@ def ablation_gain_table(records: Sequence[Record]) -> str:
 
 
 def variant_table(records: Sequence[Record]) -> str:
-    """What isolates a cause in the ablations, beside what it differs from."""
+    """Runs that isolate a cause in the ablations, beside what each differs from."""
     rows = []
     for record in _ablations(records):
         config, values = record["config"], record["values"]
@@ -161,7 +161,7 @@ def variant_table(records: Sequence[Record]) -> str:
 
 
 def cause_table(records: Sequence[Record]) -> str:
-    """What isolates a cause in the comparison, beside the system that it changes."""
+    """Runs that isolate a cause in the comparison, beside the system that each changes."""
     whole, rows = ours(records), []
     for key, values in sorted(ours(records, "cause").items(), key=lambda item: (item[0].system, item[0].alpha)):
         system, _, change = key.system.partition(", ")

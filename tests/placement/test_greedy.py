@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
-from muxjax.placement.appraise import appraise
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
 from muxjax.placement.exhaustive import best_of_all
-from muxjax.placement.greedy import Effort, Found, place, replicas
+from muxjax.placement.greedy import Effort, PlacementResult, place, replicas
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
 
@@ -25,7 +25,7 @@ COARSE = replace(QUICK, groups=0)
 ROUNDING = 1e-9
 
 
-def placed(problem: Problem, effort: Effort = QUICK) -> Found | None:
+def placed(problem: Problem, effort: Effort = QUICK) -> PlacementResult | None:
     """None where the LLMs do not fit."""
     try:
         return place(problem, *solver(problem), effort)
@@ -33,7 +33,7 @@ def placed(problem: Problem, effort: Effort = QUICK) -> Found | None:
         return None
 
 
-def faults(problem: Problem, found: Found) -> list[str]:
+def faults(problem: Problem, found: PlacementResult) -> list[str]:
     """What a placement must hold, whatever places: every rate served in parts, no LLM twice in a unit, meshes that exist."""
     units = found.placement.units
     parts = {one.name: [m for unit in units for m in unit.members if m.model == one.name] for one in problem.demands}
@@ -120,11 +120,11 @@ def test_a_fairness_bound_is_kept_and_costs_what_it_must():
     )
     free = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=1))
     bound = replace(free, fairness=0.05)
-    placement = place(free, *appraise(free, Roofline())).placement
+    placement = place(free, *search_space(free, Roofline())).placement
 
     assert any("the bound is 0.05" in broken for broken in violations(bound, placement))
     with pytest.raises(ConfigError, match=r"fairness=0\.05"):
-        place(bound, *appraise(bound, Roofline()))
+        place(bound, *search_space(bound, Roofline()))
 
 
 def test_a_model_needs_no_more_devices_than_the_mesh_it_shares():
@@ -168,7 +168,7 @@ def test_degrees_that_do_not_divide_the_ffn_are_never_proposed(ffn, degrees):
         demands=(Demand(name="a", spec=spec, rate_rps=1e4, prompt_tokens=200, output_tokens=300),),
         cluster=Cluster(chip=A100, nodes=1, devices_per_node=8),
     )
-    objective, candidates = appraise(problem, Roofline())
+    objective, candidates = search_space(problem, Roofline())
     placement = place(problem, objective, candidates).placement
 
     assert [candidate.tp for candidate in candidates.of("a")] == degrees
@@ -211,7 +211,7 @@ def test_the_estimator_and_the_roofline_place_real_shapes():
         for i, (kind, rate) in enumerate((("llama-7b", 2.0), ("llama-13b", 1.0), ("llama-30b", 0.5)))
     )
     problem = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=4))
-    found = place(problem, *appraise(problem, Roofline()))
+    found = place(problem, *search_space(problem, Roofline()))
 
     assert faults(problem, found) == []
     assert found.throughput_rps == pytest.approx(3.5)

@@ -25,7 +25,7 @@ def test_the_program_serves_what_the_best_of_all_placements_serves(problem, part
     assert (exact is None) == (oracle is None)
     if exact is not None and oracle is not None:
         assert abs(objective.total(exact) - objective.total(oracle)) <= SOLVER * objective.total(oracle)
-        assert packs(tuple(sorted((content.devices for content in exact), reverse=True)), problem.cluster)
+        assert packs(tuple(sorted((contents.devices for contents in exact), reverse=True)), problem.cluster)
 
 
 def test_without_replicas_the_program_serves_less():
@@ -51,4 +51,4 @@ def test_fewer_members_a_unit_leave_fewer_columns():
     objective, candidates = solver(problem)
     apart = optimum(problem, objective, candidates, most_members=1)
 
-    assert apart is not None and all(len(content.members) == 1 for content in apart)
+    assert apart is not None and all(len(contents.members) == 1 for contents in apart)

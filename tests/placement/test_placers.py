@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
-from muxjax.placement.appraise import appraise
 from muxjax.placement.baselines import memory_greedy, spatial_aware, spatial_blind
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
@@ -17,6 +16,7 @@ from muxjax.placement.greedy import Effort, place
 from muxjax.placement.ilp import optimum
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
+from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 
 SHAPES = st.sampled_from(["llama-7b", "llama-13b", "llama-30b", "llama-65b", "llama-3.1-8b"])
@@ -53,7 +53,7 @@ def by_program(problem: Problem, objective: Objective, candidates: Candidates) -
 @given(real_problems())
 def test_every_placement_passes_the_check(placer, problem):
     try:
-        placement = placer(problem, *appraise(problem, Roofline()))
+        placement = placer(problem, *search_space(problem, Roofline()))
     except ConfigError:
         return
 
@@ -66,7 +66,7 @@ def test_every_placement_passes_the_check(placer, problem):
 def test_every_baseline_without_a_fairness_bound_passes_the_check(baseline, problem):
     problem = replace(problem, fairness=float("inf"))
     try:
-        placement = baseline(problem, *appraise(problem, Roofline()))
+        placement = baseline(problem, *search_space(problem, Roofline()))
     except ConfigError:
         return
 
@@ -78,4 +78,4 @@ def test_a_placement_of_another_problem_does_not_pass():
     problem = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=2))
     other = replace(problem, demands=(replace(demands[0], rate_rps=2.0),))
 
-    assert violations(other, by_search(problem, *appraise(problem, Roofline())))
+    assert violations(other, by_search(problem, *search_space(problem, Roofline())))

@@ -52,7 +52,7 @@ def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | 
 
 
 def solver(problem: Problem) -> tuple[Objective, Candidates]:
-    """A fresh worth and candidates of a problem."""
+    """A fresh objective and candidates of a problem."""
     candidates = Candidates(problem, alone)
     return Objective(problem, score(problem), candidates.sm_share), candidates
 

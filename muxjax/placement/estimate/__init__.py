@@ -1,1 +1,1 @@
-"""What a unit serves: throughput and latencies of LLMs that share devices."""
+"""Estimates of what a unit serves: throughput and latencies of LLMs that share devices."""

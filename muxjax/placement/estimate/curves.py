@@ -1,4 +1,4 @@
-"""What one LLM does in a unit, as curves over the length of the unit's turns: nothing here depends on who shares its devices."""
+"""Curves of one LLM in a unit, over the length of the unit's turns: nothing here depends on who shares its devices."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -20,7 +20,7 @@ TOKEN_BUDGET = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """What an LLM's steps cost, in batches of any size.
+    """Costs of an LLM's steps, in batches of any size.
 
     Args:
       sizes, sizes_s: batches, and seconds of a decode step of each; linear in between.
@@ -79,7 +79,7 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
 
 
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:
-    """Of one LLM, or a replica of it that is to serve rate_rps."""
+    """Curves of one LLM, or a replica of it that is to serve rate_rps."""
     steps, tokens_per_s = _steps(demand, mesh, costs, max_batch), rate_rps * demand.output_tokens
     alone_s = float(steps.sizes_s[0])
     token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * np.maximum(TURNS_S, alone_s))  # no turn is shorter than a token alone

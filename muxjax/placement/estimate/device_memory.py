@@ -11,7 +11,7 @@ from muxjax.units import show_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """What an LLM takes of each of its devices: its weights, and head blocks for a whole sequence of mean lengths."""
+    """Memory that an LLM takes of each of its devices: its weights, and head blocks for a whole sequence of mean lengths."""
 
     weight_bytes: int
     sequence_blocks: int

@@ -44,19 +44,19 @@ class _Llm:
 
 
 def estimate(problem: Problem, costs: Costs, unit: UnitPlan) -> dict[str, ModelEstimate]:
-    """What each LLM of the unit serves, by name.
+    """Estimate of each LLM of the unit, by name.
 
     Raises:
       ConfigError: weights or one sequence do not fit, or a degree does not divide kv heads.
     """
     llms = [_llm(problem, costs, placed) for placed in unit.members]
-    found = shares(unit, [llm.held for llm in llms], problem.device_bytes)
-    beside = [{j for share in found if i in share.members for j in share.members} for i in range(len(llms))]
-    batches = _batches(llms, beside, found, problem.max_batch)
+    memory = shares(unit, [llm.held for llm in llms], problem.device_bytes)
+    beside = [{j for share in memory if i in share.members for j in share.members} for i in range(len(llms))]
+    batches = _batches(llms, beside, memory, problem.max_batch)
     return {llm.demand.name: _model(llm, batches[i], _prefills_s(llms, beside[i], batches)) for i, llm in enumerate(llms)}
 
 
-def _batches(llms: Sequence[_Llm], beside: Sequence[set[int]], found: Sequence[Share], most: int) -> list[int]:
+def _batches(llms: Sequence[_Llm], beside: Sequence[set[int]], memory: Sequence[Share], most: int) -> list[int]:
     """The least that meet the rates; who is short of its rate grows, in turns with the others, as long as the head blocks hold it."""
     batches, growing = [1] * len(llms), True
     while growing:
@@ -65,13 +65,13 @@ def _batches(llms: Sequence[_Llm], beside: Sequence[set[int]], found: Sequence[S
             grown = [*batches]
             grown[i] = min(most, batches[i] + max(1, batches[i] // GROWTH))
             short = _served_rps(llm, batches[i], _prefills_s(llms, beside[i], batches)) < llm.rate_rps
-            if short and grown != batches and _fit(llms, grown, found):
+            if short and grown != batches and _fit(llms, grown, memory):
                 batches, growing = grown, True
     return batches
 
 
-def _fit(llms: Sequence[_Llm], batches: Sequence[int], found: Sequence[Share]) -> bool:
-    return all(sum(batches[i] * llms[i].held.sequence_blocks for i in share.members) <= share.blocks for share in found)
+def _fit(llms: Sequence[_Llm], batches: Sequence[int], memory: Sequence[Share]) -> bool:
+    return all(sum(batches[i] * llms[i].held.sequence_blocks for i in share.members) <= share.blocks for share in memory)
 
 
 def _prefills_s(llms: Sequence[_Llm], beside: set[int], batches: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""What a unit serves, F of equation 2: batches, throughput and latencies of LLMs that share devices.
+"""Estimate of what a unit serves, F of equation 2: batches, throughput and latencies of LLMs that share devices.
 
 A unit works in turns, as ADBS does: in a turn every LLM decodes once, and the prompts that came in the meantime are prefilled, all of
 it one after another. The longer the turns, the larger the batches that a rate keeps alive, and the less a token costs; the estimate is
@@ -25,13 +25,13 @@ LOOK_AHEAD = 2
 """Turns that are launched already when a request comes; it is in none of them."""
 
 SHORTER = float(TURNS_S[0] / TURNS_S[1])
-"""What a turn is of the next longer one: the shortest that suffices lies between the two."""
+"""A turn over the next longer one: the shortest that suffices lies between the two."""
 
 STRIDE = 16
-"""Of a first look along the turns."""
+"""Stride of a first look along the turns."""
 
 NEARLY = 0.99
-"""Of its demand: who serves less has a queue that grows for ever."""
+"""Share of its demand: who serves less has a queue that grows for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class UnitEstimate:
 
 
 def estimate(problem: Problem, costs: Costs, unit: UnitPlan) -> UnitEstimate:
-    """What the unit serves. Who asks for many units of a problem keeps an `Estimator`.
+    """Estimate of the unit. Who asks for many units of a problem keeps an `Estimator`.
 
     Raises:
       ConfigError: weights or one sequence do not fit, or a degree does not divide kv heads.
@@ -88,10 +88,10 @@ def score(problem: Problem, costs: Costs) -> Callable[[UnitPlan], float]:
 
     def of(unit: UnitPlan) -> float:
         try:
-            found = estimator.estimate(unit)
+            result = estimator.estimate(unit)
         except ConfigError:
             return float("-inf")
-        return found.throughput_rps if found.unfairness <= problem.fairness else float("-inf")
+        return result.throughput_rps if result.unfairness <= problem.fairness else float("-inf")
 
     return of
 
@@ -119,11 +119,11 @@ class Estimator:
         """See `estimate`. The order of the members changes nothing, to the last bit."""
         unit = replace(unit, members=tuple(sorted(unit.members, key=lambda placed: (placed.model, placed.rate_rps, placed.devices))))
         parts = [self._part(placed) for placed in unit.members]
-        found = shares(unit, [part.held for part in parts], self._problem.device_bytes)
-        models = {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, found), strict=True)}
+        memory = shares(unit, [part.held for part in parts], self._problem.device_bytes)
+        models = {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, memory), strict=True)}
         return UnitEstimate(
             models=models,
-            total_blocks=sum(share.count * share.blocks for share in found),
+            total_blocks=sum(share.count * share.blocks for share in memory),
             unfairness=_unfairness(parts, list(models.values())),
         )
 
@@ -155,10 +155,10 @@ class _Pace:
     use: float
 
 
-def _paces(parts: Sequence[_Part], found: Sequence[Share]) -> list[_Pace]:
-    """Of each LLM: its turn is the longest of its devices', its batch the smallest that they have blocks for."""
+def _paces(parts: Sequence[_Part], memory: Sequence[Share]) -> list[_Pace]:
+    """Paces of the LLMs: its turn is the longest of its devices', its batch the smallest that they have blocks for."""
     at, level = np.zeros(len(parts), np.int64), np.full(len(parts), np.inf)
-    for share in found:
+    for share in memory:
         turn, blocks = _turn([parts[i] for i in share.members], share.blocks) if share.members else (0, np.inf)
         for i in share.members:
             at[i], level[i] = max(at[i], turn), min(level[i], blocks)
@@ -166,7 +166,7 @@ def _paces(parts: Sequence[_Part], found: Sequence[Share]) -> list[_Pace]:
     batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level.tolist(), strict=True)]
     busy = [_busy(*values) for values in zip(parts, at.tolist(), batch, token_s, strict=True)]
     use = np.zeros(len(parts))
-    for share in found:
+    for share in memory:
         total = sum(busy[i] for i in share.members)
         for i in share.members:
             use[i] = max(use[i], total)
@@ -174,14 +174,14 @@ def _paces(parts: Sequence[_Part], found: Sequence[Share]) -> list[_Pace]:
 
 
 def _busy(part: _Part, at: int, batch: float, token_s: float) -> float:
-    """Of the time of its devices, in turns of that length."""
+    """Share of its devices' time, in turns of that length."""
     whole = batch == part.curves.batch[at]
     busy_s = part.curves.busy_s[at] if whole else part.curves.steps.busy_s(np.array(batch), np.array(token_s), TURNS_S[at])
     return float(busy_s / TURNS_S[at])
 
 
 def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
-    """Of LLMs on the same devices: where among TURNS_S the shortest turn is in which all gets done, the longest if there is none; and
+    """Place among TURNS_S of the shortest turn in which all of the LLMs on the same devices gets done, the longest if there is none; and
     the head blocks that none of them holds more of."""
     busy_s = np.add.reduce([part.curves.busy_s for part in parts])
     long = _first(busy_s <= TURNS_S)

@@ -1,4 +1,4 @@
-"""What all placers ask of a problem: the objective over units, and each LLM's candidates."""
+"""Search space of a problem, which all placers take: the objective over units, and each LLM's candidates."""
 
 from muxjax.cost.base import Costs
 from muxjax.placement.candidates import Candidates, estimate_alone
@@ -7,8 +7,8 @@ from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
 
 
-def appraise(problem: Problem, costs: Costs) -> tuple[Objective, Candidates]:
-    """Worth of units and candidates of LLMs by the estimator: what all placers ask.
+def search_space(problem: Problem, costs: Costs) -> tuple[Objective, Candidates]:
+    """Objective and candidates, by the estimator.
 
     Raises:
       ConfigError: an LLM fits no mesh.
