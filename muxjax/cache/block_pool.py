@@ -174,7 +174,7 @@ class ModelBlocks:
 
     def drop(self, columns: list[Column], firsts: list[int]) -> None:
         """A sequence that used these columns, in the copies that begin with those blocks, has gone. The last one is idle first."""
-        unwanted = []
+        unwanted: list[np.ndarray] = []
         for column, first in zip(reversed(columns), reversed(firsts), strict=True):
             twins = self._twins.get(column.name)
             if first == column.first and column.users > 1:

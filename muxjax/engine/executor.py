@@ -17,7 +17,7 @@ SAMPLING = np.dtype([("temperature", "f4"), ("top_k", "i4"), ("top_p", "f4"), ("
 """How a row is drawn: the fields of `types.Sampling` that the device reads."""
 
 
-def sampling_row(sampling: Sampling) -> tuple:
+def sampling_row(sampling: Sampling) -> tuple[float, ...]:
     """The values of a SAMPLING record."""
     return tuple(getattr(sampling, name) for name in SAMPLING.names or ())
 
@@ -34,6 +34,8 @@ class Step:
       tokens: [T] int32, ids or SAMPLED.
       sampling: [B] SAMPLING.
       delta: what changed in the model's block tables since its previous step.
+      lane: stream of the device that it runs on. Steps of one lane run in the order of their launch, different lanes beside each other;
+        a model keeps its lane. There is one for now.
       controls: what rows want beyond `sampling`; None where none does.
     """
 
@@ -46,6 +48,7 @@ class Step:
     tokens: np.ndarray
     sampling: np.ndarray
     delta: TableDelta
+    lane: int = 0
     controls: StepControls | None = None
 
     @property
@@ -87,7 +90,7 @@ class Done:
 
 
 class Executor(Protocol):
-    """Steps finish in an order of the executor's own; those of one model in the order they were launched.
+    """Steps finish in an order of the executor's own; those of one lane, and so of one model, in the order they were launched.
 
     What goes wrong with one step is told by `Done.fault`. An executor that raises has lost its device, or has a defect.
     """

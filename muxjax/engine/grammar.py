@@ -54,11 +54,11 @@ class Grammars:
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
             matcher = LLMatcher(self._tokenizer, _COMPILERS[grammar.kind](grammar.text), log_level=0)
-            fault = matcher.get_error()
         except ValueError as error:
-            fault = str(error)
+            raise _does_not_compile(grammar, str(error)) from error
+        fault = matcher.get_error()
         if fault:
-            raise RequestError(f"the {grammar.kind} does not compile: {' '.join(fault.split())[:300]}", param="structured_outputs")
+            raise _does_not_compile(grammar, fault)
         return matcher
 
 
@@ -87,6 +87,10 @@ class Matcher:
         """The answer's next token."""
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token)
+
+
+def _does_not_compile(grammar: Grammar, fault: str) -> RequestError:
+    return RequestError(f"the {grammar.kind} does not compile: {' '.join(fault.split())[:300]}", param="structured_outputs")
 
 
 def _json_schema(text: str) -> str:

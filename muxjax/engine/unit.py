@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import BlockPool
@@ -45,7 +46,9 @@ class Unit:
         prefix_cache_fraction: float = 0.5,
     ):
         self._pool = BlockPool(Arena(total_blocks), share_frac=prefix_cache_fraction)
-        self._bounds = {"prefix_caching": prefix_caching, "look_ahead": look_ahead, "rows": max_rows, "every_token": every_token}
+        self._new_state = partial(
+            ModelState, pool=self._pool, prefix_caching=prefix_caching, look_ahead=look_ahead, rows=max_rows, every_token=every_token
+        )
         self._states: Mapping[str, ModelState] = {config.name: self._new_state(config) for config in configs}  # replaced, never changed
         self._block_bytes = next(iter(self._states.values())).config.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
@@ -236,9 +239,6 @@ class Unit:
         state.blocks.close()
         _log.error("the model %s has failed and serves no more: %s", step.model, fault.what)
         return self.end_all(step.model, Finish.FAILED, now_s=at_s)
-
-    def _new_state(self, config: ModelConfig) -> ModelState:
-        return ModelState(config, self._pool, **self._bounds)
 
     def _new_checker(self) -> RequestChecker:
         facts = {name: ModelFacts(config=state.config, status=state.status, trouble=state.trouble) for name, state in self._states.items()}

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from muxjax.scheduler import fit, quota
 from muxjax.scheduler.view import Chunk, Job, ModelView, Running, StepPlan, View
+from muxjax.types import Quotas
 
 PERIOD_S = 1.0
 """Seconds between two transfers of quota."""
@@ -18,10 +19,10 @@ def adbs(view: View) -> StepPlan:
     A model has one job a plan. A model that starves has the youngest request of the unit pre-empted, or one of its own if only its
     quota is short; the victim's model does nothing until that is done.
     """
-    quotas = quota.rebalance(view) if view.quota_age_s >= PERIOD_S else {}
+    quotas: Quotas = quota.rebalance(view) if view.quota_age_s >= PERIOD_S else {}
     victim = _victim(view)
     preempt = (victim[1].request_id,) if victim and victim[1].idle else ()
-    held_back = {victim[0]} if victim else set()
+    held_back = frozenset([victim[0]] if victim else [])
     return StepPlan(jobs=_jobs(view, _prefill(view, held_back), held_back), preempt=preempt, quotas=quotas)
 
 
@@ -48,7 +49,8 @@ def _prefill(view: View, held_back: Collection[str]) -> dict[str, tuple[Chunk, .
 
 def _jobs(view: View, prefill: Mapping[str, tuple[Chunk, ...]], held_back: Collection[str]) -> tuple[Job, ...]:
     """Jobs of every ready model, the one that prefills first. Growth goes to the least recently decoded first, whoever prefills."""
-    free_blocks, jobs = view.free_blocks, []
+    free_blocks = view.free_blocks
+    jobs: list[Job] = []
     ready = [model for model in view.models if model.ready and model.name not in held_back]
     for model in sorted(ready, key=lambda model: model.last_decode):
         job = fit.job(model, prefill.get(model.name, ()), min(free_blocks, _growth_blocks(model)))

@@ -46,7 +46,7 @@ def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | 
     """
     grow = min(model.growing, max(room_blocks, 0) // model.column_blocks)
     decode = model.decoding + grow > 0
-    return Job(model=model.name, chunks=chunks, decode=decode, grow=grow) if chunks or decode else None
+    return Job(model=model.name, chunks=chunks, decode=decode, grow=grow, lane=model.lane) if chunks or decode else None
 
 
 def waiting(model: ModelView) -> Pending | None:

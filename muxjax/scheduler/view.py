@@ -63,6 +63,7 @@ class ModelView:
       floor_blocks: its quota is never moved below this.
       running: number of admitted sequences.
       weight: its share against the other models.
+      lane: stream of the device that its jobs run on, in order; a plan may count on jobs of different lanes running beside each other.
       oldest_s: arrival of its oldest unfinished request, infinity if there is none.
       youngest: its youngest admitted request.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
@@ -86,6 +87,7 @@ class ModelView:
     last_prefill: int
     last_decode: int
     weight: float = 1.0
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +128,14 @@ class Job:
       chunks: of some pending requests, one each; a waiting one is admitted by it.
       decode: a token for every decoding sequence, and for the oldest `grow` of the growing ones. A sequence whose last chunk is in
         this job is not one of them.
+      lane: its model's.
     """
 
     model: str
     chunks: tuple[Chunk, ...] = ()
     decode: bool = False
     grow: int = 0
+    lane: int = 0
 
     def __post_init__(self):
         if not (self.chunks or self.decode) or (self.grow and not self.decode):
@@ -150,7 +154,7 @@ class StepPlan:
 
     jobs: tuple[Job, ...] = ()
     preempt: tuple[str, ...] = ()
-    quotas: Quotas = field(default_factory=dict)
+    quotas: Quotas = field(default_factory=dict[str, int])
 
 
 Policy = Callable[[View], StepPlan]

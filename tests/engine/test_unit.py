@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.engine.executor import SAMPLED, Step
+from muxjax.engine.executor import SAMPLED, Done, Step
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.state import ModelState
@@ -298,3 +299,16 @@ def test_a_turn_waits_when_nothing_more_can_be_launched(look_ahead, waits):
     device = FakeDevice(LAYOUTS, clock, eager=[0])
     unit.submit(Request(id="r", model="b", prompt=(1, 2), sampling=Sampling(max_tokens=5), arrival_s=0.0))
     assert bool(turn(unit, BY_NAME["adbs"], device, clock)) is waits
+
+
+def test_steps_run_on_the_lane_of_their_model():
+    config = ModelConfig(name="b", layout=LAYOUTS["b"], slots=2, max_tokens=MAX_TOKENS)
+    unit = Unit([replace(config, name=name, lane=lane) for name, lane in (("b", 0), ("c", 3))], total_blocks=200, token_budget=8)
+    for name in "bc":
+        unit.submit(Request(id=name, model=name, prompt=(1, 2), sampling=Sampling(max_tokens=5), arrival_s=0.0))
+    lanes: dict[str, int] = {}
+    for policy in BY_NAME.values():
+        steps = unit.commit(policy(unit.view(0.0)), now_s=0.0)
+        lanes |= {step.model: step.lane for step in steps}
+        unit.record([Done(step_id=step.id, tokens=np.zeros(len(step.slots), np.int32), at_s=0.0) for step in steps])
+    assert lanes == {"b": 0, "c": 3}

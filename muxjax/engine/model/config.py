@@ -17,6 +17,7 @@ class ModelConfig:
       grammars: of its tokenizer; without them no request may have a grammar.
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
+      lane: stream of the device that its steps run on, as of `Step`.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
 
@@ -29,3 +30,4 @@ class ModelConfig:
     rate: float = 1.0
     weight: float = 1.0
     token_cost: float = 1.0
+    lane: int = 0

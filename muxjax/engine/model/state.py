@@ -88,6 +88,7 @@ class ModelState:
             floor_blocks=self.floor_blocks,
             running=self.stages.running,
             weight=self.config.weight,
+            lane=self.config.lane,
             oldest_s=self.stages.oldest_s,
             youngest=self._requests.youngest(),
             last_prefill=self.tally.last_prefill,
@@ -103,7 +104,7 @@ class ModelState:
         """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
         decodes = self._launcher.decodes(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
         rows = self._with_chunks(decodes, job.chunks, pending) if pending else decodes
-        step = self._launcher.step(step_id, rows, len(decodes.slots))
+        step = self._launcher.step(step_id, rows, decodes=len(decodes.slots), lane=job.lane)
         self.in_flight += 1
         self.tally.add(step)
         self._changed()
