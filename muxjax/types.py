@@ -17,7 +17,7 @@ PRIORITY_S = 10.0
 
 
 class Phase(enum.StrEnum):
-    """What a row of a step computes: tokens that are known, or one more token of a sequence. A step with rows of both is a prefill."""
+    """Work of a row of a step: tokens that are known, or one more token of a sequence. A step with rows of both is a prefill."""
 
     PREFILL = "prefill"
     DECODE = "decode"
@@ -34,7 +34,7 @@ class Finish(enum.StrEnum):
 
 
 class GrammarKind(enum.StrEnum):
-    """How a grammar is written."""
+    """Notation of a grammar."""
 
     JSON_SCHEMA = "json_schema"
     REGEX = "regex"

@@ -129,7 +129,7 @@ class ModelBlocks:
         self.held -= len(ids)
 
     def count_cached(self, chain: Chain, most: int) -> int:
-        """How many of the chain's first `most` columns are here."""
+        """Number of the chain's first `most` columns that are here."""
         columns, names = self._pool.columns, chain.names
         count, most = min(chain.cached, most), min(most, len(names))
         while count and names[count - 1] not in columns:
@@ -140,7 +140,7 @@ class ModelBlocks:
         return count
 
     def count_shared(self, chain: Chain, cached: int) -> int:
-        """How many of its first `cached` columns, which are here, are used: sharing them takes nothing from anybody."""
+        """Number of its first `cached` columns, which are here, that are used: sharing them takes nothing from anybody."""
         columns, names = self._pool.columns, chain.names
         count = min(chain.shared, cached)
         while count and not columns[names[count - 1]].users:
@@ -160,7 +160,7 @@ class ModelBlocks:
         return columns
 
     def keep(self, name: bytes, ids: np.ndarray) -> Column:
-        """What is found by that name from now on; `ids` [L x K] are of the one sequence that computed it."""
+        """Column that is found by that name from now on; `ids` [L x K] are of the one sequence that computed it."""
         first, column = int(ids[0]), self._pool.columns.get(name)
         if column is None:
             column = self._pool.columns[name] = Column(name, ids, first)

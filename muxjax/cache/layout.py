@@ -1,4 +1,4 @@
-"""How a model's KV maps onto head blocks."""
+"""Layout of a model's KV in head blocks."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What changes models and memory on the devices: load, remove, offload, resize. Steps go through `executor.Executor`."""
+"""Control of models and memory on the devices: load, remove, offload, resize. Steps go through `executor.Executor`."""
 
 from typing import Protocol
 

@@ -101,7 +101,7 @@ class Engine:
         self._commands.put(lambda: self._unit.cancel(request_id, now_s=self._clock.now_s()))
 
     def do(self, action: Callable[[], T]) -> T:
-        """What an action gives, or raises, that the engine's thread carries out between two turns.
+        """Result of an action, or what it raises, that the engine's thread carries out between two turns.
 
         Raises:
           RequestError: the engine has stopped (503).

@@ -14,7 +14,7 @@ SAMPLED = -1
 
 
 SAMPLING = np.dtype([("temperature", "f4"), ("top_k", "i4"), ("top_p", "f4"), ("min_p", "f4"), ("seed", "i8")])
-"""How a row is drawn: the fields of `types.Sampling` that the device reads."""
+"""Drawing of a row: the fields of `types.Sampling` that the device reads."""
 
 
 def sampling_row(sampling: Sampling) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What a unit serves, and with how much."""
+"""Options of a unit and its models: what is served, and with how much."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What requests are refused for, before anything is kept of them: pure, by facts that any front may hold."""
+"""Refusal of requests before anything is kept of them: pure, by facts that any front may hold."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

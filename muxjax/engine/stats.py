@@ -7,7 +7,7 @@ from muxjax.engine.executor import Step
 
 
 class Status(enum.StrEnum):
-    """Whether a model takes requests: READY does; the others have none, but DRAINING, whose last ones are on their way."""
+    """Openness of a model to requests: READY takes them; the others have none, but DRAINING, whose last ones are on their way."""
 
     READY = "ready"
     DRAINING = "draining"

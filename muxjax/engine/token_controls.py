@@ -125,7 +125,7 @@ def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) ->
 
 
 def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> StepControls | None:
-    """What the rows of a step want, by the controls of slots; None where none wants anything."""
+    """Controls of a step's rows, by the controls of slots; None where none wants anything."""
     rows = [(row, slot, controls[slot]) for row, slot in enumerate(step.slots.tolist()) if slot in controls]
     if not rows:
         return None

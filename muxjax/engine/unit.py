@@ -62,7 +62,7 @@ class Unit:
 
     @property
     def checker(self) -> RequestChecker:
-        """What requests are checked by; from any thread."""
+        """Facts by which requests are checked; from any thread."""
         return self._checker
 
     def submit(self, request: Request) -> list[Output]:
@@ -86,7 +86,7 @@ class Unit:
         return [self._end(sequence, None, Finish.ABORT, now_s)]
 
     def view(self, now_s: float) -> View:
-        """What a policy decides by."""
+        """Picture of this moment, by which a policy decides."""
         return View(
             now_s=now_s,
             quota_age_s=now_s - self._quotas_moved_s,
@@ -187,7 +187,7 @@ class Unit:
 
     @property
     def total_blocks(self) -> int:
-        """Of the arena."""
+        """Head blocks of the arena."""
         return self._pool.total
 
     def status(self, model: str) -> Status:

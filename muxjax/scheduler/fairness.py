@@ -17,7 +17,7 @@ OUTPUT_PRICE = 2.0
 
 
 def take_turns(served: Sequence[float], costs: Sequence[Sequence[float]], count: int) -> list[int]:
-    """Whose request comes first, second and so on: of `count` requests at most, indices of their tenants.
+    """Order of whose request comes first, second and so on: of `count` requests at most, indices of their tenants.
 
     Args:
       served: each tenant's counter; of equal ones the first tenant is next.

@@ -19,7 +19,7 @@ from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, R
 
 
 def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
-    """What the model can prefill next, empty if nothing: of admitted requests first, then of waiting ones in their order.
+    """Chunks that the model can prefill next, if any: of admitted requests first, then of waiting ones in their order.
 
     Args:
       room_blocks: may be taken for waiting requests; growth needs none of them. One column is left for each newly admitted sequence
@@ -83,7 +83,7 @@ def youngest(view: View) -> tuple[str, Running] | None:
 
 
 def first_claim(models: Iterable[ModelView], room_blocks: int) -> ModelView | None:
-    """Of models in the order of their claims, the first that waits to admit, if `room_blocks` are too few: nobody else may admit."""
+    """First of models, in the order of their claims, that waits to admit, if `room_blocks` are too few: nobody else may admit."""
     first = next((model for model in models if waiting(model)), None)
     request = waiting(first) if first else None
     return first if request and request.blocks > room_blocks else None

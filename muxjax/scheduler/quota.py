@@ -1,4 +1,4 @@
-"""How many head blocks each model may hold: a first split by demand, then transfers by use."""
+"""Quotas of head blocks that each model may hold: a first split by demand, then transfers by use."""
 
 from collections.abc import Mapping
 

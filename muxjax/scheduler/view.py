@@ -144,7 +144,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
-    """What a unit does next.
+    """Decision of a policy: what a unit does next.
 
     Args:
       jobs: launched in this order; blocks are taken in this order.

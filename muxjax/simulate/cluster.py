@@ -51,8 +51,8 @@ def split(
       sizes: what else the `Machine`s have other than their defaults.
     """
     machines = [machine(problem, members, **sizes) for unit in placement.units for members in together(unit)]
-    routed = route(machines, arrivals)
-    for one, own in zip(machines, routed, strict=True):
+    requests = route(machines, arrivals)
+    for one, own in zip(machines, requests, strict=True):
         yield Job(machine=one, arrivals=own, policy=policy, sharing=sharing, until_s=until_s)
 
 
@@ -66,8 +66,8 @@ def check(problem: Problem, placement: Placement) -> None:
     require(bool(rates), "units", len(placement.units), "units with at least one model")
     for model in rates:
         problem.demand(model)
-    answered = [replace(demand, rate_rps=rates[demand.name]) for demand in problem.demands if demand.name in rates]
-    if broken := violations(replace(problem, demands=tuple(answered), fairness=float("inf")), placement):
+    demands = [replace(demand, rate_rps=rates[demand.name]) for demand in problem.demands if demand.name in rates]
+    if broken := violations(replace(problem, demands=tuple(demands), fairness=float("inf")), placement):
         raise ConfigError("; ".join(broken), field="placement")
 
 
@@ -109,7 +109,7 @@ def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list
     for at, one in enumerate(machines):
         for model, hosted in one.hosted.items():
             rates.setdefault(model, {})[at] = hosted.rate_rps
-    routed: list[list[Arrival]] = [[] for _ in machines]
+    requests: list[list[Arrival]] = [[] for _ in machines]
     got: Counter[tuple[str, int]] = Counter()
     for arrival in arrivals:
         if arrival.model not in rates:
@@ -117,12 +117,12 @@ def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list
         replicas = rates[arrival.model]
         at = min(replicas, key=lambda at: ((got[arrival.model, at] + 1) / replicas[at], at))
         got[arrival.model, at] += 1
-        routed[at].append(arrival)
-    return routed
+        requests[at].append(arrival)
+    return requests
 
 
 def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int | None = None) -> list[Outcome]:
-    """Of each job, in their order, the largest begun first; shows its progress in a terminal.
+    """Outcome of each job, in their order, the largest begun first; shows its progress in a terminal.
 
     Args:
       processes: at most, None for one a processor.

@@ -32,7 +32,7 @@ class SimulatedClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
-    """How steps in flight share a device.
+    """Sharing of a device by steps in flight.
 
     Serially, one lane runs them in the order of their launch. Spatially, every model has a lane (its own steps stay in order, as an
     executor promises) and the lanes' first steps progress together, all at one rate: full speed while neither the arithmetic nor

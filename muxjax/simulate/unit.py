@@ -170,7 +170,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a scenario by the end of its duration.
+    """Outcome of a scenario at the end of its duration.
 
     Args:
       demanded: requests that arrived, by model; served: those that ended.

@@ -1,4 +1,4 @@
-"""What a unit must know of a model, as a value."""
+"""Configuration of a model in a unit, as a value."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from muxjax.engine.grammar import Grammars
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """What a unit must know of a model. `Unit` deals its quota of head blocks from layout, rate and weight.
+    """Configuration of a model in a unit. `Unit` deals its quota of head blocks from layout, rate and weight.
 
     Args:
       slots: most sequences at a time.
       max_tokens: most tokens of a sequence, prompt and output.
       vocab: tokens that its requests may name.
-      grammars: of its tokenizer; without them no request may have a grammar.
+      grammars: compiler for its tokenizer; without them no request may have a grammar.
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
       lane: stream of the device that its steps run on, as of `Step`.

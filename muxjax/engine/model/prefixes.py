@@ -12,7 +12,7 @@ from muxjax.types import Output
 
 
 class Prefixes:
-    """What of each sequence is, or was, in the cache."""
+    """Cached columns and tokens of each sequence."""
 
     def __init__(self, blocks: ModelBlocks, tables: Tables, slots: Slots, tally: Tally):
         self._blocks, self._tables, self._slots, self._tally = blocks, tables, slots, tally
@@ -32,7 +32,7 @@ class Prefixes:
         return self._blocks.count_cached(sequence.chain, self._most_columns(sequence))
 
     def count_shared(self, sequence: Sequence, cached: int) -> int:
-        """Of these columns, those that running sequences have too."""
+        """Columns among the first `cached` that running sequences have too."""
         return self._blocks.count_shared(sequence.chain, cached)
 
     def use(self, sequence: Sequence) -> list[Column]:

@@ -1,4 +1,4 @@
-"""What a policy may know of a model's requests, as values: those still to prefill, and the youngest that runs."""
+"""A model's requests as a policy sees them: those still to prefill, and the youngest that runs."""
 
 from muxjax.cache.table import Tables
 from muxjax.engine.model.prefixes import Prefixes

@@ -51,7 +51,7 @@ class Slots:
         self._tied[slot] = False
 
     def sequence(self, slot: int) -> Sequence:
-        """Whose the slot is."""
+        """Sequence that has the slot."""
         sequence = self._sequences[slot]
         assert sequence is not None
         return sequence
