@@ -1,4 +1,4 @@
-"""A batch in OpenAI's JSON lines: one line asks, the line of the same number in another file answers."""
+"""A batch in OpenAI's JSON lines: one line is a request, the line of the same number in another file answers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,12 @@ URLS = tuple(ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class BatchRequest:
     """One line of a batch.
 
     Args:
       custom_id: the client's name of the line, None where it gives none.
-      body: of a request to the url.
+      body: what a request to the url would have.
       fault: what is wrong with the line; then url and body say nothing.
     """
 
@@ -32,67 +32,67 @@ class Ask:
     fault: RequestError | None = None
 
 
-def read_asks(file: BinaryIO) -> Iterator[Ask]:
+def read_requests(file: BinaryIO) -> Iterator[BatchRequest]:
     """Every line that is not blank, in order; a bad one has a fault and stops nothing."""
     seen: set[int] = set()  # hashes in place of ids: a million of them take 70 MB, however long the ids are
     for line in _lines(file):
-        yield _ask(line, seen)
+        yield _request(line, seen)
 
 
 def count_lines(file: BinaryIO) -> int:
-    """How many asks there are."""
+    """Number of requests in the file."""
     return sum(1 for _ in _lines(file))
 
 
-def answer_line(ask: Ask, request_id: str, answer: Mapping[str, Any] | Exception) -> bytes:
+def answer_line(request: BatchRequest, request_id: str, answer: Mapping[str, Any] | Exception) -> bytes:
     """The line of the output file that answers."""
     status, body, error = 200, answer, None
     if isinstance(answer, Exception):
         status, body = getattr(answer, "status", 500), error_object(answer)
-        told: Any = body["error"]
-        error = {"code": told["code"] or "invalid_request", "message": told["message"]}
+        problem: Any = body["error"]
+        error = {"code": problem["code"] or "invalid_request", "message": problem["message"]}
     response = {"status_code": status, "request_id": request_id, "body": body}
-    line = {"id": f"muxjax-{request_id}", "custom_id": ask.custom_id, "response": response, "error": error}
+    line = {"id": f"muxjax-{request_id}", "custom_id": request.custom_id, "response": response, "error": error}
     return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
 
-def skip_answered(path: Path, asks: Iterator[Ask]) -> tuple[int, int]:
-    """Takes from `asks` what the output file has answered already, and cuts off a last line that was not written whole.
+def skip_answered(path: Path, requests: Iterator[BatchRequest]) -> tuple[int, int]:
+    """Takes from `requests` what the output file has answered already, and cuts off a last line that was not written whole.
 
     Returns:
       Lines that were answered, and those of them that failed.
     Raises:
-      ConfigError: the file holds something else than answers to the first of these asks.
+      ConfigError: the file holds something else than answers to the first of these requests.
     """
     answered = failed = whole = 0
     with path.open("r+b") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
-            failed += _answers(line, next(asks, None), where=f"{path}, line {answered + 1}")
+            failed += _answers(line, next(requests, None), where=f"{path}, line {answered + 1}")
             answered += 1
             whole += len(line)
         file.truncate(whole)
     return answered, failed
 
 
-def _answers(line: bytes, ask: Ask | None, *, where: str) -> bool:
+def _answers(line: bytes, request: BatchRequest | None, *, where: str) -> bool:
     """Whether the answer is an error."""
     try:
         answer = json.loads(line)
         custom_id, error = answer["custom_id"], answer["error"]
     except (ValueError, TypeError, KeyError) as problem:
         raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file") from problem
-    if ask is None:
+    if request is None:
         raise ConfigError(f"{where} answers more than the input asks: it is the output of another file", field="output_file")
-    if custom_id != ask.custom_id:
-        message = f"{where} answers {custom_id!r} where the input asks {ask.custom_id!r}: it is the output of another file"
+    if custom_id != request.custom_id:
+        message = f"{where} answers {custom_id!r} where the input asks {request.custom_id!r}: it is the output of another file"
         raise ConfigError(message, field="output_file")
     return error is not None
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Of a line that is too long, its beginning, one byte over the limit."""
+    """Lines that are not blank; of one that is too long its beginning, one byte over the limit."""
     while line := file.readline(MOST_LINE_BYTES + 1):
         piece = line
         while piece and not piece.endswith(b"\n"):
@@ -101,18 +101,18 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             yield line
 
 
-def _ask(line: bytes, seen: set[int]) -> Ask:
+def _request(line: bytes, seen: set[int]) -> BatchRequest:
     try:
         value = _object(line)
     except RequestError as fault:
-        return Ask(custom_id=None, body={}, fault=fault)
-    given = value.get("custom_id")
-    custom_id = given if isinstance(given, str) and given else None
+        return BatchRequest(custom_id=None, body={}, fault=fault)
+    name = value.get("custom_id")
+    custom_id = name if isinstance(name, str) and name else None
     try:
         _check(value, custom_id, seen)
     except RequestError as fault:
-        return Ask(custom_id=custom_id, body={}, fault=fault)
-    return Ask(custom_id=custom_id, url=value["url"], body=value["body"])
+        return BatchRequest(custom_id=custom_id, body={}, fault=fault)
+    return BatchRequest(custom_id=custom_id, url=value["url"], body=value["body"])
 
 
 def _object(line: bytes) -> Mapping[str, Any]:

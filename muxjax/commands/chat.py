@@ -80,11 +80,11 @@ class Chat:
 
     def _say(self, text: str) -> None:
         """Asks, and prints the answer as it comes; what Ctrl-C leaves of it is part of the conversation."""
-        asked: Message = {"role": "user", "content": text}
+        question: Message = {"role": "user", "content": text}
         system: list[Message] = [{"role": "system", "content": self._system}] if self._system else []
         parts: list[str] = []
         try:
-            with contextlib.closing(self._client.answer(self.model, [*system, *self._messages, asked])) as answer:
+            with contextlib.closing(self._client.answer(self.model, [*system, *self._messages, question])) as answer:
                 for part in answer:
                     parts.append(part)
                     print(part.translate(_STEERING), end="", flush=True)
@@ -93,7 +93,7 @@ class Chat:
         finally:
             print(flush=True)
         if parts:
-            self._messages += [asked, {"role": "assistant", "content": "".join(parts)}]
+            self._messages += [question, {"role": "assistant", "content": "".join(parts)}]
 
     def _show_models(self, _: str) -> None:
         for name in self._client.models():

@@ -68,7 +68,7 @@ class ChatClient:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """Of a line of a stream, if it has one.
+    """The event of a line of a stream, if it has one.
 
     Raises:
       MuxError: the event is an error.
@@ -82,7 +82,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def _message(body: bytes) -> str:
-    """Of an error's JSON, "" if it is none."""
+    """The message of an error's JSON, "" if it is none."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

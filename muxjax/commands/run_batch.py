@@ -13,8 +13,8 @@ from typing import BinaryIO, cast
 from tqdm import tqdm
 
 from muxjax.commands import table
-from muxjax.commands.batch_answers import Answer, answer_ask, in_order
-from muxjax.commands.batch_file import Ask, count_lines, read_asks, skip_answered
+from muxjax.commands.batch_answers import Answer, answer_request, in_order
+from muxjax.commands.batch_file import BatchRequest, count_lines, read_requests, skip_answered
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.server.build import build_service
@@ -27,7 +27,7 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Of one run.
+    """Options of one run.
 
     Args:
       input_file, output_file: "-" for standard input and output.
@@ -69,7 +69,7 @@ class Batch:
       answered, failed: before this run.
     """
 
-    asks: Iterator[Ask]
+    requests: Iterator[BatchRequest]
     output: BinaryIO
     lines: int | None
     answered: int = 0
@@ -85,15 +85,15 @@ def opened(options: Options) -> Iterator[Batch]:
         if source.seekable():
             lines = count_lines(source)
             source.seek(0)
-        asks = read_asks(source)
+        requests = read_requests(source)
         if options.output_file == PIPE:
-            yield Batch(asks=asks, output=sys.stdout.buffer, lines=lines)
+            yield Batch(requests=requests, output=sys.stdout.buffer, lines=lines)
             return
         output = files.enter_context(_open(options.output_file, "ab", "output_file"))
         if output.tell() and not options.resume:
             raise ConfigError(f"{options.output_file} holds answers already: --resume goes on after them", field="output_file")
-        answered, failed = skip_answered(Path(options.output_file), asks)
-        yield Batch(asks=asks, output=output, lines=lines, answered=answered, failed=failed)
+        answered, failed = skip_answered(Path(options.output_file), requests)
+        yield Batch(requests=requests, output=output, lines=lines, answered=answered, failed=failed)
 
 
 def _open(path: str, mode: str, field: str) -> BinaryIO:
@@ -109,7 +109,7 @@ def run_through(service: Service, batch: Batch, *, most_open: int) -> int:
 
     async def answer_all() -> None:
         async with service.running():
-            await in_order(batch.asks, lambda ask: answer_ask(service, ask), report.write, most_open=most_open)
+            await in_order(batch.requests, lambda request: answer_request(service, request), report.write, most_open=most_open)
 
     try:
         asyncio.run(answer_all())

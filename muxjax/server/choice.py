@@ -16,7 +16,7 @@ class Delta(NamedTuple):
     """One step of one choice.
 
     Args:
-      text: what the step adds; "" while it is held back.
+      text: new text; "" while it is held back.
       tokens: new tokens, the one that ended the choice included.
       stop_reason: the client's stop string or stop token that ended it.
       logprobs, prompt_logprobs, cached_tokens: see `types.Output`.
@@ -43,7 +43,7 @@ class Choice:
     """One request's text in the making.
 
     Args:
-      queue: that all choices of the generation share.
+      queue: the one that all choices of the generation share.
     """
 
     def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[ChoiceOutput]", meter: RequestMeter, admitted: Admitted):

@@ -16,7 +16,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
 ON_FAILURE = ("exit", "stay")
 MOST_HEADER_BYTES = 64 * 2**10
-"""Of a line of a request's head, beyond which nothing is read."""
+"""Largest line of a request's head, beyond which nothing is read."""
 _OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
     "memory_size": "memory_bytes",
@@ -46,8 +46,8 @@ class HttpOptions:
       tenants: who has keys and limits of their own.
       admin_keys: digests of the keys for administration, which is off without one.
       admin_host, admin_port: where metrics and administration are, and then only there; None for beside the rest.
-      allowed_origins: of pages in a browser that may call the server, "*" for all.
-      max_body_bytes, max_header_bytes: of a request.
+      allowed_origins: origins of pages in a browser that may call the server, "*" for all.
+      max_body_bytes, max_header_bytes: largest size of a request's parts.
       read_timeout_s: time in which a request's body must come.
       write_timeout_s: time in which a client must take what it is sent.
       keep_alive_timeout_s: time in which the head of a connection's next request must come.
@@ -103,7 +103,7 @@ _KEYS = names(UnitOptions, HttpOptions) - {"models", "tenants"}
 
 
 class _Sections(NamedTuple):
-    """What a file, or the command line, says."""
+    """Settings of a file, or of the command line."""
 
     top: Section
     models: Sequence[Section]
@@ -111,7 +111,7 @@ class _Sections(NamedTuple):
 
 
 def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[UnitOptions, HttpOptions]:
-    """Of one YAML file, or of NAME=PATH for each model.
+    """Options of one YAML file, or of NAME=PATH for each model.
 
     Args:
       flags: values by field or other name; they beat the file, those of a model in every model.
@@ -119,13 +119,13 @@ def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[U
       ConfigError: with the file and line, or the flag, of what is wrong.
     """
     is_file = len(sources) == 1 and "=" not in sources[0]
-    written = _read_file(Path(sources[0])) if is_file else _Sections({}, [_pair(source) for source in sources])
-    given = {name: Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
-    return _options(written, given)
+    sections = _read_file(Path(sources[0])) if is_file else _Sections({}, [_pair(source) for source in sources])
+    settings = {name: Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
+    return _options(sections, settings)
 
 
 def named_options(models: Mapping[str, str | Path], options: Mapping[str, object]) -> UnitOptions:
-    """Of a path for each model name, all with the same further options.
+    """Options of a path for each model name, all with the same further options.
 
     Raises:
       ConfigError: with the name of what is wrong.
@@ -134,13 +134,13 @@ def named_options(models: Mapping[str, str | Path], options: Mapping[str, object
     return _options(_Sections({}, settings), {name: Setting(value, name) for name, value in options.items()})[0]
 
 
-def _options(written: _Sections, named: Section) -> tuple[UnitOptions, HttpOptions]:
-    given = {canonical(name, _OTHER_NAMES): setting for name, setting in _hashed(named).items()}
-    check_known(given, _KEYS | names(ModelOptions), _OTHER_NAMES)
-    of_each = {name: setting for name, setting in given.items() if name not in names(UnitOptions)}
-    models = tuple(build(ModelOptions, {**model, **of_each}) for model in written.models)
-    tenants = tuple(build(Tenant, tenant) for tenant in written.tenants)
-    top = {**written.top, **given}
+def _options(sections: _Sections, flags: Section) -> tuple[UnitOptions, HttpOptions]:
+    settings = {canonical(name, _OTHER_NAMES): setting for name, setting in _hashed(flags).items()}
+    check_known(settings, _KEYS | names(ModelOptions), _OTHER_NAMES)
+    model_settings = {name: setting for name, setting in settings.items() if name not in names(UnitOptions)}
+    models = tuple(build(ModelOptions, {**model, **model_settings}) for model in sections.models)
+    tenants = tuple(build(Tenant, tenant) for tenant in sections.tenants)
+    top = {**sections.top, **settings}
     return build(UnitOptions, top, models=models), build(HttpOptions, top, tenants=tenants)
 
 
@@ -152,7 +152,7 @@ def _hashed(flags: Section) -> Section:
 
 
 def _listed(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+    return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
 
 
 def _pair(source: str) -> Section:

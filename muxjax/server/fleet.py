@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Lifecycle(Protocol):
-    """What changes the models of an engine, each in its time; see `launch.lifecycle.ModelLifecycle`."""
+    """The lifecycle of an engine's models: what changes them, each in its time; see `launch.lifecycle.ModelLifecycle`."""
 
     def states(self) -> Mapping[str, str]: ...
     def load(self, options: ModelOptions) -> ModelSpec: ...
@@ -31,7 +31,7 @@ class Fleet:
     A change that has begun is carried through, even if nobody waits for it any more.
 
     Attributes:
-      options: with the models that there are now.
+      options: the unit's, with the models that there are now.
     """
 
     def __init__(self, lifecycle: Lifecycle, catalog: Catalog, options: UnitOptions):
@@ -43,7 +43,7 @@ class Fleet:
         self._waking: dict[str, asyncio.Task] = {}
 
     def states(self) -> Mapping[str, str]:
-        """Of each model, also of one that is only coming, in a word."""
+        """State of each model, also of one that is only coming, in a word."""
         return self._lifecycle.states()
 
     async def add(self, model: ModelOptions) -> None:

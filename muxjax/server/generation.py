@@ -13,13 +13,13 @@ from muxjax.types import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the server adds to a client's request.
+    """The server's additions to a client's request.
 
     Args:
-      id: of the answer, unlike any other.
+      id: the answer's, unlike any other.
       created: Unix time in seconds.
       arrival_s: on the engine's clock.
-      seed: of a request that names none.
+      seed: the one of a request that names none.
       tenant: whose key it came with.
     """
 
@@ -41,23 +41,23 @@ class Generation:
     """One client's request: n samples of each prompt, and how it wants them told.
 
     Args:
-      asked: the name by which the client called the model.
+      model_name: the name by which the client called the model.
       requests: sample j of prompt i at i * n + j, which is the choice's index.
-      stop_token_ids: those of the client, without the model's own.
+      stop_token_ids: the client's, without the model's own.
       show_stop: what ended a choice is part of its text.
       show_special: so are special tokens.
       silent: nothing is to be generated; each request has one token that is not told.
       echo: the text of each prompt that goes before its answers; empty without an echo.
-      logprobs, prompt_logprobs: how many of the most likely tokens are told; None tells nothing.
+      logprobs, prompt_logprobs: number of the most likely tokens are told; None tells nothing.
       token_ids: tokens are told by number as well.
-      tools: that the answer calls.
+      tools: those that the answer calls.
       usage_at_end, usage_always: events of a stream that count tokens.
       unknown: fields that were not understood.
     """
 
     stamp: Stamp
     model: ServedModel
-    asked: str
+    model_name: str
     requests: tuple[Request, ...]
     n: int
     stop: tuple[str, ...]

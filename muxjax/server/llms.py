@@ -26,11 +26,11 @@ class Completion:
     """One answer.
 
     Args:
-      prompt_tokens: number of them.
+      prompt_tokens: number of the prompt's.
       tokens: the generated ones, the one that ended the answer included.
       stop_reason: the stop string or stop token that ended it.
-      logprobs: of each token, where they were asked for.
-      prompt_logprobs: of the prompt's tokens from the second on, where they or an echo with logprobs were asked for.
+      logprobs: those of each token, where they were asked for.
+      prompt_logprobs: those of the prompt's tokens from the second on, where they or an echo with logprobs were asked for.
       tool_calls: what a required or named tool was called with; the text has them too, as the model wrote them.
     """
 
@@ -66,7 +66,7 @@ class LLMs:
 
     @classmethod
     def over(cls, service: Service) -> "LLMs":
-        """Of a service that has not been started."""
+        """Models of a service that has not been started."""
         llms = cls.__new__(cls)
         llms._open(service)
         return llms
@@ -90,7 +90,7 @@ class LLMs:
         return self.generate_pairs([(model, prompt) for prompt in _listed(prompts)], **sampling)
 
     def generate_pairs(self, pairs: Iterable[tuple[str, Prompt]], **sampling: object) -> list[Completion]:
-        """The same for (model, prompt) pairs, across models at once."""
+        """Answers to (model, prompt) pairs, across models at once; see `generate`."""
         generations = [self._parse(model, prompt, sampling) for model, prompt in pairs]
         return self._loop.run(self._answers(generations))
 

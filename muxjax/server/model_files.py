@@ -16,7 +16,7 @@ from muxjax.types import ModelSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFiles:
-    """All of a checkpoint but its weights; read first, because that is quick and may fail.
+    """A checkpoint's files but its weights; read first, because that is quick and may fail.
 
     Args:
       text: None stands for a `ByteText`.

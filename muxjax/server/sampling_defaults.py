@@ -8,10 +8,14 @@ from typing import Any
 from muxjax.errors import ConfigError
 from muxjax.server.text.config_files import read_config
 
+MOST_TEMPERATURE = 2
+MOST_TOP_K = 2**31 - 1
+MOST_REPETITION_PENALTY = 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingDefaults:
-    """What a request that does not say gets; see `types.Sampling`."""
+    """Sampling of a request that does not say; see `types.Sampling`."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -21,7 +25,7 @@ class SamplingDefaults:
 
 
 def load_defaults(folder: Path) -> SamplingDefaults:
-    """Of generation_config.json, where a value is null or missing OpenAI's.
+    """The defaults of generation_config.json; OpenAI's where a value is null or missing.
 
     Raises:
       ConfigError: a value is no number in its range.
@@ -29,11 +33,11 @@ def load_defaults(folder: Path) -> SamplingDefaults:
     path = folder / "generation_config.json"
     config = read_config(path)
     return SamplingDefaults(
-        temperature=_number(path, config, "temperature", 1.0, 0, 2),
+        temperature=_number(path, config, "temperature", 1.0, 0, MOST_TEMPERATURE),
         top_p=_number(path, config, "top_p", 1.0, 0, 1) or 1.0,
-        top_k=int(_number(path, config, "top_k", 0, 0, 2**31 - 1)),
+        top_k=int(_number(path, config, "top_k", 0, 0, MOST_TOP_K)),
         min_p=_number(path, config, "min_p", 0.0, 0, 1),
-        repetition_penalty=_number(path, config, "repetition_penalty", 1.0, 0, 1e6) or 1.0,
+        repetition_penalty=_number(path, config, "repetition_penalty", 1.0, 0, MOST_REPETITION_PENALTY) or 1.0,
     )
 
 

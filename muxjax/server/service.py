@@ -1,4 +1,4 @@
-"""Requests into an engine, and each one's text out of it."""
+"""The service: requests past admission control into an engine, and each one's text out of it."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ class Service:
 
     @property
     def options(self) -> UnitOptions | None:
-        """With the models there are now."""
+        """The unit's options, with the models there are now."""
         return self.fleet.options if self.fleet else self._options
 
     @property
@@ -88,16 +88,16 @@ class Service:
 
     @property
     def state(self) -> str:
-        """Of the whole server: ready, draining or failed."""
+        """State of the whole server: ready, draining or failed."""
         return ("draining" if self._draining else "ready") if self._engine.healthy else "failed"
 
     def model_state(self, name: str) -> str:
-        """Of one model, in a word: that of the server, or if it is ready the model's own."""
-        own = {model.name: model.status.value for model in self._engine.stats().models}
-        return own.get(name, self.state) if self.ready else self.state
+        """State of one model, in a word: that of the server, or if it is ready the model's own."""
+        states = {model.name: model.status.value for model in self._engine.stats().models}
+        return states.get(name, self.state) if self.ready else self.state
 
     def model_options(self, name: str) -> ModelOptions | None:
-        """Those it was configured with."""
+        """Options that a model was configured with."""
         return next((model for model in self.options.models if model.name == name), None) if self.options else None
 
     async def failure(self) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from muxjax.__main__ import main
 from muxjax.commands.batch_answers import WINDOW, in_order
-from muxjax.commands.batch_file import MOST_LINE_BYTES, count_lines, read_asks
+from muxjax.commands.batch_file import MOST_LINE_BYTES, count_lines, read_requests
 from muxjax.commands.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
@@ -112,11 +112,13 @@ def test_an_id_may_be_used_once(tmp_path):
 
 
 def test_a_line_that_is_too_long_is_read_over():
-    asks = list(read_asks(io.BytesIO(b'{"a": "' + b"x" * (MOST_LINE_BYTES + 3 * 2**20) + b'"}\n\n' + json.dumps(ask("after")).encode())))
+    requests = list(
+        read_requests(io.BytesIO(b'{"a": "' + b"x" * (MOST_LINE_BYTES + 3 * 2**20) + b'"}\n\n' + json.dumps(ask("after")).encode()))
+    )
 
-    assert [one.custom_id for one in asks] == [None, "after"]
-    assert asks[0].fault is not None and asks[0].fault.status == 413
-    assert asks[1].fault is None
+    assert [one.custom_id for one in requests] == [None, "after"]
+    assert requests[0].fault is not None and requests[0].fault.status == 413
+    assert requests[1].fault is None
 
 
 LINES = st.one_of(

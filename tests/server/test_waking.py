@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from muxjax.commands.batch_file import read_asks
+from muxjax.commands.batch_file import read_requests
 from muxjax.commands.run_batch import Batch, run_through
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.background import in_background
@@ -42,7 +42,7 @@ def from_a_batch(service: Service) -> str:
     body = {"model": "a", "prompt": "hi", "max_tokens": 2}
     line = json.dumps({"custom_id": "x", "method": "POST", "url": "/v1/completions", "body": body}).encode()
     output = io.BytesIO()
-    run_through(service, Batch(asks=read_asks(io.BytesIO(line)), output=output, lines=1), most_open=1)
+    run_through(service, Batch(requests=read_requests(io.BytesIO(line)), output=output, lines=1), most_open=1)
     return json.loads(output.getvalue())["response"]["body"]["choices"][0]["text"]
 
 

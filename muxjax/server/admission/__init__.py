@@ -1,1 +1,1 @@
-"""Who is let in: tenants, rate limits, queues and targets."""
+"""Admission control: tenants, rate limits, queues and targets."""

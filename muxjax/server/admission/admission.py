@@ -1,4 +1,4 @@
-"""Who is let in: within the tenant's limits, while there is room in the queue, and if the targets can be met.
+"""Admission control: a request is let in within the tenant's rate limits, while there is room in the queue, and if the targets can be met.
 
 All of it is known before a request reaches the engine, so that a refusal costs nothing and has its HTTP status.
 """
@@ -109,7 +109,7 @@ class Admitted:
         self._pay(1)
 
     def leave(self) -> None:
-        """It has ended, in whatever way; further calls do nothing."""
+        """Frees the place of a request that has ended, in whatever way; further calls do nothing."""
         if self._left:
             return
         self._left = True

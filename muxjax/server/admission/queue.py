@@ -1,4 +1,4 @@
-"""What waits for a first token of one model, and how fast that goes."""
+"""The queue of a model: requests that wait for a first token, and how fast that goes."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ class Queue:
         self.left = Throughput()
         """Prompt tokens that left it while more than a step's work waited."""
         self.begun = Throughput()
-        """The same in requests."""
+        """Requests that left it so."""
         self.pace = Throughput()
         """Tokens after the first, over the seconds that they took."""
         self.running = 0
@@ -34,11 +34,11 @@ class Queue:
         return sum(map(len, self._waiting.values())) if tenant is None else len(self._waiting.get(tenant, ()))
 
     def tokens(self, tenant: str | None = None) -> int:
-        """Of their prompts."""
+        """Prompt tokens of the waiting ones, of one tenant or of all."""
         return self._tokens.total() if tenant is None else self._tokens[tenant]
 
     def ahead_tokens(self, request: Request) -> int:
-        """What is certainly computed before it: of its tenant, all that is due before it."""
+        """Tokens that are certainly computed before it: of its tenant, all that is due before it."""
         own = self._waiting.get(request.tenant, {}).values()
         return sum(len(other.prompt) for other in own if other.due_s <= request.due_s)
 
@@ -52,13 +52,13 @@ class Queue:
         self._tokens[request.tenant] += len(request.prompt)
 
     def begin(self, request: Request, at_s: float) -> None:
-        """Its first token has come."""
+        """Takes a request out whose first token has come."""
         self._pass(at_s, len(request.prompt), 1)
         self.give_up(request)
         self.running += 1
 
     def give_up(self, request: Request) -> None:
-        """It waits no more."""
+        """Takes a request out that waits no more."""
         del self._waiting[request.tenant][request.id]
         self._tokens[request.tenant] -= len(request.prompt)
 

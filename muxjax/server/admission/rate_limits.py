@@ -1,4 +1,4 @@
-"""How much a tenant may ask for: token buckets a minute, a budget a day. Kept in memory, so a restart forgets what was used."""
+"""Rate limits of tenants: token buckets a minute, a budget a day. Kept in memory, so a restart forgets what was used."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ class Bucket:
 
 
 class Allowance:
-    """What a tenant has left. A request needs a whole one of its requests, and some of its tokens.
+    """The rest of a tenant's limits. A request needs a whole one of its requests, and some of its tokens.
 
     Tokens are counted as they are computed, so what is running may overdraw them: by less than the running requests' tokens, and
     whoever has overdrawn waits until it is paid back. In the mean the limits hold.

@@ -1,4 +1,4 @@
-"""Who uses a server, and how much of it each may use."""
+"""Tenants: who uses a server, with which keys, and within which limits."""
 
 import hashlib
 import re
@@ -22,13 +22,13 @@ def require_digests(field: str, keys: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tenant:
-    """Who shares some keys, and with them limits.
+    """A user of the server, or several who share keys and with them limits.
 
     Args:
       name: to the scheduler and, if `metrics` is set, in metrics; "" for whoever has no name.
       api_keys: digests of the keys.
       requests_per_minute, tokens_per_minute: in the mean; as much as a minute's may come at once. None for no limit.
-      tokens_per_day: of prompts and answers together, from midnight to midnight UTC; None for no limit.
+      tokens_per_day: budget of prompts and answers together, from midnight to midnight UTC; None for no limit.
       weight: share of a model under load, against the other tenants that want it.
       metrics: tokens and requests are counted under its name.
     Raises:

@@ -1,4 +1,4 @@
-"""How fast something went lately, and what follows of it: pure functions of rates, and the one record they are read from."""
+"""Throughput of late, and what follows of it: pure functions of rates, and the one record they are read from."""
 
 import math
 from collections import deque
@@ -28,11 +28,11 @@ class Throughput:
         self._amount += amount
 
     def best_per_s(self, now_s: float) -> float | None:
-        """Of the last minute's buckets, the fastest; None before there is one."""
+        """The rate of the last minute's fastest bucket; None before there is one."""
         return max((amount / seconds for at_s, seconds, amount in self._buckets if now_s - at_s <= _FRESH_S), default=None)
 
     def mean_per_s(self, now_s: float) -> float | None:
-        """Of them all."""
+        """The mean rate of them all."""
         fresh = [(seconds, amount) for at_s, seconds, amount in self._buckets if now_s - at_s <= _FRESH_S]
         return sum(amount for _, amount in fresh) / sum(seconds for seconds, _ in fresh) if fresh else None
 
@@ -47,7 +47,7 @@ def first_token_s(ahead_tokens: float, own_tokens: float, best_per_s: float | No
 
 
 def retry_after_s(excess: float, per_s: float | None) -> float:
-    """When `excess` will have gone at that rate, within reason: 1 to 60 seconds."""
+    """Seconds until `excess` will have gone at that rate, within reason."""
     low_s, high_s = _RETRY_S
     return low_s if per_s is None else high_s if per_s == 0 else min(high_s, max(low_s, excess / per_s))
 

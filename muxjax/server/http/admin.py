@@ -19,7 +19,7 @@ _COUNTS = ("running", "waiting", "held_blocks", "quota_blocks")
 
 
 def routes(service: Service) -> list[web.RouteDef]:
-    """None where the service cannot change its models."""
+    """Routes of administration; none where the service cannot change its models."""
     fleet = service.fleet
     return [] if fleet is None else _routes(service, fleet)
 
@@ -60,7 +60,7 @@ def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
 
 
 def model_options(body: Mapping[str, Any]) -> ModelOptions:
-    """Of a body with the keys that a model has in the configuration file.
+    """Options of a body with the keys that a model has in the configuration file.
 
     Raises:
       RequestError: 400, a key that is not known, a value outside its range, or no name or path.
@@ -74,14 +74,14 @@ def model_options(body: Mapping[str, Any]) -> ModelOptions:
 
 
 def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:
-    """Of each model in the order of the configuration, and then of one that is only coming or going."""
+    """Entries of all models in the order of the configuration, and then of those that are only coming or going."""
     states, counts = fleet.states(), {model.name: asdict(model) for model in service.stats().models}
-    known = {model.name: model for model in fleet.options.models}
+    options = {model.name: model for model in fleet.options.models}
     entries = []
-    for name in dict.fromkeys([*known, *states]):
+    for name in dict.fromkeys([*options, *states]):
         entry: dict[str, Any] = {"name": name, "state": states.get(name, "loading")}
-        if name in known:
-            model = known[name]
+        if name in options:
+            model = options[name]
             entry |= {"aliases": list(model.aliases), "path": str(model.path), "auto_wake": model.auto_wake}
         entries.append(entry | {count: counts[name][count] for count in _COUNTS if name in counts})
     return entries

@@ -20,6 +20,7 @@ from muxjax.server.telemetry import logs
 
 _SERVICE = web.AppKey("service", Service)
 _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
+_MOST_LOGGED_FIELDS = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -60,8 +61,8 @@ def _handler(endpoint: Endpoint) -> Handler:
 
 
 def _log_unknown(seen: set[str], names: tuple[str, ...]) -> None:
-    """Once a field, and for a bounded number of them."""
+    """Logs a field once, and a bounded number of them."""
     for name in names:
-        if name not in seen and len(seen) < 1000:
+        if name not in seen and len(seen) < _MOST_LOGGED_FIELDS:
             seen.add(name)
             _log.warning("ignoring the unknown request field %.100r", name)

@@ -1,4 +1,4 @@
-"""Who may call which route: API keys, a key of its own for administration, and what a second port shows."""
+"""Authentication middleware: API keys, a key of its own for administration, and what a second port shows."""
 
 import enum
 import hmac
@@ -12,7 +12,7 @@ from muxjax.server.admission.tenants import ANYONE, Tenant, digest
 from muxjax.server.config import HttpOptions
 
 OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
-"""They need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
+"""Routes that need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
 ADMIN_PREFIX = "/admin"
 _TENANT = web.RequestKey("tenant", Tenant)
 
@@ -36,7 +36,7 @@ class Keys:
     """Keys that open a server, as digests.
 
     Args:
-      tenants: of each key's digest; none at all opens the server to everybody.
+      tenants: owner of each key, by its digest; none at all opens the server to everybody.
       admin: digests of keys for administration, which is off without one.
     """
 
@@ -45,8 +45,8 @@ class Keys:
 
     @classmethod
     def of(cls, http: HttpOptions) -> "Keys":
-        named = {key: tenant for tenant in http.tenants for key in tenant.api_keys}
-        return cls({**dict.fromkeys(http.api_keys, ANYONE), **named}, http.admin_keys)
+        owners = {key: tenant for tenant in http.tenants for key in tenant.api_keys}
+        return cls({**dict.fromkeys(http.api_keys, ANYONE), **owners}, http.admin_keys)
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose key the header holds.
@@ -56,10 +56,10 @@ class Keys:
         """
         if not self._tenants:
             return ANYONE
-        found = _match(authorization, tuple(self._tenants))
-        if found is None:
+        known = _match(authorization, tuple(self._tenants))
+        if known is None:
             raise _unauthorized("API key")
-        return self._tenants[found]
+        return self._tenants[known]
 
     def check_admin(self, authorization: str | None) -> None:
         """Raises RequestError: 401 for another key; 404 where there is no administration."""
@@ -104,11 +104,11 @@ def is_admin(route: str) -> bool:
 def _match(authorization: str | None, digests: Sequence[str]) -> str | None:
     """The digest of the header's bearer key, if it is among them; it takes the same time whichever it is."""
     scheme, _, key = (authorization or "").partition(" ")
-    given, found = digest(key.strip()), None
+    presented, match = digest(key.strip()), None
     for known in digests:
-        if hmac.compare_digest(known, given):
-            found = known
-    return found if scheme.lower() == "bearer" else None
+        if hmac.compare_digest(known, presented):
+            match = known
+    return match if scheme.lower() == "bearer" else None
 
 
 def _unauthorized(what: str) -> RequestError:

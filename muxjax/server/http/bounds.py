@@ -1,4 +1,4 @@
-"""How large a request may be, and how slow its client."""
+"""Bounds of what a client may cost, as middleware: the size of a request, and the time that its client takes."""
 
 import asyncio
 

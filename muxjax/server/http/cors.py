@@ -1,4 +1,4 @@
-"""Which pages in a browser may call the server: none, unless their origin is allowed."""
+"""CORS middleware: no page in a browser may call the server, unless its origin is allowed."""
 
 from collections.abc import Collection
 
@@ -36,6 +36,6 @@ def allow_origins(app: web.Application, allowed: Collection[str]) -> None:
 
 
 def _permission(request: web.Request) -> dict[str, str]:
-    asked = request.headers.get("Access-Control-Request-Headers", "")
+    names = request.headers.get("Access-Control-Request-Headers", "")
     headers = {"Access-Control-Allow-Methods": _METHODS, "Access-Control-Max-Age": str(_FRESH_S)}
-    return headers | ({"Access-Control-Allow-Headers": asked} if asked else {})
+    return headers | ({"Access-Control-Allow-Headers": names} if names else {})

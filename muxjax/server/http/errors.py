@@ -1,4 +1,4 @@
-"""Every error as OpenAI's error object."""
+"""Errors as OpenAI's error objects, and the middleware that makes them of exceptions."""
 
 import logging
 import math

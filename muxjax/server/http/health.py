@@ -1,4 +1,4 @@
-"""What balancers and monitors ask: whether the server lives, how busy it is, and its numbers."""
+"""Health, load and metrics: what balancers and monitors ask."""
 
 from aiohttp import web
 
@@ -7,7 +7,7 @@ from muxjax.server.service import Service
 
 
 def routes(service: Service) -> list[web.RouteDef]:
-    """Of health, readiness, load, version and metrics."""
+    """Routes of health, readiness, load, version and metrics."""
 
     async def health(request: web.Request) -> web.Response:
         """The process listens only once its models are compiled, so health and readiness are one."""

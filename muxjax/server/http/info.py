@@ -25,7 +25,7 @@ _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_toke
 
 
 def routes(service: Service) -> list[web.RouteDef]:
-    """Of both."""
+    """Routes of both."""
     began_s = time.monotonic()
 
     async def server_info(request: web.Request) -> web.Response:
@@ -38,7 +38,7 @@ def routes(service: Service) -> list[web.RouteDef]:
 
 
 def about(service: Service) -> dict[str, Any]:
-    """What changes only when somebody changes it, and each model's state and blocks at this moment."""
+    """The configuration, which changes only when somebody changes it, and each model's state and blocks at this moment."""
     unit, stats = service.options, service.stats()
     by_name = {model.name: model for model in stats.models}
     return {
@@ -59,10 +59,10 @@ def about(service: Service) -> dict[str, Any]:
 
 
 def now(service: Service, *, after: int = 0) -> dict[str, Any]:
-    """What may have changed since a second ago.
+    """The picture of this moment: what may have changed since a second ago.
 
     Args:
-      after: number of the last job that was told of already; of the newer ones, the last 1500 are told.
+      after: number of the last job that was told of already; of the newer ones, the last _MOST_JOBS are told.
     """
     stats, now_s, served = service.stats(), time.monotonic(), {model.name for model in service.catalog}
     return {

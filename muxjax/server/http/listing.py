@@ -9,7 +9,7 @@ from muxjax.server.service import Service
 
 
 def routes(service: Service) -> list[web.RouteDef]:
-    """Of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
+    """Routes of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
 
     async def models(request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [_entry(name, model) for name, model in service.catalog.names()]})

@@ -1,4 +1,4 @@
-"""A reply as server-sent events."""
+"""Server-sent events (SSE): a reply as it comes."""
 
 import json
 import logging

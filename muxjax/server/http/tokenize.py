@@ -16,7 +16,7 @@ from muxjax.server.service import Service
 
 
 def routes(service: Service) -> list[web.RouteDef]:
-    """Of the three; with several models each must be told which."""
+    """Routes of the three; with several models each must be told which."""
 
     async def tokenize(request: web.Request) -> web.Response:
         body = await request.read()

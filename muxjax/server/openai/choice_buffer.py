@@ -13,7 +13,7 @@ class ChoiceUpdate(NamedTuple):
 
     Args:
       first: nothing of the choice was sent before.
-      logprobs: of the tokens, where they were asked for, those of an echo first.
+      logprobs: entries of the tokens, where they were asked for, those of an echo first.
     """
 
     index: int

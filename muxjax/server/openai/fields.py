@@ -118,7 +118,7 @@ def strings(fields: Fields, name: str, most: int) -> tuple[str, ...]:
       RequestError: anything else.
     """
     value = fields.get(name)
-    listed: Sequence[object] = [] if value is None else value if isinstance(value, list) else [value]
-    if len(listed) > most or not all(isinstance(text, str) and text for text in listed):
+    texts: Sequence[object] = [] if value is None else value if isinstance(value, list) else [value]
+    if len(texts) > most or not all(isinstance(text, str) and text for text in texts):
         raise fields.error(name, f"must be a string or a list of at most {most}, none of them empty, got {show(value)}")
-    return tuple(str(text) for text in listed)
+    return tuple(str(text) for text in texts)

@@ -1,4 +1,4 @@
-"""What an answer must look like: a client's schema, pattern or grammar, checked before anything is computed."""
+"""Structured outputs: the schema, pattern or grammar that an answer must follow, checked before anything is computed."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ _COMPILE = {
 
 
 def read_grammar(fields: Fields) -> Grammar | None:
-    """Of response_format or structured_outputs.
+    """The grammar of response_format or structured_outputs.
 
     Raises:
       RequestError: both are given, or what one says cannot be read.
@@ -63,55 +63,55 @@ def _json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
 
 
 def _response_format(fields: Fields) -> Grammar | None:
-    wanted = fields.object("response_format")
-    if wanted is None:
+    form = fields.object("response_format")
+    if form is None:
         return None
-    kind = wanted.required("type")
+    kind = form.required("type")
     if kind not in _FORMATS:
-        raise wanted.error("type", f"must be one of {', '.join(_FORMATS)}, got {show(kind)}")
+        raise form.error("type", f"must be one of {', '.join(_FORMATS)}, got {show(kind)}")
     if kind == "text":
         return None
     if kind == "json_object":
         return _json_schema({"type": "object"}, "response_format")
-    described = wanted.required_object("json_schema")
-    return _json_schema(described.required_object("schema").raw, "response_format.json_schema.schema")
+    schema = form.required_object("json_schema")
+    return _json_schema(schema.required_object("schema").raw, "response_format.json_schema.schema")
 
 
 def _structured_outputs(fields: Fields) -> Grammar | None:
-    wanted = fields.object("structured_outputs")
-    given = {} if wanted is None else {name: value for name, value in wanted.raw.items() if value is not None}
-    if wanted is None or not given:
+    outputs = fields.object("structured_outputs")
+    values = {} if outputs is None else {name: value for name, value in outputs.raw.items() if value is not None}
+    if outputs is None or not values:
         return None
-    name = next(iter(given))
-    if len(given) > 1 or name not in _READERS:
-        raise fields.error("structured_outputs", f"must have exactly one of {', '.join(_READERS)}, got {show(sorted(given))}")
-    return _READERS[name](wanted, name)
+    name = next(iter(values))
+    if len(values) > 1 or name not in _READERS:
+        raise fields.error("structured_outputs", f"must have exactly one of {', '.join(_READERS)}, got {show(sorted(values))}")
+    return _READERS[name](outputs, name)
 
 
-def _of_json(wanted: Fields, name: str) -> Grammar:
+def _of_json(outputs: Fields, name: str) -> Grammar:
     """A schema, or its text."""
-    value, param = wanted.get(name), f"structured_outputs.{name}"
+    value, param = outputs.get(name), f"structured_outputs.{name}"
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise wanted.error(name, f"is no JSON: {str(error)[:200]}") from error
+            raise outputs.error(name, f"is no JSON: {str(error)[:200]}") from error
     if not isinstance(value, dict):
-        raise wanted.error(name, f"must be a JSON schema, got {show(value)}")
+        raise outputs.error(name, f"must be a JSON schema, got {show(value)}")
     return _json_schema(value, param)
 
 
 def _of_text(kind: GrammarKind):
-    def read(wanted: Fields, name: str) -> Grammar:
-        return checked(Grammar(kind=kind, text=wanted.text(name) or ""), f"structured_outputs.{name}")
+    def read(outputs: Fields, name: str) -> Grammar:
+        return checked(Grammar(kind=kind, text=outputs.text(name) or ""), f"structured_outputs.{name}")
 
     return read
 
 
-def _of_choice(wanted: Fields, name: str) -> Grammar:
-    value = wanted.get(name)
+def _of_choice(outputs: Fields, name: str) -> Grammar:
+    value = outputs.get(name)
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_CHOICES or not all(isinstance(text, str) and text for text in value):
-        raise wanted.error(name, f"must be a list of 1 to {MOST_CHOICES} texts, none of them empty, got {show(value)}")
+        raise outputs.error(name, f"must be a list of 1 to {MOST_CHOICES} texts, none of them empty, got {show(value)}")
     return checked(Grammar(kind=GrammarKind.LARK, text=f"start: {one_of(value)}"), f"structured_outputs.{name}")
 
 

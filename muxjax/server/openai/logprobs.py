@@ -36,9 +36,9 @@ def echo_logprobs(text: Text, prompt: Sequence[int], logprobs: Sequence[Logprobs
     A decoder may drop the space before the first word, so offsets are counted from the end.
     """
     entries, after = [], shown
-    for token, known in zip(reversed(prompt), [*reversed(logprobs), None], strict=True):
+    for token, logprobs_of in zip(reversed(prompt), [*reversed(logprobs), None], strict=True):
         after = max(0, after - characters(text, token, special=special))
-        entries.append(TokenLogprobs(token, after, known))
+        entries.append(TokenLogprobs(token, after, logprobs_of))
     return entries[::-1]
 
 
@@ -78,7 +78,7 @@ def spelled(text: Text, token: int) -> str:
 
 
 def _top(text: Text, one: Logprobs, most: int) -> dict[str, float]:
-    """Of tokens that are spelled alike the most likely one counts."""
+    """Log-probabilities by spelling; of tokens that are spelled alike the most likely one counts."""
     top: dict[str, float] = {}
     for token, logprob in (*one.top[:most], (one.token, one.logprob)):
         top.setdefault(spelled(text, token), _finite(logprob))

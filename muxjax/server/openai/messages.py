@@ -10,7 +10,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:
-    """What a chat template gets: role, content as one string, calls with their arguments as objects, and whatever else a message has.
+    """Messages for a chat template: role, content as one string, calls with their arguments as objects, and whatever else a message has.
 
     Raises:
       RequestError: no messages, or one whose role, content or calls are not what they must be.
@@ -22,7 +22,7 @@ def read_messages(fields: Fields) -> list[dict[str, Any]]:
 
 
 def _message(message: Fields) -> dict[str, Any]:
-    """Without nulls and an empty list of calls: templates ask only whether a key is there."""
+    """A message without nulls and an empty list of calls: templates ask only whether a key is there."""
     if message.get("role") not in _ROLES:
         raise message.error("role", f"must be one of {', '.join(_ROLES)}, got {show(message.get('role'))}")
     if message.get("function_call"):
@@ -30,8 +30,8 @@ def _message(message: Fields) -> dict[str, Any]:
     calls = [_call(call) for call in message.objects("tool_calls")]
     if calls and message.get("role") != "assistant":
         raise message.error("tool_calls", "are the assistant's")
-    kept = {name: value for name, value in message.raw.items() if value is not None and name != "tool_calls"}
-    return {**kept, "content": _content(message, optional=bool(calls)), **({"tool_calls": calls} if calls else {})}
+    others = {name: value for name, value in message.raw.items() if value is not None and name != "tool_calls"}
+    return {**others, "content": _content(message, optional=bool(calls)), **({"tool_calls": calls} if calls else {})}
 
 
 def _content(message: Fields, *, optional: bool) -> str:
@@ -56,8 +56,8 @@ def _call(call: Fields) -> dict[str, Any]:
     function = call.required_object("function")
     if not isinstance(function.required("name"), str):
         raise function.error("name", f"must be a string, got {show(function.get('name'))}")
-    told = {**function.raw, "arguments": _arguments(function)}
-    return {"type": "function", **{name: value for name, value in call.raw.items() if value is not None}, "function": told}
+    description = {**function.raw, "arguments": _arguments(function)}
+    return {"type": "function", **{name: value for name, value in call.raw.items() if value is not None}, "function": description}
 
 
 def _arguments(function: Fields) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a model is asked, in tokens: a client's texts, token ids or messages."""
+"""Prompts in tokens, from a client's texts, token ids, or messages through the chat template."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from muxjax.server.openai.messages import is_continued, read_messages
 from muxjax.server.openai.tools import ToolUse
 
 MOST_PROMPTS = 1024
+_ALL_BUT_ONE = -1
 
 
 class Prompt(NamedTuple):
@@ -32,10 +33,10 @@ def read_prompts(fields: Fields, model: ServedModel) -> list[Prompt]:
     value = fields.required("prompt")
     special = fields.flag("add_special_tokens", True)
     single = isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(item, int) for item in value))
-    listed = [value] if single else value
-    if not isinstance(listed, list) or not 1 <= len(listed) <= MOST_PROMPTS:
+    values = [value] if single else value
+    if not isinstance(values, list) or not 1 <= len(values) <= MOST_PROMPTS:
         raise fields.error("prompt", f"must be a string, token ids, or a list of 1 to {MOST_PROMPTS} of them, got {show(value)}")
-    return [_cut(fields, model, _prompt(fields, item, model, special=special)) for item in listed]
+    return [_cut(fields, model, _prompt(fields, item, model, special=special)) for item in values]
 
 
 def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prompt:
@@ -86,9 +87,9 @@ def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool)
 
 
 def _cut(fields: Fields, model: ServedModel, prompt: Prompt) -> Prompt:
-    """Its last tokens if there are more than the client wants; -1 wants as many as leave room for one more."""
-    most = fields.integer("truncate_prompt_tokens", None, -1, model.max_model_len - 1)
+    """The prompt's last tokens if there are more than the client wants; -1 wants as many as leave room for one more."""
+    most = fields.integer("truncate_prompt_tokens", None, _ALL_BUT_ONE, model.max_model_len - 1)
     if most == 0:
         raise fields.error("truncate_prompt_tokens", "must be -1, or 1 or more, got 0", code="invalid_value")
-    most = model.max_model_len - 1 if most == -1 else most
+    most = model.max_model_len - 1 if most == _ALL_BUT_ONE else most
     return prompt if most is None or len(prompt.tokens) <= most else Prompt(prompt.tokens[-most:])

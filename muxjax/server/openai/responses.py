@@ -42,7 +42,7 @@ class Reply(ABC):
         return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._prompt_part(updates[0])}
 
     def events(self, delta: Delta) -> Iterator[Json]:
-        """What a stream tells of a delta that was added: nothing while its text is held back."""
+        """Events of a stream for a delta that was added: none while its text is held back."""
         if not delta.text and delta.finish is None:
             return
         update = self._buffers[delta.index].take()
@@ -51,7 +51,7 @@ class Reply(ABC):
         yield self._event([self._choice(update, self._delta(update))])
 
     def last_events(self) -> Iterator[Json]:
-        """What a stream tells at its end."""
+        """Events at the end of a stream."""
         if self._generation.usage_at_end:
             yield {**self._event([]), "usage": self.usage()}
 
@@ -76,7 +76,7 @@ class Reply(ABC):
             "id": stamp.id,
             "object": kind,
             "created": stamp.created,
-            "model": self._generation.asked,
+            "model": self._generation.model_name,
             "system_fingerprint": self._fingerprint,
         }
 
@@ -87,7 +87,7 @@ class Reply(ABC):
         return {**choice, "token_ids": list(update.tokens)} if self._generation.token_ids else choice
 
     def _prompt_fields(self, update: ChoiceUpdate) -> Json:
-        """What is told of a prompt beside its choices, or in them."""
+        """Fields of a prompt, beside its choices or in them."""
         generation, fields = self._generation, {}
         if generation.token_ids:
             fields["prompt_token_ids"] = list(generation.requests[update.index].prompt)
@@ -99,11 +99,11 @@ class Reply(ABC):
         return None if update.finish is None else update.finish.value
 
     def _new_content(self, update: ChoiceUpdate) -> Iterator[Json]:
-        """What a stream tells of a choice before its first text."""
+        """Content of a stream's events before a choice's first text."""
         yield from ()
 
     def _prompt_part(self, update: ChoiceUpdate) -> Json:
-        """What is told of the prompt beside the choices."""
+        """Fields of the prompt beside the choices."""
         return {}
 
     @abstractmethod

@@ -1,36 +1,37 @@
-"""How a client wants tokens drawn, as the engine takes it."""
+"""Sampling parameters of a client, as the engine takes them."""
 
 from collections.abc import Mapping, Sequence
 
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import Fields, is_token, show, strings, token_ids
+from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K
 from muxjax.types import MOST_LOGPROBS, Grammar, Sampling
 
 MOST_BAD_WORDS = 1000
 _GREEDY_BELOW = 1e-5
-_LARGEST = 1e6
+_NO_TOP_K = -1
 
 
 def read_sampling(
     fields: Fields, model: ServedModel, *, grammar: Grammar | None, logprobs: int | None, prompt_logprobs: int | None
 ) -> Sampling:
-    """All but the seed and the numbers of tokens, which are of one prompt or sample.
+    """Sampling of a request, but for the seed and the numbers of tokens, which are of one prompt or sample.
 
     Raises:
       RequestError: a value outside its range.
     """
     defaults, vocab = model.defaults, model.spec.vocab
-    temperature = fields.number("temperature", defaults.temperature, 0, 2)
+    temperature = fields.number("temperature", defaults.temperature, 0, MOST_TEMPERATURE)
     ends = () if fields.flag("ignore_eos") else model.spec.eos_ids
     return Sampling(
         temperature=0.0 if temperature < _GREEDY_BELOW else temperature,
-        top_k=max(fields.integer("top_k", defaults.top_k, -1, 2**31 - 1), 0),
+        top_k=max(fields.integer("top_k", defaults.top_k, _NO_TOP_K, MOST_TOP_K), 0),
         top_p=fields.number("top_p", defaults.top_p, 0, 1),
         min_p=fields.number("min_p", defaults.min_p, 0, 1),
         stop_token_ids=frozenset((*token_ids(fields, "stop_token_ids", vocab), *ends)),
         presence_penalty=fields.number("presence_penalty", 0.0, -2, 2),
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
-        repetition_penalty=fields.number("repetition_penalty", defaults.repetition_penalty, 0, _LARGEST),
+        repetition_penalty=fields.number("repetition_penalty", defaults.repetition_penalty, 0, MOST_REPETITION_PENALTY),
         logit_bias=_logit_bias(fields, vocab),
         allowed_token_ids=frozenset(token_ids(fields, "allowed_token_ids", vocab)) or None,
         bad_words=_bad_words(fields, model),
@@ -41,13 +42,13 @@ def read_sampling(
 
 
 def read_logprobs(fields: Fields, *, chat: bool) -> int | None:
-    """How many of the most likely tokens are told beside each; None tells nothing."""
+    """Number of the most likely tokens that are told beside each; None tells nothing."""
     if not chat:
         return None if fields.get("logprobs") is False else fields.integer("logprobs", None, 0, MOST_LOGPROBS)
-    wanted, top = fields.flag("logprobs"), fields.integer("top_logprobs", None, 0, MOST_LOGPROBS)
-    if top and not wanted:
+    on, top = fields.flag("logprobs"), fields.integer("top_logprobs", None, 0, MOST_LOGPROBS)
+    if top and not on:
         raise fields.error("top_logprobs", "needs logprobs to be true")
-    return (top or 0) if wanted else None
+    return (top or 0) if on else None
 
 
 def _logit_bias(fields: Fields, vocab: int) -> tuple[tuple[int, float], ...]:
@@ -72,5 +73,5 @@ def _bias(fields: Fields, value: object) -> float:
 def _bad_words(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ...]:
     """Each word as it begins a text, and as it follows a space."""
     words = [word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS)]
-    spelled: Sequence[tuple[int, ...]] = [model.text.encode(start + word, special=False) for word in words for start in ("", " ")]
-    return tuple(dict.fromkeys(tokens for tokens in spelled if tokens))
+    spellings: Sequence[tuple[int, ...]] = [model.text.encode(start + word, special=False) for word in words for start in ("", " ")]
+    return tuple(dict.fromkeys(tokens for tokens in spellings if tokens))

@@ -29,7 +29,7 @@ _HARMLESS = frozenset(
 
 
 def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
-    """Of a body of /v1/completions.
+    """The generation that a body of /v1/completions asks for.
 
     Raises:
       RequestError: with OpenAI's status, code and the field's name.
@@ -39,12 +39,12 @@ def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) ->
     refuse_unsupported(fields, chat=False)
     prompts = read_prompts(fields, model)
     echo = fields.flag("echo")
-    wanted = fields.integer("max_tokens", _COMPLETION_TOKENS, 0 if echo else 1, _INT64)
-    return _generation(fields, model, prompts, wanted, stamp, param="prompt", echo=echo)
+    max_tokens = fields.integer("max_tokens", _COMPLETION_TOKENS, 0 if echo else 1, _INT64)
+    return _generation(fields, model, prompts, max_tokens, stamp, param="prompt", echo=echo)
 
 
 def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
-    """Of a body of /v1/chat/completions.
+    """The generation that a body of /v1/chat/completions asks for.
 
     Raises:
       RequestError: with OpenAI's status, code and the field's name.
@@ -55,15 +55,15 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     tools = read_tools(fields)
     prompt = read_chat(fields, model, tools)
     allowed = fields.integer("max_tokens", None, 1, _INT64)
-    wanted = fields.integer("max_completion_tokens", allowed, 1, _INT64)
-    return _generation(fields, model, [prompt], wanted, stamp, param="messages", tools=tools)
+    max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
+    return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", tools=tools)
 
 
 def _generation(
     fields: Fields,
     model: ServedModel,
     prompts: Sequence[Prompt],
-    wanted: int | None,
+    max_tokens: int | None,
     stamp: Stamp,
     *,
     param: str,
@@ -76,19 +76,19 @@ def _generation(
     logprobs = read_logprobs(fields, chat=param == "messages")
     of_prompt = _prompt_logprobs(fields, stream)
     special = not fields.flag("skip_special_tokens", True)
-    known = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
-    sampling = read_sampling(fields, model, grammar=_grammar(fields, tools), logprobs=logprobs, prompt_logprobs=max(known, default=None))
+    counts = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
+    sampling = read_sampling(fields, model, grammar=_grammar(fields, tools), logprobs=logprobs, prompt_logprobs=max(counts, default=None))
     return Generation(
         stamp=stamp,
         model=model,
-        asked=fields.text("model") or model.name,
-        requests=_requests(fields, model, prompts, sampling, stamp, wanted=wanted, n=n, param=param),
+        model_name=fields.text("model") or model.name,
+        requests=_requests(fields, model, prompts, sampling, stamp, max_tokens=max_tokens, n=n, param=param),
         n=n,
         stop=strings(fields, "stop", MOST_STOPS),
         stop_token_ids=frozenset(token_ids(fields, "stop_token_ids", model.spec.vocab)),
         show_stop=fields.flag("include_stop_str_in_output"),
         show_special=special,
-        silent=wanted == 0,
+        silent=max_tokens == 0,
         echo=tuple(_shown(model, prompt, special=special) for prompt in prompts) if echo else (),
         logprobs=logprobs,
         prompt_logprobs=of_prompt,
@@ -115,16 +115,16 @@ def _requests(
     sampling: Sampling,
     stamp: Stamp,
     *,
-    wanted: int | None,
+    max_tokens: int | None,
     n: int,
     param: str,
 ) -> tuple[Request, ...]:
     """One for each choice."""
     seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
     priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
-    least = fields.integer("min_tokens", 0, 0, _INT64 if wanted is None else wanted)
+    least = fields.integer("min_tokens", 0, 0, _INT64 if max_tokens is None else max_tokens)
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
-    most = [left if wanted is None else min(max(wanted, 1), left) for left in rooms]
+    most = [left if max_tokens is None else min(max(max_tokens, 1), left) for left in rooms]
     return tuple(
         Request(
             id=f"{stamp.id}-{index}",

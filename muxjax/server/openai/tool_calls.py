@@ -13,7 +13,7 @@ _HEAD = re.compile(r'\{"name": "([\w-]+)", "parameters": ')
 
 
 class ToolCall(NamedTuple):
-    """What a model wants to be run.
+    """A call that a model wants to be run.
 
     Args:
       arguments: a JSON object, or its beginning where the answer was cut short.
@@ -24,11 +24,11 @@ class ToolCall(NamedTuple):
 
 
 class CallPiece(NamedTuple):
-    """What a piece of text adds to the calls.
+    """A piece of text's addition to the calls.
 
     Args:
-      index: of the call in its answer.
-      name: of a call that begins.
+      index: place of the call in its answer.
+      name: the function's, where a call begins.
       arguments: their next characters.
     """
 
@@ -92,7 +92,7 @@ class CallList:
 
 
 def call_deltas(pieces: list[CallPiece], answer: str) -> list[Json]:
-    """What an event tells of calls; each of one `answer` gets an id of its own."""
+    """Calls as an event tells them; each of one `answer` gets an id of its own."""
     return [_delta(piece, answer) for piece in pieces]
 
 

@@ -20,7 +20,7 @@ class Tool:
     """A function that the client can run.
 
     Args:
-      schema: of its arguments, as JSON.
+      schema: JSON schema of its arguments, as text.
       description: as the client described it, for the chat template.
     """
 
@@ -58,7 +58,7 @@ def _call_head(name: str) -> str:
 
 
 def read_tools(fields: Fields) -> ToolUse | None:
-    """None where no tool is to be called: then the model hears of none.
+    """The tools to call; None where none is: then the model hears of none.
 
     Raises:
       RequestError: a tool or the choice is not what it must be, or is left to the model.

@@ -1,1 +1,1 @@
-"""What is told of requests and jobs: metrics, logs, traces, spans."""
+"""Telemetry of requests and jobs: metrics, logs, traces, spans."""

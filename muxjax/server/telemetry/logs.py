@@ -23,15 +23,15 @@ _log = logging.getLogger("muxjax.access")
 
 
 class Access:
-    """What the log says of one HTTP request, which may be several requests to the engine.
+    """The line of the access log for one HTTP request, which may be several requests to the engine.
 
     Args:
       id: the client's if it is a sane one, else one of ours.
     """
 
     def __init__(self, headers: Any):
-        given, parent = headers.get("X-Request-Id", ""), headers.get("traceparent", "")
-        self.id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        name, parent = headers.get("X-Request-Id", ""), headers.get("traceparent", "")
+        self.id = name if _SANE_ID.fullmatch(name) else uuid.uuid4().hex
         self.traceparent = parent if _SANE_TRACEPARENT.fullmatch(parent) else ""
         self._model: str | None = None
         self._prompt_tokens = self._tokens = 0
@@ -45,7 +45,7 @@ class Access:
             self._ttft_s = min(record.ttft_s, self._ttft_s or record.ttft_s)
 
     def fields(self) -> dict[str, object]:
-        """Of what reached a model; empty if nothing did."""
+        """Fields of the log's line for what reached a model; none if nothing did."""
         if self._model is None:
             return {}
         ttft = {} if self._ttft_s is None else {"ttft_s": round(self._ttft_s, 6)}

@@ -198,7 +198,7 @@ def _usage(model: ModelStats) -> float:
 
 
 def _tasks() -> int:
-    """Of the caller's event loop; 0 where there is none."""
+    """Tasks of the caller's event loop; 0 where there is none."""
     with contextlib.suppress(RuntimeError):
         return len(asyncio.all_tasks())
     return 0

@@ -15,7 +15,7 @@ _WINDOW_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Of a model's requests of the last minute, the 512 last ones at most; None where there were none.
+    """Latency of a model's requests of the last minute, as far as they are remembered; None where there were none.
 
     Args:
       ttft_s, tpot_s: half of them took so long, and 99 in 100 at most so long: to the first token, and between tokens in the mean.
@@ -56,8 +56,8 @@ class RecentActivity:
 
 
 def _half_and_most(values: Iterable[float | None]) -> tuple[float, float] | None:
-    known = sorted(value for value in values if value is not None)
-    return (_quantile(known, 0.5), _quantile(known, 0.99)) if known else None
+    ordered = sorted(value for value in values if value is not None)
+    return (_quantile(ordered, 0.5), _quantile(ordered, 0.99)) if ordered else None
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

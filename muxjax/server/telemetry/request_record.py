@@ -10,10 +10,10 @@ class RequestRecord:
     """A request that has ended; times are `time.monotonic`'s.
 
     Args:
-      http_id: of the HTTP request it came with, "" for a script's.
+      http_id: id of the HTTP request it came with, "" for a script's.
       traceparent: W3C's header of that request, "" where there was none.
       started_s: begin of the first job that computed of its prompt; None if there was none, as for first_s, its first token.
-      tokens: that were generated.
+      tokens: number of those generated.
     """
 
     id: str
@@ -44,6 +44,6 @@ class RequestRecord:
     def spans(self) -> list[tuple[str, float, float]]:
         """Name, begin and end of what it went through: queued, prefill, decode."""
         begins = [("queued", self.arrival_s), ("prefill", self.started_s), ("decode", self.first_s)]
-        known = [(name, at_s) for name, at_s in begins if at_s is not None]
-        ends = [at_s for _, at_s in known[1:]] + [self.end_s]
-        return [(name, begin_s, max(begin_s, end_s)) for (name, begin_s), end_s in zip(known, ends, strict=True)]
+        phases = [(name, at_s) for name, at_s in begins if at_s is not None]
+        ends = [at_s for _, at_s in phases[1:]] + [self.end_s]
+        return [(name, begin_s, max(begin_s, end_s)) for (name, begin_s), end_s in zip(phases, ends, strict=True)]

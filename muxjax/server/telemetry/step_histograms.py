@@ -14,15 +14,15 @@ _TOKENS = tuple(2**power for power in range(15))
 
 
 class StepHistograms(Collector):
-    """What steps took and computed. One thread adds, any may collect."""
+    """Histograms of what steps took and computed. One thread adds, any may collect."""
 
     def __init__(self):
         self._seconds: dict[tuple[str, ...], _Tally] = {}
         self._tokens: dict[tuple[str, ...], _Tally] = {}
 
     def add(self, job: JobRecord) -> None:
-        _of(self._seconds, (job.model, job.phase), _SECONDS).add(job.end_s - job.start_s)
-        _of(self._tokens, (job.model,), _TOKENS).add(job.tokens)
+        _tally(self._seconds, (job.model, job.phase), _SECONDS).add(job.end_s - job.start_s)
+        _tally(self._tokens, (job.model,), _TOKENS).add(job.tokens)
 
     def collect(self) -> Iterator[Metric]:
         yield _family("muxjax_scheduler_step_seconds", "Of a step, by its rows.", ("model_name", "phase"), self._seconds)
@@ -33,7 +33,7 @@ class StepHistograms(Collector):
 
 
 class _Tally:
-    """How many values each bucket has, the last one those above all limits, and their sum."""
+    """Counts of values by bucket, the last one for those above all limits, and their sum."""
 
     def __init__(self, limits: Sequence[float]):
         self._limits = limits
@@ -45,12 +45,12 @@ class _Tally:
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """As Prometheus has them: values up to each limit."""
+        """Prometheus' buckets: values up to each limit."""
         names = [*map(str, map(float, self._limits)), "+Inf"]
         return list(zip(names, itertools.accumulate(self._counts), strict=True))
 
 
-def _of(tallies: "dict[tuple[str, ...], _Tally]", key: tuple[str, ...], limits: Sequence[float]) -> _Tally:
+def _tally(tallies: "dict[tuple[str, ...], _Tally]", key: tuple[str, ...], limits: Sequence[float]) -> _Tally:
     tally = tallies.get(key)
     if tally is None:
         tally = tallies[key] = _Tally(limits)

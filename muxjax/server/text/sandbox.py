@@ -1,4 +1,4 @@
-"""Templates of checkpoints, which are programs of strangers: no access to Python, and bounds on what they spend."""
+"""Sandbox for chat templates of checkpoints, which are programs of strangers: no access to Python, and bounds on what they spend."""
 
 import threading
 import time

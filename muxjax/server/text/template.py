@@ -1,4 +1,4 @@
-"""Chat messages to one prompt, by the template of the checkpoint."""
+"""Chat templates: messages to one prompt, as the checkpoint has it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -97,8 +97,8 @@ def _own_source(folder: Path, configured: object) -> str | None:
     if (folder / "chat_template.jinja").exists():
         return _read(folder / "chat_template.jinja")
     if isinstance(configured, list):
-        named = {entry.get("name"): entry.get("template") for entry in configured if isinstance(entry, dict)}
-        configured = named.get("default")
+        templates = {entry.get("name"): entry.get("template") for entry in configured if isinstance(entry, dict)}
+        configured = templates.get("default")
     return configured if isinstance(configured, str) else None
 
 

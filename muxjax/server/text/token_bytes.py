@@ -1,4 +1,4 @@
-"""What a single token stands for, in bytes: a character may lie across several tokens."""
+"""Bytes that single tokens stand for: a character may lie across several tokens."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def _kinds(decoder: dict) -> Iterator[str]:
 
 
 def _byte_of_character() -> dict[str, bytes]:
-    """How byte-level BPE writes bytes: visible ones as themselves, the others as the characters from 256 on.
+    """Byte-level BPE's way to write bytes: visible ones as themselves, the others as the characters from 256 on.
 
     Source: GPT-2's `bytes_to_unicode`.
     """

@@ -21,7 +21,7 @@ class Text(Protocol):
         ...
 
     def piece(self, token: int) -> bytes:
-        """What one token stands for, special ones included; empty for an unknown one."""
+        """Bytes that one token stands for, special ones included; empty for an unknown one."""
         ...
 
     def is_special(self, token: int) -> bool:

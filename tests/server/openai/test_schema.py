@@ -360,7 +360,7 @@ def test_a_model_must_be_named_where_there_are_several(catalog, text):
     with pytest.raises(RequestError, match="model is required") as error:
         parse_completion({"prompt": "x"}, catalog, STAMP)
     assert (error.value.status, error.value.param) == (400, "model")
-    assert parse_completion({"prompt": "x"}, Catalog([served(text, "only")]), STAMP).asked == "only"
+    assert parse_completion({"prompt": "x"}, Catalog([served(text, "only")]), STAMP).model_name == "only"
 
 
 def test_a_model_without_a_template_says_so(catalog):
