@@ -46,7 +46,7 @@ class Running:
         sizes = {"block_bytes": 512, "max_num_batched_tokens": 16, "compilation_cache_dir": str(XLA_CACHE)}
         options = UnitOptions(models=(options_of("a", folder),), **{**sizes, **changes})
         built = build(options, report=lambda line: None, progress=False)
-        self.engine, self.hot = built.engine, built.hot
+        self.engine, self.lifecycle = built.engine, built.lifecycle
         self.folder = folder
         self.said: dict[str, queue.SimpleQueue[Output]] = {}
         self.answers: list[tuple[int, list[int | None], Finish | None]] = []
@@ -116,19 +116,19 @@ def elastic(folder) -> Iterator[Running]:
 
 
 def test_a_model_comes_sleeps_wakes_and_goes_while_another_answers(fixed):
-    fixed.hot.load(options_of("b", fixed.folder))
-    assert fixed.hot.states() == {"a": "ready", "b": "ready"}
+    fixed.lifecycle.load(options_of("b", fixed.folder))
+    assert fixed.lifecycle.states() == {"a": "ready", "b": "ready"}
     before = [fixed.answer("b", prompt) for prompt in PROMPTS]
-    fixed.hot.sleep("b", timeout_s=WAIT_S)
-    assert fixed.hot.states()["b"] == "asleep" and not fixed.hot._executor.programs["b"].params
+    fixed.lifecycle.sleep("b", timeout_s=WAIT_S)
+    assert fixed.lifecycle.states()["b"] == "asleep" and not fixed.lifecycle._executor.programs["b"].params
     with pytest.raises(RequestError, match="asleep"):
         fixed.submit("b", (1,))
-    fixed.hot.sleep("b", timeout_s=WAIT_S)
-    fixed.hot.wake("b")
-    fixed.hot.wake("b")
+    fixed.lifecycle.sleep("b", timeout_s=WAIT_S)
+    fixed.lifecycle.wake("b")
+    fixed.lifecycle.wake("b")
     assert [fixed.answer("b", prompt) for prompt in PROMPTS] == before
-    fixed.hot.remove("b", timeout_s=WAIT_S)
-    assert fixed.hot.states() == {"a": "ready"} and set(fixed.hot._executor.programs) == {"a"}
+    fixed.lifecycle.remove("b", timeout_s=WAIT_S)
+    assert fixed.lifecycle.states() == {"a": "ready"} and set(fixed.lifecycle._executor.programs) == {"a"}
     with pytest.raises(RequestError, match="does not exist"):
         fixed.submit("b", (1,))
     stats = fixed.engine.stats()
@@ -137,25 +137,25 @@ def test_a_model_comes_sleeps_wakes_and_goes_while_another_answers(fixed):
 
 
 def test_requests_that_run_end_before_their_model_sleeps(fixed):
-    fixed.hot.load(options_of("c", fixed.folder))
+    fixed.lifecycle.load(options_of("c", fixed.folder))
     names = [fixed.submit("c", prompt) for prompt in PROMPTS]
-    fixed.hot.sleep("c", timeout_s=WAIT_S)
+    fixed.lifecycle.sleep("c", timeout_s=WAIT_S)
     assert all(fixed.wait(name)[1] is Finish.LENGTH for name in names)
-    fixed.hot.remove("c", timeout_s=WAIT_S)
+    fixed.lifecycle.remove("c", timeout_s=WAIT_S)
     fixed.check()
 
 
 def test_the_arena_makes_room_for_a_model_and_gets_it_back(elastic):
     before = elastic.blocks
-    elastic.hot.load(options_of("b", elastic.folder))
+    elastic.lifecycle.load(options_of("b", elastic.folder))
     with_b = elastic.blocks
     answer = elastic.answer("b", PROMPTS[3])
-    elastic.hot.sleep("b", timeout_s=WAIT_S)
+    elastic.lifecycle.sleep("b", timeout_s=WAIT_S)
     asleep = elastic.blocks
     assert with_b < asleep < before  # its tables stay
-    elastic.hot.wake("b")
+    elastic.lifecycle.wake("b")
     assert elastic.blocks <= with_b + 8 and elastic.answer("b", PROMPTS[3]) == answer
-    elastic.hot.remove("b", timeout_s=WAIT_S)
+    elastic.lifecycle.remove("b", timeout_s=WAIT_S)
     assert elastic.blocks >= before - 8
     elastic.check()
 
@@ -164,24 +164,28 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(elastic, tmp_path):
     before = elastic.blocks
     (tmp_path / "config.json").write_text(json.dumps(to_hf_config(replace(SPEC, windows=(None, None), vocab=10**6))))
     with pytest.raises(ConfigError, match="leave"):
-        elastic.hot.load(options_of("huge", tmp_path))
-    assert elastic.blocks == before and elastic.hot.states() == {"a": "ready"}
+        elastic.lifecycle.load(options_of("huge", tmp_path))
+    assert elastic.blocks == before and elastic.lifecycle.states() == {"a": "ready"}
     elastic.check()
 
 
 def test_a_model_that_cannot_be_read_leaves_nothing_behind(elastic):
     before = elastic.blocks
     with pytest.raises((CheckpointError, ConfigError)):
-        elastic.hot.load(replace(options_of("b", elastic.folder), load_format="auto"))
-    assert elastic.hot.states() == {"a": "ready"} and abs(elastic.blocks - before) <= 8
+        elastic.lifecycle.load(replace(options_of("b", elastic.folder), load_format="auto"))
+    assert elastic.lifecycle.states() == {"a": "ready"} and abs(elastic.blocks - before) <= 8
     elastic.check()
 
 
 def test_unknown_models_and_names_in_use_are_refused(fixed):
     with pytest.raises(RequestError, match="is there already") as refusal:
-        fixed.hot.load(options_of("a", fixed.folder))
+        fixed.lifecycle.load(options_of("a", fixed.folder))
     assert refusal.value.status == 409
-    for change in (lambda: fixed.hot.wake("z"), lambda: fixed.hot.sleep("z", timeout_s=1), lambda: fixed.hot.remove("z", timeout_s=1)):
+    for change in (
+        lambda: fixed.lifecycle.wake("z"),
+        lambda: fixed.lifecycle.sleep("z", timeout_s=1),
+        lambda: fixed.lifecycle.remove("z", timeout_s=1),
+    ):
         with pytest.raises(RequestError, match="does not exist"):
             change()
 
@@ -201,7 +205,7 @@ def test_weights_come_back_as_they_went_from_several_devices():
 
 def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elastic):
     elastic.check()
-    seen, executor = len(elastic.answers), elastic.hot._executor
+    seen, executor = len(elastic.answers), elastic.lifecycle._executor
 
     def empty() -> None:
         executor._blocks_NE = executor._blocks_NE * 0
@@ -211,21 +215,21 @@ def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elas
     with pytest.raises(AssertionError):
         elastic.check()
     rows = executor._blocks_NE.shape[0]
-    elastic.engine.do(lambda: (elastic.hot._unit.forget(), executor.renew(rows)))
+    elastic.engine.do(lambda: (elastic.lifecycle._unit.forget(), executor.renew(rows)))
 
 
 def test_a_failed_model_can_be_removed_and_added_again(fixed):
-    fixed.hot.load(options_of("b", fixed.folder))
+    fixed.lifecycle.load(options_of("b", fixed.folder))
     good = fixed.answer("b", PROMPTS[2])
-    program = fixed.hot._executor.programs["b"]
+    program = fixed.lifecycle._executor.programs["b"]
     fixed.engine.do(lambda: setattr(program, "params", jax.tree.map(lambda leaf: leaf * float("nan"), program.params)))
     assert fixed.answer("b", PROMPTS[5])[1] is Finish.FAILED
-    for change in (lambda: fixed.hot.wake("b"), lambda: fixed.hot.sleep("b", timeout_s=1)):
+    for change in (lambda: fixed.lifecycle.wake("b"), lambda: fixed.lifecycle.sleep("b", timeout_s=1)):
         with pytest.raises(RequestError, match="can only be removed") as refusal:
             change()
         assert refusal.value.status == 409
-    fixed.hot.remove("b", timeout_s=WAIT_S)
-    fixed.hot.load(options_of("b", fixed.folder))
+    fixed.lifecycle.remove("b", timeout_s=WAIT_S)
+    fixed.lifecycle.load(options_of("b", fixed.folder))
     assert fixed.answer("b", PROMPTS[2]) == good
-    fixed.hot.remove("b", timeout_s=WAIT_S)
+    fixed.lifecycle.remove("b", timeout_s=WAIT_S)
     fixed.check()
