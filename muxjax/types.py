@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from muxjax.errors import ConfigError, RequestError
+
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Bits = npt.NDArray[np.uint32]
+"""Arrays of the host zone by what they hold; names' shape letters say their shapes. `Bits` are masks of 32 tokens a word."""
 
 MOST_LOGPROBS = 20
 """Most likely tokens whose log-probabilities a request may want."""

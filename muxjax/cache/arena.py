@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from muxjax.types import Ints
+
 
 class Arena:
     """Hands out ids 0 .. total-1. Who owns what is the owner's business; that nobody owns twice is the arena's."""
@@ -23,7 +25,7 @@ class Arena:
             raise ValueError(f"{self.total - self._free} head blocks are owned, and the arena gets another size")
         self.__init__(total)
 
-    def take(self, count: int) -> np.ndarray:
+    def take(self, count: int) -> Ints:
         """[count] int32 ids, now owned by the caller, who has checked `free`."""
         if count > self._free:
             raise ValueError(f"{count} head blocks wanted, {self._free} of {self.total} free")
@@ -32,7 +34,7 @@ class Arena:
         self._owned[ids] = True
         return ids
 
-    def give(self, ids: np.ndarray) -> None:
+    def give(self, ids: Ints) -> None:
         """Frees ids that `take` returned, each once."""
         if not self._owned[ids].all():
             raise ValueError("a head block is given back that nobody owns")

@@ -9,6 +9,7 @@ import numpy as np
 
 from muxjax.cache.arena import Arena
 from muxjax.cache.prefix import Chain, Column
+from muxjax.types import Ints
 
 _LAST = (math.inf, 0)  # a rank behind all
 
@@ -58,7 +59,7 @@ class BlockPool:
         model.clear()
         self._models.remove(model)
 
-    def take(self, count: int) -> np.ndarray:
+    def take(self, count: int) -> Ints:
         """[count] int32 ids for a caller who has checked `free`."""
         missing = count - self._arena.free
         if missing <= 0 or count > self.free:
@@ -67,7 +68,7 @@ class BlockPool:
         self._arena.give(evicted[missing:])
         return np.concatenate([free, evicted[:missing]])  # those change hands without having been free
 
-    def give(self, ids: np.ndarray) -> None:
+    def give(self, ids: Ints) -> None:
         """Frees ids that `take` returned."""
         self._arena.give(ids)
 
@@ -76,7 +77,7 @@ class BlockPool:
         self._serial += 1
         return self.age + worth, self._serial
 
-    def _evict(self, blocks: int) -> np.ndarray:
+    def _evict(self, blocks: int) -> Ints:
         """Ids of at least so many idle blocks, whose columns are no more."""
         victims: list[Column] = []
         while blocks > 0:
@@ -107,7 +108,7 @@ class ModelBlocks:
         self.held = self.peak = self.evicted = 0
         self.idle: OrderedDict[bytes, Column] = OrderedDict()  # the least valuable first
         self._pool, self._worth = pool, worth
-        self._twins: dict[bytes, dict[int, np.ndarray]] = {}  # further copies of used columns by their first block, each with one user
+        self._twins: dict[bytes, dict[int, Ints]] = {}  # further copies of used columns by their first block, each with one user
 
     @property
     def idle_blocks(self) -> int:
@@ -117,13 +118,13 @@ class ModelBlocks:
     def head_rank(self) -> tuple[float, int]:
         return next(iter(self.idle.values())).rank
 
-    def take(self, count: int) -> np.ndarray:
+    def take(self, count: int) -> Ints:
         """[count] int32 ids for a sequence's tables."""
         ids = self._pool.take(count)
         self._hold(count)
         return ids
 
-    def give(self, ids: np.ndarray) -> None:
+    def give(self, ids: Ints) -> None:
         """They are in no table any more, and nothing of them is kept."""
         self._pool.give(ids)
         self.held -= len(ids)
@@ -159,7 +160,7 @@ class ModelBlocks:
             column.users += 1
         return columns
 
-    def keep(self, name: bytes, ids: np.ndarray) -> Column:
+    def keep(self, name: bytes, ids: Ints) -> Column:
         """Column that is found by that name from now on; `ids` [L x K] are of the one sequence that computed it."""
         first, column = int(ids[0]), self._pool.columns.get(name)
         if column is None:
@@ -174,7 +175,7 @@ class ModelBlocks:
 
     def drop(self, columns: list[Column], firsts: list[int]) -> None:
         """A sequence that used these columns, in the copies that begin with those blocks, has gone. The last one is idle first."""
-        unwanted: list[np.ndarray] = []
+        unwanted: list[Ints] = []
         for column, first in zip(reversed(columns), reversed(firsts), strict=True):
             twins = self._twins.get(column.name)
             if first == column.first and column.users > 1:
@@ -220,7 +221,7 @@ class ModelBlocks:
         del self.idle[column.name]
         self._hold(self.column_blocks)
 
-    def _without(self, column: Column, first: int, twins: dict[int, np.ndarray]) -> np.ndarray:
+    def _without(self, column: Column, first: int, twins: dict[int, Ints]) -> Ints:
         """Ids of the copy that begins with that block, which nobody uses any more; another one is the column."""
         ids = twins.pop(first, None)
         if ids is None:

@@ -8,9 +8,7 @@ so what is found of a chain is always its beginning, and idle columns go from th
 from dataclasses import dataclass
 from hashlib import blake2b
 
-import numpy as np
-
-from muxjax.types import Request
+from muxjax.types import Ints, Request
 
 _NAME_BYTES = 16
 
@@ -31,7 +29,7 @@ class Chain:
         """Columns are shared by requests of one model, tenant and salt: who could find others' would learn what they asked."""
         return cls(repr((request.model, request.tenant, request.cache_salt)).encode(), column_tokens)
 
-    def extend(self, tokens: np.ndarray, columns: int) -> None:
+    def extend(self, tokens: Ints, columns: int) -> None:
         """Names as many columns of these tokens, int32; what is named already stays."""
         size, new = 4 * self._column_tokens, tokens[len(self.names) * self._column_tokens : columns * self._column_tokens].tobytes()
         for at in range(0, len(new), size):
@@ -50,7 +48,7 @@ class Column:
     """
 
     name: bytes
-    ids: np.ndarray
+    ids: Ints
     first: int
     users: int = 1
     rank: tuple[float, int] = (0.0, 0)

@@ -9,6 +9,7 @@ import numpy as np
 from muxjax.cache.block_pool import ModelBlocks
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.prefix import Column
+from muxjax.types import Bools, Ints
 
 
 class TableDelta(NamedTuple):
@@ -17,9 +18,9 @@ class TableDelta(NamedTuple):
     slots, columns: [U] int32; ids: [U, L, K] int32.
     """
 
-    slots: np.ndarray
-    columns: np.ndarray
-    ids: np.ndarray
+    slots: Ints
+    columns: Ints
+    ids: Ints
 
 
 @dataclass(slots=True)
@@ -28,7 +29,7 @@ class _WindowGroup:
 
     window: int
     layers: np.ndarray
-    passed: np.ndarray
+    passed: Ints
 
 
 class Tables:
@@ -52,7 +53,7 @@ class Tables:
             for window in sorted({w for w in layout.windows if w is not None})
         ]
 
-    def full(self, slots: np.ndarray) -> np.ndarray:
+    def full(self, slots: Ints) -> Bools:
         """[B] bool: the slot's next token needs a column more."""
         return self.lengths[slots] == self.columns[slots] * self._tokens_per_block
 
@@ -77,7 +78,7 @@ class Tables:
             ids_CN = self._ids[slot, new.start : new.stop].reshape(len(new), self.column_blocks).copy()
             kept += [self.model_blocks.keep(names[column], ids_N) for column, ids_N in zip(new, ids_CN, strict=True)]
 
-    def grow(self, slots: np.ndarray) -> TableDelta:
+    def grow(self, slots: Ints) -> TableDelta:
         """Takes one column more for each of those different slots."""
         if not len(slots):
             return self._nothing
@@ -90,7 +91,7 @@ class Tables:
         passed = sum([len(group.layers) * int(group.passed[slot]) for group in self._groups])
         return int(self.columns[slot]) * self.column_blocks - passed * self.layout.kv_heads
 
-    def retire(self, slots: np.ndarray, positions: np.ndarray) -> None:
+    def retire(self, slots: Ints, positions: Ints) -> None:
         """Gives back what no query at `positions` [B] or later sees any more: columns that windows have passed."""
         for group in self._groups:
             unseen = np.maximum(positions - group.window + 1, 0) // self.layout.tokens_per_block
@@ -108,7 +109,7 @@ class Tables:
             group.passed[slot] = 0
         self.lengths[slot] = self.columns[slot] = 0
 
-    def owned(self, slot: int) -> np.ndarray:
+    def owned(self, slot: int) -> Ints:
         """Ids of the head blocks that the slot alone knows of."""
         ids_CLK = self._ids[slot, len(self._kept[slot]) : self.columns[slot]]
         if not self._groups:
@@ -118,7 +119,7 @@ class Tables:
             live[: group.passed[slot], group.layers] = False
         return ids_CLK[live]
 
-    def _add(self, slots: np.ndarray, columns: np.ndarray) -> TableDelta:
+    def _add(self, slots: Ints, columns: Ints) -> TableDelta:
         taken = self.model_blocks.take(len(slots) * self.column_blocks)
         ids_ULK = taken.reshape(len(slots), self.layout.layers, self.layout.kv_heads)
         self._ids[slots, columns] = ids_ULK

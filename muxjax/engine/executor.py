@@ -7,7 +7,7 @@ import numpy as np
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.step_controls import StepControls, TopLogprobs
-from muxjax.types import Phase, Sampling
+from muxjax.types import Ints, Phase, Sampling
 
 SAMPLED = -1
 """In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
@@ -42,10 +42,10 @@ class Step:
     id: int
     model: str
     decodes: int
-    slots: np.ndarray
-    starts: np.ndarray
-    counts: np.ndarray
-    tokens: np.ndarray
+    slots: Ints
+    starts: Ints
+    counts: Ints
+    tokens: Ints
     sampling: np.ndarray
     delta: TableDelta
     lane: int = 0
@@ -82,7 +82,7 @@ class Done:
     """
 
     step_id: int
-    tokens: np.ndarray
+    tokens: Ints
     at_s: float
     fault: Fault | None = None
     logprobs: TopLogprobs | None = None

@@ -9,7 +9,7 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
 from muxjax.errors import RequestError
-from muxjax.types import Grammar, GrammarKind
+from muxjax.types import Bits, Grammar, GrammarKind
 
 COMPILED_GRAMMARS = 128
 """Grammars that are kept of each model, for requests that come with the same one again."""
@@ -72,7 +72,7 @@ class Matcher:
         for token in tokenizer.eos_tokens:
             self._end[token // 32] |= np.uint32(1 << token % 32)
 
-    def bits(self) -> np.ndarray:
+    def bits(self) -> Bits:
         """[ceil(V / 32)] uint32: bit v % 32 of word v // 32 says that token v may come next; where all is said, only an end may."""
         if self._matcher.is_stopped():
             return self._end

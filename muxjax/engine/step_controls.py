@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.types import Logprobs
+from muxjax.types import Bits, Floats, Ints, Logprobs
 
 NEUTRAL = (0.0, 0.0, 1.0)
 """Presence, frequency and repetition penalty that change nothing."""
@@ -19,8 +19,8 @@ class Recount(NamedTuple):
     """A slot's tokens are counted anew: the prompt's, and those of its output."""
 
     slot: int
-    prompt: np.ndarray
-    output: np.ndarray
+    prompt: Ints
+    output: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,20 +39,20 @@ class StepControls:
         of them.
     """
 
-    penalties: np.ndarray | None
+    penalties: Floats | None
     recounts: tuple[Recount, ...]
     edits: np.ndarray
-    masks: Mapping[int, np.ndarray]
+    masks: Mapping[int, Bits]
     logprobs: bool
-    follow: np.ndarray | None
+    follow: Ints | None
 
 
 class TopLogprobs(NamedTuple):
     """Log-probabilities of N tokens, [N], and the most likely tokens in the place of each with theirs, [N, K], likeliest first."""
 
-    logprob: np.ndarray
-    top_token: np.ndarray
-    top_logprob: np.ndarray
+    logprob: Floats
+    top_token: Ints
+    top_logprob: Floats
 
     def of(self, row: int, token: int, most: int) -> Logprobs:
         """Log-probabilities of one token, with at most so many of the likeliest."""

@@ -12,7 +12,7 @@ from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
-from muxjax.types import Logprobs, Output, Request, Sampling
+from muxjax.types import Bits, Floats, Ints, Logprobs, Output, Request, Sampling
 
 
 class TokenControls:
@@ -55,13 +55,13 @@ class TokenControls:
         """The prompt's log-probabilities are wanted, and have not been put out."""
         return self._prompt_logprobs is not None
 
-    def edits(self, row: int, text: np.ndarray, ends: int) -> np.ndarray:
+    def edits(self, row: int, text: Ints, ends: int) -> np.ndarray:
         """EDIT of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
         edits = np.concatenate([self._always, _edits(list(self._bans(text, ends)))])
         edits["row"] = row
         return edits
 
-    def _bans(self, text: np.ndarray, ends: int) -> Iterator[tuple[int, float]]:
+    def _bans(self, text: Ints, ends: int) -> Iterator[tuple[int, float]]:
         """Bans of this position alone. The grammar alone says when an answer with one may end."""
         if self._matcher is None and ends - len(self._prompt) < self._sampling.min_tokens:
             yield from ((token, -np.inf) for token in self._sampling.stop_token_ids)
@@ -69,7 +69,7 @@ class TokenControls:
             if len(text) >= len(begin) and text[len(text) - len(begin) :].tolist() == begin:
                 yield last, -np.inf
 
-    def mask(self) -> np.ndarray | None:
+    def mask(self) -> Bits | None:
         """Tokens allowed next, as in `StepControls.masks`; None where all are."""
         if self._matcher is None:
             return self._allowed
@@ -78,11 +78,11 @@ class TokenControls:
             return bits
         return bits & np.pad(self._allowed, (0, max(0, len(bits) - len(self._allowed))))[: len(bits)]
 
-    def recount(self, slot: int, text: np.ndarray) -> Recount:
+    def recount(self, slot: int, text: Ints) -> Recount:
         """Count of the tokens known when it begins to decode."""
         return Recount(slot, self._prompt, text[len(self._prompt) :])
 
-    def follow(self, start: int, count: int) -> np.ndarray:
+    def follow(self, start: int, count: int) -> Ints:
         """[count] the prompt's tokens behind those from `start` on; 0 behind its end."""
         behind = self._prompt[start + 1 : start + count + 1]
         return np.pad(behind, (0, count - len(behind)))
@@ -170,7 +170,7 @@ def _edits(additions: list[tuple[int, float]]) -> np.ndarray:
     return np.array([(0, token, add) for token, add in additions], EDIT)
 
 
-def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> np.ndarray | None:
+def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> Floats | None:
     if not penalized:
         return None
     penalties = np.tile(np.array(NEUTRAL, np.float32), (rows, 1))
@@ -179,7 +179,7 @@ def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> np.ndarray 
     return penalties
 
 
-def _follow(controls: Mapping[int, TokenControls], step: Step) -> np.ndarray | None:
+def _follow(controls: Mapping[int, TokenControls], step: Step) -> Ints | None:
     if not controls:
         return None
     follow = np.zeros(len(step.tokens) - step.decodes, np.int32)
@@ -194,7 +194,7 @@ def _chunk(step: Step, row: int) -> slice:
     return slice(end - int(step.counts[row]), end)
 
 
-def _bits(tokens: frozenset[int]) -> np.ndarray:
+def _bits(tokens: frozenset[int]) -> Bits:
     """Mask of those tokens, as in `StepControls.masks`."""
     bits = np.zeros(32 * (max(tokens, default=0) // 32 + 1), np.uint8)
     bits[list(tokens)] = 1

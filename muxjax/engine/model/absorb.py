@@ -10,7 +10,7 @@ from muxjax.engine.executor import Done, Step
 from muxjax.engine.model.sequence import Sequence
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.token_controls import take_outputs
-from muxjax.types import Finish, Output, Phase
+from muxjax.types import Finish, Ints, Output, Phase
 
 
 class End(NamedTuple):
@@ -25,7 +25,7 @@ class Absorbed(NamedTuple):
     """Outputs of a step, their slots, and the ends among them, which the outputs do not say yet."""
 
     outputs: list[Output]
-    slots: np.ndarray
+    slots: Ints
     ends: Items[End]
 
 

@@ -13,6 +13,7 @@ from muxjax.engine.model.stages import Stages
 from muxjax.engine.token_controls import step_controls
 from muxjax.scheduler.fairness import OUTPUT_PRICE, PROMPT_PRICE
 from muxjax.scheduler.view import Job
+from muxjax.types import Bools, Ints
 
 _NO_SLOTS = np.zeros(0, np.int32)
 
@@ -20,16 +21,16 @@ _NO_SLOTS = np.zeros(0, np.int32)
 class Openings(NamedTuple):
     """Slots that may get another token, oldest first, and which of them need a column for it."""
 
-    slots: np.ndarray
-    full: np.ndarray
+    slots: Ints
+    full: Bools
 
 
 class Rows(NamedTuple):
     """Rows of a step: their slots and numbers of new tokens [B], the tokens [T], and what changes in the block tables for them."""
 
-    slots: np.ndarray
-    counts: np.ndarray
-    tokens: np.ndarray
+    slots: Ints
+    counts: Ints
+    tokens: Ints
     delta: TableDelta
 
 
@@ -68,7 +69,7 @@ class Launcher:
         assert len(rows.slots), "a job decodes, but no sequence can"
         return rows
 
-    def chunk(self, slot: int, count: int) -> np.ndarray:
+    def chunk(self, slot: int, count: int) -> Ints:
         """The next `count` tokens of a slot that are known and not computed."""
         start = self._tables.lengths[slot]
         assert start + count <= self._slots.text.known[slot], "a chunk goes past the tokens of its sequence"
@@ -100,10 +101,10 @@ class Launcher:
         controls = self._slots.controls
         return replace(step, controls=step_controls(controls, self._slots.text, step)) if controls else step
 
-    def _decodes(self, slots: np.ndarray, grown: np.ndarray) -> Rows:
+    def _decodes(self, slots: Ints, grown: Ints) -> Rows:
         return Rows(slots, self._ones[: len(slots)], self._all_sampled[: len(slots)], self._tables.grow(grown))
 
-    def _charge(self, slots: np.ndarray, counts: np.ndarray, decodes: int) -> None:
+    def _charge(self, slots: Ints, counts: Ints, decodes: int) -> None:
         """Each row is service for its tenant; those behind the first `decodes` are chunks."""
         if self._stages.waiting.contested:
             prices = np.where(np.arange(len(slots)) < decodes, OUTPUT_PRICE, PROMPT_PRICE)

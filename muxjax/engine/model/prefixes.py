@@ -8,7 +8,7 @@ from muxjax.cache.table import Tables
 from muxjax.engine.model.sequence import Sequence
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.stats import Tally
-from muxjax.types import Output
+from muxjax.types import Ints, Output
 
 
 class Prefixes:
@@ -47,7 +47,7 @@ class Prefixes:
         if is_new and self._blocks.keeps:
             self._tally.look_up(len(sequence.tokens), tokens)
 
-    def land(self, slots: np.ndarray, ends: np.ndarray) -> None:
+    def land(self, slots: Ints, ends: Ints) -> None:
         """A step has computed those slots' tokens up to there."""
         self._landed[slots] = ends
 
@@ -60,7 +60,7 @@ class Prefixes:
             chain.extend(text.tokens[slot], columns)
             self._tables.keep(slot, chain.names[:columns])
 
-    def note_cached(self, outputs: list[Output], slots: np.ndarray) -> None:
+    def note_cached(self, outputs: list[Output], slots: Ints) -> None:
         """Says in the first output of each of the slots' sequences how many of its prompt's tokens were cached."""
         cached = self._cached[slots]
         for i in np.flatnonzero(cached).tolist():

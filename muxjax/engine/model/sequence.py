@@ -10,7 +10,7 @@ import numpy as np
 from muxjax.cache.prefix import Chain
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.token_controls import TokenControls
-from muxjax.types import Request
+from muxjax.types import Ints, Request
 
 NO_SLOT = 2**31 - 1
 
@@ -37,7 +37,7 @@ class Sequence:
     """
 
     request: Request
-    tokens: np.ndarray
+    tokens: Ints
     chain: Chain
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
@@ -63,7 +63,7 @@ class ByAge:
 
     def __init__(self):
         self._items: list[Sequence] = []
-        self._slots: np.ndarray | None = None  # cached until one comes or goes
+        self._slots: Ints | None = None  # cached until one comes or goes
 
     def __len__(self) -> int:
         return len(self._items)
@@ -80,7 +80,7 @@ class ByAge:
         return self._items[:count]
 
     @property
-    def slots(self) -> np.ndarray:
+    def slots(self) -> Ints:
         """[len] int32, oldest first."""
         if self._slots is None:
             self._slots = np.fromiter((sequence.slot for sequence in self._items), np.int32, len(self._items))

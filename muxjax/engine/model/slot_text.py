@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from muxjax.types import Request
+from muxjax.types import Bools, Ints, Request
 
 NO_TOKEN = -1
 
@@ -20,7 +20,7 @@ class SlotText:
         self.open = np.zeros(slots, bool)
         self._stops = np.full((slots, 0), NO_TOKEN, np.int32)  # wider when a request has more of them
 
-    def begin(self, slot: int, tokens: np.ndarray, request: Request) -> None:
+    def begin(self, slot: int, tokens: Ints, request: Request) -> None:
         """A sequence takes the slot, with the tokens it has."""
         stops = np.fromiter(request.sampling.stop_token_ids, np.int32)
         missing = len(stops) - self._stops.shape[1]
@@ -31,15 +31,15 @@ class SlotText:
         self.tokens[slot, : len(tokens)] = tokens
         self.known[slot], self.limit[slot], self.open[slot] = len(tokens), request.most_tokens, True
 
-    def view(self, slot: int) -> np.ndarray:
+    def view(self, slot: int) -> Ints:
         """A slot's tokens, for as long as nothing changes."""
         return self.tokens[slot, : self.known[slot]]
 
-    def of(self, slot: int) -> np.ndarray:
+    def of(self, slot: int) -> Ints:
         """A copy of a slot's tokens."""
         return self.view(slot).copy()
 
-    def extend(self, slots: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def extend(self, slots: Ints, tokens: Ints) -> tuple[Bools, Bools]:
         """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each."""
         known = self.known[slots]
         self.tokens[slots, known] = tokens

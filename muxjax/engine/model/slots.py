@@ -6,6 +6,7 @@ from muxjax.engine.executor import SAMPLING, sampling_row
 from muxjax.engine.model.sequence import NO_SLOT, Sequence
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.token_controls import TokenControls
+from muxjax.types import Ints
 
 
 class Slots:
@@ -56,10 +57,10 @@ class Slots:
         assert sequence is not None
         return sequence
 
-    def request_ids(self, slots: np.ndarray) -> list[str]:
+    def request_ids(self, slots: Ints) -> list[str]:
         """Ids of the slots' requests."""
         return [self._request_ids[slot] for slot in slots.tolist()]
 
-    def without_tied(self, slots: np.ndarray) -> np.ndarray:
+    def without_tied(self, slots: Ints) -> Ints:
         """The slots less those that wait for the token of a step in flight."""
         return slots[~self._tied[slots] | (self.flights[slots] == 0)] if self.controls else slots

@@ -15,7 +15,7 @@ from muxjax.engine.model.slots import Slots
 from muxjax.engine.model.stages import Stages
 from muxjax.engine.stats import Status, Tally
 from muxjax.scheduler.view import Chunk, Job, ModelView
-from muxjax.types import Phase
+from muxjax.types import Ints, Phase
 
 
 class ModelState:
@@ -183,7 +183,7 @@ class ModelState:
         self._prefixes.begin(slot, sequence, len(columns))
         return self.tables.reserve(slot, len(sequence.tokens), columns)
 
-    def _chunk(self, sequence: Sequence, count: int) -> np.ndarray:
+    def _chunk(self, sequence: Sequence, count: int) -> Ints:
         """The sequence's next `count` tokens; with the last of them it begins to decode."""
         tokens = self._launcher.chunk(sequence.slot, count)
         if self._launcher.is_last_chunk(sequence.slot, count):

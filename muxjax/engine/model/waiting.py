@@ -7,6 +7,7 @@ import numpy as np
 
 from muxjax.engine.model.sequence import ByAge, Sequence
 from muxjax.scheduler import fairness
+from muxjax.types import Ints
 
 
 class Waiting:
@@ -63,7 +64,7 @@ class Waiting:
         """The number of its tenant, as `charge` takes it."""
         return self._line(sequence).index
 
-    def charge(self, payers: np.ndarray, tokens: np.ndarray) -> None:
+    def charge(self, payers: Ints, tokens: np.ndarray) -> None:
         """Counts tokens, as they are priced, for the tenants [len] of those numbers."""
         for line, total in zip(self._lines, np.bincount(payers, tokens, len(self._lines)).tolist(), strict=True):
             line.served += total / line.weight
