@@ -68,8 +68,8 @@ class DemandOptions:
     def stream(self) -> Stream:
         """Requests that come at random at the rate, with lengths of the trace, or always of the tokens given."""
         drawn = of_trace(self.lengths)
-        given = [(self.prompt_tokens, drawn.prompt), (self.output_tokens, drawn.output)]
-        prompt, output = (lengths if tokens is None else fixed(round(tokens)) for tokens, lengths in given)
+        choices = [(self.prompt_tokens, drawn.prompt), (self.output_tokens, drawn.output)]
+        prompt, output = (lengths if tokens is None else fixed(round(tokens)) for tokens, lengths in choices)
         return Stream(model=self.name, arrivals=Poisson(rate_rps=self.rate), lengths=RequestLengths(prompt=prompt, output=output))
 
     def _spec(self) -> ModelSpec:

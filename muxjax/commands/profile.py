@@ -78,17 +78,17 @@ def _begun(destination: Path, specs: dict[str, ModelSpec], device: str) -> CostT
     Raises:
       ConfigError: a table of another device, other versions or other shapes.
     """
-    versions, asked = origin.versions(), {name: Shape.of(spec) for name, spec in specs.items()}
+    versions, shapes = origin.versions(), {name: Shape.of(spec) for name, spec in specs.items()}
     if not destination.exists():
-        return CostTable(device=device, versions=versions, commits=(origin.commit(),), shapes=asked, rows=())
+        return CostTable(device=device, versions=versions, commits=(origin.commit(),), shapes=shapes, rows=())
     found = read_table(destination)
     for field, here in (("device", device), ("versions", versions)):
         there = getattr(found, field)
         if there != here:
             raise ConfigError(f"{destination} was measured with {field} {there}, and this is {here}: name another file", field="output")
-    for name in asked.keys() & found.shapes.keys():
-        require(found.shapes[name] == asked[name], "output", str(destination), f"without another model called {name}")
-    return replace(found, commits=_added(found.commits, origin.commit()), shapes={**found.shapes, **asked})
+    for name in shapes.keys() & found.shapes.keys():
+        require(found.shapes[name] == shapes[name], "output", str(destination), f"without another model called {name}")
+    return replace(found, commits=_added(found.commits, origin.commit()), shapes={**found.shapes, **shapes})
 
 
 def _added(commits: Iterable[str], commit: str) -> tuple[str, ...]:

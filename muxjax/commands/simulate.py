@@ -21,7 +21,7 @@ from muxjax.workload import goodput, metrics, plots
 
 
 def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> None:
-    """Prints all metrics of the run, and writes the files asked for.
+    """Prints all metrics of the run, and writes the files that the options name.
 
     Raises:
       ConfigError: an unreadable file, a placement that cannot be served, or a trace with models that it lacks; nothing is written.
@@ -35,29 +35,29 @@ def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> N
         source = simulate_load.recorded(options.trace, options.format, rename)
     else:
         source = simulate_load.drawn(problem_file, options.workload, options.duration_s, options.seed, rename)
-    asked = source(options.rate_scale)
-    ended = _outcomes(problem, placement, asked, options, "simulating")
-    found = simulate_report.numbers(problem, asked, ended)
-    print("\n".join(simulate_report.text(found)))
+    requests = source(options.rate_scale)
+    simulated = _outcomes(problem, placement, requests, options, "simulating")
+    numbers = simulate_report.numbers(problem, requests, simulated)
+    print("\n".join(simulate_report.text(numbers)))
     if options.goodput:
-        found["goodput"] = _goodput(problem, placement, source, options)
-        print(_goodput_text(found["goodput"]))
+        numbers["goodput"] = _goodput(problem, placement, source, options)
+        print(_goodput_text(numbers["goodput"]))
     if options.json:
         with whole_file(options.json, field="json") as file:
-            file.write(json.dumps({"options": _written(options), **found}, indent=1, allow_nan=False) + "\n")
+            file.write(json.dumps({"options": _written(options), **numbers}, indent=1, allow_nan=False) + "\n")
     if options.plot:
-        _draw(options.plot, problem, asked, ended)
+        _draw(options.plot, problem, requests, simulated)
 
 
-def _outcomes(problem: Problem, placement: Placement, asked: Load, options: SimulateOptions, title: str) -> list[Outcome]:
-    return outcomes(list(_jobs(problem, placement, asked, options)), title=title, processes=options.processes)
+def _outcomes(problem: Problem, placement: Placement, requests: Load, options: SimulateOptions, title: str) -> list[Outcome]:
+    return outcomes(list(_jobs(problem, placement, requests, options)), title=title, processes=options.processes)
 
 
-def _jobs(problem: Problem, placement: Placement, asked: Load, options: SimulateOptions) -> list[Job]:
-    sharing, until_s = SERIAL if options.serial else SPATIAL, asked.last_s + options.drain_s
-    longest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in asked.arrivals)
-    sizes = {"max_tokens": min(longest, options.max_model_len), "measured": costs_of(problem.cluster.chip, options.costs)}
-    return list(split(problem, placement, asked.arrivals, options.policy, sharing, until_s, **sizes))
+def _jobs(problem: Problem, placement: Placement, requests: Load, options: SimulateOptions) -> list[Job]:
+    sharing, until_s = SERIAL if options.serial else SPATIAL, requests.last_s + options.drain_s
+    longest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in requests.arrivals)
+    most, costs = min(longest, options.max_model_len), costs_of(problem.cluster.chip, options.costs)
+    return list(split(problem, placement, requests.arrivals, options.policy, sharing, until_s, max_tokens=most, measured=costs))
 
 
 def _goodput(problem: Problem, placement: Placement, source: simulate_load.Source, options: SimulateOptions) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def _goodput(problem: Problem, placement: Placement, source: simulate_load.Sourc
     least, alone, demanded = options.goodput or metrics.GOOD, simulate_report.idle(problem), {}
 
     def attains(scale: float) -> float:
-        asked = source(options.rate_scale * scale)
-        ended = _outcomes(problem, placement, asked, options, f"rate x {options.rate_scale * scale:.3g}")
-        served = [one for outcome in ended for one in outcome.served]
-        demanded[scale] = len(asked.arrivals) / max(asked.last_s, 1e-9)
-        return metrics.attainments(served, alone, len(asked.arrivals), [options.slo_scale]).latency[options.slo_scale]
+        requests = source(options.rate_scale * scale)
+        simulated = _outcomes(problem, placement, requests, options, f"rate x {options.rate_scale * scale:.3g}")
+        served = [one for outcome in simulated for one in outcome.served]
+        demanded[scale] = len(requests.arrivals) / max(requests.last_s, 1e-9)
+        return metrics.attainments(served, alone, len(requests.arrivals), [options.slo_scale]).latency[options.slo_scale]
 
     tried = goodput.search(attains, least)
     best = metrics.goodput(tried, least)
@@ -90,9 +90,9 @@ def _goodput_text(found: dict[str, Any]) -> str:
     return f"goodput: {least}{found['rps']:.4g} requests/s, {found['rate_scale']:.3g} times the load's, with {within}"
 
 
-def _draw(path: Path, problem: Problem, asked: Load, ended: list[Outcome]) -> None:
-    served = [one for outcome in ended for one in outcome.served]
-    demanded = Counter(arrival.model for arrival in asked.arrivals)
+def _draw(path: Path, problem: Problem, requests: Load, simulated: list[Outcome]) -> None:
+    served = [one for outcome in simulated for one in outcome.served]
+    demanded = Counter(arrival.model for arrival in requests.arrivals)
     attained = metrics.attainments(served, simulate_report.idle(problem), demanded.total())
     plots.draw(path, served, demanded, attained)
 

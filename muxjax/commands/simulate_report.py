@@ -97,10 +97,10 @@ def _known(percentiles: Mapping[str, float]) -> dict[str, float | None]:
 def _targets(problem: Problem, model: str, served: Sequence[Served], demanded: int) -> dict[str, dict[str, float]]:
     """Targets that the problem names: seconds, and the share of the demanded requests within them."""
     demand = problem.demand(model)
-    asked = {"ttft": (demand.ttft_s, [one.ttft_s for one in served]), "tpot": (demand.tpot_s, [one.tpot_s for one in served])}
+    targets = {"ttft": (demand.ttft_s, [one.ttft_s for one in served]), "tpot": (demand.tpot_s, [one.tpot_s for one in served])}
     return {
         name: {"seconds": target_s, "share": sum(value_s <= target_s for value_s in values_s) / demanded}
-        for name, (target_s, values_s) in asked.items()
+        for name, (target_s, values_s) in targets.items()
         if target_s is not None
     }
 

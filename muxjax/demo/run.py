@@ -5,6 +5,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from muxjax.demo.board import Board, Row
@@ -33,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     _check_client()
     folders = _trained(args) if args.train else shipped()
     begin_s = time.monotonic()
-    service = build_service(demo_options(folders, policy=args.policy))
+    service = build_service(replace(demo_options(folders), policy=args.policy))
     return asyncio.run(_serve(service, args.port, keep=args.keep, begin_s=begin_s))
 
 
@@ -42,11 +43,10 @@ def shipped() -> list[Path]:
     return [SHIPPED / name for name in WORLDS]
 
 
-def demo_options(folders: Sequence[Path], **changes: object) -> UnitOptions:
+def demo_options(folders: Sequence[Path]) -> UnitOptions:
     """The models, each called as its folder, on an arena so small that they must share it."""
     models = tuple(ModelOptions(name=folder.name, path=folder, max_num_seqs=8) for folder in folders)
-    usual = {"models": models, "max_num_batched_tokens": 256, "kv_cache_bytes": 2**20, "block_bytes": 2**11}
-    return UnitOptions(**(usual | changes))  # pyright: ignore[reportArgumentType]
+    return UnitOptions(models=models, max_num_batched_tokens=256, kv_cache_bytes=2**20, block_bytes=2**11)
 
 
 def _trained(args: argparse.Namespace) -> list[Path]:

@@ -119,10 +119,10 @@ def facts(world: World, rng: Random, split: Split) -> Tale:
         return owner, rng.choice(world.things), visitor, rng.choice(world.places), *seen
 
     owner, thing, visitor, place, animal, colour = _of_split(split, draw)
-    told = [f"The {animal} is {colour}.", f"{owner} owns the {thing}.", f"{visitor} sits by the {place}."]
+    facts = [f"The {animal} is {colour}.", f"{owner} owns the {thing}.", f"{visitor} sits by the {place}."]
     return Tale(
         kind="facts",
-        text=" ".join(rng.sample(told, 3)),
+        text=" ".join(rng.sample(facts, 3)),
         questions=(
             (f"What colour is the {animal}?", f"The {animal} is {colour}."),
             (f"Who owns the {thing}?", f"{owner} owns the {thing}."),

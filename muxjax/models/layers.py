@@ -81,5 +81,5 @@ def _scaled(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
     if scaling.kind == "linear":
         return plain / np.float32(scaling.factor)
     turns = scaling.original_max_len * plain / (2 * math.pi)  # over the original context
-    kept = np.clip((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor), 0, 1)
-    return (kept * plain + (1 - kept) * plain / scaling.factor).astype(np.float32)
+    share = np.clip((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor), 0, 1)
+    return (share * plain + (1 - share) * plain / scaling.factor).astype(np.float32)

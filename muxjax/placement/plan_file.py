@@ -50,8 +50,12 @@ def _placed(written: object, where: str) -> Placed:
     devices = _value(written, "devices", list, where)
     if not all(type(device) is int for device in devices):
         raise ConfigError(f"{where}.devices must be integers, got {devices!r}", field="devices")
-    numbers = {name: _value(written, name, float, where) for name in ("rate_rps", "sm_share")}
-    return Placed(model=_value(written, "model", str, where), devices=tuple(devices), **numbers)
+    return Placed(
+        model=_value(written, "model", str, where),
+        rate_rps=_value(written, "rate_rps", float, where),
+        devices=tuple(devices),
+        sm_share=_value(written, "sm_share", float, where),
+    )
 
 
 _NAMES = {list: "a list", int: "an integer", float: "a number", str: "a text"}

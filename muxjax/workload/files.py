@@ -118,13 +118,13 @@ def _object(line: Line, text: bytes) -> dict[str, Any]:
 
 def _check_header(path: Path, lines: Iterator[tuple[Line, dict[str, Any]]]) -> dict[str, Any]:
     line, header = next(lines, (Line(path, 1), {}))
-    version, told = header.get("muxjax_trace"), header.get("about", {})
+    version, about = header.get("muxjax_trace"), header.get("about", {})
     if version != VERSION or isinstance(version, bool):
         raise line.wrong("muxjax_trace", version, f"{VERSION}, the version, in the first line")
     _refuse_unknown(line, header, _HEADER)
-    if not isinstance(told, dict):
-        raise line.wrong("about", told, "an object")
-    return told
+    if not isinstance(about, dict):
+        raise line.wrong("about", about, "an object")
+    return about
 
 
 def _arrival(line: Line, record: dict[str, Any], before_s: float) -> Arrival:

@@ -243,8 +243,16 @@ def unfinished(arrivals: Sequence[Arrival], served: Sequence[Served], end_s: flo
         if ended[arrival.model, arrival.time_s]:
             ended[arrival.model, arrival.time_s] -= 1
         else:
-            sizes = {"prompt_tokens": arrival.prompt_tokens, "output_tokens": arrival.output_tokens}
-            left.append(Served(model=arrival.model, **sizes, arrival_s=arrival.time_s, first_s=end_s, end_s=end_s))
+            left.append(
+                Served(
+                    model=arrival.model,
+                    prompt_tokens=arrival.prompt_tokens,
+                    output_tokens=arrival.output_tokens,
+                    arrival_s=arrival.time_s,
+                    first_s=end_s,
+                    end_s=end_s,
+                )
+            )
     return left
 
 

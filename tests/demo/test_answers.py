@@ -1,6 +1,7 @@
 """The demo's models answer right on every path from a client to the shared cache and back."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -87,7 +88,7 @@ def test_another_models_answers_would_be_noticed(questions):
 
 
 def _service(**options) -> Service:
-    return build_service(demo_options(shipped(), **options), report=lambda line: None, progress=False)
+    return build_service(dataclasses.replace(demo_options(shipped()), **options), report=lambda line: None, progress=False)
 
 
 @contextlib.contextmanager
