@@ -63,23 +63,35 @@ class Serving:
         layouts = {name: CacheLayout.of(spec.share(devices.tp), element_bytes=dtype.itemsize) for name, (spec, _) in models.items()}
         self.layout = layouts[self.name]
         self.total_blocks = self.layout.blocks(arena_tokens) + slots * self.layout.column_blocks
-        programs = {}
+        device_models = {}
         for name, (spec, params) in models.items():
-            kernels, sizes = (
-                best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim),
-                {"slots": slots, "max_tokens": max_tokens},
+            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
+            buckets = Buckets.of(
+                layouts[name],
+                slots=slots,
+                max_tokens=max_tokens,
+                token_budget=token_budget,
+                prefill_rows=PREFILL_ROWS,
+                ragged=kernels.ragged,
             )
-            limits = {"token_budget": token_budget, "prefill_rows": PREFILL_ROWS, "ragged": kernels.ragged}
-            buckets = Buckets.of(layouts[name], **sizes, **limits)
-            programs[name] = DeviceModel.of(spec, layouts[name], kernels, buckets, params, **sizes, devices=devices)
-        self.program = programs[self.name]
-        self.buckets = self.program.buckets
+            device_models[name] = DeviceModel.empty(
+                spec,
+                params,
+                layout=layouts[name],
+                kernels=kernels,
+                buckets=buckets,
+                slots=slots,
+                max_tokens=max_tokens,
+                devices=devices,
+            )
+        self.model = device_models[self.name]
+        self.buckets = self.model.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
         started = time.perf_counter()
-        list(self.program.compile(devices.joined(shape, OWN)))
-        self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.program.temporary_bytes}
+        list(self.model.compile(devices.joined(shape, OWN)))
+        self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.model.temporary_bytes}
         pools = (jax.device_put(_random_blocks(shape), device) for device in devices.each)
-        self.executor = DeviceExecutor(programs, devices.join(pools, OWN))
+        self.executor = DeviceExecutor(device_models, devices.join(pools, OWN))
         self.unit = self._unit(layouts, max_tokens, token_budget)
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 
@@ -96,7 +108,7 @@ class Serving:
           fresh: the rows get blocks in random order first; else the tables stay as the unit left them.
         """
         if fresh:
-            self.program.table_LSKC = self._random_table(len(starts), int((starts + counts).max()))
+            self.model.table_LSKC = self._random_table(len(starts), int((starts + counts).max()))
         shapes = (shape for shape in self.buckets.shapes() if shape.phase is phase and not (shape.prefill_rows and shape.decode_rows))
         shape = next(shape for shape in shapes if shape.rows >= len(starts) and shape.tokens >= counts.sum())
         packed = packed_step(shape, starts, counts)
@@ -144,7 +156,7 @@ class Serving:
         rng = np.random.default_rng(0)
         requests = []
         for i, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
-            tokens = tuple(rng.integers(0, self.program.spec.vocab, prompt).tolist())
+            tokens = tuple(rng.integers(0, self.model.spec.vocab, prompt).tolist())
             sampling = Sampling(temperature=0.0, max_tokens=int(output))
             requests.append(Request(id=f"{i:06}", model=self.name, prompt=tokens, sampling=sampling, arrival_s=0.0))
             self.unit.submit(requests[-1])
@@ -163,7 +175,7 @@ class Serving:
             made[output.request_id] = made.get(output.request_id, 0) + 1
 
     def _random_table(self, rows: int, tokens: int) -> jax.Array:
-        table = self.program.table_LSKC
+        table = self.model.table_LSKC
         ids = np.zeros(table.shape, np.int32)
         held = ids[:, :rows, :, : self.layout.columns(tokens)]
         held[...] = np.random.default_rng(0).permutation(self.total_blocks)[: held.size].reshape(held.shape)

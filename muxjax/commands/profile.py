@@ -56,7 +56,7 @@ def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm) 
     bar.set_description(f"{name}, tp {tp}: loading")
     profiler = Profiler(spec, points, tp=tp)
     for i, _ in enumerate(profiler.compile()):
-        bar.set_description(f"{name}, tp {tp}: {i + 1} of {profiler.programs} programs compiled")
+        bar.set_description(f"{name}, tp {tp}: {i + 1} of {profiler.program_count} programs compiled")
     bar.set_description(f"{name}, tp {tp}")
     for point in points:
         seconds = profiler.seconds(point)

@@ -20,7 +20,7 @@ BEYOND = 2**31 - 1
 
 
 EDITS = 1024
-"""Of logits, made by one program."""
+"""Most edits of logits that one program makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class BatchShape:
     """Static sizes of a compiled step: rows that decode, and rows of chunks with so many tokens together; either may be none.
 
     Args:
-      columns: of the block tables, that the step reads.
+      columns: of the block tables that the step reads.
     """
 
     columns: int
@@ -53,7 +53,7 @@ class BatchShape:
 
     @property
     def phase(self) -> Phase:
-        """What it costs like."""
+        """The phase that it costs like."""
         return Phase.PREFILL if self.prefill_rows else Phase.DECODE
 
 
@@ -97,7 +97,7 @@ class Buckets:
         )
 
     def shapes(self) -> list[BatchShape]:
-        """All there are."""
+        """All shapes there are."""
         sizes = [(rows, 0, 0) for rows in self.decode_rows]
         sizes += [(rows, self.prefill_rows, tokens) for tokens in self.prefill_tokens for rows in (0, *self.mixed_rows)]
         return [
@@ -108,19 +108,19 @@ class Buckets:
 
 
 def offsets(counts, cumsum: Callable = np.cumsum):
-    """Where rows of so many tokens begin, each at a multiple of TOKEN_GRAIN; arrays of numpy or, with its cumsum, of jax.numpy."""
+    """Offsets of rows of so many tokens, each at a multiple of TOKEN_GRAIN; arrays of numpy or, with its cumsum, of jax.numpy."""
     taken = _grains(counts)
     return cumsum(taken) - taken
 
 
 def token_places(counts: np.ndarray) -> np.ndarray:
-    """[T] where in a step each of its chunks' tokens is, counted from the first chunk's."""
+    """[T] place in a step of each of its chunks' tokens, counted from the first chunk's."""
     shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
     return np.arange(counts.sum()) + np.repeat(shift, counts)
 
 
 def row_places(step: Step, shape: BatchShape) -> np.ndarray:
-    """[B] where each of the step's own rows is in that shape."""
+    """[B] place of each of the step's own rows in that shape."""
     rows = np.arange(len(step.slots))
     return np.where(rows < step.decodes, rows, rows + shape.decode_rows - step.decodes)
 
@@ -139,22 +139,22 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
 
 
 def unpack(values_B: np.ndarray, step: Step, shape: BatchShape) -> np.ndarray:
-    """What a step of that shape made of each of the step's own rows."""
+    """Values of the step's own rows, of those that a step of that shape made."""
     return values_B[row_places(step, shape)]
 
 
 def _columns(step: Step) -> tuple[np.ndarray, ...]:
     """[B] int32 of each row field."""
-    drawn = step.sampling
-    seed = np.ascontiguousarray(drawn["seed"]).view(np.int32).reshape(-1, 2)
+    sampling = step.sampling
+    seed = np.ascontiguousarray(sampling["seed"]).view(np.int32).reshape(-1, 2)
     return (
         step.slots,
         step.starts,
         step.counts,
-        np.ascontiguousarray(drawn["temperature"]).view(np.int32),
-        drawn["top_k"],
-        np.ascontiguousarray(drawn["top_p"]).view(np.int32),
-        np.ascontiguousarray(drawn["min_p"]).view(np.int32),
+        np.ascontiguousarray(sampling["temperature"]).view(np.int32),
+        sampling["top_k"],
+        np.ascontiguousarray(sampling["top_p"]).view(np.int32),
+        np.ascontiguousarray(sampling["min_p"]).view(np.int32),
         seed[:, 0],
         seed[:, 1],
     )
@@ -182,7 +182,7 @@ def empty_delta(layout: CacheLayout, entries: int) -> np.ndarray:
 
 
 def delta_entries(count: int) -> int:
-    """How many entries a delta of `count` columns is padded to: a power of four."""
+    """Entries that a delta of `count` columns is padded to: a power of four."""
     entries = 1
     while entries < count:
         entries *= 4
@@ -190,7 +190,7 @@ def delta_entries(count: int) -> int:
 
 
 def mask_words(vocab: int) -> int:
-    """Of 32 bits each, a bit a token."""
+    """Words of 32 bits, a bit for each token."""
     return -(-vocab // 32)
 
 

@@ -1,4 +1,4 @@
-"""Compiled programs outlive the process: a second start reads what the first one compiled."""
+"""Compilation cache: compiled programs outlive the process, and a second start reads what the first one compiled."""
 
 from pathlib import Path
 

@@ -13,10 +13,102 @@ import numpy as np
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape
 from muxjax.device.model import DeviceModel
-from muxjax.device.post_step import GREEDY, Packed, StepResult, told_of
+from muxjax.device.post_step import GREEDY, PackedControls, StepResult, logprobs_of
 from muxjax.engine.executor import Done, Fault, Step
 
 _log = logging.getLogger(__name__)
+
+
+class DeviceExecutor:
+    """Runs the steps of several models over one arena. See `engine.executor.Executor`."""
+
+    def __init__(self, models: Mapping[str, DeviceModel], blocks_NE: jax.Array):
+        self._models = dict(models)
+        self._blocks_NE = blocks_NE
+        self._flights: deque[_Flight] = deque()
+
+    def launch(self, step: Step) -> None:
+        """Starts a step, or has `collect` tell why it could not be."""
+        before = self._blocks_NE
+        try:
+            self._flights.append(self._start(step))
+        except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
+            _log.exception("a step of %s cannot be launched", step.model)
+            whole = self._blocks_NE is before and not before.is_deleted()
+            self._flights.append(_Flight(step, None, Fault(what=_line(error), cache_lost=not whole)))
+
+    def collect(self, *, wait: bool) -> list[Done]:
+        """Steps that have finished; with `wait`, the oldest at least."""
+        done = []
+        while self._flights and ((wait and not done) or self._flights[0].is_ready):
+            done.append(self._flights.popleft().done())
+            fault = done[-1].fault
+            if fault and fault.cache_lost:  # the steps behind it wrote to the arena that it left, or did not
+                self.renew(self._blocks_NE.shape[0])
+        return done
+
+    @property
+    def models(self) -> Mapping[str, DeviceModel]:
+        """Every model, also those that sleep; replaced, never changed."""
+        return self._models
+
+    @property
+    def arena_rows(self) -> int:
+        """Head blocks of all devices together."""
+        return self._blocks_NE.shape[0]
+
+    def add(self, name: str, model: DeviceModel) -> None:
+        """A model whose steps may be launched from now on."""
+        self._models = {**self._models, name: model}
+
+    def remove(self, name: str) -> None:
+        """Frees what the devices hold of a model, none of whose steps is in flight; there may be none of that name."""
+        if name in self._models:
+            model = self._models[name]
+            self._models = {other: model for other, model in self._models.items() if other != name}
+            model.delete()
+
+    def renew(self, rows: int) -> None:
+        """Puts an empty arena of so many rows, on all devices together, in place of the one there is; steps in flight are dropped."""
+        self._flights.clear()
+        arena = self._blocks_NE
+        shape, dtype, sharding = (rows, *arena.shape[1:]), arena.dtype, arena.sharding
+        if not arena.is_deleted():
+            arena.delete()
+        self._blocks_NE = jax.block_until_ready(jnp.zeros(shape, dtype, device=sharding))
+        for model in self._models.values():
+            model.reset()
+
+    def run(self, name: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
+        """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
+        return self._run(self._models[name], packed, shape, GREEDY).tokens_B
+
+    def warm_up(self) -> None:
+        """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
+        for name, model in self._models.items():
+            model.warm_up_tables()
+            for shape in model.steps:
+                self.warm(name, shape)
+
+    def warm(self, name: str, shape: BatchShape) -> None:
+        """Runs the programs of a shape once, to the end, with nothing to do."""
+        model = self._models[name]
+        jax.block_until_ready(self._run(model, batch.empty(shape), shape, model.post_step.warm_up_controls(shape)))
+
+    def _start(self, step: Step) -> "_Flight":
+        model = self._models[step.model]
+        if len(step.delta.slots):
+            entries = batch.delta_entries(len(step.delta.slots))
+            model.update_tables(batch.pack_delta(step.delta, entries))
+        shape = model.buckets.shape(step, model.layout)
+        result = self._run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
+        for array in jax.tree.leaves(result):
+            array.copy_to_host_async()
+        return _Flight(step, shape, result)
+
+    def _run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
+        result, self._blocks_NE = model.run(packed, shape, self._blocks_NE, controls)
+        return result
 
 
 class _Flight(NamedTuple):
@@ -33,117 +125,30 @@ class _Flight(NamedTuple):
     def done(self) -> Done:
         """Waits for it. A step that fails on the device takes with it the arena it has written to."""
         if isinstance(self.result, Fault):
-            return self._nothing(self.result)
+            return self._failed(self.result)
         try:
             return self._read(self.result)
         except jax.errors.JaxRuntimeError as error:
             _log.exception("a step of %s has failed", self.step.model)
-            return self._nothing(Fault(what=_line(error), cache_lost=True))
+            return self._failed(Fault(what=_line(error), cache_lost=True))
 
-    def _read(self, made: StepResult) -> Done:
+    def _read(self, result: StepResult) -> Done:
         step, shape = self.step, self.shape
         assert shape is not None
         return Done(
             step_id=step.id,
-            tokens=batch.unpack(np.asarray(made.tokens_B), step, shape),
-            logprobs=told_of(made.told, batch.row_places(step, shape)),
-            prompt_logprobs=told_of(made.scored, batch.token_places(step.counts[step.decodes :])),
+            tokens=batch.unpack(np.asarray(result.tokens_B), step, shape),
+            logprobs=logprobs_of(result.logprobs, batch.row_places(step, shape)),
+            prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step.counts[step.decodes :])),
             at_s=time.monotonic(),
         )
 
-    def _nothing(self, fault: Fault) -> Done:
+    def _failed(self, fault: Fault) -> Done:
         return Done(step_id=self.step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
 
 
-class DeviceExecutor:
-    """Runs the steps of several models over one arena. See `executor.Executor`."""
-
-    def __init__(self, programs: Mapping[str, DeviceModel], blocks_NE: jax.Array):
-        self._programs = dict(programs)
-        self._blocks_NE = blocks_NE
-        self._queue: deque[_Flight] = deque()
-
-    def launch(self, step: Step) -> None:
-        before = self._blocks_NE
-        try:
-            shape, made = self._start(step)
-        except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
-            _log.exception("a step of %s cannot be launched", step.model)
-            whole = self._blocks_NE is before and not before.is_deleted()
-            self._queue.append(_Flight(step, None, Fault(what=_line(error), cache_lost=not whole)))
-        else:
-            self._queue.append(_Flight(step, shape, made))
-
-    def _start(self, step: Step) -> tuple[BatchShape, StepResult]:
-        program = self._programs[step.model]
-        if len(step.delta.slots):
-            entries = batch.delta_entries(len(step.delta.slots))
-            program.update(batch.pack_delta(step.delta, entries))
-        shape = program.buckets.shape(step, program.layout)
-        made = self._run(step.model, batch.pack(step, shape), shape, program.post_step.pack(step, shape))
-        for array in jax.tree.leaves(made):
-            array.copy_to_host_async()
-        return shape, made
-
-    def collect(self, *, wait: bool) -> list[Done]:
-        done = []
-        while self._queue and ((wait and not done) or self._queue[0].is_ready):
-            flight = self._queue.popleft()
-            done.append(flight.done())
-            fault = done[-1].fault
-            if fault and fault.cache_lost:  # the steps behind it wrote to the arena that it left, or did not
-                self.renew(self._blocks_NE.shape[0])
-        return done
-
-    def renew(self, rows: int) -> None:
-        """An empty arena of so many rows, on all devices together, in place of the one there is; steps in flight are dropped."""
-        self._queue.clear()
-        old = self._blocks_NE
-        shape, dtype, here = (rows, *old.shape[1:]), old.dtype, old.sharding
-        if not old.is_deleted():
-            old.delete()
-        self._blocks_NE = jax.block_until_ready(jnp.zeros(shape, dtype, device=here))
-        for program in self._programs.values():
-            program.forget()
-
-    @property
-    def programs(self) -> Mapping[str, DeviceModel]:
-        """Of each model, also of those that sleep; replaced, never changed."""
-        return self._programs
-
-    def add(self, model: str, program: DeviceModel) -> None:
-        """A model whose steps may be launched from now on."""
-        self._programs = {**self._programs, model: program}
-
-    def remove(self, model: str) -> None:
-        """Frees what there is of a model, none of whose steps is in flight."""
-        gone = self._programs.get(model)
-        self._programs = {name: program for name, program in self._programs.items() if name != model}
-        for array in jax.tree.leaves((gone.params, gone.table_LSKC, gone.last_S)) if gone else ():
-            array.delete()
-
-    def run(self, model: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
-        """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
-        return self._run(model, packed, shape, GREEDY).tokens_B
-
-    def _run(self, model: str, packed: np.ndarray, shape: BatchShape, asked: Packed) -> StepResult:
-        made, self._blocks_NE = self._programs[model].run(packed, shape, self._blocks_NE, asked)
-        return made
-
-    def warm_up(self) -> None:
-        """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
-        for name, program in self._programs.items():
-            program.warm_up_tables()
-            for shape in program.steps:
-                self.warm(name, shape)
-
-    def warm(self, model: str, shape: BatchShape) -> None:
-        """Runs the programs of a shape once, to the end, with nothing to do."""
-        jax.block_until_ready(self._run(model, batch.empty(shape), shape, self._programs[model].post_step.everything(shape)))
-
-
 def _line(error: Exception) -> str:
-    """For a client: what kind of error it was. The log has the rest."""
+    """The kind of an error, for a client; the log has the rest."""
     return f"a step of it ended in {type(error).__name__}"
 
 

@@ -1,6 +1,6 @@
-"""Where the models of a unit are made: from a model's options to what the devices keep of it."""
+"""The loader of a unit's models: from a model's options to its plan, and to its weights on the devices."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,13 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import blocks_shape
-from muxjax.engine.grammar import Grammars
-from muxjax.engine.model.config import ModelConfig
+from muxjax.device.paged_memory import blocks_shape, make_blocks
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.specs.config import read_spec
-from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 PREFILL_ROWS = 8
@@ -46,7 +43,7 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoader:
-    """What all models of a unit have in common."""
+    """Devices, and what all models of a unit have in common on them."""
 
     options: UnitOptions
     devices: Devices
@@ -54,24 +51,32 @@ class ModelLoader:
 
     @classmethod
     def of(cls, options: UnitOptions) -> "ModelLoader":
-        """Raises ConfigError: there are fewer devices."""
+        """The loader for the first devices that JAX sees.
+
+        Raises:
+          ConfigError: there are fewer than the options say.
+        """
         devices = Devices.first(options.tensor_parallel_size)
         return cls(options=options, devices=devices, kv_dtype=_kv_dtype(options, devices.each[0]))
 
     def plan(self, model: ModelOptions) -> ModelPlan:
-        """Raises ConfigError: its configuration cannot be read, or not be served on these devices."""
+        """Reads a model's configuration.
+
+        Raises:
+          ConfigError: it cannot be read, or not be served on these devices.
+        """
         spec = read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len)
         try:
             own = spec.share(self.devices.tp)
         except ConfigError as error:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
-        layout = CacheLayout.of(own, element_bytes=self.kv_dtype.itemsize, block_bytes=self.options.block_bytes)
-        tables = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
+        layout = layout_of(self.options, spec, self.kv_dtype)
+        table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
-        return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + tables)
+        return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + table_bytes)
 
     def load(self, plan: ModelPlan, *, progress: bool) -> DeviceModel:
-        """Its weights and empty tables, on the devices; nothing is compiled yet.
+        """A model's weights and empty tables on the devices; nothing is compiled yet.
 
         Raises:
           CheckpointError: the weights do not match.
@@ -87,35 +92,35 @@ class ModelLoader:
             prefill_rows=PREFILL_ROWS,
             ragged=kernels.ragged,
         )
-        sizes = {"slots": model.max_num_seqs, "max_tokens": spec.max_len}
-        return DeviceModel.of(spec, plan.layout, kernels, buckets, params, **sizes, devices=self.devices)
-
-    def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
-        """Of so many head blocks a device."""
-        return self.devices.joined(blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0]), OWN)
-
-    def config(self, plan: ModelPlan) -> ModelConfig:
-        """What a unit must know of it."""
-        model, spec = plan.options, plan.spec
-        return ModelConfig(
-            name=model.name,
+        return DeviceModel.empty(
+            spec,
+            params,
             layout=plan.layout,
+            kernels=kernels,
+            buckets=buckets,
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
-            vocab=spec.vocab,
-            grammars=Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
-            rate=model.rate,
-            weight=model.weight,
-            token_cost=spec.params,
+            devices=self.devices,
         )
 
+    def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
+        """The arena of so many head blocks a device, without its memory."""
+        part = blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0])
+        return self.devices.joined(part, OWN)
 
-def compiled_for(program: DeviceModel, arena: jax.ShapeDtypeStruct) -> DeviceModel:
-    """The same model with steps for another arena, while the one given goes on serving with its own."""
-    other = replace(program, steps={})
-    for _ in other.compile(arena, greedy=True):  # what runs behind a step knows of no arena
-        pass
-    return other
+    def make_arena(self, total_blocks: int) -> jax.Array:
+        """The arena of so many head blocks a device, zeroed."""
+        parts = (
+            make_blocks(total_blocks, block_bytes=self.options.block_bytes, dtype=self.kv_dtype, device=device)
+            for device in self.devices.each
+        )
+        return self.devices.join(parts, OWN)
+
+
+def layout_of(options: UnitOptions, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:
+    """Head blocks of one device's share of a model's heads."""
+    own = spec.share(options.tensor_parallel_size)
+    return CacheLayout.of(own, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes)
 
 
 def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:

@@ -1,4 +1,4 @@
-"""How much of the device the cache gets, and what it shares the device with."""
+"""Memory of a device: how much of it the cache gets beside weights and what steps need while they run."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 
+from muxjax.device.model import DeviceModel
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
@@ -13,19 +14,19 @@ from muxjax.units import show_bytes
 
 CPU_CACHE_BYTES = 2**30
 _TEMPORARIES_FRAC = 0.05
-"""Of the device's memory, kept for what steps need while they run; `Plan` holds what they turned out to need against it."""
+"""Share of the device's memory that is kept for what steps need while they run; `MemoryPlan` checks what they do need."""
 
 _GRAIN_BYTES = 2**30
-"""The arena is a multiple of it: its size is part of every program, and a program compiled before should fit again."""
+"""Grain of the arena's size, which is part of every program: one compiled before should fit again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Where the memory of a device goes.
+class MemoryPlan:
+    """Memory of a device, by use.
 
     Args:
-      devices: of which each holds as much.
-      limit_bytes: what muxjax may use of one; None where nobody sets a limit (CPU).
+      devices: so many, each of which holds as much.
+      limit_bytes: most that muxjax may use of one; None where nobody sets a limit (CPU).
       resident_bytes: weights and block tables of each model.
       temporary_bytes: most that any one step needs while it runs. Steps run one after another and share it.
     Raises:
@@ -52,7 +53,7 @@ class Plan:
         return sum(self.resident_bytes.values()) + self.arena_bytes + self.temporary_bytes
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """Lines of a report, for people."""
         models = ", ".join(f"{name} {show_bytes(count)}" for name, count in self.resident_bytes.items())
         limit = "no limit" if self.limit_bytes is None else f"{show_bytes(self.limit_bytes - self.used_bytes)} free"
         whose = f"memory of each of {self.devices} devices" if self.devices > 1 else "memory"
@@ -65,39 +66,41 @@ def claim(options: UnitOptions) -> None:
 
 
 def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
-    """What muxjax may use of the device's memory: no more than XLA may; None where nobody says."""
+    """Most that muxjax may use of the device's memory: no more than XLA may; None where nobody says."""
     stats = _stats(device)
     limits = [limit for limit in (options.memory_bytes, stats["bytes_limit"] if stats else None) if limit is not None]
     return min(limits, default=None)
 
 
-def held_bytes(devices: Devices, resident_bytes: Mapping[str, int], arena_bytes: int = 0) -> int:
-    """What one device holds beside the arena: models, and on a GPU whatever else there is."""
-    in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, devices.each) if stats]
-    return max(sum(resident_bytes.values()), *in_use, 0)
-
-
-def plan(options: UnitOptions, devices: Devices, resident_bytes: Mapping[str, int], temporary_bytes: int, total_blocks: int) -> Plan:
-    """Of one of the devices.
+def plan(
+    options: UnitOptions, devices: Devices, models: Mapping[str, DeviceModel], total_blocks: int, *, more_bytes: int = 0
+) -> MemoryPlan:
+    """The plan of one of the devices, for so many bytes of weights more than it holds.
 
     Raises:
       ConfigError: it has too little memory.
     """
-    return Plan(
+    resident_bytes = {name: model.resident_bytes for name, model in models.items()}
+    return MemoryPlan(
         devices=devices.tp,
         limit_bytes=limit_bytes(options, devices.each[0]),
-        resident_bytes=resident_bytes,
+        resident_bytes=resident_bytes | ({"coming": more_bytes} if more_bytes else {}),
         arena_bytes=total_blocks * options.block_bytes,
-        temporary_bytes=temporary_bytes,
+        temporary_bytes=max((model.temporary_bytes for model in models.values()), default=0),
     )
 
 
-def arena_blocks(options: UnitOptions, devices: Devices, held_bytes: int) -> int:
-    """Head blocks of the arena of each device, which holds so much beside it.
+def arena_blocks(
+    options: UnitOptions, devices: Devices, models: Mapping[str, DeviceModel], *, arena_bytes: int = 0, more_bytes: int = 0
+) -> int:
+    """Head blocks that the arena of each device may have, beside the models and so many bytes more.
 
+    Args:
+      arena_bytes: of the arena there is, in whose place it comes.
     Raises:
       ConfigError: not even one block fits.
     """
+    held_bytes = _held_bytes(devices, models, arena_bytes) + more_bytes
     cache_bytes = options.kv_cache_bytes or min(_free_bytes(options, device, held_bytes) for device in devices.each)
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
@@ -107,12 +110,18 @@ def arena_blocks(options: UnitOptions, devices: Devices, held_bytes: int) -> int
     return blocks
 
 
+def _held_bytes(devices: Devices, models: Mapping[str, DeviceModel], arena_bytes: int) -> int:
+    """Bytes that one device holds beside the arena: models, and on a GPU whatever else there is."""
+    in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, devices.each) if stats]
+    return max(sum(model.resident_bytes for model in models.values()), *in_use, 0)
+
+
 def _stats(device: jax.Device) -> dict[str, int] | None:
     return None if device.platform == "cpu" else device.memory_stats()
 
 
 def _free_bytes(options: UnitOptions, device: jax.Device, used: int) -> int:
-    """What is free for the arena."""
+    """Memory that is free for the arena."""
     limit = limit_bytes(options, device)
     if limit is None:
         return CPU_CACHE_BYTES

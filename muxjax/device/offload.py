@@ -1,4 +1,4 @@
-"""A model's weights in the host's memory while it sleeps."""
+"""Offload of a model's weights to the host's memory while it sleeps, and onload back to the devices."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,11 +19,11 @@ class _Leaf(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """A tree of weights.
+class OffloadedWeights:
+    """A tree of weights in the host's memory.
 
     Args:
-      device_bytes: that one device holds of them when they are back.
+      device_bytes: what one device holds of them when they are back.
     """
 
     leaves: tuple[_Leaf, ...]
@@ -31,16 +31,17 @@ class Parked:
     device_bytes: int
 
 
-def park(params: Params) -> Parked:
-    """Copies to the host, and frees the devices' memory."""
+def offload(params: Params) -> OffloadedWeights:
+    """Copies weights to the host, and frees the devices' memory."""
     arrays, structure = jax.tree.flatten(params)
-    parked = Parked(tuple(_Leaf(np.array(array), array.sharding) for array in arrays), structure, sum(map(device_bytes, arrays)))
+    leaves = tuple(_Leaf(np.array(array), array.sharding) for array in arrays)
+    weights = OffloadedWeights(leaves, structure, sum(map(device_bytes, arrays)))
     for array in arrays:
         array.delete()
-    return parked
+    return weights
 
 
-def unpark(parked: Parked) -> Params:
-    """The weights where they were, when they are there."""
-    arrays = [jax.device_put(array, sharding) for array, sharding in parked.leaves]
-    return jax.block_until_ready(parked.structure.unflatten(arrays))
+def onload(weights: OffloadedWeights) -> Params:
+    """The weights on the devices that had them, once they are there."""
+    arrays = [jax.device_put(array, sharding) for array, sharding in weights.leaves]
+    return jax.block_until_ready(weights.structure.unflatten(arrays))

@@ -18,7 +18,7 @@ def make_blocks(total: int, *, block_bytes: int, dtype: np.dtype, device: jax.De
 
 
 def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.ShapeDtypeStruct:
-    """What `make_blocks` would make there."""
+    """Shape of what `make_blocks` makes there."""
     return jax.ShapeDtypeStruct((total, block_bytes // dtype.itemsize), dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 
 

@@ -1,4 +1,4 @@
-"""What requests ask changed in their logits, on the device, before a token is chosen."""
+"""Logits processors on the device: penalties, biases, bans and masks of grammars, before a token is chosen."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,15 @@ import jax.numpy as jnp
 from muxjax.engine.executor import NO_TOKEN
 
 PROMPT, MADE = 1, 2
-"""What a token of the prompt, and each one made, leave in a slot's count of it: prompt x PROMPT + times made x MADE."""
+"""Weights of a token in a slot's count of it: in the prompt or not x PROMPT + times made x MADE."""
 
 MOST = 2**15 - 4
 """A count goes no further: int16 would, to its end."""
 
 
-def shaped(logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array, edits_U3: jax.Array, bits_BW: jax.Array) -> jax.Array:
+def process_logits(
+    logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array, edits_U3: jax.Array, bits_BW: jax.Array
+) -> jax.Array:
     """[B, V] logits to draw from: penalized, then edited, then masked. A row that forbids every token is left as it was.
 
     Args:
@@ -29,12 +31,12 @@ def shaped(logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array, 
     return jnp.where(masked_BV.max(axis=-1, keepdims=True) > -jnp.inf, masked_BV, logits_BV)
 
 
-def best(shaped_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
+def likeliest(logits_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
     """[B] int32: the likeliest token left of each row; none where there was none before."""
-    return jnp.where(tokens_B == NO_TOKEN, NO_TOKEN, jnp.argmax(shaped_BV, axis=-1).astype(jnp.int32))
+    return jnp.where(tokens_B == NO_TOKEN, NO_TOKEN, jnp.argmax(logits_BV, axis=-1).astype(jnp.int32))
 
 
-def counted(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
+def count_tokens(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
     """The counts with a token more in each of different slots; a slot beyond all has none."""
     old_B = counts_SV.at[slot_B, tokens_B].get(mode="clip")
     return counts_SV.at[slot_B, tokens_B].set(jnp.where(old_B < MOST, old_B + MADE, old_B), mode="drop")

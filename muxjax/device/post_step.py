@@ -1,4 +1,4 @@
-"""Programs that run behind a step, where its rows ask for more than its likeliest tokens."""
+"""Programs that run behind a step, where its rows ask for more than its likeliest tokens: logits processors, draws, log-probabilities."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from muxjax.device import batch
 from muxjax.device.batch import BEYOND, EDITS, BatchShape
 from muxjax.device.logprobs import TopTokens
 from muxjax.device.penalties import MADE, MOST, PROMPT
-from muxjax.device.step import lower_behind, lower_recount, lower_score
+from muxjax.device.step import StepArrays, lower_post_step, lower_recount, lower_score
 from muxjax.engine.executor import Step
 from muxjax.engine.step_controls import NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.models.decoder import Params
@@ -21,23 +21,24 @@ from muxjax.types import ModelSpec
 
 
 class StepResult(NamedTuple):
-    """What a step has made: its tokens [B], and log-probabilities of them and of its prompts' tokens [T], where they were asked for."""
+    """Result of a step: its tokens [B], and log-probabilities of them and of its prompts' tokens [T], where rows ask for them."""
 
     tokens_B: jax.Array
-    told: TopTokens | None = None
-    scored: TopTokens | None = None
+    logprobs: TopTokens | None = None
+    prompt_logprobs: TopTokens | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """What the rows of a shape ask, as the programs take it.
+class PackedControls:
+    """The step controls of a shape's rows, as the programs take them.
 
     Args:
       random: there is a row that is not greedy.
       counts: of slots that begin to decode, [V] each.
-      penalties_B3, bits_BW: as in `shaping.shaped`; None where nobody has any.
+      penalties_B3, bits_BW: as in `penalties.process_logits`; None where nobody has any.
       edits: [EDITS, 3] each; at least one where the logits are to be changed at all.
-      counted_B: slots whose tokens are counted, BEYOND for the others; None where all are.
+      count_slot_B: slots whose tokens are counted, BEYOND for the others; None where all are.
+      logprobs: the tokens' are wanted.
       follow_T: as in `step.score`.
     """
 
@@ -46,12 +47,12 @@ class Packed:
     penalties_B3: np.ndarray | None = None
     edits: tuple[np.ndarray, ...] = ()
     bits_BW: np.ndarray | None = None
-    counted_B: np.ndarray | None = None
-    tells: bool = False
+    count_slot_B: np.ndarray | None = None
+    logprobs: bool = False
     follow_T: np.ndarray | None = None
 
 
-GREEDY, RANDOM = Packed(), Packed(random=True)
+GREEDY, RANDOM = PackedControls(), PackedControls(random=True)
 
 
 class PostStep:
@@ -68,16 +69,16 @@ class PostStep:
         self.counts_SV = jnp.zeros((slots, spec.vocab), jnp.int16, device=self._here)
 
     def lower(self, params: Params, last_S: jax.Array, shapes: list[BatchShape]) -> Iterator[tuple[tuple[str, int], Callable]]:
-        """What `keep` is to be given, by name and size, and compiles it."""
+        """Traced programs, by name and size: functions that compile what `keep` then takes."""
         yield ("recount", 0), lower_recount(self.counts_SV)
         for rows in dict.fromkeys(shape.rows for shape in shapes):  # in their order, which names depend on
-            for name, compiling in lower_behind(rows, last_S, self.counts_SV).items():
+            for name, compiling in lower_post_step(rows, last_S, self.counts_SV).items():
                 yield (name, rows), compiling
         for tokens in dict.fromkeys(shape.prefill_tokens for shape in shapes if shape.prefill_tokens):
             yield ("score", tokens), lower_score(params, tokens, last_S, spec=self._spec, mesh=self._devices.mesh)
 
     def program_count(self, shapes: list[BatchShape]) -> int:
-        """That `lower` traces."""
+        """Programs that `lower` traces."""
         scores = {shape.prefill_tokens for shape in shapes if shape.prefill_tokens}
         return 1 + 4 * len({shape.rows for shape in shapes}) + len(scores)
 
@@ -86,7 +87,7 @@ class PostStep:
 
     @property
     def resident_bytes(self) -> int:
-        """On one device."""
+        """Counts, on one device."""
         return device_bytes(self.counts_SV)
 
     @property
@@ -97,67 +98,65 @@ class PostStep:
             most[name] = max(most.get(name, 0), needed_bytes(compiled))
         return sum(most.values())
 
-    def forget(self) -> None:
-        """What steps in flight may have left undone is empty again."""
+    def reset(self) -> None:
+        """Empties what steps in flight may have left undone."""
         self.counts_SV = jnp.zeros(self.counts_SV.shape, jnp.int16, device=self._here)
 
-    def run(
-        self, params: Params, made: tuple[jax.Array, jax.Array, jax.Array], last_S: jax.Array, packed_rows: np.ndarray, packed: Packed
-    ) -> tuple[StepResult, jax.Array]:
-        """Launches what is asked.
+    def run(self, params: Params, step: StepArrays, packed_rows: np.ndarray, controls: PackedControls) -> tuple[StepResult, jax.Array]:
+        """Launches what rows ask behind a step.
 
         Args:
-          made: by a step: tokens, logits, and what is to be scored.
+          packed_rows: what follows the tokens in a step of `batch.pack`.
         Returns:
-          what came of it, and the last_S that replaces the one given.
+          the step's result, and the last_S that replaces the step's.
         """
-        tokens_B, logits_BV, hidden_TM = made
-        raw_BV, rows = logits_BV, len(tokens_B)
-        for slot, count_V in packed.counts:
+        tokens_B, logits_BV, last_S, rows = step.tokens_B, step.logits_BV, step.last_S, len(step.tokens_B)
+        for slot, count_V in controls.counts:
             self.counts_SV = self._compiled["recount", 0](self.counts_SV, np.int32(slot), count_V)
-        penalties_B3 = _neutral(rows) if packed.penalties_B3 is None else packed.penalties_B3
-        bits_BW = self._all_allowed(rows) if packed.bits_BW is None else packed.bits_BW
-        for edits_U3 in packed.edits:
-            shaping = self.counts_SV, packed_rows, penalties_B3, edits_U3, bits_BW
-            tokens_B, logits_BV, last_S = self._compiled["adjust", rows](tokens_B, logits_BV, last_S, *shaping)
+        penalties_B3 = _neutral(rows) if controls.penalties_B3 is None else controls.penalties_B3
+        bits_BW = self._all_allowed(rows) if controls.bits_BW is None else controls.bits_BW
+        for edits_U3 in controls.edits:
+            tokens_B, logits_BV, last_S = self._compiled["adjust", rows](
+                tokens_B, logits_BV, last_S, self.counts_SV, packed_rows, penalties_B3, edits_U3, bits_BW
+            )
             penalties_B3 = _neutral(rows)
-        if packed.random:
+        if controls.random:
             tokens_B, last_S = self._compiled["draw", rows](tokens_B, logits_BV, last_S, packed_rows)
-        if packed.counted_B is not None:
-            self.counts_SV = self._compiled["count", rows](self.counts_SV, packed.counted_B, tokens_B)
-        told = self._compiled["tell", rows](raw_BV, tokens_B) if packed.tells else None
-        follow_T = packed.follow_T
-        scored = None if follow_T is None else self._compiled["score", len(follow_T)](params, hidden_TM, follow_T)
-        return StepResult(tokens_B, told, scored), last_S
+        if controls.count_slot_B is not None:
+            self.counts_SV = self._compiled["count", rows](self.counts_SV, controls.count_slot_B, tokens_B)
+        logprobs = self._compiled["tell", rows](step.logits_BV, tokens_B) if controls.logprobs else None
+        follow_T = controls.follow_T
+        prompt_logprobs = None if follow_T is None else self._compiled["score", len(follow_T)](params, step.hidden_TM, follow_T)
+        return StepResult(tokens_B, logprobs, prompt_logprobs), last_S
 
-    def pack(self, step: Step, shape: BatchShape) -> Packed:
-        """What a step asks."""
+    def pack(self, step: Step, shape: BatchShape) -> PackedControls:
+        """The controls of a step's rows in that shape."""
         random = bool((step.sampling["temperature"] > 0).any())
         if step.controls is None:
             return RANDOM if random else GREEDY
-        asked, places = step.controls, batch.row_places(step, shape)
-        return Packed(
+        controls, places = step.controls, batch.row_places(step, shape)
+        return PackedControls(
             random=random,
-            counts=tuple((each.slot, self._count(each)) for each in asked.recounts),
-            penalties_B3=_penalties(asked, places, shape.rows),
-            edits=_edits(asked, places),
-            bits_BW=self._bits(asked, places, shape.rows),
-            counted_B=_counted(asked, step.slots, places, shape.rows),
-            tells=asked.logprobs,
-            follow_T=_follow(asked, step, shape),
+            counts=tuple((recount.slot, self._count(recount)) for recount in controls.recounts),
+            penalties_B3=_penalties(controls, places, shape.rows),
+            edits=_edits(controls, places),
+            bits_BW=self._bits(controls, places, shape.rows),
+            count_slot_B=_count_slots(controls, step.slots, places, shape.rows),
+            logprobs=controls.logprobs,
+            follow_T=_follow(controls, step, shape),
         )
 
-    def everything(self, shape: BatchShape) -> Packed:
-        """What a warm-up runs: all programs, none of which changes anything but for slots beyond all."""
+    def warm_up_controls(self, shape: BatchShape) -> PackedControls:
+        """Controls that run all programs, none of which changes anything but for slots beyond all: what a warm-up runs."""
         vocab, rows = self._spec.vocab, shape.rows
-        return Packed(
+        return PackedControls(
             random=True,
             counts=((BEYOND, np.zeros(vocab, np.int16)),),
             penalties_B3=_neutral(rows),
             edits=(_no_edits(),),
             bits_BW=np.full((rows, batch.mask_words(vocab)), 2**32 - 1, np.uint32),
-            counted_B=np.full(rows, BEYOND, np.int32),
-            tells=True,
+            count_slot_B=np.full(rows, BEYOND, np.int32),
+            logprobs=True,
             follow_T=np.zeros(shape.prefill_tokens, np.int32) if shape.prefill_tokens else None,
         )
 
@@ -174,25 +173,25 @@ class PostStep:
         count_V[np.unique(recount.prompt)] += PROMPT
         return count_V
 
-    def _bits(self, asked: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
-        if not asked.masks:
+    def _bits(self, controls: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
+        if not controls.masks:
             return None
         bits_BW = np.full((rows, batch.mask_words(self._spec.vocab)), 2**32 - 1, np.uint32)
-        for row, mask in asked.masks.items():
+        for row, mask in controls.masks.items():
             bits_BW[places[row]] = 0
             bits_BW[places[row], : len(mask)] = mask[: bits_BW.shape[1]]
         return bits_BW
 
 
 def needed_bytes(compiled: jax.stages.Compiled) -> int:
-    """Of temporaries, and of results that do not take the place of what is given."""
+    """Memory of temporaries, and of results that do not take the place of arguments."""
     analysis = compiled.memory_analysis()
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes if analysis else 0
 
 
-def told_of(top: TopTokens | None, places: np.ndarray) -> TopLogprobs | None:
-    """Those places of it, on the host."""
-    return None if top is None else TopLogprobs(*(np.asarray(each)[places] for each in top))
+def logprobs_of(top: TopTokens | None, places: np.ndarray) -> TopLogprobs | None:
+    """Log-probabilities at those places, on the host."""
+    return None if top is None else TopLogprobs(*(np.asarray(array)[places] for array in top))
 
 
 def _neutral(rows: int) -> np.ndarray:
@@ -203,21 +202,21 @@ def _no_edits() -> np.ndarray:
     return np.full((EDITS, 3), BEYOND, np.int32)
 
 
-def _penalties(asked: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
-    if asked.penalties is None:
+def _penalties(controls: StepControls, places: np.ndarray, rows: int) -> np.ndarray | None:
+    if controls.penalties is None:
         return None
     penalties_B3 = _neutral(rows)
-    penalties_B3[places] = asked.penalties
+    penalties_B3[places] = controls.penalties
     return penalties_B3
 
 
-def _edits(asked: StepControls, places: np.ndarray) -> tuple[np.ndarray, ...]:
+def _edits(controls: StepControls, places: np.ndarray) -> tuple[np.ndarray, ...]:
     """In pieces of EDITS; one of nothing where only penalties or masks change the logits."""
-    if not len(asked.edits):
-        return (_no_edits(),) if asked.penalties is not None or asked.masks else ()
-    columns = places[asked.edits["row"]], asked.edits["token"], np.ascontiguousarray(asked.edits["add"]).view(np.int32)
+    if not len(controls.edits):
+        return (_no_edits(),) if controls.penalties is not None or controls.masks else ()
+    columns = places[controls.edits["row"]], controls.edits["token"], np.ascontiguousarray(controls.edits["add"]).view(np.int32)
     pieces = []
-    for begin in range(0, len(asked.edits), EDITS):
+    for begin in range(0, len(controls.edits), EDITS):
         edits_U3 = _no_edits()
         for i, column in enumerate(columns):
             piece = column[begin : begin + EDITS]
@@ -226,17 +225,17 @@ def _edits(asked: StepControls, places: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(pieces)
 
 
-def _counted(asked: StepControls, slots: np.ndarray, places: np.ndarray, rows: int) -> np.ndarray | None:
-    if asked.penalties is None:
+def _count_slots(controls: StepControls, slots: np.ndarray, places: np.ndarray, rows: int) -> np.ndarray | None:
+    if controls.penalties is None:
         return None
-    counted_B = np.full(rows, BEYOND, np.int32)
-    counted_B[places] = np.where((asked.penalties != np.array(NEUTRAL, np.float32)).any(axis=1), slots, BEYOND)
-    return counted_B
+    slot_B = np.full(rows, BEYOND, np.int32)
+    slot_B[places] = np.where((controls.penalties != np.array(NEUTRAL, np.float32)).any(axis=1), slots, BEYOND)
+    return slot_B
 
 
-def _follow(asked: StepControls, step: Step, shape: BatchShape) -> np.ndarray | None:
-    if asked.follow is None:
+def _follow(controls: StepControls, step: Step, shape: BatchShape) -> np.ndarray | None:
+    if controls.follow is None:
         return None
     follow_T = np.zeros(shape.prefill_tokens, np.int32)
-    follow_T[batch.token_places(step.counts[step.decodes :])] = asked.follow
+    follow_T[batch.token_places(step.counts[step.decodes :])] = controls.follow
     return follow_T

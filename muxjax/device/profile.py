@@ -27,7 +27,7 @@ from muxjax.scheduler.view import TOKEN_GRAIN
 from muxjax.types import ModelSpec, Phase, Sampling
 
 SLOTS = 256
-"""Of the server whose buckets the programs are."""
+"""Slots of the server whose buckets the programs are."""
 
 ARENA_BYTES, CPU_ARENA_BYTES = 8 * 2**30, 64 * 2**20
 """Far more than a device's caches hold. Tables name any of its blocks, for more tokens than it has room for."""
@@ -64,7 +64,7 @@ class Point:
 
     @property
     def mean_context(self) -> float:
-        """What `cost.prefill` and `cost.decode` call a context: new tokens are even in number, so theirs is half a position more."""
+        """Context as `cost.prefill` and `cost.decode` have it: new tokens are even in number, so theirs is half a position more."""
         return self.context if self.phase is Phase.DECODE else self.context + 0.5
 
     @property
@@ -89,7 +89,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What can be measured on: so many devices of one kind, by JAX's name of it."""
+    """Devices to measure on: so many devices of one kind, by JAX's name of it."""
 
     device_kind: str
     devices: int
@@ -120,33 +120,43 @@ class Profiler:
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
         layout = CacheLayout.of(spec.share(tp), element_bytes=dtype.itemsize)
         kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
-        sizes = {"slots": SLOTS, "max_tokens": max(point.start + point.tokens for point in points)}
+        max_tokens = max(point.start + point.tokens for point in points)
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
-        buckets = Buckets.of(layout, **sizes, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged)
-        params = weights.dummy(spec, devices)
-        self._program = DeviceModel.of(spec, layout, kernels, _only(buckets, points), params, **sizes, devices=devices)
+        buckets = Buckets.of(
+            layout, slots=SLOTS, max_tokens=max_tokens, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged
+        )
+        self._model = DeviceModel.empty(
+            spec,
+            weights.dummy(spec, devices),
+            layout=layout,
+            kernels=kernels,
+            buckets=_only(buckets, points),
+            slots=SLOTS,
+            max_tokens=max_tokens,
+            devices=devices,
+        )
         total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
         self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
-        self._program.table_LSKC = _random_tables(self._program.table_LSKC, total)
+        self._model.table_LSKC = _random_tables(self._model.table_LSKC, total)
 
     @property
-    def programs(self) -> int:
-        """That `compile` compiles."""
-        return len(self._program.buckets.shapes())
+    def program_count(self) -> int:
+        """Programs that `compile` compiles."""
+        return len(self._model.buckets.shapes())
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
-        devices = self._program.devices
-        for _ in self._program.compile(devices.joined(self._arena, OWN), greedy=True):
+        devices = self._model.devices
+        for _ in self._model.compile(devices.joined(self._arena, OWN), greedy=True):
             yield
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
         pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)
-        self._executor = DeviceExecutor({"": self._program}, devices.join(pools, OWN))
+        self._executor = DeviceExecutor({"": self._model}, devices.join(pools, OWN))
 
     def seconds(self, point: Point) -> float:
-        """Of a step, run back to back."""
+        """Seconds of a step, run back to back."""
         step = _step(point)
-        shape = self._program.buckets.shape(step, self._program.layout)
+        shape = self._model.buckets.shape(step, self._model.layout)
         packed = batch.pack(step, shape)
 
         def run(calls: int) -> float:
@@ -162,7 +172,7 @@ class Profiler:
 
 
 def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:
-    """Those of the buckets that the points fall into."""
+    """The buckets that the points fall into."""
 
     def sizes(ladder: tuple[int, ...], phase: Phase) -> tuple[int, ...]:
         return tuple(sorted({min(size for size in ladder if size >= point.count) for point in points if point.phase is phase}))

@@ -9,7 +9,7 @@ from muxjax.engine.executor import NO_TOKEN
 
 
 class Rows(NamedTuple):
-    """How each row is drawn, [B] each; see `types.Sampling`. key_B2: the seed as two uint32."""
+    """Sampling of each row, [B] each; see `types.Sampling`. key_B2: the seed as two uint32."""
 
     temperature: jax.Array
     top_k: jax.Array
@@ -28,8 +28,8 @@ def greedy(logits_BV: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(best_B), token_B, NO_TOKEN)
 
 
-def drawn(logits_BV: jax.Array, greedy_B: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
-    """[B] int32. Randomness depends on the row's seed and position alone, never on its neighbours in the batch.
+def sample(logits_BV: jax.Array, greedy_B: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:
+    """[B] int32: a token for each row. Randomness depends on the row's seed and position alone, never on its neighbours in the batch.
 
     Args:
       greedy_B: what rows of temperature 0 get, and those that it says have no token.

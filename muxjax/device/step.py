@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,10 @@ from jax.sharding import Mesh
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.batch import ROW_FIELDS, BatchShape
-from muxjax.device.logprobs import TopTokens, scored, told
+from muxjax.device.logprobs import TopTokens, prompt_logprobs, token_logprobs
 from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
-from muxjax.device.penalties import best, counted, shaped
-from muxjax.device.sampling import Rows, drawn, greedy
+from muxjax.device.penalties import count_tokens, likeliest, process_logits
+from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
@@ -25,6 +26,23 @@ CUB's sort fits in no CUDA graph: the conditional around filters would leave the
 
 _CUBLAS = {"xla_gpu_enable_triton_gemm": False}
 """All matrix products by cuBLASLt, which compiles in a second and reads a layer's slice of the stacked weights where it lies."""
+
+
+class StepArrays(NamedTuple):
+    """Outputs of a compiled step, on the devices.
+
+    Attributes:
+      tokens_B: int32, the likeliest token after each row's last one.
+      logits_BV: float32, as the model made them.
+      hidden_TM: the decoder's output for the chunks' tokens.
+      blocks_NE, last_S: in place of the arguments of these names.
+    """
+
+    tokens_B: jax.Array
+    logits_BV: jax.Array
+    hidden_TM: jax.Array
+    blocks_NE: jax.Array
+    last_S: jax.Array
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "layout", "shape", "kernels", "mesh"), donate_argnames=("blocks_NE", "last_S"))
@@ -40,7 +58,7 @@ def step(
     shape: BatchShape,
     kernels: Kernels = REFERENCE,
     mesh: Mesh | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+) -> StepArrays:
     """One step of decodes, chunks of prompts or both: the likeliest token after each row's last one, and what the programs behind it need.
 
     On a mesh, each device runs it with its part of the weights and an arena of its own, and all else is the same on all of them.
@@ -51,13 +69,12 @@ def step(
       table_LSKC: the model's block tables.
       packed: a step of `batch.pack`.
       layout: of the heads that one device holds.
-    Returns:
-      tokens [B] int32, logits [B, V] float32, what the decoder made of the chunks' tokens [T, M], the arena, and last_S.
     """
     run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
     if mesh:
-        given, made = (partitions(spec), OWN, SAME, SAME, SAME), (SAME, SAME, SAME, OWN, SAME)
-        run = jax.shard_map(run, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
+        inputs = partitions(spec), OWN, SAME, SAME, SAME
+        outputs = StepArrays(SAME, SAME, SAME, OWN, SAME)  # pyright: ignore[reportArgumentType]  (a tree of partitions)
+        run = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
     return run(params, blocks_NE, last_S, table_LSKC, packed)
 
 
@@ -73,8 +90,8 @@ def _step(
     shape: BatchShape,
     kernels: Kernels,
     tp: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """What one of tp devices does of a step."""
+) -> StepArrays:
+    """The part of one of tp devices in a step."""
     across = AXIS if tp > 1 else None
     tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
@@ -83,13 +100,21 @@ def _step(
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
-    return tokens_B, logits_BV, hidden_TM[shape.decode_rows :], memory.blocks_NE, last_S
+    return StepArrays(tokens_B, logits_BV, hidden_TM[shape.decode_rows :], memory.blocks_NE, last_S)
 
 
 def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
     """[B, V], the same on each of tp devices."""
     logits_BV = decoder.logits(spec.share(tp), params, hidden_BM)
     return logits_BV if tp == 1 else jax.lax.all_gather(logits_BV, AXIS, axis=1, tiled=True)[:, : spec.vocab]
+
+
+class Adjusted(NamedTuple):
+    """Outputs of `adjust`: the likeliest tokens int32, the logits, and last_S in place of the argument."""
+
+    tokens_B: jax.Array
+    logits_BV: jax.Array
+    last_S: jax.Array
 
 
 @functools.partial(jax.jit, donate_argnames="last_S")
@@ -102,25 +127,24 @@ def adjust(
     penalties_B3: jax.Array,
     edits_U3: jax.Array,
     bits_BW: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What rows ask changed in the logits of a step, before `draw`; see `shaping.shaped`.
+) -> Adjusted:
+    """The logits processors of a step's rows, before `draw`; see `penalties.process_logits`.
 
     Args:
-      counts_SV: what each slot has of each token, int16; see `shaping.PROMPT`.
+      last_S: donated.
+      counts_SV: what each slot has of each token, int16; see `penalties.PROMPT`.
       packed_rows: what follows the tokens in a step of `batch.pack`.
-    Returns:
-      the likeliest tokens [B] int32, the logits, and last_S, which is donated.
     """
     slot_B = _rows(packed_rows)["slot"]
-    shaped_BV = shaped(logits_BV, counts_SV.at[slot_B].get(mode="clip"), penalties_B3, edits_U3, bits_BW)
-    tokens_B = best(shaped_BV, tokens_B)
-    return tokens_B, shaped_BV, last_S.at[slot_B].set(tokens_B, mode="drop")
+    logits_BV = process_logits(logits_BV, counts_SV.at[slot_B].get(mode="clip"), penalties_B3, edits_U3, bits_BW)
+    tokens_B = likeliest(logits_BV, tokens_B)
+    return Adjusted(tokens_B, logits_BV, last_S.at[slot_B].set(tokens_B, mode="drop"))
 
 
 @functools.partial(jax.jit, donate_argnames="counts_SV")
 def count(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
     """The counts with the tokens of a step; donated and updated in place. A slot beyond all has none."""
-    return counted(counts_SV, slot_B, tokens_B)
+    return count_tokens(counts_SV, slot_B, tokens_B)
 
 
 @functools.partial(jax.jit, donate_argnames="counts_SV")
@@ -132,7 +156,7 @@ def recount(counts_SV: jax.Array, slot: jax.Array, count_V: jax.Array) -> jax.Ar
 @jax.jit
 def tell(logits_BV: jax.Array, tokens_B: jax.Array) -> TopTokens:
     """Log-probabilities of a step's tokens, of the logits as the model made them."""
-    return told(logits_BV, tokens_B)
+    return token_logprobs(logits_BV, tokens_B)
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "mesh"))
@@ -141,7 +165,7 @@ def score(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array, *, 
 
     def run(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array) -> TopTokens:
         logits_of = functools.partial(_logits, params, spec=spec, tp=mesh.size if mesh else 1)
-        return scored(logits_of, hidden_TM, follow_T)
+        return prompt_logprobs(logits_of, hidden_TM, follow_T)
 
     if mesh:
         run = jax.shard_map(run, mesh=mesh, in_specs=(partitions(spec), SAME, SAME), out_specs=SAME, check_vma=False)
@@ -161,7 +185,7 @@ def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_ro
       tokens [B] int32, and last_S, which is donated.
     """
     row_B = _rows(packed_rows)
-    tokens_B = drawn(logits_BV, tokens_B, _settings(row_B), row_B["start"] + row_B["count"])
+    tokens_B = sample(logits_BV, tokens_B, _settings(row_B), row_B["start"] + row_B["count"])
     return tokens_B, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
 
 
@@ -183,25 +207,24 @@ def lower_step(
     thread are the same programs in every process, down to their names, which is what a persistent cache finds them by.
     """
     packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
-    kept = {"spec": spec, "layout": layout, "shape": shape, "kernels": kernels, "mesh": mesh}
-    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, **kept)
+    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels, mesh=mesh)
     return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
 
 
-def lower_behind(rows: int, last_S: jax.Array, counts_SV: jax.Array) -> dict[str, Callable[[], jax.stages.Compiled]]:
-    """Traces, for so many rows, what may run behind a step, by name; the results compile it for the devices of last_S."""
+def lower_post_step(rows: int, last_S: jax.Array, counts_SV: jax.Array) -> dict[str, Callable[[], jax.stages.Compiled]]:
+    """Traces, for so many rows, the programs that may follow a step, by name; the results compile them for the devices of last_S."""
     packed_rows, slot_B = _words(len(ROW_FIELDS) * rows), _words(rows)
     tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=last_S.sharding)
     logits_BV = jax.ShapeDtypeStruct((rows, counts_SV.shape[1]), jnp.float32, sharding=last_S.sharding)
     penalties_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.float32)
     bits_BW = jax.ShapeDtypeStruct((rows, batch.mask_words(counts_SV.shape[1])), jnp.uint32, sharding=last_S.sharding)
-    lowered = {
+    programs = {
         "draw": draw.lower(tokens_B, logits_BV, last_S, packed_rows),
         "adjust": adjust.lower(tokens_B, logits_BV, last_S, counts_SV, packed_rows, penalties_B3, _words(batch.EDITS, 3), bits_BW),
         "count": count.lower(counts_SV, slot_B, tokens_B),
         "tell": tell.lower(logits_BV, tokens_B),
     }
-    return {name: _compiling(each, last_S) for name, each in lowered.items()}
+    return {name: _compiling(lowered, last_S) for name, lowered in programs.items()}
 
 
 def lower_recount(counts_SV: jax.Array) -> Callable[[], jax.stages.Compiled]:

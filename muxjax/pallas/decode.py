@@ -112,7 +112,7 @@ class _Segment(NamedTuple):
     """The first tile, counted from the first that is seen."""
     count: jax.Array
     length: jax.Array
-    """Of the whole row, in tokens."""
+    """Length of the whole row, in tokens."""
     step: jax.Array
     """Tiles of the piece before it."""
 
@@ -167,8 +167,8 @@ class _Attend:
         )
 
     def __call__(self, *refs):
-        *given, out, part, lse, shared = refs
-        inputs, outputs = _In(*given), _Out(out, part, lse)
+        *in_refs, out, part, lse, shared = refs
+        inputs, outputs = _In(*in_refs), _Out(out, part, lse)
         role = lax.axis_index("role")
 
         @pl.when(role == 1)

@@ -12,7 +12,7 @@ from muxjax.pallas.decode_plan import Sizes
 from muxjax.pallas.mosaic import MASKED, M, across, column, rem, tiled, zeros
 
 STAGE_BYTES = 176 * 1024
-"""Of shared memory, for parts in flight while they are joined: those of one long sequence all at once."""
+"""Bytes of shared memory for parts in flight while they are joined: those of one long sequence all at once."""
 
 
 def join(sizes: Sizes, dtype) -> Callable:

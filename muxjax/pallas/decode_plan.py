@@ -1,4 +1,4 @@
-"""How decode attention is cut into pieces, one for each multiprocessor."""
+"""Plan of decode attention: pieces that it is cut into, one for each multiprocessor."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ TUNING = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What both kernels are made for.
+    """Sizes that both kernels are made for.
 
     Args:
       group: query heads of a kv head.
@@ -65,7 +65,7 @@ class Sizes:
         return length * 0 if self.window is None else div(jnp.maximum(length - self.window, 0), self.tuning.tile_tokens)
 
     def own_rows(self, head):
-        """Where a kv head's results are among the rows."""
+        """Slice of a kv head's results among the rows."""
         return pl.ds(rem(head, self.shared) * self.group, self.group)
 
     def tiles(self, length):

@@ -1,4 +1,4 @@
-"""What our Mosaic GPU kernels share: the layouts of wgmma, and integer arithmetic that stays 32-bit."""
+"""Tools that our Mosaic GPU kernels share: the layouts of wgmma, and integer arithmetic that stays 32-bit."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ COLUMNS = 64
 """bf16 numbers in the 128 bytes of a swizzled row."""
 
 MASKED = -1e30
-"""Where a running maximum begins; finite, so that a row that sees nothing in a tile stays without NaN."""
+"""First value of a running maximum; finite, so that a row that sees nothing in a tile stays without NaN."""
 
 
 def tiled(shape: tuple[int, ...], dtype):

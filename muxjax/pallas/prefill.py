@@ -21,7 +21,7 @@ from muxjax.pallas.mosaic import COLUMNS, GROUP, MASKED, M, across, add_product,
 from muxjax.pallas.reference import Places
 
 WARPGROUPS = 2
-"""That multiply; one more copies."""
+"""Warpgroups that multiply; one more copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,14 +142,14 @@ class _Shared(NamedTuple):
 
 
 class _Tile(NamedTuple):
-    """What a thread block works on, as scalars in the kernel."""
+    """The work of a thread block, as scalars in the kernel."""
 
     slot: jax.Array
     token: jax.Array
-    """Of the first query, in T."""
+    """Place of the first query in T."""
     count: jax.Array
     position: jax.Array
-    """Of the first query, in its sequence."""
+    """Position of the first query in its sequence."""
     first: jax.Array
     """Context tile that some query sees."""
     steps: jax.Array

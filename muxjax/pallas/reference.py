@@ -1,4 +1,4 @@
-"""What each kernel computes, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
+"""Reference of each kernel, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
 
 Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block.
 """
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 
 class Places(NamedTuple):
-    """Where a batch's keys and values lie in one layer.
+    """Places of a batch's keys and values in one layer.
 
     Args:
       table_LSKC: the blocks of every slot, column by column. Entries past a row's length, or before its window, name any block at

@@ -24,5 +24,5 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     models = []
     for file in files:
         name = file.options.name
-        models.append(file.served(built.models[name], max_model_len=built.max_model_len[name], created=now))
+        models.append(file.served(built.models[name], max_model_len=built.models[name].max_len, created=now))
     return Service(built.engine, Catalog(models), options, built.lifecycle)

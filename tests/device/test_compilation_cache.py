@@ -18,16 +18,16 @@ import sys
 from collections import Counter
 from pathlib import Path
 from jax import monitoring
-from muxjax.launch.build import assemble
+from muxjax.launch.worker import start_worker
 from muxjax.engine.options import ModelOptions, UnitOptions
 
 seen = Counter()
 monitoring.register_event_listener(lambda event, **_: seen.update([event.rpartition("/")[2]]))
 model = ModelOptions(name="m", path=Path(sys.argv[1]), load_format="dummy", dtype="float32", max_num_seqs=8)
 options = UnitOptions(models=(model,), block_bytes=512, kv_cache_bytes=2**17, max_num_batched_tokens=64, compilation_cache_dir=sys.argv[2])
-parts = assemble(options, progress=False)
+worker = start_worker(options, progress=False)
 print(len(list(Path(sys.argv[2] or sys.argv[1]).glob("*-cache"))), seen["cache_hits"], seen["cache_misses"])
-print(parts.lines[-1])
+print(list(worker.memory.lines())[-1])
 """
 
 

@@ -31,16 +31,24 @@ def make_executor(tp: int) -> DeviceExecutor:
     """Two models on tp devices."""
     layout, devices = layout_of(tp), Devices.first(tp)
     buckets = Buckets.of(layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=24, prefill_rows=2, ragged=False)
-    sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
-    programs = {
-        name: DeviceModel.of(SPEC, layout, REFERENCE, buckets, weights.dummy(SPEC, devices, seed=seed), **sizes, devices=devices)
+    models = {
+        name: DeviceModel.empty(
+            SPEC,
+            weights.dummy(SPEC, devices, seed=seed),
+            layout=layout,
+            kernels=REFERENCE,
+            buckets=buckets,
+            slots=SLOTS,
+            max_tokens=SPEC.max_len,
+            devices=devices,
+        )
         for seed, name in enumerate("ab")
     }
     pools = (make_blocks(BLOCKS, block_bytes=layout.block_bytes, dtype=np.dtype(np.float32), device=device) for device in devices.each)
     blocks = devices.join(pools, OWN)
-    for program in programs.values():
-        assert sum(1 for _ in program.compile(blocks)) == program.program_count > len(buckets.shapes())
-    executor = DeviceExecutor(programs, blocks)
+    for model in models.values():
+        assert sum(1 for _ in model.compile(blocks)) == model.program_count > len(buckets.shapes())
+    executor = DeviceExecutor(models, blocks)
     executor.warm_up()
     return executor
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.step import StepArrays
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
@@ -19,7 +20,7 @@ from tests.fake_device import FakeClock
 
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, list[int | None]]:
-    return tokens(serve(Serving(make_executor(1)), after=0, spoil=lambda program: None))
+    return tokens(serve(Serving(make_executor(1)), after=0, spoil=lambda model: None))
 
 
 class Serving:
@@ -41,7 +42,7 @@ def serve(serving: Serving, *, after: int, spoil: Callable) -> dict[str, list[Ou
     policy, clock = by_name("adbs"), FakeClock()
     for count in range(10_000):
         if count == after:
-            spoil(serving.executor._programs["a"])
+            spoil(serving.executor.models["a"])
         for output in turn(serving.unit, policy, serving.executor, clock):
             outputs.setdefault(output.request_id, []).append(output)
         if serving.unit.idle:
@@ -53,37 +54,37 @@ def tokens(outputs: dict[str, list[Output]]) -> dict[str, list[int | None]]:
     return {request_id: [output.token for output in each] for request_id, each in outputs.items()}
 
 
-def not_a_number(program) -> None:
-    program.params = jax.tree.map(lambda leaf: leaf * np.nan, program.params)
+def not_a_number(model) -> None:
+    model.weights = jax.tree.map(lambda leaf: leaf * np.nan, model.params)
 
 
-def no_launch(program) -> None:
-    program.steps.clear()
+def no_launch(model) -> None:
+    model.steps.clear()
 
 
-def takes_the_arena_and_raises(program) -> None:
+def takes_the_arena_and_raises(model) -> None:
     def step(params, blocks_NE, *rest):
         blocks_NE.delete()
         raise RuntimeError("out of memory")
 
-    program.steps = dict.fromkeys(program.steps, step)
+    model.steps = dict.fromkeys(model.steps, step)
 
 
-def fails_while_it_runs(program) -> None:
+def fails_while_it_runs(model) -> None:
     """As an error of a device does: what the step gave back is there, and raises when it is looked at, whoever has used it since."""
 
     def explode(tokens_B):
         raise RuntimeError("illegal address")
 
     @jax.jit
-    def spoilt(tokens_B, logits_BV, blocks_NE, last_S):
-        tokens_B = jax.pure_callback(explode, tokens_B, tokens_B)
-        return tokens_B, logits_BV, blocks_NE + tokens_B[0], last_S + tokens_B[0]
+    def spoilt(arrays: StepArrays) -> StepArrays:
+        tokens_B = jax.pure_callback(explode, arrays.tokens_B, arrays.tokens_B)
+        return arrays._replace(tokens_B=tokens_B, blocks_NE=arrays.blocks_NE + tokens_B[0], last_S=arrays.last_S + tokens_B[0])
 
     def breaking(step):
-        return lambda *given: spoilt(*step(*given))
+        return lambda *arguments: spoilt(step(*arguments))
 
-    program.steps = {shape: breaking(step) for shape, step in program.steps.items()}
+    model.steps = {shape: breaking(step) for shape, step in model.steps.items()}
 
 
 @pytest.mark.parametrize("after", [0, 5])
@@ -106,8 +107,8 @@ def test_a_device_that_gives_no_memory_any_more_is_lost():
     def gone(rows: int) -> None:
         raise MemoryError("no arena")
 
-    def lose(program) -> None:
-        takes_the_arena_and_raises(program)
+    def lose(model) -> None:
+        takes_the_arena_and_raises(model)
         serving.executor.renew = gone
 
     with pytest.raises(MemoryError, match="no arena"):

@@ -61,7 +61,7 @@ def assert_golden(wanted: list[tuple[str, int]], outputs: list[list[Output]]) ->
 @pytest.mark.parametrize("name", NAMES)
 def test_each_family_alone_makes_the_tokens_of_transformers_up_to_its_maximum_length(folders, name):
     with Serving(folders, [name]) as serving:
-        assert len(read_golden(name).longest) == serving.built.max_model_len[name]
+        assert len(read_golden(name).longest) == serving.built.models[name].max_len
         for number in (0, 2):
             assert_golden([(name, number)], serving.answers([(name, number)]))
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muxjax.device.logprobs import SCORED_AT_A_TIME, scored, told
+from muxjax.device.logprobs import SCORED_AT_A_TIME, prompt_logprobs, token_logprobs
 from muxjax.types import MOST_LOGPROBS, Logprobs, Request, Sampling
 from tests.device.test_greedy_goldens import Serving
 from tests.engine.controls import SLOTS, ControlledModel
@@ -20,21 +20,21 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def assert_told(each: Logprobs, token: int, logits: np.ndarray, most: int, *, atol: float = 1e-4) -> None:
-    """Of one place, all that it should say."""
+def assert_logprobs(logprobs: Logprobs, token: int, logits: np.ndarray, most: int, *, atol: float = 1e-4) -> None:
+    """All that one place should say."""
     expected = log_softmax(logits)
     order = np.argsort(-expected, kind="stable")[:most]
-    assert each.token == token and len(each.top) == most
-    np.testing.assert_allclose(each.logprob, expected[token], atol=atol)
-    np.testing.assert_allclose([logprob for _, logprob in each.top], expected[order], atol=atol)
-    np.testing.assert_allclose([expected[other] for other, _ in each.top], expected[order], atol=atol)  # equals may change places
-    assert not each.top or each.top[0][1] == max(logprob for _, logprob in each.top)
+    assert logprobs.token == token and len(logprobs.top) == most
+    np.testing.assert_allclose(logprobs.logprob, expected[token], atol=atol)
+    np.testing.assert_allclose([value for _, value in logprobs.top], expected[order], atol=atol)
+    np.testing.assert_allclose([expected[other] for other, _ in logprobs.top], expected[order], atol=atol)  # equals may change places
+    assert not logprobs.top or logprobs.top[0][1] == max(value for _, value in logprobs.top)
 
 
 def test_the_likeliest_tokens_number_is_its_own_wherever_it_stands():
     """What is greedy is told by comparing the two."""
     logits = 3 * np.random.default_rng(0).standard_normal((16, 500)).astype(np.float32)
-    found = told(jnp.asarray(logits), jnp.asarray(logits.argmax(-1)))
+    found = token_logprobs(jnp.asarray(logits), jnp.asarray(logits.argmax(-1)))
     assert (np.asarray(found.logprob_N) == np.asarray(found.top_logprob_NK)[:, 0]).all()
     assert found.top_token_NK.shape == (16, MOST_LOGPROBS) and (np.asarray(found.top_token_NK)[:, 0] == logits.argmax(-1)).all()
     np.testing.assert_allclose(found.logprob_N, log_softmax(logits).max(-1), rtol=1e-5)
@@ -45,7 +45,7 @@ def test_the_likeliest_are_found_in_order_the_first_of_equals_first(values):
     """Many are equal; and a vocabulary may have fewer than are asked for."""
     for vocab in (7, 300):
         logits = np.random.default_rng(values).integers(-values, values, (20, vocab)).astype(np.float32)
-        found = told(jnp.asarray(logits), jnp.zeros(20, jnp.int32))
+        found = token_logprobs(jnp.asarray(logits), jnp.zeros(20, jnp.int32))
         expected = np.argsort(-logits, axis=-1, kind="stable")[:, :MOST_LOGPROBS]
         assert (np.asarray(found.top_token_NK) == expected).all()
 
@@ -55,7 +55,7 @@ def test_scores_of_pieces_are_those_of_the_whole(tokens):
     random = np.random.default_rng(1)
     hidden, head = random.standard_normal((tokens, 12)).astype(np.float32), random.standard_normal((12, 50)).astype(np.float32)
     follow = random.integers(0, 50, tokens)
-    found = scored(lambda hidden_BM: hidden_BM @ head, jnp.asarray(hidden), jnp.asarray(follow))
+    found = prompt_logprobs(lambda hidden_BM: hidden_BM @ head, jnp.asarray(hidden), jnp.asarray(follow))
     expected = log_softmax(hidden @ head)
     np.testing.assert_allclose(found.logprob_N, expected[np.arange(tokens), follow], atol=1e-4)
     np.testing.assert_allclose(found.top_logprob_NK, -np.sort(-expected)[:, :MOST_LOGPROBS], atol=1e-4)
@@ -73,14 +73,14 @@ ASKED = {"none": (None, None), "own": (0, None), "five": (5, 3), "all": (20, 20)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_each_gets_what_it_asked_for_of_the_models_own_distribution(model, temperature):
     """Whatever is asked of the drawing; prompts are of one token, and of up to three chunks."""
-    shaping = {"temperature": temperature, "presence_penalty": 1.0, "logit_bias": ((7, 5.0),), "max_tokens": 6}
+    settings = {"temperature": temperature, "presence_penalty": 1.0, "logit_bias": ((7, 5.0),), "max_tokens": 6}
     lengths = dict(zip(ASKED, (9, 30, 17, 41, 1), strict=True))
     requests = [
         Request(
             id=name,
             model="m",
             prompt=tuple((3 * i * i + len(name)) % 64 for i in range(lengths[name])),
-            sampling=Sampling(**shaping, logprobs=logprobs, prompt_logprobs=prompt_logprobs),
+            sampling=Sampling(**settings, logprobs=logprobs, prompt_logprobs=prompt_logprobs),
             arrival_s=0.0,
         )
         for name, (logprobs, prompt_logprobs) in ASKED.items()
@@ -98,11 +98,11 @@ def assert_answered(model: ControlledModel, request: Request, outputs) -> None:
     if prompt_logprobs is not None:
         assert len(first.prompt_logprobs) == len(text) - 1
         for i, each in enumerate(first.prompt_logprobs, 1):
-            assert_told(each, text[i], model.logits(text[:i]), prompt_logprobs)
+            assert_logprobs(each, text[i], model.logits(text[:i]), prompt_logprobs)
     for output in outputs:
         assert (output.logprobs is None) == (logprobs is None)
         if logprobs is not None:
-            assert_told(output.logprobs, output.token, model.logits(text), logprobs)
+            assert_logprobs(output.logprobs, output.token, model.logits(text), logprobs)
         text.append(output.token)
 
 
@@ -123,9 +123,9 @@ def test_prompts_score_as_transformers_scored_them(folders):
             held = [(position, row) for row, position in enumerate(golden.positions) if position + 1 < len(prompt)]
             assert len(held) > 3
             for position, row in held:
-                assert_told(output.prompt_logprobs[position], prompt[position + 1], golden.logits[row], 5, atol=2e-4)
+                assert_logprobs(output.prompt_logprobs[position], prompt[position + 1], golden.logits[row], 5, atol=2e-4)
             with pytest.raises(AssertionError):
-                assert_told(output.prompt_logprobs[held[0][0] + 1], prompt[held[0][0] + 1], golden.logits[0], 5, atol=2e-4)
+                assert_logprobs(output.prompt_logprobs[held[0][0] + 1], prompt[held[0][0] + 1], golden.logits[0], 5, atol=2e-4)
 
 
 def test_whole_prompts_score_as_transformers_does_now(folders):
@@ -140,5 +140,5 @@ def test_whole_prompts_score_as_transformers_does_now(folders):
         serving.built.engine.submit(Request(id="r", model=name, prompt=prompt, sampling=sampling, arrival_s=0.0))
         (output,) = serving.said.get(timeout=120)
     for i, each in enumerate(output.prompt_logprobs):
-        assert_told(each, prompt[i + 1], logits[i], 4, atol=2e-4)
-    assert_told(output.logprobs, output.token, logits[-1], 3, atol=2e-4)
+        assert_logprobs(each, prompt[i + 1], logits[i], 4, atol=2e-4)
+    assert_logprobs(output.logprobs, output.token, logits[-1], 3, atol=2e-4)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from muxjax.device.memory import Plan
+from muxjax.device.memory import MemoryPlan
 from muxjax.errors import ConfigError
 
 GIB = 2**30
 
 
-def make_plan(**changes) -> Plan:
+def make_plan(**changes) -> MemoryPlan:
     sizes = {"limit_bytes": 100 * GIB, "resident_bytes": {"a": 16 * GIB, "b": 3 * GIB}, "arena_bytes": 80 * GIB, "temporary_bytes": GIB}
-    return Plan(**(sizes | changes))
+    return MemoryPlan(**(sizes | changes))
 
 
 def test_a_plan_to_the_last_byte_is_taken_and_a_byte_more_is_refused():

@@ -1,4 +1,4 @@
-"""Logits shaped on the device, against loops over numbers."""
+"""Logits processed on the device, against loops over numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.device.batch import BEYOND, mask_words
-from muxjax.device.penalties import MADE, MOST, PROMPT, best, counted, shaped
+from muxjax.device.penalties import MADE, MOST, PROMPT, count_tokens, likeliest, process_logits
 from muxjax.engine.executor import NO_TOKEN
 from muxjax.engine.step_controls import NEUTRAL
 
 V, B = 70, 5
-shape = jax.jit(shaped)
+process = jax.jit(process_logits)
 
 
 def inputs(seed: int) -> dict[str, np.ndarray]:
@@ -56,7 +56,7 @@ def expected(given: dict[str, np.ndarray]) -> np.ndarray:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_logits_are_shaped_as_the_numbers_say_and_a_row_that_asks_for_nothing_keeps_every_bit(seed):
     asked = inputs(seed)
-    found = np.asarray(shape(**asked))
+    found = np.asarray(process(**asked))
     np.testing.assert_allclose(found, expected(asked), rtol=1e-4, atol=1e-4)
     assert (found[0] == asked["logits_BV"][0]).all()
 
@@ -65,16 +65,16 @@ def test_each_part_one_place_off_is_noticed():
     asked = inputs(1)
     right = expected(asked)
     for name in ("counts_BV", "penalties_B3", "bits_BW"):
-        wrong = np.asarray(shape(**(asked | {name: np.roll(asked[name], 1, axis=1)})))
+        wrong = np.asarray(process(**(asked | {name: np.roll(asked[name], 1, axis=1)})))
         assert not np.allclose(wrong, right, atol=1e-2), name
     later = asked["edits_U3"] + np.where(asked["edits_U3"][:, :1] < B, [[0, 1, 0]], 0).astype(np.int32)
-    assert not np.allclose(np.asarray(shape(**(asked | {"edits_U3": later}))), right, atol=1e-2)
+    assert not np.allclose(np.asarray(process(**(asked | {"edits_U3": later}))), right, atol=1e-2)
 
 
 def test_a_row_that_forbids_all_is_left_as_it_was():
     asked = inputs(2)
     asked["bits_BW"][3] = 0
-    found = np.asarray(shape(**asked))
+    found = np.asarray(process(**asked))
     assert (found[3] == asked["logits_BV"][3]).all() and not (found[4] == asked["logits_BV"][4]).all()
 
 
@@ -82,12 +82,12 @@ def test_a_row_without_a_token_gets_none():
     """Its logits were no numbers, which is to be told."""
     logits = jnp.asarray(inputs(3)["logits_BV"])
     tokens = jnp.array([0, NO_TOKEN, 0, 0, 0], jnp.int32)
-    assert best(logits, tokens).tolist() == [NO_TOKEN if i == 1 else logits[i].argmax() for i in range(B)]
+    assert likeliest(logits, tokens).tolist() == [NO_TOKEN if i == 1 else logits[i].argmax() for i in range(B)]
 
 
 def test_a_count_grows_by_its_token_alone_and_stops_before_it_turns_over():
     counts = np.zeros((3, V), np.int16)
     counts[0, 5], counts[1, 7] = PROMPT, MOST + PROMPT
-    found = np.asarray(counted(jnp.asarray(counts), jnp.array([0, 1, BEYOND]), jnp.array([5, 7, 9])))
+    found = np.asarray(count_tokens(jnp.asarray(counts), jnp.array([0, 1, BEYOND]), jnp.array([5, 7, 9])))
     counts[0, 5] += MADE
     assert (found == counts).all() and found.dtype == np.int16

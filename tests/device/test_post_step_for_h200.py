@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from muxjax.device.logprobs import SCORED_AT_A_TIME, told
-from muxjax.device.step import lower_behind, lower_recount, lower_score
+from muxjax.device.logprobs import SCORED_AT_A_TIME, token_logprobs
+from muxjax.device.step import lower_post_step, lower_recount, lower_score
 from muxjax.models import decoder
 from muxjax.specs import published
 from tests.pallas.hopper import as_on_h200, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
@@ -26,7 +26,7 @@ LOGITS_BYTES = 4 * ROWS * SPEC.vocab
 @functools.cache
 def post_step(name: str):
     with as_on_h200():
-        compiling = lower_behind(ROWS, *on_h200((jax.ShapeDtypeStruct((SLOTS,), jnp.int32), COUNTS)))[name]
+        compiling = lower_post_step(ROWS, *on_h200((jax.ShapeDtypeStruct((SLOTS,), jnp.int32), COUNTS)))[name]
     return compiled_for_h200(compiling)
 
 
@@ -55,6 +55,8 @@ def test_a_prompt_is_scored_without_all_its_logits():
     assert not list(compiled.written(elements=TOKENS * spec.vocab))
     hidden = jax.ShapeDtypeStruct((TOKENS, spec.width), jnp.bfloat16), jax.ShapeDtypeStruct((TOKENS,), jnp.int32)
     careless = compile_for_h200(
-        lambda params, hidden_TM, follow_T: told(decoder.logits(spec, params, hidden_TM), follow_T), decoder.param_shapes(spec), *hidden
+        lambda params, hidden_TM, follow_T: token_logprobs(decoder.logits(spec, params, hidden_TM), follow_T),
+        decoder.param_shapes(spec),
+        *hidden,
     )
     assert list(careless.written(elements=TOKENS * spec.vocab)) and careless.temporaries_bytes > 2 * most

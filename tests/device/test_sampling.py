@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.device.sampling import Rows, greedy
-from muxjax.device.sampling import drawn as draw_rows
+from muxjax.device.sampling import sample as draw_rows
 from muxjax.engine.executor import NO_TOKEN
 
 V = 12
@@ -36,19 +36,19 @@ LOGITS = np.log(np.array([0.4, 0.2, 0.15, 0.1, 0.05, 0.04, 0.03, 0.02, 0.005, 0.
 MANY = 8192
 
 
-def drawn(**settings) -> np.ndarray:
+def frequencies(**settings) -> np.ndarray:
     """Share of each token in many draws from LOGITS."""
     tokens = draw(jnp.tile(LOGITS, (MANY, 1)), rows(MANY, **settings), jnp.zeros(MANY, jnp.int32))
     return np.bincount(np.asarray(tokens), minlength=V) / MANY
 
 
 def test_plain_draws_follow_the_distribution():
-    np.testing.assert_allclose(drawn(), np.exp(LOGITS), atol=4 * np.sqrt(0.25 / MANY))
+    np.testing.assert_allclose(frequencies(), np.exp(LOGITS), atol=4 * np.sqrt(0.25 / MANY))
 
 
 def test_temperature_sharpens():
     sharp = np.exp(LOGITS / 0.5) / np.exp(LOGITS / 0.5).sum()
-    np.testing.assert_allclose(drawn(temperature=0.5), sharp, atol=4 * np.sqrt(0.25 / MANY))
+    np.testing.assert_allclose(frequencies(temperature=0.5), sharp, atol=4 * np.sqrt(0.25 / MANY))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_temperature_sharpens():
     ],
 )
 def test_filters_keep_exactly_the_likeliest(settings, kept):
-    share = drawn(**settings)
+    share = frequencies(**settings)
     expected = np.where(np.arange(V) < kept, np.exp(LOGITS), 0)
     np.testing.assert_allclose(share, expected / expected.sum(), atol=4 * np.sqrt(0.25 / MANY))
     assert not share[kept:].any()

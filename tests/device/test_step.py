@@ -61,10 +61,9 @@ class Machine:
 
     def run(self, step: Step) -> list[int]:
         shape = BUCKETS.shape(step, LAYOUT)
-        tokens, _, _, self.blocks, self.last = run_step(
-            self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape
-        )
-        return batch.unpack(np.asarray(tokens), step, shape).tolist()
+        arrays = run_step(self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape)
+        self.blocks, self.last = arrays.blocks_NE, arrays.last_S
+        return batch.unpack(np.asarray(arrays.tokens_B), step, shape).tolist()
 
     def greedy(self, tokens: list[int]) -> int:
         padded = jnp.array(tokens + [0] * (SPEC.max_len - len(tokens)))

@@ -46,7 +46,7 @@ def test_chunked_mixed_and_preempted_requests_make_the_tokens_of_transformers(fo
     options = {"tensor_parallel_size": tp, "kv_cache_bytes": tight_bytes, "block_bytes": BLOCK_BYTES, "max_num_batched_tokens": 16}
     with Serving(folders, names, **options) as serving:
         assert_golden(wanted, serving.answers(wanted))
-        assert_reported_for_each_device(serving.built.lines, tp, tight_bytes, own[0])
+        assert_reported_for_each_device(serving.built.report, tp, tight_bytes, own[0])
         stats = serving.built.engine.stats()
     assert stats.free_blocks == stats.total_blocks
     assert sum(model.preemptions for model in stats.models) > 0 and sum(model.mixed_steps for model in stats.models) > 0

@@ -56,19 +56,26 @@ class ControlledModel:
         devices, self.layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
         buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
-        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
-        self.program = DeviceModel.of(SPEC, self.layout, REFERENCE, buckets, self.params, **sizes, devices=devices)
+        self.model = DeviceModel.empty(
+            SPEC,
+            self.params,
+            layout=self.layout,
+            kernels=REFERENCE,
+            buckets=buckets,
+            slots=SLOTS,
+            max_tokens=SPEC.max_len,
+            devices=devices,
+        )
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
-        assert sum(1 for _ in self.program.compile(blocks)) == self.program.program_count
-        self.executor = DeviceExecutor({"m": self.program}, blocks)
+        assert sum(1 for _ in self.model.compile(blocks)) == self.model.program_count
+        self.executor = DeviceExecutor({"m": self.model}, blocks)
         self.executor.warm_up()
         self.steps: list[Step] = []
 
     def run(self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
-        sizes = {"slots": SLOTS, "max_tokens": SPEC.max_len}
-        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), **sizes)
+        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), slots=SLOTS, max_tokens=SPEC.max_len)
         unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}
         self.steps = []

@@ -97,8 +97,8 @@ def test_two_devices_give_the_same(model, requests):
     alone, pair = model.run(requests)[0], ControlledModel(tp=2)
     assert apart(alone, pair.run(requests)[0]) < LIMIT
 
-    down = pair.program.params["layers"]["down"]
-    pair.program.params["layers"]["down"] = jax.device_put(down.at[:, down.shape[1] // 2 :].multiply(1.001), down.sharding)
+    down = pair.model.params["layers"]["down"]
+    pair.model.params["layers"]["down"] = jax.device_put(down.at[:, down.shape[1] // 2 :].multiply(1.001), down.sharding)
     assert apart(alone, pair.run(requests)[0]) > 4 * LIMIT, "a thousandth more of one device's part of a sum"
 
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from muxjax.device.offload import park, unpark
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.offload import offload, onload
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.launch.build import build
@@ -95,6 +96,10 @@ class Running:
         assert self.answers and all(self.wanted[i] == (tokens, finish) for i, tokens, finish in list(self.answers))
 
     @property
+    def device(self) -> DeviceExecutor:
+        return self.lifecycle._devices._executor  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
     def blocks(self) -> int:
         return self.engine.stats().total_blocks
 
@@ -120,7 +125,7 @@ def test_a_model_comes_sleeps_wakes_and_goes_while_another_answers(fixed):
     assert fixed.lifecycle.states() == {"a": "ready", "b": "ready"}
     before = [fixed.answer("b", prompt) for prompt in PROMPTS]
     fixed.lifecycle.sleep("b", timeout_s=WAIT_S)
-    assert fixed.lifecycle.states()["b"] == "asleep" and not fixed.lifecycle._executor.programs["b"].params
+    assert fixed.lifecycle.states()["b"] == "asleep" and fixed.device.models["b"].is_offloaded
     with pytest.raises(RequestError, match="asleep"):
         fixed.submit("b", (1,))
     fixed.lifecycle.sleep("b", timeout_s=WAIT_S)
@@ -128,7 +133,7 @@ def test_a_model_comes_sleeps_wakes_and_goes_while_another_answers(fixed):
     fixed.lifecycle.wake("b")
     assert [fixed.answer("b", prompt) for prompt in PROMPTS] == before
     fixed.lifecycle.remove("b", timeout_s=WAIT_S)
-    assert fixed.lifecycle.states() == {"a": "ready"} and set(fixed.lifecycle._executor.programs) == {"a"}
+    assert fixed.lifecycle.states() == {"a": "ready"} and set(fixed.device.models) == {"a"}
     with pytest.raises(RequestError, match="does not exist"):
         fixed.submit("b", (1,))
     stats = fixed.engine.stats()
@@ -195,9 +200,9 @@ def test_weights_come_back_as_they_went_from_several_devices():
     params = weights.dummy(SPEC, devices)
     before = jax.tree.map(np.array, params)
     places = jax.tree.map(lambda leaf: leaf.sharding, params)
-    parked = park(params)
+    offloaded = offload(params)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(params))
-    again = unpark(parked)
+    again = onload(offloaded)
     assert jax.tree.map(lambda leaf: leaf.sharding, again) == places
     assert jax.tree.all(jax.tree.map(np.array_equal, before, again))
     assert not jax.tree.all(jax.tree.map(np.array_equal, before, jax.tree.map(lambda leaf: leaf + 1, again)))
@@ -205,7 +210,7 @@ def test_weights_come_back_as_they_went_from_several_devices():
 
 def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elastic):
     elastic.check()
-    seen, executor = len(elastic.answers), elastic.lifecycle._executor
+    seen, executor = len(elastic.answers), elastic.device
 
     def empty() -> None:
         executor._blocks_NE = executor._blocks_NE * 0
@@ -221,8 +226,8 @@ def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elas
 def test_a_failed_model_can_be_removed_and_added_again(fixed):
     fixed.lifecycle.load(options_of("b", fixed.folder))
     good = fixed.answer("b", PROMPTS[2])
-    program = fixed.lifecycle._executor.programs["b"]
-    fixed.engine.do(lambda: setattr(program, "params", jax.tree.map(lambda leaf: leaf * float("nan"), program.params)))
+    model = fixed.device.models["b"]
+    fixed.engine.do(lambda: setattr(model, "weights", jax.tree.map(lambda leaf: leaf * float("nan"), model.params)))
     assert fixed.answer("b", PROMPTS[5])[1] is Finish.FAILED
     for change in (lambda: fixed.lifecycle.wake("b"), lambda: fixed.lifecycle.sleep("b", timeout_s=1)):
         with pytest.raises(RequestError, match="can only be removed") as refusal:

@@ -1,0 +1,31 @@
+"""The report of a start: what fits, and how long it took."""
+
+from collections.abc import Sequence
+
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import UnitOptions
+from muxjax.launch.worker import Worker
+from muxjax.units import show_bytes, show_count, show_s
+
+
+def start_report(options: UnitOptions, worker: Worker, configs: Sequence[ModelConfig]) -> tuple[str, ...]:
+    """A line for each model, one for the cache, and those of the memory plan."""
+    return (*(_model_line(worker, config) for config in configs), _cache_line(options, worker), *worker.memory.lines())
+
+
+def _model_line(worker: Worker, config: ModelConfig) -> str:
+    name, layout, spec = config.name, config.layout, worker.specs[config.name]
+    tokens = worker.total_blocks // layout.column_blocks * layout.tokens_per_block
+    return (
+        f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "
+        f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; "
+        f"loaded in {show_s(worker.load_s[name])}, compiled in {show_s(worker.compile_s[name])}"
+    )
+
+
+def _cache_line(options: UnitOptions, worker: Worker) -> str:
+    blocks, block_bytes = worker.total_blocks, options.block_bytes
+    size = f"{blocks} head blocks of {show_bytes(block_bytes)} = {show_bytes(blocks * block_bytes)}"
+    where = f" on each of {options.tensor_parallel_size} devices" if options.tensor_parallel_size > 1 else ""
+    models = f"{len(options.models)} model{'s' * (len(options.models) > 1)}"
+    return f"cache: {size}{where}, {worker.kv_dtype.name}, shared by {models}; policy {options.policy}"

@@ -1,0 +1,107 @@
+"""The worker in this process: devices with weights, arena and compiled programs, ready to run steps.
+
+The engine knows of it what `engine.executor` and `engine.device_control` say. Another kind of worker is another function that returns a
+`Worker`: lanes, which are processes that share a GPU's memory; workers on other hosts; actors of Ray.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from muxjax.device import compilation_cache, memory
+from muxjax.device.controller import DeviceController
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.loader import ModelLoader, ModelPlan
+from muxjax.device.memory import MemoryPlan
+from muxjax.device.model import DeviceModel
+from muxjax.engine.device_control import DeviceControl
+from muxjax.engine.executor import Executor
+from muxjax.engine.options import UnitOptions
+from muxjax.types import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Devices with models on them.
+
+    Args:
+      total_blocks: head blocks of the arena of each device.
+      load_s, compile_s: seconds that each model took.
+    """
+
+    executor: Executor
+    control: DeviceControl
+    specs: Mapping[str, ModelSpec]
+    kv_dtype: np.dtype
+    total_blocks: int
+    memory: MemoryPlan
+    load_s: Mapping[str, float]
+    compile_s: Mapping[str, float]
+
+
+def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
+    """Loads the weights, sizes the arena, compiles every program, and runs each once.
+
+    Raises:
+      ConfigError, CheckpointError: a model cannot be served.
+    """
+    memory.claim(options)
+    compilation_cache.keep_in(options.compilation_cache_dir)
+    loader = ModelLoader.of(options)
+    plans = {model.name: loader.plan(model) for model in options.models}
+    load_s, compile_s = _Seconds(), _Seconds()
+    models = _load(loader, plans, load_s, progress=progress)
+    total_blocks = memory.arena_blocks(options, loader.devices, models)
+    _compile(models, loader.arena(total_blocks), compile_s, progress=progress)
+    memory_plan = memory.plan(options, loader.devices, models, total_blocks)
+    executor = DeviceExecutor(models, loader.make_arena(total_blocks))
+    executor.warm_up()
+    return Worker(
+        executor=executor,
+        control=DeviceController(executor, loader),
+        specs={name: plan.spec for name, plan in plans.items()},
+        kv_dtype=loader.kv_dtype,
+        total_blocks=total_blocks,
+        memory=memory_plan,
+        load_s=load_s.by_model,
+        compile_s=compile_s.by_model,
+    )
+
+
+def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Seconds", *, progress: bool) -> dict[str, DeviceModel]:
+    """The models, all of which the arena must leave room for; the largest is loaded first."""
+    models = {}
+    for plan in sorted(plans.values(), key=lambda plan: -plan.spec.params):
+        with seconds.of(plan.name):
+            models[plan.name] = loader.load(plan, progress=progress)
+    return {name: models[name] for name in plans}
+
+
+def _compile(models: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, seconds: "_Seconds", *, progress: bool) -> None:
+    """Compiles all programs while the arena's memory is still free, for autotuning needs some."""
+    with tqdm(total=sum(model.program_count for model in models.values()), unit="program", disable=not progress) as bar:
+        for name, model in models.items():
+            bar.set_description(f"compiling {name}")
+            with seconds.of(name):
+                for _ in model.compile(arena):
+                    bar.update()
+
+
+class _Seconds:
+    """Seconds that one phase of the start takes for each model."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter):
+        self.by_model: dict[str, float] = {}
+        self._clock = clock
+
+    @contextlib.contextmanager
+    def of(self, model: str) -> Iterator[None]:
+        """Times the block for a model."""
+        started = self._clock()
+        yield
+        self.by_model[model] = self._clock() - started
