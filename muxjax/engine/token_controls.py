@@ -3,16 +3,28 @@
 On the device `post_step` carries out what a step's rows want, as `StepControls` says it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from muxjax.engine.bad_words import BadWords
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
 from muxjax.types import Bits, Floats, Ints, Logprobs, Output, Request, Sampling
+
+_FEW_BANS = 16
+"""Bans of a row that are told one by one; more of them are a mask, which costs the device the same for any number."""
+
+
+class RowShaping(NamedTuple):
+    """What is done to the logits of a row: additions as EDIT, and a mask as in `StepControls.masks`, None where all tokens are allowed."""
+
+    edits: np.ndarray
+    mask: Bits | None
 
 
 class TokenControls:
@@ -24,25 +36,27 @@ class TokenControls:
       logprobs: as of `Sampling`.
     """
 
-    def __init__(self, request: Request, matcher: Matcher | None):
+    def __init__(self, request: Request, matcher: Matcher | None, vocab: int):
         sampling = request.sampling
         penalties = sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty
-        self.tied = matcher is not None or any(len(words) > 1 for words in sampling.bad_words)
+        self._ends = np.fromiter(sampling.stop_token_ids if sampling.min_tokens else (), np.int32)
+        self._bad_words, self._vocab = BadWords.of(sampling.bad_words), vocab
+        self.tied = matcher is not None or self._bad_words.tied
         self.penalties = None if penalties == NEUTRAL else penalties
         self.logprobs = sampling.logprobs
         self._sampling, self._matcher, self._prompt = sampling, matcher, np.array(request.prompt, np.int32)
-        bans = [(words[0], -np.inf) for words in sampling.bad_words if len(words) == 1]
-        self._always = _edits([*sampling.logit_bias, *bans])
-        self._endings = [words for words in sampling.bad_words if len(words) > 1]
-        self._allowed = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids)
+        allowed, bans = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids), self._bad_words.always
+        few = len(bans) <= _FEW_BANS
+        self._always = np.concatenate([_edits(sampling.logit_bias), _banned(bans if few else bans[:0])])
+        self._allowed = allowed if few else self._without(allowed, bans)
         self._prompt_logprobs: dict[int, Logprobs] | None = None if sampling.prompt_logprobs is None else {}  # by position before it
 
     @classmethod
-    def of(cls, request: Request, grammars: Grammars | None) -> "TokenControls | None":
+    def of(cls, request: Request, grammars: Grammars | None, vocab: int) -> "TokenControls | None":
         """None for a request that wants nothing."""
         grammar = request.sampling.grammar
         matcher = grammars.matcher(grammar) if grammars and grammar else None
-        controls = cls(request, matcher)
+        controls = cls(request, matcher, vocab)
         return controls if controls._any else None
 
     @property
@@ -55,22 +69,31 @@ class TokenControls:
         """The prompt's log-probabilities are wanted, and have not been put out."""
         return self._prompt_logprobs is not None
 
-    def edits(self, row: int, text: Ints, ends: int) -> np.ndarray:
-        """EDIT of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
-        edits = np.concatenate([self._always, _edits(list(self._bans(text, ends)))])
+    def shaping(self, row: int, text: Ints, ends: int) -> RowShaping:
+        """Of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
+        bans, mask = self._bans(text, ends), self._mask()
+        if len(bans) > _FEW_BANS:
+            bans, mask = bans[:0], self._without(mask, bans)
+        edits = np.concatenate([self._always, _banned(bans)])
         edits["row"] = row
-        return edits
+        return RowShaping(edits, mask)
 
-    def _bans(self, text: Ints, ends: int) -> Iterator[tuple[int, float]]:
-        """Bans of this position alone. The grammar alone says when an answer with one may end."""
+    def _bans(self, text: Ints, ends: int) -> Ints:
+        """Tokens forbidden at this position alone. The grammar alone says when an answer with one may end."""
+        bans = self._bad_words.completing(text)
         if self._matcher is None and ends - len(self._prompt) < self._sampling.min_tokens:
-            yield from ((token, -np.inf) for token in self._sampling.stop_token_ids)
-        for *begin, last in self._endings:
-            if len(text) >= len(begin) and text[len(text) - len(begin) :].tolist() == begin:
-                yield last, -np.inf
+            return np.concatenate([bans, self._ends])
+        return bans
 
-    def mask(self) -> Bits | None:
-        """Tokens allowed next, as in `StepControls.masks`; None where all are."""
+    def _without(self, mask: Bits | None, bans: Ints) -> Bits:
+        """The mask, which may be None for all tokens, less those."""
+        allowed = np.full(-(-self._vocab // 32), 2**32 - 1, np.uint32) if mask is None else mask.copy()
+        forbidden = _bits(bans)[: len(allowed)]
+        allowed[: len(forbidden)] &= ~forbidden
+        return allowed
+
+    def _mask(self) -> Bits | None:
+        """Tokens that grammar and request allow next; None where all are."""
         if self._matcher is None:
             return self._allowed
         bits = self._matcher.bits()
@@ -132,13 +155,12 @@ def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: S
     ends = step.starts + step.counts
     last = [(row, slot, own) for row, slot, own in rows if ends[row] >= text.known[slot]]  # they sample a token of use
     penalized = [(row, slot, own) for row, slot, own in last if own.penalties]
-    edits = [own.edits(row, text.view(slot), int(ends[row])) for row, slot, own in last]
-    masks = {row: own.mask() for row, _, own in last}
+    shaped = {row: own.shaping(row, text.view(slot), int(ends[row])) for row, slot, own in last}
     return StepControls(
         penalties=_penalties({row: own for row, _, own in penalized}, len(step.slots)),
         recounts=tuple(own.recount(slot, text.view(slot)) for row, slot, own in penalized if row >= step.decodes),
-        edits=np.concatenate([_edits([]), *edits]),
-        masks={row: mask for row, mask in masks.items() if mask is not None},
+        edits=np.concatenate([_edits([]), *(shaping.edits for shaping in shaped.values())]),
+        masks={row: shaping.mask for row, shaping in shaped.items() if shaping.mask is not None},
         logprobs=any(own.logprobs is not None for _, _, own in last),
         follow=_follow({row: own for row, _, own in rows if row >= step.decodes and own.wants_prompt_logprobs}, step),
     )
@@ -165,9 +187,16 @@ def _add_prompt_logprobs(controls: Mapping[int, TokenControls], step: Step, logp
             )
 
 
-def _edits(additions: list[tuple[int, float]]) -> np.ndarray:
+def _edits(additions: Sequence[tuple[int, float]]) -> np.ndarray:
     """EDIT of what is added to tokens of row 0."""
     return np.array([(0, token, add) for token, add in additions], EDIT)
+
+
+def _banned(tokens: Ints) -> np.ndarray:
+    """EDIT that forbids tokens of row 0."""
+    edits = np.zeros(len(tokens), EDIT)
+    edits["token"], edits["add"] = tokens, -np.inf
+    return edits
 
 
 def _penalties(penalized: Mapping[int, TokenControls], rows: int) -> Floats | None:
@@ -194,8 +223,9 @@ def _chunk(step: Step, row: int) -> slice:
     return slice(end - int(step.counts[row]), end)
 
 
-def _bits(tokens: frozenset[int]) -> Bits:
+def _bits(tokens: Iterable[int]) -> Bits:
     """Mask of those tokens, as in `StepControls.masks`."""
-    bits = np.zeros(32 * (max(tokens, default=0) // 32 + 1), np.uint8)
-    bits[list(tokens)] = 1
+    places = np.fromiter(tokens, np.int64)
+    bits = np.zeros(32 * (int(places.max(initial=0)) // 32 + 1), np.uint8)
+    bits[places] = 1
     return np.packbits(bits, bitorder="little").view(np.uint32)

@@ -74,7 +74,7 @@ class Unit:
             return [Output(request.id, None, Finish.FAILED, request.arrival_s)]
         state = self._states[request.model]
         config = state.config
-        sequence = self._sequences[request.id] = Sequence.of(request, config.layout.tokens_per_block, config.grammars)
+        sequence = self._sequences[request.id] = Sequence.of(request, config.layout.tokens_per_block, config.grammars, config.vocab)
         state.enter(sequence)
         return []
 

@@ -67,7 +67,7 @@ class HttpOptions:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     allowed_origins: tuple[str, ...] = ()
-    max_body_bytes: int = 32 * 2**20
+    max_body_bytes: int = 8 * 2**20
     max_header_bytes: int = 16 * 2**10
     read_timeout_s: float = 60.0
     write_timeout_s: float = 30.0

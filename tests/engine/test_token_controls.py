@@ -24,6 +24,7 @@ CONTROLS = {
     "allowed": {"allowed_token_ids": frozenset({1, 5, 33, 40, 62})},
     "late": {"min_tokens": 6, "stop_token_ids": frozenset(range(48))},
     "grammar": {"grammar": REGEX, "stop_token_ids": frozenset({EOS})},
+    "banned": {"bad_words": (*((token,) for token in range(20)), *((token % 5 + 30, token) for token in range(30, 64)))},
     "all": {
         "grammar": Grammar(kind=GrammarKind.REGEX, text="[a-zA-Z]+"),
         "presence_penalty": 0.5,
@@ -184,6 +185,12 @@ def test_more_edits_than_one_program_makes_are_all_made(model):
     biases = tuple((token, -50.0) for token in range(63))
     many = [request(f"many{i}", logit_bias=biases * 10, max_tokens=4) for i in range(SLOTS)]
     assert {tuple(each) for each in tokens(model.run(many)[0]).values()} == {(EOS,) * 4}
+
+
+def test_many_bad_words_are_one_mask(model):
+    many = request("mask", bad_words=tuple((token,) for token in range(50)), max_tokens=4)
+    assert min(tokens(model.run([many])[0])["mask"]) >= 50
+    assert all(not len(step.controls.edits) and len(step.controls.masks) == 1 for step in model.steps[-4:])
 
 
 def test_a_row_without_controls_runs_no_program_behind_its_step(model):

@@ -44,9 +44,9 @@ class Sequence:
     controls: TokenControls | None = None
 
     @classmethod
-    def of(cls, request: Request, tokens_per_block: int, grammars: Grammars | None) -> "Sequence":
+    def of(cls, request: Request, tokens_per_block: int, grammars: Grammars | None, vocab: int) -> "Sequence":
         chain = Chain.of(request, tokens_per_block)
-        return cls(request, np.array(request.prompt, np.int32), chain, controls=TokenControls.of(request, grammars))
+        return cls(request, np.array(request.prompt, np.int32), chain, controls=TokenControls.of(request, grammars, vocab))
 
     @property
     def age(self) -> tuple[float, str]:

@@ -1,10 +1,18 @@
 """A JSON object that a client sent: a request's body, or a line of a batch."""
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from muxjax.errors import RequestError
+
+MOST_COMMAS = 2**20
+"""Commas of a body, within its texts or without: what bounds the number of its values."""
+MOST_COLONS_AND_BRACKETS = 2**18
+"""Colons and opening brackets of a body: what bounds the number of its keys, objects and lists, which cost ten times as much."""
+_SMALL_BYTES = 2**16
+_one_large_body = threading.Lock()  # parsing holds the interpreter to its end: others get in between two large ones
 
 
 def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
@@ -13,10 +21,19 @@ def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
     Args:
       called: what errors call the bytes.
     Raises:
-      RequestError: it is none, or holds NaN or infinity, which JSON does not know.
+      RequestError: it is none, has too many values, or holds NaN or a number beyond all floats, which JSON does not know.
     """
+    if len(body) <= _SMALL_BYTES:
+        return _parsed(body, called)
+    _require_few(called, "commas", body.count(b","), MOST_COMMAS)
+    _require_few(called, "colons and opening brackets", sum(body.count(sign) for sign in (b":", b"[", b"{")), MOST_COLONS_AND_BRACKETS)
+    with _one_large_body:
+        return _parsed(body, called)
+
+
+def _parsed(body: bytes, called: str) -> Mapping[str, Any]:
     try:
-        value = json.loads(body, parse_constant=_refuse_constant)
+        value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise RequestError(f"The {called} is no JSON: {str(error)[:200]}") from error
     if not isinstance(value, dict):
@@ -24,5 +41,18 @@ def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
     return value
 
 
+def _require_few(called: str, what: str, count: int, most: int) -> None:
+    """Raises RequestError: 413 for too many."""
+    if count > most:
+        raise RequestError(f"The {called} has {count} {what}, at most {most} are taken.", code="request_too_large", status=413)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is beyond the range of numbers")
+    return value

@@ -3,11 +3,13 @@
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from muxjax.errors import RequestError
 
 D = TypeVar("D")
+_MOST_NAME = 100  # characters of a field's name that are told
 
 
 class Fields:
@@ -68,9 +70,9 @@ class Fields:
                 raise self.error(f"{name}[{place}]", f"must be an object, got {show(item)}")
         return [Fields(item, f"{self._at}{name}[{place}]") for place, item in enumerate(value)]
 
-    def unread(self) -> set[str]:
-        """Fields that nothing asked for."""
-        return set(self._body) - self._read
+    def unread(self, most: int) -> list[str]:
+        """Beginnings of the names of fields that nothing asked for, at most so many."""
+        return [name[:_MOST_NAME] for name in islice((name for name in self._body if name not in self._read), most)]
 
     def error(self, name: str, problem: str, *, code: str | None = None) -> RequestError:
         return RequestError(f"{self._at}{name} {problem}", param=self._at + name, code=code)
@@ -89,9 +91,19 @@ class Fields:
         return value
 
 
+class _Beginning(reprlib.Repr):
+    """Shows the first entries of an object, where its base would sort them all."""
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        return super().repr_dict(dict(islice(x.items(), self.maxdict + 1)), level)
+
+
+_beginning = _Beginning()
+
+
 def show(value: object) -> str:
     """A client's value, cut to a length that an error may have."""
-    return reprlib.repr(value)[:200]
+    return _beginning.repr(value)[:200]
 
 
 def is_token(value: object, vocab: int) -> bool:
@@ -111,9 +123,11 @@ def token_ids(fields: Fields, name: str, vocab: int) -> tuple[int, ...]:
     return tuple(value)
 
 
-def strings(fields: Fields, name: str, most: int) -> tuple[str, ...]:
+def strings(fields: Fields, name: str, most: int, characters: int) -> tuple[str, ...]:
     """A string or a short list of them, none empty.
 
+    Args:
+      characters: most of one string.
     Raises:
       RequestError: anything else.
     """
@@ -121,4 +135,7 @@ def strings(fields: Fields, name: str, most: int) -> tuple[str, ...]:
     texts: Sequence[object] = [] if value is None else value if isinstance(value, list) else [value]
     if len(texts) > most or not all(isinstance(text, str) and text for text in texts):
         raise fields.error(name, f"must be a string or a list of at most {most}, none of them empty, got {show(value)}")
+    longest = max((len(str(text)) for text in texts), default=0)
+    if longest > characters:
+        raise fields.error(name, f"must have at most {characters} characters each, got {longest}", code="invalid_value")
     return tuple(str(text) for text in texts)

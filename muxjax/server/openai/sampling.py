@@ -8,6 +8,10 @@ from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPER
 from muxjax.types import MOST_LOGPROBS, Grammar, Sampling
 
 MOST_BAD_WORDS = 1000
+MOST_BAD_WORD_CHARACTERS = 256
+MOST_BAD_WORD_TOKENS = 2**14
+"""Of all bad words of a request together, in both spellings."""
+MOST_BIASES = 1024
 _GREEDY_BELOW = 1e-5
 _NO_TOP_K = -1
 
@@ -54,6 +58,8 @@ def read_logprobs(fields: Fields, *, chat: bool) -> int | None:
 def _logit_bias(fields: Fields, vocab: int) -> tuple[tuple[int, float], ...]:
     bias = fields.object("logit_bias")
     entries: Mapping[str, object] = bias.raw if bias else {}
+    if len(entries) > MOST_BIASES:
+        raise fields.error("logit_bias", f"must have at most {MOST_BIASES} tokens, got {len(entries)}", code="invalid_value")
     return tuple((_token(fields, name, vocab), _bias(fields, value)) for name, value in entries.items())
 
 
@@ -72,6 +78,9 @@ def _bias(fields: Fields, value: object) -> float:
 
 def _bad_words(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ...]:
     """Each word as it begins a text, and as it follows a space."""
-    words = [word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS)]
+    words = [word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)]
     spellings: Sequence[tuple[int, ...]] = [model.text.encode(start + word, special=False) for word in words for start in ("", " ")]
+    count = sum(map(len, spellings))
+    if count > MOST_BAD_WORD_TOKENS:
+        raise fields.error("bad_words", f"must have at most {MOST_BAD_WORD_TOKENS} tokens in all, got {count}", code="invalid_value")
     return tuple(dict.fromkeys(tokens for tokens in spellings if tokens))

@@ -18,6 +18,9 @@ from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Request, Sampling
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
 MOST_STOPS = 4
+MOST_STOP_CHARACTERS = 1024
+"""Of one of them: so much of an answer may be held back, and looked through for each token."""
+_MOST_UNKNOWN = 100
 _INT64 = 2**63
 _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
@@ -84,7 +87,7 @@ def _generation(
         model_name=fields.text("model") or model.name,
         requests=_requests(fields, model, prompts, sampling, stamp, max_tokens=max_tokens, n=n, param=param),
         n=n,
-        stop=strings(fields, "stop", MOST_STOPS),
+        stop=strings(fields, "stop", MOST_STOPS, MOST_STOP_CHARACTERS),
         stop_token_ids=frozenset(token_ids(fields, "stop_token_ids", model.spec.vocab)),
         show_stop=fields.flag("include_stop_str_in_output"),
         show_special=special,
@@ -97,7 +100,7 @@ def _generation(
         stream=stream,
         usage_at_end=at_end,
         usage_always=always,
-        unknown=tuple(sorted(fields.unread() - _HARMLESS)),
+        unknown=tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS)),
     )
 
 

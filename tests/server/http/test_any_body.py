@@ -100,7 +100,7 @@ def test_no_nesting_is_our_fault(form, text):
             parse(read_object(form.replace("DEEP", '{"a":' * depth + "1" + "}" * depth).encode()), catalog, STAMP)
         except RequestError as error:
             outcomes.add(error.status)
-    assert outcomes == {400}
+    assert 400 in outcomes <= {400, 413}
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -9,7 +8,8 @@ from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.openai.fields import Fields
 from muxjax.server.openai.messages import read_messages
-from muxjax.server.openai.schema import parse_chat, parse_completion
+from muxjax.server.openai.sampling import MOST_BAD_WORD_CHARACTERS, MOST_BIASES
+from muxjax.server.openai.schema import MOST_STOP_CHARACTERS, parse_chat, parse_completion
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.types import Grammar, GrammarKind
 from tests.server.kit import BOS, EOS, STAMP, VOCAB, served
@@ -172,7 +172,11 @@ def test_text_parts_are_one_text(chat):
         ({"logit_bias": {"9" * 10**5: 1}}, "logit_bias"),
         ({"logit_bias": []}, "logit_bias"),
         ({"allowed_token_ids": [VOCAB]}, "allowed_token_ids"),
+        ({"logit_bias": {str(token): 1 for token in range(MOST_BIASES + 1)}}, "logit_bias"),
         ({"bad_words": [""]}, "bad_words"),
+        ({"bad_words": ["a" * (MOST_BAD_WORD_CHARACTERS + 1)]}, "bad_words"),
+        ({"bad_words": ["xyz" * 80] * 100}, "bad_words"),
+        ({"stop": "a" * (MOST_STOP_CHARACTERS + 1)}, "stop"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
         ({"truncate_prompt_tokens": 100}, "truncate_prompt_tokens"),
         ({"suffix": "a"}, "suffix"),
@@ -334,25 +338,16 @@ def test_a_chat_brings_its_own_bos_unless_another_is_asked_for(chat):
 
 def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
-    parts = [{"type": "text", "text": "2", "cache_control": {}}]
     messages = [
         {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
-        {"role": "tool", "content": parts, "tool_call_id": "1"},
+        {"role": "tool", "content": [{"type": "text", "text": "2"}], "tool_call_id": "1"},
         {"role": "assistant", "content": "x", "tool_calls": None},
     ]
     assert read_messages(Fields({"messages": messages})) == [
-        {"role": "assistant", "tool_calls": [{**call, "function": {"name": "f", "arguments": {"a": [1]}}}]},
-        {"role": "tool", "content": parts, "tool_call_id": "1"},
+        {"role": "assistant", "content": "", "tool_calls": [{**call, "function": {"name": "f", "arguments": {"a": [1]}}}]},
+        {"role": "tool", "content": "2", "tool_call_id": "1"},
         {"role": "assistant", "content": "x"},
     ]
-
-
-def test_a_message_keeps_the_clients_order():
-    function = {"arguments": '{"z": 1, "a": {"y": 2, "b": 3}}', "name": "f"}
-    message = {"tool_calls": [{"function": function, "type": "function", "id": "1"}], "name": "n", "content": "x", "role": "assistant"}
-    arguments = {"z": 1, "a": {"y": 2, "b": 3}}
-    read = {**message, "tool_calls": [{"function": {**function, "arguments": arguments}, "type": "function", "id": "1"}]}
-    assert json.dumps(read_messages(Fields({"messages": [message]}))) == json.dumps([read])
 
 
 @pytest.mark.parametrize(("old", "new"), [("guided_json", "json"), ("guided_regex", "regex"), ("guided_choice", "choice")])
@@ -364,6 +359,11 @@ def test_a_field_that_was_renamed_says_its_new_name(complete, old, new):
 
 def test_unknown_fields_are_told_but_not_refused(complete):
     assert complete(frobnicate=1, user="me").unknown == ("frobnicate",)
+
+
+def test_of_many_unknown_fields_a_few_are_told_and_each_by_its_beginning():
+    names = [f"{number:04}" + "x" * 10_000 for number in range(500)]
+    assert Fields(dict.fromkeys(names, 1)).unread(100) == [name[:100] for name in names[:100]]
 
 
 def test_a_model_must_be_named_where_there_are_several(catalog, text):
