@@ -39,7 +39,8 @@ class BadWords:
 
     def completing(self, text: Ints) -> Ints:
         """Tokens that would complete a word of two or more behind this text."""
-        found, node = [], _ROOT
+        found: list[Ints] = []
+        node = _ROOT
         for token in text[max(len(text) - self._longest, 0) :][::-1].tolist() if self.tied else ():
             child = self._children.get((node, token))
             if child is None:
