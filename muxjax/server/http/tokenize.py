@@ -9,6 +9,7 @@ from aiohttp import web
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.http.body import read_object
 from muxjax.server.openai.fields import Fields, show, token_ids
+from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
 from muxjax.server.openai.prompts import read_chat
 from muxjax.server.openai.tools import read_tools
@@ -69,4 +70,5 @@ def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     prompt = fields.required("prompt")
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")
+    require_short(model, prompt, "prompt")
     return model.text.encode(prompt, special=fields.flag("add_special_tokens", True))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from muxjax.errors import RequestError
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import Fields, is_token, show
+from muxjax.server.openai.lengths import require_fit, require_short
 from muxjax.server.openai.messages import is_continued, read_messages
 from muxjax.server.openai.tools import ToolUse
 
@@ -58,7 +59,7 @@ def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prom
         tools=[tool.description for tool in tools.tools] if tools else None,
         extra={"documents": documents or None, **(extra.raw if extra else {})},
     )
-    return _cut(fields, model, Prompt(model.text.encode(text, special=fields.flag("add_special_tokens", False))))
+    return _cut(fields, model, Prompt(_encoded(fields, model, text, "messages", special=fields.flag("add_special_tokens", False))))
 
 
 def room(model: ServedModel, tokens: Sequence[int], param: str) -> int:
@@ -80,10 +81,17 @@ def room(model: ServedModel, tokens: Sequence[int], param: str) -> int:
 
 def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool) -> Prompt:
     if isinstance(value, str):
-        return Prompt(model.text.encode(value, special=special), value)
+        return Prompt(_encoded(fields, model, value, "prompt", special=special), value)
     if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
         raise fields.error("prompt", f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
     return Prompt(tuple(value))
+
+
+def _encoded(fields: Fields, model: ServedModel, text: str, param: str, *, special: bool) -> tuple[int, ...]:
+    """Raises RequestError: too long a text, even for one that is to be cut."""
+    require = require_fit if fields.get("truncate_prompt_tokens") is None else require_short
+    require(model, text, param)
+    return model.text.encode(text, special=special)
 
 
 def _cut(fields: Fields, model: ServedModel, prompt: Prompt) -> Prompt:

@@ -8,6 +8,9 @@ from muxjax.errors import RequestError
 from muxjax.server.text.token_bytes import TokenBytes
 from muxjax.specs.tokens import load_tokenizer
 
+_SHORT = 4096
+"""Characters or tokens; with more, a call for many is used for one, for while it runs other threads may run too."""
+
 
 class Text(Protocol):
     """A model's tokenizer."""
@@ -43,10 +46,14 @@ class TokenizerText:
         self._specials = frozenset(token for token, entry in added.items() if entry.special)
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
-        return tuple(self._tokenizer.encode(_valid(text), add_special_tokens=special).ids)
+        if len(text) <= _SHORT:
+            return tuple(self._tokenizer.encode(_valid(text), add_special_tokens=special).ids)
+        return tuple(self._tokenizer.encode_batch_fast([_valid(text)], add_special_tokens=special)[0].ids)
 
     def decode(self, tokens: Sequence[int], *, special: bool = False) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=not special)
+        if len(tokens) <= _SHORT:
+            return self._tokenizer.decode(tokens, skip_special_tokens=not special)
+        return self._tokenizer.decode_batch([tokens], skip_special_tokens=not special)[0]
 
     def piece(self, token: int) -> bytes:
         return self._pieces.of(token)

@@ -386,3 +386,10 @@ def test_a_salt_goes_with_every_choice_of_a_request(complete, chat):
     assert [request.cache_salt for request in complete(prompt=["cat", "dog"], n=2, cache_salt="mine").requests] == ["mine"] * 4
     assert chat().requests[0].cache_salt == chat(cache_salt=None).requests[0].cache_salt == ""
     assert refusal(complete, cache_salt=5).param == "cache_salt"
+
+
+def test_a_prompt_and_messages_that_are_far_too_long_are_refused_as_too_long(complete, chat):
+    for error in (refusal(complete, prompt="the cat " * 10**5), refusal(chat, messages=[{"role": "user", "content": "the cat " * 10**5}])):
+        assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert "characters" in str(refusal(complete, prompt="the cat " * 2**18, truncate_prompt_tokens=5))
+    assert len(complete(prompt="the cat " * 10**5, truncate_prompt_tokens=5).requests[0].prompt) == 5
