@@ -14,6 +14,9 @@ from muxjax.types import Bits, Grammar, GrammarKind
 COMPILED_GRAMMARS = 128
 """Grammars that are kept of each model, for requests that come with the same one again."""
 
+_TRIED_TOKENS = 4
+_NO_WAY = "it leads to where nothing can follow, or is too large"
+
 _log = logging.getLogger(__name__)
 
 
@@ -56,10 +59,21 @@ class Grammars:
             matcher = LLMatcher(self._tokenizer, _COMPILERS[grammar.kind](grammar.text), log_level=0)
         except ValueError as error:
             raise _does_not_compile(grammar, str(error)) from error
-        fault = matcher.get_error()
+        fault = matcher.get_error() or _first_fault(matcher.deep_copy(), self._tokenizer)
         if fault:
             raise _does_not_compile(grammar, fault)
         return matcher
+
+
+def _first_fault(matcher: LLMatcher, tokenizer: LLTokenizer) -> str:
+    """Why no answer gets as far as a few tokens, by those that come first in the vocabulary; empty where one does."""
+    bits = np.empty(-(-tokenizer.vocab_size // 32), np.uint32)
+    for _ in range(_TRIED_TOKENS):
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        if matcher.is_error() or matcher.is_stopped() or matcher.is_accepting():
+            break
+        matcher.consume_token(int(np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))[0]))
+    return _NO_WAY if matcher.is_error() else ""
 
 
 class Matcher:

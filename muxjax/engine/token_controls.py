@@ -10,6 +10,7 @@ import numpy as np
 
 from muxjax.engine.bad_words import BadWords
 from muxjax.engine.executor import Done, Step
+from muxjax.engine.first_token import check_first_token
 from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
@@ -130,7 +131,7 @@ class TokenControls:
 
 
 def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) -> None:
-    """Raises RequestError for a token that is none of the model's, and for a grammar that does not compile."""
+    """Raises RequestError for a token that is none of the model's, a grammar that does not compile, rules that leave no first token."""
     tokens_by_field = {
         "logit_bias": [token for token, _ in sampling.logit_bias],
         "allowed_token_ids": sampling.allowed_token_ids or (),
@@ -141,10 +142,9 @@ def check_controls(sampling: Sampling, vocab: int, grammars: Grammars | None) ->
         for token in tokens:
             if not 0 <= token < vocab:
                 raise RequestError(f"{field} must name tokens from 0 to {vocab - 1}, got {token}", param=field)
-    if sampling.grammar is not None:
-        if grammars is None:
-            raise RequestError("this model has no tokenizer to write grammars for", param="structured_outputs")
-        grammars.matcher(sampling.grammar)
+    if sampling.grammar is not None and grammars is None:
+        raise RequestError("this model has no tokenizer to write grammars for", param="structured_outputs")
+    check_first_token(sampling, vocab, grammars.matcher(sampling.grammar) if grammars and sampling.grammar else None)
 
 
 def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: Step) -> StepControls | None:

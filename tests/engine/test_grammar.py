@@ -112,3 +112,19 @@ def test_a_folder_without_a_tokenizer_has_no_grammars(tmp_path, caplog):
     assert Grammars.of("{}", where=tmp_path, vocab=64, eos_ids=(EOS,)) is None and f"no structured output with {tmp_path}" in caplog.text
     made = Grammars.of(tokenizer(), where=tmp_path, vocab=64, eos_ids=(EOS,))
     assert made and letters(made.matcher(regex("[xy]")).bits()) == "xy"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (GrammarKind.REGEX, "(a{1000}){1000}"),
+        (GrammarKind.LARK, 'start: "a" start'),
+        (GrammarKind.LARK, 'start: "a" b\nb: b "c"'),
+        (GrammarKind.JSON_SCHEMA, '{"$ref": "#"}'),
+        (GrammarKind.REGEX, "\u00e9"),
+    ],
+)
+def test_a_grammar_without_a_way_to_an_answer_does_not_compile(kind, text):
+    """The last one: no token of the model writes it."""
+    with pytest.raises(RequestError, match=f"the {kind} does not compile: it leads to where nothing can follow"):
+        grammars().matcher(Grammar(kind=kind, text=text))

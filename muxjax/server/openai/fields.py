@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from muxjax.errors import RequestError
 
+MOST_BAD_WORDS = 1000
+MOST_BAD_WORD_CHARACTERS = 256
 D = TypeVar("D")
 _MOST_NAME = 100  # characters of a field's name that are told
 
@@ -73,6 +75,10 @@ class Fields:
     def unread(self, most: int) -> list[str]:
         """Beginnings of the names of fields that nothing asked for, at most so many."""
         return [name[:_MOST_NAME] for name in islice((name for name in self._body if name not in self._read), most)]
+
+    def where(self, name: str) -> str:
+        """The field's name from the whole body on, as errors have it."""
+        return self._at + name
 
     def error(self, name: str, problem: str, *, code: str | None = None) -> RequestError:
         return RequestError(f"{self._at}{name} {problem}", param=self._at + name, code=code)

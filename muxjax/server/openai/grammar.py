@@ -7,14 +7,13 @@ from typing import Any
 from llguidance import LLMatcher
 
 from muxjax.errors import RequestError
-from muxjax.server.openai.fields import Fields, show
+from muxjax.server.json_schema.follow import followed
+from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, show, strings
 from muxjax.types import Grammar, GrammarKind
 
 MOST_CHOICES = 1000
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _FORMATS = ("text", "json_object", "json_schema")
 _COMPILE = {
-    GrammarKind.JSON_SCHEMA: LLMatcher.grammar_from_json_schema,
     GrammarKind.REGEX: LLMatcher.grammar_from_regex,
     GrammarKind.LARK: LLMatcher.grammar_from_lark,
 }
@@ -33,33 +32,36 @@ def read_grammar(fields: Fields) -> Grammar | None:
 
 
 def checked(grammar: Grammar, param: str) -> Grammar:
-    """The grammar.
+    """The grammar, a regular expression or one in Lark.
 
     Raises:
       RequestError: it cannot be compiled.
     """
-    problem = LLMatcher.validate_grammar(_COMPILE[grammar.kind](grammar.text), None)
+    try:
+        problem = LLMatcher.validate_grammar(_COMPILE[grammar.kind](grammar.text), None)
+    except ValueError:
+        problem = "it has text that is not Unicode"
+    if grammar.kind is GrammarKind.REGEX:
+        problem = _of_regex(problem) if problem else _matches_nothing(grammar.text)
     if problem:
         raise RequestError(f"{param} cannot be followed: {' '.join(problem.split())[:300]}", param=param, code="invalid_value")
     return grammar
 
 
-def schema_text(schema: Mapping[str, Any], param: str) -> str:
-    """A JSON schema whose answers have one space after commas and colons and none elsewhere.
+def _of_regex(problem: str) -> str:
+    """The problem without the rule that we put around the expression."""
+    return problem.split("(in regex): ", 1)[-1].split("\n   1 | ", 1)[0]
 
-    Free blanks are where small models spend all their tokens. A client's own `x-guidance` goes first.
 
-    Raises:
-      RequestError: it is nested too deeply.
-    """
-    try:
-        return json.dumps({"x-guidance": _LAYOUT, **schema}, ensure_ascii=False)
-    except RecursionError as error:
-        raise RequestError(f"{param} is nested too deeply", param=param, code="invalid_value") from error
+def _matches_nothing(regex: str) -> str:
+    """The problem of an expression that no text matches; empty for any other."""
+    schema = json.dumps({"type": "string", "pattern": f"^(?:{regex})$"})
+    nothing = "Regex is empty" in LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), None)
+    return "no text matches it" if nothing else ""
 
 
 def _json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
-    return checked(Grammar(kind=GrammarKind.JSON_SCHEMA, text=schema_text(schema, param)), param)
+    return Grammar(kind=GrammarKind.JSON_SCHEMA, text=followed(schema, param))
 
 
 def _response_format(fields: Fields) -> Grammar | None:
@@ -85,7 +87,9 @@ def _structured_outputs(fields: Fields) -> Grammar | None:
     name = next(iter(values))
     if len(values) > 1 or name not in _READERS:
         raise fields.error("structured_outputs", f"must have exactly one of {', '.join(_READERS)}, got {show(sorted(values))}")
-    return _READERS[name](outputs, name)
+    grammar = _READERS[name](outputs, name)
+    _check_words(fields, outputs)
+    return grammar
 
 
 def _of_json(outputs: Fields, name: str) -> Grammar:
@@ -112,7 +116,17 @@ def _of_choice(outputs: Fields, name: str) -> Grammar:
     value = outputs.get(name)
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_CHOICES or not all(isinstance(text, str) and text for text in value):
         raise outputs.error(name, f"must be a list of 1 to {MOST_CHOICES} texts, none of them empty, got {show(value)}")
+    if any("\ud800" <= character <= "\udfff" for text in value for character in text):
+        raise outputs.error(name, "has text that is not Unicode")
     return checked(Grammar(kind=GrammarKind.LARK, text=f"start: {one_of(value)}"), f"structured_outputs.{name}")
+
+
+def _check_words(fields: Fields, outputs: Fields) -> None:
+    """Raises RequestError: the choices are all bad words."""
+    choices = outputs.get("choice")
+    words = {word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)}
+    if choices and words.issuperset(choice.strip() for choice in choices):
+        raise fields.error("bad_words", "forbid every choice of structured_outputs", code="invalid_value")
 
 
 def one_of(texts: Sequence[str]) -> str:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from muxjax.server.catalog import ServedModel
-from muxjax.server.openai.fields import Fields, is_token, show, strings, token_ids
+from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, is_token, show, strings, token_ids
 from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K
 from muxjax.types import MOST_LOGPROBS, Grammar, Sampling
 
-MOST_BAD_WORDS = 1000
-MOST_BAD_WORD_CHARACTERS = 256
 MOST_BAD_WORD_TOKENS = 2**14
 """Of all bad words of a request together, in both spellings."""
 MOST_BIASES = 1024

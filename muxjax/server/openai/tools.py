@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxjax.errors import RequestError
+from muxjax.server.json_schema.follow import followed
 from muxjax.server.openai.fields import Fields, show
-from muxjax.server.openai.grammar import checked, one_of, schema_text
+from muxjax.server.openai.grammar import checked, one_of
 from muxjax.types import Grammar, GrammarKind
 
 MOST_TOOLS = 128
@@ -20,7 +21,7 @@ class Tool:
     """A function that the client can run.
 
     Args:
-      schema: JSON schema of its arguments, as text.
+      schema: JSON schema of its arguments, as text; "" for one that is not to be called.
       description: as the client described it, for the chat template.
     """
 
@@ -63,9 +64,9 @@ def read_tools(fields: Fields) -> ToolUse | None:
     Raises:
       RequestError: a tool or the choice is not what it must be, or is left to the model.
     """
-    tools = tuple(_tool(entry) for entry in fields.objects("tools"))
-    many = fields.flag("parallel_tool_calls", True)
     choice = fields.get("tool_choice")
+    tools = tuple(_tool(entry, choice) for entry in fields.objects("tools"))
+    many = fields.flag("parallel_tool_calls", True)
     if len(tools) > MOST_TOOLS:
         raise fields.error("tools", f"must be at most {MOST_TOOLS}, got {len(tools)}")
     if choice == "none" or (not tools and choice in (None, "auto")):
@@ -76,12 +77,18 @@ def read_tools(fields: Fields) -> ToolUse | None:
         raise fields.error(
             "tool_choice", f"auto is not supported yet, which is the default with tools: say {_CHOICES}", code="unsupported_value"
         )
-    use = ToolUse(tools=tools, many=many) if choice == "required" else ToolUse(tools=tools, named=_named(fields, tools))
-    checked(use.grammar, "tools")
+    if choice != "required":
+        return ToolUse(tools=tools, named=_named(fields, tools))
+    use = ToolUse(tools=tools, many=many)
+    try:
+        checked(use.grammar, "tools")
+    except RequestError as error:  # each can be followed by itself
+        problem = "cannot be followed together: there are too many, or they are too large"
+        raise fields.error("tools", problem, code="invalid_value") from error
     return use
 
 
-def _tool(entry: Fields) -> Tool:
+def _tool(entry: Fields, choice: object) -> Tool:
     if entry.get("type") != "function":
         raise entry.error("type", f"must be function, got {show(entry.get('type'))}")
     function = entry.required_object("function")
@@ -89,11 +96,19 @@ def _tool(entry: Fields) -> Tool:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise function.error("name", f"must be 1 to 64 letters, digits, _ and -, got {show(name)}")
     function.text("description")
+    schema = _arguments(function)
+    called = choice == "required" or (isinstance(choice, dict) and _name(choice) == name)
+    return Tool(name=name, schema=followed(schema, function.where("parameters")) if called else "", description=entry.raw)
+
+
+def _arguments(function: Fields) -> Mapping[str, Any]:
+    """Schema of a function's arguments: nothing but `{}` where it has no parameters."""
     parameters = function.object("parameters")
-    schema = {"properties": {}, **(parameters.raw if parameters else {})}
+    raw = parameters.raw if parameters else {}
+    schema = {"properties": {}, **(raw or {"additionalProperties": False})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
-    return Tool(name=name, schema=schema_text(schema, "tools"), description=entry.raw)
+    return schema
 
 
 def _named(fields: Fields, tools: tuple[Tool, ...]) -> Tool:

@@ -1,7 +1,6 @@
 """What clients may say of an answer's form, held against llguidance over single bytes."""
 
 import json
-import re
 
 import pytest
 from hypothesis import given
@@ -118,5 +117,27 @@ def test_a_schema_too_deep_is_refused():
     schema = {"type": "object"}
     for _ in range(200):
         schema = {"type": "object", "properties": {"a": schema}}
-    with pytest.raises(RequestError, match=re.compile("recursion limit")):
+    with pytest.raises(RequestError, match=r"structured_outputs.json cannot be followed: it is nested too deeply"):
         read_grammar(Fields({"structured_outputs": {"json": schema}}))
+
+
+@pytest.mark.parametrize("regex", [r"[^\s\S]", r"a*[^\s\S]", r"[^\x00-\x{10FFFF}]"])
+def test_a_pattern_that_nothing_matches_is_refused(regex):
+    with pytest.raises(RequestError, match=r"structured_outputs.regex cannot be followed: no text matches it"):
+        grammar_of(structured_outputs={"regex": regex})
+    assert accepts(grammar_of(structured_outputs={"regex": f"b|{regex}"}), "b")
+
+
+@pytest.mark.parametrize("wish", [{"regex": "("}, {"regex": "\ud800"}, {"choice": ["\ud800"]}, {"json": {"const": "\ud800"}}])
+def test_refusals_do_not_tell_of_the_grammar_behind_a_form(wish):
+    with pytest.raises(RequestError) as error:
+        grammar_of(structured_outputs=wish)
+    assert "start:" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_choice_of_bad_words_only_is_refused():
+    wish = {"structured_outputs": {"choice": ["yes", "no"]}}
+    assert accepts(grammar_of(**wish, bad_words=["yes"]), "no")
+    with pytest.raises(RequestError, match=r"bad_words forbid every choice of structured_outputs") as error:
+        grammar_of(**wish, bad_words=[" yes", "no"])
+    assert (error.value.param, error.value.status) == ("bad_words", 400)

@@ -28,7 +28,7 @@ WEATHER = {
         },
     },
 }
-CLOCK = {"type": "function", "function": {"name": "clock"}}
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"additionalProperties": True}}}
 NAMED = {"type": "function", "function": {"name": "weather"}}
 CALLS = '[{"name": "weather", "parameters": {"city": "a}\\"{"}}, {"name": "clock", "parameters": {"a": {}}}]'
 
@@ -58,6 +58,40 @@ def test_a_required_call_is_one_of_the_tools_with_its_own_arguments():
     assert not accepts(grammar, "[]")
 
 
+@pytest.mark.parametrize("body", [{}, {"parameters": None}, {"parameters": {}}])
+def test_a_tool_without_parameters_takes_none(body):
+    now = {"type": "function", "function": {"name": "now", **body}}
+    named = use_of(tools=[now], tool_choice={"type": "function", "function": {"name": "now"}}).grammar
+    assert accepts(named, "{}") and not accepts(named, '{"a": 1}')
+    required = use_of(tools=[now, WEATHER], tool_choice="required").grammar
+    assert accepts(required, '[{"name": "now", "parameters": {}}]')
+    assert not accepts(required, '[{"name": "now", "parameters": {"a": 1}}]')
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_schema_that_cannot_be_followed_is_refused_in_its_own_words(choice):
+    for schema, words in (
+        ({"properties": {"city": {"enum": []}}, "required": ["city"]}, "at #/properties/city: no answer can follow it: enum is empty"),
+        ({"properties": {"city": {"not": {}}}}, 'at #/properties/city: the keywords "not" are not supported'),
+        ({"properties": {"city": {"$ref": "#/properties/city"}}, "required": ["city"]}, "$ref '#/properties/city' leads only to itself"),
+    ):
+        tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
+        with pytest.raises(RequestError) as error:
+            use_of(tools=[tool], tool_choice=choice)
+        assert str(error.value).startswith("tools[0].function.parameters cannot be followed at #/") and words in str(error.value)
+
+
+def test_a_schema_that_cannot_be_followed_does_no_harm_where_its_tool_is_not_called():
+    odd = {"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}}
+    assert read_tools(Fields({"tools": [odd], "tool_choice": "none"})) is None
+    assert accepts(use_of(tools=[odd, WEATHER], tool_choice=NAMED).grammar, '{"city": "Rome"}')
+
+
+def test_a_parameter_of_a_format_that_is_not_known_is_any_string():
+    path = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "string", "format": "file-path"}}}}}
+    assert accepts(use_of(tools=[path], tool_choice="required").grammar, '[{"name": "f", "parameters": {"a": "/x y"}}]')
+
+
 def test_calls_beside_each_other_may_be_forbidden():
     grammar = use_of(tool_choice="required", parallel_tool_calls=False).grammar
     assert accepts(grammar, '[{"name": "clock", "parameters": {}}]')
@@ -79,7 +113,10 @@ def test_where_no_tool_is_to_be_called_there_is_none(body):
         ({"tools": [CLOCK, {"type": "function", "function": {"name": "a b"}}]}, "tools[1].function.name"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": []}}]}, "tools[0].function.parameters"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}]}, "tools[0].function.parameters"),
-        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"properties": 5}}}], "tool_choice": "required"}, "tools"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"properties": 5}}}], "tool_choice": "required"},
+            "tools[0].function.parameters",
+        ),
         ({"tools": [CLOCK] * 129, "tool_choice": "required"}, "tools"),
         ({"tools": [CLOCK]}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": "auto"}, "tool_choice"),

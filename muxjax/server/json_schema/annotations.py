@@ -1,0 +1,59 @@
+"""Keywords that ask for nothing: formats that nobody knows, and assertions that hold of everything."""
+
+import functools
+import json
+import logging
+from typing import Any
+
+from llguidance import LLMatcher
+
+from muxjax.server.json_schema.walk import Path, mapped
+
+_MOST_NAMES = 100
+_LONGEST_NAME = 64
+_DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
+"""Pattern that pydantic writes for Decimal: the same is said without looking ahead."""
+_SAME_PATTERN = {_DECIMAL: r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"}
+_log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+def without_annotations(schema: Any) -> Any:
+    """The schema for grammars: a format that is not known is an annotation (JSON Schema 2020-12, 7.2.1), and is told once in the log."""
+    return mapped(schema, _simplified)
+
+
+def _simplified(path: Path, schema: Any) -> Any:
+    if not isinstance(schema, dict):
+        return schema
+    name = schema.get("format")
+    if isinstance(name, str) and not _is_known(name):
+        _tell(name)
+        del schema["format"]
+    if schema.get("uniqueItems") is False:
+        del schema["uniqueItems"]
+    if schema.get("propertyNames") in (True, {}):
+        del schema["propertyNames"]
+    if isinstance(schema.get("pattern"), str):
+        schema["pattern"] = _SAME_PATTERN.get(schema["pattern"], schema["pattern"])
+    return schema
+
+
+def _is_known(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _has_grammar(name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_grammar(name: str) -> bool:
+    try:
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps({"type": "string", "format": name}))
+    except ValueError:  # half a surrogate pair
+        return False
+    return not LLMatcher.validate_grammar(grammar, None)
+
+
+def _tell(name: str) -> None:
+    """Each name once, and no more names than a log should have of clients."""
+    if name not in _told and len(name) <= _LONGEST_NAME and len(_told) < _MOST_NAMES:
+        _told.add(name)
+        _log.warning("the format %r of JSON schemas is not known: answers are any string there", name)

@@ -1,0 +1,233 @@
+"""Clients' JSON schemas: what they say is what answers are, or the refusal says which part of them cannot be."""
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
+
+from muxjax.errors import RequestError
+from muxjax.server.json_schema import annotations
+from muxjax.server.json_schema.follow import followed
+
+BYTES = LLTokenizer("byte")
+END = BYTES.eos_token
+LIST = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["next"]}
+
+
+def matcher_of(schema: Mapping[str, Any]) -> LLMatcher:
+    return LLMatcher(BYTES, LLMatcher.grammar_from_json_schema(followed(schema, "schema")), log_level=0)
+
+
+def accepts(schema: Mapping[str, Any], value: Any) -> bool:
+    """The value is a whole answer."""
+    matcher, tokens = matcher_of(schema), BYTES.tokenize_str(json.dumps(value))
+    return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+
+def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int) -> str | None:
+    """Bytes drawn of what is allowed; None where there is no end after the most there may be."""
+    matcher, answer, bits = matcher_of(schema), bytearray(), np.zeros(-(-BYTES.vocab_size // 32), np.uint32)
+    assert not matcher.get_error()
+    for _ in range(most):
+        if matcher.is_stopped():
+            break
+        matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        allowed = np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little")).tolist()
+        assert not matcher.is_error() and allowed, f"nothing may follow {bytes(answer)!r}: {matcher.get_error()[:200]}"
+        if END in allowed and draw.random() < 0.7:
+            break
+        ends = [token for token in allowed if token < 256 and chr(token) in '"]},'] if draw.random() < 0.7 else []
+        token = draw.choice(ends or [token for token in allowed if token != END])
+        answer.append(token)
+        assert matcher.consume_token(token), f"nothing may follow {bytes(answer)!r}: {matcher.get_error()[:200]}"
+    else:
+        return None
+    return answer.decode()
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"enum": []}, "enum is empty"),
+        ({"type": []}, "type is empty"),
+        ({"anyOf": []}, "anyOf is empty"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum (5) is greater than maximum (3)"),
+        ({"type": "array", "minItems": 3, "maxItems": 1}, "minItems (3) is greater than maxItems (1)"),
+        ({"type": "string", "minLength": 5, "maxLength": 2}, "minLength (5) is greater than maxLength (2)"),
+        ({"type": "object", "required": ["a"], "additionalProperties": False}, "required property 'a' is unsatisfiable"),
+        ({"type": "object", "required": ["a"], "propertyNames": {"pattern": "^b"}}, "propertyNames"),
+        ({"type": "object", "required": ["a"], "properties": {"a": False}}, "at #/properties/a: no answer can follow it: false"),
+        ({"type": "object", "required": ["a"], "properties": {"a": {"enum": []}}}, "at #/properties/a: no answer can follow it: enum"),
+        ({"properties": {"x": {"properties": {"a": {"not": {}}}}}}, 'at #/properties/x/properties/a: the keywords "not" are not supported'),
+        ({"type": "array", "items": {"type": "integer", "minimum": 2, "maximum": 1}}, None),
+        ({"type": "array", "items": {"type": "integer", "minimum": 2, "maximum": 1}, "minItems": 1}, "required item"),
+        ({"type": "string", "pattern": r"[^\s\S]"}, "no text matches its pattern"),
+        ({"type": "string", "pattern": "^a$", "minLength": 4}, "no text matches its pattern"),
+        ({"type": "string", "pattern": "(?=a)b"}, "its pattern cannot be read"),
+        ({"type": "string", "pattern": 5}, "'pattern'"),
+        ({"const": 1, "type": "string"}, "type, enum and const contradict each other"),
+        ({"type": "integer", "multipleOf": 0}, "multipleOf must be over 0"),
+        ({"type": "number", "minimum": float("inf")}, "a number that is not finite"),
+        ({"const": "\ud800"}, "text that is not Unicode"),
+        ({"type": "strin"}, "strin"),
+        ({"$ref": "#"}, "$ref '#' leads only to itself"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, "leads only to itself"),
+        ({"$anchor": "a", "$ref": "#a"}, "$ref '#a' leads only to itself"),
+        ({"allOf": [{"$ref": "#"}]}, "within itself, without an end"),
+        ({"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]}, "is required within itself, without an end"),
+        ({"$ref": "#/nowhere"}, "$ref /nowhere leads to nothing"),
+        ({"$ref": "https://example.com/a"}, "$ref https://example.com/a is not in the schema"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
+        ({"x-guidance": {"lax": True}}, "x-guidance has no option lax"),
+    ],
+)
+def test_what_no_answer_can_follow_is_refused_in_the_schemas_own_words(schema, words):
+    if words is None:
+        assert accepts(schema, [])
+        return
+    with pytest.raises(RequestError) as refusal:
+        followed(schema, "tools[0].function.parameters")
+    assert words in str(refusal.value) and str(refusal.value).startswith("tools[0].function.parameters cannot be followed")
+    assert (refusal.value.status, refusal.value.param) == (400, "tools[0].function.parameters")
+    assert len(str(refusal.value)) < 700 and "\n" not in str(refusal.value)
+
+
+def test_recursion_that_has_a_way_out_is_served():
+    assert accepts(LIST, {"next": {"next": None}}) and not accepts(LIST, {"next": 5})
+    assert accepts({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, None)
+
+
+def test_branches_without_an_end_are_left_out_of_answers():
+    endless = {"type": "object", "properties": {"n": {"$ref": "#/$defs/endless"}}, "required": ["n"], "additionalProperties": False}
+    schema = {"anyOf": [{"$ref": "#/$defs/endless"}, {"const": 7}], "$defs": {"endless": endless}}
+    assert {random_answer(schema, random.Random(seed), 50) for seed in range(5)} == {"7"}
+
+
+def test_data_that_looks_like_a_schema_is_left_as_it_is():
+    value = {"format": "odd", "uniqueItems": False, "anyOf": []}
+    assert accepts({"const": value}, value) and accepts({"enum": [value]}, value)
+    names = {"type": "object", "properties": {"format": {"const": "path"}}, "required": ["format"], "additionalProperties": False}
+    assert accepts(names, {"format": "path"})
+
+
+@pytest.mark.parametrize(
+    "name", "path password binary byte file-path directory-path uuid4 uri-reference regex json-pointer int32 \ud800".split(" ")
+)
+def test_a_format_that_is_not_known_is_an_annotation(name):
+    assert accepts({"type": "object", "properties": {"a": {"type": "string", "format": name}}}, {"a": "any text"})
+
+
+def test_a_format_that_is_known_is_kept():
+    for name, good in (("uuid", "ce9fbc6a-94ab-4ce8-93ef-fafb3bdade6b"), ("date-time", "2026-11-28T10:00:00Z"), ("ipv4", "1.2.3.4")):
+        schema = {"type": "string", "format": name}
+        assert accepts(schema, good) and not accepts(schema, "any text")
+
+
+def test_a_format_that_is_not_known_is_told_once(caplog, monkeypatch):
+    monkeypatch.setattr(annotations, "_told", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            followed({"type": "string", "format": "odd-one"}, "schema")
+        for place in range(500):
+            followed({"type": "string", "format": f"odd-{place}"}, "schema")
+    assert caplog.text.count("'odd-one'") == 1
+    assert len(caplog.records) == 100, "clients may not fill the log with names"
+
+
+def test_keywords_that_hold_of_everything_ask_for_nothing():
+    assert accepts({"uniqueItems": False, "type": "array"}, [1, 1]) and accepts({"propertyNames": {}, "type": "object"}, {"a": 1})
+
+
+def test_a_decimal_as_pydantic_writes_it_is_digits_with_or_without_a_point():
+    schema = {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}
+    for text in ("1", "-0.5", ".5", "7.", "+12.25"):
+        assert accepts(schema, text)
+    for text in ("", "-", ".", "+.", "a", "1.2.3"):
+        assert not accepts(schema, text)
+
+
+_NAMES = st.sampled_from(["a", "b", "ab"])
+_VALUES = st.sampled_from([None, True, 0, 1, -3, 2.5, "", "a", "b\u00e9", [], [1], {}, {"a": 1}])
+_COUNTS = st.integers(0, 3)
+
+
+def _some(**fields) -> st.SearchStrategy[dict[str, Any]]:
+    """An object with any of those fields."""
+    return st.fixed_dictionaries({}, optional={name.strip("_"): values for name, values in fields.items()})
+
+
+_TYPES = st.sampled_from(["string", "integer", "number", "boolean", "null", "object", "array"])
+_LEAVES = st.one_of(
+    st.booleans(),
+    _TYPES.map(lambda name: {"type": name}),
+    st.builds(lambda values: {"enum": values}, st.lists(_VALUES, max_size=3)),
+    st.builds(lambda value: {"const": value}, _VALUES),
+    _some(
+        type=st.sampled_from(["integer", "number"]), minimum=st.integers(-5, 5), maximum=st.integers(-5, 5), multipleOf=st.integers(-1, 3)
+    ),
+    _some(
+        type=st.just("string"),
+        minLength=_COUNTS,
+        maxLength=_COUNTS,
+        pattern=st.sampled_from(["^a*$", "b", "(", "[^\\s\\S]", "^.{2}$", "a$b"]),
+    ),
+    _some(type=st.just("string"), format=st.sampled_from(["date", "path", "ipv4", "uuid", "odd", 5])),
+    st.sampled_from(["#", "#/$defs/a", "#/$defs/b", "#/properties/a", "#/nowhere", "http://x"]).map(lambda ref: {"$ref": ref}),
+    st.sampled_from(
+        [{"not": {}}, {"uniqueItems": True}, {"type": []}, {"required": "a"}, {"properties": 5}, {"minimum": "a"}, 5, None, []]
+    ),
+)
+
+
+def _composed(below: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    properties = st.dictionaries(_NAMES, below, max_size=2)
+    return st.one_of(
+        _some(
+            type=st.just("object"),
+            properties=properties,
+            required=st.lists(_NAMES, max_size=2, unique=True),
+            additionalProperties=below,
+            patternProperties=st.dictionaries(st.just("^b"), below, max_size=1),
+            minProperties=_COUNTS,
+            maxProperties=_COUNTS,
+        ),
+        _some(type=st.just("array"), items=below, prefixItems=st.lists(below, max_size=2), minItems=_COUNTS, maxItems=_COUNTS),
+        *(st.lists(below, max_size=3).map(lambda schemas, key=key: {key: schemas}) for key in ("anyOf", "oneOf", "allOf")),
+    )
+
+
+_SCHEMAS = st.builds(
+    lambda root, a, b: {**root, "$defs": {"a": a, "b": b}},
+    st.recursive(_LEAVES, _composed, max_leaves=6).filter(lambda schema: isinstance(schema, dict)),
+    st.recursive(_LEAVES, _composed, max_leaves=4),
+    st.recursive(_LEAVES, _composed, max_leaves=4),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(_SCHEMAS, st.integers(0, 2**32))
+def test_any_schema_is_refused_by_name_or_its_random_answers_are_valid(schema, seed):
+    try:
+        followed(schema, "schema")
+    except RequestError as refusal:
+        assert refusal.status == 400 and refusal.param == "schema"
+        assert str(refusal).startswith("schema cannot be followed") and len(str(refusal)) < 700
+        return
+    answer = random_answer(schema, random.Random(seed), 400)
+    if answer is None:
+        return
+    value = json.loads(answer)
+    try:
+        validator = jsonschema_rs.validator_for(schema)
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError):  # such as allOf of nothing: what it means is anybody's guess
+        return
+    assert validator.is_valid(value), answer
