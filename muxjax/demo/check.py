@@ -12,7 +12,7 @@ from muxjax.demo.items import Item, is_right
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.weights import load
-from muxjax.server.text.template import load_template
+from muxjax.server.text.template_files import load_template
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 

@@ -9,7 +9,8 @@ from muxjax.errors import ConfigError
 from muxjax.server.catalog import ServedModel
 from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
 from muxjax.server.text.config_files import read_config
-from muxjax.server.text.template import ChatTemplate, load_template
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.template_files import load_template
 from muxjax.server.text.tokenizer import ByteText, Text, TokenizerText
 from muxjax.types import ModelSpec
 

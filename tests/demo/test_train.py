@@ -19,7 +19,7 @@ from muxjax.demo.tokenizer import BOT, EOS, SPECIALS, chat_template, save_tokeni
 from muxjax.demo.train import Batch, batch, fit, learning_rate, loss
 from muxjax.errors import ConfigError, RequestError
 from muxjax.models import decoder
-from muxjax.server.text.template import load_template
+from muxjax.server.text.template_files import load_template
 
 TINY = dataclasses.replace(
     RECIPES["sea"],

@@ -10,7 +10,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:
-    """Messages for a chat template: role, content as one string, calls with their arguments as objects, and whatever else a message has.
+    """Messages in the client's order: content as a string or parts, calls with their arguments as objects, and whatever else there is.
 
     Raises:
       RequestError: no messages, or one whose role, content or calls are not what they must be.
@@ -30,34 +30,29 @@ def _message(message: Fields) -> dict[str, Any]:
     calls = [_call(call) for call in message.objects("tool_calls")]
     if calls and message.get("role") != "assistant":
         raise message.error("tool_calls", "are the assistant's")
-    others = {name: value for name, value in message.raw.items() if value is not None and name != "tool_calls"}
-    return {**others, "content": _content(message, optional=bool(calls)), **({"tool_calls": calls} if calls else {})}
+    _check_content(message, optional=bool(calls))
+    checked = {**message.raw, "tool_calls": calls or None}
+    return {name: value for name, value in checked.items() if value is not None}
 
 
-def _content(message: Fields, *, optional: bool) -> str:
+def _check_content(message: Fields, *, optional: bool) -> None:
     """A string, or parts of type text."""
     if optional and message.get("content") is None:
-        return ""
+        return
     value = message.required("content")
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
+    if not isinstance(value, str | list):
         raise message.error("content", f"must be a string or a list of text parts, got {show(value)}")
-    return "".join(_part(message, part) for part in value)
-
-
-def _part(message: Fields, part: object) -> str:
-    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        raise message.error("content", f'must have parts {{"type": "text", "text": ...}} only, got {show(part)}')
-    return part["text"]
+    for part in value if isinstance(value, list) else ():
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise message.error("content", f'must have parts {{"type": "text", "text": ...}} only, got {show(part)}')
 
 
 def _call(call: Fields) -> dict[str, Any]:
     function = call.required_object("function")
     if not isinstance(function.required("name"), str):
         raise function.error("name", f"must be a string, got {show(function.get('name'))}")
-    description = {**function.raw, "arguments": _arguments(function)}
-    return {"type": "function", **{name: value for name, value in call.raw.items() if value is not None}, "function": description}
+    checked = {**call.raw, "function": {**function.raw, "arguments": _arguments(function)}}
+    return {**checked, "type": checked.get("type") or "function"}
 
 
 def _arguments(function: Fields) -> dict[str, Any]:

@@ -1,46 +1,43 @@
 """Chat templates: messages to one prompt, as the checkpoint has it."""
 
-import json
+import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.text.config_files import read_config
-from muxjax.server.text.sandbox import Sandbox
+from muxjax.server.text.content_forms import ContentForms, read_forms
+from muxjax.server.text.environment import chat_environment
+from muxjax.server.text.sandbox import OutOfTime
 
-_SPECIALS = ("bos_token", "eos_token", "unk_token", "pad_token")
+Message = Mapping[str, Any]
+
 _END = "\ufdd0"  # no character: where the last message ends for now
 _RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError)
+_TRIALS_S = 2.0
+"""For finding out what a template takes; a stranger's may be slow by intent."""
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class ChatTemplate:
-    """A chat template, run in a sandbox.
+    """A chat template, run in a sandbox; where tools are given, another one if there is one for that.
 
     Args:
-      specials: texts of special tokens that a template may name.
+      source: None where there is no template for chats without tools.
+      specials: special tokens that a template may name.
     Raises:
-      ConfigError: the source is no jinja template.
+      ConfigError: a source is no jinja template.
     """
 
-    def __init__(self, source: str, specials: Mapping[str, str]):
-        self.source = source
-        self._specials = specials
-        self._roles = {} if "developer" in source else {"developer": "system"}  # OpenAI's new name, which most templates drop
-        try:
-            self._environment = _environment()
-            self._template = self._environment.from_string(source)
-        except jinja2.TemplateError as error:
-            raise ConfigError(f"the chat template is no jinja template: {error}", field="chat_template") from error
+    def __init__(self, source: str | None, specials: Mapping[str, object], *, tool_use: str | None = None):
+        self.source = source if source is not None else tool_use
+        self._plain = None if source is None else _Program(source, specials)
+        self._tool_use = self._plain if tool_use is None else _Program(tool_use, specials)
 
     def render(
         self,
-        messages: Sequence[Mapping[str, object]],
+        messages: Sequence[Message],
         *,
         answer: bool = True,
         resume: bool = False,
@@ -50,6 +47,7 @@ class ChatTemplate:
         """The prompt.
 
         Args:
+          messages: with content as one string or as parts, or none at all beside calls of tools.
           answer: end with the beginning of the assistant's answer.
           resume: end within the last message, as if it were still being written.
           tools: descriptions of functions.
@@ -57,81 +55,74 @@ class ChatTemplate:
         Raises:
           RequestError: the template refuses the messages.
         """
-        messages = [{**message, "role": self._roles.get(str(message["role"]), message["role"])} for message in messages]
+        program = self._plain if tools is None else self._tool_use
+        if program is None:
+            raise RequestError("the model's chat template is for chats with tools only", param="tools")
+        messages = program.shaped(messages)
         if resume:
-            messages = [*messages[:-1], {**messages[-1], "content": f"{messages[-1]['content']}{_END}"}]
-        fixed = {"messages": messages, "add_generation_prompt": answer, "tools": tools}
+            messages = [*messages[:-1], _unfinished(messages[-1])]
         try:
-            text = self._environment.render(self._template, {**self._specials, "documents": None, **(extra or {}), **fixed})
+            text = program.run(messages, {**(extra or {}), "add_generation_prompt": answer, "tools": tools})
         except _RENDER_ERRORS as error:
             raise RequestError(f"the chat template refused the messages: {str(error)[:200]}", param="messages") from error
-        return _until_end(text) if resume else text
+        return _until_mark(text) if resume else text
 
 
-def _until_end(text: str) -> str:
-    before, end, _ = text.partition(_END)
-    if not end:
+class _Program:
+    """One compiled template, and what it takes."""
+
+    def __init__(self, source: str, specials: Mapping[str, object]):
+        self._specials = specials
+        self._roles = {} if "developer" in source else {"developer": "system"}  # OpenAI's new name, which most templates drop
+        try:
+            self._environment = chat_environment()
+            self._template = self._environment.from_string(source)
+        except (jinja2.TemplateError, RecursionError) as error:
+            raise ConfigError(f"the chat template is no jinja template: {error}", field="chat_template") from error
+        self._tried_until_s = time.monotonic() + _TRIALS_S
+        try:
+            self._forms = read_forms(self._tried)
+        except OutOfTime:
+            self._forms = ContentForms()
+
+    def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Messages with the roles, content and names of fields that the template knows."""
+        known = [{**message, "role": self._roles.get(str(message["role"]), message["role"])} for message in messages]
+        return [self._forms.message(_with_reasoning(message)) for message in known]
+
+    def run(self, messages: Sequence[Message], variables: Mapping[str, object]) -> str:
+        """Raises anything of _RENDER_ERRORS."""
+        return self._environment.render(self._template, {**self._specials, "documents": None, **variables, "messages": messages})
+
+    def _tried(self, messages: Sequence[Message], variables: Mapping[str, object]) -> str | None:
+        if time.monotonic() > self._tried_until_s:
+            raise OutOfTime("the chat template takes too long to be tried")
+        try:
+            return self.run(messages, {"tools": None, "add_generation_prompt": False, **variables})
+        except OutOfTime:
+            raise
+        except _RENDER_ERRORS:
+            return None
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """An assistant's reasoning under each name that templates read it by."""
+    reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
+
+
+def _unfinished(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with a mark at the end of its text, and a space that tells whether the template strips it."""
+    content, mark = message.get("content"), f"{_END} "
+    if isinstance(content, str):
+        return {**message, "content": content + mark}
+    if not content:
+        raise RequestError("the last message has no text that could be continued", param="continue_final_message")
+    return {**message, "content": [*content[:-1], {**content[-1], "text": content[-1]["text"] + mark}]}
+
+
+def _until_mark(text: str) -> str:
+    before, mark, behind = text.rpartition(_END)
+    if not mark:
         raise RequestError("the chat template does not show the last message, so it cannot be continued", param="continue_final_message")
-    return before
-
-
-def load_template(folder: Path, override: Path | None = None) -> ChatTemplate | None:
-    """The template of a file, or else of a checkpoint's chat_template.jinja or tokenizer_config.json; None where there is none.
-
-    Raises:
-      ConfigError: the file is missing or no template.
-    """
-    config = read_config(folder / "tokenizer_config.json")
-    source = _read(override) if override else _own_source(folder, config.get("chat_template"))
-    return None if source is None else ChatTemplate(source, _specials(config))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the chat template {path}: {error}", field="chat_template") from error
-
-
-def _own_source(folder: Path, configured: object) -> str | None:
-    if (folder / "chat_template.jinja").exists():
-        return _read(folder / "chat_template.jinja")
-    if isinstance(configured, list):
-        templates = {entry.get("name"): entry.get("template") for entry in configured if isinstance(entry, dict)}
-        configured = templates.get("default")
-    return configured if isinstance(configured, str) else None
-
-
-def _specials(config: Mapping[str, object]) -> dict[str, str]:
-    """A special token is written as its text, or as an object with its content."""
-    values = {name: config.get(name) for name in _SPECIALS}
-    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in values.items()}
-    return {name: text for name, text in texts.items() if isinstance(text, str)}
-
-
-def _environment() -> Sandbox:
-    """Names and settings that Hugging Face's templates count on."""
-    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}` marks an answer for training; here its body is text like any other."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _to_json(value: object, ensure_ascii: bool = False, indent: int | None = None, separators=None, sort_keys: bool = False) -> str:
-    """Jinja's own filter escapes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
+    return before if behind.startswith(" ") else before.rstrip()

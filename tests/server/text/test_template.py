@@ -1,9 +1,11 @@
 import pytest
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.text.template import ChatTemplate, load_template
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.template_files import load_template
 from tests.server.kit import write_json
 
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
 HELLO = [{"role": "user", "content": "<b> & 'é'"}]
 
 
@@ -36,9 +38,11 @@ def test_variables_are_at_hand():
 
 
 def test_a_continued_message_ends_where_its_content_does():
-    source = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"
+    source = "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}"
     messages = [*HELLO, {"role": "assistant", "content": "so </s> "}]
     assert render(source, messages, answer=False, resume=True).endswith("[assistant]so </s> ")
+    trimmed = source.replace("m.content", "m.content | trim")
+    assert render(trimmed, messages, answer=False, resume=True).endswith("[assistant]so </s>")
     with pytest.raises(RequestError, match="does not show the last message"):
         render("{{ messages[0].content }}", messages, resume=True)
 
@@ -79,9 +83,32 @@ def test_the_config_holds_one_template_or_named_ones(tmp_path):
     assert load_template(tmp_path) is None
     write_json(tmp_path / "tokenizer_config.json", {"chat_template": "one {{ eos_token }}", "eos_token": {"content": "</s>"}})
     assert load_template(tmp_path).render(HELLO) == "one </s>"
-    named = [{"name": "tool", "template": "t"}, {"name": "default", "template": "d"}]
+    named = [
+        {"name": "tool_use", "template": "t {{ tools | length }}"},
+        {"name": "default", "template": "d"},
+        {"name": "rag", "template": "r"},
+    ]
     write_json(tmp_path / "tokenizer_config.json", {"chat_template": named})
-    assert load_template(tmp_path).render(HELLO) == "d"
+    template = load_template(tmp_path)
+    assert (template.render(HELLO), template.render(HELLO, tools=TOOLS), template.source) == ("d", "t 1", "d")
+    write_json(tmp_path / "tokenizer_config.json", {"chat_template": named[2:]})
+    assert load_template(tmp_path) is None
+
+
+def test_templates_of_files_have_the_name_of_the_file(tmp_path):
+    write_json(tmp_path / "tokenizer_config.json", {"chat_template": "config"})
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    template = load_template(tmp_path)
+    assert template.render(HELLO, tools=TOOLS) == "tools"
+    with pytest.raises(RequestError, match="for chats with tools only"):
+        template.render(HELLO)
+    (tmp_path / "chat_template.jinja").write_text("file")
+    template = load_template(tmp_path)
+    assert (template.render(HELLO), template.render(HELLO, tools=TOOLS)) == ("file", "tools")
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "additional_chat_templates" / "default.jinja").write_text("default")
+    assert load_template(tmp_path).render(HELLO) == "default"
 
 
 def test_a_file_beats_the_config_and_an_override_beats_both(tmp_path):
@@ -89,6 +116,6 @@ def test_a_file_beats_the_config_and_an_override_beats_both(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("file")
     (tmp_path / "mine.jinja").write_text("mine")
     assert load_template(tmp_path).render(HELLO) == "file"
-    assert load_template(tmp_path, tmp_path / "mine.jinja").render(HELLO) == "mine"
+    assert load_template(tmp_path, tmp_path / "mine.jinja").render(HELLO, tools=TOOLS) == "mine"
     with pytest.raises(ConfigError, match=r"absent\.jinja"):
         load_template(tmp_path, tmp_path / "absent.jinja")
