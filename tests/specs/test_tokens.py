@@ -1,7 +1,8 @@
-"""Tokens of a folder: those of tokenizer.json, and those that only other files name. Against transformers where it is installed."""
+"""Tokens of a folder: those of tokenizer.json, and those that only other files name. Against what transformers reads."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -39,7 +40,8 @@ FOLDERS = {
     "extra named tokens": {"tokenizer_config.json": {"extra_special_tokens": {"image_token": "<img>"}, "cls_token": "[PAD]"}},
     "extra tokens in a list": {"tokenizer_config.json": {"extra_special_tokens": ["<img>", "<|im_end|>"]}},
 }
-each_folder = pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+GOLDENS = json.loads((Path(__file__).parent / "goldens" / "tokens.json").read_text())["folders"]
+each_folder = pytest.mark.parametrize("name", FOLDERS)
 
 
 def write(folder: Path, files: dict[str, object]) -> Path:
@@ -56,21 +58,46 @@ def write(folder: Path, files: dict[str, object]) -> Path:
     return folder
 
 
+def theirs(folder: Path) -> dict[str, Any]:
+    """What transformers reads of a folder."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    texts = dict(tokenizer.special_tokens_map)
+    extra = [str(token) for token in tokenizer.extra_special_tokens or []]
+    return described(
+        tokenizer.added_tokens_decoder,
+        ids=tokenizer.encode(TEXT, add_special_tokens=False),
+        texts={**texts, "additional_special_tokens": extra} if extra else texts,
+        eos=tokenizer.eos_token_id,
+    )
+
+
+def ours(folder: Path) -> dict[str, Any]:
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    ids = tokenizer.encode(TEXT, add_special_tokens=False).ids
+    return described(tokenizer.get_added_tokens_decoder(), ids=ids, texts=special_texts(folder), eos=tokenizer_eos(folder))
+
+
+def described(added: dict[int, AddedToken], **others: Any) -> dict[str, Any]:
+    """As JSON would have it."""
+    flags = {str(place): [token.content, token.special, token.lstrip, token.rstrip, token.normalized] for place, token in added.items()}
+    return {"added": flags, **others}
+
+
 @each_folder
-def test_tokens_are_those_that_transformers_reads(tmp_path, files):
-    transformers = pytest.importorskip("transformers")
-    folder = write(tmp_path, files)
-    theirs, ours = transformers.PreTrainedTokenizerFast.from_pretrained(folder), load_tokenizer(folder / "tokenizer.json")
-    assert ours.get_vocab() == theirs.get_vocab()
-    added = {place: (str(token), token.special, token.rstrip, token.normalized) for place, token in theirs.added_tokens_decoder.items()}
-    assert {
-        place: (token.content, token.special, token.rstrip, token.normalized) for place, token in ours.get_added_tokens_decoder().items()
-    } == added
-    assert ours.encode(TEXT, add_special_tokens=False).ids == theirs.encode(TEXT, add_special_tokens=False)
-    texts = special_texts(folder)
-    assert texts.pop("additional_special_tokens", []) == [str(token) for token in theirs.extra_special_tokens or []]
-    assert texts == theirs.special_tokens_map
-    assert tokenizer_eos(folder) == theirs.eos_token_id
+def test_tokens_are_those_that_transformers_reads(tmp_path, name):
+    assert ours(write(tmp_path, FOLDERS[name])) == GOLDENS[name]
+
+
+@each_folder
+def test_the_golden_is_what_transformers_reads_today(tmp_path, name):
+    pytest.importorskip("transformers")
+    assert theirs(write(tmp_path, FOLDERS[name])) == GOLDENS[name]
+
+
+def test_folders_that_differ_have_goldens_that_differ():
+    assert len({json.dumps(golden, sort_keys=True) for golden in GOLDENS.values()}) == len(FOLDERS) == len(GOLDENS)
 
 
 def encoded(folder: Path) -> list[str]:
