@@ -13,11 +13,9 @@ MOST_SLOW = 2**17
 """Characters or items of a filter or method that spends a microsecond or more on each."""
 _CHEAP = frozenset("abs attr count d default first float int items last length reverse round safe".split())
 """Filters that hardly look at what they get."""
-_TEXTUAL = frozenset(
-    "capitalize center e escape forceescape format indent lower replace string tojson trim truncate upper urlencode".split()
-)
+_TEXTUAL = frozenset("capitalize center e escape forceescape format indent lower replace string tojson trim truncate upper".split())
 """Filters that make a text of anything and read it once, at the speed of C."""
-_DEEP = frozenset("pprint striptags title urlize wordcount wordwrap xmlattr".split())
+_DEEP = frozenset("pprint striptags title urlencode urlize wordcount wordwrap xmlattr".split())
 """Filters that read all texts in a value, slowly; the others look at its items alone."""
 _ITEM_CHARACTERS = 64
 """An item's share of the work and text, at least, however little is in it."""
@@ -67,6 +65,8 @@ def require_bounded(name: str, value: object, others: tuple[Any, ...]) -> None:
     require_small(max(numbers, default=0))
     if name in ("indent", "tojson"):
         lines = value.count("\n") + 1 if isinstance(value, str) else _weight(value, deep=True)
+        if name == "indent":
+            _require_few("filter indent", lines)
         require_small(lines * max([*numbers, *map(len, texts)], default=0))
     elif name == "sum" and isinstance(value, list | tuple):
         require_small(len(value) * sum(len(item) for item in value if isinstance(item, Sized)))

@@ -63,6 +63,7 @@ SLOW = [
             "wordwrap",
             "urlize",
             "striptags",
+            "urlencode",
             "title",
             "pprint",
             "wordcount",
@@ -72,6 +73,7 @@ SLOW = [
             "map('upper') | list",
         )
     ),
+    "{{ ('\\n' * 999999) | indent }}",
     "{{ [[long]] | pprint }}",
     "{{ {'a': long} | xmlattr }}",
     "{{ ('a ' * 999999).split(' ') }}",
