@@ -26,7 +26,7 @@ class Detokenizer:
         self._decode = decode
         self._context, self._tokens = _split_at_character(decode, prompt)
         self._base = decode(self._context)
-        self._owed = self._begun = len(self._unseen(self._tokens))
+        self._begun = self._unseen(self._tokens)
 
     def feed(self, token: int) -> str:
         """What the token adds to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""
@@ -62,7 +62,8 @@ class Detokenizer:
     def _unseen(self, tokens: list[int]) -> str:
         """Text of tokens that follow the context, or of them alone where only so they are whole."""
         text = self._decode([*self._context, *tokens])
-        follows = text.startswith(self._base)
+        ended = self._base.endswith(_PART) and len(text) >= len(self._base)  # the context's last bytes may have become a character
+        follows = text.startswith(self._base[:-1] if ended else self._base)
         if follows and not text.endswith(_PART):
             return text[len(self._base) :]
         alone = self._decode(tokens)
@@ -75,16 +76,21 @@ class Detokenizer:
         Args:
           held: but for its last character, of which bytes may follow.
         """
-        if count:
-            self._context, self._tokens = self._tokens[:count], self._tokens[count:]
+        tokens, self._tokens = self._tokens[:count], self._tokens[count:]
+        self._context = tokens if text and tokens else [*self._context, *tokens][-_CONTEXT_TOKENS[-1] :]
         base = self._decode(self._context)
         self._base, text = (base[:-1], text[:-1]) if held else (base, text)
-        if not self._owed or not text:
-            return text
-        broken = len(text) - len(text.lstrip(_PART))
-        theirs = min(broken, self._owed) if broken else int(self._owed == self._begun)
-        self._owed = self._owed - theirs if broken == len(text) else 0
-        return text[theirs:]
+        return self._without_begun(text) if self._begun and text else text
+
+    def _without_begun(self, text: str) -> str:
+        """The text without that of the prompt's last tokens, whose last character it may have made whole."""
+        begun, self._begun = self._begun, ""
+        if len(text) < len(begun) and begun.startswith(text):
+            self._begun = begun[len(text) :]
+            return ""
+        if text.startswith(begun[:-1]):
+            return text[len(begun) :]
+        return text.lstrip(_PART)[1:]  # marks of several bytes have become one character
 
 
 def _split_at_character(decode: Callable[[Sequence[int]], str], prompt: Sequence[int]) -> tuple[list[int], list[int]]:

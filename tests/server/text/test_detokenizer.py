@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from muxjax.server.text.detokenizer import Detokenizer
+from muxjax.server.text.token_bytes import _BYTE_OF_CHARACTER
 
 PART = "\ufffd"
 CORPUS = ["the cat sat on the mat", "don't do that, x y z", "日本語 and größer"] * 3
@@ -51,6 +52,9 @@ TOKENIZERS = {
 each_tokenizer = pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
 
 
+LETTERS = {letter: value[0] for letter, value in _BYTE_OF_CHARACTER.items()}
+
+
 def streamed(detokenizer: Detokenizer, tokens: Sequence[int]) -> list[str]:
     return [*(detokenizer.feed(token) for token in tokens), detokenizer.flush()]
 
@@ -78,12 +82,14 @@ def test_an_answer_is_the_whole_text_without_the_prompts_wherever_both_are_cut(t
     start, end = sorted(round(cut * len(tokens)) for cut in cuts)
     text = answer(tokenizer, tokens[:start], tokens[start:end])
     first, last = whole_up_to(tokenizer, tokens, start, 1), whole_up_to(tokenizer, tokens, end, -1)
-    if first > last:  # within one character
-        assert text.strip(PART) == ""
-        return
-    whole = difference(tokenizer, tokens[:first], tokens[first:last])
-    assert text[: len(whole)] == whole
-    assert bool(text[len(whole) :]) == (last < end) and not text[len(whole) :].strip(PART)
+    prompt = min(
+        len(tokenizer.decode(tokens[:start])), len(tokenizer.decode(tokens[:first]))
+    )  # a run of bytes that is cut may be all marks
+    whole = max(tokenizer.decode(tokens[:last]), tokenizer.decode(tokens[:end]).rstrip(PART), key=len)[prompt:]
+    marks = text.removeprefix(whole)
+    assert text.startswith(whole) and not marks.strip(PART)
+    assert not marks or last < end
+    assert marks or last == end or first > last
 
 
 @each_tokenizer
@@ -151,6 +157,16 @@ def test_broken_bytes_are_told_as_they_come_and_to_the_end(name):
     assert all(pieces[4:-1])
 
 
+@pytest.mark.parametrize("broken", [b"\xf2\xb1\xb9", b"\xf2\xb1\xe4", b"\xe4\xbd", b"\xc3\xb1\xb9", b"\x80", b"a\xe4\xbd"])
+def test_a_run_of_broken_bytes_has_as_many_marks_as_the_decoder_gives_it(broken):
+    tokenizer = TOKENIZERS["byte-level"]
+    letters = {value: tokenizer.token_to_id(letter) for letter, value in LETTERS.items()}
+    tokens = [letters[value] for value in broken * 9]
+    for end in range(len(tokens)):
+        for start in range(0, end, 5):
+            assert answer(tokenizer, tokens[:start], tokens[start:end]) == difference(tokenizer, tokens[:start], tokens[start:end])
+
+
 @pytest.mark.parametrize("name", ["byte-level", "byte-fallback"])
 def test_a_character_behind_broken_bytes_is_whole_again(name):
     tokenizer = TOKENIZERS[name]
@@ -166,6 +182,22 @@ def test_an_answer_that_ends_within_a_character_ends_with_a_mark(name):
     tokens = tokenizer.encode("a 😀", add_special_tokens=False).ids
     assert answer(tokenizer, [], tokens[:-1]).rstrip(PART) == "a "
     assert answer(tokenizer, [], tokens[:-1]).endswith(PART)
+
+
+def test_a_character_that_began_in_the_prompt_is_the_prompts_though_its_token_holds_others():
+    tokenizer = TOKENIZERS["byte-level"]
+    tokens = tokenizer.encode("日本語 x", add_special_tokens=False).ids
+    tokens = [place for token in tokens for place in unmerged(tokenizer, token)]
+    within = [place for place in range(len(tokens)) if PART in tokenizer.decode(tokens[:place])]
+    assert len(within) == 2
+    for place in within:
+        assert answer(tokenizer, tokens[:place], tokens[place:]) == difference(tokenizer, tokens[:place], tokens[place:])
+
+
+def unmerged(tokenizer: Tokenizer, token: int) -> list[int]:
+    """Tokens of the bytes of "日本語" that have parts of several characters, or else the token."""
+    pieces = {"日本語": ["æĹ", "¥æľ¬è", "ªŀ"]}.get(tokenizer.decode([token]))
+    return [tokenizer.token_to_id(piece) for piece in pieces] if pieces else [token]
 
 
 def test_a_character_that_began_in_the_prompt_is_the_prompts():
