@@ -1,4 +1,3 @@
-import json
 import math
 
 import pytest
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.openai.fields import Fields
-from muxjax.server.openai.messages import read_messages
 from muxjax.server.openai.sampling import MOST_BAD_WORD_CHARACTERS, MOST_BIASES
 from muxjax.server.openai.schema import MOST_STOP_CHARACTERS, parse_chat, parse_completion
 from muxjax.server.sampling_defaults import SamplingDefaults
@@ -335,29 +333,6 @@ def test_the_last_message_may_be_continued(chat, text):
 def test_a_chat_brings_its_own_bos_unless_another_is_asked_for(chat):
     assert prompts(chat())[0].count(BOS) == 1
     assert prompts(chat(add_special_tokens=True))[0].count(BOS) == 2
-
-
-def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
-    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
-    parts = [{"type": "text", "text": "2", "cache_control": {}}]
-    messages = [
-        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
-        {"role": "tool", "content": parts, "tool_call_id": "1"},
-        {"role": "assistant", "content": "x", "tool_calls": None},
-    ]
-    assert read_messages(Fields({"messages": messages})) == [
-        {"role": "assistant", "tool_calls": [{**call, "function": {"name": "f", "arguments": {"a": [1]}}}]},
-        {"role": "tool", "content": parts, "tool_call_id": "1"},
-        {"role": "assistant", "content": "x"},
-    ]
-
-
-def test_a_message_keeps_the_clients_order():
-    function = {"arguments": '{"z": 1, "a": {"y": 2, "b": 3}}', "name": "f"}
-    message = {"tool_calls": [{"function": function, "type": "function", "id": "1"}], "name": "n", "content": "x", "role": "assistant"}
-    arguments = {"z": 1, "a": {"y": 2, "b": 3}}
-    read = {**message, "tool_calls": [{"function": {**function, "arguments": arguments}, "type": "function", "id": "1"}]}
-    assert json.dumps(read_messages(Fields({"messages": [message]}))) == json.dumps([read])
 
 
 @pytest.mark.parametrize(("old", "new"), [("guided_json", "json"), ("guided_regex", "regex"), ("guided_choice", "choice")])
