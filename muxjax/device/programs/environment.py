@@ -1,0 +1,40 @@
+"""What every compiled program depends on, as one text: a change of any of it is another environment."""
+
+import functools
+import hashlib
+import importlib.metadata
+from pathlib import Path
+
+import jax
+
+_PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda13-pjrt", "flax")
+_TRACED = ("cache", "device", "models", "pallas", "specs")
+"""Packages of muxjax whose code decides what a program computes."""
+
+
+def environment(device_kind: str) -> str:
+    """The chip by JAX's name, versions, the options that JAX compiles under, and a digest of our own code."""
+    parts = [f"chip={device_kind}", *_versions(), f"x64={jax.config.jax_enable_x64}", f"precision={jax.config.jax_default_matmul_precision}"]
+    return " ".join([*parts, f"code={_code_digest()}"])
+
+
+def _versions() -> list[str]:
+    installed = {name: _version(name) for name in _PACKAGES}
+    return [f"{name}={version}" for name, version in installed.items() if version]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _code_digest() -> str:
+    """The same wherever the package lies."""
+    package, digest = Path(__file__).parents[2], hashlib.sha256()
+    files = [package / "types.py", *(path for name in _TRACED for path in (package / name).rglob("*.py"))]
+    for path in sorted(files):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
