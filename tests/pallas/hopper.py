@@ -16,7 +16,9 @@ import jax
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding, use_abstract_mesh
 
-TARGET = Path(__file__).with_name("h200_target.txtpb")
+import muxjax
+
+TARGET = Path(muxjax.__file__).parent / "device/programs/h200.txtpb"
 """The chip as XLA describes it, printed by XLA on an H200."""
 
 PTXAS = Path(__file__).with_name("ptxas_with_notes.sh")

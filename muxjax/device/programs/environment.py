@@ -14,7 +14,12 @@ _TRACED = ("cache", "device", "models", "pallas", "specs")
 
 def environment(device_kind: str) -> str:
     """The chip by JAX's name, versions, the options that JAX compiles under, and a digest of our own code."""
-    parts = [f"chip={device_kind}", *_versions(), f"x64={jax.config.jax_enable_x64}", f"precision={jax.config.jax_default_matmul_precision}"]
+    parts = [
+        f"chip={device_kind}",
+        *_versions(),
+        f"x64={jax.config.jax_enable_x64}",
+        f"precision={jax.config.jax_default_matmul_precision}",
+    ]
     return " ".join([*parts, f"code={_code_digest()}"])
 
 

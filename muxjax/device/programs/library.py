@@ -1,0 +1,126 @@
+"""Programs of a unit's devices: found in the store, or else compiled, by other processes where that can be."""
+
+import contextlib
+import logging
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import jax
+
+from muxjax.device.programs import target, tuning
+from muxjax.device.programs.compiler import Compiler
+from muxjax.device.programs.environment import environment
+from muxjax.device.programs.pool import CompileWorkers
+from muxjax.device.programs.sources import Source, untuned
+from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.worker import Setup
+from muxjax.models.sharding import Devices
+
+_log = logging.getLogger(__name__)
+
+NICENESS = 10
+"""Of compiling processes: what serves goes first."""
+_CORES_LEFT = 2
+_AT_ONCE_HERE = 8
+"""Programs compiled at a time in this process: XLA makes the kernels of one on few threads."""
+
+
+class ProgramLibrary:
+    """Hands out programs by their sources; a source that is asked for twice is compiled once.
+
+    Args:
+      compiler: of this process, for what no worker can do.
+      workers: that compile into the same store; None where the devices are no GPU, or cannot be described.
+    """
+
+    def __init__(self, store: ProgramStore, compiler: Compiler, workers: CompileWorkers | None):
+        self._store, self._compiler, self._workers = store, compiler, workers
+        self._threads = ThreadPoolExecutor(workers.count if workers else _AT_ONCE_HERE, thread_name_prefix="muxjax-programs")
+        self._lock = threading.Lock()
+        self._asked: dict[Source, Future[jax.stages.Compiled]] = {}
+        self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
+
+    @classmethod
+    def open(cls, devices: Devices, folder: str) -> "ProgramLibrary":
+        """The library of those devices over a folder, or over one that goes with this process where that is ""."""
+        kind = devices.each[0].device_kind
+        chip = target.attached(devices.each[0])
+        place = Path(folder).expanduser() if folder else (_passing_folder() if chip else None)
+        store = ProgramStore(place, environment(kind))
+        choices = tuning.folder(place, kind) if chip and place else None
+        workers = None
+        if chip and place:
+            setup = Setup(target=chip, devices=devices.tp, folder=place, environment=environment(kind), tuning=choices, niceness=NICENESS)
+            workers = CompileWorkers(setup, max(1, (os.cpu_count() or 1) - _CORES_LEFT))
+        return cls(store, Compiler(devices=devices, tuning=choices), workers)
+
+    def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
+        """Each of the sources with its program, as they are there, several at a time.
+
+        Raises:
+          JaxRuntimeError: one of them cannot be compiled.
+        """
+        futures = {self._ask(source): source for source in sources}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+    def close(self) -> None:
+        """Gives up what is not there yet."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._workers:
+            self._workers.close()
+
+    def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
+        with self._lock:
+            if source not in self._asked:
+                self._asked[source] = self._threads.submit(self._get, source)
+                self._asked[source].add_done_callback(lambda _: self._forget(source))
+            return self._asked[source]
+
+    def _forget(self, source: Source) -> None:
+        with self._lock:
+            self._asked.pop(source, None)
+
+    def _get(self, source: Source) -> jax.stages.Compiled:
+        program = self._loaded.get(source) or self._kept(source) or self._from_worker(source) or self._compiled(source)
+        self._loaded[source] = program
+        return program
+
+    def _kept(self, source: Source) -> jax.stages.Compiled | None:
+        devices = self._compiler.devices.each
+        for each in dict.fromkeys((source, untuned(source))):
+            program = self._store.load(repr(each), devices)
+            if program is not None:
+                return program
+        return None
+
+    def _from_worker(self, source: Source) -> jax.stages.Compiled | None:
+        if self._workers is None:
+            return None
+        trouble = self._workers.compile(source).result()
+        program = self._kept(source)
+        if program is None:
+            _log.warning("a program is compiled in the serving process: %s", trouble or "what a worker made could not be loaded")
+        return program
+
+    def _compiled(self, source: Source) -> jax.stages.Compiled:
+        made_of, program = self._compiler.compile(source)
+        self._store.keep(repr(made_of), program)
+        return program
+
+
+def _passing_folder() -> Path:
+    """A folder that is deleted when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="muxjax-programs-")
+    weakref.finalize(_passing_folder, _cleanup, folder)
+    return Path(folder.name)
+
+
+def _cleanup(folder: "tempfile.TemporaryDirectory[str]") -> None:
+    with contextlib.suppress(OSError):
+        folder.cleanup()

@@ -1,0 +1,182 @@
+"""What each program is made of, as values: hashable, alike in every process, and enough to trace and compile it anywhere.
+
+The text of a source is the name under which its program is kept (`store`), so it tells all that the program depends on, and nothing
+else: models of one vocabulary share the programs that only look at logits.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.device import batch, step
+from muxjax.device.batch import ROW_FIELDS, BatchShape
+from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.tree import flat, nested
+from muxjax.pallas.kernels import best
+from muxjax.types import ModelSpec, Phase
+
+Options = dict[str, str | bool | int]
+
+ROW_PROGRAMS = ("draw", "adjust", "count", "tell")
+"""Those behind a step that look at its rows alone; see `step`."""
+
+_GPU_OPTIONS: Options = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
+"""Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
+CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate."""
+
+_CUBLAS: Options = {"xla_gpu_enable_triton_gemm": False}
+"""All matrix products by cuBLASLt, which compiles in seconds, is fast without tuning, and reads a layer's slice of the stacked weights
+where it lies."""
+
+
+class Source(Protocol):
+    """All that one program is made of; its repr is its name."""
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        """Traces it for devices, which need not be there: those of a topology will do."""
+        ...
+
+    def options(self, platform: str) -> Options:
+        """How it is compiled."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSource:
+    """A step of one model in one shape.
+
+    Args:
+      layout: of the heads that one device holds; slots, columns: of the model's block tables.
+      blocks, block_elements, kv_dtype: of the arena of each device.
+      tuned: on a GPU, XLA's own products for few rows, which are the faster ones where they are tuned; cuBLASLt's otherwise.
+    """
+
+    spec: ModelSpec
+    layout: CacheLayout
+    shape: BatchShape
+    slots: int
+    columns: int
+    blocks: int
+    block_elements: int
+    kv_dtype: str
+    tp: int
+    tuned: bool
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        here, dtype = devices.sharding(SAME), np.dtype(self.kv_dtype)
+        part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
+        table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
+        return step.step.lower(
+            weight_shapes(self.spec, devices),
+            devices.joined(part, OWN),
+            jax.ShapeDtypeStruct((self.slots,), jnp.int32, sharding=here),
+            jax.ShapeDtypeStruct(table, jnp.int32, sharding=here),
+            _words(self.shape.words),
+            spec=self.spec,
+            layout=self.layout,
+            shape=self.shape,
+            kernels=best(device_kind=devices.each[0].device_kind, dtype=dtype, head_dim=self.spec.head_dim),
+            mesh=devices.mesh,
+        )
+
+    def options(self, platform: str) -> Options:
+        if platform != "gpu":
+            return {}
+        return _GPU_OPTIONS if self.tuned and self.may_be_tuned else _GPU_OPTIONS | _CUBLAS
+
+    @property
+    def may_be_tuned(self) -> bool:
+        """Whether XLA's own products (Triton, with split sums) are the faster ones: on an H200 up to 32 rows, and from 64 to 128 again."""
+        rows = self.shape.rows
+        return self.shape.phase is Phase.DECODE and (rows <= 32 or 64 < rows <= 128)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsSource:
+    """One of ROW_PROGRAMS, for models of that vocabulary with so many slots."""
+
+    name: str
+    rows: int
+    vocab: int
+    slots: int
+    tp: int
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        here, rows = devices.sharding(SAME), self.rows
+        tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=here)
+        logits_BV = jax.ShapeDtypeStruct((rows, self.vocab), jnp.float32, sharding=here)
+        last_S = jax.ShapeDtypeStruct((self.slots,), jnp.int32, sharding=here)
+        counts_SV = _counts(self.slots, self.vocab, here)
+        packed_rows, penalties_B3 = _words(len(ROW_FIELDS) * rows), jax.ShapeDtypeStruct((rows, 3), jnp.float32)
+        bits_BW = jax.ShapeDtypeStruct((rows, batch.mask_words(self.vocab)), jnp.uint32, sharding=here)
+        lower: dict[str, Callable[[], jax.stages.Lowered]] = {
+            "draw": lambda: step.draw.lower(tokens_B, logits_BV, last_S, packed_rows),
+            "adjust": lambda: step.adjust.lower(
+                tokens_B, logits_BV, last_S, counts_SV, packed_rows, penalties_B3, _words(batch.EDITS, 3), bits_BW
+            ),
+            "count": lambda: step.count.lower(counts_SV, _words(rows), tokens_B),
+            "tell": lambda: step.tell.lower(logits_BV, tokens_B),
+        }
+        return lower[self.name]()
+
+    def options(self, platform: str) -> Options:
+        return _GPU_OPTIONS if platform == "gpu" else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecountSource:
+    """`step.recount` for models of that vocabulary with so many slots."""
+
+    vocab: int
+    slots: int
+    tp: int
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        counts_SV = _counts(self.slots, self.vocab, devices.sharding(SAME))
+        return step.recount.lower(counts_SV, _words(), jax.ShapeDtypeStruct((self.vocab,), counts_SV.dtype))
+
+    def options(self, platform: str) -> Options:
+        return _GPU_OPTIONS if platform == "gpu" else {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSource:
+    """`step.score` for chunks of so many tokens together."""
+
+    spec: ModelSpec
+    tokens: int
+    tp: int
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        hidden = jax.ShapeDtypeStruct((self.tokens, self.spec.width), jnp.dtype(self.spec.dtype), sharding=devices.sharding(SAME))
+        return step.score.lower(weight_shapes(self.spec, devices), hidden, _words(self.tokens), spec=self.spec, mesh=devices.mesh)
+
+    def options(self, platform: str) -> Options:
+        return _GPU_OPTIONS if platform == "gpu" else {}
+
+
+@functools.lru_cache(maxsize=32)
+def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
+    """The tree of a model's weights as they lie on the devices, without their memory."""
+    parts = flat(param_shapes(share(spec, devices.tp)))
+    return nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in parts.items()})
+
+
+def untuned(source: Source) -> Source:
+    """The same program by products that need no tuning."""
+    return replace(source, tuned=False) if isinstance(source, StepSource) else source
+
+
+def _counts(slots: int, vocab: int, here: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((slots, vocab), jnp.int16, sharding=here)
+
+
+def _words(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)

@@ -1,0 +1,84 @@
+"""A process that compiles for a GPU without one, and leaves what it makes in a store.
+
+    python -m muxjax.device.programs.worker
+
+It reads a `Setup`, then sources, from standard input, each as a pickle behind its length, and answers each source with a line: empty,
+or what went wrong. Tracing holds a process's interpreter for seconds, so it happens in processes that nobody waits for.
+"""
+
+import os
+import pickle
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax
+
+from muxjax.device.programs.compiler import Compiler
+from muxjax.device.programs.sources import Source
+from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.target import Target
+
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a worker compiles for, and where to.
+
+    Args:
+      devices: of the unit.
+      folder, environment: of the store.
+      tuning: see `Compiler`.
+      niceness: added to that of the process that started it.
+    """
+
+    target: Target
+    devices: int
+    folder: Path
+    environment: str
+    tuning: Path | None
+    niceness: int
+
+
+def send(stream: BinaryIO, value: object) -> None:
+    """Writes a value for `receive`."""
+    content = pickle.dumps(value)
+    stream.write(_LENGTH.pack(len(content)) + content)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Any:
+    """The next value; None at the end."""
+    head = stream.read(_LENGTH.size)
+    return pickle.loads(stream.read(*_LENGTH.unpack(head))) if len(head) == _LENGTH.size else None
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else is printed must not be taken for an answer
+    setup: Setup = receive(sys.stdin.buffer)
+    os.nice(setup.niceness)
+    os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # the plugin looks for a GPU otherwise, and takes memory of it
+    jax.config.update("jax_platforms", "cpu")
+    store = ProgramStore(setup.folder, setup.environment)
+    compiler = Compiler(devices=setup.target.devices(setup.devices), mesh=setup.target.mesh, tuning=setup.tuning)
+    while (source := receive(sys.stdin.buffer)) is not None:
+        answers.write(_outcome(source, compiler, store).encode() + b"\n")
+        answers.flush()
+
+
+def _outcome(source: Source, compiler: Compiler, store: ProgramStore) -> str:
+    """What went wrong, in a line; "" where nothing did."""
+    try:
+        made_of, program = compiler.compile(source)
+        store.keep(repr(made_of), program)
+    except Exception as error:  # told to who asked
+        return f"{type(error).__name__}: {error}".replace("\n", " ")[:2000]
+    return ""
+
+
+if __name__ == "__main__":
+    main()
