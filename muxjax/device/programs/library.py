@@ -1,8 +1,9 @@
 """Programs of a unit's devices: found in the store, or else compiled, by other processes where that can be."""
 
-import contextlib
+import atexit
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import weakref
@@ -41,7 +42,7 @@ class ProgramLibrary:
     def __init__(self, store: ProgramStore, compiler: Compiler, workers: CompileWorkers | None):
         self._store, self._compiler, self._workers = store, compiler, workers
         self._threads = ThreadPoolExecutor(workers.count if workers else _AT_ONCE_HERE, thread_name_prefix="muxjax-programs")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a program may be there before its future is looked at
         self._asked: dict[Source, Future[jax.stages.Compiled]] = {}
         self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
 
@@ -116,11 +117,6 @@ class ProgramLibrary:
 
 def _passing_folder() -> Path:
     """A folder that is deleted when the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="muxjax-programs-")
-    weakref.finalize(_passing_folder, _cleanup, folder)
-    return Path(folder.name)
-
-
-def _cleanup(folder: "tempfile.TemporaryDirectory[str]") -> None:
-    with contextlib.suppress(OSError):
-        folder.cleanup()
+    folder = tempfile.mkdtemp(prefix="muxjax-programs-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -1,0 +1,41 @@
+"""Shapes in their order of use: the first ones hold every step, and none is left out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.device.batch import BatchShape
+from muxjax.device.programs.order import essential, useful_first
+
+
+def decode(rows: int) -> BatchShape:
+    return BatchShape(columns=16, decode_rows=rows)
+
+
+def mixed(rows: int, tokens: int) -> BatchShape:
+    return BatchShape(columns=16, decode_rows=rows, prefill_rows=8, prefill_tokens=tokens)
+
+
+SHAPES = [*map(decode, (8, 16, 32, 64, 128)), *(mixed(rows, tokens) for tokens in (128, 512, 2048) for rows in (0, 64))]
+
+
+def test_the_largest_of_each_kind_come_first():
+    assert essential(SHAPES) == [decode(128), mixed(64, 2048)]
+    assert useful_first(SHAPES)[:2] == essential(SHAPES)
+
+
+def test_each_next_one_halves_the_widest_gap():
+    assert useful_first(list(map(decode, (1, 2, 3, 4, 5, 6, 7, 8)))) == list(map(decode, (8, 4, 6, 2, 7, 5, 3, 1)))
+
+
+shapes = st.builds(
+    BatchShape,
+    columns=st.sampled_from([4, 16]),
+    decode_rows=st.integers(0, 64),
+    prefill_rows=st.sampled_from([0, 8]),
+    prefill_tokens=st.integers(0, 64),
+)
+
+
+@given(st.lists(shapes, unique=True))
+def test_no_shape_is_lost_or_comes_twice(drawn):
+    assert sorted(useful_first(drawn), key=repr) == sorted(drawn, key=repr)
