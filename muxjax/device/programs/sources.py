@@ -17,7 +17,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch, step
 from muxjax.device.batch import ROW_FIELDS, BatchShape
 from muxjax.models.decoder import Params, param_shapes
-from muxjax.models.sharding import OWN, SAME, Devices, partition, share
+from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import best
 from muxjax.types import ModelSpec, Phase
@@ -165,7 +165,7 @@ class ScoreSource:
 @functools.lru_cache(maxsize=32)
 def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     """The tree of a model's weights as they lie on the devices, without their memory."""
-    parts = flat(param_shapes(share(spec, devices.tp)))
+    parts = flat(param_shapes(spec.share(devices.tp)))
     return nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in parts.items()})
 
 
