@@ -78,10 +78,11 @@ class ProgramLibrary:
 
     def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
         with self._lock:
-            if source not in self._asked:
-                self._asked[source] = self._threads.submit(self._get, source)
-                self._asked[source].add_done_callback(lambda _: self._forget(source))
-            return self._asked[source]
+            future = self._asked.get(source)
+            if future is None:
+                future = self._asked[source] = self._threads.submit(self._get, source)
+                future.add_done_callback(lambda _: self._forget(source))
+            return future
 
     def _forget(self, source: Source) -> None:
         with self._lock:

@@ -162,6 +162,25 @@ class ScoreSource:
         return _GPU_OPTIONS if platform == "gpu" else {}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSource:
+    """`step.update_table` of so many entries, for tables of that layout."""
+
+    layout: CacheLayout
+    slots: int
+    columns: int
+    entries: int
+    tp: int
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        layers, kv_heads = self.layout.layers, self.layout.kv_heads
+        table_LSKC = jax.ShapeDtypeStruct((layers, self.slots, kv_heads, self.columns), jnp.int32, sharding=devices.sharding(SAME))
+        return step.update_table.lower(table_LSKC, _words(self.entries, 2 + layers * kv_heads))
+
+    def options(self, platform: str) -> Options:
+        return _GPU_OPTIONS if platform == "gpu" else {}
+
+
 @functools.lru_cache(maxsize=32)
 def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     """The tree of a model's weights as they lie on the devices, without their memory."""
