@@ -22,7 +22,6 @@ import numpy as np
 
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.roofline import decode_work, mean_context, prefill_work
-from muxjax.device import compilation_cache
 from muxjax.models import decoder, weights
 from muxjax.models.attention import DenseMemory
 from muxjax.models.sharding import Devices
@@ -71,8 +70,14 @@ class Bench:
             if name not in self.params:
                 self.params[name] = weights.dummy(self.specs[name], self.devices, seed=i)
         sizes = (8, 128, 1024, 64) if self.tiny else (self.args.slots, MAX_TOKENS, ARENA_TOKENS, TOKEN_BUDGET)
+        programs = "" if self.tiny else self.args.compilation_cache_dir
         named = dict(zip(("slots", "max_tokens", "arena_tokens", "token_budget"), sizes, strict=True))
-        return Serving({name: (self.specs[name], self.params[name]) for name in names}, devices=self.devices, **named)
+        return Serving(
+            {name: (self.specs[name], self.params[name]) for name in names},
+            devices=self.devices,
+            programs=programs,
+            **named,
+        )
 
     def decode(self) -> list[dict]:
         return [self._decode(rows, context) for rows, context in ([(4, 64), (1, 128)] if self.tiny else POINTS)]
@@ -200,7 +205,6 @@ def main() -> None:
 def run(args: argparse.Namespace) -> None:
     """Measures section by section; each is written as soon as it is there."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    compilation_cache.keep_in("" if args.tiny else args.compilation_cache_dir)
     bench, device = Bench(args), jax.devices()[0].device_kind
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:

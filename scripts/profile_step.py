@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")
     args = parser.parse_args()
     if not args.page:
-        machine = claim(args.compilation_cache_dir)
+        machine = claim()
         points = [Point(phase=Phase.DECODE, count=rows, context=context) for rows, context in POINTS]
         profiler = Profiler(published.BY_NAME[args.model], points)
         list(profiler.compile())

@@ -15,6 +15,7 @@ from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
+from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
@@ -45,6 +46,7 @@ class Serving:
       slots, max_tokens: sequences of each model, and their most tokens.
       arena_tokens: of the first model, that the arena holds beside a column for each slot to grow into.
       token_budget: most new tokens of one step's chunks.
+      programs: the folder where they are kept; "" for none.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Serving:
         arena_tokens: int,
         token_budget: int,
         devices: Devices,
+        programs: str = "",
     ):
         self.name, self.slots = next(iter(models)), slots
         device = devices.each[0]
@@ -78,7 +81,6 @@ class Serving:
                 spec,
                 params,
                 layout=layouts[name],
-                kernels=kernels,
                 buckets=buckets,
                 slots=slots,
                 max_tokens=max_tokens,
@@ -88,7 +90,8 @@ class Serving:
         self.buckets = self.model.buckets
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
         started = time.perf_counter()
-        list(self.model.compile(devices.joined(shape, OWN)))
+        library = ProgramLibrary.open(devices, programs)
+        list(self.model.compile(library, self.model.needs(devices.joined(shape, OWN), self.model.shapes)))
         self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.model.temporary_bytes}
         pools = (jax.device_put(_random_blocks(shape), device) for device in devices.each)
         self.executor = DeviceExecutor(device_models, devices.join(pools, OWN))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.stats import ModelStats, UnitStats
@@ -155,6 +156,12 @@ class FakeLifecycle:
 
     def states(self) -> Mapping[str, str]:
         return dict(self._states)
+
+    def programs(self) -> Mapping[str, ProgramProgress]:
+        return dict.fromkeys(self._states, ProgramProgress(ready=2, all=2))
+
+    def close(self) -> None:
+        pass
 
     def load(self, options: ModelOptions) -> ModelSpec:
         raise NotImplementedError

@@ -31,7 +31,7 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
     specs = {Path(model).name: _spec(model) for model in models}
     require(len(specs) == len(models), "models", ", ".join(models), "named once each")
     points = [Point(phase=phase, count=count, context=context) for phase, count, context in grid.points()]
-    machine = claim(cache_dir)
+    machine = claim()
     for spec, tp in itertools.product(specs.values(), degrees):
         require(1 <= tp <= machine.devices, "tp", tp, f"1 to {machine.devices}, the devices of this machine")
         spec.require_split(tp)
@@ -41,20 +41,20 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
         for (name, spec), tp in itertools.product(specs.items(), degrees):
             missing = [point for point in points if (name, point.phase, tp, point.count, point.mean_context) not in known]
             bar.update(len(points) - len(missing))
-            for row in _measured(name, spec, tp, missing, bar):
+            for row in _measured(name, spec, tp, missing, bar, cache_dir):
                 table = replace(table, rows=(*table.rows, row))
                 write_table(table, destination)
     print(f"{destination}: {len(table.rows)} steps of {', '.join(table.shapes)} on {table.device}")
 
 
-def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm) -> Iterator[Row]:
+def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm, cache_dir: str) -> Iterator[Row]:
     """Rows of those points, one after the other."""
     from muxjax.device.profile import Profiler
 
     if not points:
         return
     bar.set_description(f"{name}, tp {tp}: loading")
-    profiler = Profiler(spec, points, tp=tp)
+    profiler = Profiler(spec, points, tp=tp, programs=cache_dir)
     for i, _ in enumerate(profiler.compile()):
         bar.set_description(f"{name}, tp {tp}: {i + 1} of {profiler.program_count} programs compiled")
     bar.set_description(f"{name}, tp {tp}")

@@ -1,8 +1,9 @@
 """Steps as arrays of few shapes: padding to buckets, and one packed vector of integers a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,6 +58,28 @@ class BatchShape:
         return Phase.PREFILL if self.prefill_rows else Phase.DECODE
 
 
+class StepSize(NamedTuple):
+    """What a step needs of a shape: rows that decode, chunks, their tokens in whole grains, and columns of the tables."""
+
+    decodes: int
+    chunks: int
+    tokens: int
+    columns: int
+
+    def fits(self, shape: BatchShape) -> bool:
+        return (
+            self.decodes <= shape.decode_rows
+            and self.chunks <= shape.prefill_rows
+            and self.tokens <= shape.prefill_tokens
+            and self.columns <= shape.columns
+        )
+
+
+def smallest(shapes: Iterable[BatchShape], size: StepSize) -> BatchShape:
+    """The one that computes least of the shapes that hold a step, of which there must be one."""
+    return min(filter(size.fits, shapes), key=lambda shape: (shape.tokens, shape.rows, shape.columns))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Buckets:
     """The sizes that steps of one model are padded to, ascending; the last of each is the most there can be.
@@ -83,18 +106,11 @@ class Buckets:
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
         )
 
-    def shape(self, step: Step, layout: CacheLayout) -> BatchShape:
-        """The smallest that holds the step."""
+    def size(self, step: Step, layout: CacheLayout) -> StepSize:
+        """What a shape must hold to hold the step."""
         chunks = step.counts[step.decodes :]
         columns = _fitting(self.columns, layout.columns(int((step.starts + step.counts).max())))
-        if not len(chunks):
-            return BatchShape(columns=columns, decode_rows=_fitting(self.decode_rows, step.decodes))
-        return BatchShape(
-            columns=columns,
-            decode_rows=_fitting(self.mixed_rows, step.decodes) if step.decodes else 0,
-            prefill_rows=self.prefill_rows,
-            prefill_tokens=_fitting(self.prefill_tokens, int(_grains(chunks).sum())),
-        )
+        return StepSize(decodes=step.decodes, chunks=len(chunks), tokens=int(_grains(chunks).sum()), columns=columns)
 
     def shapes(self) -> list[BatchShape]:
         """All shapes there are."""

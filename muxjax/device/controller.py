@@ -1,6 +1,9 @@
 """Models that come to the devices and go, and the arena's size: the devices' side of a model's lifecycle."""
 
 import logging
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import jax
 
@@ -8,7 +11,9 @@ from muxjax.device import memory
 from muxjax.device.batch import BatchShape
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import ModelLoader
-from muxjax.device.model import DeviceModel
+from muxjax.device.model import DeviceModel, Programs
+from muxjax.device.programs.library import ProgramLibrary
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.types import ModelSpec
 from muxjax.units import show_bytes
@@ -19,10 +24,13 @@ _log = logging.getLogger(__name__)
 class DeviceController:
     """Changes the models and the arena of an executor. See `engine.device_control.DeviceControl`."""
 
-    def __init__(self, executor: DeviceExecutor, loader: ModelLoader):
-        self._executor, self._loader = executor, loader
+    def __init__(self, executor: DeviceExecutor, loader: ModelLoader, library: ProgramLibrary):
+        self._executor, self._loader, self._library = executor, loader, library
+        self._stopped = threading.Event()
+        self._built: dict[tuple[str, BatchShape], Programs] = {}  # not added yet
+        self._failed: dict[str, dict[BatchShape, str]] = {}  # why, by model
         self._loaded: dict[str, DeviceModel] = {}  # not attached yet
-        self._prepared: dict[int, dict[str, dict[BatchShape, jax.stages.Compiled]]] = {}  # steps by size of the arena and model
+        self._prepared: dict[int, dict[str, Programs]] = {}  # by size of the arena and model
 
     def load_bytes(self, options: ModelOptions) -> int:
         return self._loader.plan(options).resident_bytes
@@ -64,19 +72,45 @@ class DeviceController:
             self._loaded.pop(model).delete()
         self._executor.remove(model)
 
-    def program_count(self, model: str) -> int:
-        return len(self._executor.models[model].steps)
+    def ready(self, model: str) -> tuple[int, ...]:
+        device_model = self._executor.models[model]
+        return tuple(i for i, shape in enumerate(device_model.shapes) if shape in device_model.steps)
 
-    def warm(self, model: str, program: int) -> None:
-        self._executor.warm(model, list(self._executor.models[model].steps)[program])
+    def warm(self, model: str, shape: int) -> None:
+        self._executor.warm(model, self._executor.models[model].shapes[shape])
+
+    def build(self) -> Iterator[tuple[str, int]]:
+        arena, models = self._loader.arena(self._total_blocks), self._awake()
+        self._built, self._failed = {}, {name: {} for name in models}
+        missing = _interleaved({name: [shape for shape in model.shapes if shape not in model.steps] for name, model in models.items()})
+        needs = {(name, shape): models[name].sources(arena, [shape])[shape] for name, shape in missing}
+        self._stopped.clear()
+        for (name, shape), programs in self._library.complete(needs, self._note_failure, self._stopped):
+            self._built[name, shape] = programs
+            yield name, models[name].shapes.index(shape)
+
+    def stop_building(self) -> None:
+        self._stopped.set()
+
+    def add_shape(self, model: str, shape: int) -> None:
+        device_model = self._executor.models[model]
+        programs = self._built.pop((model, device_model.shapes[shape]), None)
+        if programs is not None:
+            device_model.add(programs)
+
+    def progress(self) -> dict[str, ProgramProgress]:
+        return {
+            name: ProgramProgress(len(model.steps), len(model.shapes), tuple(dict(self._failed.get(name, {})).values()))
+            for name, model in self._executor.models.items()
+        }
 
     def prepare_arena(self, total_blocks: int) -> None:
         arena = self._loader.arena(total_blocks)
-        resident = {name: model for name, model in self._executor.models.items() if not model.is_offloaded}
-        self._prepared = {total_blocks: {name: model.compiled_for(arena) for name, model in resident.items()}}
+        needs = {name: model.needs(arena, model.essential) for name, model in self._awake().items()}
+        self._prepared = {total_blocks: {name: dict(self._library.find(sources)) for name, sources in needs.items()}}
 
     def resize(self, total_blocks: int) -> bool:
-        steps, rows = self._prepared.pop(total_blocks), self._executor.arena_rows
+        programs, rows = self._prepared.pop(total_blocks), self._executor.arena_rows
         try:
             self._executor.renew(self._loader.arena(total_blocks).shape[0])
         except jax.errors.JaxRuntimeError as error:
@@ -84,7 +118,8 @@ class DeviceController:
             self._executor.renew(rows)
             return False
         for name, model in self._executor.models.items():
-            model.steps = steps.get(name, {})
+            model.forget_steps()
+            model.add(programs.get(name, {}))
         _log.info("the cache has %d head blocks, %s", total_blocks, show_bytes(total_blocks * self._loader.options.block_bytes))
         return True
 
@@ -93,6 +128,15 @@ class DeviceController:
         """Head blocks of the arena on each device."""
         return self._executor.arena_rows // self._loader.devices.tp
 
+    def _awake(self) -> dict[str, DeviceModel]:
+        """Models whose weights are on the devices."""
+        return {name: model for name, model in self._executor.models.items() if not model.is_offloaded}
+
+    def _note_failure(self, key: tuple[str, BatchShape], error: Exception) -> None:
+        name, shape = key
+        self._failed[name][shape] = f"a step of {shape.tokens} tokens in {shape.rows} rows: {type(error).__name__}"
+        _log.warning("%s keeps to larger steps: its step of %d tokens cannot be compiled", name, shape.tokens, exc_info=error)
+
     def _make_ready(self, name: str, model: DeviceModel) -> None:
         """Compiles what is missing for the arena there is.
 
@@ -100,8 +144,14 @@ class DeviceController:
           ConfigError: the steps need more memory than there is.
         """
         if not model.steps:
-            for _ in model.compile(self._loader.arena(self._total_blocks)):
+            for _ in model.compile(self._library, model.needs(self._loader.arena(self._total_blocks), model.essential)):
                 pass
         models = {**self._executor.models, name: model}
         memory.plan(self._loader.options, self._loader.devices, models, self._total_blocks)
         model.warm_up_tables()
+
+
+def _interleaved(shapes: Mapping[str, Sequence[BatchShape]]) -> Iterator[tuple[str, BatchShape]]:
+    """The models' shapes in turn."""
+    for turn in zip_longest(*([(name, shape) for shape in own] for name, own in shapes.items())):
+        yield from (pair for pair in turn if pair is not None)

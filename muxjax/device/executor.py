@@ -100,7 +100,7 @@ class DeviceExecutor:
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
             model.update_tables(batch.pack_delta(step.delta, entries))
-        shape = model.buckets.shape(step, model.layout)
+        shape = model.shape(step)
         result = self._run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
         for array in jax.tree.leaves(result):
             array.copy_to_host_async()

@@ -96,7 +96,6 @@ class ModelLoader:
             spec,
             params,
             layout=plan.layout,
-            kernels=kernels,
             buckets=buckets,
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,

@@ -1,8 +1,7 @@
 """A model on the devices: weights, block tables, and the compiled programs that run its steps."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +12,15 @@ from muxjax.device import batch
 from muxjax.device.batch import BatchShape
 from muxjax.device.offload import OffloadedWeights, offload, onload
 from muxjax.device.post_step import PackedControls, PostStep, StepResult, needed_bytes
-from muxjax.device.step import lower_step, update_table
+from muxjax.device.programs.library import ProgramLibrary
+from muxjax.device.programs.order import essential, useful_first
+from muxjax.device.programs.sources import ROW_PROGRAMS, RecountSource, RowsSource, ScoreSource, Source, StepSource, TableSource
+from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
-from muxjax.pallas.kernels import Kernels
 from muxjax.types import ModelSpec
 
-COMPILERS = 8
-"""Steps compiled at a time: XLA makes the kernels of one step on few threads."""
+Programs = Mapping[Source, jax.stages.Compiled]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,12 +32,11 @@ class DeviceModel:
       weights: on the devices, or offloaded to the host while the model sleeps.
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       post_step: the programs that may follow a step.
-      steps: the compiled step of each shape; none before `compile`.
+      steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
     """
 
     spec: ModelSpec
     layout: CacheLayout
-    kernels: Kernels
     buckets: batch.Buckets
     devices: Devices
     weights: Params | OffloadedWeights
@@ -45,6 +44,8 @@ class DeviceModel:
     last_S: jax.Array
     post_step: PostStep
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
+    tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
+    _shape_of: dict[batch.StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
 
     @classmethod
     def empty(
@@ -53,7 +54,6 @@ class DeviceModel:
         params: Params,
         *,
         layout: CacheLayout,
-        kernels: Kernels,
         buckets: batch.Buckets,
         slots: int,
         max_tokens: int,
@@ -65,7 +65,6 @@ class DeviceModel:
         return cls(
             spec=spec,
             layout=layout,
-            kernels=kernels,
             buckets=buckets,
             devices=devices,
             weights=params,
@@ -83,53 +82,67 @@ class DeviceModel:
 
     def update_tables(self, packed_U: np.ndarray) -> None:
         """Takes columns over into the tables."""
-        self.table_LSKC = update_table(self.table_LSKC, packed_U)
+        self.table_LSKC = self.tables[len(packed_U)](self.table_LSKC, packed_U)
 
-    def compile(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, *, greedy: bool = False) -> Iterator[None]:
-        """Compiles all programs for such an arena, several at a time; yields as each is there.
+    def shape(self, step: Step) -> BatchShape:
+        """The smallest shape that is ready and holds a step."""
+        size = self.buckets.size(step, self.layout)
+        if size not in self._shape_of:
+            self._shape_of[size] = batch.smallest(self.steps, size)
+        return self._shape_of[size]
+
+    @property
+    def shapes(self) -> list[BatchShape]:
+        """All shapes that its steps are to have, in the order of their use: the first few hold every step."""
+        return useful_first(self.buckets.shapes())
+
+    @property
+    def essential(self) -> list[BatchShape]:
+        """Shapes that hold every step between them."""
+        return essential(self.buckets.shapes())
+
+    def sources(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, shapes: Iterable[BatchShape]) -> dict[BatchShape, list[Source]]:
+        """What steps of those shapes are made of, on such an arena, with all that may follow them."""
+        return {shape: [self._step(shape, blocks_NE), *self._post_step(shape)] for shape in shapes}
+
+    def table_sources(self) -> list[Source]:
+        """What updates of the tables are made of, in each of their sizes."""
+        slots, columns = self._table_size
+        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
+        sizes = [4**power for power in range(16) if 4**power <= most]
+        return [TableSource(layout=self.layout, slots=slots, columns=columns, entries=entries, tp=self.devices.tp) for entries in sizes]
+
+    def add(self, programs: Programs) -> None:
+        """Makes programs ready, those of `sources` and `table_sources`; a step's come with all that may follow it."""
+        for source, program in programs.items():
+            if isinstance(source, StepSource):
+                self.steps[source.shape] = program
+            elif isinstance(source, TableSource):
+                self.tables[source.entries] = program
+            else:
+                self.post_step.add(source, program)
+        self._shape_of.clear()
+
+    def forget_steps(self) -> None:
+        """The arena has another size, or will have: what runs behind a step knows of no arena, and stays."""
+        self.steps = {}
+        self._shape_of.clear()
+
+    def needs(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, shapes: Iterable[BatchShape], *, greedy: bool = False) -> list[Source]:
+        """What the programs are made of that make those shapes ready for such an arena, each once, and the updates of the tables.
 
         Args:
           greedy: nobody will ask for more than the likeliest tokens.
         """
-        # Shapes in place of arrays, which a running step may take.
-        params, blocks_NE, last_S, table_LSKC = jax.tree.map(_shape_of, (self.params, blocks_NE, self.last_S, self.table_LSKC))
-        shapes = self.buckets.shapes()
-        with ThreadPoolExecutor(COMPILERS) as pool:
-            steps = {}
-            for shape in shapes:
-                compiling = lower_step(
-                    params,
-                    blocks_NE,
-                    last_S,
-                    table_LSKC,
-                    spec=self.spec,
-                    layout=self.layout,
-                    shape=shape,
-                    kernels=self.kernels,
-                    mesh=self.devices.mesh,
-                )
-                steps[pool.submit(compiling)] = shape
-            lowered = () if greedy else self.post_step.lower(self.params, self.last_S, shapes)
-            post_step = {pool.submit(compiling): key for key, compiling in lowered}
-            for done in as_completed([*steps, *post_step]):
-                if done in steps:
-                    self.steps[steps[done]] = done.result()
-                else:
-                    self.post_step.keep(post_step[done], done.result())
-                yield
+        sources = self.sources(blocks_NE, shapes).values()
+        steps = [source for own in sources for source in (own[:1] if greedy else own)]
+        return list(dict.fromkeys([*steps, *self.table_sources()]))
 
-    def compiled_for(self, blocks_NE: jax.ShapeDtypeStruct) -> dict[BatchShape, jax.stages.Compiled]:
-        """Steps for another arena, while the model goes on serving with its own; what runs behind a step knows of no arena."""
-        other = replace(self, steps={})
-        for _ in other.compile(blocks_NE, greedy=True):
-            pass
-        return other.steps
-
-    @property
-    def program_count(self) -> int:
-        """Programs that `compile` compiles."""
-        shapes = self.buckets.shapes()
-        return len(shapes) + self.post_step.program_count(shapes)
+    def compile(self, library: ProgramLibrary, needs: Iterable[Source]) -> Iterator[None]:
+        """Makes programs ready; yields as each is there."""
+        for source, program in library.find(needs):
+            self.add({source: program})
+            yield
 
     @property
     def params(self) -> Params:
@@ -178,18 +191,39 @@ class DeviceModel:
             array.delete()
 
     def warm_up_tables(self) -> None:
-        """Compiles and runs every size of update."""
-        _, slots, _, columns = self.table_LSKC.shape
-        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
-        entries = 1
-        while entries <= most:
+        """Runs every size of update once."""
+        for entries in sorted(self.tables):
             self.update_tables(batch.empty_delta(self.layout, entries))
-            entries *= 4
+
+    def _step(self, shape: BatchShape, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> StepSource:
+        (slots, columns), tp = self._table_size, self.devices.tp
+        return StepSource(
+            spec=self.spec,
+            layout=self.layout,
+            shape=shape,
+            slots=slots,
+            columns=columns,
+            blocks=blocks_NE.shape[0] // tp,
+            block_elements=blocks_NE.shape[1],
+            kv_dtype=blocks_NE.dtype.name,
+            tp=tp,
+            tuned=True,
+        )
+
+    def _post_step(self, shape: BatchShape) -> list[Source]:
+        (slots, _), vocab, tp = self._table_size, self.spec.vocab, self.devices.tp
+        sources: list[Source] = [RowsSource(name=name, rows=shape.rows, vocab=vocab, slots=slots, tp=tp) for name in ROW_PROGRAMS]
+        sources.append(RecountSource(vocab=vocab, slots=slots, tp=tp))
+        if shape.prefill_tokens:
+            sources.append(ScoreSource(spec=self.spec, tokens=shape.prefill_tokens, tp=tp))
+        return sources
+
+    @property
+    def _table_size(self) -> tuple[int, int]:
+        """Slots and columns of the tables."""
+        _, slots, _, columns = self.table_LSKC.shape
+        return slots, columns
 
     def _arrays(self) -> list[jax.Array]:
         params = () if isinstance(self.weights, OffloadedWeights) else self.weights
         return jax.tree.leaves((params, self.table_LSKC, self.last_S))
-
-
-def _shape_of(array: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)

@@ -1,6 +1,5 @@
 """Programs that run behind a step, where its rows ask for more than its likeliest tokens: logits processors, draws, log-probabilities."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,7 +11,8 @@ from muxjax.device import batch
 from muxjax.device.batch import BEYOND, EDITS, BatchShape
 from muxjax.device.logprobs import TopTokens
 from muxjax.device.penalties import MADE, MOST, PROMPT
-from muxjax.device.step import StepArrays, lower_post_step, lower_recount, lower_score
+from muxjax.device.programs.sources import RecountSource, RowsSource, ScoreSource, Source
+from muxjax.device.step import StepArrays
 from muxjax.engine.executor import Step
 from muxjax.engine.step_controls import NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.models.decoder import Params
@@ -68,22 +68,9 @@ class PostStep:
         self._open: dict[int, jax.Array] = {}  # masks that allow all
         self.counts_SV = jnp.zeros((slots, spec.vocab), jnp.int16, device=self._here)
 
-    def lower(self, params: Params, last_S: jax.Array, shapes: list[BatchShape]) -> Iterator[tuple[tuple[str, int], Callable]]:
-        """Traced programs, by name and size: functions that compile what `keep` then takes."""
-        yield ("recount", 0), lower_recount(self.counts_SV)
-        for rows in dict.fromkeys(shape.rows for shape in shapes):  # in their order, which names depend on
-            for name, compiling in lower_post_step(rows, last_S, self.counts_SV).items():
-                yield (name, rows), compiling
-        for tokens in dict.fromkeys(shape.prefill_tokens for shape in shapes if shape.prefill_tokens):
-            yield ("score", tokens), lower_score(params, tokens, last_S, spec=self._spec, mesh=self._devices.mesh)
-
-    def program_count(self, shapes: list[BatchShape]) -> int:
-        """Programs that `lower` traces."""
-        scores = {shape.prefill_tokens for shape in shapes if shape.prefill_tokens}
-        return 1 + 4 * len({shape.rows for shape in shapes}) + len(scores)
-
-    def keep(self, key: tuple[str, int], compiled: jax.stages.Compiled) -> None:
-        self._compiled[key] = compiled
+    def add(self, source: Source, program: jax.stages.Compiled) -> None:
+        """Makes a program ready that may follow a step."""
+        self._compiled[_key(source)] = program
 
     @property
     def resident_bytes(self) -> int:
@@ -181,6 +168,18 @@ class PostStep:
             bits_BW[places[row]] = 0
             bits_BW[places[row], : len(mask)] = mask[: bits_BW.shape[1]]
         return bits_BW
+
+
+def _key(source: Source) -> tuple[str, int]:
+    """Name and size, by which `run` finds it."""
+    match source:
+        case RowsSource():
+            return source.name, source.rows
+        case RecountSource():
+            return "recount", 0
+        case ScoreSource():
+            return "score", source.tokens
+    raise TypeError(f"nothing follows a step that is made of {source}")
 
 
 def needed_bytes(compiled: jax.stages.Compiled) -> int:

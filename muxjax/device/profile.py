@@ -12,12 +12,13 @@ import numpy as np
 
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.cache.table import TableDelta
-from muxjax.device import batch, compilation_cache
+from muxjax.device import batch
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
+from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
 from muxjax.models import weights
@@ -95,14 +96,9 @@ class Machine:
     devices: int
 
 
-def claim(cache_dir: str) -> Machine:
-    """Takes the devices' memory for steps.
-
-    Args:
-      cache_dir: where compiled programs are kept; "" for nowhere.
-    """
+def claim() -> Machine:
+    """Takes the devices' memory for steps."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    compilation_cache.keep_in(cache_dir)
     devices = jax.devices()
     return Machine(device_kind=devices[0].device_kind, devices=len(devices))
 
@@ -112,9 +108,10 @@ class Profiler:
 
     Args:
       tp: degree of tensor parallelism.
+      programs: the folder where they are kept; "" for none.
     """
 
-    def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1):
+    def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1, programs: str = ""):
         devices = Devices.first(tp)
         device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
@@ -129,7 +126,6 @@ class Profiler:
             spec,
             weights.dummy(spec, devices),
             layout=layout,
-            kernels=kernels,
             buckets=_only(buckets, points),
             slots=SLOTS,
             max_tokens=max_tokens,
@@ -138,17 +134,18 @@ class Profiler:
         total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
         self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
         self._model.table_LSKC = _random_tables(self._model.table_LSKC, total)
+        self._library = ProgramLibrary.open(devices, programs)
+        self._needs = self._model.needs(devices.joined(self._arena, OWN), self._model.shapes, greedy=True)
 
     @property
     def program_count(self) -> int:
         """Programs that `compile` compiles."""
-        return len(self._model.buckets.shapes())
+        return len(self._needs)
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
         devices = self._model.devices
-        for _ in self._model.compile(devices.joined(self._arena, OWN), greedy=True):
-            yield
+        yield from self._model.compile(self._library, self._needs)
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
         pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)
         self._executor = DeviceExecutor({"": self._model}, devices.join(pools, OWN))
@@ -156,7 +153,7 @@ class Profiler:
     def seconds(self, point: Point) -> float:
         """Seconds of a step, run back to back."""
         step = _step(point)
-        shape = self._model.buckets.shape(step, self._model.layout)
+        shape = self._model.shape(step)
         packed = batch.pack(step, shape)
 
         def run(calls: int) -> float:

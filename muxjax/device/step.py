@@ -1,7 +1,6 @@
 """The jit border: everything compiled that serves requests is here."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,14 +17,7 @@ from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
-from muxjax.types import ModelSpec, Phase
-
-_GPU_OPTIONS = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
-"""Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
-CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate."""
-
-_CUBLAS = {"xla_gpu_enable_triton_gemm": False}
-"""All matrix products by cuBLASLt, which compiles in a second and reads a layer's slice of the stacked weights where it lies."""
+from muxjax.types import ModelSpec
 
 
 class StepArrays(NamedTuple):
@@ -189,66 +181,6 @@ def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_ro
     return tokens_B, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
 
 
-def lower_step(
-    params: decoder.Params,
-    blocks_NE: jax.Array | jax.ShapeDtypeStruct,
-    last_S: jax.Array,
-    table_LSKC: jax.Array,
-    *,
-    spec: ModelSpec,
-    layout: CacheLayout,
-    shape: BatchShape,
-    kernels: Kernels,
-    mesh: Mesh | None = None,
-) -> Callable[[], jax.stages.Compiled]:
-    """Traces `step` for one shape; the result compiles it for the arena's devices, and what that gives is called without the keywords.
-
-    The arguments may be `jax.ShapeDtypeStruct` with a sharding: the arena need not exist yet. Steps lowered in the same order by one
-    thread are the same programs in every process, down to their names, which is what a persistent cache finds them by.
-    """
-    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
-    lowered = step.lower(params, blocks_NE, last_S, table_LSKC, packed, spec=spec, layout=layout, shape=shape, kernels=kernels, mesh=mesh)
-    return functools.partial(lowered.compile, compiler_options=_compiler_options(shape, _platform(blocks_NE)))
-
-
-def lower_post_step(rows: int, last_S: jax.Array, counts_SV: jax.Array) -> dict[str, Callable[[], jax.stages.Compiled]]:
-    """Traces, for so many rows, the programs that may follow a step, by name; the results compile them for the devices of last_S."""
-    packed_rows, slot_B = _words(len(ROW_FIELDS) * rows), _words(rows)
-    tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=last_S.sharding)
-    logits_BV = jax.ShapeDtypeStruct((rows, counts_SV.shape[1]), jnp.float32, sharding=last_S.sharding)
-    penalties_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.float32)
-    bits_BW = jax.ShapeDtypeStruct((rows, batch.mask_words(counts_SV.shape[1])), jnp.uint32, sharding=last_S.sharding)
-    programs = {
-        "draw": draw.lower(tokens_B, logits_BV, last_S, packed_rows),
-        "adjust": adjust.lower(tokens_B, logits_BV, last_S, counts_SV, packed_rows, penalties_B3, _words(batch.EDITS, 3), bits_BW),
-        "count": count.lower(counts_SV, slot_B, tokens_B),
-        "tell": tell.lower(logits_BV, tokens_B),
-    }
-    return {name: _compiling(lowered, last_S) for name, lowered in programs.items()}
-
-
-def lower_recount(counts_SV: jax.Array) -> Callable[[], jax.stages.Compiled]:
-    """Traces `recount`; the result compiles it."""
-    count_V = jax.ShapeDtypeStruct(counts_SV.shape[1:], counts_SV.dtype)
-    return _compiling(recount.lower(counts_SV, _words(), count_V), counts_SV)
-
-
-def lower_score(
-    params: decoder.Params, tokens: int, last_S: jax.Array, *, spec: ModelSpec, mesh: Mesh | None
-) -> Callable[[], jax.stages.Compiled]:
-    """Traces `score` for chunks of so many tokens together; the result compiles it for the devices of last_S."""
-    hidden_TM = jax.ShapeDtypeStruct((tokens, spec.width), jnp.dtype(spec.dtype), sharding=last_S.sharding)
-    return _compiling(score.lower(params, hidden_TM, _words(tokens), spec=spec, mesh=mesh), last_S)
-
-
-def _words(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
-
-
-def _compiling(lowered: jax.stages.Lowered, near: jax.Array) -> Callable[[], jax.stages.Compiled]:
-    return functools.partial(lowered.compile, compiler_options=_GPU_OPTIONS if _platform(near) == "gpu" else {})
-
-
 @functools.partial(jax.jit, donate_argnames="table_LSKC")
 def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     """The tables with the columns of a `batch.pack_delta` taken over; donated and updated in place."""
@@ -256,23 +188,6 @@ def update_table(table_LSKC: jax.Array, packed_U: jax.Array) -> jax.Array:
     slot_U, column_U = packed_U[:, 0], packed_U[:, 1]
     ids_ULK = packed_U[:, 2:].reshape(-1, layers, kv_heads)
     return table_LSKC.at[:, slot_U, :, column_U].set(ids_ULK, mode="drop")
-
-
-def _platform(array: jax.Array | jax.ShapeDtypeStruct) -> str:
-    assert array.sharding is not None, "a step is compiled for the devices that hold the arena"
-    return next(iter(array.sharding.device_set)).platform
-
-
-def _compiler_options(shape: BatchShape, platform: str) -> dict[str, str | bool]:
-    """Nothing but for a GPU: other compilers refuse its options.
-
-    On an H200, XLA's own products (Triton, with split sums) are the faster ones up to 32 rows, and from 64 to 128 again; cuBLASLt's
-    at 64, and from 192 rows on.
-    """
-    if platform != "gpu":
-        return {}
-    own = shape.phase is Phase.DECODE and (shape.rows <= 32 or 64 < shape.rows <= 128)
-    return _GPU_OPTIONS if own else _GPU_OPTIONS | _CUBLAS
 
 
 def _rows(packed_rows: jax.Array) -> dict[str, jax.Array]:

@@ -1,9 +1,18 @@
 """Control of models and memory on the devices: load, remove, offload, resize. Steps go through `executor.Executor`."""
 
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from muxjax.engine.options import ModelOptions
 from muxjax.types import ModelSpec
+
+
+class ProgramProgress(NamedTuple):
+    """Shapes of a model's steps: so many are ready, of so many in all; and which cannot be compiled, with the reason."""
+
+    ready: int
+    all: int
+    failed: tuple[str, ...] = ()
 
 
 class DeviceControl(Protocol):
@@ -35,7 +44,7 @@ class DeviceControl(Protocol):
         ...
 
     def load(self, options: ModelOptions) -> ModelSpec:
-        """Reads a model's weights and compiles its programs for the arena there is; takes long. Whoever loads attaches, or removes.
+        """Reads a model's weights and makes the programs that hold every step; takes long. Whoever loads attaches, or removes.
 
         Raises:
           ConfigError, CheckpointError: it cannot be served, or there is no room for it.
@@ -43,7 +52,7 @@ class DeviceControl(Protocol):
         ...
 
     def onload(self, model: str) -> None:
-        """Brings an offloaded model's weights back, and compiles what another arena has made stale; takes long. Then as after `load`.
+        """Brings an offloaded model's weights back, and programs that another arena has made stale; takes long. Then as after `load`.
 
         Raises:
           ConfigError: there is no room for it; it stays offloaded.
@@ -62,16 +71,37 @@ class DeviceControl(Protocol):
         """Frees what there is of a model, on the devices and on the host; between two turns. None of its steps is in flight."""
         ...
 
-    def program_count(self, model: str) -> int:
-        """Compiled programs that `warm` runs."""
+    def ready(self, model: str) -> tuple[int, ...]:
+        """Shapes of a model's steps that are ready, by their numbers."""
         ...
 
-    def warm(self, model: str, program: int) -> None:
-        """Runs one of a model's programs to its end, with nothing to do, so that no request waits for its first run; between two turns."""
+    def warm(self, model: str, shape: int) -> None:
+        """Runs the programs of a shape that is ready to their end, with nothing to do, so that no request waits for their first run;
+        between two turns."""
+        ...
+
+    def build(self) -> Iterator[tuple[str, int]]:
+        """Makes the programs that are missing, of all models that are not offloaded, most useful first; takes very long.
+
+        Yields model and number of each shape as its programs are there, for `add_shape`. One that cannot be made is left out, and told
+        by `progress`. Whoever changes models or arena stops it first.
+        """
+        ...
+
+    def stop_building(self) -> None:
+        """Has `build` end soon; from any thread."""
+        ...
+
+    def add_shape(self, model: str, shape: int) -> None:
+        """Steps may have a shape from now on that `build` has yielded; between two turns."""
+        ...
+
+    def progress(self) -> Mapping[str, ProgramProgress]:
+        """How far each model's programs are; from any thread."""
         ...
 
     def prepare_arena(self, total_blocks: int) -> None:
-        """Compiles the programs of all models that are not offloaded for an arena of that size, beside those that serve; takes long."""
+        """Makes the programs that hold every step for an arena of that size, of all models that are not offloaded; takes long."""
         ...
 
     def resize(self, total_blocks: int) -> bool:

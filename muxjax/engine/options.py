@@ -79,6 +79,7 @@ class UnitOptions:
       kv_dtype: of the shared cache; "auto" is float32 on CPU and bfloat16 elsewhere.
       block_bytes: size of a head block.
       compilation_cache_dir: where compiled programs are kept for the next start; empty for nowhere.
+      wait_for_all: serves when every program is there, not when those are that hold every step.
       look_ahead: steps of a model that are launched before the first of them is read back, at least 1.
       step_timeout_s: a step that takes longer is stuck.
       enable_prefix_caching: what was computed is kept while there is room, for requests that begin alike.
@@ -99,6 +100,7 @@ class UnitOptions:
     kv_dtype: str = "auto"
     block_bytes: int = BLOCK_BYTES
     compilation_cache_dir: str = "~/.cache/muxjax/xla"
+    wait_for_all: bool = False
     look_ahead: int = 2
     step_timeout_s: float = 300.0
     enable_prefix_caching: bool = True

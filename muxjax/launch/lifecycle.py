@@ -3,15 +3,16 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from muxjax.engine.device_control import DeviceControl
+from muxjax.engine.device_control import DeviceControl, ProgramProgress
 from muxjax.engine.engine import Engine
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
+from muxjax.launch.program_builder import ProgramBuilder
 from muxjax.types import ModelSpec
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ class ModelLifecycle:
 
     def __init__(self, engine: Engine, unit: Unit, devices: DeviceControl, config_of: Callable[[ModelOptions, ModelSpec], ModelConfig]):
         self._engine, self._unit, self._devices, self._config_of = engine, unit, devices, config_of
+        self._builder = ProgramBuilder(engine, devices)
+        self._builder.start()
         self._changing: dict[str, str] = {}  # what is being done to whom
         self._lock = threading.Lock()
 
@@ -34,8 +37,16 @@ class ModelLifecycle:
         states = {model.name: model.status.value for model in self._engine.stats().models}
         return states | self._changing
 
+    def programs(self) -> Mapping[str, ProgramProgress]:
+        """How far each model's programs are."""
+        return self._devices.progress()
+
+    def close(self) -> None:
+        """Ends what is done beside the engine, which is about to stop."""
+        self._builder.close()
+
     def load(self, options: ModelOptions) -> ModelSpec:
-        """Reads a model's weights, compiles its programs, and serves it.
+        """Reads a model's weights, makes the programs that hold every step, and serves it; the others follow.
 
         Raises:
           ConfigError, CheckpointError: it cannot be served, or there is no room for it.
@@ -109,7 +120,8 @@ class ModelLifecycle:
         with self._lock:
             self._changing = {name: what}
             try:
-                yield
+                with self._builder.paused():
+                    yield
             finally:
                 self._changing = {}
 
@@ -139,9 +151,9 @@ class ModelLifecycle:
         self._warm_up(name)
 
     def _warm_up(self, name: str) -> None:
-        """Runs each program of a model once, a turn of the others between two of them."""
-        for program in range(self._devices.program_count(name)):
-            self._engine.do(lambda program=program: self._devices.warm(name, program))
+        """Runs the programs of each shape of a model once, a turn of the others between two of them."""
+        for shape in self._devices.ready(name):
+            self._engine.do(lambda shape=shape: self._devices.warm(name, shape))
 
     def _drop(self, name: str) -> None:
         """Frees what the devices hold of a model; there may be nothing."""

@@ -19,7 +19,7 @@ def _model_line(worker: Worker, config: ModelConfig) -> str:
     return (
         f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "
         f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; "
-        f"loaded in {show_s(worker.load_s[name])}, compiled in {show_s(worker.compile_s[name])}"
+        f"loaded in {show_s(worker.load_s[name])}"
     )
 
 

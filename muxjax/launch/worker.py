@@ -13,12 +13,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from muxjax.device import compilation_cache, memory
+from muxjax.device import memory
 from muxjax.device.controller import DeviceController
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import ModelLoader, ModelPlan
 from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
+from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.executor import Executor
 from muxjax.engine.options import UnitOptions
@@ -31,7 +32,7 @@ class Worker:
 
     Args:
       total_blocks: head blocks of the arena of each device.
-      load_s, compile_s: seconds that each model took.
+      load_s: seconds that each model's weights took; compile_s: all models' programs that there were to be at first.
     """
 
     executor: Executor
@@ -41,35 +42,35 @@ class Worker:
     total_blocks: int
     memory: MemoryPlan
     load_s: Mapping[str, float]
-    compile_s: Mapping[str, float]
+    compile_s: float
 
 
 def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
-    """Loads the weights, sizes the arena, compiles every program, and runs each once.
+    """Loads the weights, sizes the arena, makes the programs that hold every step, and runs each once.
 
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
     memory.claim(options)
-    compilation_cache.keep_in(options.compilation_cache_dir)
     loader = ModelLoader.of(options)
+    library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     plans = {model.name: loader.plan(model) for model in options.models}
-    load_s, compile_s = _Seconds(), _Seconds()
+    load_s = _Seconds()
     models = _load(loader, plans, load_s, progress=progress)
     total_blocks = memory.arena_blocks(options, loader.devices, models)
-    _compile(models, loader.arena(total_blocks), compile_s, progress=progress)
+    compile_s = _compile(models, loader.arena(total_blocks), library, all_shapes=options.wait_for_all, progress=progress)
     memory_plan = memory.plan(options, loader.devices, models, total_blocks)
     executor = DeviceExecutor(models, loader.make_arena(total_blocks))
     executor.warm_up()
     return Worker(
         executor=executor,
-        control=DeviceController(executor, loader),
+        control=DeviceController(executor, loader, library),
         specs={name: plan.spec for name, plan in plans.items()},
         kv_dtype=loader.kv_dtype,
         total_blocks=total_blocks,
         memory=memory_plan,
         load_s=load_s.by_model,
-        compile_s=compile_s.by_model,
+        compile_s=compile_s,
     )
 
 
@@ -82,14 +83,20 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Second
     return {name: models[name] for name in plans}
 
 
-def _compile(models: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, seconds: "_Seconds", *, progress: bool) -> None:
-    """Compiles all programs while the arena's memory is still free, for autotuning needs some."""
-    with tqdm(total=sum(model.program_count for model in models.values()), unit="program", disable=not progress) as bar:
-        for name, model in models.items():
-            bar.set_description(f"compiling {name}")
-            with seconds.of(name):
-                for _ in model.compile(arena):
-                    bar.update()
+def _compile(
+    models: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, library: ProgramLibrary, *, all_shapes: bool, progress: bool
+) -> float:
+    """Makes the programs there must be at first, several at a time; the seconds that took."""
+    started = time.perf_counter()
+    needs = {name: model.needs(arena, model.shapes if all_shapes else model.essential) for name, model in models.items()}
+    sources = list(dict.fromkeys(source for own in needs.values() for source in own))
+    with tqdm(total=len(sources), unit="program", desc="programs", disable=not progress) as bar:
+        for source, program in library.find(sources):
+            for name, own in needs.items():
+                if source in own:
+                    models[name].add({source: program})
+            bar.update()
+    return time.perf_counter() - started
 
 
 class _Seconds:

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
@@ -19,6 +20,8 @@ class Lifecycle(Protocol):
     """The lifecycle of an engine's models: what changes them, each in its time; see `launch.lifecycle.ModelLifecycle`."""
 
     def states(self) -> Mapping[str, str]: ...
+    def programs(self) -> Mapping[str, ProgramProgress]: ...
+    def close(self) -> None: ...
     def load(self, options: ModelOptions) -> ModelSpec: ...
     def remove(self, name: str, *, timeout_s: float) -> None: ...
     def sleep(self, name: str, *, timeout_s: float) -> None: ...
@@ -45,6 +48,14 @@ class Fleet:
     def states(self) -> Mapping[str, str]:
         """State of each model, also of one that is only coming, in a word."""
         return self._lifecycle.states()
+
+    def programs(self) -> Mapping[str, ProgramProgress]:
+        """How far the programs of each model are; those that are missing come while it serves."""
+        return self._lifecycle.programs()
+
+    def close(self) -> None:
+        """Ends what is done beside the engine, which is about to stop."""
+        self._lifecycle.close()
 
     async def add(self, model: ModelOptions) -> None:
         """Serves one more model.

@@ -123,6 +123,8 @@ class Service:
             yield
         finally:
             watch.cancel()
+            if self.fleet is not None:
+                self.fleet.close()
             await asyncio.to_thread(self._engine.stop)
 
     async def drain(self, timeout_s: float) -> bool:

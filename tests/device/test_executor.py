@@ -7,13 +7,13 @@ from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
+from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import REFERENCE
 from muxjax.scheduler.policies import by_name
 from muxjax.types import Request, Sampling
 from tests.device.test_step import LAYOUT, SPEC
@@ -36,7 +36,6 @@ def make_executor(tp: int) -> DeviceExecutor:
             SPEC,
             weights.dummy(SPEC, devices, seed=seed),
             layout=layout,
-            kernels=REFERENCE,
             buckets=buckets,
             slots=SLOTS,
             max_tokens=SPEC.max_len,
@@ -47,7 +46,8 @@ def make_executor(tp: int) -> DeviceExecutor:
     pools = (make_blocks(BLOCKS, block_bytes=layout.block_bytes, dtype=np.dtype(np.float32), device=device) for device in devices.each)
     blocks = devices.join(pools, OWN)
     for model in models.values():
-        assert sum(1 for _ in model.compile(blocks)) == model.program_count > len(buckets.shapes())
+        needs = model.needs(blocks, model.shapes)
+        assert sum(1 for _ in model.compile(ProgramLibrary.open(devices, ""), needs)) == len(needs) > len(buckets.shapes())
     executor = DeviceExecutor(models, blocks)
     executor.warm_up()
     return executor

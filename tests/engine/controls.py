@@ -13,6 +13,7 @@ from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
+from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
@@ -20,7 +21,6 @@ from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import REFERENCE
 from muxjax.scheduler.policies import by_name
 from muxjax.types import Output, Request, Sampling
 from tests.device.test_step import LAYOUT, SPEC, dense_logits
@@ -60,7 +60,6 @@ class ControlledModel:
             SPEC,
             self.params,
             layout=self.layout,
-            kernels=REFERENCE,
             buckets=buckets,
             slots=SLOTS,
             max_tokens=SPEC.max_len,
@@ -68,7 +67,8 @@ class ControlledModel:
         )
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
-        assert sum(1 for _ in self.model.compile(blocks)) == self.model.program_count
+        needs = self.model.needs(blocks, self.model.shapes)
+        assert sum(1 for _ in self.model.compile(ProgramLibrary.open(devices, ""), needs)) == len(needs)
         self.executor = DeviceExecutor({"m": self.model}, blocks)
         self.executor.warm_up()
         self.steps: list[Step] = []

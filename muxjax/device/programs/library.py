@@ -7,9 +7,10 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
 
@@ -18,15 +19,17 @@ from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.environment import environment
 from muxjax.device.programs.pool import CompileWorkers
 from muxjax.device.programs.sources import Source, untuned
-from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.worker import Setup
 from muxjax.models.sharding import Devices
 
 _log = logging.getLogger(__name__)
+K = TypeVar("K")
 
 NICENESS = 10
 """Of compiling processes: what serves goes first."""
 _CORES_LEFT = 2
+_LOOK_S = 0.25
 _AT_ONCE_HERE = 8
 """Programs compiled at a time in this process: XLA makes the kernels of one on few threads."""
 
@@ -52,6 +55,8 @@ class ProgramLibrary:
         kind = devices.each[0].device_kind
         chip = target.attached(devices.each[0])
         place = Path(folder).expanduser() if folder else (_passing_folder() if chip else None)
+        if place:
+            without_jax_cache()
         store = ProgramStore(place, environment(kind))
         choices = tuning.folder(place, kind) if chip and place else None
         workers = None
@@ -69,6 +74,30 @@ class ProgramLibrary:
         futures = {self._ask(source): source for source in sources}
         for future in as_completed(futures):
             yield futures[future], future.result()
+
+    def complete(
+        self, needs: Mapping[K, Sequence[Source]], on_failure: Callable[[K, Exception], Any], stopped: threading.Event
+    ) -> Iterator[tuple[K, dict[Source, jax.stages.Compiled]]]:
+        """Yields each key with all that it needs when that is there; asks in the order of the keys. Ends early when it is stopped.
+
+        Args:
+          on_failure: is told of a key that needs what cannot be made, and why.
+        """
+        waiting = {key: {source: self._ask(source) for source in sources} for key, sources in needs.items()}
+        try:
+            while waiting and not stopped.is_set():
+                wait([future for own in waiting.values() for future in own.values() if not future.done()], _LOOK_S, FIRST_COMPLETED)
+                for key in [key for key, own in waiting.items() if all(future.done() for future in own.values())]:
+                    own = waiting.pop(key)
+                    try:
+                        programs = {source: future.result() for source, future in own.items()}
+                    except Exception as error:  # of the compiler, whatever it is
+                        on_failure(key, error)
+                    else:
+                        yield key, programs
+        finally:  # what has not begun is not wanted any more
+            for future in [future for own in waiting.values() for future in own.values()]:
+                future.cancel()
 
     def close(self) -> None:
         """Gives up what is not there yet."""

@@ -18,11 +18,18 @@ from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
 _MOST_HEADER_BYTES = 2**16
+
+
+def without_jax_cache() -> None:
+    """Has JAX read no compiled program from a cache of its own, from now on: XLA for CPU cannot serialize one that was read."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
 
 
 class _UnusableError(Exception):

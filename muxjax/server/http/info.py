@@ -81,6 +81,7 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "name": model.name,
         "aliases": list(model.aliases),
         "state": service.model_state(stats.name),
+        "programs": _programs(service, model.name),
         "chat": model.template is not None,
         "parameters": model.spec.params,
         "dtype": model.spec.dtype,
@@ -95,6 +96,12 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "cached_blocks": stats.cached_blocks,
         "peak_blocks": stats.peak_blocks,
     }
+
+
+def _programs(service: Service, name: str) -> dict[str, Any] | None:
+    """Shapes of the model's steps: how many are compiled, of how many, and what was wrong with others; None where nobody knows."""
+    progress = service.fleet.programs().get(name) if service.fleet else None
+    return {"ready": progress.ready, "all": progress.all, "failed": list(progress.failed)} if progress else None
 
 
 def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:

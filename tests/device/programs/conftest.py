@@ -2,10 +2,14 @@
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from muxjax.device.programs.store import without_jax_cache
 
 
 @pytest.fixture(autouse=True)
 def _compiled_afresh():
-    jax.config.update("jax_enable_compilation_cache", False)
+    without_jax_cache()
     yield
     jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()

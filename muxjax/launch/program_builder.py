@@ -1,0 +1,67 @@
+"""Programs that are made while the engine serves: a thread that asks for them, and hands each to the engine between two turns."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+
+from muxjax.engine.device_control import DeviceControl
+from muxjax.engine.engine import Engine
+from muxjax.errors import RequestError
+
+_log = logging.getLogger(__name__)
+
+
+class ProgramBuilder:
+    """Has the devices make what programs are missing, until all are there; after every change of models or arena it looks again."""
+
+    def __init__(self, engine: Engine, devices: DeviceControl):
+        self._engine, self._devices = engine, devices
+        self._wanted = threading.Event()  # there may be something to do
+        self._closed = threading.Event()
+        self._building = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="muxjax-builder", daemon=True)
+
+    def start(self) -> None:
+        self._wanted.set()
+        self._thread.start()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is built inside the block, which may change models and arena."""
+        self._wanted.clear()
+        self._devices.stop_building()
+        try:
+            with self._building:
+                yield
+        finally:
+            self._wanted.set()
+
+    def close(self) -> None:
+        """Builds nothing more; what compilers are at is kept when they have done it."""
+        self._closed.set()
+        self._devices.stop_building()
+        self._wanted.set()
+
+    def _run(self) -> None:
+        while self._wanted.wait() and not self._closed.is_set():
+            with self._building:
+                if self._wanted.is_set():
+                    self._build()
+
+    def _build(self) -> None:
+        try:
+            for model, shape in self._devices.build():
+                self._engine.do(lambda model=model, shape=shape: self._add(model, shape))
+                if not self._wanted.is_set() or self._closed.is_set():
+                    return
+        except RequestError:  # the engine has stopped
+            self._closed.set()
+        except Exception:  # the larger steps serve on
+            _log.exception("no further programs are built")
+        self._wanted.clear()
+
+    def _add(self, model: str, shape: int) -> None:
+        self._devices.add_shape(model, shape)
+        if shape in self._devices.ready(model):
+            self._devices.warm(model, shape)
