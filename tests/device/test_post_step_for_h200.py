@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from muxjax.device.logprobs import SCORED_AT_A_TIME, token_logprobs
-from muxjax.device.step import lower_post_step, lower_recount, lower_score
+from muxjax.device.programs.sources import RecountSource, RowsSource, ScoreSource
 from muxjax.models import decoder
 from muxjax.specs import published
-from tests.pallas.hopper import as_on_h200, compile_for_h200, compiled_for_h200, needs_compiler, on_h200
+from tests.pallas.hopper import compile_for_h200, needs_compiler, program_for_h200
 
 pytestmark = needs_compiler
 
@@ -25,9 +25,7 @@ LOGITS_BYTES = 4 * ROWS * SPEC.vocab
 
 @functools.cache
 def post_step(name: str):
-    with as_on_h200():
-        compiling = lower_post_step(ROWS, *on_h200((jax.ShapeDtypeStruct((SLOTS,), jnp.int32), COUNTS)))[name]
-    return compiled_for_h200(compiling)
+    return program_for_h200(RowsSource(name=name, rows=ROWS, vocab=SPEC.vocab, slots=SLOTS, tp=1))
 
 
 @pytest.mark.parametrize(("name", "arrays"), [("adjust", 2.1), ("tell", 0.1), ("count", 0.1), ("draw", 6.1)])
@@ -36,9 +34,7 @@ def test_a_program_behind_a_step_needs_the_memory_of_few_arrays_of_logits(name, 
 
 
 def test_counts_are_updated_in_place():
-    with as_on_h200():
-        compiling = lower_recount(on_h200(COUNTS))
-    for compiled in (post_step("count"), compiled_for_h200(compiling)):
+    for compiled in (post_step("count"), program_for_h200(RecountSource(vocab=SPEC.vocab, slots=SLOTS, tp=1))):
         assert compiled.aliased_bytes >= COUNTS_BYTES and not compiled.copies_of(*COUNTS.shape)
         assert compiled.temporaries_bytes < COUNTS_BYTES / 10
     careless = compile_for_h200(lambda counts_SV: counts_SV.at[3].set(0), COUNTS)
@@ -47,10 +43,7 @@ def test_counts_are_updated_in_place():
 
 def test_a_prompt_is_scored_without_all_its_logits():
     spec, most = SPEC, 4 * SCORED_AT_A_TIME * SPEC.vocab
-    params, last_S = on_h200((decoder.param_shapes(spec), jax.ShapeDtypeStruct((SLOTS,), jnp.int32)))
-    with as_on_h200():
-        compiling = lower_score(params, TOKENS, last_S, spec=spec, mesh=None)
-    compiled = compiled_for_h200(compiling)
+    compiled = program_for_h200(ScoreSource(spec=spec, tokens=TOKENS, tp=1))
     assert compiled.temporaries_bytes <= 2 * most
     assert not list(compiled.written(elements=TOKENS * spec.vocab))
     hidden = jax.ShapeDtypeStruct((TOKENS, spec.width), jnp.bfloat16), jax.ShapeDtypeStruct((TOKENS,), jnp.int32)

@@ -5,11 +5,8 @@ arena of its own each, so that what a layer copies shows between two. With all 3
 and none of these faults. XLA picks its matrix products without measuring here, so that the chip may run others of them.
 """
 
-import hashlib
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,14 +17,18 @@ import pytest
 
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.device.batch import BatchShape
-from muxjax.device.step import lower_step, step
+from muxjax.device.programs.environment import environment
+from muxjax.device.programs.pool import CompileWorkers
+from muxjax.device.programs.sources import StepSource
+from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.target import shipped
+from muxjax.device.programs.worker import Setup
+from muxjax.device.step import step
 from muxjax.models import decoder
-from muxjax.models.sharding import OWN, SAME, Devices, partition
-from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import Kernels, best
 from muxjax.specs import published
 from muxjax.types import ModelSpec
-from tests.pallas.hopper import Compiled, as_on_h200, compile_for_h200, compiled_for_h200, h200s, needs_compiler, on_h200
+from tests.pallas.hopper import Compiled, compile_for_h200, needs_compiler, program_for_h200
 
 pytestmark = needs_compiler
 
@@ -47,6 +48,22 @@ def arrays(spec: ModelSpec = SPEC) -> tuple:
     table = (LAYERS, SLOTS, spec.kv_heads, COLUMNS)
     ints = (jax.ShapeDtypeStruct(dims, jnp.int32) for dims in ((SLOTS,), table))
     return decoder.param_shapes(spec), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
+
+
+def source(shape: BatchShape, *, tp: int = 1) -> StepSource:
+    """What a step of that shape is made of, on tp chips."""
+    return StepSource(
+        spec=SPEC,
+        layout=CacheLayout.of(SPEC.share(tp), element_bytes=2),
+        shape=shape,
+        slots=SLOTS,
+        columns=COLUMNS,
+        blocks=ARENA[0],
+        block_elements=ARENA[1],
+        kv_dtype="bfloat16",
+        tp=tp,
+        tuned=False,
+    )
 
 
 def kernels() -> Kernels:
@@ -86,7 +103,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_little_memory(name):
     shape, temporaries_bytes = STEPS[name]
-    compiled = compiled_for_h200(lambda: lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())())
+    compiled = program_for_h200(source(shape))
     assert list(faults(compiled, shape, temporaries_bytes)) == []
 
 
@@ -94,19 +111,11 @@ def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_li
 def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
     """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""
     shape, temporaries_bytes = STEPS[name]
-    own, devices = SPEC.share(2), Devices(h200s(2))
-    kept = {"spec": SPEC, "layout": CacheLayout.of(own, element_bytes=2), "shape": shape, "kernels": kernels(), "mesh": devices.mesh}
-    compiled = compiled_for_h200(lambda: lower_step(*spread(arrays(own), devices), **kept)())
+    own = SPEC.share(2)
+    compiled = program_for_h200(source(shape, tp=2), devices=2)
     assert list(faults(compiled, shape, temporaries_bytes, own)) == []
     assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.hlo)) == 2 * LAYERS + 1
     assert len(re.findall(r" all-gather(?:-start)?\(", compiled.hlo)) == 1
-
-
-def spread(own: tuple, devices: Devices) -> tuple:
-    """What each of the devices is given, as the arrays of them all."""
-    params, arena, *ints = own
-    joined = {path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(params).items()}
-    return nested(joined), devices.joined(arena, OWN), *(devices.joined(leaf, SAME) for leaf in ints)
 
 
 def test_a_step_that_does_all_of_that_is_noticed():
@@ -131,19 +140,16 @@ def careless_step(shape: BatchShape, params, *rest):
     return step(params | {"layers": layers}, *rest, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels()._replace(prefill=wide))
 
 
-def test_the_steps_lowered_by_two_processes_are_the_same_programs():
-    """By which a persistent cache finds them: two shapes in a row, as names depend on what was lowered before."""
-    command = [sys.executable, "-c", f"from {__name__} import print_lowered; print_lowered()"]
-    one, two = (subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() for _ in range(2))
-    assert one == two and len(one) == len(set(one)) == 2
-
-
-def print_lowered() -> None:
-    """A hash of each program's text."""
-    for shape in (batch_shape(decodes=8), batch_shape(decodes=64, prompts=8, tokens=128)):
-        with as_on_h200():
-            compiling = lower_step(*on_h200(arrays()), spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels())
-        print(hashlib.sha256(compiling.func.__self__.as_text().encode()).hexdigest())
+def test_a_worker_without_a_gpu_leaves_a_program_for_it_in_the_store(tmp_path):
+    made_for = environment("NVIDIA H200")
+    setup = Setup(target=shipped("H200"), devices=1, folder=tmp_path, environment=made_for, tuning=None, niceness=0)
+    workers = CompileWorkers(setup, 1)
+    try:
+        assert workers.compile(source(batch_shape(decodes=64))).result() == ""
+    finally:
+        workers.close()
+    path = ProgramStore(tmp_path, made_for).path(repr(source(batch_shape(decodes=64))))
+    assert path is not None and path.stat().st_size > 100_000
 
 
 READS = {

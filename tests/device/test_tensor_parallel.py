@@ -9,16 +9,13 @@ import pytest
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
-from muxjax.device.step import lower_step
+from muxjax.device.programs.sources import StepSource
 from muxjax.device.step import step as run_step
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.launch.build import build
-from muxjax.models.decoder import param_shapes
 from muxjax.models.sharding import OWN, SAME, Devices, partition
-from muxjax.models.tree import flat, nested
 from muxjax.models.weights import dummy
-from muxjax.pallas.kernels import REFERENCE
 from muxjax.specs.config import read_spec
 from muxjax.units import show_bytes, show_count
 from tests.device.test_greedy_goldens import Serving, assert_golden
@@ -116,26 +113,33 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind):
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 
-def lowered(tp: int, blocks: int):
-    """A mixed step, as `lower_step` gives it."""
-    devices, own = Devices.first(tp), SPEC.share(tp)
-    layout = CacheLayout.of(own, element_bytes=4, block_bytes=512)
+def lowered(tp: int, blocks: int) -> jax.stages.Lowered:
+    """A mixed step."""
+    devices, layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=512)
     shapes = batch.Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
-    params = nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in flat(param_shapes(own)).items()})
-    tables = (SPEC.layers, 6, layout.kv_heads, layout.columns(64))
-    ints = [devices.joined(jax.ShapeDtypeStruct(dims, jnp.int32), SAME) for dims in ((6,), tables)]
-    arena = devices.joined(jax.ShapeDtypeStruct((blocks, 128), jnp.float32), OWN)
-    return lower_step(params, arena, *ints, spec=SPEC, layout=layout, shape=shapes[-1], kernels=REFERENCE, mesh=devices.mesh)
+    source = StepSource(
+        spec=SPEC,
+        layout=layout,
+        shape=shapes[-1],
+        slots=6,
+        columns=layout.columns(64),
+        blocks=blocks // tp,
+        block_elements=128,
+        kv_dtype="float32",
+        tp=tp,
+        tuned=True,
+    )
+    return source.lower(devices)
 
 
 def test_each_device_updates_its_arena_in_place():
     """Temporaries of a device do not grow with its arena, and the arena's memory is the result's."""
-    small, large = (lowered(2, blocks)().memory_analysis() for blocks in (1_000, 100_000))
+    small, large = (lowered(2, 2 * blocks).compile().memory_analysis() for blocks in (1_000, 100_000))
     assert large.temp_size_in_bytes == small.temp_size_in_bytes
     assert large.alias_size_in_bytes - small.alias_size_in_bytes == 99_000 * 512
 
 
 @pytest.mark.parametrize("tp", [1, 2])
 def test_one_device_alone_runs_a_program_without_a_mesh(tp):
-    text = lowered(tp, 1_000).func.__self__.as_text()
+    text = lowered(tp, 1_000 * tp).as_text()
     assert {sign in text for sign in ("all_reduce", "all_gather", "manual_computation", "num_partitions = 2 ")} == {tp == 2}

@@ -17,6 +17,8 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding, use_abstract_mesh
 
 import muxjax
+from muxjax.device.programs.sources import Source, untuned
+from muxjax.models.sharding import Devices
 
 TARGET = Path(muxjax.__file__).parent / "device/programs/h200.txtpb"
 """The chip as XLA describes it, printed by XLA on an H200."""
@@ -136,6 +138,12 @@ def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled
     return Compiled(
         hlo=compiled.as_text(), temporaries_bytes=memory.temp_size_in_bytes, aliased_bytes=memory.alias_size_in_bytes, ptxas=ptxas
     )
+
+
+def program_for_h200(source: Source, devices: int = 1) -> Compiled:
+    """The program of a source, by products that need no tuning."""
+    plain = untuned(source)
+    return compiled_for_h200(lambda: plain.lower(Devices(h200s(devices))).compile(compiler_options=plain.options("gpu")))
 
 
 def on_h200(shapes):
