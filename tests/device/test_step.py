@@ -60,7 +60,7 @@ class Machine:
         self.last = jnp.zeros(SLOTS, jnp.int32)
 
     def run(self, step: Step) -> list[int]:
-        shape = BUCKETS.shape(step, LAYOUT)
+        shape = batch.smallest(BUCKETS.shapes(), BUCKETS.size(step, LAYOUT))
         arrays = run_step(self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape)
         self.blocks, self.last = arrays.blocks_NE, arrays.last_S
         return batch.unpack(np.asarray(arrays.tokens_B), step, shape).tolist()

@@ -84,7 +84,7 @@ class Machine:
     def sample(self, tokens: list[int]) -> int:
         """The greedy token after a prompt."""
         step = make_step(chunks=[(3, 0, tokens)])
-        shape = self.buckets.shape(step, self.layout)
+        shape = batch.smallest(self.buckets.shapes(), self.buckets.size(step, self.layout))
         kept = {"spec": self.spec, "layout": self.layout, "shape": shape, "mesh": self.devices.mesh}
         sampled, *_, self.blocks, self.last = run_step(self.params, self.blocks, self.last, self.table, batch.pack(step, shape), **kept)
         return int(batch.unpack(np.asarray(sampled), step, shape)[0])

@@ -8,6 +8,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh
 
+from muxjax.device.programs.sources import RecountSource
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
 
@@ -57,10 +58,9 @@ def attached(device: jax.Device) -> Target | None:
     """The target of a device in hand: as XLA prints it while it compiles for it. None where that is no GPU, or XLA does not tell."""
     if device.platform != "gpu":
         return None
-    sharding = jax.sharding.SingleDeviceSharding(device)
+    smallest = RecountSource(vocab=1, slots=1, tp=1).lower(Devices((device,)))
     with tempfile.TemporaryDirectory() as folder:
-        lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((8,), "float32", sharding=sharding))
-        lowered.compile(compiler_options={"xla_dump_to": folder})
+        smallest.compile(compiler_options={"xla_dump_to": folder})
         described = sorted(Path(folder).glob("*target_config*"))
         return Target(device_kind=device.device_kind, description=described[0].read_text()) if described else None
 
