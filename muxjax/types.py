@@ -40,6 +40,8 @@ class Finish(enum.StrEnum):
     ABORT = "abort"
     FAILED = "failed"
     """Its model has, and serves nobody any more."""
+    ERROR = "error"
+    """A defect of ours that it alone has met."""
 
 
 class GrammarKind(enum.StrEnum):
@@ -64,7 +66,7 @@ class Sampling:
 
     Args:
       temperature: 0 draws the most likely token; then the filters below are not read.
-      top_k: draw among the k most likely tokens; 0 means all.
+      top_k: draw among the k most likely tokens, an int32; 0 means all.
       top_p: draw among the most likely tokens that hold this much probability, in (0, 1].
       min_p: drop tokens less likely than this share of the most likely one, in [0, 1].
       seed: any signed 64-bit number; same request and seed, same tokens, whatever else is in the batch.
@@ -103,7 +105,7 @@ class Sampling:
 
     def __post_init__(self):
         _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", self.temperature, "0 to 2")
-        _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
+        _require(0 <= self.top_k < 2**31, "top_k", self.top_k, f"0 (all) to {2**31 - 1}")
         _require(math.isfinite(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "over 0, to 1")
         _require(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "0 to 1")
         _require(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a signed 64-bit integer")

@@ -60,6 +60,9 @@ class Step:
 NO_TOKEN = -1
 """In `Done.tokens`: the row's logits were not finite."""
 
+NOTHING_LEFT = -2
+"""In `Done.tokens`: the row's controls forbid every token."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:

@@ -1,6 +1,6 @@
 """Refusal of requests before anything is kept of them: pure, by facts that any front may hold."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from muxjax.engine.model.config import ModelConfig
@@ -48,6 +48,7 @@ class RequestChecker:
         facts = self._facts(request.model)
         facts.require_ready()
         self._check_size(request, facts.config)
+        check_prompt(request.prompt, facts.config.vocab)
         check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
 
     def prepare(self, request: Request) -> None:
@@ -88,3 +89,20 @@ class RequestChecker:
                 param="max_tokens",
                 code="context_length_exceeded",
             )
+
+
+def check_prompt(prompt: Sequence[int], vocab: int, *, param: str = "prompt", spell: Callable[[int], str] | None = None) -> None:
+    """Checks the tokens of a prompt, wherever they come from: text, a template or a client's own.
+
+    Args:
+      spell: a token as its author knows it.
+    Raises:
+      RequestError: the model has no such token; a tokenizer may have more of them than the model has rows.
+    """
+    if not prompt or (min(prompt) >= 0 and max(prompt) < vocab):
+        return
+    token = next(token for token in prompt if not 0 <= token < vocab)
+    spelled = f", {spell(token)[:50]!r}," if spell else ""
+    raise RequestError(
+        f"Token {token}{spelled} is out of the model's vocabulary, which has tokens from 0 to {vocab - 1}.", param=param, code="invalid_value"
+    )

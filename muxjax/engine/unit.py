@@ -73,9 +73,13 @@ class Unit:
         if request.id in self._sequences or not self._checker.still_fits(request):
             return [Output(request.id, None, Finish.FAILED, request.arrival_s)]
         state = self._states[request.model]
-        config = state.config
-        sequence = self._sequences[request.id] = Sequence.of(request, config.layout.tokens_per_block, config.grammars, config.vocab)
-        state.enter(sequence)
+        try:
+            sequence = Sequence.of(request, state.config)
+            state.enter(sequence)
+        except Exception:  # of whatever kind: nothing has been taken for it yet, and it is nobody else's
+            _log.exception("a request of %s cannot be taken", request.model)
+            return [Output(request.id, None, Finish.ERROR, request.arrival_s)]
+        self._sequences[request.id] = sequence
         return []
 
     def cancel(self, request_id: str, *, now_s: float) -> list[Output]:

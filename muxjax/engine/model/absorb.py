@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.engine.executor import Done, Step
+from muxjax.engine.executor import NOTHING_LEFT, Done, Step
 from muxjax.engine.model.sequence import Sequence
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.token_controls import take_outputs
@@ -33,7 +33,7 @@ _NOTHING = Absorbed([], np.zeros(0, np.int32), ())
 
 
 def absorb(slots: Slots, step: Step, done: Done, *, every_token: bool) -> Absorbed:
-    """Takes in what the step sampled: an output a row that gained a token.
+    """Takes in what the step sampled: an output a row that gained a token, or has none left that its controls allow.
 
     Args:
       every_token: as of `Unit`: else there are only outputs of prefills, of ends, and of steps with controls.
@@ -43,14 +43,22 @@ def absorb(slots: Slots, step: Step, done: Done, *, every_token: bool) -> Absorb
     rows = (slots.text.open[step.slots] & (ends == slots.text.known[step.slots])).nonzero()[0]
     gained, tokens = step.slots[rows], done.tokens[rows]
     stopped, full = slots.text.extend(gained, tokens)
-    ended = stopped | full
+    dry = tokens == NOTHING_LEFT
+    ended = stopped | full | dry
     if not every_token and not step.controls:
         if step.phase is Phase.DECODE and not ended.any():
             return _NOTHING
         last = np.flatnonzero(ended | (rows >= step.decodes))
         gained, tokens, stopped, ended = gained[last], tokens[last], stopped[last], ended[last]
     outputs = list(map(Output, slots.request_ids(gained), tokens.tolist(), repeat(None), repeat(done.at_s)))
+    finishes = {i: Finish.STOP if stopped[i] else Finish.LENGTH for i in np.flatnonzero(ended).tolist()}
     if step.controls:
         outputs = take_outputs(slots.controls, step, done, rows, outputs)
-    finishes = ((i, Finish.STOP if stopped[i] else Finish.LENGTH) for i in np.flatnonzero(ended).tolist())
-    return Absorbed(outputs, gained, [End(i, slots.sequence(gained[i]), finish) for i, finish in finishes])
+        finishes |= _own_finishes(slots, gained, outputs)
+    return Absorbed(outputs, gained, [End(i, slots.sequence(gained[i]), finish) for i, finish in finishes.items()])
+
+
+def _own_finishes(slots: Slots, gained: Ints, outputs: list[Output]) -> dict[int, Finish]:
+    """Ends that controls bring about, by the output's place: those without a token."""
+    dry = (i for i, output in enumerate(outputs) if output.token is None)
+    return {i: slots.controls[int(gained[i])].last_finish for i in dry}

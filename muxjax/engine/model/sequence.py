@@ -8,7 +8,8 @@ from math import inf
 import numpy as np
 
 from muxjax.cache.prefix import Chain
-from muxjax.engine.grammar import Grammars
+from muxjax.engine.executor import SAMPLING, sampling_row
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.token_controls import TokenControls
 from muxjax.types import Ints, Request
 
@@ -31,6 +32,8 @@ class Sequence:
 
     Args:
       tokens: prompt first; while it has a slot, its tokens are in the model's `SlotText`.
+      sampling: a SAMPLING record.
+      stops: int32, the tokens that end it.
       chain: names of its full columns, as far as anybody has asked for them.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
       controls: logits processors and the like; None for most.
@@ -39,14 +42,27 @@ class Sequence:
     request: Request
     tokens: Ints
     chain: Chain
+    sampling: np.void
+    stops: Ints
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
     controls: TokenControls | None = None
 
     @classmethod
-    def of(cls, request: Request, tokens_per_block: int, grammars: Grammars | None, vocab: int) -> "Sequence":
-        chain = Chain.of(request, tokens_per_block)
-        return cls(request, np.array(request.prompt, np.int32), chain, controls=TokenControls.of(request, grammars, vocab))
+    def of(cls, request: Request, config: ModelConfig) -> "Sequence":
+        """Converts all that a client has sent: what cannot be computed with raises here, where nothing has been taken for it."""
+        tokens, sampling = np.array(request.prompt, np.int32), request.sampling
+        if tokens.min() < 0 or tokens.max() >= config.vocab:
+            raise ValueError(f"a token of the prompt is none of the {config.vocab} of its model")
+        ends = config.grammars.eos_ids if config.grammars and sampling.grammar else ()
+        return cls(
+            request,
+            tokens,
+            Chain.of(request, config.layout.tokens_per_block),
+            np.array([sampling_row(sampling)], SAMPLING)[0],
+            np.array(sorted(sampling.stop_token_ids.union(ends)), np.int32),
+            controls=TokenControls.of(request, config.grammars, config.vocab),
+        )
 
     @property
     def age(self) -> tuple[float, str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from muxjax.types import Bools, Ints, Request
+from muxjax.types import Bools, Ints
 
 NO_TOKEN = -1
 
@@ -20,16 +20,15 @@ class SlotText:
         self.open = np.zeros(slots, bool)
         self._stops = np.full((slots, 0), NO_TOKEN, np.int32)  # wider when a request has more of them
 
-    def begin(self, slot: int, tokens: Ints, request: Request) -> None:
-        """A sequence takes the slot, with the tokens it has."""
-        stops = np.fromiter(request.sampling.stop_token_ids, np.int32)
+    def begin(self, slot: int, tokens: Ints, *, stops: Ints, limit: int) -> None:
+        """A sequence takes the slot, with the tokens it has, what stops it, and with how many it ends."""
         missing = len(stops) - self._stops.shape[1]
         if missing > 0:
             self._stops = np.pad(self._stops, ((0, 0), (0, missing)), constant_values=NO_TOKEN)
         self._stops[slot] = NO_TOKEN
         self._stops[slot, : len(stops)] = stops
         self.tokens[slot, : len(tokens)] = tokens
-        self.known[slot], self.limit[slot], self.open[slot] = len(tokens), request.most_tokens, True
+        self.known[slot], self.limit[slot], self.open[slot] = len(tokens), limit, True
 
     def view(self, slot: int) -> Ints:
         """A slot's tokens, for as long as nothing changes."""
@@ -40,10 +39,13 @@ class SlotText:
         return self.view(slot).copy()
 
     def extend(self, slots: Ints, tokens: Ints) -> tuple[Bools, Bools]:
-        """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each."""
+        """Adds a token to each of different slots; which ones it stops, and which are full with it, [B] bool each.
+
+        A token below 0 is none, and adds nothing.
+        """
         known = self.known[slots]
         self.tokens[slots, known] = tokens
-        known += 1
+        known += tokens >= 0
         self.known[slots] = known
         full = known == self.limit[slots]
         if not self._stops.shape[1]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from muxjax.engine.executor import SAMPLING, sampling_row
+from muxjax.engine.executor import SAMPLING
 from muxjax.engine.model.sequence import NO_SLOT, Sequence
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.token_controls import TokenControls
@@ -37,8 +37,8 @@ class Slots:
         slot = sequence.slot = self._free.pop()
         self._sequences[slot], self._request_ids[slot] = sequence, sequence.request.id
         self.payers[slot] = payer
-        self.sampling[slot] = sampling_row(sequence.request.sampling)
-        self.text.begin(slot, sequence.tokens, sequence.request)
+        self.sampling[slot] = sequence.sampling
+        self.text.begin(slot, sequence.tokens, stops=sequence.stops, limit=sequence.request.most_tokens)
         if sequence.controls:
             self.controls[slot], self._tied[slot] = sequence.controls, sequence.controls.tied
         return slot
