@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.engine.executor import SAMPLED, Done, Step
+from muxjax.engine.executor import NOTHING_LEFT, SAMPLED, Done, Step
+from muxjax.engine.step_controls import StepControls, TopLogprobs
+from muxjax.types import MOST_LOGPROBS, Bools
+
+VOCAB = 50
 
 
 class FakeClock:
@@ -22,7 +26,7 @@ class FakeClock:
         self.at_s = max(self.at_s, at_s)
 
 
-def next_token(model: str, tokens: Sequence[int], vocab: int = 50) -> int:
+def next_token(model: str, tokens: Sequence[int], vocab: int = VOCAB) -> int:
     """The "model": any change of any token before changes it."""
     state = len(model) + sum(map(ord, model))
     for token in tokens:
@@ -79,8 +83,15 @@ class FakeDevice:
             self._extend(step.model, slot, start, tokens.tolist())
         for slot, start in zip(slots, starts, strict=True):  # when all rows have written, as on a device
             self._look(step.model, slot, start)
-        sampled = [self._sample(step.model, slot) for slot in slots]
-        return Done(step_id=step.id, tokens=np.array(sampled, np.int32), at_s=self._clock.now_s())
+        sampled = np.array([self._sample(step.model, slot, _allowed(step.controls, row)) for row, slot in enumerate(slots)], np.int32)
+        controls = step.controls
+        return Done(
+            step_id=step.id,
+            tokens=sampled,
+            at_s=self._clock.now_s(),
+            logprobs=_logprobs(sampled) if controls and controls.logprobs else None,
+            prompt_logprobs=_logprobs(controls.follow) if controls and controls.follow is not None else None,
+        )
 
     def _extend(self, model: str, slot: int, start: int, tokens: list[int]) -> None:
         if (model, slot) not in self._history:
@@ -106,8 +117,11 @@ class FakeDevice:
             for position in range(first, len(history)):
                 self._check(model, slot, layer, position, history)
 
-    def _sample(self, model: str, slot: int) -> int:
-        self._sampled[model, slot] = next_token(model, self._history[model, slot])
+    def _sample(self, model: str, slot: int, allowed: Bools) -> int:
+        """The next token, or the first behind it that is allowed."""
+        token = next_token(model, self._history[model, slot])
+        tokens = (np.arange(VOCAB) + token) % VOCAB
+        self._sampled[model, slot] = next(iter(tokens[allowed[tokens]].tolist()), NOTHING_LEFT)
         return self._sampled[model, slot]
 
     def _write(self, model: str, slot: int, position: int, history: list[int]) -> None:
@@ -124,6 +138,23 @@ class FakeDevice:
             assert self._cells[block, offset] == mark, (
                 f"block {block} of {model} slot {slot} holds {self._cells[block, offset]}, not {mark}"
             )
+
+
+def _allowed(controls: StepControls | None, row: int) -> Bools:
+    """[VOCAB]; of logits processors those that forbid, and no other, change what is sampled."""
+    allowed = np.ones(VOCAB, bool)
+    if controls is not None:
+        if row in controls.masks:
+            bits = np.unpackbits(controls.masks[row].view(np.uint8), bitorder="little")[:VOCAB]
+            allowed[:] = np.pad(bits, (0, VOCAB - len(bits)))
+        edits = controls.edits[controls.edits["row"] == row]
+        allowed[edits["token"][edits["add"] == -np.inf]] = False
+    return allowed
+
+
+def _logprobs(tokens: np.ndarray) -> TopLogprobs:
+    top = np.tile(np.arange(MOST_LOGPROBS), (len(tokens), 1))
+    return TopLogprobs(-tokens / 8, top, -top / 8)
 
 
 def _check_rows(step: Step) -> None:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from muxjax.engine.executor import NO_TOKEN
+from muxjax.engine.executor import NOTHING_LEFT
 
 PROMPT, MADE = 1, 2
 """Weights of a token in a slot's count of it: in the prompt or not x PROMPT + times made x MADE."""
@@ -15,7 +15,7 @@ MOST = 2**15 - 4
 def process_logits(
     logits_BV: jax.Array, counts_BV: jax.Array, penalties_B3: jax.Array, edits_U3: jax.Array, bits_BW: jax.Array
 ) -> jax.Array:
-    """[B, V] logits to draw from: penalized, then edited, then masked. A row that forbids every token is left as it was.
+    """[B, V] logits to draw from: penalized, then edited, then masked.
 
     Args:
       counts_BV: what each row's slot has of each token; of no account where penalties are neutral.
@@ -27,17 +27,19 @@ def process_logits(
     edited_BV = _penalized(logits_BV, counts_BV, penalties_B3).at[row_U, token_U].add(add_U, mode="drop")
     allowed_BV = (bits_BW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
     allowed_BV = allowed_BV.reshape(len(bits_BW), -1)[:, : logits_BV.shape[1]] > 0
-    masked_BV = jnp.where(allowed_BV, edited_BV, -jnp.inf)
-    return jnp.where(masked_BV.max(axis=-1, keepdims=True) > -jnp.inf, masked_BV, logits_BV)
+    return jnp.where(allowed_BV, edited_BV, -jnp.inf)
 
 
 def likeliest(logits_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
-    """[B] int32: the likeliest token left of each row; none where there was none before."""
-    return jnp.where(tokens_B == NO_TOKEN, NO_TOKEN, jnp.argmax(logits_BV, axis=-1).astype(jnp.int32))
+    """[B] int32: the likeliest token left of each row, NOTHING_LEFT where none is; as before where there was no token before."""
+    token_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    best_B = jnp.take_along_axis(logits_BV, token_B[:, None], axis=-1)[:, 0]
+    return jnp.where(tokens_B < 0, tokens_B, jnp.where(jnp.isneginf(best_B), NOTHING_LEFT, token_B))
 
 
 def count_tokens(counts_SV: jax.Array, slot_B: jax.Array, tokens_B: jax.Array) -> jax.Array:
-    """The counts with a token more in each of different slots; a slot beyond all has none."""
+    """The counts with a token more in each of different slots; a slot beyond all has none, nor a row without a token."""
+    slot_B = jnp.where(tokens_B < 0, len(counts_SV), slot_B)
     old_B = counts_SV.at[slot_B, tokens_B].get(mode="clip")
     return counts_SV.at[slot_B, tokens_B].set(jnp.where(old_B < MOST, old_B + MADE, old_B), mode="drop")
 

@@ -34,7 +34,7 @@ def sample(logits_BV: jax.Array, greedy_B: jax.Array, rows: Rows, position_B: ja
     Args:
       greedy_B: what rows of temperature 0 get, and those that it says have no token.
     """
-    return jnp.where((rows.temperature > 0) & (greedy_B != NO_TOKEN), _draw(logits_BV, rows, position_B), greedy_B)
+    return jnp.where((rows.temperature > 0) & (greedy_B >= 0), _draw(logits_BV, rows, position_B), greedy_B)
 
 
 def _draw(logits_BV: jax.Array, rows: Rows, position_B: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Structured output: masks over the vocabulary, token by token, so that an answer matches its grammar, by llguidance."""
 
 import functools
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ COMPILED_GRAMMARS = 128
 
 _TRIED_TOKENS = 4
 _NO_WAY = "it leads to where nothing can follow, or is too large"
+_END = "<|end of a grammar|>"
 
 _log = logging.getLogger(__name__)
 
@@ -25,14 +27,15 @@ class Grammars:
 
     Args:
       tokenizer: the text of a tokenizer.json.
-      vocab: tokens of the model, of which its tokenizer may name fewer.
-      eos_ids: what ends an answer, where the grammar lets it end.
+      vocab: tokens of the model, of which its tokenizer may name fewer; those that it names beyond them cannot come.
+      eos_ids: what ends an answer, where the grammar lets it end; with none, it ends where the grammar lets nothing follow.
     Raises:
       ValueError: the tokenizer is none that llguidance can read.
     """
 
     def __init__(self, tokenizer: str, *, vocab: int, eos_ids: Sequence[int]):
-        self._tokenizer = LLTokenizer(tokenizer, n_vocab=vocab, eos_token=list(eos_ids) or None)
+        self.eos_ids = tuple(eos_ids)
+        self._tokenizer, self._vocab = _tokenizer_of(tokenizer, vocab, self.eos_ids), vocab
         self._compiled = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._compile)
 
     @classmethod
@@ -52,7 +55,7 @@ class Grammars:
         Raises:
           RequestError: the grammar does not compile.
         """
-        return Matcher(self._compiled(grammar).deep_copy(), self._tokenizer)
+        return Matcher(self._compiled(grammar).deep_copy(), self._tokenizer, self._vocab)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
@@ -79,28 +82,74 @@ def _first_fault(matcher: LLMatcher, tokenizer: LLTokenizer) -> str:
 class Matcher:
     """State of one answer in its grammar."""
 
-    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer):
-        self._matcher = matcher
+    def __init__(self, matcher: LLMatcher, tokenizer: LLTokenizer, vocab: int):
+        self._matcher, self._vocab = matcher, vocab
         self._words = -(-tokenizer.vocab_size // 32)
         self._end = np.zeros(self._words, np.uint32)
         for token in tokenizer.eos_tokens:
             self._end[token // 32] |= np.uint32(1 << token % 32)
 
+    @property
+    def is_complete(self) -> bool:
+        """The answer may end here."""
+        return self._matcher.is_accepting() and not self._matcher.is_error()
+
     def bits(self) -> Bits:
-        """[ceil(V / 32)] uint32: bit v % 32 of word v // 32 says that token v may come next; where all is said, only an end may."""
+        """[ceil(V / 32)] uint32 or fewer: bit v % 32 of word v // 32 says that token v may come next.
+
+        Where all is said only an end may, and nothing where there is none, or where the grammar has become too large to go on with.
+        """
+        return self._of_model(self._bits())
+
+    def _bits(self) -> Bits:
+        if self._matcher.is_error():
+            return np.zeros(self._words, np.uint32)
         if self._matcher.is_stopped():
             return self._end
         mask = np.empty(self._words, np.uint32)
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         if self._matcher.is_error():
             _log.warning("an answer ends early: %s", self._matcher.get_error())
-            return self._end
+            return np.zeros(self._words, np.uint32)
         return mask
+
+    def _of_model(self, bits: Bits) -> Bits:
+        """The mask without tokens that the tokenizer has and the model does not."""
+        words, last = divmod(self._vocab, 32)
+        if len(bits) <= words:
+            return bits
+        bits = bits[: words + bool(last)].copy()
+        if last:
+            bits[words] &= np.uint32((1 << last) - 1)
+        return bits
 
     def take(self, token: int) -> None:
         """The answer's next token."""
         if not self._matcher.is_stopped():
             self._matcher.consume_token(token)
+
+
+def _tokenizer_of(text: str, vocab: int, eos_ids: Sequence[int]) -> LLTokenizer:
+    """The tokenizer as llguidance knows it, with an end beyond all tokens where there is none: it would take another for one.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    if not eos_ids:
+        end = max(vocab, LLTokenizer(text).vocab_size)
+        return LLTokenizer(_with_token(text, end), eos_token=[end])
+    try:
+        return LLTokenizer(text, n_vocab=vocab, eos_token=list(eos_ids))
+    except ValueError:  # it has more tokens than the model
+        return LLTokenizer(text, eos_token=list(eos_ids))
+
+
+def _with_token(text: str, token: int) -> str:
+    """A tokenizer.json with a special token more."""
+    tokenizer = json.loads(text)
+    added = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    tokenizer["added_tokens"] = [*(tokenizer.get("added_tokens") or ()), {"id": token, "content": _END, "special": True, **added}]
+    return json.dumps(tokenizer)
 
 
 def _does_not_compile(grammar: Grammar, fault: str) -> RequestError:

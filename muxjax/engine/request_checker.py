@@ -104,5 +104,7 @@ def check_prompt(prompt: Sequence[int], vocab: int, *, param: str = "prompt", sp
     token = next(token for token in prompt if not 0 <= token < vocab)
     spelled = f", {spell(token)[:50]!r}," if spell else ""
     raise RequestError(
-        f"Token {token}{spelled} is out of the model's vocabulary, which has tokens from 0 to {vocab - 1}.", param=param, code="invalid_value"
+        f"Token {token}{spelled} is out of the model's vocabulary, which has tokens from 0 to {vocab - 1}.",
+        param=param,
+        code="invalid_value",
     )

@@ -3,8 +3,9 @@
 On the device `post_step` carries out what a step's rows want, as `StepControls` says it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,10 +16,17 @@ from muxjax.engine.grammar import Grammars, Matcher
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
-from muxjax.types import Bits, Floats, Ints, Logprobs, Output, Request, Sampling
+from muxjax.types import Bits, Finish, Floats, Ints, Logprobs, Output, Request, Sampling
 
 _FEW_BANS = 16
 """Bans of a row that are told one by one; more of them are a mask, which costs the device the same for any number."""
+
+_LEAST_REPETITION, _MOST_REPETITION = 1e-6, 1e6
+"""Repetition penalties beyond change nothing more, and would make infinite numbers of logits."""
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class RowShaping(NamedTuple):
@@ -35,16 +43,19 @@ class TokenControls:
       tied: each of its steps must know the token of the one before, so that none is launched ahead.
       penalties: in the order of NEUTRAL, or None.
       logprobs: as of `Sampling`.
+      broken: one of them has failed, by a defect of ours: the sequence ends with its next token.
     """
 
     def __init__(self, request: Request, matcher: Matcher | None, vocab: int):
         sampling = request.sampling
-        penalties = sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty
+        repetition = min(max(sampling.repetition_penalty, _LEAST_REPETITION), _MOST_REPETITION)
+        penalties = sampling.presence_penalty, sampling.frequency_penalty, repetition
         self._ends = np.fromiter(sampling.stop_token_ids if sampling.min_tokens else (), np.int32)
         self._bad_words, self._vocab = BadWords.of(sampling.bad_words), vocab
         self.tied = matcher is not None or self._bad_words.tied
         self.penalties = None if penalties == NEUTRAL else penalties
         self.logprobs = sampling.logprobs
+        self.broken, self._id = False, request.id
         self._sampling, self._matcher, self._prompt = sampling, matcher, np.array(request.prompt, np.int32)
         allowed, bans = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids), self._bad_words.always
         few = len(bans) <= _FEW_BANS
@@ -70,8 +81,28 @@ class TokenControls:
         """The prompt's log-probabilities are wanted, and have not been put out."""
         return self._prompt_logprobs is not None
 
+    @property
+    def last_finish(self) -> Finish:
+        """Finish of a sequence that ends without a token, for its controls allow none: a form that is not complete was cut off."""
+        if self.broken:
+            return Finish.ERROR
+        return Finish.STOP if self._matcher is None or self._matcher.is_complete else Finish.LENGTH
+
     def shaping(self, row: int, text: Ints, ends: int) -> RowShaping:
         """Of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
+        return self._contained(lambda: self._shaping(row, text, ends), RowShaping(_edits([]), None))
+
+    def _contained(self, compute: Callable[[], T], otherwise: T) -> T:
+        """The result, or `otherwise` where it fails and from then on: the sequence ends, and the others of the step go on."""
+        if not self.broken:
+            try:
+                return compute()
+            except Exception:  # of whatever kind: this is where one request's troubles are kept from the others
+                self.broken = True
+                _log.exception("the controls of request %s have failed", self._id)
+        return otherwise
+
+    def _shaping(self, row: int, text: Ints, ends: int) -> RowShaping:
         bans, mask = self._bans(text, ends), self._mask()
         if len(bans) > _FEW_BANS:
             bans, mask = bans[:0], self._without(mask, bans)
@@ -104,7 +135,8 @@ class TokenControls:
 
     def recount(self, slot: int, text: Ints) -> Recount:
         """Count of the tokens known when it begins to decode."""
-        return Recount(slot, self._prompt, text[len(self._prompt) :])
+        prompt = self._prompt
+        return self._contained(lambda: Recount(slot, prompt, text[len(prompt) :]), Recount(slot, prompt[:0], prompt[:0]))
 
     def follow(self, start: int, count: int) -> Ints:
         """[count] the prompt's tokens behind those from `start` on; 0 behind its end."""
@@ -113,19 +145,29 @@ class TokenControls:
 
     def add_prompt_logprobs(self, logprobs: TopLogprobs, start: int) -> None:
         """Takes in those of the prompt's tokens behind a chunk's, which began at that position."""
+        self._contained(lambda: self._add_prompt_logprobs(logprobs, start), None)
+
+    def _add_prompt_logprobs(self, logprobs: TopLogprobs, start: int) -> None:
         assert self._prompt_logprobs is not None
         most = self._sampling.prompt_logprobs or 0
         for row, position in enumerate(range(start, min(start + len(logprobs.logprob), len(self._prompt) - 1))):
             self._prompt_logprobs[position] = logprobs.of(row, int(self._prompt[position + 1]), most)
 
     def take(self, output: Output, logprobs: TopLogprobs | None, row: int) -> Output:
-        """Takes in the token of that row of a step: its output with what log-probabilities are wanted, the prompt's once."""
-        assert output.token is not None
-        if self._matcher is not None:
-            self._matcher.take(output.token)
-        most, prompt, self._prompt_logprobs = self._sampling.logprobs, self._prompt_logprobs, None
+        """Takes in the token of that row of a step: its output with what log-probabilities are wanted, the prompt's once.
+
+        One that has failed has no token.
+        """
+        output = self._contained(lambda: self._take(output, logprobs, row), output)
+        return output._replace(token=None) if self.broken else output
+
+    def _take(self, output: Output, logprobs: TopLogprobs | None, row: int) -> Output:
+        token, most = output.token, self._sampling.logprobs
+        if self._matcher is not None and token is not None:
+            self._matcher.take(token)
+        prompt, self._prompt_logprobs = self._prompt_logprobs, None
         return output._replace(
-            logprobs=None if logprobs is None or most is None else logprobs.of(row, output.token, most),
+            logprobs=None if logprobs is None or most is None or token is None else logprobs.of(row, token, most),
             prompt_logprobs=None if prompt is None else tuple(prompt[position] for position in sorted(prompt)),
         )
 

@@ -77,7 +77,7 @@ class Unit:
             sequence = Sequence.of(request, state.config)
             state.enter(sequence)
         except Exception:  # of whatever kind: nothing has been taken for it yet, and it is nobody else's
-            _log.exception("a request of %s cannot be taken", request.model)
+            _log.exception("the request %s of %s cannot be taken", request.id, request.model)
             return [Output(request.id, None, Finish.ERROR, request.arrival_s)]
         self._sequences[request.id] = sequence
         return []

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from muxjax.device.batch import BEYOND, mask_words
 from muxjax.device.penalties import MADE, MOST, PROMPT, count_tokens, likeliest, process_logits
-from muxjax.engine.executor import NO_TOKEN
+from muxjax.device.sampling import Rows, sample
+from muxjax.engine.executor import NO_TOKEN, NOTHING_LEFT
 from muxjax.engine.step_controls import NEUTRAL
 
 V, B = 70, 5
@@ -71,11 +72,22 @@ def test_each_part_one_place_off_is_noticed():
     assert not np.allclose(np.asarray(process(**(asked | {"edits_U3": later}))), right, atol=1e-2)
 
 
-def test_a_row_that_forbids_all_is_left_as_it_was():
-    asked = inputs(2)
+def test_a_row_that_forbids_all_has_nothing_left_and_its_neighbours_have_what_they_had():
+    asked, tokens = inputs(2), jnp.zeros(B, jnp.int32)
+    before = likeliest(process(**asked), tokens)
     asked["bits_BW"][3] = 0
-    found = np.asarray(process(**asked))
-    assert (found[3] == asked["logits_BV"][3]).all() and not (found[4] == asked["logits_BV"][4]).all()
+    found = process(**asked)
+    assert (np.asarray(found[3]) == -np.inf).all()
+    assert likeliest(found, tokens).tolist() == [NOTHING_LEFT if i == 3 else token for i, token in enumerate(before.tolist())]
+
+
+def test_a_row_with_nothing_left_is_not_drawn_and_not_counted():
+    logits, counts = jnp.full((2, V), -jnp.inf).at[1, 4].set(1.0), jnp.zeros((2, V), jnp.int16)
+    tokens = likeliest(logits, jnp.zeros(2, jnp.int32))
+    ones = jnp.ones(2)
+    rows = Rows(temperature=ones, top_k=jnp.zeros(2, jnp.int32), top_p=ones, min_p=0 * ones, key_B2=jnp.zeros((2, 2), jnp.uint32))
+    assert sample(logits, tokens, rows, jnp.arange(2)).tolist() == [NOTHING_LEFT, 4]
+    assert np.argwhere(count_tokens(counts, jnp.arange(2), tokens)).tolist() == [[1, 4]]
 
 
 def test_a_row_without_a_token_gets_none():

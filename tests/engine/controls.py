@@ -31,12 +31,12 @@ EOS = 63
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
 
 
-def tokenizer() -> str:
-    """A token a letter, and the last one ends."""
+def tokenizer(*more: str) -> str:
+    """A token a letter, the next one ends, and then more of them that the model does not have."""
     vocab = {letter: i for i, letter in enumerate(LETTERS)} | {"</s>": EOS}
     letters = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     letters.pre_tokenizer, letters.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), decoders.ByteLevel()
-    letters.add_special_tokens(["</s>"])
+    letters.add_special_tokens(["</s>", *more])
     return letters.to_str()
 
 
@@ -73,9 +73,12 @@ class ControlledModel:
         self.executor.warm_up()
         self.steps: list[Step] = []
 
-    def run(self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS) -> tuple[dict[str, list[Output]], int]:
+    def run(
+        self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS, compiler: Grammars | None = None
+    ) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
-        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=grammars(), slots=SLOTS, max_tokens=SPEC.max_len)
+        compiler = compiler or grammars()
+        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=compiler, slots=SLOTS, max_tokens=SPEC.max_len)
         unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}
         self.steps = []
@@ -111,7 +114,7 @@ class ControlledModel:
             text.append(int(np.argmax(logits)))
             if matcher:
                 matcher.take(text[-1])
-            if text[-1] in sampling.stop_token_ids:
+            if text[-1] in sampling.stop_token_ids or (matcher and text[-1] == EOS):
                 break
         return text[len(request.prompt) :]
 

@@ -43,6 +43,25 @@ def test_behind_the_end_there_is_only_the_end():
         assert letters(matcher.bits()) == "$"
 
 
+def test_behind_the_end_there_is_nothing_where_the_model_has_no_end():
+    matcher = Grammars(tokenizer(), vocab=64, eos_ids=()).matcher(regex("ab?"))
+    seen = []
+    for letter in "ab":
+        matcher.take(LETTERS.index(letter))
+        seen.append((letters(matcher.bits()), matcher.is_complete))
+    assert seen == [("b", True), ("", True)]
+
+
+@pytest.mark.parametrize("more", range(4))
+@pytest.mark.parametrize("vocab", [60, 64, 65])
+def test_masks_have_no_token_that_the_model_does_not_have(more, vocab):
+    """Whatever its tokenizer names: here a letter a token, the end at 63, and more behind it."""
+    wide = Grammars(tokenizer(*["[A]", "[B]", "[C]"][:more]), vocab=vocab, eos_ids=(EOS,) if vocab > EOS else ())
+    bits = wide.matcher(regex("[a-zA-Z0-9-]*")).bits()
+    assert allowed(bits) == set(range(min(vocab, len(LETTERS)))) | ({EOS} if vocab > EOS else set())
+    assert len(bits) <= -(-vocab // 32)
+
+
 def test_answers_of_one_grammar_do_not_meet():
     one, two = (grammars().matcher(regex("ab|cd")) for _ in range(2))
     one.take(LETTERS.index("a"))

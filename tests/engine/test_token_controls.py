@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from muxjax.engine.executor import SAMPLED
+from muxjax.engine.grammar import Grammars
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Grammar, GrammarKind, Request, Sampling
-from tests.engine.controls import EOS, SLOTS, ControlledModel, text_of
+from tests.device.test_step import SPEC
+from tests.engine.controls import EOS, SLOTS, ControlledModel, text_of, tokenizer
 
 REGEX = Grammar(kind=GrammarKind.REGEX, text="[a-f]{3}-[0-9]+(X|YZ)")
 PLAIN = Sampling(temperature=0.0, max_tokens=14)
@@ -137,7 +139,7 @@ def test_a_finished_grammar_ends_the_answer(model, requests):
 
 def test_only_tied_sequences_wait_for_their_tokens(model, requests):
     """A step launched ahead holds everybody else; alone, a tied sequence has one step in flight, and its inputs are on the device."""
-    tied = {"grammar", "all", "words"}
+    tied = {"grammar", "banned", "all", "words"}
     for each in requests:
         model.run([each])
         decodes = [step for step in model.steps if step.decodes]
@@ -174,11 +176,62 @@ def most_in_flight(model: ControlledModel, request: Request) -> int:
     return most
 
 
-def test_a_row_that_forbids_everything_is_drawn_as_if_it_forbade_nothing(model):
-    """And is no fault of the model."""
-    hopeless = request("hopeless", allowed_token_ids=frozenset({4}), bad_words=((4,),))
-    plain = request("hopeless")
-    assert tokens(model.run([hopeless])[0]) == {"hopeless": model.expected(plain)}
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_a_row_whose_rules_leave_no_token_ends_and_costs_its_neighbours_none(model, requests, expected, temperature, look_ahead):
+    rules = {
+        "temperature": temperature,
+        "bad_words": ((4, 4),),
+        "allowed_token_ids": frozenset({4}),
+        "presence_penalty": 1.0,
+        "logprobs": 1,
+    }
+    outputs, _ = model.run([request("dry", **rules), *requests[:3]], look_ahead=look_ahead)
+    *said, last = outputs.pop("dry")
+    assert [output.token for output in said] == [4] and (last.token, last.logprobs, last.finish) == (None, None, Finish.STOP)
+    assert tokens(outputs) == {each.id: expected[each.id] for each in requests[:3]}
+
+
+AB = Grammar(kind=GrammarKind.REGEX, text="ab(c|de)")
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "finish"),
+    [
+        ({"allowed_token_ids": frozenset(range(5))}, "abc", Finish.STOP),  # all that the form needs, but for the end
+        ({"allowed_token_ids": frozenset(range(3)), "bad_words": ((1, 2),)}, "ab", Finish.LENGTH),  # the form cannot be completed
+    ],
+)
+def test_an_answer_whose_rules_leave_no_token_stops_if_its_form_is_complete_and_else_was_cut(model, rules, text, finish):
+    wanted = request("form", grammar=AB, stop_token_ids=frozenset({EOS}), logit_bias=((2, 50.0),), prompt_logprobs=1, **rules)
+    (outputs,) = model.run([wanted])[0].values()
+    assert text_of(output.token for output in outputs[:-1]) == text and (outputs[-1].token, outputs[-1].finish) == (None, finish)
+
+
+def test_a_complete_form_ends_with_the_models_end_whether_or_not_the_request_stops_there(model):
+    (outputs,) = model.run([request("form", grammar=AB)])[0].values()
+    assert text_of(output.token for output in outputs) in ("abc", "abde")
+    assert outputs[-1].token == EOS and outputs[-1].finish is Finish.STOP
+
+
+def test_a_complete_form_ends_the_answer_of_a_model_without_an_end(model):
+    endless = Grammars(tokenizer(), vocab=SPEC.vocab, eos_ids=())
+    (outputs,) = model.run([request("form", grammar=AB)], compiler=endless)[0].values()
+    assert text_of(output.token for output in outputs[:-1]) in ("abc", "abde")
+    assert outputs[-1].token is None and outputs[-1].finish is Finish.STOP
+
+
+def test_grammars_hold_where_the_tokenizer_has_more_tokens_than_the_model(model, requests, expected):
+    wide = Grammars(tokenizer("[PAD]", "[MORE]"), vocab=SPEC.vocab, eos_ids=(EOS,))
+    assert tokens(model.run(requests, compiler=wide)[0]) == expected
+
+
+def test_penalties_beyond_all_bounds_leave_every_logit_a_number(model, requests, expected):
+    odd = [request(f"odd{i}", repetition_penalty=penalty) for i, penalty in enumerate((1e300, 1e-300))]
+    outputs = tokens(model.run([*odd, requests[0]])[0])
+    assert outputs["plain"] == expected["plain"]
+    assert len(set(outputs["odd0"])) == len(outputs["odd0"]), "what cannot be said twice"
+    assert len(set(outputs["odd1"]) - set(odd[1].prompt)) <= 1, "what was said is said again"
 
 
 def test_more_edits_than_one_program_makes_are_all_made(model):

@@ -53,6 +53,7 @@ def absorb(slots: Slots, step: Step, done: Done, *, every_token: bool) -> Absorb
     outputs = list(map(Output, slots.request_ids(gained), tokens.tolist(), repeat(None), repeat(done.at_s)))
     finishes = {i: Finish.STOP if stopped[i] else Finish.LENGTH for i in np.flatnonzero(ended).tolist()}
     if step.controls:
+        outputs = [output._replace(token=None) if output.token == NOTHING_LEFT else output for output in outputs]
         outputs = take_outputs(slots.controls, step, done, rows, outputs)
         finishes |= _own_finishes(slots, gained, outputs)
     return Absorbed(outputs, gained, [End(i, slots.sequence(gained[i]), finish) for i, finish in finishes.items()])
