@@ -11,6 +11,7 @@ from muxjax.server.http.body import read_object
 from muxjax.server.http.errors import error_object
 from muxjax.server.openai.endpoints import ENDPOINTS
 from muxjax.server.openai.fields import show
+from muxjax.server.strict_json import encode
 
 MOST_LINE_BYTES = 32 * 2**20
 URLS = tuple(ENDPOINTS)
@@ -53,7 +54,7 @@ def answer_line(request: BatchRequest, request_id: str, answer: Mapping[str, Any
         error = {"code": problem["code"] or "invalid_request", "message": problem["message"]}
     response = {"status_code": status, "request_id": request_id, "body": body}
     line = {"id": f"muxjax-{request_id}", "custom_id": request.custom_id, "response": response, "error": error}
-    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    return encode(line).encode() + b"\n"
 
 
 def skip_answered(path: Path, requests: Iterator[BatchRequest]) -> tuple[int, int]:

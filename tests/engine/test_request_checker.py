@@ -1,8 +1,12 @@
 """Requests are refused by facts alone, and once."""
 
+from dataclasses import replace
+
 import pytest
 
+from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
+from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.engine.test_unit import LARGEST, LAYOUTS, MAX_TOKENS, make_unit
@@ -40,6 +44,18 @@ def test_what_has_passed_the_checker_is_taken():
         unit.checker.check(longest)
         assert unit.submit(longest) == []
     assert set(unit.unfinished) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("tokens", [(5,), (0, 4, -1), (2**31, 1), (2**70,), (-(2**70),)])
+def test_a_prompt_has_tokens_of_its_model_alone(tokens):
+    unit = Unit([ModelConfig(name="a", layout=LAYOUTS["a"], slots=2, max_tokens=8, vocab=5)], total_blocks=LARGEST, token_budget=8)
+    wrong = Request(id="r", model="a", prompt=tokens, sampling=Sampling(max_tokens=2), arrival_s=3.0)
+    with pytest.raises(RequestError, match=f"Token ({'|'.join(map(str, tokens))}) is out of .* from 0 to 4") as refusal:
+        unit.checker.check(wrong)
+    assert (refusal.value.status, refusal.value.param) == (400, "prompt")
+    unit.checker.check(replace(wrong, prompt=(0, 4)))
+    assert unit.submit(wrong) == [Output("r", None, Finish.ERROR, 3.0)], "one that nobody checked ends alone"
+    assert unit.idle
 
 
 def change_nothing(unit) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.fleet import Fleet
-from muxjax.server.http.body import read_object
+from muxjax.server.http.body import json_response, read_object
 from muxjax.server.service import Service
 from muxjax.settings import Setting, build, check_known, names
 
@@ -28,27 +28,27 @@ def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
     async def models(request: web.Request) -> web.Response:
         stats = service.stats()
         cache = {"total_blocks": stats.total_blocks, "free_blocks": stats.free_blocks, "block_bytes": stats.block_bytes}
-        return web.json_response({"object": "list", "data": _entries(service, fleet), "cache": cache})
+        return json_response({"object": "list", "data": _entries(service, fleet), "cache": cache})
 
     async def add(request: web.Request) -> web.Response:
         model = model_options(read_object(await request.read()))
         await fleet.add(model)
-        return web.json_response(_entry(service, fleet, model.name), status=201)
+        return json_response(_entry(service, fleet, model.name), status=201)
 
     async def remove(request: web.Request) -> web.Response:
         name = request.match_info["name"]
         await fleet.remove(name, timeout_s=_timeout_s(request.query))
-        return web.json_response({"name": name, "deleted": True})
+        return json_response({"name": name, "deleted": True})
 
     async def sleep(request: web.Request) -> web.Response:
         name = request.match_info["name"]
         await fleet.sleep(name, timeout_s=_timeout_s(request.query))
-        return web.json_response(_entry(service, fleet, name))
+        return json_response(_entry(service, fleet, name))
 
     async def wake(request: web.Request) -> web.Response:
         name = request.match_info["name"]
         await fleet.wake(name)
-        return web.json_response(_entry(service, fleet, name))
+        return json_response(_entry(service, fleet, name))
 
     return [
         web.get("/admin/models", models),

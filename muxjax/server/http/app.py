@@ -10,7 +10,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, tenant_of
-from muxjax.server.http.body import read_object
+from muxjax.server.http.body import json_response, read_object
 from muxjax.server.http.errors import errors
 from muxjax.server.http.middleware import add_middlewares
 from muxjax.server.http.sse import send_events
@@ -53,7 +53,7 @@ def _handler(endpoint: Endpoint) -> Handler:
         _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
         reply = endpoint.reply(generation)
         if not generation.stream:
-            return web.json_response(reply.whole(await service.whole(generation)))
+            return json_response(reply.whole(await service.whole(generation)))
         async with service.generate(generation) as deltas:
             return await send_events(request, reply, deltas)
 

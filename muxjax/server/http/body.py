@@ -1,11 +1,14 @@
-"""A JSON object that a client sent: a request's body, or a line of a batch."""
+"""Bodies in JSON: an object that a client sent, as a request or as a line of a batch, and answers."""
 
 import json
 import threading
 from collections.abc import Mapping
 from typing import Any
 
+from aiohttp import web
+
 from muxjax.errors import RequestError
+from muxjax.server.strict_json import encode
 
 MOST_COMMAS = 2**20
 """Commas of a body, within its texts or without: what bounds the number of its values."""
@@ -56,3 +59,8 @@ def _finite(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError(f"{text[:40]} is beyond the range of numbers")
     return value
+
+
+def json_response(value: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A whole answer; see `strict_json`."""
+    return web.json_response(value, status=status, headers=headers, dumps=encode)

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.http.body import json_response
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 _LONGEST = 480  # characters of a message, of at most four bytes each
-_KINDS = {503: "service_unavailable", 429: "rate_limit_error"}
+_KINDS = {500: "server_error", 503: "service_unavailable", 429: "rate_limit_error"}
 _RETRY_AFTER_S = {503: 1.0, 429: 1.0}
 
 
@@ -39,7 +40,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except Exception as error:
         _log.exception("the request failed")
-        return web.json_response(error_object(error), status=500)
+        return json_response(error_object(error), status=500)
 
 
 def _response(error: RequestError, *, allow: str | None = None) -> web.Response:
@@ -47,7 +48,7 @@ def _response(error: RequestError, *, allow: str | None = None) -> web.Response:
     retry_s = error.retry_after_s or _RETRY_AFTER_S.get(error.status)
     if retry_s:
         headers["Retry-After"] = str(math.ceil(retry_s))
-    return web.json_response(error_object(error), status=error.status, headers=headers)
+    return json_response(error_object(error), status=error.status, headers=headers)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> RequestError:

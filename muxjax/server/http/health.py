@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from muxjax import __version__
+from muxjax.server.http.body import json_response
 from muxjax.server.service import Service
 
 
@@ -15,10 +16,10 @@ def routes(service: Service) -> list[web.RouteDef]:
 
     async def load(request: web.Request) -> web.Response:
         models = {model.name: {"running": model.running, "waiting": model.waiting} for model in service.stats().models}
-        return web.json_response({"server_load": sum(sum(counts.values()) for counts in models.values()), "models": models})
+        return json_response({"server_load": sum(sum(counts.values()) for counts in models.values()), "models": models})
 
     async def version(request: web.Request) -> web.Response:
-        return web.json_response({"version": __version__})
+        return json_response({"version": __version__})
 
     async def metrics(request: web.Request) -> web.Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}

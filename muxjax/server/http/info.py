@@ -13,6 +13,7 @@ from muxjax.engine.stats import ModelStats
 from muxjax.errors import RequestError
 from muxjax.origin import versions
 from muxjax.server.catalog import ServedModel
+from muxjax.server.http.body import json_response
 from muxjax.server.service import Service
 
 _MOST_JOBS = 1500
@@ -29,10 +30,10 @@ def routes(service: Service) -> list[web.RouteDef]:
     began_s = time.monotonic()
 
     async def server_info(request: web.Request) -> web.Response:
-        return web.json_response(about(service) | {"uptime_s": round(time.monotonic() - began_s, 3)})
+        return json_response(about(service) | {"uptime_s": round(time.monotonic() - began_s, 3)})
 
     async def server_info_live(request: web.Request) -> web.Response:
-        return web.json_response(now(service, after=_after(request.query)))
+        return json_response(now(service, after=_after(request.query)))
 
     return [web.get("/server_info", server_info), web.get("/server_info/live", server_info_live)]
 

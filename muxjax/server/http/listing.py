@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.server.catalog import ServedModel
+from muxjax.server.http.body import json_response
 from muxjax.server.service import Service
 
 
@@ -12,11 +13,11 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
 
     async def models(request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [_entry(name, model) for name, model in service.catalog.names()]})
+        return json_response({"object": "list", "data": [_entry(name, model) for name, model in service.catalog.names()]})
 
     async def one_model(request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        return web.json_response(_entry(name, service.catalog.find(name)))
+        return json_response(_entry(name, service.catalog.find(name)))
 
     return [web.get("/v1/models", models), web.get("/v1/models/{id:.+}", one_model)]
 

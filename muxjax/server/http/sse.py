@@ -1,6 +1,5 @@
 """Server-sent events (SSE): a reply as it comes."""
 
-import json
 import logging
 from typing import Any
 
@@ -11,9 +10,9 @@ from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import error_object
 from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Deltas
+from muxjax.server.strict_json import encode
 
 _log = logging.getLogger(__name__)
-_encode = json.JSONEncoder(separators=(",", ":")).encode
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -45,4 +44,4 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web
 
 
 def _frame(event: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % _encode(event).encode()
+    return b"data: %b\n\n" % encode(event).encode()

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.http.body import read_object
+from muxjax.server.http.body import json_response, read_object
 from muxjax.server.openai.fields import Fields, show, token_ids
 from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
@@ -21,14 +21,14 @@ def routes(service: Service) -> list[web.RouteDef]:
 
     async def tokenize(request: web.Request) -> web.Response:
         body = await request.read()
-        return web.json_response(await asyncio.to_thread(lambda: tokens_of(read_object(body), service.catalog)))
+        return json_response(await asyncio.to_thread(lambda: tokens_of(read_object(body), service.catalog)))
 
     async def detokenize(request: web.Request) -> web.Response:
         body = await request.read()
-        return web.json_response(await asyncio.to_thread(lambda: text_of(read_object(body), service.catalog)))
+        return json_response(await asyncio.to_thread(lambda: text_of(read_object(body), service.catalog)))
 
     async def tokenizer_info(request: web.Request) -> web.Response:
-        return web.json_response(info_of(service.catalog.find(request.query.get("model"))))
+        return json_response(info_of(service.catalog.find(request.query.get("model"))))
 
     return [web.post("/tokenize", tokenize), web.post("/detokenize", detokenize), web.get("/tokenizer_info", tokenizer_info)]
 

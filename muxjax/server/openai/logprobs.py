@@ -99,4 +99,5 @@ def _by_id(text: Text, one: Logprobs, most: int) -> Json:
 
 
 def _finite(logprob: float) -> float:
-    return max(logprob, _LEAST)
+    """Also in place of what is no number."""
+    return logprob if logprob > _LEAST else _LEAST

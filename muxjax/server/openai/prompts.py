@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from muxjax.engine.request_checker import check_prompt
 from muxjax.errors import RequestError
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import Fields, is_token, show
@@ -88,10 +89,12 @@ def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool)
 
 
 def _encoded(fields: Fields, model: ServedModel, text: str, param: str, *, special: bool) -> tuple[int, ...]:
-    """Raises RequestError: too long a text, even for one that is to be cut."""
+    """Raises RequestError: too long a text, even for one that is to be cut, or one of tokens that the model does not have."""
     require = require_fit if fields.get("truncate_prompt_tokens") is None else require_short
     require(model, text, param)
-    return model.text.encode(text, special=special)
+    tokens = model.text.encode(text, special=special)
+    check_prompt(tokens, model.spec.vocab, param=param, spell=lambda token: model.text.decode((token,), special=True))
+    return tokens
 
 
 def _cut(fields: Fields, model: ServedModel, prompt: Prompt) -> Prompt:

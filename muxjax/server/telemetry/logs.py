@@ -1,7 +1,6 @@
 """Logs as text or JSON lines, each with the id of the HTTP request it belongs to, and a line for each answer; never a request's text."""
 
 import contextvars
-import json
 import logging
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Any, TextIO
 
 from aiohttp import web
 
+from muxjax.server.strict_json import encode
 from muxjax.server.telemetry.request_record import RequestRecord
 
 _SANE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -117,4 +117,4 @@ class _Json(logging.Formatter):
             **getattr(record, "fields", {}),
             **({"exception": self.formatException(record.exc_info)} if record.exc_info else {}),
         }
-        return json.dumps(line, default=str)
+        return encode(line, default=str)

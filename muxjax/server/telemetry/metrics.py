@@ -83,7 +83,7 @@ class Metrics:
 
     def judge(self, record: RequestRecord, *, ttft_s: float | None, tpot_s: float | None) -> None:
         """Counts a request against its model's targets, if it has any. A broken-off one is not judged, a failed one has missed."""
-        failed = record.finish is Finish.FAILED
+        failed = record.finish in (Finish.FAILED, Finish.ERROR)
         for target, limit_s, took_s in (("ttft", ttft_s, record.ttft_s), ("tpot", tpot_s, record.tpot_s)):
             if limit_s is None or record.finish is Finish.ABORT or (took_s is None and not failed):
                 continue

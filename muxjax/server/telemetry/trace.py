@@ -1,7 +1,6 @@
 """`--trace FILE`: requests and jobs as Chrome's trace events, which Perfetto and chrome://tracing show."""
 
 import itertools
-import json
 import logging
 import os
 import queue
@@ -13,6 +12,7 @@ from typing import Any
 
 from muxjax.engine.job_records import JobRecord
 from muxjax.errors import ConfigError
+from muxjax.server.strict_json import encode
 from muxjax.server.telemetry.request_record import RequestRecord
 
 _MOST_QUEUED = 2**16
@@ -117,7 +117,7 @@ class TraceFile:
         return round((at_s - self._begin_s) * 1e6, 1)
 
     def _append(self, events: list[Event]) -> None:
-        lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events).encode()
+        lines = ",\n".join(encode(event) for event in events).encode()
         before = b",\n" if self._size else b"[\n"
         os.pwrite(self._file, before + lines + _END, self._size)
         self._size += len(before) + len(lines)

@@ -150,3 +150,11 @@ def test_minus_infinity_is_told_everywhere_as_a_number(text):
     assert completion_logprobs(text, told, 0)["token_logprobs"] == [-9999.0]
     assert chat_logprobs(text, told, 0)["content"][0]["logprob"] == -9999.0
     assert impossible.logprob == -math.inf
+
+
+@pytest.mark.parametrize("odd", [math.nan, -math.inf, -1e300])
+def test_what_is_no_number_is_told_as_the_least(text, odd):
+    told = [TokenLogprobs(3, 0, Logprobs(3, odd, ((4, odd),)))]
+    assert completion_logprobs(text, told, 1)["token_logprobs"] == [-9999.0]
+    (entry,) = chat_logprobs(text, told, 1)["content"]
+    assert (entry["logprob"], entry["top_logprobs"][0]["logprob"]) == (-9999.0, -9999.0)

@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from muxjax.server.openai.sampling import MOST_BAD_WORD_CHARACTERS, MOST_BIASES
 from muxjax.server.openai.schema import MOST_STOP_CHARACTERS, parse_chat, parse_completion
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.types import Grammar, GrammarKind
-from tests.server.kit import BOS, EOS, STAMP, VOCAB, served
+from tests.server.kit import BOS, EOS, STAMP, VOCAB, served, spec
 
 USER = {"role": "user", "content": "hello"}
 
@@ -42,6 +43,20 @@ def test_a_prompt_has_four_forms(complete, text):
     assert prompts(complete(prompt=["cat", "dog"])) == [cat, dog]
     assert prompts(complete(prompt=[5, 6])) == [(5, 6)]
     assert prompts(complete(prompt=[[5], [6, 7]])) == [(5,), (6, 7)]
+
+
+def test_a_token_that_the_model_does_not_have_is_refused_however_it_comes(text, catalog):
+    """Its tokenizer has a [PAD] that was added without a row for it."""
+    narrow = Catalog([served(text, "a", spec=spec(text.encode("dog", special=False)[-1]))])
+    last = narrow.find("a").spec.vocab
+    bodies = {"prompt": "a dog", "messages": [{"role": "user", "content": "a dog"}]}
+    for param, parse in (("prompt", parse_completion), ("messages", parse_chat)):
+        error = refusal(lambda parse=parse, param=param: parse({"model": "a", param: bodies[param]}, narrow, STAMP))
+        assert (error.status, error.param) == (400, param), error
+        assert re.search(rf"Token \d+, '.+', is out of the model's vocabulary, which has tokens from 0 to {last - 1}\.", str(error))
+    with pytest.raises(RequestError, match=f"token ids from 0 to {last - 1}, got "):
+        parse_completion({"model": "a", "prompt": [2, last]}, narrow, STAMP)
+    assert parse_completion({"model": "a", "prompt": [2, last - 1]}, narrow, STAMP)
 
 
 def test_only_texts_get_a_bos_and_only_if_it_is_wanted(complete):
