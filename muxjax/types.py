@@ -134,6 +134,7 @@ class Request:
       arrival_s: on the clock of the engine that takes it; older requests go first.
       priority: lower goes first; a level is worth PRIORITY_S of waiting, so that nobody waits for ever.
       tenant, weight: whose it is, and that tenant's share of a model that several want.
+      client: name of the sender's line, where the tenant is nobody in particular; "" for the tenant's.
       cache_salt: what is computed for it is used again only for the tenant's requests with the same one.
     """
 
@@ -145,6 +146,7 @@ class Request:
     priority: int = 0
     tenant: str = ""
     weight: float = 1.0
+    client: str = ""
     cache_salt: str = ""
 
     def __post_init__(self):
@@ -156,6 +158,11 @@ class Request:
     def due_s(self) -> float:
         """Its arrival, moved by its priority: the order of the requests of a tenant."""
         return self.arrival_s + self.priority * PRIORITY_S
+
+    @property
+    def line(self) -> str:
+        """Requests of one line wait for each other, and lines take turns."""
+        return self.client or self.tenant
 
     @property
     def most_tokens(self) -> int:

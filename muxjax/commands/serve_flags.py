@@ -41,6 +41,7 @@ HTTP = {
     "max_num_queued_reqs": "most requests of all models that wait for a first token; others are refused (no limit)",
     "max_num_queued_tokens": "most tokens of their prompts (no limit)",
     "api_key": "a key that clients must send; may be given more than once (or in MUXJAX_API_KEY, which no list of processes shows)",
+    "fairness": "what tells clients apart that are no tenants, to take turns: client (key, or else address), key, address, none",
     "admin_key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
     "admin_host": "address of metrics and administration, with --admin-port",
     "admin_port": "port that metrics and administration are on, and then only there",

@@ -9,6 +9,7 @@ import yaml
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
+from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.admission.tenants import Tenant, digest, require_digests
 from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
 
@@ -44,6 +45,7 @@ class HttpOptions:
         refuse requests until it goes on.
       api_keys: digests of keys without a name; with neither these nor tenants, everybody may come in.
       tenants: who has keys and limits of their own.
+      fairness: what tells clients without a tenant's name apart, so that their requests take turns: of FAIRNESS.
       admin_keys: digests of the keys for administration, which is off without one.
       admin_host, admin_port: where metrics and administration are, and then only there; None for beside the rest.
       allowed_origins: origins of pages in a browser that may call the server, "*" for all.
@@ -63,6 +65,7 @@ class HttpOptions:
     on_failure: str = "exit"
     api_keys: tuple[str, ...] = ()
     tenants: tuple[Tenant, ...] = ()
+    fairness: str = "client"
     admin_keys: tuple[str, ...] = ()
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
@@ -88,6 +91,7 @@ class HttpOptions:
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
         require(self.log_format in LOG_FORMATS, "log_format", self.log_format, "one of " + ", ".join(LOG_FORMATS))
         require(self.on_failure in ON_FAILURE, "on_failure", self.on_failure, "one of " + ", ".join(ON_FAILURE))
+        require(self.fairness in FAIRNESS, "fairness", self.fairness, "one of " + ", ".join(FAIRNESS))
         require_digests("api_keys", self.api_keys)
         require_digests("admin_keys", self.admin_keys)
         self._check_tenants()

@@ -21,6 +21,7 @@ class Stamp:
       arrival_s: on the engine's clock.
       seed: the one of a request that names none.
       tenant: whose key it came with.
+      client: name of the sender's line, as of `Request`.
     """
 
     id: str
@@ -28,12 +29,13 @@ class Stamp:
     arrival_s: float
     seed: int
     tenant: Tenant = ANYONE
+    client: str = ""
 
     @classmethod
-    def new(cls, id_prefix: str, tenant: Tenant = ANYONE) -> "Stamp":
+    def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "") -> "Stamp":
         """A stamp of this moment."""
         name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
-        return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant)
+        return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant, client=client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

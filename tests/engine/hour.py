@@ -26,6 +26,7 @@ class Client:
     name: str
     model: str = "a"
     tenant: str = ""
+    line: str = ""
     weight: float = 1.0
     priority: int = 0
     keeps: int = 0
@@ -67,6 +68,7 @@ def hour(on: Machine, policy: Policy, clients: list[Client], seed: int = 0) -> d
             arrival_s=clock.now_s(),
             priority=client.priority,
             tenant=client.tenant,
+            client=client.line,
             weight=client.weight,
         )
         unit.submit(request)

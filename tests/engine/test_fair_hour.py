@@ -22,8 +22,14 @@ def test_a_flooding_tenant_holds_up_no_other(policy):
     assert waits_s["calm"] < PROMPT < waits_s["flood"]
 
 
-def test_within_one_tenant_a_flood_holds_up_everybody():
-    """What the tenants of the test before are spared."""
+@pytest.mark.parametrize("policy", BY_NAME)
+def test_a_flooding_client_without_a_name_holds_up_no_other(policy):
+    waits_s = worst_s([Client(name="flood", line="f", keeps=64), Client(name="calm", line="c", every_s=CALM_S)], policy)
+    assert waits_s["calm"] < PROMPT < waits_s["flood"]
+
+
+def test_within_one_line_a_flood_holds_up_everybody():
+    """What the tenants and clients of the tests before are spared."""
     waits_s = worst_s([Client(name="flood", keeps=64), Client(name="calm", every_s=CALM_S)], "adbs")
     assert waits_s["calm"] > 2 * PROMPT
 

@@ -11,15 +11,15 @@ from muxjax.types import Ints
 
 
 class Waiting:
-    """A line for each tenant, in the order of age; the tenants take turns by the service that they have had.
+    """Lines of tenants, and of clients without a name, each in the order of age; they take turns by the service that they have had.
 
-    Its tenants are few, as a configuration names them, and are never forgotten.
+    They are few (a configuration names tenants, and `server/admission/lines` deals all others to some), and are never forgotten.
     """
 
     def __init__(self):
         self._lines: list[_Line] = []
         self._by_name: dict[str, _Line] = {}
-        self._last_served = 0.0  # of the last tenant that waited
+        self._last_served = 0.0  # of the last line that waited
 
     def __len__(self) -> int:
         return sum(map(len, self._lines))
@@ -34,7 +34,7 @@ class Waiting:
 
     @property
     def contested(self) -> bool:
-        """There is more than one tenant, so that what each is served counts."""
+        """There is more than one line, so that what each is served counts."""
         return len(self._lines) > 1
 
     def first(self, count: int) -> list[Sequence]:
@@ -61,26 +61,26 @@ class Waiting:
         self._last_served = line.served
 
     def payer(self, sequence: Sequence) -> int:
-        """The number of its tenant, as `charge` takes it."""
+        """The number of its line, as `charge` takes it."""
         return self._line(sequence).index
 
     def charge(self, payers: Ints, tokens: np.ndarray) -> None:
-        """Counts tokens, as they are priced, for the tenants [len] of those numbers."""
+        """Counts tokens, as they are priced, for the lines [len] of those numbers."""
         for line, total in zip(self._lines, np.bincount(payers, tokens, len(self._lines)).tolist(), strict=True):
             line.served += total / line.weight
 
     def _line(self, sequence: Sequence) -> "_Line":
         request = sequence.request
-        if request.tenant not in self._by_name:
-            self._by_name[request.tenant] = _Line(len(self._lines))
-            self._lines.append(self._by_name[request.tenant])
-        line = self._by_name[request.tenant]
+        if request.line not in self._by_name:
+            self._by_name[request.line] = _Line(len(self._lines))
+            self._lines.append(self._by_name[request.line])
+        line = self._by_name[request.line]
         line.weight = request.weight
         return line
 
 
 class _Line(ByAge):
-    """A tenant's requests and its counter, in priced tokens over its weight."""
+    """Requests that wait for each other and their counter, in priced tokens over the tenant's weight."""
 
     def __init__(self, index: int):
         super().__init__()

@@ -43,6 +43,7 @@ class Admission:
         self._step_tokens = unit.max_num_batched_tokens if unit else _STEP_TOKENS
         self._queues: dict[str, Queue] = {}
         self._allowances: dict[str, Allowance] = {}
+        self._lines: set[str] = set()
 
     def admit(self, requests: Sequence[Request], tenant: Tenant) -> "list[Admitted]":
         """A place for each of one client's requests, which are for one model.
@@ -53,6 +54,7 @@ class Admission:
         """
         allowance = self._allowances.setdefault(tenant.name, Allowance(tenant, self._day()))
         allowance.check(self._day())
+        self._lines.add(requests[0].line)
         model = requests[0].model
         queue, options = self._queues.setdefault(model, Queue(self._step_tokens)), self._options_of(model)
         self._check_room(options, [queue], requests)
@@ -71,11 +73,11 @@ class Admission:
     def _check_room(self, limits: ModelOptions | UnitOptions | None, queues: Sequence[Queue], requests: Sequence[Request]) -> None:
         if limits is None:
             return
-        tenant, shared, now_s = requests[0].tenant, len(self._allowances) > 1, self._clock()
+        line, shared, now_s = requests[0].line, len(self._lines) > 1, self._clock()
         more = sum(len(request.prompt) for request in requests)
-        pairs = [(queue.requests(), queue.requests(tenant), queue.begun.mean_per_s(now_s)) for queue in queues]
+        pairs = [(queue.requests(), queue.requests(line), queue.begun.mean_per_s(now_s)) for queue in queues]
         _check_queue(pairs, limits.max_num_queued_reqs, len(requests), "requests", shared=shared)
-        pairs = [(queue.tokens(), queue.tokens(tenant), queue.left.mean_per_s(now_s)) for queue in queues]
+        pairs = [(queue.tokens(), queue.tokens(line), queue.left.mean_per_s(now_s)) for queue in queues]
         _check_queue(pairs, limits.max_num_queued_tokens, more, "prompt tokens", shared=shared)
 
 
@@ -120,7 +122,7 @@ class Admitted:
 
 
 def _check_queue(pairs: Sequence[tuple[int, int, float | None]], limit: int | None, more: int, what: str, *, shared: bool) -> None:
-    """Args: pairs: of each queue that shares the limit, what is in it, the tenant's part of that, and how much leaves a second."""
+    """Args: pairs: of each queue that shares the limit, what is in it, the line's part of that, and how much leaves a second."""
     if limit is None:
         return
     if more > limit:
@@ -135,7 +137,7 @@ def _check_queue(pairs: Sequence[tuple[int, int, float | None]], limit: int | No
 def _check_first_token(options: ModelOptions, queue: Queue, request: Request, now_s: float) -> None:
     """Raises where what waits before the request would take too long even at the best rate of late."""
     ahead_tokens, own_tokens = queue.ahead_tokens(request), len(request.prompt)
-    if options.ttft_s is None or not queue.is_backlog(queue.requests(request.tenant), ahead_tokens):
+    if options.ttft_s is None or not queue.is_backlog(queue.requests(request.line), ahead_tokens):
         return
     soonest_s = first_token_s(ahead_tokens, own_tokens, queue.left.best_per_s(now_s))
     if soonest_s > options.ttft_s:

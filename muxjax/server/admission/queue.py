@@ -10,7 +10,7 @@ STEP_ROWS = 32
 
 
 class Queue:
-    """Requests of one model between admission and first token, by tenant; and those that have had it.
+    """Requests of one model between admission and first token, by line; and those that have had it.
 
     Args:
       step_tokens: prompt tokens of which more wait than one step takes.
@@ -29,17 +29,17 @@ class Queue:
         """Tokens after the first, over the seconds that they took."""
         self.running = 0
 
-    def requests(self, tenant: str | None = None) -> int:
-        """Waiting ones, of one tenant or of all."""
-        return sum(map(len, self._waiting.values())) if tenant is None else len(self._waiting.get(tenant, ()))
+    def requests(self, line: str | None = None) -> int:
+        """Waiting ones, of one line or of all."""
+        return sum(map(len, self._waiting.values())) if line is None else len(self._waiting.get(line, ()))
 
-    def tokens(self, tenant: str | None = None) -> int:
-        """Prompt tokens of the waiting ones, of one tenant or of all."""
-        return self._tokens.total() if tenant is None else self._tokens[tenant]
+    def tokens(self, line: str | None = None) -> int:
+        """Prompt tokens of the waiting ones, of one line or of all."""
+        return self._tokens.total() if line is None else self._tokens[line]
 
     def ahead_tokens(self, request: Request) -> int:
-        """Tokens that are certainly computed before it: of its tenant, all that is due before it."""
-        own = self._waiting.get(request.tenant, {}).values()
+        """Tokens that are certainly computed before it: of its line, all that is due before it."""
+        own = self._waiting.get(request.line, {}).values()
         return sum(len(other.prompt) for other in own if other.due_s <= request.due_s)
 
     def is_backlog(self, requests: int, tokens: int) -> bool:
@@ -48,8 +48,8 @@ class Queue:
 
     def enter(self, request: Request, at_s: float) -> None:
         self._pass(at_s)
-        self._waiting.setdefault(request.tenant, {})[request.id] = request
-        self._tokens[request.tenant] += len(request.prompt)
+        self._waiting.setdefault(request.line, {})[request.id] = request
+        self._tokens[request.line] += len(request.prompt)
 
     def begin(self, request: Request, at_s: float) -> None:
         """Takes a request out whose first token has come."""
@@ -59,8 +59,8 @@ class Queue:
 
     def give_up(self, request: Request) -> None:
         """Takes a request out that waits no more."""
-        del self._waiting[request.tenant][request.id]
-        self._tokens[request.tenant] -= len(request.prompt)
+        del self._waiting[request.line][request.id]
+        self._tokens[request.line] -= len(request.prompt)
 
     def _pass(self, at_s: float, tokens: int = 0, requests: int = 0) -> None:
         seconds, self._at_s = max(0.0, at_s - self._at_s), max(at_s, self._at_s)

@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
-from muxjax.server.http.auth import Surface, tenant_of
+from muxjax.server.http.auth import Surface, sender_of
 from muxjax.server.http.body import json_response, read_object
 from muxjax.server.http.errors import errors
 from muxjax.server.http.middleware import add_middlewares
@@ -48,7 +48,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
 def _handler(endpoint: Endpoint) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         service = request.app[_SERVICE]
-        body, stamp = await request.read(), Stamp.new(endpoint.id_prefix, tenant_of(request))
+        body, stamp = await request.read(), Stamp.new(endpoint.id_prefix, *sender_of(request))
         generation = await asyncio.to_thread(lambda: endpoint.parse(read_object(body), service.catalog, stamp))
         _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
         reply = endpoint.reply(generation)

@@ -3,18 +3,33 @@
 import enum
 import hmac
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.errors import RequestError
+from muxjax.server.admission.lines import Lines
 from muxjax.server.admission.tenants import ANYONE, Tenant, digest
 from muxjax.server.config import HttpOptions
 
 OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
 """Routes that need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
 ADMIN_PREFIX = "/admin"
-_TENANT = web.RequestKey("tenant", Tenant)
+
+
+class Sender(NamedTuple):
+    """Whose request it is.
+
+    Args:
+      client: name of the line that its requests wait in, as of `Request`.
+    """
+
+    tenant: Tenant
+    client: str
+
+
+_SENDER = web.RequestKey("sender", Sender)
 
 
 class Surface(enum.Enum):
@@ -54,12 +69,20 @@ class Keys:
         Raises:
           RequestError: 401, nobody's.
         """
+        return self.owner(authorization)[0]
+
+    def owner(self, authorization: str | None) -> tuple[Tenant, str | None]:
+        """Whose key the header holds, and its digest; None where the server asks for none.
+
+        Raises:
+          RequestError: 401, nobody's.
+        """
         if not self._tenants:
-            return ANYONE
+            return ANYONE, None
         known = _match(authorization, tuple(self._tenants))
         if known is None:
             raise _unauthorized("API key")
-        return self._tenants[known]
+        return self._tenants[known], known
 
     def check_admin(self, authorization: str | None) -> None:
         """Raises RequestError: 401 for another key; 404 where there is no administration."""
@@ -69,7 +92,7 @@ class Keys:
             raise _unauthorized("admin key")
 
 
-def guard(keys: Keys, surface: Surface = Surface.ALL) -> Middleware:
+def guard(keys: Keys, lines: Lines, surface: Surface = Surface.ALL) -> Middleware:
     """Lets a request pass to an open route, or with a key; one that no route matches needs a key too."""
 
     @web.middleware
@@ -82,15 +105,16 @@ def guard(keys: Keys, surface: Surface = Surface.ALL) -> Middleware:
         if is_admin(route):
             keys.check_admin(authorization)
         elif request.method != "OPTIONS" and not is_open(route):
-            request[_TENANT] = keys.tenant(authorization)
+            tenant, key = keys.owner(authorization)
+            request[_SENDER] = Sender(tenant, lines.of(tenant, key, request.remote))
         return await handler(request)
 
     return guarded
 
 
-def tenant_of(request: web.Request) -> Tenant:
+def sender_of(request: web.Request) -> Sender:
     """Whose request it is, as its guard has found."""
-    return request[_TENANT]
+    return request[_SENDER]
 
 
 def is_open(route: str) -> bool:

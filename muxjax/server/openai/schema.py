@@ -142,6 +142,7 @@ def _requests(
             arrival_s=stamp.arrival_s,
             priority=priority,
             tenant=stamp.tenant.name,
+            client=stamp.client,
             weight=stamp.tenant.weight,
             cache_salt=salt,
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import hmac
+import http.client
 import socket
 import urllib.error
 import urllib.request
@@ -70,6 +71,32 @@ def test_a_request_without_a_key_reaches_no_engine(catalog):
         assert engine.submitted == []
         assert ask(f"{url}/completions", "open", method="POST", body=BODY)[0] == 200
         assert len(engine.submitted) == 1
+
+
+def complete_from(url: str, address: str) -> int:
+    """Status of a completion asked for from that address of this machine."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://").removesuffix("/v1"), source_address=(address, 0))
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/completions", BODY)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize(("fairness", "lines"), [("client", 8), ("address", 8), ("key", 1), ("none", 1)])
+def test_clients_of_an_open_server_wait_in_lines_of_their_own_unless_it_says_otherwise(catalog, fairness, lines):
+    engine = FakeEngine(["org/a", "plain"])
+    with in_background(Service(engine, catalog), HttpOptions(port=0, fairness=fairness)) as url:
+        for last in range(8):
+            assert complete_from(url, f"127.0.0.{last + 1}") == complete_from(url, f"127.0.0.{last + 1}") == 200
+    assert lines - 3 <= len({request.line for request in engine.submitted}) <= lines, "some may meet in one"
+    assert {request.tenant for request in engine.submitted} == {""}, "what is cached for one is found by all"
+
+
+def test_clients_with_keys_wait_in_lines_of_their_own(catalog):
+    engine = FakeEngine(["org/a", "plain"])
+    keys = [f"key {number}" for number in range(8)]
+    with in_background(Service(engine, catalog), HttpOptions(port=0, api_keys=tuple(map(digest, keys)))) as url:
+        assert {ask(f"{url}/completions", key, method="POST", body=BODY)[0] for key in keys} == {200}
+    assert 5 <= len({request.line for request in engine.submitted}) <= 8
 
 
 @pytest.mark.parametrize("path", ["/health", "/version", "/metrics"])
