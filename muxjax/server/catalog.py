@@ -61,6 +61,10 @@ class Catalog:
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._models)
 
+    def holds(self, model: ServedModel) -> bool:
+        """This very model is served, and not only another one of its name."""
+        return any(other is model for other in self._models)
+
     def names(self) -> list[tuple[str, ServedModel]]:
         """Every name that a client may use, with its model."""
         return list(self._by_name.items())

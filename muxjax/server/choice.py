@@ -59,14 +59,12 @@ class Choice:
         )
 
     def advance(self, output: Output) -> Delta:
-        """Raises RequestError: an abort, which only a server that stops does, or the model has failed, or a defect of ours."""
+        """Raises RequestError: the model has failed, or a defect of ours."""
         if output.finish is Finish.FAILED:
             name = self._generation.model.name
             raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
         if output.finish is Finish.ERROR:
             raise RequestError("The server had an error while computing the answer.", code="internal_error", status=500)
-        if output.finish is Finish.ABORT:
-            raise RequestError("The server stopped before the answer was complete.", code="aborted", status=503)
         echo, self._echo = self._echo, ""
         delta = self._silent_delta() if self._generation.silent else self._delta(output)
         if delta.finish is not None:

@@ -1,19 +1,23 @@
 """Models that are added to a running service, removed from it, put to sleep and woken."""
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.stats import Status
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
 from muxjax.types import ModelSpec
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class Lifecycle(Protocol):
@@ -31,7 +35,8 @@ class Lifecycle(Protocol):
 class Fleet:
     """The models behind an endpoint, for the tasks of one event loop.
 
-    A change that has begun is carried through, even if nobody waits for it any more.
+    A change that has begun is carried through, even if nobody waits for it any more. There is one at a time: whoever holds the lock
+    alone says that a model rests or does not, from before its first request could be turned away until after the last one could.
 
     Attributes:
       options: the unit's, with the models that there are now.
@@ -42,8 +47,9 @@ class Fleet:
         self._lifecycle, self._catalog = lifecycle, catalog
         self._one = asyncio.Lock()  # change at a time
         self._tasks: set[asyncio.Task] = set()
-        self._resting: set[str] = set()  # asleep, or soon
-        self._waking: dict[str, asyncio.Task] = {}
+        self._resting: set[str] = set()  # asleep, or on the way there or back; changed under the lock only
+        self._waking: dict[str, asyncio.Future[None]] = {}  # of those whose wake is under way, or waits for the lock
+        self._entering: Counter[str] = Counter()  # requests that wait for their model to wake
 
     def states(self) -> Mapping[str, str]:
         """State of each model, also of one that is only coming, in a word."""
@@ -57,6 +63,21 @@ class Fleet:
         """Ends what is done beside the engine, which is about to stop."""
         self._lifecycle.close()
 
+    def rests(self, name: str) -> bool:
+        """The model is asleep, or on its way there or back."""
+        return name in self._resting
+
+    def find(self, name: str) -> ModelOptions:
+        """The model of that name or alias.
+
+        Raises:
+          RequestError: there is none (404).
+        """
+        for model in self.options.models:
+            if name == model.name or name in model.aliases:
+                return model
+        raise RequestError(f"The model `{name[:200]}` does not exist.", param="name", code="model_not_found", status=404)
+
     async def add(self, model: ModelOptions) -> None:
         """Serves one more model.
 
@@ -69,7 +90,7 @@ class Fleet:
         """Ends a model: at once for new requests, after so long for all.
 
         Raises:
-          RequestError: there is none of that name (404), or no other one (409).
+          RequestError: there is none of that name or alias (404), or no other one (409).
         """
         await self._carry_through(self._remove(name, timeout_s))
 
@@ -77,32 +98,46 @@ class Fleet:
         """Moves a model's weights to the host's memory when its requests have ended, or after so long.
 
         Raises:
-          RequestError: there is none of that name (404), or it has failed (409).
+          RequestError: there is none of that name or alias (404), or it has failed (409).
         """
-        self._require(name)
-        self._resting.add(name)
         await self._carry_through(self._sleep(name, timeout_s))
 
     async def wake(self, name: str) -> None:
         """Moves a model's weights back.
 
         Raises:
-          RequestError: there is none of that name (404), it has failed (409), or there is no room for it (400).
+          RequestError: there is none of that name or alias (404), it has failed (409), or there is no room for it (400).
         """
-        self._require(name)
+        name = self.find(name).name
         if name not in self._waking:
-            task = self._waking[name] = asyncio.create_task(self._wake(name))
-            task.add_done_callback(lambda _: self._waking.pop(name, None))
+            self._waking[name] = asyncio.get_running_loop().create_future()
+            self._start(self._wake(name, self._waking[name]))
         await asyncio.shield(self._waking[name])
 
     async def awake(self, name: str) -> None:
         """Wakes a model that requests may wake, if it rests; for any other one it does nothing.
 
+        Whoever comes out and submits without a pause is in before the model is put to sleep again.
+
         Raises:
           RequestError: it cannot be woken.
         """
-        while name in self._resting and any(model.name == name and model.auto_wake for model in self.options.models):
+        if name not in self._resting:
+            return
+        self._entering[name] += 1
+        try:
+            while name in self._resting and any(model.name == name and model.auto_wake for model in self.options.models):
+                await self._wake_for_request(name)
+        finally:
+            self._entering[name] -= 1
+
+    async def _wake_for_request(self, name: str) -> None:
+        """Raises RequestError: it sleeps on. Of one that does not, whoever takes the request knows more."""
+        try:
             await self.wake(name)
+        except RequestError:
+            if name in self._resting:
+                raise
 
     async def _add(self, model: ModelOptions) -> None:
         async with self._one:
@@ -116,44 +151,67 @@ class Fleet:
 
     async def _remove(self, name: str, timeout_s: float) -> None:
         async with self._one:
-            self._require(name)
+            name = self.find(name).name
             others = tuple(model for model in self.options.models if model.name != name)
             if not others:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
             self._catalog.remove(name)
-            await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
+            try:
+                await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
+            except BaseException:
+                if name in self.states():
+                    raise  # it stays closed, and can be removed again
+                _log.exception("the model %s is gone, but not all that it had is free", name)
             self.options = replace(self.options, models=others)
             self._resting.discard(name)
 
     async def _sleep(self, name: str, timeout_s: float) -> None:
         async with self._one:
+            name = self.find(name).name
+            self._resting.add(name)
             try:
                 await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
             except BaseException:
-                self._resting.discard(name)
+                self._look(name)
                 raise
 
-    async def _wake(self, name: str) -> None:
+    async def _wake(self, name: str, woken: asyncio.Future[None]) -> None:
         async with self._one:
             try:
+                self.find(name)
                 await asyncio.to_thread(self._lifecycle.wake, name)
-            except (ConfigError, CheckpointError) as error:
-                raise _refused(error) from error
+                self._resting.discard(name)
+                woken.set_result(None)
+            except Exception as error:
+                self._look(name)
+                woken.set_exception(_refused(error) if isinstance(error, ConfigError | CheckpointError) else error)
+            del self._waking[name]
+            while self._entering[name]:
+                await asyncio.sleep(0)  # all of them waited for this wake, and go in before anybody puts the model to sleep again
+
+    def _look(self, name: str) -> None:
+        """After a change that did not come to its end: whatever it left, a request does the right thing."""
+        if self.states().get(name) == Status.ASLEEP:
+            self._resting.add(name)
+        else:
             self._resting.discard(name)
 
-    def _require(self, name: str) -> None:
-        """The name itself, no alias of it."""
-        if not any(model.name == name for model in self.options.models):
-            raise RequestError(f"The model `{name[:200]}` does not exist.", param="name", code="model_not_found", status=404)
-
     async def _carry_through(self, change: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(change)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(self._start(change))
         except (ConfigError, CheckpointError) as error:
             raise _refused(error) from error
+
+    def _start(self, change: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(change)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.info("a change of the models was not made: %s", task.exception())  # whoever asked for it may have left
 
 
 def _refused(error: ConfigError | CheckpointError) -> RequestError:

@@ -12,7 +12,7 @@ from muxjax.engine.stats import UnitStats
 from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
-from muxjax.server.catalog import Catalog
+from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet, Lifecycle
 from muxjax.server.generation import Generation
@@ -172,6 +172,8 @@ class Service:
         """Hands the requests to the engine at once, past admission control."""
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
+        if self.fleet is not None and not self.catalog.holds(generation.model):
+            raise _gone(generation.model.name)  # or there is another one of its name by now, with other tokens
         queue: asyncio.Queue[ChoiceOutput] = asyncio.Queue()
         places = self._admit(generation)
         try:
@@ -179,7 +181,7 @@ class Service:
                 self._engine.submit(request)
                 meter = self.metrics.request(request, self._tell_request)
                 self._choices[request.id] = Choice(generation, index, queue, meter, place)
-            yield Deltas(self._deltas(len(generation.requests), queue), queue)
+            yield Deltas(self._deltas(generation, queue), queue)
         finally:
             for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
@@ -196,16 +198,19 @@ class Service:
         if tenant.metrics:
             self.metrics.tenant_tokens.labels(tenant.name, model).inc(count)
 
-    async def _deltas(self, unfinished: int, queue: asyncio.Queue[ChoiceOutput]) -> AsyncIterator[Delta]:
+    async def _deltas(self, generation: Generation, queue: asyncio.Queue[ChoiceOutput]) -> AsyncIterator[Delta]:
         """All choices' deltas in the order of their making.
 
         Raises:
-          RequestError: the engine was stopped, or has died.
+          RequestError: the engine was stopped, or has died, or the model was removed, or put to sleep.
         """
+        unfinished = len(generation.requests)
         while unfinished:
             choice, output = await queue.get()
             if output.request_id not in self._choices:
                 continue  # computed before the engine heard of the stop string
+            if output.finish is Finish.ABORT:
+                raise self._cut_off(generation.model)
             delta = choice.advance(output)
             if delta.finish is not None:
                 unfinished -= 1
@@ -213,6 +218,15 @@ class Service:
                 if output.finish is None:
                     self._engine.cancel(output.request_id)
             yield delta
+
+    def _cut_off(self, model: ServedModel) -> RequestError:
+        """Error of an answer that was ended for another reason than its own."""
+        what, code = "server stopped", "aborted"
+        if self.fleet is not None and not self.catalog.holds(model):
+            what, code = f"model `{model.name}` was removed", "model_removed"
+        elif self.fleet is not None and self.fleet.rests(model.name):
+            what, code = f"model `{model.name}` was put to sleep", "model_asleep"
+        return RequestError(f"The {what} before the answer was complete.", code=code, status=503)
 
     def _abandon(self, request_id: str) -> None:
         choice = self._choices.pop(request_id, None)
@@ -256,3 +270,7 @@ class Service:
         """Nobody waits for an engine that says nothing more."""
         now_s = time.monotonic()
         self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
+
+
+def _gone(name: str) -> RequestError:
+    return RequestError(f"The model `{name}` does not exist any more.", param="model", code="model_not_found", status=404)

@@ -1,4 +1,4 @@
-"""`/admin/models`: which models there are, and how they come, go, sleep and wake. It is there with an admin key only; see `auth`."""
+"""`/admin/models`: models that come, go, sleep and wake, by any of their names. It is there with an admin key only; see `auth`."""
 
 import math
 from collections.abc import Mapping
@@ -25,6 +25,9 @@ def routes(service: Service) -> list[web.RouteDef]:
 
 
 def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
+    def named(request: web.Request) -> str:
+        return fleet.find(request.match_info["name"]).name
+
     async def models(request: web.Request) -> web.Response:
         stats = service.stats()
         cache = {"total_blocks": stats.total_blocks, "free_blocks": stats.free_blocks, "block_bytes": stats.block_bytes}
@@ -36,17 +39,17 @@ def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
         return json_response(_entry(service, fleet, model.name), status=201)
 
     async def remove(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name = named(request)
         await fleet.remove(name, timeout_s=_timeout_s(request.query))
         return json_response({"name": name, "deleted": True})
 
     async def sleep(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name = named(request)
         await fleet.sleep(name, timeout_s=_timeout_s(request.query))
         return json_response(_entry(service, fleet, name))
 
     async def wake(request: web.Request) -> web.Response:
-        name = request.match_info["name"]
+        name = named(request)
         await fleet.wake(name)
         return json_response(_entry(service, fleet, name))
 
@@ -88,6 +91,8 @@ def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:
 
 
 def _entry(service: Service, fleet: Fleet, name: str) -> dict[str, Any]:
+    """Raises RequestError: it has gone meanwhile (404)."""
+    name = fleet.find(name).name
     return next(entry for entry in _entries(service, fleet) if entry["name"] == name)
 
 
