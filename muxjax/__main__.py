@@ -61,12 +61,15 @@ def _serve(args: argparse.Namespace) -> None:
 
     from muxjax.server.build import build_service
     from muxjax.server.http.serve import serve
+    from muxjax.server.net import open_files
+    from muxjax.server.net.sockets import bound
     from muxjax.server.telemetry.watcher import open_watchers
 
-    with open_watchers(http) as watchers:
+    open_files.raise_limit()
+    with bound(http) as sockets, open_watchers(http) as watchers:  # before minutes of loading
         service = build_service(unit)
         service.watchers += watchers
-        ended = asyncio.run(serve(service, http))
+        ended = asyncio.run(serve(service, http, sockets))
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the device

@@ -11,9 +11,11 @@ from muxjax import origin
 from muxjax.commands.profile_grid import Grid
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
+from muxjax.server.build import check_cache_folder
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
+from muxjax.whole_file import require_writable
 
 
 def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], grid: Grid, cache_dir: str = "") -> None:
@@ -26,6 +28,8 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
     Raises:
       ConfigError: an unknown model, a degree that the machine or the model cannot have, or a destination from another machine.
     """
+    require_writable(destination, field="output")
+    check_cache_folder(cache_dir)
     from muxjax.device.profile import Point, claim
 
     specs = {Path(model).name: _spec(model) for model in models}

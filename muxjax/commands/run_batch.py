@@ -19,6 +19,7 @@ from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.server.build import build_service
 from muxjax.server.service import Service
+from muxjax.whole_file import require_writable
 
 PIPE = "-"
 _AHEAD = 2
@@ -55,6 +56,8 @@ def run(unit: UnitOptions, options: Options) -> int:
       MuxError: the models cannot be served, or no longer.
     """
     with opened(options) as batch:
+        if Path(options.output_file).is_file():
+            require_writable(Path(options.output_file), field="output_file")
         service = build_service(unit, report=_to_stderr)
         most_open = options.max_inflight or _AHEAD * sum(model.max_num_seqs for model in unit.models)
         return run_through(service, batch, most_open=most_open)

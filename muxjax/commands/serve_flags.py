@@ -45,6 +45,8 @@ HTTP = {
     "admin_key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
     "admin_host": "address of metrics and administration, with --admin-port",
     "admin_port": "port that metrics and administration are on, and then only there",
+    "model_root": "folder that models and templates named over HTTP must lie in (any, but templates in their model's folder)",
+    "max_connections": "most connections at a time; others wait (what ulimit -n leaves)",
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
 _REPEATED = ("api_key", "admin_key", "allowed_origins")

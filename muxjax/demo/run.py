@@ -15,6 +15,7 @@ from muxjax.errors import ConfigError
 from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import listening, until_signal
+from muxjax.server.net.sockets import Sockets, bound
 from muxjax.server.service import Service
 
 SHIPPED = Path(__file__).parent / "data"
@@ -34,8 +35,10 @@ def main(args: argparse.Namespace) -> int:
     _check_client()
     folders = _trained(args) if args.train else shipped()
     begin_s = time.monotonic()
-    service = build_service(replace(demo_options(folders), policy=args.policy))
-    return asyncio.run(_serve(service, args.port, keep=args.keep, begin_s=begin_s))
+    http = HttpOptions(port=args.port)
+    with bound(http) as sockets:
+        service = build_service(replace(demo_options(folders), policy=args.policy))
+        return asyncio.run(_serve(service, http, sockets, keep=args.keep, begin_s=begin_s))
 
 
 def shipped() -> list[Path]:
@@ -57,8 +60,8 @@ def _trained(args: argparse.Namespace) -> list[Path]:
     return [args.out / name for name in names]
 
 
-async def _serve(service: Service, port: int, *, keep: bool, begin_s: float) -> int:
-    async with listening(service, HttpOptions(port=port)) as base_url:
+async def _serve(service: Service, http: HttpOptions, sockets: Sockets, *, keep: bool, begin_s: float) -> int:
+    async with listening(service, http, sockets) as base_url:
         right_frac = await _talk(base_url, [model.name for model in service.catalog], begin_s)
         if keep:
             await _stay(service, base_url)

@@ -49,6 +49,8 @@ class HttpOptions:
       admin_keys: digests of the keys for administration, which is off without one.
       admin_host, admin_port: where metrics and administration are, and then only there; None for beside the rest.
       allowed_origins: origins of pages in a browser that may call the server, "*" for all.
+      model_root: folder that models and templates named over HTTP must lie in; None for anywhere, but templates in their model's folder.
+      max_connections: most connections at a time, beyond which they wait; None for what the limit of open files leaves.
       max_body_bytes, max_header_bytes: largest size of a request's parts.
       read_timeout_s: time in which a request's body must come.
       write_timeout_s: time in which a client must take what it is sent.
@@ -70,6 +72,8 @@ class HttpOptions:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     allowed_origins: tuple[str, ...] = ()
+    model_root: Path | None = None
+    max_connections: int | None = None
     max_body_bytes: int = 8 * 2**20
     max_header_bytes: int = 16 * 2**10
     read_timeout_s: float = 60.0
@@ -86,6 +90,7 @@ class HttpOptions:
         require(0 <= self.shutdown_timeout_s < float("inf"), "shutdown_timeout_s", self.shutdown_timeout_s, "0 or more seconds")
         for field in ("read_timeout_s", "write_timeout_s", "keep_alive_timeout_s"):
             require(0 < getattr(self, field) < float("inf"), field, getattr(self, field), "over 0 seconds")
+        require(self.max_connections is None or self.max_connections >= 1, "max_connections", self.max_connections, "1 or more")
         require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
         require(0 < self.max_header_bytes <= MOST_HEADER_BYTES, "max_header_bytes", self.max_header_bytes, f"1 to {MOST_HEADER_BYTES}")
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from muxjax.engine.options import ModelOptions
@@ -31,7 +32,9 @@ class ModelFiles:
 
     @classmethod
     def read(cls, options: ModelOptions) -> "ModelFiles":
-        """Raises ConfigError: no tokenizer.json where weights are real, or a file that cannot be read."""
+        """Raises ConfigError: no such folder, no tokenizer.json where weights are real, or a file that cannot be read."""
+        if not _is_folder(options.path):
+            raise ConfigError(f"model {options.name}: {str(options.path)[:200]} is no folder", field="path")
         tokenizer = options.path / "tokenizer.json"
         if not tokenizer.exists() and options.load_format != "dummy":
             raise ConfigError(f"model {options.name}: {tokenizer} is missing", field="path")
@@ -55,3 +58,10 @@ class ModelFiles:
             created=created,
             tokenizer_config=self.tokenizer_config,
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long
+        return False

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.fleet import Fleet
 from muxjax.server.http.body import json_response, read_object
+from muxjax.server.model_root import confined
 from muxjax.server.service import Service
 from muxjax.settings import Setting, build, check_known, names
 
@@ -18,13 +20,13 @@ _DRAIN_S = 300.0
 _COUNTS = ("running", "waiting", "held_blocks", "quota_blocks")
 
 
-def routes(service: Service) -> list[web.RouteDef]:
+def routes(service: Service, model_root: Path | None) -> list[web.RouteDef]:
     """Routes of administration; none where the service cannot change its models."""
     fleet = service.fleet
-    return [] if fleet is None else _routes(service, fleet)
+    return [] if fleet is None else _routes(service, fleet, model_root)
 
 
-def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
+def _routes(service: Service, fleet: Fleet, model_root: Path | None) -> list[web.RouteDef]:
     def named(request: web.Request) -> str:
         return fleet.find(request.match_info["name"]).name
 
@@ -34,7 +36,7 @@ def _routes(service: Service, fleet: Fleet) -> list[web.RouteDef]:
         return json_response({"object": "list", "data": _entries(service, fleet), "cache": cache})
 
     async def add(request: web.Request) -> web.Response:
-        model = model_options(read_object(await request.read()))
+        model = confined(model_options(read_object(await request.read())), model_root)
         await fleet.add(model)
         return json_response(_entry(service, fleet, model.name), status=201)
 

@@ -39,7 +39,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
             *health.routes(service),
             *info.routes(service),
             *page.routes(),
-            *admin.routes(service),
+            *admin.routes(service, http.model_root),
         ]
     )
     return app

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -13,63 +14,74 @@ from muxjax.errors import ConfigError
 from muxjax.server.config import MOST_HEADER_BYTES, HttpOptions
 from muxjax.server.http.app import make_app
 from muxjax.server.http.auth import Surface
+from muxjax.server.net import open_files
+from muxjax.server.net.accept import Listener
+from muxjax.server.net.sockets import Sockets, bound, url
 from muxjax.server.service import Service
+from muxjax.server.telemetry import wire_log
 
 _log = logging.getLogger(__name__)
 _LAST_WRITES_S = 2
+_ADMIN_PLACES = 32
 
 
 @contextlib.asynccontextmanager
-async def listening(service: Service, http: HttpOptions) -> AsyncIterator[str]:
+async def listening(service: Service, http: HttpOptions, sockets: Sockets | None = None) -> AsyncIterator[str]:
     """The service running behind HTTP; yields the address of its API.
 
+    Args:
+      sockets: those that were bound for these options; None binds them now.
     Raises:
       ConfigError: a port is taken.
     """
-    apart = http.admin_port is not None
-    async with service.running(), contextlib.AsyncExitStack() as runners:
-        if apart:
-            admin = await runners.enter_async_context(_serving(service, http, Surface.ADMIN))
-            _log.info("metrics and administration are at %s", await _listen(admin, http.admin_host, http.admin_port or 0))
-        public = await runners.enter_async_context(_serving(service, http, Surface.PUBLIC if apart else Surface.ALL))
-        address = await _listen(public, http.host, http.port)
+    async with service.running(), contextlib.AsyncExitStack() as stack:
+        sockets = sockets or stack.enter_context(bound(http))
+        places = open_files.connections(http.max_connections)
+        own = min(_ADMIN_PLACES, places // 4) if sockets.admin else 0
+        if sockets.admin:
+            await stack.enter_async_context(_serving(service, http, Surface.ADMIN, sockets.admin, max(own, 1)))
+            _log.info("metrics and administration are at %s", url(sockets.admin, http.admin_host))
+        surface = Surface.PUBLIC if sockets.admin else Surface.ALL
+        await stack.enter_async_context(_serving(service, http, surface, sockets.public, max(places - own, 1)))
         try:
-            yield f"{address}/v1"
+            yield f"{url(sockets.public, http.host)}/v1"
         finally:
             await service.abort()
 
 
 @contextlib.asynccontextmanager
-async def _serving(service: Service, http: HttpOptions, surface: Surface) -> AsyncIterator[web.AppRunner]:
+async def _serving(
+    service: Service, http: HttpOptions, surface: Surface, sockets: Sequence[socket.socket], places: int
+) -> AsyncIterator[None]:
+    app, listener = make_app(service, http, surface), Listener(places)
+    app.on_response_prepare.append(listener.thin_out)
     runner = web.AppRunner(
-        make_app(service, http, surface),
+        app,
         handler_cancellation=True,
         access_log=None,
+        logger=wire_log.LOGGER,
         shutdown_timeout=_LAST_WRITES_S,
         keepalive_timeout=http.keep_alive_timeout_s,
         max_line_size=MOST_HEADER_BYTES,
         max_field_size=MOST_HEADER_BYTES,
     )
     await runner.setup()
+    assert runner.server is not None
     try:
-        yield runner
+        listener.start(runner.server, sockets)
+        yield
+    except OSError as error:
+        raise ConfigError(f"cannot listen: {error.strerror or error}", field="port") from error
     finally:
+        listener.stop()
         await runner.cleanup()
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror or error}", field="port") from error
-    name = f"[{host}]" if ":" in host else host
-    return f"http://{name}:{runner.addresses[0][1]}"
-
-
-async def serve(service: Service, http: HttpOptions, *, report: Callable[[str], Any] = print) -> bool:
+async def serve(service: Service, http: HttpOptions, sockets: Sockets | None = None, *, report: Callable[[str], Any] = print) -> bool:
     """Serves until a signal, having told the address; False if the engine failed first, and the options have the server end then."""
-    async with listening(service, http) as address:
-        report(address)
+    async with listening(service, http, sockets) as address:
+        with contextlib.suppress(OSError):  # a server whose standard output is full or gone serves all the same
+            report(address)
         return await until_signal(service, http.shutdown_timeout_s, stay=http.on_failure == "stay")
 
 

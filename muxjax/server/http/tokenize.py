@@ -28,7 +28,9 @@ def routes(service: Service) -> list[web.RouteDef]:
         return json_response(await asyncio.to_thread(lambda: text_of(read_object(body), service.catalog)))
 
     async def tokenizer_info(request: web.Request) -> web.Response:
-        return json_response(info_of(service.catalog.find(request.query.get("model"))))
+        model = service.catalog.find(request.query.get("model"))
+        options = service.model_options(model.name)
+        return json_response(info_of(model, own_template=options is not None and options.chat_template is not None))
 
     return [web.post("/tokenize", tokenize), web.post("/detokenize", detokenize), web.get("/tokenizer_info", tokenizer_info)]
 
@@ -58,10 +60,15 @@ def text_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     return {"prompt": model.text.decode(token_ids(fields, "tokens", model.spec.vocab), special=True)}
 
 
-def info_of(model: ServedModel) -> dict[str, Any]:
-    """The checkpoint's tokenizer_config.json, with the chat template in force."""
-    template = {"chat_template": model.template.source} if model.template else {}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", **model.tokenizer_config, **template}
+def info_of(model: ServedModel, *, own_template: bool = False) -> dict[str, Any]:
+    """The checkpoint's tokenizer_config.json, with the chat template in force if it is the checkpoint's.
+
+    Args:
+      own_template: the operator has set another one, which is no client's business, nor is the one that it replaces.
+    """
+    info = {"tokenizer_class": "PreTrainedTokenizerFast", **model.tokenizer_config}
+    info.pop("chat_template", None) if own_template else None
+    return info | ({"chat_template": model.template.source} if model.template and not own_template else {})
 
 
 def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:

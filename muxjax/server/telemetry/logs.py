@@ -13,6 +13,7 @@ from typing import Any, TextIO
 from aiohttp import web
 
 from muxjax.server.strict_json import encode
+from muxjax.server.telemetry.flood import Flood
 from muxjax.server.telemetry.request_record import RequestRecord
 
 _SANE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
@@ -78,6 +79,7 @@ async def echo_id(request: web.Request, response: web.StreamResponse) -> None:
 def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
     """Sends all logs to standard error, or to `stream`: muxjax' from that level on, others' warnings."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(Flood())
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     logging.basicConfig(handlers=[handler], force=True)
     logging.getLogger("muxjax").setLevel(level.upper())

@@ -38,15 +38,19 @@ class TraceFile:
         self._path = path
         try:
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        except OSError as error:
-            raise ConfigError(f"cannot write the trace {path}: {error.strerror}", field="trace") from error
+        except (OSError, ValueError) as error:
+            raise _unwritable(path, error) from error
         self._begin_s = time.monotonic()
         self._tracks: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count(1)
         self._queue: queue.Queue[RequestRecord | JobRecord | None] = queue.Queue(_MOST_QUEUED)
         self._dropped = 0
         self._size = 0
-        self._append([_named(_JOBS, "process_name", "jobs"), _named(_REQUESTS, "process_name", "requests")])
+        try:
+            self._append([_named(_JOBS, "process_name", "jobs"), _named(_REQUESTS, "process_name", "requests")])
+        except OSError as error:
+            os.close(self._file)
+            raise _unwritable(path, error) from error
         self._thread = threading.Thread(target=self._run, name="muxjax-trace", daemon=True)
         self._thread.start()
 
@@ -121,6 +125,10 @@ class TraceFile:
         before = b",\n" if self._size else b"[\n"
         os.pwrite(self._file, before + lines + _END, self._size)
         self._size += len(before) + len(lines)
+
+
+def _unwritable(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"cannot write the trace {path}: {getattr(error, 'strerror', '') or error}", field="trace")
 
 
 def _named(process: int, kind: str, name: str, track: int = 0) -> Event:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -15,6 +16,7 @@ from muxjax.errors import ConfigError, RequestError
 from muxjax.server.background import in_background
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import drain
+from muxjax.server.http.serve import serve as serve_until_signal
 from muxjax.server.openai.schema import parse_completion
 from muxjax.server.service import Service
 from tests.fakes import FakeEngine
@@ -103,3 +105,23 @@ def test_a_wrong_command_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["sreve"])
     assert "sreve" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device")
+def test_a_server_whose_standard_output_is_full_serves(catalog):
+    async def served() -> bool:
+        service = Service(FakeEngine(["org/a"]), catalog)
+
+        def report(line: str) -> None:
+            with open("/dev/full", "w") as full:
+                print(line, file=full, flush=True)
+
+        serving = asyncio.create_task(serve_until_signal(service, HttpOptions(port=0), report=report))
+        while not (serving.done() or service.ready):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        alive = not serving.done()
+        signal.raise_signal(signal.SIGTERM)
+        return alive and await serving
+
+    assert asyncio.run(served())

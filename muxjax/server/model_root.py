@@ -1,0 +1,40 @@
+"""Folders that models may be loaded from over HTTP: who has the admin key has not thereby the machine's files."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from muxjax.engine.options import ModelOptions
+from muxjax.errors import RequestError
+
+
+def confined(model: ModelOptions, root: Path | None) -> ModelOptions:
+    """The model with its paths resolved, links and all.
+
+    Args:
+      root: what they must lie under; they may be written relative to it. None for anywhere, but a template must lie in the model's folder.
+    Raises:
+      RequestError: 400, a path that leads elsewhere, or a template that is no jinja file.
+    """
+    path = _resolved(model.path, root, "path")
+    if root is not None:
+        _require_under(path, root, "path", "the model root")
+    if model.chat_template is None:
+        return replace(model, path=path)
+    template = _resolved(model.chat_template, root or model.path, "chat_template")
+    _require_under(template, root or path, "chat_template", "the model root" if root else "the model's folder")
+    if {template.suffix, model.chat_template.suffix} != {".jinja"}:
+        raise RequestError("chat_template must be a file that is called *.jinja", param="chat_template", code="model_refused")
+    return replace(model, path=path, chat_template=template)
+
+
+def _resolved(path: Path, base: Path | None, field: str) -> Path:
+    try:
+        return ((base or Path()) / path).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a circle of links
+        raise RequestError(f"{field} is no path", param=field, code="model_refused") from error
+
+
+def _require_under(path: Path, folder: Path, field: str, called: str) -> None:
+    """Told alike whether there is such a file or not."""
+    if not path.is_relative_to(folder.resolve()):
+        raise RequestError(f"{field} must lie in {called}", param=field, code="model_refused")
