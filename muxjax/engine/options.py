@@ -72,6 +72,7 @@ class UnitOptions:
     Args:
       policy: of `scheduler`, by name.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
+      max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
       tensor_parallel_size: devices, each of which holds an equal share of every model.
       kv_cache_bytes: size of the arena of each device; None takes what the weights leave.
       memory_bytes: of a device, for weights, cache and steps together; None for gpu_memory_fraction of a GPU's, and elsewhere for no limit.
@@ -93,6 +94,7 @@ class UnitOptions:
     models: tuple[ModelOptions, ...]
     policy: str = "adbs"
     max_num_batched_tokens: int = 2048
+    max_num_shared_tokens: int | None = None
     tensor_parallel_size: int = 1
     kv_cache_bytes: int | None = None
     memory_bytes: int | None = None
@@ -115,6 +117,8 @@ class UnitOptions:
         require(not twice, "models", ", ".join(twice), "named once each")
         require(self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
         require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
+        shared = self.max_num_shared_tokens
+        require(shared is None or shared >= 16, "max_num_shared_tokens", shared, "16 or more")
         require(self.tensor_parallel_size >= 1, "tensor_parallel_size", self.tensor_parallel_size, "1 or more")
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
         require(self.memory_bytes is None or self.memory_bytes > 0, "memory_bytes", self.memory_bytes, "over 0")

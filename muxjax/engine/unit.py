@@ -27,6 +27,7 @@ class Unit:
     Args:
       total_blocks: head blocks of the arena.
       token_budget: most new tokens of one job's chunks, in whole TOKEN_GRAINs; max_rows: most chunks.
+      shared_budget: the same while another model has sequences that run; None for token_budget.
       look_ahead: most steps of a model in flight.
       every_token: each has an Output; else only the last ones of prefills and of requests, where nobody reads the tokens.
       prefix_caching: what was computed is kept while there is room, for requests that begin alike.
@@ -39,6 +40,7 @@ class Unit:
         *,
         total_blocks: int,
         token_budget: int,
+        shared_budget: int | None = None,
         max_rows: int = 32,
         look_ahead: int = 2,
         every_token: bool = True,
@@ -53,7 +55,7 @@ class Unit:
         self._block_bytes = next(iter(self._states.values())).config.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
-        self._token_budget, self._max_rows = token_budget, max_rows
+        self._token_budget, self._shared_budget, self._max_rows = token_budget, shared_budget, max_rows
         self._prefills = 0  # of the flights
         self._step_id = 0
         self._quotas_moved_s = 0.0
@@ -97,6 +99,7 @@ class Unit:
             free_blocks=self._pool.free,
             total_blocks=self._pool.total,
             token_budget=self._token_budget,
+            shared_budget=self._shared_budget,
             max_rows=self._max_rows,
             prefill_in_flight=self._prefills > 0,
             models=tuple([state.view() for state in self._states.values() if state.serves]),

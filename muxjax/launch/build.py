@@ -47,6 +47,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
         configs,
         total_blocks=worker.total_blocks,
         token_budget=options.max_num_batched_tokens,
+        shared_budget=options.max_num_shared_tokens,
         max_rows=PREFILL_ROWS,
         look_ahead=options.look_ahead,
         prefix_caching=options.enable_prefix_caching,

@@ -26,7 +26,7 @@ def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
         to grow into.
     """
     chunks: list[Chunk] = []
-    tokens, slots = view.token_budget, model.free_slots
+    tokens, slots = budget(view, model), model.free_slots
     for request in model.pending[: view.max_rows]:
         if tokens <= 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
             break
@@ -36,6 +36,13 @@ def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
             slots -= 1
             room_blocks -= request.blocks + model.column_blocks
     return tuple(chunks)
+
+
+def budget(view: View, model: ModelView) -> int:
+    """Tokens that the model's chunks may have: few enough beside others that their sequences are not held up for long."""
+    if view.shared_budget is None or not any(other.running for other in view.models if other.name != model.name):
+        return view.token_budget
+    return min(view.token_budget, view.shared_budget)
 
 
 def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | None:

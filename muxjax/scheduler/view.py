@@ -98,6 +98,7 @@ class View:
       quota_age_s: since quotas were last moved.
       free_blocks: that may be taken, those among them that are kept in case they are of use again.
       token_budget: most tokens of one job's chunks, each rounded up to TOKEN_GRAIN; tokens that it decodes come on top.
+      shared_budget: the same while another model has sequences that run; None for no other.
       max_rows: most chunks of one job.
       prefill_in_flight: a job with chunks of some model is executing.
     """
@@ -110,6 +111,7 @@ class View:
     max_rows: int
     prefill_in_flight: bool
     models: tuple[ModelView, ...]
+    shared_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

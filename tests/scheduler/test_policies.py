@@ -214,6 +214,20 @@ def test_a_prefill_is_cut_to_the_token_budget_and_to_max_rows():
     assert [chunk.request_id for chunk in by_rows.chunks] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("policy", BY_NAME.values())
+def test_a_prefill_beside_another_models_sequences_is_cut_to_the_shared_budget(policy):
+    long = waits("a", tokens=60, last_prefill=0, last_decode=0)
+    busy, idle = decoding("b", 1, in_flight=1, last_prefill=9, last_decode=9), model("b")
+
+    def tokens(*models: ModelView, shared_budget: int | None) -> set[int]:
+        return {chunk.tokens for job in policy(view(*models, shared_budget=shared_budget)).jobs for chunk in job.chunks}
+
+    assert tokens(long, idle, shared_budget=16) == tokens(long, idle, shared_budget=None) == {60}
+    assert tokens(long, shared_budget=16) == {60}
+    beside = tokens(long, busy, shared_budget=16)
+    assert beside == {16} or (policy is not adbs and not beside), "the others may let it wait"
+
+
 def test_growth_goes_to_the_least_recently_decoded_whoever_prefills():
     chunk = Pending(request_id="a-new", arrival_s=2.0, tokens=8, blocks=0)
     prefills = decoding("a", 1, growing=1, running=3, last_decode=5, pending=(chunk,))

@@ -1,0 +1,171 @@
+"""How much does a flood against one model hold up another model's answers?
+
+    python -m scripts.bench_neighbours                      # on this machine's processor, about five minutes
+    python -m scripts.bench_neighbours --seconds 2 --keep-nothing
+
+Serves two of the demo's models. One stream after another is asked of the first, alone and while 32 streams at once flood the second, by
+turns; then the same with `max_num_shared_tokens`. Writes docs/results/neighbours/.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+
+from muxjax.bench.raw_client import Answer, ask_all
+from muxjax.demo.run import shipped
+from scripts import results
+
+QUESTION = "neighbours"
+CALM, FLOOD = {"prompt": 32, "output": 24}, {"prompt": 100, "output": 8}
+STREAMS = 32
+READY_S = 600
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=8, help="of each round, alone and under the flood")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shared", type=int, nargs="*", default=[0, 64], help="max_num_shared_tokens to try; 0 for none")
+    parser.add_argument("--port", type=int, default=18764)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
+    args = parser.parse_args()
+    records = []
+    for shared in args.shared:
+        with serving(args.port, shared) as address:
+            values = asyncio.run(measure(address, args.rounds, args.seconds, args.seed))
+        config = {"max_num_shared_tokens": shared or None, "streams": STREAMS, "calm": CALM, "flood": FLOOD, "seconds": args.seconds}
+        records.append(results.run_record(device=results.host(), config=config, seed=args.seed, values=values))
+    print(page(records))
+    if not args.keep_nothing:
+        results.write_runs(QUESTION, "runs", records)
+        results.write_readme(QUESTION, page(records))
+
+
+@contextmanager
+def serving(port: int, shared: int) -> Iterator[str]:
+    """A server of two models, "calm" and "flood"."""
+    folders = shipped()
+    options = {
+        "models": [{"name": name, "path": str(folder)} for name, folder in zip(("calm", "flood"), folders, strict=False)],
+        **{"port": port, "kv_cache_bytes": 2**26, "max_num_batched_tokens": 1024, "wait_for_all": True},
+        **({"max_num_shared_tokens": shared} if shared else {}),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "neighbours.yaml")
+        file.write_text(json.dumps(options))
+        server = subprocess.Popen([sys.executable, "-m", "muxjax", "serve", str(file)])
+        try:
+            yield _ready(f"http://127.0.0.1:{port}", server)
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _ready(address: str, server: subprocess.Popen[bytes]) -> str:
+    """Raises SystemExit: the server has ended, or does not become ready."""
+    end_s = time.monotonic() + READY_S
+    while time.monotonic() < end_s and server.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(f"{address}/ready"):
+            return address
+        time.sleep(0.5)
+    raise SystemExit("the server does not become ready")
+
+
+async def measure(address: str, rounds: int, seconds: float, seed: int) -> dict:
+    """Seconds to first tokens and between tokens of the calm model, by what went on beside it."""
+    draw = random.Random(seed)
+    await calm(address, 1.0, draw)  # what a first request brings is nobody's
+    firsts: dict[str, list[float]] = {"alone": [], "flood": []}
+    gaps: dict[str, list[float]] = {"alone": [], "flood": []}
+    for _ in range(rounds):
+        for name in firsts:
+            floods = [asyncio.create_task(flood(address, draw)) for _ in range(STREAMS if name == "flood" else 0)]
+            await asyncio.sleep(1)
+            for first_s, answer in await calm(address, seconds, draw):
+                firsts[name].append(first_s)
+                gaps[name] += [after.at_s - before.at_s for before, after in pairwise(answer.events)]
+            for task in floods:
+                task.cancel()
+            await asyncio.gather(*floods, return_exceptions=True)
+            await asyncio.sleep(2)
+    return {name: {"streams": len(firsts[name]), "first_s": quantiles(firsts[name]), "gap_s": quantiles(gaps[name])} for name in firsts} | {
+        "load_average": os.getloadavg()[0]
+    }
+
+
+async def calm(address: str, seconds: float, draw: random.Random) -> list[tuple[float, Answer]]:
+    """Streams one after another: seconds to the first token, and the answer."""
+    answers, end_s = [], time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        begin_s = time.monotonic()
+        (answer,) = await ask_all(address, "/v1/completions", [_body("calm", draw, CALM)])
+        answers.append((answer.first_s - begin_s, answer))
+    return answers
+
+
+async def flood(address: str, draw: random.Random) -> None:
+    while True:
+        await ask_all(address, "/v1/completions", [_body("flood", draw, FLOOD)])
+
+
+def _body(model: str, draw: random.Random, size: dict[str, int]) -> dict:
+    prompt = [draw.randrange(5, 400) for _ in range(size["prompt"])]
+    return {"model": model, "prompt": prompt, "max_tokens": size["output"], "ignore_eos": True, "stream": True}
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {f"p{at}": ordered[min(len(ordered) - 1, len(ordered) * at // 100)] for at in (50, 99)}
+
+
+def page(records: list[dict]) -> str:
+    """README.md of the measurement."""
+    head = ["max_num_shared_tokens", "beside it", "streams", "first token p50", "p99", "gap p50", "gap p99"]
+    rows = [
+        [record["config"]["max_num_shared_tokens"] or "none", name, values["streams"], *map(_ms, _times(values))]
+        for record in records
+        for name, values in record["values"].items()
+        if name in ("alone", "flood")
+    ]
+    worst = {
+        record["config"]["max_num_shared_tokens"] or "none": [
+            record["values"]["flood"][what]["p99"] / record["values"]["alone"][what]["p99"] for what in ("first_s", "gap_s")
+        ]
+        for record in records
+    }
+    ratios = "; ".join(f"with {shared} {first:.1f} and {gap:.1f} times" for shared, (first, gap) in worst.items())
+    loads = ", ".join(f"{record['values']['load_average']:.1f}" for record in records)
+    return f"""# How much does a flood against one model hold up another?
+
+Two of the demo's models on {records[0]["device"]}. One stream after another ({CALM["prompt"]} tokens in, {CALM["output"]} out) of one
+model, alone and while {STREAMS} streams at once ({FLOOD["prompt"]} in, {FLOOD["output"]} out) flood the other, by turns in one run.
+Goal: p99 of the first token and of the gap between tokens at most twice what they are alone. Made by `python -m scripts.bench_neighbours`.
+
+{results.table(head, rows)}
+
+**p99 of the first token and of the gap under the flood, over those alone: {ratios}.** The load average of the machine was {loads}.
+"""
+
+
+def _times(values: dict) -> list[float]:
+    return [values[what][at] for what in ("first_s", "gap_s") for at in ("p50", "p99")]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.0f} ms"
+
+
+if __name__ == "__main__":
+    main()
