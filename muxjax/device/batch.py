@@ -99,9 +99,13 @@ class Buckets:
         """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others."""
         most, columns = min(token_budget, prefill_rows * _grains(max_tokens)), layout.columns(max_tokens)
         return cls(
-            decode_rows=_halved(_ladder(slots, least=8, factor=2), beyond=128) if ragged else _ladder(slots, least=8, factor=4),
-            mixed_rows=_ladder(slots, least=64, factor=4),
-            prefill_tokens=tuple(map(_grains, _ladder(most, least=128, factor=2 if ragged else 4))),
+            decode_rows=_halved(_halved(_ladder(slots, least=8, factor=2), beyond=16), beyond=128)
+            if ragged
+            else _ladder(slots, least=8, factor=4),
+            mixed_rows=_ladder(slots, least=64, factor=2 if ragged else 4),
+            prefill_tokens=tuple(
+                map(_grains, _halved(_ladder(most, least=128, factor=2), beyond=256) if ragged else _ladder(most, least=128, factor=4))
+            ),
             prefill_rows=prefill_rows,
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
         )
@@ -219,7 +223,7 @@ def _ladder(most: int, *, least: int, factor: int) -> tuple[int, ...]:
 
 
 def _halved(ladder: tuple[int, ...], *, beyond: int) -> tuple[int, ...]:
-    """With the middle between neighbours beyond that size: up to there a step waits for its weights, and padding is free."""
+    """With the middle between neighbours from that size on: below it a step waits for its weights, and padding is free."""
     middles = ((low + high) // 2 for low, high in pairwise(ladder) if low >= beyond)
     return tuple(sorted({*ladder, *middles}))
 
