@@ -104,7 +104,7 @@ class Sampling:
     prompt_logprobs: int | None = None
 
     def __post_init__(self):
-        _require(math.isfinite(self.temperature) and 0 <= self.temperature <= 2, "temperature", self.temperature, "0 to 2")
+        _require(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more, and finite")
         _require(0 <= self.top_k < 2**31, "top_k", self.top_k, f"0 (all) to {2**31 - 1}")
         _require(math.isfinite(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "over 0, to 1")
         _require(math.isfinite(self.min_p) and 0 <= self.min_p <= 1, "min_p", self.min_p, "0 to 1")

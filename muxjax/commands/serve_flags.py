@@ -27,6 +27,7 @@ UNIT = {
     "prefix_cache_fraction": "share of the cache beyond which a model's cached prefixes are the first to go",
     "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
     "dtype": one_of(DTYPES),
+    "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
     "policy": POLICIES,
     "step_timeout": "seconds after which a step is stuck",
 }
@@ -50,6 +51,7 @@ HTTP = {
     "max_connections": "most connections at a time; others wait (what ulimit -n leaves)",
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
+_SWITCHES = ("enable_prefix_caching", "allow_unknown_config")
 _REPEATED = ("api_key", "admin_key", "allowed_origins")
 _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
@@ -81,7 +83,7 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         flag, default = "--" + name.replace("_", "-"), defaults.get(name, defaults.get(name + "_s"))
         text = with_default(text, default)
-        if default is True:
+        if name in _SWITCHES:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
             spellings, action = [flag, *_OTHER_SPELLINGS.get(name, ())], "append" if name in _REPEATED else "store"

@@ -64,8 +64,15 @@ class ModelLoader:
 
         Raises:
           ConfigError: it cannot be read, or not be served on these devices.
+          CheckpointError: its weights cannot be read where the configuration leaves a choice to them.
         """
-        spec = read_spec(model.path, dtype=model.dtype, max_len=model.max_model_len)
+        spec = read_spec(
+            model.path,
+            dtype=model.dtype,
+            max_len=model.max_model_len,
+            allow_unknown=model.allow_unknown_config,
+            weights=model.load_format != "dummy",
+        )
         try:
             own = spec.share(self.devices.tp)
         except ConfigError as error:

@@ -31,6 +31,7 @@ class ModelOptions:
       enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
       auto_wake: when it sleeps, a request wakes it.
+      allow_unknown_config: fields of config.json that are not known are ignored with a warning; without it they refuse the model.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -51,6 +52,7 @@ class ModelOptions:
     enforce: bool = False
     chat_template: Path | None = None
     auto_wake: bool = False
+    allow_unknown_config: bool = False
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")

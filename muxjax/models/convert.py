@@ -1,5 +1,6 @@
 """Checkpoints from Hugging Face's format to Orbax's, and back."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
     checkpoint = open_checkpoint(src, spec)
     with _appearing(dst) as folder:
         _copy_companions(src, folder)
+        _settle_config(folder / "config.json", spec)
         with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=dst.name, disable=not progress) as bar:
             write = _write_hf if is_orbax(src) else _write_orbax
             write(folder, checkpoint, spec, bar)
@@ -57,6 +59,16 @@ def _copy_companions(src: Path, folder: Path) -> None:
     files = {file for pattern in _COMPANIONS for file in src.glob(pattern) if file.is_file()}
     for file in files - {src / INDEX}:
         shutil.copyfile(file, folder / file.name)
+
+
+def _settle_config(path: Path, spec: ModelSpec) -> None:
+    """Says in the copied config.json what only the weights said, as the other format's may not: the dtype, a head of its own."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    settled = config | {"tie_word_embeddings": spec.tied}
+    if not (config.get("dtype") or config.get("torch_dtype")):
+        settled |= {"torch_dtype": spec.dtype}
+    if settled != {"tie_word_embeddings": False} | config:
+        path.write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

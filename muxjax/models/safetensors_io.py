@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 from muxjax.errors import CheckpointError
 from muxjax.models.checkpoint import Advance
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+from muxjax.specs.folders import no_weights, require_no_pointer
+from muxjax.specs.weight_files import DTYPES, INDEX, SINGLE, read_headers, weight_files
 
 _DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
+assert _DTYPES.keys() == DTYPES.keys()
 _PIECE_BYTES = 32 * 2**20
 
 
@@ -29,9 +29,13 @@ class TensorFiles:
 
     def __init__(self, folder: Path):
         self._places: dict[str, tuple[Path, Any]] = {}
-        for path in _files(folder):
+        paths = weight_files(folder)
+        if not paths:
+            raise no_weights(folder)
+        for path in paths:
             opened = _open(path)
             self._places |= dict.fromkeys(opened.keys(), (path, opened))
+        read_headers(folder)  # refuses a tensor that two files hold
         self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name, (_, opened) in self._places.items()}
         self.dtypes = {name: _dtype(path, name, opened) for name, (path, opened) in self._places.items()}
 
@@ -89,28 +93,8 @@ def _name_shards(folder: Path, shards: list[list[str]], total_bytes: int) -> Non
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
-def _files(folder: Path) -> list[Path]:
-    if (folder / INDEX).exists():
-        return _indexed(folder / INDEX)
-    if (folder / SINGLE).exists():
-        return [folder / SINGLE]
-    if any(folder.glob("*.bin")):
-        raise CheckpointError(
-            f"{folder} holds pickled weights (*.bin), which can run code when read; convert them with transformers: "
-            "AutoModelForCausalLM.from_pretrained(FOLDER, dtype='auto').save_pretrained(NEW_FOLDER)"
-        )
-    raise CheckpointError(f"{folder} holds no weights: neither {SINGLE}, nor {INDEX}, nor the params/ of an Orbax folder")
-
-
-def _indexed(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{index} has no readable weight_map: {error!r}") from error
-    return [index.parent / name for name in names]
-
-
 def _open(path: Path) -> Any:
+    require_no_pointer(path)
     try:
         return safe_open(path, framework="np")
     except FileNotFoundError:

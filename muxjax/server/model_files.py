@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from muxjax.engine.options import ModelOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, MuxError
 from muxjax.server.catalog import ServedModel
 from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
 from muxjax.server.text.config_files import read_config
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
 from muxjax.server.text.tokenizer import ByteText, Text, TokenizerText
+from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
 from muxjax.types import ModelSpec
 
 
@@ -32,12 +32,9 @@ class ModelFiles:
 
     @classmethod
     def read(cls, options: ModelOptions) -> "ModelFiles":
-        """Raises ConfigError: no such folder, no tokenizer.json where weights are real, or a file that cannot be read."""
-        if not _is_folder(options.path):
-            raise ConfigError(f"model {options.name}: {str(options.path)[:200]} is no folder", field="path")
+        """Raises ConfigError: no such folder, no config.json or tokenizer.json where weights are real, or a file that cannot be read."""
+        _require_files(options)
         tokenizer = options.path / "tokenizer.json"
-        if not tokenizer.exists() and options.load_format != "dummy":
-            raise ConfigError(f"model {options.name}: {tokenizer} is missing", field="path")
         return cls(
             options=options,
             text=TokenizerText(tokenizer) if tokenizer.exists() else None,
@@ -60,8 +57,11 @@ class ModelFiles:
         )
 
 
-def _is_folder(path: Path) -> bool:
+def _require_files(options: ModelOptions) -> None:
     try:
-        return path.is_dir()
-    except OSError:  # a name that is too long
-        return False
+        require_folder(options.path)
+        if options.load_format != "dummy":
+            require_model_folder(options.path)
+            require_tokenizer(options.path)
+    except MuxError as error:
+        raise ConfigError(f"model {options.name}: {error}", field="path") from error

@@ -9,8 +9,12 @@ from muxjax.errors import ConfigError
 from muxjax.server.text.config_files import read_config
 
 MOST_TEMPERATURE = 2
+"""Of a request; a checkpoint may prefer a higher one, which then its requests may name too."""
 MOST_TOP_K = 2**31 - 1
 MOST_REPETITION_PENALTY = 1e6
+NO_TOP_K = -1
+"""All tokens, as 0."""
+_MOST_PREFERRED_TEMPERATURE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +37,9 @@ def load_defaults(folder: Path) -> SamplingDefaults:
     path = folder / "generation_config.json"
     config = read_config(path)
     return SamplingDefaults(
-        temperature=_number(path, config, "temperature", 1.0, 0, MOST_TEMPERATURE),
+        temperature=_number(path, config, "temperature", 1.0, 0, _MOST_PREFERRED_TEMPERATURE),
         top_p=_number(path, config, "top_p", 1.0, 0, 1) or 1.0,
-        top_k=int(_number(path, config, "top_k", 0, 0, MOST_TOP_K)),
+        top_k=max(int(_number(path, config, "top_k", 0, NO_TOP_K, MOST_TOP_K)), 0),
         min_p=_number(path, config, "min_p", 0.0, 0, 1),
         repetition_penalty=_number(path, config, "repetition_penalty", 1.0, 0, MOST_REPETITION_PENALTY) or 1.0,
     )

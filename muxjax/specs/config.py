@@ -10,33 +10,21 @@ from typing import Any
 
 from muxjax.errors import ConfigError
 from muxjax.specs.eos import read_eos_ids
-from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec, RopeScaling
+from muxjax.specs.fields import Fields, shorten
+from muxjax.specs.folders import require_model_folder
+from muxjax.specs.known_fields import check_values, unknown_names
+from muxjax.specs.rope import read_rope, rope_fields, to_rope_scaling
+from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
+from muxjax.types import ModelSpec
 
 FAMILIES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 DTYPES = ("bfloat16", "float16", "float32")
-ROPE_TYPES = ("default", "linear", "llama3")
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
-_ONLY: dict[str, tuple] = {
-    "hidden_act": ("silu", "swish"),
-    "partial_rotary_factor": (1,),
-    "is_encoder_decoder": (False,),
-    "attn_logit_softcapping": (),
-    "final_logit_softcapping": (),
-    "logit_scale": (1,),
-    "quantization_config": (),
-    "compression_config": (),
-    "per_layer_config": (),
-}
-"""Fields that change the maths, and the values under which they do not; absent or null is right for each."""
-
-_HARMLESS = frozenset(
-    {
-        *("_name_or_path", "transformers_version", "bos_token_id", "pad_token_id", "use_cache", "return_dict", "torchscript"),
-        *("attention_dropout", "initializer_range", "pretraining_tp", "chunk_size_feed_forward", "problem_type", "num_labels"),
-        *("id2label", "label2id", "output_attentions", "output_hidden_states"),
-    }
-)
+MOST_LAYERS = 1024
+MOST_SIZE = 2**22
+"""Largest width, head, FFN or vocabulary: some sixteen times the largest that is published."""
+MOST_POSITIONS = 2**27
 
 _BIASES = {
     "llama": {(False, False, False), (True, True, False), (False, False, True), (True, True, True)},
@@ -49,26 +37,33 @@ _BIASES = {
 _log = logging.getLogger(__name__)
 
 
-def read_spec(folder: Path, *, dtype: str = "auto", max_len: int | None = None) -> ModelSpec:
+def read_spec(
+    folder: Path, *, dtype: str = "auto", max_len: int | None = None, allow_unknown: bool = False, weights: bool = True
+) -> ModelSpec:
     """The model that a folder's config.json describes.
 
     Args:
-      dtype: of the weights once loaded; "auto" for the one the file names (float32 if it names none).
+      dtype: of the weights once loaded; "auto" for the one the file names, or else for the one they are stored in.
       max_len: fewer positions than the model was made for; None for all of them.
+      allow_unknown: fields that are not known to be harmless are warned of, and not refused.
+      weights: what the file leaves open, or says against the weights, is looked up in their headers where they are there.
     Raises:
       ConfigError: a missing field, or one that asks for something not supported; it names file, field, value and choice.
+      CheckpointError: a file of weights that is damaged.
     """
+    require_model_folder(folder)
     fields = Fields.load(folder / "config.json")
     family = _family(fields)
-    for name, right in _ONLY.items():
-        _check_only(fields, name, right)
+    check_values(fields, family)
+    rope = rope_fields(fields)
     try:
-        spec = _spec(fields, family, read_eos_ids(fields, folder, vocab=fields.integer("vocab_size")))
+        spec = _spec(fields, rope, family, read_eos_ids(fields, folder, vocab=_vocab(fields)))
     except ConfigError as error:
         raise error if str(folder) in str(error) else ConfigError(f"{fields.where}: {error}", field=error.field) from None
-    if unknown := [name for name in fields.never_asked() if name not in _HARMLESS]:
-        _log.warning("%s: ignored unknown fields: %s", fields.where, ", ".join(unknown))
-    return _overridden(spec, fields, dtype, max_len)
+    _check_unknown(fields, unknown_names(fields, family), allow=allow_unknown)
+    _check_unknown(rope, rope.never_asked(), allow=allow_unknown)
+    spec = _overridden(spec, fields, dtype, max_len)
+    return _as_stored(spec, fields, folder, dtype) if weights else spec
 
 
 def to_hf_config(spec: ModelSpec) -> dict[str, Any]:
@@ -93,7 +88,7 @@ def to_hf_config(spec: ModelSpec) -> dict[str, Any]:
         "hidden_act": "silu",
         "rms_norm_eps": spec.norm_eps,
         "rope_theta": spec.rope_theta,
-        "rope_scaling": _rope_scaling_of(spec.rope_scaling),
+        "rope_scaling": to_rope_scaling(spec.rope_scaling),
         "tie_word_embeddings": spec.tied,
         "torch_dtype": spec.dtype,
         "eos_token_id": list(spec.eos_ids) or None,
@@ -115,28 +110,30 @@ def _family(fields: Fields) -> str:
     named, model_type = fields.get("architectures"), fields.get("model_type")
     if named is None and model_type in FAMILIES.values():
         return model_type
-    if isinstance(named, list) and named and named[0] in FAMILIES:
-        return FAMILIES[named[0]]
-    raise fields.wrong("architectures", named, "one of " + ", ".join(FAMILIES))
+    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str) or named[0] not in FAMILIES:
+        raise fields.wrong("architectures", named, "one of " + ", ".join(FAMILIES))
+    family = FAMILIES[named[0]]
+    if model_type not in (None, family):
+        raise fields.wrong("model_type", model_type, f"{family}, as architectures has {named[0]}")
+    return family
 
 
-def _check_only(fields: Fields, name: str, right: tuple) -> None:
-    value = fields.get(name)
-    if value is not None and value not in right:
-        raise fields.wrong(name, value, " or ".join([*map(repr, right), "absent"]))
+def _vocab(fields: Fields) -> int:
+    return fields.integer("vocab_size", most=MOST_SIZE)
 
 
-def _spec(fields: Fields, family: str, eos_ids: tuple[int, ...]) -> ModelSpec:
-    layers, heads, max_len = (fields.integer(name) for name in ("num_hidden_layers", "num_attention_heads", "max_position_embeddings"))
-    theta, scaling = _rope(fields, max_len)
+def _spec(fields: Fields, rope: Fields, family: str, eos_ids: tuple[int, ...]) -> ModelSpec:
+    layers, heads = fields.integer("num_hidden_layers", most=MOST_LAYERS), fields.integer("num_attention_heads", most=MOST_SIZE)
+    max_len = fields.integer("max_position_embeddings", most=MOST_POSITIONS)
+    theta, scaling = read_rope(fields, rope, max_len)
     return ModelSpec(
-        vocab=fields.integer("vocab_size"),
-        width=fields.integer("hidden_size"),
+        vocab=_vocab(fields),
+        width=fields.integer("hidden_size", most=MOST_SIZE),
         layers=layers,
         heads=heads,
-        kv_heads=fields.integer("num_key_value_heads", heads if family == "llama" else None),
+        kv_heads=fields.integer("num_key_value_heads", heads if family == "llama" else None, most=MOST_SIZE),
         head_dim=_head_dim(fields, family),
-        ffn=fields.integer("intermediate_size"),
+        ffn=fields.integer("intermediate_size", most=MOST_SIZE),
         max_len=max_len,
         windows=_windows(fields, family, layers),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
@@ -152,7 +149,11 @@ def _spec(fields: Fields, family: str, eos_ids: tuple[int, ...]) -> ModelSpec:
 
 def _head_dim(fields: Fields, family: str) -> int:
     width, heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-    head_dim = fields.integer("head_dim", 128 if family == "qwen3" else width // heads)
+    if family != "qwen3" and width % heads and fields.get("head_dim") is None:
+        raise fields.wrong("hidden_size", width, f"a multiple of num_attention_heads={heads} where there is no head_dim")
+    head_dim = fields.integer("head_dim", 128 if family == "qwen3" else width // heads, most=MOST_SIZE)
+    if heads * head_dim > MOST_SIZE:
+        raise fields.wrong("head_dim", head_dim, f"at most {MOST_SIZE} for all of num_attention_heads={heads} together")
     if head_dim % 2:
         raise fields.wrong("head_dim", head_dim, "even, as rotary embedding turns pairs")
     return head_dim
@@ -170,7 +171,7 @@ def _windows(fields: Fields, family: str, layers: int) -> tuple[int | None, ...]
     window, first = _window(fields, family)
     usual = ["full_attention" if window is None or layer < first else "sliding_attention" for layer in range(layers)]
     kinds = fields.get("layer_types", usual)
-    if not isinstance(kinds, list) or len(kinds) != layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
+    if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in ("full_attention", "sliding_attention") for kind in kinds):
         raise fields.wrong("layer_types", kinds, f"full_attention or sliding_attention for each of {layers} layers")
     if family in ("llama", "mistral") and kinds != usual:
         raise fields.wrong("layer_types", kinds, f"{usual[0]} in all layers of this {family} model")
@@ -193,29 +194,11 @@ def _window(fields: Fields, family: str) -> tuple[int | None, int]:
     return (window if used else None), first
 
 
-def _rope(fields: Fields, max_len: int) -> tuple[float, RopeScaling | None]:
-    old, new = fields.child("rope_scaling"), fields.child("rope_parameters")
-    rope = old if old.values else new
-    _check_only(rope, "partial_rotary_factor", (1,))
-    theta = rope.number("rope_theta", fields.number("rope_theta", 10000.0))
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind not in ROPE_TYPES or any(isinstance(value, dict) for value in rope.values.values()):
-        raise rope.wrong("rope_type", kind if "rope_type" in rope.values else dict(rope.values), "one of " + ", ".join(ROPE_TYPES))
-    if kind == "default":
-        return theta, None
-    factor = rope.number("factor")
-    if kind == "linear":
-        return theta, RopeScaling(kind="linear", factor=factor)
-    low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
-    if low >= high:
-        raise rope.wrong("high_freq_factor", high, f"over low_freq_factor={low}")
-    original = fields.integer("original_max_position_embeddings", rope.integer("original_max_position_embeddings", max_len))
-    return theta, RopeScaling(kind="llama3", factor=factor, low_freq_factor=low, high_freq_factor=high, original_max_len=original)
-
-
 def _dtype(fields: Fields) -> str:
-    old, new = fields.get("torch_dtype"), fields.get("dtype")
-    name = str(new or old or "float32").removeprefix("torch.")
+    old, new = (str(value).removeprefix("torch.") for value in (fields.get("torch_dtype", ""), fields.get("dtype", "")))
+    if old and new and old != new:
+        raise fields.wrong("dtype", new, f"the same as torch_dtype={old!r}")
+    name = new or old or "float32"
     if name not in DTYPES:
         raise fields.wrong("dtype" if new else "torch_dtype", name, "one of " + ", ".join(DTYPES))
     return name
@@ -230,6 +213,30 @@ def _overridden(spec: ModelSpec, fields: Fields, dtype: str, max_len: int | None
     return dataclasses.replace(spec, dtype=spec.dtype if dtype == "auto" else dtype, max_len=max_len or spec.max_len)
 
 
+def _check_unknown(fields: Fields, names: list[str], *, allow: bool) -> None:
+    if names and allow:
+        _log.warning("%s: ignored unknown fields: %s", fields.where, ", ".join(names))
+    elif names:
+        said = ", ".join(f"{name} = {shorten(fields.values[name])}" for name in names)
+        way = "allow_unknown_config serves the model without them"
+        raise ConfigError(f"{fields.where} has fields that are not known, and may change answers: {said}; {way}", field=names[0])
+
+
+def _as_stored(spec: ModelSpec, fields: Fields, folder: Path, dtype: str) -> ModelSpec:
+    """With the dtype that only the weights say, and a head of its own where a tied model has one that differs, as in transformers 5."""
+    silent = dtype == "auto" and fields.get("dtype") is None and fields.get("torch_dtype") is None
+    if not silent and not spec.tied:
+        return spec
+    tensors = read_headers(folder)
+    if silent:
+        spec = dataclasses.replace(spec, dtype=main_dtype(tensors) or spec.dtype)
+    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
+    if not spec.tied or head is None or embedding is None or equal_bytes(head, embedding):
+        return spec
+    _log.warning("%s: tie_word_embeddings is true, but %s differs from %s, and is used", fields.where, HEAD, EMBEDDING)
+    return dataclasses.replace(spec, tied=False)
+
+
 def _family_of(spec: ModelSpec) -> str:
     """The first family whose config can say all that the spec does."""
     windows = set(spec.windows)
@@ -240,17 +247,3 @@ def _family_of(spec: ModelSpec) -> str:
         if norms_fit and windows_fit and (spec.qkv_bias, spec.out_bias, spec.mlp_bias) in biases:
             return family
     raise ConfigError(f"none of {', '.join(FAMILIES)} has the biases, norms and windows of {spec}", field="architectures")
-
-
-def _rope_scaling_of(scaling: RopeScaling | None) -> dict[str, Any] | None:
-    if scaling is None:
-        return None
-    if scaling.kind == "linear":
-        return {"rope_type": "linear", "factor": scaling.factor}
-    return {
-        "rope_type": scaling.kind,
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_max_len,
-    }

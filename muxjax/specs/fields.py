@@ -23,13 +23,15 @@ class Fields:
     @classmethod
     def load(cls, path: Path) -> "Fields":
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_object)
         except FileNotFoundError:
             raise ConfigError(f"{path} does not exist: a Hugging Face or Orbax folder has one", field="path") from None
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read as JSON: {error}", field="path") from error
+        except RecursionError:
+            raise ConfigError(f"{path} cannot be read as JSON: it is nested too deeply", field="path") from None
         if not isinstance(values, dict):
-            raise ConfigError(f"{path} must hold a JSON object, got {_short(values)}", field="path")
+            raise ConfigError(f"{path} must hold a JSON object, got {shorten(values)}", field="path")
         return cls(where=str(path), values=values)
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -37,13 +39,15 @@ class Fields:
         value = self.values.get(name)
         return default if value is None else value
 
-    def integer(self, name: str, default: int | None = None) -> int:
-        """A whole number over 0; required where there is no default."""
+    def integer(self, name: str, default: int | None = None, *, most: int | None = None) -> int:
+        """A whole number over 0, and at most `most`; required where there is no default."""
         value = self._required(name, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise self.wrong(name, value, "a whole number over 0")
+        if most is not None and value > most:
+            raise self.wrong(name, value, f"at most {most}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
@@ -69,7 +73,7 @@ class Fields:
 
     def wrong(self, name: str, value: object, supported: str) -> ConfigError:
         """The error to raise."""
-        return ConfigError(f"{self.where}: {name} must be {supported}, got {_short(value)}", field=name)
+        return ConfigError(f"{self.where}: {name} must be {supported}, got {shorten(value)}", field=name)
 
     def never_asked(self) -> list[str]:
         """Names of fields with a value that nobody read."""
@@ -82,6 +86,16 @@ class Fields:
         return value
 
 
-def _short(value: object) -> str:
+def shorten(value: object) -> str:
+    """A value as an error shows it."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys say one thing each."""
+    values = dict(pairs)
+    for name, value in pairs:
+        if len(values) < len(pairs) and values[name] != value:
+            raise ValueError(f"{shorten(name)} stands twice, as {shorten(value)} and as {shorten(values[name])}")
+    return values

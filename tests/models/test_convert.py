@@ -58,6 +58,17 @@ def test_what_stands_beside_the_weights_comes_along(folder, tmp_path):
     assert beside == {file.name: file.read_text() for file in folder.iterdir() if file.suffix in (".json", ".jinja")}
 
 
+def test_what_only_the_weights_say_is_said_by_the_copied_config(folder, tmp_path):
+    """The dtype that config.json does not name, and a head of its own of a model that it calls tied."""
+    silent = {name: value for name, value in to_hf_config(SPEC).items() if name != "torch_dtype"} | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(silent))
+    convert(folder, tmp_path / "orbax", progress=False)
+    spec = read_spec(tmp_path / "orbax")
+    assert spec == read_spec(folder)
+    assert (spec.dtype, spec.tied) == ("bfloat16", False)
+    assert "head" in load(tmp_path / "orbax", spec, progress=False)
+
+
 def test_both_formats_load_as_the_same_parameters_on_the_device(folder, tmp_path):
     convert(folder, tmp_path / "orbax", progress=False)
     spec = read_spec(tmp_path / "orbax", dtype="float32")

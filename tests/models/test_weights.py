@@ -13,7 +13,7 @@ from muxjax.errors import CheckpointError
 from muxjax.models.decoder import param_shapes
 from muxjax.models.safetensors_io import INDEX, SINGLE, write_shards
 from muxjax.models.weights import dummy, load
-from muxjax.specs.config import to_hf_config
+from muxjax.specs.config import read_spec, to_hf_config
 from muxjax.types import ModelSpec
 from tests.models.golden import dense_logits, seeded_tensors
 
@@ -139,10 +139,30 @@ def test_a_shard_that_is_gone_is_named(folder):
         load(folder, SPEC, progress=False)
 
 
-@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": 3}'])
+@pytest.mark.parametrize("index", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', '{"weight_map": {"a": null}}'])
 def test_a_broken_index_is_refused(folder, index):
     (folder / INDEX).write_text(index)
     with pytest.raises(CheckpointError, match="weight_map"):
+        load(folder, SPEC, progress=False)
+
+
+def test_a_tied_model_answers_by_the_head_that_its_folder_holds(folder):
+    """As transformers 5: a head that differs is used, one that is a copy is not held twice."""
+    (folder / "config.json").write_text(json.dumps(to_hf_config(dataclasses.replace(SPEC, tied=True))))
+    tensors = load_file(folder / SINGLE)
+    differs = read_spec(folder)
+    np.testing.assert_array_equal(load(folder, differs, progress=False)["head"], tensors["lm_head.weight"].T)
+    change(folder, lm_head__weight=tensors["model.embed_tokens.weight"])
+    copied = read_spec(folder)
+    assert (differs.tied, copied.tied) == (False, True)
+    assert "head" not in load(folder, copied, progress=False)
+
+
+def test_shards_without_an_index_are_named(folder):
+    (folder / SINGLE).rename(folder / "model-00001-of-00002.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"holds model-00001-of-00002\.safetensors, but lacks model\.safetensors\.index\.json, model-00002"
+    ):
         load(folder, SPEC, progress=False)
 
 

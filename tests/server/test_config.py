@@ -55,6 +55,15 @@ def test_models_may_stand_on_the_command_line():
     assert (http.host, http.port) == ("127.0.0.1", 8000)
 
 
+def test_unknown_fields_of_checkpoints_refuse_them_unless_a_switch_or_a_line_says_otherwise(write):
+    def allowed(sources, flags):
+        return [model.allow_unknown_config for model in load_options(sources, flags)[0].models]
+
+    assert allowed(["a=x"], {}) == [False]
+    assert allowed(["a=x", "b=y"], {"allow_unknown_config": True}) == [True, True]
+    assert allowed([write("models: [{name: a, path: x, allow-unknown-config: true}, {name: b, path: y}]")], {}) == [True, False]
+
+
 def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
     options, _ = load_options(["a=x"], {})
     assert (options.enable_prefix_caching, options.prefix_cache_fraction) == (True, 0.5)

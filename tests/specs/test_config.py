@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 
 import pytest
 from hypothesis import given
@@ -193,14 +192,6 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
         read_spec(tmp_path)
-
-
-def test_unknown_fields_are_warned_of_once_and_known_ones_never(read, caplog):
-    with caplog.at_level(logging.WARNING):
-        read(LLAMA | {"use_cache": True, "bos_token_id": 1})
-        assert not caplog.records
-        read(LLAMA | {"zeta": 1, "alpha": 2, "nothing": None})
-    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["alpha, zeta"]
 
 
 @st.composite

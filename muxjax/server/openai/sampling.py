@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, is_token, show, strings, token_ids
-from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K
+from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K, NO_TOP_K
 from muxjax.types import MOST_LOGPROBS, Grammar, Sampling
 
 MOST_BAD_WORD_TOKENS = 2**14
 """Of all bad words of a request together, in both spellings."""
 MOST_BIASES = 1024
 _GREEDY_BELOW = 1e-5
-_NO_TOP_K = -1
 
 
 def read_sampling(
@@ -23,11 +22,11 @@ def read_sampling(
       RequestError: a value outside its range.
     """
     defaults, vocab = model.defaults, model.spec.vocab
-    temperature = fields.number("temperature", defaults.temperature, 0, MOST_TEMPERATURE)
+    temperature = fields.number("temperature", defaults.temperature, 0, max(MOST_TEMPERATURE, defaults.temperature))
     ends = () if fields.flag("ignore_eos") else model.spec.eos_ids
     return Sampling(
         temperature=0.0 if temperature < _GREEDY_BELOW else temperature,
-        top_k=max(fields.integer("top_k", defaults.top_k, _NO_TOP_K, MOST_TOP_K), 0),
+        top_k=max(fields.integer("top_k", defaults.top_k, NO_TOP_K, MOST_TOP_K), 0),
         top_p=fields.number("top_p", defaults.top_p, 0, 1),
         min_p=fields.number("min_p", defaults.min_p, 0, 1),
         stop_token_ids=frozenset((*token_ids(fields, "stop_token_ids", vocab), *ends)),

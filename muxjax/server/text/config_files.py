@@ -1,11 +1,10 @@
 """JSON files beside a checkpoint's weights, such as tokenizer_config.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from muxjax.errors import ConfigError
+from muxjax.specs.fields import Fields
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
@@ -14,12 +13,4 @@ def read_config(path: Path) -> Mapping[str, Any]:
     Raises:
       ConfigError: the file is no JSON object.
     """
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} must be a JSON object, got {type(value).__name__}")
-    return value
+    return Fields.load(path).values if path.exists() else {}

@@ -1,0 +1,101 @@
+"""Fields of config.json that are not read, and why they change no answer. What stands in no list of this file is refused.
+
+Source: the configuration and modelling code of transformers 5.24, which computes the same with and without them.
+"""
+
+from collections.abc import Mapping
+
+from muxjax.specs.fields import Fields
+
+HARMLESS: Mapping[str, tuple[str, ...]] = {
+    "where the checkpoint comes from": (
+        *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "unsloth_version", "unsloth_fixed", "is_llama_config"),
+        "transformers.js_config",
+    ),
+    "of the tokenizer; ids that end an answer are read": (
+        *("bos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "unk_token_id", "mask_token_id", "decoder_start_token_id"),
+        *("tokenizer_class", "processor_class", "prefix"),
+    ),
+    "of training, where weights begin or parts are dropped": (
+        *("attention_dropout", "hidden_dropout", "dropout", "embd_pdrop", "resid_pdrop", "attn_pdrop", "embedding_dropout"),
+        *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "initializer_range", "initializer_factor"),
+        *("gradient_checkpointing", "neftune_noise_alpha", "loss_type"),
+    ),
+    "of how another program computes the same, or what it returns": (
+        *("use_cache", "return_dict", "torchscript", "use_bfloat16", "tf_legacy_loss", "output_attentions", "output_hidden_states"),
+        *("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "_attn_implementation_autoset"),
+        *("use_flash_attn", "use_flash_attention", "use_flash_attention_2", "_flash_attn_2_enabled", "pretraining_tp"),
+        *("chunk_size_feed_forward", "tie_last_hidden_states", "is_decoder", "tie_encoder_decoder"),
+    ),
+    "of heads for other tasks": ("problem_type", "num_labels", "id2label", "label2id", "finetuning_task", "task_specific_params"),
+    "lengths that only say what the model was trained on": (
+        *("max_sequence_length", "model_max_length", "max_seq_len", "seq_length", "original_max_position_embeddings"),
+    ),
+    "of sampling, which transformers reads in generation_config.json alone": (
+        *("max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping", "temperature", "top_k", "top_p"),
+        *("min_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
+        *("num_beams", "num_beam_groups", "diversity_penalty", "num_return_sequences", "bad_words_ids", "suppress_tokens"),
+        *("begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+        *("exponential_decay_length_penalty", "output_scores", "return_dict_in_generate"),
+    ),
+}
+"""Names by the reason why any value does."""
+
+ONLY: Mapping[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "is_causal": (True,),
+    "use_bidirectional_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "partial_rotary_factor": (1,),
+    "rope_interleaved": (False,),
+    "use_mrope": (False,),
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "logit_scale": (1,),
+    "clip_qkv": (),
+    "pruned_heads": ({},),
+    "quantization_config": (),
+    "quantization": (),
+    "compression_config": (),
+    "per_layer_config": (),
+    "auto_map": (),
+}
+"""Fields that change the maths, and the values under which they do not; absent or null is right for each."""
+
+_FULL_ATTENTION: Mapping[str, tuple[object, ...]] = {"sliding_window": (), "use_sliding_window": (False,)}
+_FAMILY_ONLY: Mapping[str, Mapping[str, tuple[object, ...]]] = {
+    "llama": {**_FULL_ATTENTION, "use_qk_norm": (False,)},
+    "mistral": {"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)},
+    "qwen2": {"attention_bias": (True,), "mlp_bias": (False,), "use_qk_norm": (False,)},
+    "qwen3": {"mlp_bias": (False,), "use_qk_norm": (True,)},
+}
+"""Fields that one family reads and another has no part for: a value that asks for the part contradicts the architecture."""
+_FAMILY_HARMLESS: Mapping[str, tuple[str, ...]] = {"llama": ("max_window_layers",), "mistral": ("max_window_layers",)}
+
+_NAMES = frozenset(name for names in HARMLESS.values() for name in names)
+
+
+def check_values(fields: Fields, family: str) -> None:
+    """
+    Raises:
+      ConfigError: a field that changes the maths has a value that is not served.
+    """
+    for name, right in {**ONLY, **_FAMILY_ONLY[family]}.items():
+        check_only(fields, name, right)
+
+
+def check_only(fields: Fields, name: str, right: tuple[object, ...]) -> None:
+    """
+    Raises:
+      ConfigError: the field is there, and its value is none of those that are right.
+    """
+    value = fields.get(name)
+    if value is not None and not any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in right):
+        raise fields.wrong(name, value, " or ".join([*map(repr, right), "absent"]))
+
+
+def unknown_names(fields: Fields, family: str) -> list[str]:
+    """Fields with a value that nobody has read so far, and that are not known to be harmless."""
+    harmless = _NAMES.union(_FAMILY_HARMLESS.get(family, ()))
+    return [name for name in fields.never_asked() if name not in harmless]
