@@ -1,8 +1,10 @@
 import pytest
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, RequestError
+from muxjax.server.catalog import Catalog
+from muxjax.server.openai.schema import parse_completion
 from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
-from tests.server.kit import write_json
+from tests.server.kit import STAMP, served, write_json
 
 
 def test_sampling_defaults_come_from_the_checkpoint(tmp_path):
@@ -27,3 +29,11 @@ def test_what_no_request_may_say_refuses_the_model_by_name(tmp_path, values):
     write_json(tmp_path / "generation_config.json", values)
     with pytest.raises(ConfigError, match=rf"generation_config\.json: {next(iter(values))} must be a number from"):
         load_defaults(tmp_path)
+
+
+def test_a_model_that_prefers_a_high_temperature_gets_it_and_its_requests_may_name_it(text):
+    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(temperature=2.5))])
+    bodies = ({"prompt": "cat"}, {"prompt": "cat", "temperature": 2.2})
+    assert [parse_completion(body, catalog, STAMP).requests[0].sampling.temperature for body in bodies] == [2.5, 2.2]
+    with pytest.raises(RequestError, match="temperature"):
+        parse_completion({"prompt": "cat", "temperature": 2.6}, catalog, STAMP)

@@ -80,14 +80,6 @@ def test_defaults_of_the_model_stand_below_the_request(text):
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)
 
 
-def test_a_model_that_prefers_a_high_temperature_gets_it_and_its_requests_may_name_it(text):
-    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(temperature=2.5))])
-    bodies = ({"prompt": "cat"}, {"prompt": "cat", "temperature": 2.2})
-    assert [parse_completion(body, catalog, STAMP).requests[0].sampling.temperature for body in bodies] == [2.5, 2.2]
-    with pytest.raises(RequestError, match="temperature"):
-        parse_completion({"prompt": "cat", "temperature": 2.6}, catalog, STAMP)
-
-
 NULLABLE = (
     *("n", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop", "stop_token_ids", "ignore_eos"),
     *("stream", "stream_options", "logprobs", "echo", "presence_penalty", "frequency_penalty", "repetition_penalty"),
