@@ -1,0 +1,113 @@
+"""Configurations drawn from all fields that are known: what is accepted computes what transformers computes from the same file."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from muxjax.errors import ConfigError
+from muxjax.models.weights import load
+from muxjax.specs.config import read_spec
+from muxjax.specs.known_fields import HARMLESS, ONLY
+from tests.models.golden import dense_logits, seeded_tensors, worst_row
+
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
+    pytest.skip("needs torch and transformers, which pin Python: `.ci/run` installs them under 3.11", allow_module_level=True)
+
+from tests.models.torch_reference import TorchModel
+
+SEED = 7
+TOKENS = tuple(np.random.RandomState(SEED).randint(0, 48, 24).tolist())
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+SHAPE = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "max_position_embeddings": 24}
+ROPES = (
+    {},
+    {"rope_theta": 500.0},
+    {"rope_scaling": {"type": "linear", "factor": 2.0}},
+    {"rope_scaling": {"rope_type": "default"}, "rope_theta": 1000.0},
+    {"rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+    {"rope_parameters": {"rope_type": "llama3", "rope_theta": 100.0, **LLAMA3}},
+    {"rope_parameters": {"rope_type": "llama3", **LLAMA3}, "original_max_position_embeddings": 16},
+    {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 1.0}},
+)
+FAMILIES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+KINDS = st.lists(st.sampled_from(("full_attention", "sliding_attention")), min_size=2, max_size=2)
+READ = {
+    "head_dim": st.sampled_from((4, 8, 12)),
+    "attention_bias": st.booleans(),
+    "mlp_bias": st.booleans(),
+    "sliding_window": st.sampled_from((None, 3, 8)),
+    "use_sliding_window": st.booleans(),
+    "max_window_layers": st.integers(0, 3),
+    "layer_types": KINDS,
+    "tie_word_embeddings": st.booleans(),
+    "rms_norm_eps": st.sampled_from((1e-6, 0.1)),
+    "is_causal": st.booleans(),
+}
+ODD = {
+    **dict.fromkeys(
+        ("attention_dropout", "hidden_dropout", "resid_pdrop", "temperature", "top_p", "repetition_penalty", "initializer_range"), (0.7,)
+    ),
+    **dict.fromkeys(
+        ("use_cache", "is_decoder", "tie_encoder_decoder", "do_sample", "use_bfloat16", "use_flash_attention_2"), (True, False)
+    ),
+    **dict.fromkeys(
+        ("pad_token_id", "bos_token_id", "pretraining_tp", "original_max_position_embeddings", "max_length", "seq_length"), (1, 5)
+    ),
+    "chunk_size_feed_forward": (0, 8),
+    "tie_last_hidden_states": (True, False),
+}
+"""Harmless fields, under values that would show if they were not."""
+HARMLESS_NAMES = {name for names in HARMLESS.values() for name in names}
+
+
+@st.composite
+def configs(draw):
+    family = draw(st.sampled_from(tuple(FAMILIES)))
+    kv_heads, group = draw(st.sampled_from(((1, 4), (2, 2), (2, 1), (4, 1))))
+    config = SHAPE | {"architectures": [FAMILIES[family]], "model_type": family, "torch_dtype": "float32", "head_dim": 8}
+    config |= {"num_key_value_heads": kv_heads, "num_attention_heads": kv_heads * group} | draw(st.sampled_from(ROPES))
+    config |= draw(st.fixed_dictionaries({}, optional=READ))
+    odd = {name: draw(st.sampled_from(ODD[name])) for name in draw(st.sets(st.sampled_from(tuple(ODD)), max_size=3))}
+    only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
+    return odd | config | ({only[0]: only[1]} if only[0] not in config else {})
+
+
+def test_odd_values_are_those_of_harmless_fields():
+    assert ODD.keys() <= HARMLESS_NAMES
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@given(config=configs())
+def test_an_accepted_configuration_computes_what_transformers_does(tmp_path_factory, config):
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / "config.json").write_text(json.dumps(config))
+    try:
+        spec = read_spec(folder)
+    except ConfigError as error:
+        assert error.field in str(error)
+        return
+    save_file(seeded_tensors(spec, SEED), folder / "model.safetensors", metadata={"format": "pt"})
+    theirs = TorchModel(folder)
+    assert theirs.mismatched == ()
+    ours = dense_logits(spec, load(folder, spec, progress=False), TOKENS)
+    assert worst_row(ours, theirs.logits(TOKENS)) < 1e-5
+
+
+def test_a_head_of_its_own_in_a_tied_folder_is_what_transformers_uses(tmp_path):
+    config = SHAPE | {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float32", "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(seeded_tensors(read_spec(tmp_path), SEED), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    theirs = TorchModel(tmp_path).logits(TOKENS)
+    spec = read_spec(tmp_path)
+    assert worst_row(dense_logits(spec, load(tmp_path, spec, progress=False), TOKENS), theirs) < 1e-5
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["lm_head.weight"]  # what ignoring it would compute, as a near miss
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    tied = read_spec(tmp_path)
+    assert worst_row(dense_logits(tied, load(tmp_path, tied, progress=False), TOKENS), theirs) > 1e-2
