@@ -115,6 +115,7 @@ class Sampling:
             _require(-2 <= getattr(self, name) <= 2, name, getattr(self, name), "-2 to 2")
         _require(0 < self.repetition_penalty < math.inf, "repetition_penalty", self.repetition_penalty, "over 0, and finite")
         _require(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias", dict(self.logit_bias), "-100 to 100 for each token")
+        _require(all(self.bad_words), "bad_words", "an empty one", "sequences of 1 token or more")
         for name in ("logprobs", "prompt_logprobs"):
             count = getattr(self, name)
             _require(count is None or 0 <= count <= MOST_LOGPROBS, name, count, f"0 to {MOST_LOGPROBS}")

@@ -11,8 +11,17 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of health, readiness, load, version and metrics."""
 
     async def health(request: web.Request) -> web.Response:
-        """The process listens only once its models are compiled, so health and readiness are one."""
+        """The process lives and takes requests, whatever has become of single models."""
         return web.Response(status=200 if service.ready else 503)
+
+    async def ready(request: web.Request) -> web.Response:
+        """All is served that should be; with `?model=`, that one is."""
+        name = request.query.get("model")
+        models = list(service.catalog) if name is None else [service.catalog.find(name)]
+        states = {model.name: service.model_state(model.name) for model in models}
+        failed = [model for model, state in states.items() if state == "failed"]
+        is_ready = service.ready and not failed and (name is None or set(states.values()) == {"ready"})
+        return json_response({"ready": is_ready, "state": service.state, "failed": failed}, status=200 if is_ready else 503)
 
     async def load(request: web.Request) -> web.Response:
         models = {model.name: {"running": model.running, "waiting": model.waiting} for model in service.stats().models}
@@ -27,7 +36,7 @@ def routes(service: Service) -> list[web.RouteDef]:
 
     return [
         web.get("/health", health),
-        web.get("/ready", health),
+        web.get("/ready", ready),
         web.get("/load", load),
         web.get("/version", version),
         web.get("/metrics", metrics),

@@ -1,5 +1,6 @@
 """What clients see of a model or an engine that fails, and how the process ends."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -42,6 +43,24 @@ def endpoint():
     yield start
     for background in stop:
         background.__exit__(None, None, None)
+
+
+def ready(server: Server, query: str = "") -> tuple[int, dict]:
+    try:
+        answer = urllib.request.urlopen(server.url.removesuffix("/v1") + "/ready" + query, timeout=10)
+    except urllib.error.HTTPError as error:
+        answer = error
+    return answer.status, json.load(answer)
+
+
+def test_readiness_names_models_that_have_failed_and_health_says_that_the_process_lives(endpoint):
+    server = endpoint(FaultyDevice(LAYOUTS, FakeClock(), faults={0: NAN}))
+    assert ready(server) == (200, {"ready": True, "state": "ready", "failed": []})
+    told(lambda: ask(server, "a"))
+    assert ready(server) == (503, {"ready": False, "state": "ready", "failed": ["a"]})
+    assert ready(server, "?model=a") == ready(server)
+    assert ready(server, "?model=b") == (200, {"ready": True, "state": "ready", "failed": []})
+    assert ready(server, "?model=z")[0] == 404 and health(server) == 200 and ask(server, "b")
 
 
 def ask(server: Server, model: str, tokens: int = 20) -> list:
