@@ -56,7 +56,7 @@ class FakeEngine:
     def prepare(self, request: Request) -> None:
         self.prepared.append(request.id)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, prepared: bool = False) -> None:
         if self._draining:
             raise RequestError("the engine is draining", status=503)
         if request.most_tokens > self._most_tokens:

@@ -10,6 +10,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
+from muxjax.engine.grammar import CompiledGrammar
 from muxjax.engine.job_records import JobRecorder, OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.stats import Status, UnitStats
@@ -77,20 +78,22 @@ class Engine:
         """Tells of each job that ends, in the engine's thread; to be called before the start."""
         self._watch = JobRecorder(on_job)
 
-    def prepare(self, request: Request) -> None:
-        """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`."""
-        self._unit.checker.prepare(request)
+    def prepare(self, request: Request) -> CompiledGrammar | None:
+        """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`. From any thread."""
+        return self._unit.checker.prepare(request)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, prepared: bool = False) -> None:
         """Takes a request, which ends in exactly one Output with a finish.
 
+        Args:
+          prepared: it has passed `prepare`, and its grammar is held until it ends.
         Raises:
           RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
         with self._intake_lock:  # a model that closes meanwhile closes before, or has this request among the commands
             if self._closed.is_set():
                 raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-            self._unit.checker.check(request)
+            self._unit.checker.check(request, prepared=prepared)
             if request.id in self._live:
                 raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
             self._live.add(request.id)

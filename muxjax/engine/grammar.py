@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,15 @@ _END = "<|end of a grammar|>"
 _log = logging.getLogger(__name__)
 
 
+class CompiledGrammar:
+    """A grammar for one model's tokenizer, of which each answer takes a copy."""
+
+    __slots__ = ("__weakref__", "start")
+
+    def __init__(self, start: LLMatcher):
+        self.start = start
+
+
 class Grammars:
     """Compiles grammars for one model's tokenizer. May be used from any thread.
 
@@ -36,7 +46,8 @@ class Grammars:
     def __init__(self, tokenizer: str, *, vocab: int, eos_ids: Sequence[int]):
         self.eos_ids = tuple(eos_ids)
         self._tokenizer, self._vocab = _tokenizer_of(tokenizer, vocab, self.eos_ids), vocab
-        self._compiled = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._compile)
+        self._recent = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._held_or_compiled)
+        self._held: weakref.WeakValueDictionary[Grammar, CompiledGrammar] = weakref.WeakValueDictionary()
 
     @classmethod
     def of(cls, tokenizer: str | None, *, where: Path, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
@@ -49,13 +60,27 @@ class Grammars:
             _log.warning("no structured output with %s: %s", where, error)
             return None
 
+    def compiled(self, grammar: Grammar) -> CompiledGrammar:
+        """The grammar, compiled unless it is one of the last or somebody holds it.
+
+        Raises:
+          RequestError: the grammar does not compile.
+        """
+        return self._recent(grammar)
+
     def matcher(self, grammar: Grammar) -> "Matcher":
         """Matcher at the beginning of an answer.
 
         Raises:
           RequestError: the grammar does not compile.
         """
-        return Matcher(self._compiled(grammar).deep_copy(), self._tokenizer, self._vocab)
+        return Matcher(self.compiled(grammar).start.deep_copy(), self._tokenizer, self._vocab)
+
+    def _held_or_compiled(self, grammar: Grammar) -> CompiledGrammar:
+        compiled = self._held.get(grammar)
+        if compiled is None:
+            compiled = self._held[grammar] = CompiledGrammar(self._compile(grammar))
+        return compiled
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from muxjax.engine.grammar import CompiledGrammar
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
 from muxjax.engine.token_controls import check_controls
@@ -38,8 +39,11 @@ class RequestChecker:
     models: Mapping[str, ModelFacts]
     total_blocks: int
 
-    def check(self, request: Request) -> None:
+    def check(self, request: Request, *, prepared: bool = False) -> None:
         """All there is to check of a request: `Unit.submit` takes one that has passed, unless these facts have changed since.
+
+        Args:
+          prepared: it has passed `prepare`; what is left is quick.
 
         Raises:
           RequestError: it could never be served (no such model, too long, larger than the whole cache, tokens or a grammar that the model
@@ -48,17 +52,23 @@ class RequestChecker:
         facts = self._facts(request.model)
         facts.require_ready()
         self._check_size(request, facts.config)
-        check_prompt(request.prompt, facts.config.vocab)
-        check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
+        if not prepared:
+            check_prompt(request.prompt, facts.config.vocab)
+            check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
 
-    def prepare(self, request: Request) -> None:
-        """Compiles the request's grammar, which is kept, so that `check` is quick; whatever the model's status.
+    def prepare(self, request: Request) -> CompiledGrammar | None:
+        """Checks what takes time, for all choices of an answer: what it wants of its tokens, whatever its model's status.
 
+        Returns:
+          the request's grammar, which stays compiled as long as somebody holds it.
         Raises:
           RequestError: the model does not exist, or cannot do what the request wants of its tokens.
         """
-        config = self._facts(request.model).config
+        config, grammar = self._facts(request.model).config, request.sampling.grammar
+        compiled = config.grammars.compiled(grammar) if config.grammars and grammar else None
+        check_prompt(request.prompt, config.vocab)
         check_controls(request.sampling, config.vocab, config.grammars)
+        return compiled
 
     def still_fits(self, request: Request) -> bool:
         """A request that has passed `check` under earlier facts can be served under these."""

@@ -1,7 +1,6 @@
 """One choice of an answer: the text and the deltas that the engine's outputs become."""
 
 import asyncio
-from functools import partial
 from typing import NamedTuple
 
 from muxjax.errors import RequestError
@@ -43,20 +42,27 @@ class Choice:
     """One request's text in the making.
 
     Args:
+      detokenizer: at the end of its prompt, and its own.
       queue: the one that all choices of the generation share.
     """
 
-    def __init__(self, generation: Generation, index: int, queue: "asyncio.Queue[ChoiceOutput]", meter: RequestMeter, admitted: Admitted):
+    def __init__(
+        self,
+        generation: Generation,
+        index: int,
+        detokenizer: Detokenizer,
+        queue: "asyncio.Queue[ChoiceOutput]",
+        meter: RequestMeter,
+        admitted: Admitted,
+    ):
         self.queue = queue
         self.admitted = admitted
         self.meter = meter
         self._index = index
-        request, decode = generation.requests[index], partial(generation.model.text.decode, special=generation.show_special)
         self._generation = generation
         self._echo = generation.echo_of(index)
-        self._text = TextStream(
-            Detokenizer(decode, request.prompt), generation.stop, include=generation.show_stop, free=request.sampling.min_tokens
-        )
+        least = generation.requests[index].sampling.min_tokens
+        self._text = TextStream(detokenizer, generation.stop, include=generation.show_stop, free=least)
 
     def advance(self, output: Output) -> Delta:
         """Raises RequestError: the model has failed, or a defect of ours."""

@@ -3,11 +3,14 @@
 import random
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from muxjax.server.admission.tenants import ANYONE, Tenant
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.tools import ToolUse
+from muxjax.server.text.detokenizer import Detokenizer
 from muxjax.types import Request
 
 
@@ -81,6 +84,10 @@ class Generation:
     def prompt_tokens(self) -> int:
         """Each prompt counted once."""
         return sum(len(request.prompt) for request in self.requests[:: self.n])
+
+    def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
+        """Of an answer to that prompt."""
+        return Detokenizer(partial(self.model.text.decode, special=self.show_special), prompt)
 
     def echo_of(self, index: int) -> str:
         """The beginning of a choice's text."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -20,9 +20,13 @@ from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
 from muxjax.server.telemetry.request_record import RequestRecord
 from muxjax.server.telemetry.watcher import Watcher
+from muxjax.server.text.detokenizer import Detokenizer
+from muxjax.server.work_pool import WorkPools
 from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
+_MOST_AT_ONCE = 64
+"""Outputs of one generation that become text before others have their turn: some milliseconds."""
 
 
 class Engine(Protocol):
@@ -30,8 +34,8 @@ class Engine(Protocol):
 
     @property
     def healthy(self) -> bool: ...
-    def prepare(self, request: Request) -> None: ...
-    def submit(self, request: Request) -> None: ...
+    def prepare(self, request: Request) -> object: ...
+    def submit(self, request: Request, *, prepared: bool = False) -> None: ...
     def cancel(self, request_id: str) -> None: ...
     def watch(self, on_job: OnJob) -> None: ...
     def start(self, on_outputs: Callable[[list[Output]], None]) -> None: ...
@@ -55,6 +59,18 @@ class Deltas:
         return not self._queue.empty()
 
 
+class _Prepared(NamedTuple):
+    """What was made beforehand of a generation.
+
+    Args:
+      detokenizers: one for each prompt.
+      held: by the engine's wish, as long as the answer is made.
+    """
+
+    detokenizers: tuple[Detokenizer, ...]
+    held: object
+
+
 class Service:
     """Models on an engine for the tasks of one event loop.
 
@@ -71,6 +87,7 @@ class Service:
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
         self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs
+        self.pools = WorkPools()
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
         self._draining = False
@@ -125,6 +142,7 @@ class Service:
             watch.cancel()
             if self.fleet is not None:
                 self.fleet.close()
+            self.pools.close()
             await asyncio.to_thread(self._engine.stop)
 
     async def drain(self, timeout_s: float) -> bool:
@@ -147,11 +165,12 @@ class Service:
         Raises:
           RequestError: the engine cannot serve it, now (503) or ever (400); or it is not let in (429, 503).
         """
-        await self._prepare(generation)
+        detokenizers, held = await self._prepare(generation)
         if self.fleet is not None:
             await self.fleet.awake(generation.model.name)
-        with self._submitted(generation) as deltas:  # without a pause, in which the model could be put to sleep again
+        with self._submitted(generation, detokenizers) as deltas:  # without a pause, in which the model could be put to sleep again
             yield deltas
+        del held  # until here: a compiled grammar is kept as long as its answers are made
 
     async def whole(self, generation: Generation) -> list[Delta]:
         """All deltas of a generation, once it is complete.
@@ -162,13 +181,18 @@ class Service:
         async with self.generate(generation) as deltas:
             return [delta async for delta in deltas]
 
-    async def _prepare(self, generation: Generation) -> None:
-        """Compiles what the answer must look like beside the event loop, which a large schema would hold up for long."""
-        if generation.requests[0].sampling.grammar is not None:
-            await asyncio.to_thread(self._engine.prepare, generation.requests[0])
+    async def _prepare(self, generation: Generation) -> "_Prepared":
+        """Does beside the event loop what would hold it up: a large schema, many bad words, many prompts."""
+        pool = self.pools.grammars if generation.requests[0].sampling.grammar else self.pools.small
+
+        def prepare() -> _Prepared:
+            held = self._engine.prepare(generation.requests[0])
+            return _Prepared(tuple(generation.detokenizer(request.prompt) for request in generation.requests[:: generation.n]), held)
+
+        return await pool.run(generation.stamp.tenant.name, prepare)
 
     @contextlib.contextmanager
-    def _submitted(self, generation: Generation) -> Iterator[Deltas]:
+    def _submitted(self, generation: Generation, detokenizers: Sequence[Detokenizer]) -> Iterator[Deltas]:
         """Hands the requests to the engine at once, past admission control."""
         if not self.ready:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
@@ -178,9 +202,9 @@ class Service:
         places = self._admit(generation)
         try:
             for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
-                self._engine.submit(request)
+                self._engine.submit(request, prepared=True)
                 meter = self.metrics.request(request, self._tell_request)
-                self._choices[request.id] = Choice(generation, index, queue, meter, place)
+                self._choices[request.id] = Choice(generation, index, detokenizers[index // generation.n].copy(), queue, meter, place)
             yield Deltas(self._deltas(generation, queue), queue)
         finally:
             for request, place in zip(generation.requests, places, strict=True):
@@ -204,9 +228,13 @@ class Service:
         Raises:
           RequestError: the engine was stopped, or has died, or the model was removed, or put to sleep.
         """
-        unfinished = len(generation.requests)
+        unfinished, taken = len(generation.requests), 0  # taken without a pause
         while unfinished:
             choice, output = await queue.get()
+            taken = 0 if queue.empty() else taken + 1
+            if taken == _MOST_AT_ONCE:
+                taken = 0
+                await asyncio.sleep(0)  # others' turn
             if output.request_id not in self._choices:
                 continue  # computed before the engine heard of the stop string
             if output.finish is Finish.ABORT:

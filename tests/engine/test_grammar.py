@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from muxjax.engine.grammar import Grammars
+from muxjax.engine.grammar import COMPILED_GRAMMARS, Grammars
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind
 from tests.engine.controls import EOS, LETTERS, grammars, tokenizer
@@ -147,3 +147,19 @@ def test_a_grammar_without_a_way_to_an_answer_does_not_compile(kind, text):
     """The last one: no token of the model writes it."""
     with pytest.raises(RequestError, match=f"the {kind} does not compile: it leads to where nothing can follow"):
         grammars().matcher(Grammar(kind=kind, text=text))
+
+
+def test_a_grammar_that_somebody_holds_is_not_compiled_again_however_many_come_after_it(monkeypatch):
+    own, compiled = grammars(), []
+    compile_one = own._compile
+    monkeypatch.setattr(own, "_compile", lambda grammar: compiled.append(grammar.text) or compile_one(grammar))
+    held = own.compiled(regex("held"))
+    for number in range(COMPILED_GRAMMARS + 5):
+        own.compiled(regex(f"b{number}"))
+    own.matcher(regex("held"))
+    assert compiled.count("held") == 1
+    del held
+    for number in range(COMPILED_GRAMMARS + 5):
+        own.compiled(regex(f"b{number}"))
+    own.matcher(regex("held"))
+    assert compiled.count("held") == 2, "one that nobody holds is forgotten"

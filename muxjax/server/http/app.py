@@ -1,26 +1,33 @@
 """OpenAI's HTTP interface to a `Service`."""
 
-import asyncio
 import logging
+from collections.abc import Sequence
+from functools import partial
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from muxjax.server.choice import Delta
 from muxjax.server.config import HttpOptions
-from muxjax.server.generation import Stamp
+from muxjax.server.generation import Generation, Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, sender_of
-from muxjax.server.http.body import json_response, read_object
+from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
 from muxjax.server.http.errors import errors
+from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.http.middleware import add_middlewares
 from muxjax.server.http.sse import send_events
 from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
+from muxjax.server.openai.grammar import GRAMMAR_FIELDS
+from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 
 _SERVICE = web.AppKey("service", Service)
 _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
 _MOST_LOGGED_FIELDS = 1000
+_QUICK_ENTRIES = 1000
+"""Of an answer that is made at once, in a few milliseconds."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,16 +55,39 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
 def _handler(endpoint: Endpoint) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         service = request.app[_SERVICE]
-        body, stamp = await request.read(), Stamp.new(endpoint.id_prefix, *sender_of(request))
-        generation = await asyncio.to_thread(lambda: endpoint.parse(read_object(body), service.catalog, stamp))
+        stamp = Stamp.new(endpoint.id_prefix, *sender_of(request))
+        generation = await _parsed(service, endpoint, await request.read(), stamp)
         _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
         reply = endpoint.reply(generation)
         if not generation.stream:
-            return json_response(reply.whole(await service.whole(generation)))
+            return await _whole(service, generation, reply)
         async with service.generate(generation) as deltas:
-            return await send_events(request, reply, deltas)
+            return await send_events(request, reply, deltas, partial(service.pools.large.run, generation.stamp.tenant.name))
 
     return answer
+
+
+async def _parsed(service: Service, endpoint: Endpoint, body: bytes, stamp: Stamp) -> Generation:
+    """The body's generation, made in the pool of what it costs."""
+    pools, tenant, small = service.pools, stamp.tenant.name, len(body) <= SMALL_BYTES
+    fields = read_object(body) if small else await pools.large.run(tenant, lambda: read_object(body))
+    pool = pools.grammars if not GRAMMAR_FIELDS.isdisjoint(fields) else pools.small if small else pools.large
+    return await pool.run(tenant, lambda: endpoint.parse(fields, service.catalog, stamp))
+
+
+async def _whole(service: Service, generation: Generation, reply: Reply) -> web.Response:
+    """The complete answer; a long one is made beside the event loop."""
+    deltas = await service.whole(generation)
+    if _entries(generation, deltas) <= _QUICK_ENTRIES:
+        return json_answer(json_body(reply.whole(deltas)))
+    return json_answer(await service.pools.large.run(generation.stamp.tenant.name, lambda: json_body(reply.whole(deltas))))
+
+
+def _entries(generation: Generation, deltas: Sequence[Delta]) -> int:
+    """What an answer tells of: its tokens, and the likeliest ones in the place of each."""
+    of_prompt = sum(len(delta.prompt_logprobs or ()) for delta in deltas) * (2 + (generation.prompt_logprobs or generation.logprobs or 0))
+    ids = generation.prompt_tokens if generation.token_ids else 0
+    return len(deltas) * (1 if generation.logprobs is None else 2 + generation.logprobs) + of_prompt + ids
 
 
 def _log_unknown(seen: set[str], names: tuple[str, ...]) -> None:

@@ -14,7 +14,8 @@ MOST_COMMAS = 2**20
 """Commas of a body, within its texts or without: what bounds the number of its values."""
 MOST_COLONS_AND_BRACKETS = 2**18
 """Colons and opening brackets of a body: what bounds the number of its keys, objects and lists, which cost ten times as much."""
-_SMALL_BYTES = 2**16
+SMALL_BYTES = 2**16
+"""Of a body that is parsed in a moment."""
 _one_large_body = threading.Lock()  # parsing holds the interpreter to its end: others get in between two large ones
 
 
@@ -26,7 +27,7 @@ def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
     Raises:
       RequestError: it is none, has too many values, or holds NaN or a number beyond all floats, which JSON does not know.
     """
-    if len(body) <= _SMALL_BYTES:
+    if len(body) <= SMALL_BYTES:
         return _parsed(body, called)
     _require_few(called, "commas", body.count(b","), MOST_COMMAS)
     _require_few(called, "colons and opening brackets", sum(body.count(sign) for sign in (b":", b"[", b"{")), MOST_COLONS_AND_BRACKETS)
@@ -57,7 +58,7 @@ def _refuse_constant(name: str) -> None:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"{text[:40]} is beyond the range of numbers")
+        raise RequestError(f"{text[:40]} is beyond the range of numbers.", code="invalid_value")
     return value
 
 

@@ -1,30 +1,38 @@
 """Server-sent events (SSE): a reply as it comes."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.choice import Delta
 from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import error_object
+from muxjax.server.http.long_json import json_body
 from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Deltas
-from muxjax.server.strict_json import encode
 
+Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web.StreamResponse:
-    """Sends headers now and each delta as it comes; an error then can only be an event."""
+async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside: Aside) -> web.StreamResponse:
+    """Sends headers now and each delta as it comes; an error then can only be an event.
+
+    Args:
+      aside: runs beside the event loop what may take long.
+    """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
     frames: list[bytes] = []  # what was made while others were served goes out in one piece
     try:
         async for delta in deltas:
             reply.add(delta)
-            frames += map(_frame, reply.events(delta))
+            frames += await aside(partial(_frames, reply, delta)) if delta.prompt_logprobs else _frames(reply, delta)
             if frames and not deltas.has_next:
                 await write(request, response, b"".join(frames))
                 frames.clear()
@@ -44,4 +52,8 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas) -> web
 
 
 def _frame(event: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % encode(event).encode()
+    return b"data: %b\n\n" % json_body(event)
+
+
+def _frames(reply: Reply, delta: Delta) -> list[bytes]:
+    return [_frame(event) for event in reply.events(delta)]

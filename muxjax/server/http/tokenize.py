@@ -1,13 +1,14 @@
 """`/tokenize`, `/detokenize` and `/tokenizer_info`: text to tokens and back, as the completions do it."""
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.http.body import json_response, read_object
+from muxjax.server.http.auth import tenant_of
+from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
+from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
 from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
@@ -19,13 +20,16 @@ from muxjax.server.service import Service
 def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the three; with several models each must be told which."""
 
-    async def tokenize(request: web.Request) -> web.Response:
+    async def answered(request: web.Request, answer: Callable[[Mapping[str, Any], Catalog], dict[str, Any]]) -> web.Response:
         body = await request.read()
-        return json_response(await asyncio.to_thread(lambda: tokens_of(read_object(body), service.catalog)))
+        pool = service.pools.small if len(body) <= SMALL_BYTES else service.pools.large
+        return json_answer(await pool.run(tenant_of(request).name, lambda: json_body(answer(read_object(body), service.catalog))))
+
+    async def tokenize(request: web.Request) -> web.Response:
+        return await answered(request, tokens_of)
 
     async def detokenize(request: web.Request) -> web.Response:
-        body = await request.read()
-        return json_response(await asyncio.to_thread(lambda: text_of(read_object(body), service.catalog)))
+        return await answered(request, text_of)
 
     async def tokenizer_info(request: web.Request) -> web.Response:
         model = service.catalog.find(request.query.get("model"))

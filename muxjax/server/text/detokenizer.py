@@ -1,5 +1,6 @@
 """Tokens to text as they come, up to a stop string."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 _PART = "\N{REPLACEMENT CHARACTER}"
@@ -27,6 +28,12 @@ class Detokenizer:
         self._context, self._tokens = _split_at_character(decode, prompt)
         self._base = decode(self._context)
         self._begun = self._unseen(self._tokens)
+
+    def copy(self) -> "Detokenizer":
+        """One at the same place, which goes its own way: where a prompt has many answers, its end is read once."""
+        other = copy.copy(self)
+        other._context, other._tokens = list(self._context), list(self._tokens)
+        return other
 
     def feed(self, token: int) -> str:
         """What the token adds to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""

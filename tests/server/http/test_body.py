@@ -57,6 +57,6 @@ def test_one_large_body_is_parsed_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_does_not_know_are_refused(number):
-    with pytest.raises(RequestError, match="is no JSON"):
+    with pytest.raises(RequestError, match=r"is no JSON|is beyond the range of numbers"):
         read_object(f'{{"a": [{number}]}}'.encode())
     assert read_object(b'{"a": [1e300, -1e-400]}') == {"a": [1e300, 0.0]}

@@ -33,7 +33,7 @@ BODIES = [
 class Broken(FakeEngine):
     """Has a defect that speaks of its insides."""
 
-    def submit(self, request):
+    def submit(self, request, *, prepared=False):
         raise ValueError("/home/owner/weights: slot 17")
 
 
