@@ -1,35 +1,71 @@
 """The `muxjax` command: its commands and their flags. Each is imported when it is run, so that the others need not wait for it."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import muxjax
 from muxjax.commands import serve_flags
-from muxjax.commands.flags import add_fields, defaults_of, one_of, read_fields, with_default
+from muxjax.commands.flags import add_fields, defaults_of, file_path, one_of, read_fields, with_default
 from muxjax.commands.profile_grid import Grid
 from muxjax.commands.simulate_options import SimulateOptions
 from muxjax.engine.options import UnitOptions
-from muxjax.errors import MuxError
+from muxjax.errors import ConfigError, MuxError
 from muxjax.scheduler.policies import BY_NAME, OTHER_NAMES
 
 _DEFAULT_COSTS = "what was measured for the package"
+_MOST_TOLD = 2000
+
+
+class _Parser(argparse.ArgumentParser):
+    """Flags whose errors are told as all others are: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; 2 for bad input, told in one line."""
-    args = _parser().parse_args(arguments)
+    """Runs a command; 2 for bad input, told in one line, 130 after Ctrl-C, 141 where nobody reads the output any more."""
     try:
-        return args.command(args) or 0
+        args = _parser().parse_args(arguments)
+        status = args.command(args) or 0
+        sys.stdout.flush()
+        return status
     except MuxError as error:
-        print(f"muxjax: {error}", file=sys.stderr)
-        return 2
+        return _end(str(error), 2)
+    except KeyboardInterrupt:
+        return _end("interrupted", 130)
+    except BrokenPipeError:
+        _leave_output()
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        if not error.filename:  # perhaps of standard output
+            _leave_output()
+        return _end(f"{where}{error.strerror or error}", 2)
+    except MemoryError:
+        return _end("out of memory", 2)
+
+
+def _end(message: str, status: int) -> int:
+    """Tells why in one line, whatever names it holds, and gives the status back."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
+    print("muxjax: " + (line if len(line) <= _MOST_TOLD else f"{line[: _MOST_TOLD // 2]}...{line[-_MOST_TOLD // 2 :]}"), file=sys.stderr)
+    return status
+
+
+def _leave_output() -> None:
+    """Lets what standard output still holds go nowhere, which Python would try to write at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="muxjax", description="Many large language models on shared accelerators.")
+    parser = _Parser(prog="muxjax", description="Many large language models on shared accelerators.")
     parser.add_argument("--version", action="version", version=f"muxjax {muxjax.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint"))
@@ -107,8 +143,8 @@ def _chat(args: argparse.Namespace) -> None:
 
 def _add_convert(convert: argparse.ArgumentParser) -> None:
     convert.set_defaults(command=_convert)
-    convert.add_argument("source", type=Path)
-    convert.add_argument("destination", type=Path)
+    convert.add_argument("source", type=file_path)
+    convert.add_argument("destination", type=file_path)
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -119,10 +155,12 @@ def _convert(args: argparse.Namespace) -> None:
 
 def _add_place(place: argparse.ArgumentParser) -> None:
     place.set_defaults(command=_place)
-    place.add_argument("problem", type=Path, metavar="PROBLEM.yaml", help="a cluster, and models with their rates, lengths and targets")
-    place.add_argument("-o", "--output", type=Path, metavar="PLACEMENT.json", help="where the placement is written")
+    place.add_argument(
+        "problem", type=file_path, metavar="PROBLEM.yaml", help="a cluster, and models with their rates, lengths and targets"
+    )
+    place.add_argument("-o", "--output", type=file_path, metavar="PLACEMENT.json", help="where the placement is written")
     place.add_argument("--explain", action="store_true", help="say of each model where else it could be, and what that would cost")
-    place.add_argument("--costs", type=Path, metavar="COSTS.json", help=f"what `muxjax profile` measured ({_DEFAULT_COSTS})")
+    place.add_argument("--costs", type=file_path, metavar="COSTS.json", help=f"what `muxjax profile` measured ({_DEFAULT_COSTS})")
 
 
 def _place(args: argparse.Namespace) -> None:
@@ -133,8 +171,8 @@ def _place(args: argparse.Namespace) -> None:
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.set_defaults(command=_simulate)
-    simulate.add_argument("problem", type=Path, metavar="PROBLEM.yaml")
-    simulate.add_argument("placement", type=Path, metavar="PLACEMENT.json")
+    simulate.add_argument("problem", type=file_path, metavar="PROBLEM.yaml")
+    simulate.add_argument("placement", type=file_path, metavar="PLACEMENT.json")
     simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
     simulate.add_argument(
         "--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is one of the placement"
@@ -171,7 +209,7 @@ def _add_profile(profile: argparse.ArgumentParser) -> None:
         "models", nargs="+", metavar="MODEL", help="a published shape by name, or a folder with a config.json; random weights"
     )
     profile.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="COSTS.json", help="the table; what it holds is not measured again"
+        "-o", "--output", type=file_path, required=True, metavar="COSTS.json", help="the table; what it holds is not measured again"
     )
     profile.add_argument("--tp", type=int, nargs="+", default=[1], metavar="N", help="degrees of tensor parallelism (1)")
     cache_dir = defaults_of(UnitOptions)["compilation_cache_dir"]
@@ -206,7 +244,7 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
     policy = defaults_of(UnitOptions)["policy"]
     demo.add_argument("--policy", default=policy, help=with_default(serve_flags.POLICIES, policy))
     demo.add_argument("--model", help="with --train: only this model")
-    demo.add_argument("--out", type=Path, default=Path("demo-models"), help="with --train: where the models go (%(default)s)")
+    demo.add_argument("--out", type=file_path, default=Path("demo-models"), help="with --train: where the models go (%(default)s)")
     demo.add_argument("--minutes", type=float, help="with --train: most time for all models (until they are done)")
 
 

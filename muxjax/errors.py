@@ -1,5 +1,9 @@
 """The tree of errors a user can cause. A defect of ours is an `assert` or a `ValueError`, and is never caught."""
 
+import reprlib
+
+_SHORT = reprlib.Repr(maxlevel=3, maxlist=8, maxdict=8, maxtuple=8, maxset=8, maxstring=120, maxother=400)
+
 
 class MuxError(Exception):
     """Bad input: the message says what, where and the limit."""
@@ -20,7 +24,15 @@ class ConfigError(MuxError):
 def require(holds: bool, field: str, value: object, limit: str) -> None:
     """Raises ConfigError for an option's value outside its limit."""
     if not holds:
-        raise ConfigError(f"{field} must be {limit}, got {value!r}", field=field)
+        raise ConfigError(f"{field} must be {limit}, got {shown(value)}", field=field)
+
+
+def shown(value: object) -> str:
+    """A value in a message: its repr, cut short, however long, deep or entangled it is."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python writes out no integer of more than some thousand digits
+        return "a number of thousands of digits"
 
 
 class CheckpointError(MuxError):

@@ -1,6 +1,7 @@
 """Options written in YAML: read with the line of each value, checked against the fields of dataclasses, and built in their types."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hint
 
 import yaml
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, shown
 from muxjax.units import parse_bytes
+from muxjax.whole_file import read_whole
 
 T = TypeVar("T")
+MOST_FILE_BYTES = 2**20
+_MOST_SHOWN = 80
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Setting(NamedTuple):
@@ -35,13 +40,16 @@ def read_yaml(path: Path, read: Callable[[yaml.SafeLoader, yaml.Node | None], T]
     """The value that `read` makes of a file's one document.
 
     Raises:
-      ConfigError: no readable YAML, or what `read` raises.
+      ConfigError: no readable YAML, nested too deep, over MOST_FILE_BYTES, or what `read` raises.
     """
+    text = read_whole(path, most_bytes=MOST_FILE_BYTES)
     try:
-        loader = yaml.SafeLoader(path.read_text("utf-8"))
+        loader = yaml.SafeLoader(text)
         return read(loader, loader.get_single_node())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"cannot read {path}: it is nested too deep, options need three levels") from error
 
 
 def child(node: yaml.Node | None, name: str) -> yaml.Node | None:
@@ -58,17 +66,31 @@ def section(
       known: keys there may be; dashes stand for underscores.
       other_names: further spellings of them.
     Raises:
-      ConfigError: with file and line: no mapping, or a key that is not known.
+      ConfigError: with file and line: no mapping, or a key that is not known, or given twice, in whichever spellings.
     """
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1 if node else 1
         raise ConfigError(f"{path}:{line}: expected keys with values")
-    settings = {}
+    settings: Section = {}
+    lines: dict[str, int] = {}
     for key, value in node.value:
-        where = f"{path}:{key.start_mark.line + 1}: {key.value}"
-        settings[canonical(str(key.value), other_names)] = Setting(loader.construct_object(value, deep=True), where, path.parent)
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{path}:{line}: a key must be a word, not a list or keys with values")
+        name, where = canonical(key.value, other_names), f"{path}:{line}: {key.value[:_MOST_SHOWN]}"
+        if name in settings:
+            raise ConfigError(f"{where} is given twice, and stands in line {lines[name]} already", field=name)
+        settings[name], lines[name] = Setting(_constructed(loader, value, where), where, path.parent), line
     check_known(settings, known, other_names)
     return settings
+
+
+def _constructed(loader: yaml.SafeLoader, node: yaml.Node, where: str) -> object:
+    """The node's value; PyYAML raises whatever comes of a date such as 2026-13-01, or of an integer of 5,000 digits."""
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"{where}: {shown(getattr(node, 'value', ''))} cannot be read as {node.tag.rpartition(':')[2]}") from error
 
 
 def canonical(key: str, other_names: Mapping[str, str] | None = None) -> str:
@@ -86,7 +108,7 @@ def check_known(section: Section, known: Iterable[str], other_names: Mapping[str
     """Raises ConfigError for a key that is not known, with the one it resembles."""
     for name, setting in section.items():
         if name not in known:
-            near = difflib.get_close_matches(name, [*known, *(other_names or ())], n=1)
+            near = difflib.get_close_matches(name[:_MOST_SHOWN], [*known, *(other_names or ())], n=1)
             hint = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
             raise ConfigError(f"{setting.where} is no known key{hint}", field=name)
 
@@ -121,12 +143,12 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
     if value is None and NoneType in choices:
         return None
     if get_origin(hint) is tuple:
-        return tuple(str(item) for item in value) if isinstance(value, list | tuple) else (str(value),)
+        return tuple(_text(name, item) for item in (value if isinstance(value, list | tuple) else (value,)))
     kind = choices[0] if choices else hint
     if name.endswith("_bytes"):
-        return parse_bytes(str(value), field=name)
+        return parse_bytes(_text(name, value), field=name)
     if kind is Path:
-        return setting.base / str(value)
+        return setting.base / _path(name, value)
     if kind is bool:
         return _flag(name, value)
     if kind is str or isinstance(value, bool):
@@ -137,15 +159,30 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
 def _flag(name: str, value: object) -> bool:
     """True and false as YAML knows them, or as a flag of a command line spells them."""
     spelled = {"true": True, "false": False}
-    if str(value).lower() not in spelled:
-        raise ConfigError(f"{name} must be true or false, got {value!r}", field=name)
+    if not isinstance(value, bool | str) or str(value).lower() not in spelled:
+        raise ConfigError(f"{name} must be true or false, got {shown(value)}", field=name)
     return spelled[str(value).lower()]
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise ConfigError(f"{name} must be a text or number, got {value!r}", field=name)
-    return str(value)
+        raise ConfigError(f"{name} must be a text or number, got {shown(value)}", field=name)
+    try:
+        text = str(value)
+        text.encode()
+    except ValueError:  # surrogates, or an integer that Python does not write out
+        raise ConfigError(f"{name} must be a text in UTF-8, got {shown(value)}", field=name) from None
+    if _CONTROL.search(text):
+        raise ConfigError(f"{name} must be a text of one line without control characters, got {shown(value)}", field=name)
+    return text
+
+
+def _path(name: str, value: object) -> str:
+    """A path as it was written, which an operating system could have; Linux has paths that are no UTF-8."""
+    text = str(value) if isinstance(value, str | Path | int | float) and not isinstance(value, bool) else ""
+    if not text or "\0" in text:
+        raise ConfigError(f"{name} must be a path, not empty and without a NUL, got {shown(value)}", field=name)
+    return text
 
 
 def _number(name: str, value: Any, kind: type[int] | type[float]) -> float:
@@ -154,5 +191,5 @@ def _number(name: str, value: Any, kind: type[int] | type[float]) -> float:
     except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or (isinstance(value, float) and number != value):
-        raise ConfigError(f"{name} must be {'an integer' if kind is int else 'a number'}, got {value!r}", field=name)
+        raise ConfigError(f"{name} must be {'an integer' if kind is int else 'a number'}, got {shown(value)}", field=name)
     return number

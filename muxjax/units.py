@@ -2,21 +2,22 @@
 
 import re
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, shown
 
 _BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+MOST_BYTES = 2**50
 
 
 def parse_bytes(text: str | int, *, field: str) -> int:
     """Bytes of a number such as 4096, "512MiB" or "16G" (powers of 1024).
 
     Raises:
-      ConfigError: not such a number, or not over 0.
+      ConfigError: not such a number, or not over 0, to MOST_BYTES.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([bkmgt]?)(?:i?b)?\s*", str(text), re.IGNORECASE | re.ASCII)
     count = int(float(match[1]) * _BYTES[match[2].lower()]) if match else 0
-    if count <= 0:
-        raise ConfigError(f"{field} must be a size such as 512MiB or 16GiB, got {text!r}", field=field)
+    if not 0 < count <= MOST_BYTES:
+        raise ConfigError(f"{field} must be a size such as 512MiB or 16GiB, up to {show_bytes(MOST_BYTES)}, got {shown(text)}", field=field)
     return count
 
 

@@ -1,12 +1,14 @@
 """A batch in OpenAI's JSON lines: one line is a request, the line of the same number in another file answers."""
 
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from muxjax.errors import ConfigError, RequestError
+from muxjax.errors import ConfigError, RequestError, shown
 from muxjax.server.http.body import read_object
 from muxjax.server.http.errors import error_object
 from muxjax.server.openai.endpoints import ENDPOINTS
@@ -33,6 +35,18 @@ class BatchRequest:
     fault: RequestError | None = None
 
 
+class Resumed(NamedTuple):
+    """What is left of a batch.
+
+    Args:
+      answered: lines that the output file answers; failed: those of them with an error.
+    """
+
+    requests: Iterator[BatchRequest]
+    answered: int
+    failed: int
+
+
 def read_requests(file: BinaryIO) -> Iterator[BatchRequest]:
     """Every line that is not blank, in order; a bad one has a fault and stops nothing."""
     seen: set[int] = set()  # hashes in place of ids: a million of them take 70 MB, however long the ids are
@@ -57,24 +71,40 @@ def answer_line(request: BatchRequest, request_id: str, answer: Mapping[str, Any
     return encode(line).encode() + b"\n"
 
 
-def skip_answered(path: Path, requests: Iterator[BatchRequest]) -> tuple[int, int]:
-    """Takes from `requests` what the output file has answered already, and cuts off a last line that was not written whole.
+def skip_answered(path: Path, requests: Iterator[BatchRequest]) -> Resumed:
+    """Takes from `requests` what the output file has answered already, and cuts off a last line of ours that was not written whole.
 
-    Returns:
-      Lines that were answered, and those of them that failed.
+    The request whose answer was cut is given back as the next one.
     Raises:
-      ConfigError: the file holds something else than answers to the first of these requests.
+      ConfigError: the file holds something else than answers to the first of these requests; nothing is changed.
     """
     answered = failed = whole = 0
+    torn: BatchRequest | None = None
     with path.open("r+b") as file:
         for line in file:
+            where, request = f"{path}, line {answered + 1}", next(requests, None)
             if not line.endswith(b"\n"):
+                torn = _require_torn(line, request, where=where)
                 break
-            failed += _answers(line, next(requests, None), where=f"{path}, line {answered + 1}")
+            failed += _answers(line, request, where=where)
             answered += 1
             whole += len(line)
         file.truncate(whole)
-    return answered, failed
+    return Resumed(requests=requests if torn is None else itertools.chain([torn], requests), answered=answered, failed=failed)
+
+
+def _require_torn(piece: bytes, request: BatchRequest | None, *, where: str) -> BatchRequest:
+    """The request, if the piece begins as its answer does, in whichever place that was cut off.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    asks = b"" if request is None else json.dumps(request.custom_id).encode()
+    begin = b'{"id":"muxjax-' + b"0" * 32 + b'","custom_id":' + asks + b',"response":{"status_code":'
+    head = re.sub(rb"(?<=muxjax-)[0-9a-f]{1,32}", lambda digits: b"0" * len(digits[0]), piece[: len(begin)], count=1)
+    if request is None or not begin.startswith(head):
+        raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file")
+    return request
 
 
 def _answers(line: bytes, request: BatchRequest | None, *, where: str) -> bool:
@@ -82,12 +112,12 @@ def _answers(line: bytes, request: BatchRequest | None, *, where: str) -> bool:
     try:
         answer = json.loads(line)
         custom_id, error = answer["custom_id"], answer["error"]
-    except (ValueError, TypeError, KeyError) as problem:
+    except (ValueError, TypeError, LookupError, RecursionError) as problem:
         raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file") from problem
     if request is None:
         raise ConfigError(f"{where} answers more than the input asks: it is the output of another file", field="output_file")
     if custom_id != request.custom_id:
-        message = f"{where} answers {custom_id!r} where the input asks {request.custom_id!r}: it is the output of another file"
+        message = f"{where} answers {shown(custom_id)} where the input asks {shown(request.custom_id)}: it is the output of another file"
         raise ConfigError(message, field="output_file")
     return error is not None
 

@@ -6,6 +6,8 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from muxjax.errors import shown
+
 T = TypeVar("T")
 
 
@@ -18,7 +20,7 @@ def add_fields(parser: argparse.ArgumentParser, options: type, texts: Mapping[st
         parser.add_argument(
             "--" + name.removesuffix("_s").replace("_", "-"),
             dest=name,
-            type=kind,
+            type=file_path if kind is Path else kind,
             nargs="+" if several else None,
             default=defaults[name],
             metavar=metavar,
@@ -50,6 +52,13 @@ def one_of(names: Iterable[str]) -> str:
     """The names, for the text of a flag."""
     *most, last = names
     return f"{', '.join(most)} or {last}"
+
+
+def file_path(text: str) -> Path:
+    """The path that a flag names; argparse tells what is wrong with it."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must be a path, not empty and without a NUL, got {shown(text)}")
+    return Path(text)
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

@@ -13,10 +13,12 @@ from muxjax.placement.check import violations
 from muxjax.placement.estimate.estimator import Estimator, score
 from muxjax.placement.explain import reasons
 from muxjax.placement.headroom import place_with_headroom
+from muxjax.placement.plan_file import BEGINS as PLACEMENT
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search_space import search_space
 from muxjax.units import show_s
+from muxjax.whole_file import require_writable
 
 
 def run(source: Path, destination: Path | None, *, explain: bool, measured: Path | None = None) -> None:
@@ -27,6 +29,8 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
     Raises:
       ConfigError: the problem is not one, or cannot be solved; nothing is written.
     """
+    if destination is not None:
+        require_writable(destination, field="output", begins=[PLACEMENT])
     problem = read_problem(source)
     costs = costs_of(problem.cluster.chip, measured)
     result = place_with_headroom(problem, partial(search_space, costs=costs))

@@ -7,7 +7,7 @@ import yaml
 
 from muxjax.cost.chip import CHIPS
 from muxjax.errors import ConfigError, require
-from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.problem import MOST_DEVICES_PER_NODE, MOST_NODES, Cluster, Demand, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
@@ -15,6 +15,8 @@ from muxjax.types import ModelSpec
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths, fixed, of_trace
 from muxjax.workload.trace import Stream
+
+MOST_RATE_RPS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class ClusterOptions:
 
     def __post_init__(self):
         require(self.chip in CHIPS, "chip", self.chip, "one of " + ", ".join(CHIPS))
+        for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
+            require(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,9 @@ class DemandOptions:
     output_tokens: float | None = None
     ttft: float | None = None
     tpot: float | None = None
+
+    def __post_init__(self):
+        require(0 < self.rate <= MOST_RATE_RPS, "rate", self.rate, f"over 0, to {MOST_RATE_RPS}")
 
     def demand(self) -> Demand:
         """The demand meant.

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from muxjax import origin
 from muxjax.commands.profile_grid import Grid
+from muxjax.cost.table import BEGINS as TABLE
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
 from muxjax.server.build import check_cache_folder
@@ -28,12 +29,15 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
     Raises:
       ConfigError: an unknown model, a degree that the machine or the model cannot have, or a destination from another machine.
     """
-    require_writable(destination, field="output")
+    require_writable(destination, field="output", begins=[TABLE])
     check_cache_folder(cache_dir)
     from muxjax.device.profile import Point, claim
 
     specs = {Path(model).name: _spec(model) for model in models}
     require(len(specs) == len(models), "models", ", ".join(models), "named once each")
+    degrees = list(dict.fromkeys(degrees))
+    require(all(tp >= 1 for tp in degrees), "tp", min(degrees), "1 or more")
+
     points = [Point(phase=phase, count=count, context=context) for phase, count, context in grid.points()]
     machine = claim()
     for spec, tp in itertools.product(specs.values(), degrees):

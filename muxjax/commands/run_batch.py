@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import stat
 import sys
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ from muxjax.server.service import Service
 from muxjax.whole_file import require_writable
 
 PIPE = "-"
+MOST_OPEN = 2**20
 _AHEAD = 2
 _INTERRUPTED = 130
 
@@ -44,7 +47,7 @@ class Options:
     max_inflight: int | None = None
 
     def __post_init__(self):
-        require(self.max_inflight is None or self.max_inflight >= 1, "max_inflight", self.max_inflight, "1 or more")
+        require(self.max_inflight is None or 1 <= self.max_inflight <= MOST_OPEN, "max_inflight", self.max_inflight, f"1 to {MOST_OPEN}")
         require(not (self.resume and self.output_file == PIPE), "resume", self.output_file, "of an output file, not of a pipe")
 
 
@@ -93,10 +96,16 @@ def opened(options: Options) -> Iterator[Batch]:
             yield Batch(requests=requests, output=sys.stdout.buffer, lines=lines)
             return
         output = files.enter_context(_open(options.output_file, "ab", "output_file"))
+        if os.path.sameopenfile(source.fileno(), output.fileno()):
+            raise ConfigError(f"{options.output_file} is the input file: name another output file", field="output_file")
+        if not stat.S_ISREG(os.fstat(output.fileno()).st_mode):
+            require(not options.resume, "resume", options.output_file, "of an output file, not of a pipe or device")
+            yield Batch(requests=requests, output=output, lines=lines)
+            return
         if output.tell() and not options.resume:
-            raise ConfigError(f"{options.output_file} holds answers already: --resume goes on after them", field="output_file")
-        answered, failed = skip_answered(Path(options.output_file), requests)
-        yield Batch(requests=requests, output=output, lines=lines, answered=answered, failed=failed)
+            raise ConfigError(f"{options.output_file} is not empty: --resume goes on after its answers", field="output_file")
+        resumed = skip_answered(Path(options.output_file), requests)
+        yield Batch(requests=resumed.requests, output=output, lines=lines, answered=resumed.answered, failed=resumed.failed)
 
 
 def _open(path: str, mode: str, field: str) -> BinaryIO:
@@ -104,6 +113,8 @@ def _open(path: str, mode: str, field: str) -> BinaryIO:
         return cast(BinaryIO, open(path, mode))
     except OSError as error:
         raise ConfigError(f"{path} cannot be opened: {error.strerror}", field=field) from error
+    except ValueError as error:  # a NUL
+        raise ConfigError(f"{path!r} cannot be opened: {error}", field=field) from error
 
 
 def run_through(service: Service, batch: Batch, *, most_open: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from muxjax.commands.flags import defaults_of, one_of, with_default
 from muxjax.engine.options import DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
+from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, HttpOptions
 
 POLICIES = one_of(BY_NAME)
@@ -73,8 +74,15 @@ def settings(args: argparse.Namespace) -> dict[str, object]:
 
 
 def secrets(environment: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """Keys that the environment holds, by the flag they stand for."""
-    return {flag: environment[variable] for flag, variable in _ENVIRONMENT.items() if environment.get(variable)}
+    """Keys that the environment holds, by the flag they stand for.
+
+    Raises:
+      ConfigError: an empty one, which was meant to be a key.
+    """
+    keys = {flag: (variable, environment[variable]) for flag, variable in _ENVIRONMENT.items() if variable in environment}
+    for variable, key in keys.values():
+        require_key(variable, key)
+    return {flag: key for flag, (_, key) in keys.items()}
 
 
 def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> None:

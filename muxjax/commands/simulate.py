@@ -16,8 +16,11 @@ from muxjax.simulate import cluster
 from muxjax.simulate.cluster import Job, outcomes, split
 from muxjax.simulate.executor import SERIAL, SPATIAL
 from muxjax.simulate.unit import Outcome
-from muxjax.whole_file import whole_file
+from muxjax.whole_file import require_writable, whole_file
 from muxjax.workload import goodput, metrics, plots
+
+_REPORT = b'{"options"'
+"""Beginning of a file of metrics, without spaces."""
 
 
 def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> None:
@@ -26,8 +29,11 @@ def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> N
     Raises:
       ConfigError: an unreadable file, a placement that cannot be served, or a trace with models that it lacks; nothing is written.
     """
+    if options.json:
+        require_writable(options.json, field="json", begins=[_REPORT])
     if options.plot:
         plots.check(options.plot)
+        require_writable(options.plot, field="plot", begins=plots.BEGINS)
     problem, placement = read_problem(problem_file), read_placement(placement_file)
     cluster.check(problem, placement)
     rename = simulate_load.renaming(options.rename)

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxjax.commands.problem_file import read_streams
+from muxjax.commands.simulate_options import FORMATS
 from muxjax.errors import ConfigError, require
 from muxjax.workload import files, presets, public
 from muxjax.workload.trace import Arrival, generate
 
-READERS = {"muxjax": files.read, "azure": public.azure, "burst-gpt": public.burst_gpt, "mooncake": public.mooncake}
-"""Formats of traces in files."""
+READERS = dict(zip(FORMATS, (files.read, public.azure, public.burst_gpt, public.mooncake), strict=True))
+"""Readers of traces in files, by format."""
+MOST_REQUESTS = 10_000_000
+"""Requests that may be drawn: some gigabytes, and hours of a simulation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +46,14 @@ def drawn(problem: Path, workload: str | None, duration_s: float, seed: int, ren
     Raises:
       ConfigError: no such preset, or a value outside its range.
     """
-    streams = presets.by_name(workload).streams if workload else read_streams(problem)
+    streams = presets.by_name(workload).streams if workload is not None else read_streams(problem)
+
+    rate_rps = sum(stream.arrivals.rate_rps for stream in streams)
 
     def at(scale: float) -> Load:
+        drawn = rate_rps * scale * duration_s
+        limit = f"so short that at most {MOST_REQUESTS} requests are drawn: {rate_rps * scale:g} come in a second"
+        require(drawn <= MOST_REQUESTS, "duration_s", duration_s, limit)
         arrivals = generate(streams, duration_s * scale, seed)
         return Load(arrivals=_faster(_renamed(arrivals, rename), scale), window_s=duration_s)
 

@@ -6,6 +6,10 @@ from pathlib import Path
 from muxjax.errors import require
 from muxjax.scheduler.policies import by_name
 
+FORMATS: tuple[str, ...] = ("muxjax", "azure", "burst-gpt", "mooncake")
+"""Formats of traces in files, our own first."""
+MOST_S, MOST_SCALE, MOST_PROCESSES = 1e9, 1e6, 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulateOptions:
@@ -44,13 +48,18 @@ class SimulateOptions:
     plot: Path | None = None
 
     def __post_init__(self):
-        for field in ("duration_s", "rate_scale", "slo_scale"):
-            require(0 < getattr(self, field) < float("inf"), field, getattr(self, field), "over 0 and finite")
-        require(0 <= self.drain_s < float("inf"), "drain_s", self.drain_s, "0 or more and finite")
+        require(0 < self.duration_s <= MOST_S, "duration_s", self.duration_s, f"over 0, to {MOST_S:g}")
+        require(0 <= self.drain_s <= MOST_S, "drain_s", self.drain_s, f"0 to {MOST_S:g}")
+        for field in ("rate_scale", "slo_scale"):
+            require(
+                1 / MOST_SCALE <= getattr(self, field) <= MOST_SCALE, field, getattr(self, field), f"{1 / MOST_SCALE:g} to {MOST_SCALE:g}"
+            )
+        require(self.format in FORMATS, "format", self.format, "one of " + ", ".join(FORMATS))
+        require(self.trace is not None or self.format == FORMATS[0], "format", self.format, "left out where no trace is given")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(2 <= self.max_model_len <= 2**20, "max_model_len", self.max_model_len, f"2 to {2**20}")
         require(self.goodput is None or 0 < self.goodput <= 1, "goodput", self.goodput, "over 0, to 1")
-        require(self.processes is None or self.processes >= 1, "processes", self.processes, "1 or more")
+        require(self.processes is None or 1 <= self.processes <= MOST_PROCESSES, "processes", self.processes, f"1 to {MOST_PROCESSES}")
         require(self.trace is None or self.workload is None, "workload", self.workload, "left out where a trace is given")
         by_name(self.policy)
         for field in ("json", "plot"):

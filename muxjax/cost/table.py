@@ -9,9 +9,12 @@ from typing import Any
 
 from muxjax.errors import ConfigError, require
 from muxjax.types import ModelSpec
-from muxjax.whole_file import whole_file
+from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1
+BEGINS = b'{"version"'
+"""Beginning of such a file, without spaces."""
+MOST_FILE_BYTES = 64 * 2**20
 PHASES = ("prefill", "decode")
 
 
@@ -114,8 +117,8 @@ def read_table(path: Path) -> CostTable:
       ConfigError: it is no such table; names the field, its value and its limit.
     """
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        found = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES, field="table"))
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"cost table {path}: {error}", field="table") from error
     found = _fields(found, "table", ("version", "device", "versions", "commits", "shapes", "rows"))
     require(found["version"] == VERSION, "version", found["version"], str(VERSION))

@@ -11,7 +11,8 @@ from pathlib import Path
 from muxjax.demo.board import Board, Row
 from muxjax.demo.worlds import WORLDS
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
+from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import listening, until_signal
@@ -32,10 +33,11 @@ def main(args: argparse.Namespace) -> int:
     Raises:
       ConfigError: an option out of its range, or no `openai` client.
     """
+    _check(args)
+    http = HttpOptions(port=args.port)
     _check_client()
     folders = _trained(args) if args.train else shipped()
     begin_s = time.monotonic()
-    http = HttpOptions(port=args.port)
     with bound(http) as sockets:
         service = build_service(replace(demo_options(folders), policy=args.policy))
         return asyncio.run(_serve(service, http, sockets, keep=args.keep, begin_s=begin_s))
@@ -99,6 +101,15 @@ async def _stay(service: Service, base_url: str) -> None:
     print("\nThe server stays up until Ctrl-C. Try:")
     print(f"  curl {base_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'", flush=True)
     await until_signal(service, DRAIN_S)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises ConfigError for what would be found after minutes, or not at all."""
+    require(args.policy in BY_NAME, "policy", args.policy, "one of " + ", ".join(BY_NAME))
+    require(args.model is None or args.model in WORLDS, "model", args.model, "one of " + ", ".join(WORLDS))
+    require(args.minutes is None or 0 < args.minutes < float("inf"), "minutes", args.minutes, "over 0 and finite")
+    for field in ("model", "minutes"):
+        require(args.train or getattr(args, field) is None, field, getattr(args, field), "left out without --train")
 
 
 def _check_client() -> None:

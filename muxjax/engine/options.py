@@ -9,6 +9,7 @@ from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,8 @@ class ModelOptions:
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
-        require(self.max_model_len is None or self.max_model_len >= 2, "max_model_len", self.max_model_len, "2 or more")
+        length = self.max_model_len
+        require(length is None or 2 <= length <= MOST_MODEL_LEN, "max_model_len", length, f"2 to {MOST_MODEL_LEN}")
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
@@ -118,24 +120,25 @@ class UnitOptions:
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "models", ", ".join(twice), "named once each")
         require(self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
-        require(self.max_num_batched_tokens >= 16, "max_num_batched_tokens", self.max_num_batched_tokens, "16 or more")
+        _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
         shared = self.max_num_shared_tokens
         require(shared is None or shared >= 16, "max_num_shared_tokens", shared, "16 or more")
-        require(self.tensor_parallel_size >= 1, "tensor_parallel_size", self.tensor_parallel_size, "1 or more")
+        _require_within(self, "tensor_parallel_size", 1, MOST_DEVICES)
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
         require(self.memory_bytes is None or self.memory_bytes > 0, "memory_bytes", self.memory_bytes, "over 0")
         require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
         require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
-        require(
-            self.block_bytes >= 64 and self.block_bytes & (self.block_bytes - 1) == 0,
-            "block_bytes",
-            self.block_bytes,
-            "a power of two, 64 or more",
-        )
-        require(self.look_ahead >= 1, "look_ahead", self.look_ahead, "1 or more")
+        _require_within(self, "block_bytes", 64, MOST_BLOCK_BYTES)
+        require(self.block_bytes.bit_count() == 1, "block_bytes", self.block_bytes, "a power of two")
+        _require_within(self, "look_ahead", 1, MOST_LOOK_AHEAD)
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
+
+
+def _require_within(options: UnitOptions, field: str, least: int, most: int) -> None:
+    value = getattr(options, field)
+    require(least <= value <= most, field, value, f"{least} to {most}")
 
 
 def _require_queue(options: ModelOptions | UnitOptions) -> None:

@@ -62,7 +62,8 @@ def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
         if count > 1:
             yield f"{where}: {model} is there {count} times, once is allowed"
     for placed in unit.members:
-        if not placed.devices or len(set(placed.devices)) != placed.tp or not set(placed.devices) <= set(range(unit.devices)):
+        inside = all(0 <= device < unit.devices for device in placed.devices)
+        if not placed.devices or len(set(placed.devices)) != placed.tp or not inside:
             yield f"{where}: {placed.model} is on devices {list(placed.devices)}, which must be different ones of 0 to {unit.devices - 1}"
         if not 0 < placed.rate_rps < math.inf:
             yield f"{where}: {placed.model} has a rate of {placed.rate_rps:g} requests/s, which must be over 0 and finite"
@@ -87,7 +88,7 @@ def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
 def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:
     """Weights, and a sequence of any LLM there, fit on each device."""
     have_bytes = problem.device_bytes
-    for device in range(unit.devices):
+    for device in sorted({device for placed in unit.members for device in placed.devices}):
         members = [placed for placed in unit.members if device in placed.devices]
         try:
             need_bytes = _need_bytes(problem, members)

@@ -5,11 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, shown
 from muxjax.placement.problem import Placed, Placement, UnitPlan
-from muxjax.whole_file import whole_file
+from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1
+BEGINS = b'{"muxjax_placement"'
+"""Beginning of such a file, without spaces."""
+MOST_FILE_BYTES = 16 * 2**20
 
 
 def write_placement(placement: Placement, path: Path) -> None:
@@ -29,12 +32,14 @@ def read_placement(path: Path) -> Placement:
       ConfigError: unreadable, of another version, or not of that form.
     """
     try:
-        written = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        written = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES))
+    except ValueError as error:
         raise ConfigError(f"cannot read a placement from {path}: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"cannot read a placement from {path}: it is nested too deep") from error
     version = written.get("muxjax_placement") if isinstance(written, dict) else None
     if version != VERSION:
-        raise ConfigError(f"{path}: muxjax_placement must be {VERSION}, got {version!r}", field="muxjax_placement")
+        raise ConfigError(f"{path}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
     units = _value(written, "units", list, str(path))
     return Placement(units=tuple(_unit(unit, f"{path}: units.{i}") for i, unit in enumerate(units)))
 
@@ -49,7 +54,7 @@ def _unit(written: object, where: str) -> UnitPlan:
 def _placed(written: object, where: str) -> Placed:
     devices = _value(written, "devices", list, where)
     if not all(type(device) is int for device in devices):
-        raise ConfigError(f"{where}.devices must be integers, got {devices!r}", field="devices")
+        raise ConfigError(f"{where}.devices must be integers, got {shown(devices)}", field="devices")
     return Placed(
         model=_value(written, "model", str, where),
         rate_rps=_value(written, "rate_rps", float, where),
@@ -69,5 +74,5 @@ def _value(written: object, key: str, kind: type, where: str) -> Any:
     """
     value = written.get(key) if isinstance(written, dict) else None
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ConfigError(f"{where}.{key} must be {_NAMES[kind]}, got {value!r}", field=key)
+        raise ConfigError(f"{where}.{key} must be {_NAMES[kind]}, got {shown(value)}", field=key)
     return value

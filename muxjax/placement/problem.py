@@ -1,10 +1,14 @@
 """Problem and placement, what a placer is asked and what it answers: plain values."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 from muxjax.cost.chip import Chip
 from muxjax.errors import ConfigError, require
 from muxjax.types import ModelSpec
+
+MOST_MODELS, MOST_TOKENS, MOST_BATCH = 1000, 2**24, 2**16
+MOST_NODES, MOST_DEVICES_PER_NODE = 4096, 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +33,10 @@ class Demand:
 
     def __post_init__(self):
         where = f"models.{self.name}"
-        for field in ("rate_rps", "prompt_tokens", "output_tokens"):
+        require(0 < self.rate_rps < float("inf"), f"{where}.rate_rps", self.rate_rps, "over 0 and finite")
+        for field in ("prompt_tokens", "output_tokens"):
             value = getattr(self, field)
-            require(0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
+            require(0 < value <= MOST_TOKENS, f"{where}.{field}", value, f"over 0, to {MOST_TOKENS}")
         for field in ("ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
@@ -42,7 +47,7 @@ class Cluster:
     """Nodes with the same number of the same devices. A mesh lies within a node.
 
     Raises:
-      ConfigError: no node, or no device in one.
+      ConfigError: no node, or no device in one, or more than a search can look at.
     """
 
     chip: Chip
@@ -50,8 +55,8 @@ class Cluster:
     devices_per_node: int
 
     def __post_init__(self):
-        require(self.nodes >= 1, "cluster.nodes", self.nodes, "1 or more")
-        require(self.devices_per_node >= 1, "cluster.devices_per_node", self.devices_per_node, "1 or more")
+        for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
+            require(1 <= getattr(self, field) <= most, f"cluster.{field}", getattr(self, field), f"1 to {most}")
 
     @property
     def devices(self) -> int:
@@ -68,7 +73,7 @@ class Problem:
       fairness: the bound eps of equation 2 on the difference, within a unit, of two LLMs' shares of the head blocks over their shares
         of what the unit's demands ask for; infinity for no bound.
     Raises:
-      ConfigError: no LLM, or two of one name, or a value outside its range.
+      ConfigError: no LLM, or too many, or two of one name, or a value outside its range.
     """
 
     demands: tuple[Demand, ...]
@@ -78,12 +83,12 @@ class Problem:
     fairness: float = float("inf")
 
     def __post_init__(self):
-        require(bool(self.demands), "models", 0, "at least one")
-        names = [demand.name for demand in self.demands]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        require(1 <= len(self.demands) <= MOST_MODELS, "models", len(self.demands), f"at least one, at most {MOST_MODELS}")
+        names = Counter(demand.name for demand in self.demands)
+        twice = sorted(name for name, count in names.items() if count > 1)
         require(not twice, "models", ", ".join(twice), "named once each")
         require(0 < self.memory_frac <= 1, "memory_frac", self.memory_frac, "over 0, to 1")
-        require(self.max_batch >= 1, "max_batch", self.max_batch, "1 or more")
+        require(1 <= self.max_batch <= MOST_BATCH, "max_batch", self.max_batch, f"1 to {MOST_BATCH}")
         require(self.fairness > 0, "fairness", self.fairness, "over 0")
 
     @property

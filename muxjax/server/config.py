@@ -8,9 +8,9 @@ from typing import NamedTuple
 import yaml
 
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError, require
+from muxjax.errors import ConfigError, require, shown
 from muxjax.server.admission.lines import FAIRNESS
-from muxjax.server.admission.tenants import Tenant, digest, require_digests
+from muxjax.server.admission.tenants import Tenant, digest, require_digests, require_key
 from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -18,6 +18,7 @@ LOG_FORMATS = ("text", "json")
 ON_FAILURE = ("exit", "stay")
 MOST_HEADER_BYTES = 64 * 2**10
 """Largest line of a request's head, beyond which nothing is read."""
+MOST_HOST = 253
 _OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
     "memory_size": "memory_bytes",
@@ -58,7 +59,7 @@ class HttpOptions:
       trace: a file of Chrome's trace events to write, over what it held; None for none.
       otel: make OpenTelemetry's spans of requests; the variables OTEL_* say the rest.
     Raises:
-      ConfigError: a value outside its range, or a key that two tenants have.
+      ConfigError: a value outside its range, a tenant without a key, or a key that two have.
     """
 
     host: str = "127.0.0.1"
@@ -85,6 +86,10 @@ class HttpOptions:
     otel: bool = False
 
     def __post_init__(self):
+        for field in ("host", "admin_host"):
+            require(
+                0 < len(getattr(self, field)) <= MOST_HOST, field, getattr(self, field), f"a host or address of at most {MOST_HOST} letters"
+            )
         require(0 <= self.port < 2**16, "port", self.port, "0 to 65535")
         require(self.admin_port is None or 0 <= self.admin_port < 2**16, "admin_port", self.admin_port, "0 to 65535")
         require(0 <= self.shutdown_timeout_s < float("inf"), "shutdown_timeout_s", self.shutdown_timeout_s, "0 or more seconds")
@@ -104,6 +109,8 @@ class HttpOptions:
     def _check_tenants(self) -> None:
         names = [tenant.name for tenant in self.tenants]
         require(all(names) and len(set(names)) == len(names), "tenants", ", ".join(names), "named, once each")
+        for tenant in self.tenants:
+            require(bool(tenant.api_keys), "tenants", tenant.name, "of at least one of api_keys each: without one nobody is that tenant")
         keys = [key for tenant in self.tenants for key in tenant.api_keys] + [*self.api_keys, *self.admin_keys]
         require(len(set(keys)) == len(keys), "tenants", f"{len(keys)} keys", "of keys that nobody else has")
 
@@ -157,7 +164,14 @@ def _hashed(flags: Section) -> Section:
     """The flags with digests in place of the keys: nothing built of them can tell a key."""
     keys = {field: flags[flag] for flag, field in _SECRETS.items() if flag in flags}
     others = {name: setting for name, setting in flags.items() if name not in _SECRETS}
-    return others | {field: Setting([digest(key) for key in _listed(keys[field].value)], keys[field].where) for field in keys}
+    return others | {
+        field: Setting([_digest(key, setting) for key in _listed(setting.value)], setting.where) for field, setting in keys.items()
+    }
+
+
+def _digest(key: str, setting: Setting) -> str:
+    require_key(setting.where, key)
+    return digest(key)
 
 
 def _listed(value: object) -> list[str]:
@@ -167,7 +181,7 @@ def _listed(value: object) -> list[str]:
 def _pair(source: str) -> Section:
     name, equals, path = source.partition("=")
     if not (name and equals and path):
-        raise ConfigError(f"expected NAME=PATH or one YAML file, got {source!r}", field="models")
+        raise ConfigError(f"expected NAME=PATH or one YAML file, got {shown(source)}", field="models")
     return {"name": Setting(name, source), "path": Setting(path, source)}
 
 

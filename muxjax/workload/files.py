@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, shown
 from muxjax.whole_file import whole_file
 from muxjax.workload.trace import Arrival
 
 VERSION = 1
 MOST_TOKENS = 2**31 - 1
+MOST_LINE = 16 * 2**20
+"""Bytes of a line; a device such as /dev/zero has one without an end."""
 LARGEST = sys.float_info.max
 _HEADER, _REQUEST = {"muxjax_trace", "about"}, set(Arrival._fields)
 
@@ -32,9 +34,9 @@ class Line(NamedTuple):
 
     def wrong(self, field: str, value: object, limit: str) -> ConfigError:
         """The error to raise: file, line, field, value and what would be right."""
-        text = repr(value)
-        shown = text if len(text) <= 80 else text[:77] + "..."
-        return ConfigError(f"{self.path}:{self.number}: {field} must be {limit}, got {shown}", field=field)
+        text = shown(value) if isinstance(value, list | dict) else repr(value)
+        short = text if len(text) <= 80 else text[:77] + "..."
+        return ConfigError(f"{self.path}:{self.number}: {field} must be {limit}, got {short}", field=field)
 
     def number_of(self, field: str, value: object, *, least: float = 0.0) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= LARGEST:
@@ -98,12 +100,14 @@ def json_lines(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
     """
     try:
         with path.open("rb") as file:
-            for number, text in enumerate(file, start=1):
+            for number, text in enumerate(iter(lambda: file.readline(MOST_LINE + 1), b""), start=1):
+                if len(text) > MOST_LINE:
+                    raise Line(path, number).wrong("the line", text[:1], f"at most {MOST_LINE} bytes")
                 if not text.isspace():
                     line = Line(path, number)
                     yield line, _object(line, text)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", field="trace") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}", field="trace") from error
 
 
 def _object(line: Line, text: bytes) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from muxjax.whole_file import whole_file
 from muxjax.workload.metrics import Attainment, Served
 
 SUFFIXES = (".png", ".svg")
+BEGINS = (b"\x89PNG", b"<?xml")
+"""Beginnings of such files, without spaces."""
 LABELS = {"ttft": "time to first token", "tpot": "time per token", "latency": "latency"}
 
 

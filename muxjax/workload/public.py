@@ -9,11 +9,12 @@ import heapq
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from muxjax.errors import ConfigError, require
-from muxjax.workload.files import Line, json_lines
+from muxjax.workload.files import MOST_LINE, Line, json_lines
 from muxjax.workload.trace import Arrival
 
 MOONCAKE_BLOCK_TOKENS = 512
@@ -87,7 +88,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[Line, list[str]]
     """The cells of those columns, whichever others there are."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(_text_lines(path, file))
             header = [name.strip() for name in next(rows, [])]
             for name in columns:
                 if header.count(name) != 1:
@@ -103,6 +104,14 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[Line, list[str]]
         raise ConfigError(f"{path} cannot be read: {error.strerror}", field="trace") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read as CSV: {error}", field="trace") from error
+
+
+def _text_lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Lines of the file, none of them without an end."""
+    for number, text in enumerate(iter(lambda: file.readline(MOST_LINE + 1), ""), start=1):
+        if len(text) > MOST_LINE:
+            raise Line(path, number).wrong("the line", text[:1], f"at most {MOST_LINE} letters")
+        yield text
 
 
 def _epoch_s(line: Line, text: str) -> float:

@@ -76,7 +76,14 @@ def refusal(tmp_path, name: str) -> str:
 
 
 def test_keys_of_the_environment_stand_for_flags():
-    assert serve_flags.secrets({"MUXJAX_API_KEY": "k", "MUXJAX_ADMIN_KEY": "", "HOME": "/"}) == {"api_key": "k"}
+    assert serve_flags.secrets({"MUXJAX_API_KEY": "k", "HOME": "/"}) == {"api_key": "k"}
+
+
+@pytest.mark.parametrize("variable", ["MUXJAX_API_KEY", "MUXJAX_ADMIN_KEY"])
+@pytest.mark.parametrize("key", ["", " ", "k\n", "a\0b"])
+def test_a_key_of_the_environment_that_is_empty_or_torn_opens_no_server(variable, key):
+    with pytest.raises(ConfigError, match=f"^{variable} must be a key that is not empty"):
+        serve_flags.secrets({variable: key})
 
 
 def test_the_version_is_the_packages(capsys):

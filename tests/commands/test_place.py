@@ -64,7 +64,7 @@ def test_a_problem_says_what_its_file_says(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("rate: 12", "rate: 0", r"problem\.yaml:4: .*rate_rps must be over 0 and finite, got 0\.0"),
+        ("rate: 12", "rate: 0", r"problem\.yaml:4: rate: rate must be over 0, to 100000, got 0\.0"),
         ("rate: 12", "rate: .nan", r"problem\.yaml:4: rate: rate must be a number, got nan"),
         (", rate: 12", "", r"problem\.yaml:4: .*needs rate too"),
         ("shape: llama-65b", "shape: llama", r"problem\.yaml:6: .*shape must be one of .*llama-65b, got 'llama'"),
@@ -72,7 +72,7 @@ def test_a_problem_says_what_its_file_says(tmp_path):
         ("name: big", "name: chat", "models must be named once each, got 'chat'"),
         ("chip: H200", "chips: H200", r"problem\.yaml:2: chips is no known key; did you mean chip"),
         ("chip: H200", "chip: TPU", r"problem\.yaml:2: chip: chip must be one of A100"),
-        ("nodes: 1", "nodes: 0", "cluster.nodes must be 1 or more, got 0"),
+        ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: nodes must be 1 to 4096, got 0"),
         ("models:", "modells:", r"problem\.yaml:3: modells is no known key; did you mean models"),
         ("devices_per_node: 4", "devices_per_node: 1", r"big .*\d+ bytes"),
     ],

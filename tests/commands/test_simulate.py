@@ -106,9 +106,9 @@ def test_the_goodput_is_a_rate_that_is_good_just_below_one_that_is_not(asked, tm
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--duration", "nan"], "duration_s must be over 0 and finite, got nan"),
-        (["--rate-scale", "-1"], "rate_scale must be over 0 and finite, got -1.0"),
-        (["--drain", "-1"], "drain_s must be 0 or more and finite, got -1.0"),
+        (["--duration", "nan"], "duration_s must be over 0, to 1e+09, got nan"),
+        (["--rate-scale", "-1"], "rate_scale must be 1e-06 to 1e+06, got -1.0"),
+        (["--drain", "-1"], "drain_s must be 0 to 1e+09, got -1.0"),
         (["--seed", "-1"], "seed must be 0 or more, got -1"),
         (["--policy", "best"], "policy must be one of adbs, round_robin, fcfs, got 'best'"),
         (["--goodput", "1.5"], "goodput must be over 0, to 1, got 1.5"),

@@ -81,7 +81,7 @@ def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
         ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),
         ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
         ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
-        ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size: .* must be 1 or more, got 0"),
+        ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size: .* must be 1 to 1024, got 0"),
         ("prefix_cache_fraction: 2\nmodels: [{name: a, path: x}]", r"prefix_cache_fraction: .* must be 0 to 1, got 2"),
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),

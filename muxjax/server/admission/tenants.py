@@ -14,10 +14,21 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
 
 
+def require_key(field: str, key: str) -> None:
+    """Raises ConfigError: no header could hold the key as it is; it is not repeated."""
+    if not key or not key.isprintable() or key != key.strip():
+        raise ConfigError(f"{field} must be a key that is not empty, without line breaks and spaces around it", field=field)
+
+
 def require_digests(field: str, keys: tuple[str, ...]) -> None:
-    """Raises ConfigError: a key is not written as its digest; it is not repeated, because it may be the key itself."""
+    """Raises ConfigError: a key is not written as its digest, or is empty; it is not repeated, because it may be the key itself."""
     if not all(_DIGEST.fullmatch(key) for key in keys):
         raise ConfigError(f"{field} must be SHA-256 digests, such as `printf %s KEY | sha256sum` prints", field=field)
+    if _OF_NOTHING in keys:
+        raise ConfigError(f"{field} must be digests of keys, got that of an empty one", field=field)
+
+
+_OF_NOTHING = digest("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,4 +63,9 @@ class Tenant:
 
 
 ANYONE = Tenant(name="")
-"""Whoever has a key without a name, or needs none."""
+"""Whoever needs no key."""
+
+
+def unnamed(key: str) -> Tenant:
+    """Whoever has the key of that digest, where keys have no tenants: each is a client of its own, in turns and in the prefix cache."""
+    return Tenant(name=f"key:{key[:16]}", api_keys=(key,))

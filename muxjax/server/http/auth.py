@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.errors import RequestError
 from muxjax.server.admission.lines import Lines
-from muxjax.server.admission.tenants import ANYONE, Tenant, digest
+from muxjax.server.admission.tenants import ANYONE, Tenant, digest, unnamed
 from muxjax.server.config import HttpOptions
 
 OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
@@ -61,7 +61,7 @@ class Keys:
     @classmethod
     def of(cls, http: HttpOptions) -> "Keys":
         owners = {key: tenant for tenant in http.tenants for key in tenant.api_keys}
-        return cls({**dict.fromkeys(http.api_keys, ANYONE), **owners}, http.admin_keys)
+        return cls({**{key: unnamed(key) for key in http.api_keys}, **owners}, http.admin_keys)
 
     def tenant(self, authorization: str | None) -> Tenant:
         """Whose key the header holds.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.admission.tenants import ANYONE, Tenant, digest
+from muxjax.server.admission.tenants import Tenant, digest, unnamed
 from muxjax.server.background import in_background
 from muxjax.server.config import HttpOptions, load_options
 from muxjax.server.http import auth
@@ -114,7 +114,7 @@ def test_only_a_bearer_key_counts(header):
 
 @pytest.mark.parametrize("header", ["Bearer open", "bearer open", "Bearer  open "])
 def test_the_scheme_is_spelled_as_one_likes(header):
-    assert Keys.of(HttpOptions(**LOCKED)).tenant(header) is ANYONE
+    assert Keys.of(HttpOptions(**LOCKED)).tenant(header) == unnamed(digest("open"))
 
 
 @given(st.text())
@@ -141,8 +141,15 @@ def test_every_key_is_compared_in_constant_time(monkeypatch):
 
 def test_each_key_is_its_tenants():
     alice, bob = (Tenant(name=name, api_keys=(digest(name), digest(name + "2"))) for name in ("alice", "bob"))
-    keys = Keys.of(HttpOptions(tenants=(alice, bob), api_keys=(digest("nameless"),)))
-    assert [keys.tenant(f"Bearer {key}").name for key in ("alice", "bob", "bob2", "nameless")] == ["alice", "bob", "bob", ""]
+    keys = Keys.of(HttpOptions(tenants=(alice, bob)))
+    assert [keys.tenant(f"Bearer {key}").name for key in ("alice", "bob", "bob2")] == ["alice", "bob", "bob"]
+
+
+def test_keys_without_tenants_are_clients_of_their_own():
+    keys = Keys.of(HttpOptions(api_keys=(digest("one"), digest("two"))))
+    names = [keys.tenant(f"Bearer {key}").name for key in ("one", "two", "one")]
+    assert names[0] == names[2] != names[1]
+    assert all(key not in names[0] for key in ("one", digest("one")))
 
 
 def test_administration_needs_its_own_key():
