@@ -93,15 +93,15 @@ class Clients:
             self._news.notify_all()
 
 
-def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, slots: int, began_s: float) -> dict[str, float]:
+def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, slots: int, began_s: float) -> dict[str, float | str]:
     """What one start took, in seconds since the process began."""
     from muxjax.engine.options import ModelOptions, UnitOptions
     from muxjax.launch.build import build
 
-    taken = {"imported": time.time() - began_s}
+    taken: dict[str, float | str] = {"imported": time.time() - began_s}
     options = {name: ModelOptions(name=name, path=Path(folders[name]), load_format="dummy", max_num_seqs=slots) for name in folders}
-    cache = {} if slots > 16 else {"kv_cache_bytes": 2**24}
-    unit = UnitOptions(models=tuple(options[name] for name in case["models"]), compilation_cache_dir=programs, **cache)
+    cache_bytes = None if slots > 16 else 2**24
+    unit = UnitOptions(models=tuple(options[name] for name in case["models"]), compilation_cache_dir=programs, kv_cache_bytes=cache_bytes)
     marks: list[str] = []
     built = build(unit, report=marks.append, progress=False)
     taken["built"] = time.time() - began_s

@@ -95,7 +95,7 @@ def opened(options: Options) -> Iterator[Batch]:
         if options.output_file == PIPE:
             yield Batch(requests=requests, output=sys.stdout.buffer, lines=lines)
             return
-        output = files.enter_context(_open(options.output_file, "ab", "output_file"))
+        output = files.enter_context(_appended(options.output_file))
         if os.path.sameopenfile(source.fileno(), output.fileno()):
             raise ConfigError(f"{options.output_file} is the input file: name another output file", field="output_file")
         if not stat.S_ISREG(os.fstat(output.fileno()).st_mode):
@@ -106,6 +106,19 @@ def opened(options: Options) -> Iterator[Batch]:
             raise ConfigError(f"{options.output_file} is not empty: --resume goes on after its answers", field="output_file")
         resumed = skip_answered(Path(options.output_file), requests)
         yield Batch(requests=resumed.requests, output=output, lines=lines, answered=resumed.answered, failed=resumed.failed)
+
+
+@contextlib.contextmanager
+def _appended(path: str) -> Iterator[BinaryIO]:
+    """The output file, to be written to at its end; what was not written is not tried again when an error closes it."""
+    output = _open(path, "ab", "output_file")
+    try:
+        yield output
+    except BaseException:
+        with contextlib.suppress(OSError):
+            output.close()
+        raise
+    output.close()
 
 
 def _open(path: str, mode: str, field: str) -> BinaryIO:

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.http.auth import tenant_of
+from muxjax.server.http.auth import sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
@@ -23,7 +23,7 @@ def routes(service: Service) -> list[web.RouteDef]:
     async def answered(request: web.Request, answer: Callable[[Mapping[str, Any], Catalog], dict[str, Any]]) -> web.Response:
         body = await request.read()
         pool = service.pools.small if len(body) <= SMALL_BYTES else service.pools.large
-        return json_answer(await pool.run(tenant_of(request).name, lambda: json_body(answer(read_object(body), service.catalog))))
+        return json_answer(await pool.run(sender_of(request).tenant.name, lambda: json_body(answer(read_object(body), service.catalog))))
 
     async def tokenize(request: web.Request) -> web.Response:
         return await answered(request, tokens_of)
