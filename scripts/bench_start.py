@@ -128,7 +128,6 @@ def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, sl
             for when in ("alone", "beside"):
                 spent = durations[f"{when} {name} decode"] or [0.0]
                 taken[f"{name} step p99 {when}"] = percentiles(spent)["p99"]
-    built.lifecycle.close()
     built.engine.stop()
     return taken | {f"report {i}": line for i, line in enumerate(marks)}
 

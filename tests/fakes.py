@@ -160,9 +160,6 @@ class FakeLifecycle:
     def programs(self) -> Mapping[str, ProgramProgress]:
         return dict.fromkeys(self._states, ProgramProgress(ready=2, all=2))
 
-    def close(self) -> None:
-        pass
-
     def load(self, options: ModelOptions) -> ModelSpec:
         raise NotImplementedError
 

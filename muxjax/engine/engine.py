@@ -59,6 +59,7 @@ class Engine:
         self._watch: JobRecorder | None = None
         self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
         self._watchdog = Watchdog(self._age_s, step_timeout_s)
+        self._on_stop: list[Callable[[], object]] = []
         self._alive = True
 
     @property
@@ -137,8 +138,14 @@ class Engine:
         self._close()
         return self._settled.wait(timeout_s)
 
+    def on_stop(self, action: Callable[[], object]) -> None:
+        """Has something done first when it is stopped, by whoever stops it."""
+        self._on_stop.append(action)
+
     def stop(self) -> None:
         """Ends every request and the thread."""
+        for action in self._on_stop:
+            action()
         self._stopping.set()
         self._close()
         while self._thread.is_alive() and not self._watchdog.stuck:

@@ -28,6 +28,7 @@ class ModelLifecycle:
     def __init__(self, engine: Engine, unit: Unit, devices: DeviceControl, config_of: Callable[[ModelOptions, ModelSpec], ModelConfig]):
         self._engine, self._unit, self._devices, self._config_of = engine, unit, devices, config_of
         self._builder = ProgramBuilder(engine, devices)
+        engine.on_stop(self._builder.close)
         self._builder.start()
         self._changing: dict[str, str] = {}  # what is being done to whom
         self._lock = threading.Lock()
@@ -40,10 +41,6 @@ class ModelLifecycle:
     def programs(self) -> Mapping[str, ProgramProgress]:
         """How far each model's programs are."""
         return self._devices.progress()
-
-    def close(self) -> None:
-        """Ends what is done beside the engine, which is about to stop."""
-        self._builder.close()
 
     def load(self, options: ModelOptions) -> ModelSpec:
         """Reads a model's weights, makes the programs that hold every step, and serves it; the others follow.

@@ -140,8 +140,6 @@ class Service:
             yield
         finally:
             watch.cancel()
-            if self.fleet is not None:
-                self.fleet.close()
             self.pools.close()
             await asyncio.to_thread(self._engine.stop)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from muxjax.device.programs.sources import Options, Source, StepSource, untuned
 from muxjax.models.sharding import Devices
 
 _log = logging.getLogger(__name__)
+_tracing = threading.Lock()
+"""One program is traced at a time in a process: that takes the interpreter anyway."""
 _INCOMPLETE = "autotune_cache_hit_required"
 """In XLA's message when a choice of a kernel is not among those that were tuned."""
 
@@ -50,7 +53,7 @@ class Compiler:
         return "gpu" if self.mesh else self.devices.each[0].platform
 
     def _compile(self, source: Source, more: Options) -> jax.stages.Compiled:
-        with use_abstract_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
+        with _tracing, use_abstract_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             lowered = source.lower(self.devices)
         return lowered.compile(compiler_options=source.options(self._platform) | self._tuning() | more)
 
