@@ -99,7 +99,7 @@ def test_no_module_can_run_what_a_file_holds():
 
 
 def test_of_compiled_programs_two_modules_alone_unpickle_what_is_ours():
-    """`store` looks who could have written a file before it does (tests/device/programs/test_store.py); `worker` reads its parent's pipe."""
+    """`store` looks first at who could have written a file (tests/device/programs/test_store.py); `worker` reads its parent's pipe."""
     modules = sorted((ROOT / "muxjax/device/programs").glob("*.py"))
     assert {path.name for path in modules if list(code_runners(path.read_text()))} == {"store.py", "worker.py"}
 
