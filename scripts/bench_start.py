@@ -170,17 +170,18 @@ def page(runs: Sequence[Mapping[str, Any]]) -> str:
         for name, value in run["values"].items()
         if name.endswith("p99 alone")
     ]
+    beside = f"""
+Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps:
+
+{results.table(["model", "before", "while it is added"], steps)}
+"""
     return f"""# How long does a start take?
 
 Seconds since the process began, with random weights (making them is part of it). "First answer": a token of every model. The goals are
 in brackets. Made by `python -m scripts.bench_start`; the runs are in [runs.jsonl](runs.jsonl). Device: {runs[0]["device"]}.
 
 {results.table(["start", *KEYS], rows)}
-
-Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps:
-
-{results.table(["model", "before", "while it is added"], steps)}
-"""
+{beside if steps else ""}"""
 
 
 KEYS = ("imported", "built", "first answer", "all programs", "added")
