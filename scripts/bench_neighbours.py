@@ -36,7 +36,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8, help="of each round, alone and under the flood")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--shared", type=int, nargs="*", default=[0, 64], help="max_num_shared_tokens to try; 0 for none")
+    parser.add_argument(
+        "--shared",
+        type=int,
+        nargs="*",
+        default=[0, 64, 0, 64],
+        help="max_num_shared_tokens to try, each again to see the noise; 0 for none",
+    )
     parser.add_argument("--port", type=int, default=18764)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
@@ -45,6 +51,7 @@ def main() -> None:
     for shared in args.shared:
         with serving(args.port, shared) as address:
             values = asyncio.run(measure(address, args.rounds, args.seconds, args.seed))
+        print(shared, values, flush=True)
         config = {"max_num_shared_tokens": shared or None, "streams": STREAMS, "calm": CALM, "flood": FLOOD, "seconds": args.seconds}
         records.append(results.run_record(device=results.host(), config=config, seed=args.seed, values=values))
     print(page(records))
@@ -139,13 +146,7 @@ def page(records: list[dict]) -> str:
         for name, values in record["values"].items()
         if name in ("alone", "flood")
     ]
-    worst = {
-        record["config"]["max_num_shared_tokens"] or "none": [
-            record["values"]["flood"][what]["p99"] / record["values"]["alone"][what]["p99"] for what in ("first_s", "gap_s")
-        ]
-        for record in records
-    }
-    ratios = "; ".join(f"with {shared} {first:.1f} and {gap:.1f} times" for shared, (first, gap) in worst.items())
+    ratios = "; ".join(f"with {record['config']['max_num_shared_tokens'] or 'none'} {_ratio(record)}" for record in records)
     loads = ", ".join(f"{record['values']['load_average']:.1f}" for record in records)
     return f"""# How much does a flood against one model hold up another?
 
@@ -157,6 +158,12 @@ Goal: p99 of the first token and of the gap between tokens at most twice what th
 
 **p99 of the first token and of the gap under the flood, over those alone: {ratios}.** The load average of the machine was {loads}.
 """
+
+
+def _ratio(record: dict) -> str:
+    alone, flooded = record["values"]["alone"], record["values"]["flood"]
+    first, gap = (flooded[what]["p99"] / alone[what]["p99"] for what in ("first_s", "gap_s"))
+    return f"{first:.1f} and {gap:.1f} times"
 
 
 def _times(values: dict) -> list[float]:
