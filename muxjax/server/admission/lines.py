@@ -11,11 +11,12 @@ import hashlib
 import ipaddress
 import secrets
 
-from muxjax.server.admission.tenants import Tenant
+from muxjax.server.admission.tenants import Tenant, is_unnamed
 
 FAIRNESS = ("client", "key", "address", "none")
 LINES = 256
 """Lines of clients without a name, at most."""
+_EVERYBODY = "client"
 _IPV6_NETWORK = 64
 """Bits of an address of version 6 that name whoever has it; the others are free to choose."""
 
@@ -38,13 +39,13 @@ class Lines:
           key: the digest of a key that the server knows.
           address: of the connection's other end.
         """
-        if tenant.name:
+        if not is_unnamed(tenant):
             return ""
         if key is not None and self._by in ("client", "key"):
             return self._dealt("key " + key)
         if address and self._by in ("client", "address"):
             return self._dealt("address " + _network(address))
-        return ""
+        return _EVERYBODY if tenant.name else ""
 
     def _dealt(self, name: str) -> str:
         number = int.from_bytes(hashlib.blake2b(name.encode(), key=self._secret, digest_size=8).digest()) % LINES

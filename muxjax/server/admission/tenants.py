@@ -29,6 +29,7 @@ def require_digests(field: str, keys: tuple[str, ...]) -> None:
 
 
 _OF_NOTHING = digest("")
+_UNNAMED = "key:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,5 +68,10 @@ ANYONE = Tenant(name="")
 
 
 def unnamed(key: str) -> Tenant:
-    """Whoever has the key of that digest, where keys have no tenants: each is a client of its own, in turns and in the prefix cache."""
-    return Tenant(name=f"key:{key[:16]}", api_keys=(key,))
+    """Whoever has the key of that digest, which is no tenant's: a client of its own, who finds only its own prefixes in the cache."""
+    return Tenant(name=_UNNAMED + key[:16], api_keys=(key,))
+
+
+def is_unnamed(tenant: Tenant) -> bool:
+    """Whether it is nobody that a configuration names."""
+    return not tenant.name or tenant.name.startswith(_UNNAMED)
