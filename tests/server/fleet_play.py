@@ -105,7 +105,7 @@ class World:
     def stats(self) -> UnitStats:
         return UnitStats(total_blocks=1, free_blocks=1, block_bytes=1, models=())
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, prepared: bool = False) -> None:
         status = self.status.get(request.model)
         code = {None: "model_not_found", Status.READY: "", Status.FAILED: "model_failed"}.get(status, "model_loading")
         if code:
