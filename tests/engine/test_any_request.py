@@ -60,7 +60,8 @@ def requests(draw, name: str, odd: bool = False) -> Request | None:
     tokens = any_token if odd else known
     arguments = draw(samplings(tokens))
     if odd:
-        arguments |= draw(st.dictionaries(st.sampled_from(sorted(arguments)), odd_numbers, max_size=1))
+        numeric = sorted(name for name, value in arguments.items() if isinstance(value, int | float))
+        arguments |= draw(st.dictionaries(st.sampled_from(numeric), odd_numbers, max_size=1))
     prompt = tuple(draw(st.lists(tokens, min_size=not odd, max_size=MAX_TOKENS - 12 if odd else 12)))
     try:
         return Request(id=name, model=draw(st.sampled_from("ab")), prompt=prompt, sampling=Sampling(**arguments), arrival_s=0.0)
