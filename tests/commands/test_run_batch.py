@@ -229,11 +229,11 @@ def test_answers_are_not_overwritten_unless_resumed(tmp_path):
 class BusyEngine(FakeEngine):
     """Refuses every other request, for a moment."""
 
-    def submit(self, request):
+    def submit(self, request, **options):
         self.asked = getattr(self, "asked", 0) + 1
         if self.asked % 2:
             raise RequestError("The queue is full.", code="queue_full", status=503, retry_after_s=0.01)
-        super().submit(request)
+        super().submit(request, **options)
 
 
 def test_a_line_waits_while_the_queue_is_full(tmp_path):

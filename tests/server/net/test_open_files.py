@@ -23,11 +23,11 @@ from tests.fakes import FakeEngine
 from tests.server.kit import served
 
 class NeedsFiles(FakeEngine):
-    def submit(self, request):
+    def submit(self, request, **options):
         files = [open("/dev/urandom", "rb") for _ in range(8)]  # as the first launch of a program does
         for file in files:
             file.close()
-        super().submit(request)
+        super().submit(request, **options)
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 logs.configure("info", "text")

@@ -52,7 +52,7 @@ def test_a_restart_does_not_wait_for_the_connections_of_the_last_run():
         assert port_of(sockets) == port
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", "a\0b", "x" * 300, "..", "203.0.113.7"])
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a\0b", "x" * 250, "..", "203.0.113.7"])
 def test_a_host_that_is_not_here_is_named(host):
     with pytest.raises(ConfigError, match="cannot listen on") as refused, bound(HttpOptions(host=host, port=0)):
         pass
@@ -60,7 +60,7 @@ def test_a_host_that_is_not_here_is_named(host):
 
 
 def test_all_addresses_of_a_host_have_one_port():
-    with bound(HttpOptions(host="", port=0)) as sockets:
+    with bound(HttpOptions(host="localhost", port=0)) as sockets:
         assert len({one.getsockname()[1] for one in sockets.public}) == 1
 
 
