@@ -40,6 +40,11 @@ class Stamp:
         name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
         return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant, client=client)
 
+    @property
+    def line(self) -> str:
+        """Name of those whose work takes turns as one."""
+        return self.client or self.tenant.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:

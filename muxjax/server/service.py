@@ -187,7 +187,7 @@ class Service:
             held = self._engine.prepare(generation.requests[0])
             return _Prepared(tuple(generation.detokenizer(request.prompt) for request in generation.requests[:: generation.n]), held)
 
-        return await pool.run(generation.stamp.tenant.name, prepare)
+        return await pool.run(generation.stamp.line, prepare)
 
     @contextlib.contextmanager
     def _submitted(self, generation: Generation, detokenizers: Sequence[Detokenizer]) -> Iterator[Deltas]:

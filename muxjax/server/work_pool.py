@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class WorkPool:
-    """Threads for the tasks of one event loop. Each tenant may keep so many of them busy, and its other work waits.
+    """Threads for the tasks of one event loop. Each line of clients may keep so many of them busy, and its other work waits.
 
     Args:
-      share: threads that one tenant may have.
+      share: threads that one line may have.
     """
 
     def __init__(self, name: str, *, threads: int, share: int):
@@ -22,20 +22,20 @@ class WorkPool:
         self._share = share
         self._places: dict[str, _Place] = {}
 
-    async def run(self, tenant: str, work: Callable[[], T]) -> T:
+    async def run(self, line: str, work: Callable[[], T]) -> T:
         """The work's result, or what it raises. A caller that is cancelled leaves work that has begun to its end, and the place taken."""
         loop = asyncio.get_running_loop()
-        place = self._places.setdefault(tenant, _Place(asyncio.Semaphore(self._share)))
+        place = self._places.setdefault(line, _Place(asyncio.Semaphore(self._share)))
         place.users += 1
         try:
             await place.free.acquire()
         except asyncio.CancelledError:
-            self._leave(tenant, place)
+            self._leave(line, place)
             raise
 
         def leave(_: "Future[T]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._release, tenant, place)
+                loop.call_soon_threadsafe(self._release, line, place)
 
         future = self._executor.submit(work)
         future.add_done_callback(leave)
@@ -45,19 +45,19 @@ class WorkPool:
         """Takes no more, and waits for nothing."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _release(self, tenant: str, place: "_Place") -> None:
+    def _release(self, line: str, place: "_Place") -> None:
         place.free.release()
-        self._leave(tenant, place)
+        self._leave(line, place)
 
-    def _leave(self, tenant: str, place: "_Place") -> None:
+    def _leave(self, line: str, place: "_Place") -> None:
         place.users -= 1
         if not place.users:
-            self._places.pop(tenant, None)
+            self._places.pop(line, None)
 
 
 @dataclass(slots=True)
 class _Place:
-    """A tenant's threads that are free, and how many wait for one or have one."""
+    """A line's threads that are free, and how many wait for one or have one."""
 
     free: asyncio.Semaphore
     users: int = 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -17,10 +17,12 @@ from muxjax.server.generation import Stamp
 from muxjax.server.openai.schema import parse_completion
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.work_pool import WorkPool, WorkPools
 from muxjax.types import Finish, ModelSpec, Output, Request
 from tests.server.kit import served, spec
 
 WAIT_S = 120.0
+T = TypeVar("T")
 AUTO_WAKE = {"a": True, "b": False, "c": True}
 
 
@@ -79,6 +81,16 @@ class Stage(ThreadPoolExecutor):
         call.advance(fault=fault)
         if call.future.done():
             self.calls.remove(call)
+
+
+class AtOnce(WorkPool):
+    """Work that is done where it is asked for, so that no thread but the test's stages is waited for."""
+
+    def __init__(self):
+        super().__init__("at-once", threads=1, share=1)
+
+    async def run(self, line: str, work: Callable[[], T]) -> T:
+        return work()
 
 
 class World:
@@ -195,6 +207,7 @@ class Play:
         self.loop.set_default_executor(self.stage)
         catalog = Catalog([served(ByteText(300), name, aliases=(name + "2",)) for name in models])
         self.service = Service(self.world, catalog, UnitOptions(models=tuple(map(options_of, models))), self.world)
+        self.service.pools = WorkPools(small=AtOnce(), large=AtOnce(), grammars=AtOnce())
         self.world.start(lambda outputs: self.loop.call_soon_threadsafe(self.service._deliver, outputs))
         assert self.service.fleet is not None
         self.fleet = self.service.fleet

@@ -62,17 +62,17 @@ def _handler(endpoint: Endpoint) -> Handler:
         if not generation.stream:
             return await _whole(service, generation, reply)
         async with service.generate(generation) as deltas:
-            return await send_events(request, reply, deltas, partial(service.pools.large.run, generation.stamp.tenant.name))
+            return await send_events(request, reply, deltas, partial(service.pools.large.run, generation.stamp.line))
 
     return answer
 
 
 async def _parsed(service: Service, endpoint: Endpoint, body: bytes, stamp: Stamp) -> Generation:
     """The body's generation, made in the pool of what it costs."""
-    pools, tenant, small = service.pools, stamp.tenant.name, len(body) <= SMALL_BYTES
-    fields = read_object(body) if small else await pools.large.run(tenant, lambda: read_object(body))
+    pools, line, small = service.pools, stamp.line, len(body) <= SMALL_BYTES
+    fields = read_object(body) if small else await pools.large.run(line, lambda: read_object(body))
     pool = pools.grammars if not GRAMMAR_FIELDS.isdisjoint(fields) else pools.small if small else pools.large
-    return await pool.run(tenant, lambda: endpoint.parse(fields, service.catalog, stamp))
+    return await pool.run(line, lambda: endpoint.parse(fields, service.catalog, stamp))
 
 
 async def _whole(service: Service, generation: Generation, reply: Reply) -> web.Response:
@@ -80,7 +80,7 @@ async def _whole(service: Service, generation: Generation, reply: Reply) -> web.
     deltas = await service.whole(generation)
     if _entries(generation, deltas) <= _QUICK_ENTRIES:
         return json_answer(json_body(reply.whole(deltas)))
-    return json_answer(await service.pools.large.run(generation.stamp.tenant.name, lambda: json_body(reply.whole(deltas))))
+    return json_answer(await service.pools.large.run(generation.stamp.line, lambda: json_body(reply.whole(deltas))))
 
 
 def _entries(generation: Generation, deltas: Sequence[Delta]) -> int:

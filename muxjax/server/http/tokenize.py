@@ -23,7 +23,7 @@ def routes(service: Service) -> list[web.RouteDef]:
     async def answered(request: web.Request, answer: Callable[[Mapping[str, Any], Catalog], dict[str, Any]]) -> web.Response:
         body = await request.read()
         pool = service.pools.small if len(body) <= SMALL_BYTES else service.pools.large
-        return json_answer(await pool.run(sender_of(request).tenant.name, lambda: json_body(answer(read_object(body), service.catalog))))
+        return json_answer(await pool.run(sender_of(request).line, lambda: json_body(answer(read_object(body), service.catalog))))
 
     async def tokenize(request: web.Request) -> web.Response:
         return await answered(request, tokens_of)
