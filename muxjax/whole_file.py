@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -73,6 +74,22 @@ def keeps_files(folder: str, *, field: str) -> bool:
 
 
 @contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write, which takes its place once the block has ended; after an error, or a kill, nothing is changed.
+
+    Raises:
+      OSError: the place cannot be written to.
+    """
+    part = _part(path)
+    try:
+        yield part
+        part.replace(path.resolve())
+    finally:
+        with suppress(OSError, RuntimeError, ValueError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
 def whole_file(path: Path, *, field: str) -> Iterator[TextIO]:
     """A text file to write, which takes its place once the block has ended; after an error nothing is changed.
 
@@ -85,14 +102,10 @@ def whole_file(path: Path, *, field: str) -> Iterator[TextIO]:
             with path.open("w", encoding="utf-8", newline="\n") as file:
                 yield file
             return
-        with _part(path).open("w", encoding="utf-8", newline="\n") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
             yield file
-        _part(path).replace(path.resolve())
     except OSError as error:
         raise _unwritable(path, field, error) from error
-    finally:
-        with suppress(OSError, RuntimeError):
-            _part(path).unlink(missing_ok=True)
 
 
 def _is_special(path: Path) -> bool:
@@ -103,7 +116,7 @@ def _is_special(path: Path) -> bool:
 def _part(path: Path) -> Path:
     """The file beside it that is written first."""
     whole = path.resolve()
-    return whole.parent / f"{whole.name}.{os.getpid()}.part"
+    return whole.parent / f"{whole.name}.{os.getpid()}.{threading.get_ident()}.part"
 
 
 def _head(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.specs.config import to_hf_config
+from muxjax.bench.client import dummy_models
 from muxjax.specs.published import BY_NAME
 from muxjax.types import Finish, ModelSpec, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
@@ -204,12 +204,8 @@ def main() -> None:
         print(json.dumps(child(request["case"], request["folders"], request["programs"], request["slots"], request["began_s"])))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {}
-        for name in MODELS:
-            folder = Path(scratch) / name
-            folder.mkdir()
-            (folder / "config.json").write_text(json.dumps(to_hf_config(TINY if args.tiny else BY_NAME[name])))
-            folders[name] = str(folder)
+        specs = {name: TINY if args.tiny else BY_NAME[name] for name in MODELS}
+        folders = {name: str(path) for name, path in dummy_models(Path(scratch), specs).items()}
         records = []
         for case in CASES:
             if case.name not in args.only:

@@ -33,6 +33,7 @@ class DeviceModel:
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       post_step: the programs that may follow a step.
       steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
+      shapes: all that its steps are to have, in the order of their use: the first few hold every step.
     """
 
     spec: ModelSpec
@@ -45,7 +46,11 @@ class DeviceModel:
     post_step: PostStep
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
+    shapes: tuple[BatchShape, ...] = field(init=False)
     _shape_of: dict[batch.StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
+
+    def __post_init__(self):
+        self.shapes = tuple(useful_first(self.buckets.shapes()))
 
     @classmethod
     def empty(
@@ -90,11 +95,6 @@ class DeviceModel:
         if size not in self._shape_of:
             self._shape_of[size] = batch.smallest(self.steps, size)
         return self._shape_of[size]
-
-    @property
-    def shapes(self) -> list[BatchShape]:
-        """All shapes that its steps are to have, in the order of their use: the first few hold every step."""
-        return useful_first(self.buckets.shapes())
 
     @property
     def essential(self) -> list[BatchShape]:

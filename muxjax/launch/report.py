@@ -10,9 +10,8 @@ from muxjax.units import show_bytes, show_count, show_s
 
 def start_report(options: UnitOptions, worker: Worker, configs: Sequence[ModelConfig]) -> tuple[str, ...]:
     """A line for each model, one for the cache, and those of the memory plan."""
-    programs = f"programs for every step: compiled in {show_s(worker.compile_s)}" + (
-        "" if options.wait_for_all else "; smaller ones follow"
-    )
+    later = "" if options.wait_for_all else "; those that fit better follow"
+    programs = f"programs that hold every step: compiled in {show_s(worker.compile_s)}{later}"
     return (*(_model_line(worker, config) for config in configs), programs, _cache_line(options, worker), *worker.memory.lines())
 
 

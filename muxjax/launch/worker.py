@@ -20,6 +20,7 @@ from muxjax.device.loader import ModelLoader, ModelPlan
 from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
 from muxjax.device.programs.library import ProgramLibrary
+from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.executor import Executor
 from muxjax.engine.options import UnitOptions
@@ -88,13 +89,14 @@ def _compile(
 ) -> float:
     """Makes the programs there must be at first, several at a time; the seconds that took."""
     started = time.perf_counter()
-    needs = {name: model.needs(arena, model.shapes if all_shapes else model.essential) for name, model in models.items()}
-    sources = list(dict.fromkeys(source for own in needs.values() for source in own))
-    with tqdm(total=len(sources), unit="program", desc="programs", disable=not progress) as bar:
-        for source, program in library.find(sources):
-            for name, own in needs.items():
-                if source in own:
-                    models[name].add({source: program})
+    owners: dict[Source, list[DeviceModel]] = {}  # models of one vocabulary share some
+    for model in models.values():
+        for source in model.needs(arena, model.shapes if all_shapes else model.essential):
+            owners.setdefault(source, []).append(model)
+    with tqdm(total=len(owners), unit="program", desc="programs", disable=not progress) as bar:
+        for source, program in library.find(owners):
+            for model in owners[source]:
+                model.add({source: program})
             bar.update()
     return time.perf_counter() - started
 

@@ -1,6 +1,7 @@
 """Programs of a unit's devices: found in the store, or else compiled, by other processes where that can be."""
 
 import atexit
+import functools
 import logging
 import os
 import shutil
@@ -39,12 +40,14 @@ class ProgramLibrary:
 
     Args:
       compiler: of this process, for what no worker can do.
-      workers: that compile into the same store; None where the devices are no GPU, or cannot be described.
+      make_workers: makes those that compile into the same store, when the first program is missing; None where the devices are no GPU,
+        or cannot be described.
+      at_once: programs that are looked for, or compiled, at a time.
     """
 
-    def __init__(self, store: ProgramStore, compiler: Compiler, workers: CompileWorkers | None):
-        self._store, self._compiler, self._workers = store, compiler, workers
-        self._threads = ThreadPoolExecutor(workers.count if workers else _AT_ONCE_HERE, thread_name_prefix="muxjax-programs")
+    def __init__(self, store: ProgramStore, compiler: Compiler, make_workers: Callable[[], CompileWorkers | None], *, at_once: int):
+        self._store, self._compiler, self._make_workers = store, compiler, make_workers
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
         self._lock = threading.RLock()  # a program may be there before its future is looked at
         self._asked: dict[Source, Future[jax.stages.Compiled]] = {}
         self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
@@ -52,18 +55,22 @@ class ProgramLibrary:
     @classmethod
     def open(cls, devices: Devices, folder: str) -> "ProgramLibrary":
         """The library of those devices over a folder, or over one that goes with this process where that is ""."""
-        kind = devices.each[0].device_kind
-        chip = target.attached(devices.each[0])
-        place = Path(folder).expanduser() if folder else (_passing_folder() if chip else None)
+        device = devices.each[0]
+        on_gpu, made_for = device.platform == "gpu", environment(device.device_kind)
+        place = Path(folder).expanduser() if folder else (_passing_folder() if on_gpu else None)
         if place:
             without_jax_cache()
-        store = ProgramStore(place, environment(kind))
-        choices = tuning.folder(place, kind) if chip and place else None
-        workers = None
-        if chip and place:
-            setup = Setup(target=chip, devices=devices.tp, folder=place, environment=environment(kind), tuning=choices, niceness=NICENESS)
-            workers = CompileWorkers(setup, max(1, (os.cpu_count() or 1) - _CORES_LEFT))
-        return cls(store, Compiler(devices=devices, tuning=choices), workers)
+        choices = tuning.folder(place, device.device_kind) if on_gpu and place else None
+        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else _AT_ONCE_HERE
+
+        def make_workers() -> CompileWorkers | None:
+            chip = target.attached(device)
+            if not chip or not place:
+                return None
+            setup = Setup(target=chip, devices=devices.tp, folder=place, environment=made_for, tuning=choices, niceness=NICENESS)
+            return CompileWorkers(setup, at_once)
+
+        return cls(ProgramStore(place, made_for), Compiler(devices=devices, tuning=choices), make_workers, at_once=at_once)
 
     def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         """Each of the sources with its program, as they are there, several at a time.
@@ -102,8 +109,10 @@ class ProgramLibrary:
     def close(self) -> None:
         """Gives up what is not there yet."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._workers:
-            self._workers.close()
+        with self._lock:
+            workers = self.__dict__.get("_workers")
+        if workers:
+            workers.close()
 
     def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
         with self._lock:
@@ -130,10 +139,16 @@ class ProgramLibrary:
                 return program
         return None
 
+    @functools.cached_property
+    def _workers(self) -> CompileWorkers | None:
+        return self._make_workers()
+
     def _from_worker(self, source: Source) -> jax.stages.Compiled | None:
-        if self._workers is None:
+        with self._lock:
+            workers = self._workers
+        if workers is None:
             return None
-        trouble = self._workers.compile(source).result()
+        trouble = workers.compile(source).result()
         program = self._kept(source)
         if program is None:
             _log.warning("a program is compiled in the serving process: %s", trouble or "what a worker made could not be loaded")

@@ -17,7 +17,7 @@ class CompileWorkers:
     """So many `worker` processes, started as they are needed; one that dies is replaced, and costs the program that it was at."""
 
     def __init__(self, setup: Setup, count: int):
-        self.count, self._setup = count, setup
+        self._setup = setup
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="muxjax-compile")
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
         for _ in range(count):

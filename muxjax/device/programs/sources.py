@@ -48,6 +48,15 @@ class Source(Protocol):
         ...
 
 
+class _SmallSource:
+    """A source without products that would be worth a choice."""
+
+    __slots__ = ()
+
+    def options(self, platform: str) -> Options:
+        return _GPU_OPTIONS if platform == "gpu" else {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSource:
     """A step of one model in one shape.
@@ -99,7 +108,7 @@ class StepSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowsSource:
+class RowsSource(_SmallSource):
     """One of ROW_PROGRAMS, for models of that vocabulary with so many slots."""
 
     name: str
@@ -126,12 +135,9 @@ class RowsSource:
         }
         return lower[self.name]()
 
-    def options(self, platform: str) -> Options:
-        return _GPU_OPTIONS if platform == "gpu" else {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecountSource:
+class RecountSource(_SmallSource):
     """`step.recount` for models of that vocabulary with so many slots."""
 
     vocab: int
@@ -142,12 +148,9 @@ class RecountSource:
         counts_SV = _counts(self.slots, self.vocab, devices.sharding(SAME))
         return step.recount.lower(counts_SV, _words(), jax.ShapeDtypeStruct((self.vocab,), counts_SV.dtype))
 
-    def options(self, platform: str) -> Options:
-        return _GPU_OPTIONS if platform == "gpu" else {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreSource:
+class ScoreSource(_SmallSource):
     """`step.score` for chunks of so many tokens together."""
 
     spec: ModelSpec
@@ -158,12 +161,9 @@ class ScoreSource:
         hidden = jax.ShapeDtypeStruct((self.tokens, self.spec.width), jnp.dtype(self.spec.dtype), sharding=devices.sharding(SAME))
         return step.score.lower(weight_shapes(self.spec, devices), hidden, _words(self.tokens), spec=self.spec, mesh=devices.mesh)
 
-    def options(self, platform: str) -> Options:
-        return _GPU_OPTIONS if platform == "gpu" else {}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableSource:
+class TableSource(_SmallSource):
     """`step.update_table` of so many entries, for tables of that layout."""
 
     layout: CacheLayout
@@ -176,9 +176,6 @@ class TableSource:
         layers, kv_heads = self.layout.layers, self.layout.kv_heads
         table_LSKC = jax.ShapeDtypeStruct((layers, self.slots, kv_heads, self.columns), jnp.int32, sharding=devices.sharding(SAME))
         return step.update_table.lower(table_LSKC, _words(self.entries, 2 + layers * kv_heads))
-
-    def options(self, platform: str) -> Options:
-        return _GPU_OPTIONS if platform == "gpu" else {}
 
 
 @functools.lru_cache(maxsize=32)

@@ -12,13 +12,14 @@ import os
 import pickle
 import stat
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
+
+from muxjax.whole_file import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -128,16 +129,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, *parts: bytes) -> None:
-    """All of a file or nothing, also after a kill and beside another writer of the same one."""
+    """All of a file or nothing; nobody else may write to it, whatever the process's mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.parent / f"{path.name}.{os.getpid()}.{threading.get_ident()}.part"
-    try:
-        with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as file:
-            file.writelines(parts)
-        unfinished.replace(path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
+    with replacing(path) as part, os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as file:
+        file.writelines(parts)
 
 
 def _line(error: Exception) -> str:

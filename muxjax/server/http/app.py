@@ -12,7 +12,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, sender_of
-from muxjax.server.http.body import SMALL_BYTES, read_object
+from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
 from muxjax.server.http.errors import errors
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.http.middleware import add_middlewares
@@ -79,7 +79,7 @@ async def _whole(service: Service, generation: Generation, reply: Reply) -> web.
     """The complete answer; a long one is made beside the event loop."""
     deltas = await service.whole(generation)
     if _entries(generation, deltas) <= _QUICK_ENTRIES:
-        return json_answer(json_body(reply.whole(deltas)))
+        return json_response(reply.whole(deltas))
     return json_answer(await service.pools.large.run(generation.stamp.line, lambda: json_body(reply.whole(deltas))))
 
 

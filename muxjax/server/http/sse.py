@@ -14,6 +14,7 @@ from muxjax.server.http.errors import error_object
 from muxjax.server.http.long_json import json_body
 from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Deltas
+from muxjax.server.strict_json import encode
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
     try:
         async for delta in deltas:
             reply.add(delta)
-            frames += await aside(partial(_frames, reply, delta)) if delta.prompt_logprobs else _frames(reply, delta)
+            frames += await aside(partial(_long_frames, reply, delta)) if delta.prompt_logprobs else map(_frame, reply.events(delta))
             if frames and not deltas.has_next:
                 await write(request, response, b"".join(frames))
                 frames.clear()
@@ -52,8 +53,8 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
 
 
 def _frame(event: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % json_body(event)
+    return b"data: %b\n\n" % encode(event).encode()
 
 
-def _frames(reply: Reply, delta: Delta) -> list[bytes]:
-    return [_frame(event) for event in reply.events(delta)]
+def _long_frames(reply: Reply, delta: Delta) -> list[bytes]:
+    return [b"data: %b\n\n" % json_body(event) for event in reply.events(delta)]

@@ -38,8 +38,6 @@ class Times:
 class FakeWorkers:
     """In place of processes: compiles into the store, or fails."""
 
-    count = 2
-
     def __init__(self, store: ProgramStore, trouble: str = ""):
         self.asked: list[Times] = []
         self._store, self._trouble = store, trouble
@@ -63,7 +61,7 @@ def _nothing_traced():
 
 def library(folder: Path, **workers) -> ProgramLibrary:
     store = ProgramStore(folder, "here")
-    return ProgramLibrary(store, Compiler(devices=DEVICES), FakeWorkers(store, **workers) if workers else None)
+    return ProgramLibrary(store, Compiler(devices=DEVICES), lambda: FakeWorkers(store, **workers) if workers else None, at_once=2)
 
 
 def results(programs: ProgramLibrary, *factors: int) -> dict[int, list[float]]:
@@ -90,7 +88,7 @@ def test_a_source_that_is_asked_for_twice_is_compiled_once(tmp_path):
 def test_what_workers_compile_is_loaded_and_not_compiled_here(tmp_path):
     store = ProgramStore(tmp_path, "here")
     workers = FakeWorkers(store)
-    programs = ProgramLibrary(store, Compiler(devices=DEVICES), workers)
+    programs = ProgramLibrary(store, Compiler(devices=DEVICES), lambda: workers, at_once=2)
 
     assert results(programs, 5) == {5: [5, 5]}
     assert workers.asked == [Times(factor=5)] and TRACED == {5: 1}
