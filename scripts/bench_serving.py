@@ -118,7 +118,7 @@ def serve_arguments(args: argparse.Namespace, path: Path, cache: Path) -> list[s
     names = ("max_num_seqs", "max_model_len", "max_num_batched_tokens", "kv_cache_size")
     flags = {name.replace("_", "-"): getattr(args, name) for name in names}
     flags |= {"compilation-cache-dir": cache, "load-format": "dummy", "port": 0}
-    return [f"{args.model}={path}", *(f"--{flag}={value}" for flag, value in flags.items())]
+    return [f"{args.model}={path}", "--wait-for-all", *(f"--{flag}={value}" for flag, value in flags.items())]
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ def told_s(lines: Iterable[str], word: str) -> float:
 
 def programs_in(cache: Path) -> int:
     """Compiled programs kept there."""
-    return len(list(cache.glob("*-cache")))
+    return len(list(cache.rglob("*.program")))
 
 
 def page(runs: Sequence[dict], steps: Iterable[dict]) -> str:

@@ -24,6 +24,7 @@ UNIT = {
     "memory_size": "memory of each device for weights, cache and steps, in place of the share below",
     "gpu_memory_fraction": "share of the device's memory for weights, cache and steps",
     "compilation_cache_dir": COMPILATION_CACHE_DIR,
+    "wait_for_all": "serve when every program is compiled, not when those are that hold every step",
     "enable_prefix_caching": "keep what was computed while there is room, for requests that begin alike",
     "prefix_cache_fraction": "share of the cache beyond which a model's cached prefixes are the first to go",
     "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
@@ -52,7 +53,7 @@ HTTP = {
     "max_connections": "most connections at a time; others wait (what ulimit -n leaves)",
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
-_SWITCHES = ("enable_prefix_caching", "allow_unknown_config")
+_SWITCHES = ("enable_prefix_caching", "allow_unknown_config", "wait_for_all")
 _REPEATED = ("api_key", "admin_key", "allowed_origins")
 _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}

@@ -92,6 +92,10 @@ class DeviceController:
     def stop_building(self) -> None:
         self._stopped.set()
 
+    def close(self) -> None:
+        self._stopped.set()
+        self._library.close()
+
     def add_shape(self, model: str, shape: int) -> None:
         device_model = self._executor.models[model]
         programs = self._built.pop((model, device_model.shapes[shape]), None)

@@ -92,6 +92,10 @@ class DeviceControl(Protocol):
         """Has `build` end soon; from any thread."""
         ...
 
+    def close(self) -> None:
+        """Ends whatever compiles beside the engine, which is about to stop; from any thread."""
+        ...
+
     def add_shape(self, model: str, shape: int) -> None:
         """Steps may have a shape from now on that `build` has yielded; between two turns."""
         ...

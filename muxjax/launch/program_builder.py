@@ -38,9 +38,9 @@ class ProgramBuilder:
             self._wanted.set()
 
     def close(self) -> None:
-        """Builds nothing more; what compilers are at is kept when they have done it."""
+        """Builds nothing more."""
         self._closed.set()
-        self._devices.stop_building()
+        self._devices.close()
         self._wanted.set()
 
     def _run(self) -> None:
@@ -58,7 +58,8 @@ class ProgramBuilder:
         except RequestError:  # the engine has stopped
             self._closed.set()
         except Exception:  # the larger steps serve on
-            _log.exception("no further programs are built")
+            if not self._closed.is_set():
+                _log.exception("no further programs are built")
         self._wanted.clear()
 
     def _add(self, model: str, shape: int) -> None:

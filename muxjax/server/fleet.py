@@ -150,12 +150,16 @@ class Fleet:
             others = tuple(model for model in self.options.models if model.name != name)
             if not others:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
+            served = self._catalog.find(name) if name in dict(self._catalog.names()) else None  # None: a removal has failed before
             self._catalog.remove(name)
             try:
                 await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
             except BaseException:
-                if name in self.states():
-                    raise  # it stays closed, and can be removed again
+                status = self.states().get(name)
+                if served and status in (Status.READY, Status.ASLEEP):
+                    self._catalog.add(served)  # nothing was done
+                if status is not None:
+                    raise  # otherwise it stays closed, and can be removed again
                 _log.exception("the model %s is gone, but not all that it had is free", name)
             self.options = replace(self.options, models=others)
             self._resting.discard(name)

@@ -120,6 +120,15 @@ def play():
     play.close()
 
 
+def test_a_removal_that_goes_wrong_before_anything_was_done_leaves_the_model_to_its_clients(play):
+    play.change(play.fleet.remove("a", timeout_s=1))
+    play.advance()
+    play.advance(fault=True)
+    answer = play.ask("a")
+    play.finish()
+    assert answer.result() is Finish.LENGTH
+
+
 def test_a_sleep_asked_for_while_a_request_wakes_the_model_waits_until_the_request_is_in(play):
     play.change(play.fleet.sleep("a", timeout_s=1))
     play.finish()

@@ -48,6 +48,7 @@ class ProgramLibrary:
     def __init__(self, store: ProgramStore, compiler: Compiler, make_workers: Callable[[], CompileWorkers | None], *, at_once: int):
         self._store, self._compiler, self._make_workers = store, compiler, make_workers
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
+        self._closed = False
         self._lock = threading.RLock()  # a program may be there before its future is looked at
         self._asked: dict[Source, Future[jax.stages.Compiled]] = {}
         self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
@@ -61,7 +62,7 @@ class ProgramLibrary:
         if place:
             without_jax_cache()
         choices = tuning.folder(place, device.device_kind) if on_gpu and place else None
-        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else _AT_ONCE_HERE
+        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else min(os.cpu_count() or 1, _AT_ONCE_HERE)
 
         def make_workers() -> CompileWorkers | None:
             chip = target.attached(device)
@@ -107,12 +108,12 @@ class ProgramLibrary:
                 future.cancel()
 
     def close(self) -> None:
-        """Gives up what is not there yet."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Gives up what is not there yet; waits for what is compiled in this process, which nothing can interrupt."""
         with self._lock:
-            workers = self.__dict__.get("_workers")
+            self._closed, workers = True, self.__dict__.get("_workers")
         if workers:
             workers.close()
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
         with self._lock:
@@ -145,16 +146,18 @@ class ProgramLibrary:
 
     def _from_worker(self, source: Source) -> jax.stages.Compiled | None:
         with self._lock:
-            workers = self._workers
+            workers = None if self._closed else self._workers
         if workers is None:
             return None
         trouble = workers.compile(source).result()
         program = self._kept(source)
-        if program is None:
+        if program is None and not self._closed:
             _log.warning("a program is compiled in the serving process: %s", trouble or "what a worker made could not be loaded")
         return program
 
     def _compiled(self, source: Source) -> jax.stages.Compiled:
+        if self._closed:
+            raise RuntimeError("the library of programs is closed")
         made_of, program = self._compiler.compile(source)
         self._store.keep(repr(made_of), program)
         return program

@@ -18,6 +18,8 @@ class CompileWorkers:
 
     def __init__(self, setup: Setup, count: int):
         self._setup = setup
+        self._processes: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="muxjax-compile")
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
         for _ in range(count):
@@ -28,14 +30,17 @@ class CompileWorkers:
         return self._threads.submit(self._ask, source)
 
     def close(self) -> None:
-        """Gives up what is not done yet, and ends the processes."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        while not self._idle.empty():
-            process = self._idle.get()
-            if process is not None:
-                _end(process)
+        """Gives up what is not done yet, and ends the processes, whatever they are at."""
+        self._closed = True
+        for process in tuple(self._processes):
+            process.kill()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for process in tuple(self._processes):
+            self._end(process)
 
     def _ask(self, source: Source) -> str:
+        if self._closed:
+            return "the compiling processes have ended"
         process = self._idle.get() or self._start()
         try:
             assert process.stdin and process.stdout
@@ -46,7 +51,7 @@ class CompileWorkers:
         else:
             trouble = "it ended"
         if not answer.endswith(b"\n"):
-            _end(process)
+            self._end(process)
             self._idle.put(None)
             return f"the compiling process failed: {trouble}"
         self._idle.put(process)
@@ -55,15 +60,16 @@ class CompileWorkers:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "muxjax.device.programs.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self._processes.add(process)
         assert process.stdin
         send(process.stdin, self._setup)
         return process
 
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            if stream:
-                stream.close()
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        self._processes.discard(process)
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()

@@ -1,5 +1,6 @@
 """Programs are compiled once and found again; what no other process can do is done here."""
 
+import threading
 import time
 from collections import Counter
 from concurrent.futures import Future
@@ -116,3 +117,15 @@ def test_a_closed_library_ends_at_once(tmp_path):
     programs.close()
 
     assert time.monotonic() - started < 5
+
+
+def test_a_closed_library_compiles_nothing_and_has_no_threads(tmp_path):
+    before = threading.active_count()
+    programs = library(tmp_path)
+    results(programs, 2)
+    programs.close()
+
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError):
+        results(programs, 3)
+    assert TRACED == {2: 1}
