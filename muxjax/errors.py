@@ -2,7 +2,16 @@
 
 import reprlib
 
-_SHORT = reprlib.Repr(maxlevel=3, maxlist=8, maxdict=8, maxtuple=8, maxset=8, maxstring=120, maxother=400)
+
+def _short_repr() -> reprlib.Repr:
+    short = reprlib.Repr()  # limits are arguments from Python 3.12 on
+    short.maxlevel = 3
+    short.maxlist = short.maxdict = short.maxtuple = short.maxset = 8
+    short.maxstring, short.maxother = 120, 400
+    return short
+
+
+_SHORT = _short_repr()
 
 
 class MuxError(Exception):
