@@ -72,6 +72,28 @@ def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
     return min(limits, default=None)
 
 
+def require_memory(options: UnitOptions, devices: Devices, resident_bytes: Mapping[str, int]) -> None:
+    """Holds weights and a cache of a given size against the memory there is, before minutes go into loading and compiling.
+
+    Args:
+      resident_bytes: of each model, on one device.
+    Raises:
+      ConfigError: they are more than a device has, or than the machine has, whose memory the devices of a CPU share.
+    """
+    limit = limit_bytes(options, devices.each[0])
+    if limit is None:
+        limit = _machine_bytes() // devices.tp
+    cache_bytes = options.kv_cache_bytes or 0
+    weights_bytes = sum(resident_bytes.values())
+    if cache_bytes + weights_bytes > limit:
+        cache = f" and a cache of {show_bytes(cache_bytes)}" if cache_bytes else ""
+        raise ConfigError(
+            f"{show_bytes(weights_bytes)} of weights and tables{cache} are more than the {show_bytes(limit)} that muxjax may use: "
+            f"lower kv_cache_size or max_num_seqs, or serve fewer models here",
+            field="kv_cache_bytes" if cache_bytes else "gpu_memory_fraction",
+        )
+
+
 def plan(
     options: UnitOptions, devices: Devices, models: Mapping[str, DeviceModel], total_blocks: int, *, more_bytes: int = 0
 ) -> MemoryPlan:
@@ -118,6 +140,10 @@ def _held_bytes(devices: Devices, models: Mapping[str, DeviceModel], arena_bytes
 
 def _stats(device: jax.Device) -> dict[str, int] | None:
     return None if device.platform == "cpu" else device.memory_stats()
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _free_bytes(options: UnitOptions, device: jax.Device, used: int) -> int:
