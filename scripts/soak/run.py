@@ -160,7 +160,7 @@ def page(record: dict[str, Any]) -> str:
         **record["config"],
         device=record["device"],
         visits=results.table(("what a client does", "times", "requests refused (503, 429)"), visits),
-        answer="No fault was found." if not found else f"{len(found)} faults; the first: {found[0]}.",
+        answer="No fault was found." if not found else f"{len(found)} faults; the first: {found[0].splitlines()[0]}.",
         ends=results.table(("at the end", ""), rows),
     )
 

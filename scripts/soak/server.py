@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,8 @@ from scripts import results
 LONG = ModelSpec(
     vocab=300, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, max_len=1024, windows=(None, None), dtype="float32"
 )
+_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
+_FAULT = re.compile(r"^\S+ \S+ ERROR |^Traceback", re.MULTILINE)
 LIMITS = {"max_num_queued_reqs": 24, "write_timeout": 2, "read_timeout": 5, "max_body_size": 2**18, "shutdown_timeout": 5}
 
 
@@ -66,9 +69,14 @@ class SoakServer:
         return self._process.wait(timeout=60)
 
     def errors(self) -> list[str]:
-        """What it logged of faults of its own."""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return [line for line in lines if " ERROR " in line or line.startswith("Traceback")][:20]
+        """What it logged of faults of its own, each with its traceback."""
+        return logged_faults(self._log.read_text(errors="replace"))
+
+
+def logged_faults(log: str, *, most: int = 20, longest: int = 8000) -> list[str]:
+    """Entries of a log that tell of a fault: a line that begins with a time, and those below it that do not."""
+    entries = _ENTRY.split(log)
+    return [entry.strip()[:longest] for entry in entries if _FAULT.search(entry)][:most]
 
 
 async def _json(session: aiohttp.ClientSession, url: str) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.soak.run import faults, page
+from scripts.soak.server import logged_faults
 from scripts.soak.visits import Fault, check_choices
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +70,15 @@ def test_the_server_bears_a_short_soak():
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "No fault was found." in ran.stdout
+
+
+def test_a_fault_in_the_log_is_one_entry_with_its_traceback():
+    log = (
+        "2026-11-23 04:50:54,351 INFO muxjax: a request\n"
+        "2026-11-23 04:50:54,352 ERROR aiohttp.server: Error handling request\nTraceback (most recent call last):\n  File x\nOSError: y\n"
+        "2026-11-23 04:50:54,353 WARNING muxjax: an ERROR is not this\n"
+        "2026-11-23 04:50:54,354 ERROR muxjax: another\n"
+    )
+    first, second = (entry.splitlines() for entry in logged_faults(log))
+    assert (first[0][24:29], first[-1]) == ("ERROR", "OSError: y")
+    assert second == ["2026-11-23 04:50:54,354 ERROR muxjax: another"]

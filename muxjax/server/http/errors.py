@@ -13,6 +13,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
 _LONGEST = 480  # characters of a message, of at most four bytes each
 _KINDS = {500: "server_error", 503: "service_unavailable", 429: "rate_limit_error"}
+_CLIENT_CLOSED_REQUEST = 499  # nginx's, which HTTP has no word for
 _RETRY_AFTER_S = {503: 1.0, 429: 1.0}
 
 
@@ -36,11 +37,16 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _response(error)
     except web.HTTPException as error:
         return _response(_of_http(request, error), allow=error.headers.get("Allow"))
-    except ConnectionResetError:
-        raise
     except Exception as error:
+        if has_left(request, error):
+            return web.Response(status=_CLIENT_CLOSED_REQUEST)  # for the log: nobody reads it
         _log.exception("the request failed")
         return json_response(error_object(error), status=500)
+
+
+def has_left(request: web.Request, error: Exception) -> bool:
+    """Whether the error is that the client has closed its connection, or was cut off."""
+    return isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing())
 
 
 def _response(error: RequestError, *, allow: str | None = None) -> web.Response:

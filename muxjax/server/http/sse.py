@@ -10,7 +10,7 @@ from aiohttp import web
 from muxjax.errors import RequestError
 from muxjax.server.choice import Delta
 from muxjax.server.http.bounds import write
-from muxjax.server.http.errors import error_object
+from muxjax.server.http.errors import error_object, has_left
 from muxjax.server.http.long_json import json_body
 from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Deltas
@@ -26,6 +26,8 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
 
     Args:
       aside: runs beside the event loop what may take long.
+    Raises:
+      ConnectionResetError: the client has left, or was cut off.
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
@@ -40,12 +42,11 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
         frames += map(_frame, reply.last_events())
         if frames:
             await write(request, response, b"".join(frames))
-    except ConnectionResetError:
-        return response  # the client has left, or was cut off; whoever admitted the request cancels it
-    except RequestError as error:
-        await write(request, response, _frame(error_object(error)))
     except Exception as error:
-        _log.exception("the stream failed")
+        if has_left(request, error):
+            raise  # whoever admitted the request cancels it
+        if not isinstance(error, RequestError):
+            _log.exception("the stream failed")
         await write(request, response, _frame(error_object(error)))
     await write(request, response, b"data: [DONE]\n\n")
     await response.write_eof()

@@ -1,0 +1,67 @@
+"""What is answered, and logged, when a handler raises."""
+
+import asyncio
+import logging
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from muxjax.server.http.errors import errors
+
+
+async def cut_off(request: web.Request) -> web.StreamResponse:
+    """A stream whose client has gone before its last part."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"one")
+    request.transport.abort()
+    while True:
+        await response.write(b"more")
+        await asyncio.sleep(0)
+
+
+async def gone_before(request: web.Request) -> web.StreamResponse:
+    """A client that has gone before there is an answer."""
+    request.transport.abort()
+    await asyncio.sleep(0)
+    raise ConnectionResetError("Cannot write to closing transport")
+
+
+async def reset_elsewhere(request: web.Request) -> web.StreamResponse:
+    """Another connection than the client's was lost, which is a fault of ours."""
+    raise ConnectionResetError("a database hung up")
+
+
+def ask(handler, caplog) -> int:
+    """The status that a client sees of the handler behind the middleware, 0 for a lost connection."""
+
+    async def once() -> int:
+        app = web.Application(middlewares=[errors])
+        app.router.add_get("/", handler)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"http://{host}:{port}/") as response:
+                await response.read()
+                return response.status
+        except aiohttp.ClientError:
+            return 0
+        finally:
+            await runner.cleanup()
+
+    with caplog.at_level(logging.WARNING):
+        return asyncio.run(once())
+
+
+@pytest.mark.parametrize("handler", [cut_off, gone_before])
+def test_a_client_that_leaves_is_no_fault_in_the_log(handler, caplog):
+    assert ask(handler, caplog) == 0
+    assert not caplog.records
+
+
+def test_a_connection_that_is_lost_elsewhere_is_a_fault(caplog):
+    assert ask(reset_elsewhere, caplog) == 500
+    assert [record.message for record in caplog.records] == ["the request failed"]
