@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
-from muxjax.bench.raw_client import Answer, ask_all
+from muxjax.bench.raw_client import RecordedStream, record_streams
 from muxjax.demo.run import shipped
 from scripts import results
 
@@ -113,19 +113,19 @@ async def measure(address: str, rounds: int, seconds: float, seed: int) -> dict:
     }
 
 
-async def calm(address: str, seconds: float, draw: random.Random) -> list[tuple[float, Answer]]:
+async def calm(address: str, seconds: float, draw: random.Random) -> list[tuple[float, RecordedStream]]:
     """Streams one after another: seconds to the first token, and the answer."""
     answers, end_s = [], time.monotonic() + seconds
     while time.monotonic() < end_s:
         begin_s = time.monotonic()
-        (answer,) = await ask_all(address, "/v1/completions", [_body("calm", draw, CALM)])
+        (answer,) = await record_streams(address, "/v1/completions", [_body("calm", draw, CALM)])
         answers.append((answer.first_s - begin_s, answer))
     return answers
 
 
 async def flood(address: str, draw: random.Random) -> None:
     while True:
-        await ask_all(address, "/v1/completions", [_body("flood", draw, FLOOD)])
+        await record_streams(address, "/v1/completions", [_body("flood", draw, FLOOD)])
 
 
 def _body(model: str, draw: random.Random, size: dict[str, int]) -> dict:

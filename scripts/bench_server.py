@@ -23,14 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxjax.bench.raw_client import Answer, ask_all
+from muxjax.bench.raw_client import RecordedStream, record_streams
 from muxjax.demo.run import shipped
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import TokenizerText
+from muxjax.server.text.tokenizer import HfTokenizer
 from muxjax.types import ModelSpec
 from scripts import results
 from tests.fakes import FakeEngine
@@ -95,20 +95,20 @@ def _record(name: str, load: Load, seed: int) -> dict:
 
 def measure(load: Load, seed: int) -> dict:
     """Raises SystemExit: a stream's text is not exactly its tokens'."""
-    text = _text()
-    draw, plain = random.Random(seed), plain_tokens(text)
+    tokenizer = _tokenizer()
+    draw, plain = random.Random(seed), plain_tokens(tokenizer)
     prompts = [tuple(draw.choices(plain, k=load.tokens)) for _ in range(load.streams)]
     bodies = [{"model": "m", "prompt": prompt, "max_tokens": load.tokens, "ignore_eos": True, "stream": True} for prompt in prompts]
     with tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times.json")
         with _serving(load.turn_s, times) as address:
-            answers = asyncio.run(ask_all(address, "/v1/completions", bodies))
+            answers = asyncio.run(record_streams(address, "/v1/completions", bodies))
         told = json.loads(times.read_text())
-    wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, text))]
+    wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, tokenizer))]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {load.streams} streams are wrong; the first: {wrong[0]}")
     answered = zip(prompts, answers, strict=True)
-    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, told["made_s"], text))
+    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, told["made_s"], tokenizer))
     seconds = max(answer.last_s for answer in answers) - min(answer.first_s for answer in answers)
     return {
         "tokens": len(delays_s),
@@ -120,23 +120,23 @@ def measure(load: Load, seed: int) -> dict:
     }
 
 
-def plain_tokens(text: TokenizerText) -> list[int]:
+def plain_tokens(tokenizer: HfTokenizer) -> list[int]:
     """Tokens that add visible text wherever they stand, so that none can hide in a character that is not whole yet."""
-    return [token for token in range(VOCAB) if (piece := text.decode([token])).isascii() and piece.isalnum()]
+    return [token for token in range(VOCAB) if (piece := tokenizer.decode([token])).isascii() and piece.isalnum()]
 
 
-def fault_of(prompt: tuple[int, ...], answer: Answer, text: TokenizerText) -> str:
+def fault_of(prompt: tuple[int, ...], answer: RecordedStream, tokenizer: HfTokenizer) -> str:
     """What is lost, doubled or changed in an answer that must repeat its prompt; "" if nothing is."""
-    expected, told = _repeated(prompt, text)[-1], "".join(event.text for event in answer.events)
+    expected, told = _repeated(prompt, tokenizer)[-1], "".join(event.text for event in answer.events)
     if told != expected:
         at = next((i for i, (a, b) in enumerate(zip(told, expected, strict=False)) if a != b), min(len(told), len(expected)))
         return f"{len(told)} characters in place of {len(expected)}, other ones from {at} on: {told[at : at + 20]!r}"
     return "" if answer.complete else "it has no end"
 
 
-def delays(prompt: tuple[int, ...], answer: Answer, made_s: dict[str, list[float]], text: TokenizerText) -> Iterator[float]:
+def delays(prompt: tuple[int, ...], answer: RecordedStream, made_s: dict[str, list[float]], tokenizer: HfTokenizer) -> Iterator[float]:
     """Of each token: seconds from its making to the event that told the last of it."""
-    ends = [len(told) for told in _repeated(prompt, text)]
+    ends = [len(told) for told in _repeated(prompt, tokenizer)]
     shown, k = 0, 0
     for event in answer.events:
         shown += len(event.text)
@@ -145,10 +145,10 @@ def delays(prompt: tuple[int, ...], answer: Answer, made_s: dict[str, list[float
             k += 1
 
 
-def _repeated(prompt: tuple[int, ...], text: TokenizerText) -> list[str]:
+def _repeated(prompt: tuple[int, ...], tokenizer: HfTokenizer) -> list[str]:
     """All of the answer's text after each of its tokens."""
-    before = len(text.decode(prompt))
-    return [text.decode([*prompt, *prompt[: k + 1]])[before:] for k in range(len(prompt))]
+    before = len(tokenizer.decode(prompt))
+    return [tokenizer.decode([*prompt, *prompt[: k + 1]])[before:] for k in range(len(prompt))]
 
 
 @contextlib.contextmanager
@@ -171,14 +171,20 @@ def _serve(turn_s: float, times: Path) -> None:
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
 
 
-def _text() -> TokenizerText:
-    return TokenizerText(shipped()[0] / "tokenizer.json")
+def _tokenizer() -> HfTokenizer:
+    return HfTokenizer(shipped()[0] / "tokenizer.json")
 
 
 def _model() -> ServedModel:
     shape = ModelSpec(vocab=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, max_len=2**20, windows=(None,))
     return ServedModel(
-        name="m", text=_text(), template=None, defaults=SamplingDefaults(), spec=shape, max_model_len=2**20, created=int(time.time())
+        name="m",
+        tokenizer=_tokenizer(),
+        template=None,
+        defaults=SamplingDefaults(),
+        spec=shape,
+        max_model_len=2**20,
+        created=int(time.time()),
     )
 
 

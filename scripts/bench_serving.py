@@ -26,6 +26,7 @@ import jax
 
 from muxjax.bench import client
 from muxjax.specs import published
+from muxjax.specs.dummy import write_dummy_models
 from muxjax.units import show_s
 from scripts import results
 from scripts.serving import TINY
@@ -89,16 +90,16 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Starts the server twice, asks the second; the run's record."""
-    load = client.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = client.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder, "xla") if args.tiny else Path(args.compilation_cache_dir).expanduser()
-        paths = client.dummy_models(Path(folder), {args.model: TINY if args.tiny else published.BY_NAME[args.model]})
+        paths = write_dummy_models(Path(folder), {args.model: TINY if args.tiny else published.BY_NAME[args.model]})
         command = serve_arguments(args, paths[args.model], cache)
         kept = [programs_in(cache)]
         with serving(command) as first:
             kept.append(programs_in(cache))
         with serving(command) as second:
-            answers = asyncio.run(client.ask(second.address, [args.model], load))[args.model]
+            answers = asyncio.run(client.run_load(second.address, [args.model], load))[args.model]
         kept.append(programs_in(cache))
     if short := [answer.tokens for answer in answers if answer.tokens != args.output_tokens]:
         raise SystemExit(f"streams brought {short} tokens in place of {args.output_tokens}")
@@ -106,8 +107,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "starts": [first.values(), second.values()],
         "kept_programs": kept,
         "streams": [answer.values() for answer in answers],
-        "token_s": [answer.token_s for answer in answers],
-        "steady_token_s": client.steady_token_s(answers),
+        "token_s": [answer.tpot_s for answer in answers],
+        "steady_token_s": client.steady_tpot_s(answers),
         "tokens_per_s": client.tokens_per_s(answers),
     }
     return results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.bench.client import dummy_models
+from muxjax.specs.dummy import write_dummy_models
 from muxjax.specs.published import BY_NAME
 from muxjax.types import Finish, ModelSpec, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
@@ -205,7 +205,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         specs = {name: TINY if args.tiny else BY_NAME[name] for name in MODELS}
-        folders = {name: str(path) for name, path in dummy_models(Path(scratch), specs).items()}
+        folders = {name: str(path) for name, path in write_dummy_models(Path(scratch), specs).items()}
         records = []
         for case in CASES:
             if case.name not in args.only:

@@ -19,6 +19,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import listening
 from muxjax.server.service import Service
 from muxjax.specs import published
+from muxjax.specs.dummy import write_dummy_models
 from muxjax.units import parse_bytes
 from scripts import results
 
@@ -86,7 +87,7 @@ This shows that the path is whole; how fast it is, `docs/results/serving-speed/`
 
 def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
     """The models with dummy weights."""
-    paths = client.dummy_models(folder, {name: published.BY_NAME[name] for name in args.models})
+    paths = write_dummy_models(folder, {name: published.BY_NAME[name] for name in args.models})
     max_len = args.prompt_tokens + args.output_tokens
     models = [
         ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=args.streams, max_model_len=max_len)
@@ -97,9 +98,9 @@ def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
 
 
 async def serve_and_ask(service: Service, args: argparse.Namespace) -> dict:
-    load = client.Load(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = client.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     async with listening(service, HttpOptions(port=0)) as address:
-        answers = await client.ask(address, args.models, load)
+        answers = await client.run_load(address, args.models, load)
         stats = service.stats()
     found = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
     return {"streams": found, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}

@@ -1,21 +1,17 @@
-"""Concurrent HTTP streams over models of random weights: who asks, and when each token came."""
+"""Load generator over HTTP: concurrent streams of several models, and when each token of theirs came."""
 
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
 
-from muxjax.specs.config import to_hf_config
-from muxjax.types import ModelSpec
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What is asked of each model: so many streams at once, each of so many tokens in and out."""
+class StreamLoad:
+    """Load on each model: so many streams at once, each of so many tokens in and out."""
 
     streams: int
     prompt_tokens: int
@@ -23,55 +19,46 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What one stream brought.
+class StreamTiming:
+    """Tokens of one stream, and when they came.
 
     Args:
-      asked_s, times_s: when it was asked for, and when each event with a choice came; all streams on one clock.
+      sent_s, events_s: when its request was sent, and when each event with a choice came; all streams on one clock.
     """
 
     tokens: int
-    asked_s: float
-    times_s: tuple[float, ...]
+    sent_s: float
+    events_s: tuple[float, ...]
 
     @property
-    def first_s(self) -> float:
+    def ttft_s(self) -> float:
         """From the request to the first token."""
-        return self.times_s[0] - self.asked_s
+        return self.events_s[0] - self.sent_s
 
     @property
-    def end_s(self) -> float:
+    def latency_s(self) -> float:
         """From the request to the last token."""
-        return self.times_s[-1] - self.asked_s
+        return self.events_s[-1] - self.sent_s
 
     @property
-    def token_s(self) -> float:
+    def tpot_s(self) -> float:
         """Per output token, after the first."""
-        return (self.end_s - self.first_s) / (self.tokens - 1)
+        return (self.latency_s - self.ttft_s) / (self.tokens - 1)
 
     def values(self) -> dict[str, float]:
         """For a run's record."""
-        return {"tokens": self.tokens, "first_s": self.first_s, "end_s": self.end_s, "events": len(self.times_s)}
+        return {"tokens": self.tokens, "first_s": self.ttft_s, "end_s": self.latency_s, "events": len(self.events_s)}
 
 
-def dummy_models(folder: Path, specs: Mapping[str, ModelSpec]) -> dict[str, Path]:
-    """A folder for each model with nothing but a config.json: enough for dummy weights."""
-    paths = {name: folder / name for name in specs}
-    for name, path in paths.items():
-        path.mkdir()
-        (path / "config.json").write_text(json.dumps(to_hf_config(specs[name])))
-    return paths
-
-
-async def ask(address: str, models: Sequence[str], load: Load) -> dict[str, list[Answer]]:
+async def run_load(address: str, models: Sequence[str], load: StreamLoad) -> dict[str, list[StreamTiming]]:
     """The load on all models at once, of the API at that address."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        asked = [[stream(session, address, name, seed, load) for seed in range(load.streams)] for name in models]
-        answers = await asyncio.gather(*(asyncio.gather(*asks) for asks in asked))
-    return dict(zip(models, answers, strict=True))
+        streams = [[time_stream(session, address, name, seed, load) for seed in range(load.streams)] for name in models]
+        timings = await asyncio.gather(*(asyncio.gather(*of_model) for of_model in streams))
+    return dict(zip(models, timings, strict=True))
 
 
-async def stream(session: aiohttp.ClientSession, address: str, model: str, seed: int, load: Load) -> Answer:
+async def time_stream(session: aiohttp.ClientSession, address: str, model: str, seed: int, load: StreamLoad) -> StreamTiming:
     """One streamed completion, greedy, of a prompt of its own."""
     body = {
         "model": model,
@@ -82,7 +69,7 @@ async def stream(session: aiohttp.ClientSession, address: str, model: str, seed:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    asked_s, times, tokens = time.perf_counter(), [], 0
+    sent_s, events, tokens = time.perf_counter(), [], 0
     async with session.post(f"{address}/completions", json=body) as response:
         response.raise_for_status()
         async for line in response.content:
@@ -90,25 +77,25 @@ async def stream(session: aiohttp.ClientSession, address: str, model: str, seed:
                 continue
             event = json.loads(line[6:])
             if event["choices"]:
-                times.append(time.perf_counter())
+                events.append(time.perf_counter())
             tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    return Answer(tokens=tokens, asked_s=asked_s, times_s=tuple(times))
+    return StreamTiming(tokens=tokens, sent_s=sent_s, events_s=tuple(events))
 
 
-def steady_token_s(answers: Sequence[Answer]) -> float:
+def steady_tpot_s(timings: Sequence[StreamTiming]) -> float:
     """Seconds per output token while every stream decodes: from the latest first token to the soonest last one.
 
     Raises:
       ValueError: one ended before another began.
     """
-    begin, end = max(answer.times_s[0] for answer in answers), min(answer.times_s[-1] for answer in answers)
+    begin, end = max(timing.events_s[0] for timing in timings), min(timing.events_s[-1] for timing in timings)
     if begin >= end:
         raise ValueError("a stream ended before another had its first token: ask for more output tokens")
-    came = sum(sum(begin < at <= end for at in answer.times_s) * answer.tokens / len(answer.times_s) for answer in answers)
-    return (end - begin) * len(answers) / came
+    tokens = sum(sum(begin < at <= end for at in timing.events_s) * timing.tokens / len(timing.events_s) for timing in timings)
+    return (end - begin) * len(timings) / tokens
 
 
-def tokens_per_s(answers: Sequence[Answer]) -> float:
+def tokens_per_s(timings: Sequence[StreamTiming]) -> float:
     """Output tokens of all streams a second, from the first request to the last token."""
-    span_s = max(answer.times_s[-1] for answer in answers) - min(answer.asked_s for answer in answers)
-    return sum(answer.tokens for answer in answers) / span_s
+    span_s = max(timing.events_s[-1] for timing in timings) - min(timing.sent_s for timing in timings)
+    return sum(timing.tokens for timing in timings) / span_s

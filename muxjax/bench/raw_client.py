@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One of a stream, and when its last byte came (`time.monotonic`)."""
+    """Event of a stream, and when its last byte came (`time.monotonic`)."""
 
     text: str
     at_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """Of one stream.
+class RecordedStream:
+    """Events of one stream.
 
     Args:
       id: the server's.
@@ -42,18 +42,18 @@ class Answer:
         return self.events[-1].at_s
 
 
-async def ask_all(address: str, path: str, bodies: Sequence[dict[str, Any]]) -> list[Answer]:
-    """The answers to streamed completions, all asked for at once."""
+async def record_streams(address: str, path: str, bodies: Sequence[dict[str, Any]]) -> list[RecordedStream]:
+    """Streamed completions, all asked for at once."""
     where = urlsplit(address)
     host, port = where.hostname or "127.0.0.1", where.port or 80
     loop = asyncio.get_running_loop()
-    streams = [_Stream(_request(path, body), loop.create_future()) for body in bodies]
-    await asyncio.gather(*(loop.create_connection(lambda stream=stream: stream, host, port) for stream in streams))
-    await asyncio.gather(*(stream.closed for stream in streams))
-    return [read(stream.pieces) for stream in streams]
+    connections = [_Connection(_request(path, body), loop.create_future()) for body in bodies]
+    await asyncio.gather(*(loop.create_connection(lambda one=connection: one, host, port) for connection in connections))
+    await asyncio.gather(*(connection.closed for connection in connections))
+    return [read(connection.pieces) for connection in connections]
 
 
-class _Stream(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """Writes down what comes, and when."""
 
     def __init__(self, request: bytes, closed: asyncio.Future[None]):
@@ -78,8 +78,8 @@ def _request(path: str, body: dict[str, Any]) -> bytes:
     return "\r\n".join([f"POST {path} HTTP/1.1", *head, "", ""]).encode() + content
 
 
-def read(pieces: Sequence[tuple[float, bytes]]) -> Answer:
-    """The answer in the bytes of a connection.
+def read(pieces: Sequence[tuple[float, bytes]]) -> RecordedStream:
+    """Stream in the bytes of a connection.
 
     Raises:
       ValueError: they are no stream of events.
@@ -99,7 +99,7 @@ def read(pieces: Sequence[tuple[float, bytes]]) -> Answer:
                 name = event["id"]
                 if event["choices"] and event["choices"][0]["text"]:
                     events.append(Event(text=event["choices"][0]["text"], at_s=at_s))
-    return Answer(id=name, events=tuple(events), complete=done)
+    return RecordedStream(id=name, events=tuple(events), complete=done)
 
 
 def _chunks(whole: bytes, at: int) -> Iterator[tuple[int, bytes]]:

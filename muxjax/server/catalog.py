@@ -9,7 +9,7 @@ from muxjax import __version__
 from muxjax.errors import RequestError
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
-from muxjax.server.text.tokenizer import Text
+from muxjax.server.text.tokenizer import Tokenizer
 from muxjax.types import ModelSpec
 
 
@@ -26,7 +26,7 @@ class ServedModel:
 
     name: str
     aliases: tuple[str, ...] = ()
-    text: Text
+    tokenizer: Tokenizer
     template: ChatTemplate | None
     defaults: SamplingDefaults
     spec: ModelSpec

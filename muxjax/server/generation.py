@@ -92,7 +92,7 @@ class Generation:
 
     def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
         """Of an answer to that prompt."""
-        return Detokenizer(partial(self.model.text.decode, special=self.show_special), prompt)
+        return Detokenizer(partial(self.model.tokenizer.decode, special=self.show_special), prompt)
 
     def echo_of(self, index: int) -> str:
         """The beginning of a choice's text."""

@@ -11,7 +11,7 @@ from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
 from muxjax.server.text.config_files import read_config
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
-from muxjax.server.text.tokenizer import ByteText, Text, TokenizerText
+from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer, Tokenizer
 from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
 from muxjax.types import ModelSpec
 
@@ -21,11 +21,11 @@ class ModelFiles:
     """A checkpoint's files but its weights; read first, because that is quick and may fail.
 
     Args:
-      text: None stands for a `ByteText`.
+      tokenizer: None stands for a `ByteTokenizer`.
     """
 
     options: ModelOptions
-    text: Text | None
+    tokenizer: Tokenizer | None
     template: ChatTemplate | None
     defaults: SamplingDefaults
     tokenizer_config: Mapping[str, Any]
@@ -34,10 +34,10 @@ class ModelFiles:
     def read(cls, options: ModelOptions) -> "ModelFiles":
         """Raises ConfigError: no such folder, no config.json or tokenizer.json where weights are real, or a file that cannot be read."""
         _require_files(options)
-        tokenizer = options.path / "tokenizer.json"
+        tokenizer_json = options.path / "tokenizer.json"
         return cls(
             options=options,
-            text=TokenizerText(tokenizer) if tokenizer.exists() else None,
+            tokenizer=HfTokenizer(tokenizer_json) if tokenizer_json.exists() else None,
             template=load_template(options.path, options.chat_template),
             defaults=load_defaults(options.path),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),
@@ -47,7 +47,7 @@ class ModelFiles:
         return ServedModel(
             name=self.options.name,
             aliases=self.options.aliases,
-            text=self.text or ByteText(spec.vocab),
+            tokenizer=self.tokenizer or ByteTokenizer(spec.vocab),
             template=self.template,
             defaults=self.defaults,
             spec=spec,

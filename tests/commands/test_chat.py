@@ -18,7 +18,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.template import ChatTemplate
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 
@@ -39,10 +39,10 @@ class Server:
 @contextlib.contextmanager
 def serving(**engine_options) -> Iterator[Server]:
     template = ChatTemplate(TEMPLATE, {})
-    models = [served(ByteText(300), name, template=template, max_model_len=400) for name in ("first", "org/second")]
+    models = [served(ByteTokenizer(300), name, template=template, max_model_len=400) for name in ("first", "org/second")]
     echo = {"reply": lambda request, k: 1 if k == len(request.prompt) else request.prompt[k]}
     engine = FakeEngine(["first", "org/second"], **(echo | engine_options))
-    with in_background(Service(engine, Catalog([*models, served(ByteText(300), "plain", template=None)])), HttpOptions(port=0)) as url:
+    with in_background(Service(engine, Catalog([*models, served(ByteTokenizer(300), "plain", template=None)])), HttpOptions(port=0)) as url:
         yield Server(engine, url)
 
 

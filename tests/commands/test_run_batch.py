@@ -20,7 +20,7 @@ from muxjax.commands.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 
@@ -34,7 +34,7 @@ with opened(Options(input_file=sys.argv[1], output_file=sys.argv[2], resume=True
 
 
 def service(**engine) -> Service:
-    return Service(FakeEngine(["a", "b"], **engine), Catalog([served(ByteText(300), name) for name in ("a", "b")]))
+    return Service(FakeEngine(["a", "b"], **engine), Catalog([served(ByteTokenizer(300), name) for name in ("a", "b")]))
 
 
 def ask(custom_id: str = "x", *, url: str = "/v1/completions", **body) -> dict:
@@ -238,7 +238,7 @@ class BusyEngine(FakeEngine):
 
 def test_a_line_waits_while_the_queue_is_full(tmp_path):
     source, sink = written(tmp_path / "in.jsonl", [ask(f"{i}") for i in range(9)]), tmp_path / "out.jsonl"
-    busy = Service(BusyEngine(["a"]), Catalog([served(ByteText(300), "a")]))
+    busy = Service(BusyEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]))
 
     with opened(Options(input_file=str(source), output_file=str(sink))) as batch:
         assert run_through(busy, batch, most_open=2) == 0
@@ -258,7 +258,7 @@ class DyingEngine(FakeEngine):
 def test_an_engine_that_dies_ends_the_batch_with_what_was_answered(tmp_path):
     lines = [ask(f"{i}", max_tokens=90) for i in range(9)]
     source, sink = written(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
-    broken = Service(DyingEngine(["a"]), Catalog([served(ByteText(300), "a")]))
+    broken = Service(DyingEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]))
 
     with opened(Options(input_file=str(source), output_file=str(sink))) as batch, pytest.raises(MuxError, match="--resume goes on"):
         run_through(broken, batch, most_open=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.bench.raw_client import Answer, Event, read
+from muxjax.bench.raw_client import Event, RecordedStream, read
 from scripts.bench_server import delays, fault_of, plain_tokens
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,9 @@ class Letters:
 
 
 PROMPT = tuple(map(ord, "abca"))
-RIGHT = Answer(id="x", events=tuple(Event(text=text, at_s=at_s) for text, at_s in (("a", 2.0), ("bc", 3.0), ("a", 5.0))), complete=True)
+RIGHT = RecordedStream(
+    id="x", events=tuple(Event(text=text, at_s=at_s) for text, at_s in (("a", 2.0), ("bc", 3.0), ("a", 5.0))), complete=True
+)
 
 
 def test_an_answer_that_repeats_its_prompt_is_right():

@@ -10,7 +10,7 @@ from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import TokenizerText
+from muxjax.server.text.tokenizer import HfTokenizer
 from tests.fakes import FakeEngine
 from tests.server.kit import BOS, VOCAB, Server, served
 
@@ -37,14 +37,14 @@ def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def text(tokenizer_path: Path) -> TokenizerText:
-    return TokenizerText(tokenizer_path)
+def tokenizer(tokenizer_path: Path) -> HfTokenizer:
+    return HfTokenizer(tokenizer_path)
 
 
 @pytest.fixture(scope="session")
-def catalog(text: TokenizerText) -> Catalog:
+def catalog(tokenizer: HfTokenizer) -> Catalog:
     """Two models: "org/a", also called "a", and "plain" without a chat template."""
-    return Catalog([served(text, "org/a", aliases=("a",)), served(text, "plain", template=None)])
+    return Catalog([served(tokenizer, "org/a", aliases=("a",)), served(tokenizer, "plain", template=None)])
 
 
 Serve = Callable[..., contextlib.AbstractContextManager[Server]]

@@ -16,7 +16,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Stamp
 from muxjax.server.openai.schema import parse_completion
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from muxjax.server.work_pool import WorkPool, WorkPools
 from muxjax.types import Finish, ModelSpec, Output, Request
 from tests.server.kit import served, spec
@@ -205,7 +205,7 @@ class Play:
         self.world, self.stage = World(list(models)), Stage()
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(self.stage)
-        catalog = Catalog([served(ByteText(300), name, aliases=(name + "2",)) for name in models])
+        catalog = Catalog([served(ByteTokenizer(300), name, aliases=(name + "2",)) for name in models])
         self.service = Service(self.world, catalog, UnitOptions(models=tuple(map(options_of, models))), self.world)
         self.service.pools = WorkPools(small=AtOnce(), large=AtOnce(), grammars=AtOnce())
         self.world.start(lambda outputs: self.loop.call_soon_threadsafe(self.service._deliver, outputs))

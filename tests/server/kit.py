@@ -10,7 +10,7 @@ from muxjax.server.generation import Stamp
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
 from muxjax.server.text.template import ChatTemplate
-from muxjax.server.text.tokenizer import Text
+from muxjax.server.text.tokenizer import Tokenizer
 from muxjax.types import ModelSpec
 from tests.fakes import FakeEngine
 
@@ -26,7 +26,7 @@ def spec(vocab: int = VOCAB) -> ModelSpec:
     return ModelSpec(vocab=vocab, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, max_len=100, windows=(None,), eos_ids=(EOS,))
 
 
-def served(text: Text, name: str, **changes) -> ServedModel:
+def served(tokenizer: Tokenizer, name: str, **changes) -> ServedModel:
     fields = {
         "aliases": (),
         "template": ChatTemplate(TEMPLATE, {"bos_token": "<s>"}),
@@ -35,7 +35,7 @@ def served(text: Text, name: str, **changes) -> ServedModel:
         "max_model_len": 100,
         "created": 1,
     }
-    return ServedModel(name=name, text=text, **{**fields, **changes})
+    return ServedModel(name=name, tokenizer=tokenizer, **{**fields, **changes})
 
 
 class Server:

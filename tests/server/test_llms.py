@@ -22,11 +22,11 @@ def llms(engine, catalog):
         yield models
 
 
-def test_prompts_of_every_form_are_answered_in_order(llms, text):
+def test_prompts_of_every_form_are_answered_in_order(llms, tokenizer):
     answers = llms.generate("a", ["the cat", [72, 73], [{"role": "user", "content": "hello"}]], max_tokens=2)
-    assert [answer.prompt_tokens for answer in answers][:2] == [len(text.encode("the cat", special=True)), 2]
+    assert [answer.prompt_tokens for answer in answers][:2] == [len(tokenizer.encode("the cat", special=True)), 2]
     assert answers[1].tokens == (72, 73)
-    assert answers[1].text == text.decode([72, 73])
+    assert answers[1].text == tokenizer.decode([72, 73])
     assert [answer.finish for answer in answers] == [Finish.LENGTH] * 3
 
 
@@ -56,8 +56,8 @@ def test_logprobs_are_told_where_they_are_asked_for(llms):
     assert llms.generate("a", [72, 73], max_tokens=2)[0].logprobs == ()
 
 
-def test_an_answer_may_have_a_form_and_call_tools(catalog, text):
-    said = [*text.encode('{"a": 1}', special=False), 1]
+def test_an_answer_may_have_a_form_and_call_tools(catalog, tokenizer):
+    said = [*tokenizer.encode('{"a": 1}', special=False), 1]
     engine = FakeEngine(["org/a"], reply=lambda request, k: said[k], cached_tokens=3)
     clock = {"type": "function", "function": {"name": "clock"}}
     with LLMs.over(Service(engine, catalog)) as llms:

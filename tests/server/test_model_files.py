@@ -3,7 +3,7 @@ import pytest
 from muxjax.errors import ConfigError
 from muxjax.server.config import named_options
 from muxjax.server.model_files import ModelFiles
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.server.kit import spec
 
 
@@ -15,4 +15,4 @@ def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):
     with pytest.raises(ConfigError, match=r"model a: .*tokenizer\.json is missing"):
         ModelFiles.read(real)
     (dummy,) = named_options({"a": tmp_path}, {"load_format": "dummy"}).models
-    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).text, ByteText)
+    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).tokenizer, ByteTokenizer)

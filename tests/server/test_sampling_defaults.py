@@ -31,8 +31,8 @@ def test_what_no_request_may_say_refuses_the_model_by_name(tmp_path, values):
         load_defaults(tmp_path)
 
 
-def test_a_model_that_prefers_a_high_temperature_gets_it_and_its_requests_may_name_it(text):
-    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(temperature=2.5))])
+def test_a_model_that_prefers_a_high_temperature_gets_it_and_its_requests_may_name_it(tokenizer):
+    catalog = Catalog([served(tokenizer, "a", defaults=SamplingDefaults(temperature=2.5))])
     bodies = ({"prompt": "cat"}, {"prompt": "cat", "temperature": 2.2})
     assert [parse_completion(body, catalog, STAMP).requests[0].sampling.temperature for body in bodies] == [2.5, 2.2]
     with pytest.raises(RequestError, match="temperature"):

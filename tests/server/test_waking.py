@@ -16,7 +16,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.llms import LLMs
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.kit import served
 
@@ -53,7 +53,7 @@ def asleep(*, auto_wake: bool) -> tuple[Service, FakeLifecycle]:
     """A service whose one model sleeps."""
     unit = UnitOptions(models=(ModelOptions(name="a", path=Path("a"), auto_wake=auto_wake),))
     lifecycle = FakeLifecycle(["a"])
-    service = Service(FakeEngine(["a"]), Catalog([served(ByteText(300), "a")]), unit, lifecycle)
+    service = Service(FakeEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]), unit, lifecycle)
     assert service.fleet is not None
     asyncio.run(service.fleet.sleep("a", timeout_s=1.0))
     assert lifecycle.states() == {"a": "asleep"}

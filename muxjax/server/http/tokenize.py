@@ -48,7 +48,7 @@ def tokens_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     fields = Fields(body)
     model = catalog.find(fields.text("model"))
     tokens = _tokens(fields, model)
-    strings = [spelled(model.text, token) for token in tokens] if fields.flag("return_token_strs") else None
+    strings = [spelled(model.tokenizer, token) for token in tokens] if fields.flag("return_token_strs") else None
     return {"count": len(tokens), "max_model_len": model.max_model_len, "tokens": list(tokens), "token_strs": strings}
 
 
@@ -61,7 +61,7 @@ def text_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
     fields = Fields(body)
     model = catalog.find(fields.text("model"))
     fields.required("tokens")
-    return {"prompt": model.text.decode(token_ids(fields, "tokens", model.spec.vocab), special=True)}
+    return {"prompt": model.tokenizer.decode(token_ids(fields, "tokens", model.spec.vocab), special=True)}
 
 
 def info_of(model: ServedModel, *, own_template: bool = False) -> dict[str, Any]:
@@ -82,4 +82,4 @@ def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")
     require_short(model, prompt, "prompt")
-    return model.text.encode(prompt, special=fields.flag("add_special_tokens", True))
+    return model.tokenizer.encode(prompt, special=fields.flag("add_special_tokens", True))

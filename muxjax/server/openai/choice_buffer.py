@@ -55,14 +55,14 @@ class ChoiceBuffer:
 
     def _logprobs(self, delta: Delta) -> list[TokenLogprobs]:
         """Entries of a delta's tokens; none where they were not asked for."""
-        generation, text = self._generation, self._generation.model.text
+        generation, tokenizer = self._generation, self._generation.model.tokenizer
         if generation.logprobs is None:
             return []
         entries = []
         if generation.echo and delta.prompt_logprobs is not None:
             prompt = generation.requests[self._index].prompt
-            entries = echo_logprobs(text, prompt, delta.prompt_logprobs, self._offset, special=generation.show_special)
+            entries = echo_logprobs(tokenizer, prompt, delta.prompt_logprobs, self._offset, special=generation.show_special)
         for token in delta.tokens:
             entries.append(TokenLogprobs(token, self._offset, delta.logprobs))
-            self._offset += characters(text, token, special=generation.show_special)
+            self._offset += characters(tokenizer, token, special=generation.show_special)
         return entries

@@ -23,7 +23,7 @@ def require_fit(model: ServedModel, text: str, param: str) -> None:
         return
     most, count = 2 * model.max_model_len + _SPARE_TOKENS, 0
     for begin in range(0, len(text), _PIECE_CHARACTERS):
-        count += len(model.text.encode(text[begin : begin + _PIECE_CHARACTERS], special=False))
+        count += len(model.tokenizer.encode(text[begin : begin + _PIECE_CHARACTERS], special=False))
         if count > most:
             raise RequestError(
                 f"This model's maximum context length is {model.max_model_len} tokens. However, your {param} has far more: its first "

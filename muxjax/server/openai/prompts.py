@@ -92,8 +92,8 @@ def _encoded(fields: Fields, model: ServedModel, text: str, param: str, *, speci
     """Raises RequestError: too long a text, even for one that is to be cut, or one of tokens that the model does not have."""
     require = require_fit if fields.get("truncate_prompt_tokens") is None else require_short
     require(model, text, param)
-    tokens = model.text.encode(text, special=special)
-    check_prompt(tokens, model.spec.vocab, param=param, spell=lambda token: model.text.decode((token,), special=True))
+    tokens = model.tokenizer.encode(text, special=special)
+    check_prompt(tokens, model.spec.vocab, param=param, spell=lambda token: model.tokenizer.decode((token,), special=True))
     return tokens
 
 

@@ -92,7 +92,7 @@ class Reply(ABC):
         if generation.token_ids:
             fields["prompt_token_ids"] = list(generation.requests[update.index].prompt)
         if generation.prompt_logprobs is not None:
-            fields["prompt_logprobs"] = prompt_logprobs(generation.model.text, update.prompt_logprobs, generation.prompt_logprobs)
+            fields["prompt_logprobs"] = prompt_logprobs(generation.model.tokenizer, update.prompt_logprobs, generation.prompt_logprobs)
         return fields
 
     def _finish(self, update: ChoiceUpdate) -> str | None:
@@ -127,7 +127,7 @@ class CompletionReply(Reply):
     _delta = _content
 
     def _logprobs(self, update: ChoiceUpdate) -> Json:
-        return completion_logprobs(self._generation.model.text, update.logprobs, self._generation.logprobs or 0)
+        return completion_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
 
 class ChatReply(Reply):
@@ -164,7 +164,7 @@ class ChatReply(Reply):
         return {"tool_calls": calls} if calls else {}
 
     def _logprobs(self, update: ChoiceUpdate) -> Json:
-        return chat_logprobs(self._generation.model.text, update.logprobs, self._generation.logprobs or 0)
+        return chat_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
     def _finish(self, update: ChoiceUpdate) -> str | None:
         """OpenAI says "tool_calls" only where the model could choose among tools."""

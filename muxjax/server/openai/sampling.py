@@ -76,7 +76,7 @@ def _bias(fields: Fields, value: object) -> float:
 def _bad_words(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ...]:
     """Each word as it begins a text, and as it follows a space."""
     words = [word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)]
-    spellings: Sequence[tuple[int, ...]] = [model.text.encode(start + word, special=False) for word in words for start in ("", " ")]
+    spellings: Sequence[tuple[int, ...]] = [model.tokenizer.encode(start + word, special=False) for word in words for start in ("", " ")]
     count = sum(map(len, spellings))
     if count > MOST_BAD_WORD_TOKENS:
         raise fields.error("bad_words", f"must have at most {MOST_BAD_WORD_TOKENS} tokens in all, got {count}", code="invalid_value")

@@ -171,7 +171,7 @@ def _prompt_logprobs(fields: Fields, stream: bool) -> int | None:
 
 def _shown(model: ServedModel, prompt: Prompt, *, special: bool) -> str:
     """The prompt as the client wrote it, or else as its tokens read."""
-    return model.text.decode(prompt.tokens, special=special) if prompt.text is None else prompt.text
+    return model.tokenizer.decode(prompt.tokens, special=special) if prompt.text is None else prompt.text
 
 
 def _usage_wishes(fields: Fields, stream: bool) -> tuple[bool, bool]:

@@ -12,7 +12,7 @@ _SHORT = 4096
 """Characters or tokens; with more, a call for many is used for one, for while it runs other threads may run too."""
 
 
-class Text(Protocol):
+class Tokenizer(Protocol):
     """A model's tokenizer."""
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
@@ -32,7 +32,7 @@ class Text(Protocol):
         ...
 
 
-class TokenizerText:
+class HfTokenizer:
     """The tokenizer of a `tokenizer.json`, with the tokens that files beside it add.
 
     Raises:
@@ -62,7 +62,7 @@ class TokenizerText:
         return token in self._specials
 
 
-class ByteText:
+class ByteTokenizer:
     """Stands in where weights are random and there is no tokenizer: a token a byte, printed as some visible character.
 
     Args:

@@ -267,11 +267,11 @@ TENANTS = (
 
 
 @pytest.fixture
-def door(text):
+def door(tokenizer):
     """A server with two tenants and a queue of one, whose engine makes a token in 0.2 s."""
     model = ModelOptions(name="a", path="x", max_num_queued_reqs=1)
     engine = FakeEngine(["a"], turn_s=0.2)
-    service = Service(engine, Catalog([served(text, "a")]), UnitOptions(models=(model,)))
+    service = Service(engine, Catalog([served(tokenizer, "a")]), UnitOptions(models=(model,)))
     with in_background(service, HttpOptions(port=0, tenants=TENANTS)) as url:
         yield engine, url.removesuffix("/v1")
 

@@ -91,9 +91,9 @@ FORMS = (
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_no_nesting_is_our_fault(form, text):
+def test_no_nesting_is_our_fault(form, tokenizer):
     """Python's limit is met in another place for almost every depth."""
-    catalog = Catalog([served(text, "a")])
+    catalog = Catalog([served(tokenizer, "a")])
     parse, outcomes = parse_chat if "messages" in form else parse_completion, set()
     for depth in (*range(1, 1200), 5 * 10**4):  # Python 3.12 parses deeper than 1,200
         try:

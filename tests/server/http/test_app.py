@@ -41,11 +41,11 @@ def until(holds, seconds: float = 5.0) -> bool:
 
 def test_a_completion_has_text_usage_and_reason(server):
     answer = server.client.completions.create(model="org/a", prompt="the cat", max_tokens=3)
-    tokens = server.service.catalog.find("a").text.encode("the cat", special=True)
+    tokens = server.service.catalog.find("a").tokenizer.encode("the cat", special=True)
     assert answer.choices[0].finish_reason == "length"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(tokens), 3)
     assert answer.usage.total_tokens == len(tokens) + 3
-    assert answer.choices[0].text == server.service.catalog.find("a").text.decode((tokens * 3)[:3])
+    assert answer.choices[0].text == server.service.catalog.find("a").tokenizer.decode((tokens * 3)[:3])
     assert answer.id.startswith("cmpl-")
 
 
@@ -56,7 +56,7 @@ def test_an_alias_answers_under_its_own_name(server):
 
 def test_a_chat_goes_through_the_template_without_a_second_bos(server):
     answer = server.client.chat.completions.create(model="a", messages=HELLO, max_completion_tokens=4)
-    text = server.service.catalog.find("a").text
+    text = server.service.catalog.find("a").tokenizer
     assert server.engine.submitted[0].prompt == text.encode("<s>user: hello\nassistant: ", special=False)
     assert server.engine.submitted[0].prompt.count(0) == 1
     assert answer.choices[0].message.role == "assistant"
@@ -104,7 +104,7 @@ def test_the_wire_ends_with_done(server):
 def test_samples_of_prompts_are_indexed_prompt_by_prompt(server):
     prompts = ["the cat", "the dog"]
     answer = server.client.completions.create(model="a", prompt=prompts, n=3, max_tokens=2, seed=5)
-    text = server.service.catalog.find("a").text
+    text = server.service.catalog.find("a").tokenizer
     assert [choice.index for choice in answer.choices] == list(range(6))
     tokens = [text.encode(prompt, special=True) for prompt in prompts]
     assert [request.prompt for request in server.engine.submitted] == [tokens[0]] * 3 + [tokens[1]] * 3
@@ -127,11 +127,11 @@ def test_a_stop_string_over_token_borders_ends_the_request_and_frees_it(serve):
 def test_the_eos_token_is_counted_but_not_shown(serve):
     with serve(reply=lambda request, k: (*request.prompt[-2:], EOS)[k]) as server:
         answer = server.client.completions.create(model="a", prompt=[72, 73, 74], max_tokens=9)
-        assert answer.choices[0].text == server.service.catalog.find("a").text.decode([73, 74])
+        assert answer.choices[0].text == server.service.catalog.find("a").tokenizer.decode([73, 74])
         assert (answer.choices[0].finish_reason, answer.usage.completion_tokens) == ("stop", 3)
         assert answer.choices[0].model_extra["stop_reason"] is None
         own = server.client.completions.create(model="a", prompt=[72, 73, 74], extra_body={"stop_token_ids": [74], "ignore_eos": True})
-        assert own.choices[0].text == server.service.catalog.find("a").text.decode([73])
+        assert own.choices[0].text == server.service.catalog.find("a").tokenizer.decode([73])
         assert own.choices[0].model_extra["stop_reason"] == 74
 
 
@@ -169,7 +169,7 @@ def test_64_clients_get_their_own_answers(server):
         await client.close()
         return answers
 
-    decode = server.service.catalog.find("a").text.decode
+    decode = server.service.catalog.find("a").tokenizer.decode
     for k, answer in enumerate(asyncio.run(ask_all())):
         assert answer.choices[0].text == decode([10 + k, 11 + k] * 4).rstrip("\ufffd")
 
@@ -322,7 +322,7 @@ def test_a_stop_string_may_be_shown_and_the_first_tokens_may_be_free_of_it(serve
 def test_special_tokens_are_shown_on_request_and_the_last_one_as_a_stop_string(serve):
     with serve(reply=lambda request, k: (0, 72, EOS)[k]) as server:
         fields = {"model": "a", "prompt": [72], "max_tokens": 9}
-        letter = server.service.catalog.find("a").text.decode([72])
+        letter = server.service.catalog.find("a").tokenizer.decode([72])
         special = {"skip_special_tokens": False}
         assert server.client.completions.create(**fields).choices[0].text == letter
         assert server.client.completions.create(**fields, extra_body=special).choices[0].text == f"<s>{letter}"
@@ -346,8 +346,8 @@ class Cat(pydantic.BaseModel):
     name: str
 
 
-def test_the_client_parses_an_answer_of_its_schema(serve, text):
-    said = [*text.encode('{"name": "Tom"}', special=False), EOS]
+def test_the_client_parses_an_answer_of_its_schema(serve, tokenizer):
+    said = [*tokenizer.encode('{"name": "Tom"}', special=False), EOS]
     with serve(reply=lambda request, k: said[k]) as server:
         answer = server.client.chat.completions.parse(model="a", messages=HELLO, response_format=Cat)
         assert answer.choices[0].message.parsed == Cat(name="Tom")

@@ -20,11 +20,11 @@ STREAM = {"model": "a", "prompt": "the cat", "max_tokens": LONG, "n": 64, "strea
 
 
 @pytest.fixture
-def serve(text):
+def serve(tokenizer):
     @contextlib.contextmanager
     def started(**options):
         engine = FakeEngine(["a"])
-        service = Service(engine, Catalog([served(text, "a", max_model_len=2 * LONG)]))
+        service = Service(engine, Catalog([served(tokenizer, "a", max_model_len=2 * LONG)]))
         with in_background(service, HttpOptions(port=0, **options)) as url:
             yield engine, urllib.parse.urlsplit(url)
 

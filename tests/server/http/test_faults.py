@@ -17,14 +17,14 @@ from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.engine.test_unit import LARGEST, LAYOUTS, make_unit
 from tests.engine.test_watchdog import WaitingDevice, until
 from tests.fake_device import FakeClock, FakeDevice
 from tests.faulty_device import LOST, NAN, FaultyDevice
 from tests.server.kit import Server, served
 
-TEXT = ByteText(50)
+TEXT = ByteTokenizer(50)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.engine.test_unit import LARGEST, LAYOUTS, make_unit
 from tests.fake_device import FakeClock, FakeDevice
 from tests.server.kit import served
@@ -139,7 +139,7 @@ class Gone(FakeDevice):
         {what}
 
 engine = Engine(make_unit(total_blocks=2 * LARGEST), by_name("adbs"), Gone(LAYOUTS, FakeClock()), step_timeout_s=0.2)
-service = Service(engine, Catalog([served(ByteText(50), "a", max_model_len=40)]))
+service = Service(engine, Catalog([served(ByteTokenizer(50), "a", max_model_len=40)]))
 ended = asyncio.run(serve(service, HttpOptions(port=0, on_failure=sys.argv[1]), report=lambda line: print(line, flush=True)))
 sys.exit(0 if ended else 7)
 """

@@ -13,7 +13,7 @@ from muxjax.server.config import HttpOptions, load_options
 from muxjax.server.http.admin import model_options
 from muxjax.server.model_root import confined
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.http.test_auth import ask
 from tests.server.kit import served
@@ -88,7 +88,7 @@ def test_the_root_is_an_option(tmp_path):
 
 def test_over_http_no_file_of_the_machine_is_a_template(tree):
     unit = UnitOptions(models=(ModelOptions(name="a", path=tree),))
-    service = Service(FakeEngine(["a"]), Catalog([served(ByteText(300), "a")]), unit, FakeLifecycle(["a"]))
+    service = Service(FakeEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]), unit, FakeLifecycle(["a"]))
     with in_background(service, HttpOptions(port=0, admin_keys=(digest("root"),), model_root=tree / "root")) as url:
         body = {"name": "b", "path": str(tree / "root/model"), "load_format": "dummy", "chat_template": "/etc/passwd"}
         status, _, answer = ask(url.removesuffix("/v1") + "/admin/models", "root", method="POST", body=json.dumps(body).encode())
@@ -99,7 +99,7 @@ def test_over_http_no_file_of_the_machine_is_a_template(tree):
 def test_the_operators_own_template_is_told_to_no_client(tree, set_by_operator):
     template = tree / "secret.jinja" if set_by_operator else None
     unit = UnitOptions(models=(ModelOptions(name="a", path=tree, chat_template=template),))
-    model = served(ByteText(300), "a", tokenizer_config={"chat_template": "replaced", "model_max_length": 7})
+    model = served(ByteTokenizer(300), "a", tokenizer_config={"chat_template": "replaced", "model_max_length": 7})
     with in_background(Service(FakeEngine(["a"]), Catalog([model]), unit), HttpOptions(port=0)) as url:
         status, _, answer = ask(url.removesuffix("/v1") + "/tokenizer_info")
     info = json.loads(answer)

@@ -28,10 +28,10 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
 from muxjax.server.service import Service
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine
 from tests.server.kit import served
-service = Service(FakeEngine(["a"], turn_s=0.02), Catalog([served(ByteText(300), "a")]))
+service = Service(FakeEngine(["a"], turn_s=0.02), Catalog([served(ByteTokenizer(300), "a")]))
 asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=20), report=lambda line: print(line, flush=True)))
 print("over")
 """

@@ -9,14 +9,14 @@ from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import BOS, EOS, VOCAB, served
 
 
-def test_a_text_and_its_tokens_go_round(server, text):
+def test_a_text_and_its_tokens_go_round(server, tokenizer):
     status, _, content = ask(server, "POST", "/tokenize", {"model": "a", "prompt": "the cat", "add_special_tokens": False})
     told = json.loads(content)
     assert status == 200
     assert told == {
         "count": len(told["tokens"]),
         "max_model_len": 100,
-        "tokens": list(text.encode("the cat", special=False)),
+        "tokens": list(tokenizer.encode("the cat", special=False)),
         "token_strs": None,
     }
     _, _, content = ask(server, "POST", "/detokenize", {"model": "a", "tokens": told["tokens"]})
@@ -37,8 +37,8 @@ def test_special_tokens_are_added_and_shown(catalog):
     assert text_of({"model": "a", "tokens": []}, catalog) == {"prompt": ""}
 
 
-def test_the_model_may_be_left_out_where_there_is_one(catalog, text):
-    assert tokens_of({"prompt": ""}, Catalog([served(text, "only")]))["count"] == 1
+def test_the_model_may_be_left_out_where_there_is_one(catalog, tokenizer):
+    assert tokens_of({"prompt": ""}, Catalog([served(tokenizer, "only")]))["count"] == 1
     with pytest.raises(RequestError, match="model is required"):
         tokens_of({"prompt": ""}, catalog)
 
@@ -60,12 +60,12 @@ def test_what_cannot_be_read_is_named(catalog, call, body, param):
     assert error.value.param == param
 
 
-def test_a_tokenizer_describes_itself(server, text):
+def test_a_tokenizer_describes_itself(server, tokenizer):
     status, _, content = ask(server, "GET", "/tokenizer_info?model=a")
     assert status == 200
     assert json.loads(content)["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert json.loads(content)["chat_template"].startswith("{{ bos_token }}")
-    own = served(text, "b", template=None, tokenizer_config={"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>"})
+    own = served(tokenizer, "b", template=None, tokenizer_config={"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>"})
     assert info_of(own) == {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>"}
     assert ask(server, "GET", "/tokenizer_info")[0] == 400
     assert ask(server, "GET", "/tokenizer_info?model=none")[0] == 404

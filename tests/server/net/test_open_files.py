@@ -18,7 +18,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
-from muxjax.server.text.tokenizer import ByteText
+from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 
@@ -32,7 +32,7 @@ class NeedsFiles(FakeEngine):
 resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 logs.configure("info", "text")
 models = ["a", "b", "c"]
-service = Service(NeedsFiles(models), Catalog([served(ByteText(300), name) for name in models]))
+service = Service(NeedsFiles(models), Catalog([served(ByteTokenizer(300), name) for name in models]))
 asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=1), report=lambda line: print(line, flush=True)))
 """
 CROWD, LIMIT = 300, 96

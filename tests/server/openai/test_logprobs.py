@@ -15,13 +15,13 @@ HELLO = [{"role": "user", "content": "hello"}]
 IMPOSSIBLE = 260
 
 
-def test_a_completion_tells_its_tokens_in_parallel_lists(server, text):
+def test_a_completion_tells_its_tokens_in_parallel_lists(server, tokenizer):
     answer = server.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, logprobs=2)
     told = answer.choices[0].logprobs
-    assert told.tokens == [text.decode([token]) for token in (72, 73, 72)]
+    assert told.tokens == [tokenizer.decode([token]) for token in (72, 73, 72)]
     assert told.token_logprobs == [-9.0, -73 / 8, -9.0]
     assert told.text_offset == [0, 1, 2]
-    assert told.top_logprobs[0] == {"<s>": 0.0, "</s>": -0.125, text.decode([72]): -9.0}
+    assert told.top_logprobs[0] == {"<s>": 0.0, "</s>": -0.125, tokenizer.decode([72]): -9.0}
 
 
 def test_without_the_wish_nothing_is_told(server):
@@ -50,11 +50,11 @@ def test_lm_eval_scores_a_continuation(serve, prompt, greedy):
     assert told.tokens[-1] == "</s>"
 
 
-def test_an_echo_shows_the_prompt_before_the_answer(server, text):
+def test_an_echo_shows_the_prompt_before_the_answer(server, tokenizer):
     answer = server.client.completions.create(model="a", prompt="the cat", max_tokens=2, echo=True, logprobs=0)
     told, shown = answer.choices[0].logprobs, answer.choices[0].text
-    prompt = text.encode("the cat", special=True)
-    assert shown == "the cat" + text.decode(prompt[:2])
+    prompt = tokenizer.encode("the cat", special=True)
+    assert shown == "the cat" + tokenizer.decode(prompt[:2])
     assert told.text_offset[:2] == [0, 0]
     for token, offset in list(zip(told.tokens, told.text_offset, strict=True))[1 : len(prompt)]:
         assert shown[offset:].startswith(token)
@@ -62,7 +62,7 @@ def test_an_echo_shows_the_prompt_before_the_answer(server, text):
 
 def test_an_echo_alone_generates_nothing(server):
     answer = server.client.completions.create(model="a", prompt=["the cat", [72, 73]], max_tokens=0, echo=True, logprobs=1)
-    assert [choice.text for choice in answer.choices] == ["the cat", server.service.catalog.find("a").text.decode([72, 73])]
+    assert [choice.text for choice in answer.choices] == ["the cat", server.service.catalog.find("a").tokenizer.decode([72, 73])]
     assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
     assert len(answer.choices[1].logprobs.tokens) == 2
     assert answer.usage.completion_tokens == 0
@@ -77,8 +77,8 @@ def test_a_stream_tells_each_token_once(server):
         assert [entry for event in events for entry in getattr(event.choices[0].logprobs, name)] == getattr(whole.logprobs, name)
 
 
-def test_tokens_whose_text_is_held_back_are_told_with_the_next(serve, text):
-    smile = text.encode("😀", special=False)
+def test_tokens_whose_text_is_held_back_are_told_with_the_next(serve, tokenizer):
+    smile = tokenizer.encode("😀", special=False)
     with serve(reply=lambda request, k: smile[k % len(smile)]) as server:
         fields = {"model": "a", "messages": HELLO, "max_tokens": 8, "logprobs": True, "top_logprobs": 1, "stream": True}
         events = list(server.client.chat.completions.create(**fields))
@@ -112,21 +112,21 @@ def test_prompt_logprobs_are_by_token_id(server):
     assert len(chat.model_extra["prompt_logprobs"]) == chat.usage.prompt_tokens
 
 
-def test_the_token_itself_is_always_among_the_likely_ones(text):
-    (told,) = completion_logprobs(text, [TokenLogprobs(200, 0, fake_logprobs(200, 3))], 1)["top_logprobs"]
-    assert told == {"<s>": 0.0, spelled(text, 200): -25.0}
+def test_the_token_itself_is_always_among_the_likely_ones(tokenizer):
+    (told,) = completion_logprobs(tokenizer, [TokenLogprobs(200, 0, fake_logprobs(200, 3))], 1)["top_logprobs"]
+    assert told == {"<s>": 0.0, spelled(tokenizer, 200): -25.0}
 
 
-def test_of_tokens_that_are_spelled_alike_the_likelier_one_counts(text):
+def test_of_tokens_that_are_spelled_alike_the_likelier_one_counts(tokenizer):
     unknown = Logprobs(VOCAB + 5, -3.0, ((VOCAB + 5, -3.0),))
-    assert completion_logprobs(text, [TokenLogprobs(VOCAB + 5, 0, unknown)], 1)["top_logprobs"] == [{f"token_id:{VOCAB + 5}": -3.0}]
-    assert chat_logprobs(text, [TokenLogprobs(VOCAB + 5, 0, unknown)], 0)["content"][0]["bytes"] == []
+    assert completion_logprobs(tokenizer, [TokenLogprobs(VOCAB + 5, 0, unknown)], 1)["top_logprobs"] == [{f"token_id:{VOCAB + 5}": -3.0}]
+    assert chat_logprobs(tokenizer, [TokenLogprobs(VOCAB + 5, 0, unknown)], 0)["content"][0]["bytes"] == []
 
 
 @given(tokens=st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=20), special=st.booleans())
-def test_offsets_of_an_echo_never_fall_and_end_within_the_text(text, tokens, special):
-    shown = text.decode(tokens, special=special)
-    told = echo_logprobs(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(shown), special=special)
+def test_offsets_of_an_echo_never_fall_and_end_within_the_text(tokenizer, tokens, special):
+    shown = tokenizer.decode(tokens, special=special)
+    told = echo_logprobs(tokenizer, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(shown), special=special)
     offsets = [one.offset for one in told]
     assert offsets == sorted(offsets)
     assert 0 <= offsets[0] <= offsets[-1] <= len(shown)
@@ -135,26 +135,26 @@ def test_offsets_of_an_echo_never_fall_and_end_within_the_text(text, tokens, spe
 
 
 @given(content=st.text(st.characters(codec="utf-8"), min_size=1, max_size=12))
-def test_offsets_point_at_each_tokens_text(text, content):
-    tokens = text.encode(content, special=False)
-    told = echo_logprobs(text, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(content), special=False)
+def test_offsets_point_at_each_tokens_text(tokenizer, content):
+    tokens = tokenizer.encode(content, special=False)
+    told = echo_logprobs(tokenizer, tokens, [fake_logprobs(token, 0) for token in tokens[1:]], len(content), special=False)
     for one in told:
-        token = text.piece(one.token).decode(errors="ignore")
-        if spelled(text, one.token) == token:
+        token = tokenizer.piece(one.token).decode(errors="ignore")
+        if spelled(tokenizer, one.token) == token:
             assert content[one.offset :].startswith(token)
 
 
-def test_minus_infinity_is_told_everywhere_as_a_number(text):
+def test_minus_infinity_is_told_everywhere_as_a_number(tokenizer):
     impossible = fake_logprobs(IMPOSSIBLE, 0)
     told = [TokenLogprobs(IMPOSSIBLE, 0, impossible)]
-    assert completion_logprobs(text, told, 0)["token_logprobs"] == [-9999.0]
-    assert chat_logprobs(text, told, 0)["content"][0]["logprob"] == -9999.0
+    assert completion_logprobs(tokenizer, told, 0)["token_logprobs"] == [-9999.0]
+    assert chat_logprobs(tokenizer, told, 0)["content"][0]["logprob"] == -9999.0
     assert impossible.logprob == -math.inf
 
 
 @pytest.mark.parametrize("odd", [math.nan, -math.inf, -1e300])
-def test_what_is_no_number_is_told_as_the_least(text, odd):
+def test_what_is_no_number_is_told_as_the_least(tokenizer, odd):
     told = [TokenLogprobs(3, 0, Logprobs(3, odd, ((4, odd),)))]
-    assert completion_logprobs(text, told, 1)["token_logprobs"] == [-9999.0]
-    (entry,) = chat_logprobs(text, told, 1)["content"]
+    assert completion_logprobs(tokenizer, told, 1)["token_logprobs"] == [-9999.0]
+    (entry,) = chat_logprobs(tokenizer, told, 1)["content"]
     assert (entry["logprob"], entry["top_logprobs"][0]["logprob"]) == (-9999.0, -9999.0)

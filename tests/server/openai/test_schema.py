@@ -37,17 +37,17 @@ def prompts(generation) -> list[tuple[int, ...]]:
     return [request.prompt for request in generation.requests]
 
 
-def test_a_prompt_has_four_forms(complete, text):
-    cat, dog = (text.encode(word, special=True) for word in ("cat", "dog"))
+def test_a_prompt_has_four_forms(complete, tokenizer):
+    cat, dog = (tokenizer.encode(word, special=True) for word in ("cat", "dog"))
     assert prompts(complete(prompt="cat")) == [cat]
     assert prompts(complete(prompt=["cat", "dog"])) == [cat, dog]
     assert prompts(complete(prompt=[5, 6])) == [(5, 6)]
     assert prompts(complete(prompt=[[5], [6, 7]])) == [(5,), (6, 7)]
 
 
-def test_a_token_that_the_model_does_not_have_is_refused_however_it_comes(text, catalog):
+def test_a_token_that_the_model_does_not_have_is_refused_however_it_comes(tokenizer, catalog):
     """Its tokenizer has a [PAD] that was added without a row for it."""
-    narrow = Catalog([served(text, "a", spec=spec(text.encode("dog", special=False)[-1]))])
+    narrow = Catalog([served(tokenizer, "a", spec=spec(tokenizer.encode("dog", special=False)[-1]))])
     last = narrow.find("a").spec.vocab
     bodies = {"prompt": "a dog", "messages": [{"role": "user", "content": "a dog"}]}
     for param, parse in (("prompt", parse_completion), ("messages", parse_chat)):
@@ -73,8 +73,8 @@ def test_defaults_are_openais(complete, chat):
     assert request.sampling.max_tokens == 100 - len(request.prompt)
 
 
-def test_defaults_of_the_model_stand_below_the_request(text):
-    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(temperature=0.5, top_p=0.9, top_k=20))])
+def test_defaults_of_the_model_stand_below_the_request(tokenizer):
+    catalog = Catalog([served(tokenizer, "a", defaults=SamplingDefaults(temperature=0.5, top_p=0.9, top_k=20))])
     body = {"prompt": "cat", "top_k": 3, "top_p": None}
     sampling = parse_completion(body, catalog, STAMP).requests[0].sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 3)
@@ -260,7 +260,7 @@ def test_a_field_that_changes_nothing_is_taken(complete, body):
     assert complete(**body).unknown == ()
 
 
-def test_every_way_of_drawing_reaches_the_engine(complete, text):
+def test_every_way_of_drawing_reaches_the_engine(complete, tokenizer):
     sampling = (
         complete(
             top_k=3,
@@ -282,13 +282,13 @@ def test_every_way_of_drawing_reaches_the_engine(complete, text):
     assert (sampling.top_k, sampling.min_p, sampling.min_tokens) == (3, 0.1, 4)
     assert (sampling.presence_penalty, sampling.frequency_penalty, sampling.repetition_penalty) == (1.0, -1.0, 1.5)
     assert (sampling.logit_bias, sampling.allowed_token_ids) == (((5, -100.0), (6, 2.5)), {5, 6})
-    assert sampling.bad_words == (text.encode("cat", special=False), text.encode(" cat", special=False))
+    assert sampling.bad_words == (tokenizer.encode("cat", special=False), tokenizer.encode(" cat", special=False))
     assert (sampling.logprobs, sampling.prompt_logprobs) == (2, 1)
     assert sampling.grammar == Grammar(kind=GrammarKind.REGEX, text="a")
 
 
-def test_penalties_and_filters_of_the_checkpoint_are_defaults(text):
-    catalog = Catalog([served(text, "a", defaults=SamplingDefaults(min_p=0.2, repetition_penalty=1.1))])
+def test_penalties_and_filters_of_the_checkpoint_are_defaults(tokenizer):
+    catalog = Catalog([served(tokenizer, "a", defaults=SamplingDefaults(min_p=0.2, repetition_penalty=1.1))])
     given = parse_completion({"prompt": "cat"}, catalog, STAMP).requests[0].sampling
     assert (given.min_p, given.repetition_penalty) == (0.2, 1.1)
     own = parse_completion({"prompt": "cat", "min_p": 0, "repetition_penalty": 1}, catalog, STAMP).requests[0].sampling
@@ -332,16 +332,16 @@ def test_a_prompt_is_cut_at_its_beginning(complete, chat):
     assert prompts(chat(truncate_prompt_tokens=3))[0] == prompts(chat())[0][-3:]
 
 
-def test_a_cut_prompt_is_echoed_as_what_is_left(complete, text):
+def test_a_cut_prompt_is_echoed_as_what_is_left(complete, tokenizer):
     (cut,) = prompts(complete(prompt="the cat", truncate_prompt_tokens=2))
-    assert complete(prompt="the cat", truncate_prompt_tokens=2, echo=True).echo == (text.decode(cut),)
-    assert complete(prompt=["the cat", [5]], echo=True).echo == ("the cat", text.decode([5]))
+    assert complete(prompt="the cat", truncate_prompt_tokens=2, echo=True).echo == (tokenizer.decode(cut),)
+    assert complete(prompt=["the cat", [5]], echo=True).echo == ("the cat", tokenizer.decode([5]))
 
 
-def test_the_last_message_may_be_continued(chat, text):
+def test_the_last_message_may_be_continued(chat, tokenizer):
     messages = [USER, {"role": "assistant", "content": "Sure: "}]
     body = {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
-    assert prompts(chat(**body)) == [text.encode("<s>user: hello\nassistant: Sure: ", special=False)]
+    assert prompts(chat(**body)) == [tokenizer.encode("<s>user: hello\nassistant: Sure: ", special=False)]
     assert refusal(chat, **{**body, "add_generation_prompt": True}).param == "continue_final_message"
 
 
@@ -366,11 +366,11 @@ def test_of_many_unknown_fields_a_few_are_told_and_each_by_its_beginning():
     assert Fields(dict.fromkeys(names, 1)).unread(100) == [name[:100] for name in names[:100]]
 
 
-def test_a_model_must_be_named_where_there_are_several(catalog, text):
+def test_a_model_must_be_named_where_there_are_several(catalog, tokenizer):
     with pytest.raises(RequestError, match="model is required") as error:
         parse_completion({"prompt": "x"}, catalog, STAMP)
     assert (error.value.status, error.value.param) == (400, "model")
-    assert parse_completion({"prompt": "x"}, Catalog([served(text, "only")]), STAMP).model_name == "only"
+    assert parse_completion({"prompt": "x"}, Catalog([served(tokenizer, "only")]), STAMP).model_name == "only"
 
 
 def test_a_model_without_a_template_says_so(catalog):

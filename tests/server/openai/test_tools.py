@@ -147,14 +147,14 @@ def test_a_call_that_is_cut_short_has_what_there_is_of_its_arguments():
     assert told(NamedCall("f").feed('{"a')) == [("f", '{"a')]
 
 
-def speaker(text, answer: str):
+def speaker(tokenizer, answer: str):
     """A reply that says an answer and ends."""
-    spoken = [*text.encode(answer, special=False), 1]
+    spoken = [*tokenizer.encode(answer, special=False), 1]
     return lambda request, k: spoken[k]
 
 
-def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, text):
-    with serve(reply=speaker(text, '{"city": "Rome"}')) as server:
+def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, tokenizer):
+    with serve(reply=speaker(tokenizer, '{"city": "Rome"}')) as server:
         answer = server.client.chat.completions.create(model="a", messages=HELLO, tools=[WEATHER, CLOCK], tool_choice=NAMED)
         (choice,) = answer.choices
         (call,) = choice.message.tool_calls
@@ -165,9 +165,9 @@ def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, text):
         assert server.engine.prepared == [server.engine.submitted[0].id]
 
 
-def test_required_calls_are_told_whole_and_as_a_stream(serve, text):
+def test_required_calls_are_told_whole_and_as_a_stream(serve, tokenizer):
     fields = {"model": "a", "messages": HELLO, "tools": [WEATHER, CLOCK], "tool_choice": "required", "max_tokens": 90}
-    with serve(reply=speaker(text, '[{"name": "clock", "parameters": {"a": "{"}}, {"name": "clock", "parameters": {}}]')) as server:
+    with serve(reply=speaker(tokenizer, '[{"name": "clock", "parameters": {"a": "{"}}, {"name": "clock", "parameters": {}}]')) as server:
         (whole,) = server.client.chat.completions.create(**fields).choices
         with server.client.chat.completions.stream(**fields) as stream:
             (streamed,) = stream.get_final_completion().choices
@@ -178,8 +178,8 @@ def test_required_calls_are_told_whole_and_as_a_stream(serve, text):
         assert len({call.id for call in choice.message.tool_calls}) == 2
 
 
-def test_the_first_event_of_a_call_has_no_content(serve, text):
-    with serve(reply=speaker(text, '{"city": "Rome"}')) as server:
+def test_the_first_event_of_a_call_has_no_content(serve, tokenizer):
+    with serve(reply=speaker(tokenizer, '{"city": "Rome"}')) as server:
         fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": NAMED, "stream": True}
         first, second, *_, last = server.client.chat.completions.create(**fields)
     assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", None)
@@ -187,8 +187,8 @@ def test_the_first_event_of_a_call_has_no_content(serve, text):
     assert last.choices[0].finish_reason == "stop"
 
 
-def test_an_answer_cut_before_its_first_call_has_none(serve, text):
-    with serve(reply=speaker(text, CALLS)) as server:
+def test_an_answer_cut_before_its_first_call_has_none(serve, tokenizer):
+    with serve(reply=speaker(tokenizer, CALLS)) as server:
         fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 2}
         (choice,) = server.client.chat.completions.create(**fields).choices
     assert (choice.finish_reason, choice.message.tool_calls, choice.message.content) == ("length", None, None)
@@ -198,5 +198,5 @@ def test_a_call_and_its_result_come_back_as_messages(server):
     call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": json.dumps({"city": "Rome"})}}
     asked = [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "assistant", "content": "sunny"}]
     server.client.chat.completions.create(model="a", messages=asked, max_tokens=1)
-    text = server.service.catalog.find("a").text
+    text = server.service.catalog.find("a").tokenizer
     assert text.decode(server.engine.submitted[0].prompt).endswith("assistant: \nassistant: sunny\nassistant: ")

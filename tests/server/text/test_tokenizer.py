@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.text.detokenizer import Detokenizer, TextStream, first_stop
-from muxjax.server.text.tokenizer import ByteText, TokenizerText
+from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer
 from tests.server.kit import BOS, VOCAB
 
 PART = "\ufffd"
@@ -27,21 +27,21 @@ class Letters:
 
 
 @given(tokens=token_lists)
-def test_the_pieces_of_a_text_are_the_whole_text(text, tokens):
-    assert "".join(streamed(Detokenizer(text.decode), tokens)) == text.decode(tokens)
+def test_the_pieces_of_a_text_are_the_whole_text(tokenizer, tokens):
+    assert "".join(streamed(Detokenizer(tokenizer.decode), tokens)) == tokenizer.decode(tokens)
 
 
 @given(content=st.text(max_size=20))
-def test_no_character_is_split(text, content):
-    pieces = streamed(Detokenizer(text.decode), text.encode(content, special=False))
+def test_no_character_is_split(tokenizer, content):
+    pieces = streamed(Detokenizer(tokenizer.decode), tokenizer.encode(content, special=False))
     assert "".join(pieces) == content
     assert all(PART not in piece for piece in pieces) or PART in content
 
 
-def test_decoding_each_token_alone_would_split_a_character(text):
-    tokens = text.encode("é", special=False)
+def test_decoding_each_token_alone_would_split_a_character(tokenizer):
+    tokens = tokenizer.encode("é", special=False)
     assert len(tokens) == 2
-    assert "".join(text.decode([token]) for token in tokens) == PART * 2
+    assert "".join(tokenizer.decode([token]) for token in tokens) == PART * 2
 
 
 def test_a_space_before_the_first_token_survives_a_decoder_that_strips_it():
@@ -51,9 +51,9 @@ def test_a_space_before_the_first_token_survives_a_decoder_that_strips_it():
     assert "".join(streamed(Detokenizer(tokenizer.decode), [1, 0])) == "b a"
 
 
-def test_a_prompt_that_ends_within_a_character_is_not_shown_again(text):
-    first, second = text.encode("é", special=False)
-    assert "".join(streamed(Detokenizer(text.decode, prompt=[first]), [second, *text.encode("a", special=False)])).endswith("a")
+def test_a_prompt_that_ends_within_a_character_is_not_shown_again(tokenizer):
+    first, second = tokenizer.encode("é", special=False)
+    assert "".join(streamed(Detokenizer(tokenizer.decode, prompt=[first]), [second, *tokenizer.encode("a", special=False)])).endswith("a")
 
 
 @given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)
@@ -94,15 +94,15 @@ def test_the_first_tokens_may_be_free_of_stops():
 
 
 @given(content=st.text(st.characters(codec="utf-8"), max_size=20))
-def test_the_pieces_of_tokens_are_the_bytes_of_the_text(text, content):
-    tokens = text.encode(content, special=False)
-    assert b"".join(text.piece(token) for token in tokens) == content.encode()
+def test_the_pieces_of_tokens_are_the_bytes_of_the_text(tokenizer, content):
+    tokens = tokenizer.encode(content, special=False)
+    assert b"".join(tokenizer.piece(token) for token in tokens) == content.encode()
 
 
-def test_special_tokens_have_pieces_but_are_shown_only_on_request(text):
-    assert (text.piece(BOS), text.piece(VOCAB + 1)) == (b"<s>", b"")
-    assert (text.is_special(BOS), text.is_special(5)) == (True, False)
-    assert (text.decode([BOS]), text.decode([BOS], special=True)) == ("", "<s>")
+def test_special_tokens_have_pieces_but_are_shown_only_on_request(tokenizer):
+    assert (tokenizer.piece(BOS), tokenizer.piece(VOCAB + 1)) == (b"<s>", b"")
+    assert (tokenizer.is_special(BOS), tokenizer.is_special(5)) == (True, False)
+    assert (tokenizer.decode([BOS]), tokenizer.decode([BOS], special=True)) == ("", "<s>")
 
 
 def test_the_stop_that_is_complete_first_wins_over_the_one_that_begins_first():
@@ -111,28 +111,28 @@ def test_the_stop_that_is_complete_first_wins_over_the_one_that_begins_first():
     assert first_stop("xab", ["abc"]) is None
 
 
-def test_a_text_gets_a_bos_only_when_special_tokens_are_asked_for(text):
-    assert text.encode("cat", special=True) == (BOS, *text.encode("cat", special=False))
+def test_a_text_gets_a_bos_only_when_special_tokens_are_asked_for(tokenizer):
+    assert tokenizer.encode("cat", special=True) == (BOS, *tokenizer.encode("cat", special=False))
 
 
-def test_half_a_surrogate_pair_is_refused(text):
+def test_half_a_surrogate_pair_is_refused(tokenizer):
     with pytest.raises(RequestError, match="surrogate pair at character 1"):
-        text.encode("a\ud800", special=True)
+        tokenizer.encode("a\ud800", special=True)
 
 
 def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"tokenizer\.json is no tokenizer"):
-        TokenizerText(tmp_path / "tokenizer.json")
+        HfTokenizer(tmp_path / "tokenizer.json")
 
 
 @given(tokens=st.lists(st.integers(0, 128_000), max_size=20))
 def test_random_tokens_print_as_visible_characters(tokens):
-    shown = ByteText(128_000).decode(tokens)
+    shown = ByteTokenizer(128_000).decode(tokens)
     assert len(shown) == len(tokens)
     assert shown.isprintable()
 
 
 def test_bytes_stand_in_for_a_tokenizer():
-    assert ByteText(1000).decode(ByteText(1000).encode("Hello!", special=True)) == "Hello!"
-    assert max(ByteText(100).encode("Hello!", special=True)) < 100
+    assert ByteTokenizer(1000).decode(ByteTokenizer(1000).encode("Hello!", special=True)) == "Hello!"
+    assert max(ByteTokenizer(100).encode("Hello!", special=True)) < 100
