@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,8 +32,9 @@ NICENESS = 10
 """Of compiling processes: what serves goes first."""
 _CORES_LEFT = 2
 _LOOK_S = 0.25
-_AT_ONCE_HERE = 8
-"""Programs compiled at a time in this process: XLA makes the kernels of one on few threads."""
+_in_xla_cpu = threading.Lock()
+"""One program is compiled or loaded at a time where XLA is the CPU's: two threads that loaded at once have ended the process (JAX 0.10.2),
+and one program is compiled on several threads anyway."""
 
 
 class ProgramLibrary:
@@ -43,10 +45,20 @@ class ProgramLibrary:
       make_workers: makes those that compile into the same store, when the first program is missing; None where the devices are no GPU,
         or cannot be described.
       at_once: programs that are looked for, or compiled, at a time.
+      alone: held while a program is made; several libraries of a process share it.
     """
 
-    def __init__(self, store: ProgramStore, compiler: Compiler, make_workers: Callable[[], CompileWorkers | None], *, at_once: int):
+    def __init__(
+        self,
+        store: ProgramStore,
+        compiler: Compiler,
+        make_workers: Callable[[], CompileWorkers | None],
+        *,
+        at_once: int,
+        alone: AbstractContextManager[Any] | None = None,
+    ):
         self._store, self._compiler, self._make_workers = store, compiler, make_workers
+        self._alone = alone or nullcontext()
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
         self._closed = False
         self._lock = threading.RLock()  # a program may be there before its future is looked at
@@ -62,7 +74,7 @@ class ProgramLibrary:
         if place:
             without_jax_cache()
         choices = tuning.folder(place, device.device_kind) if on_gpu and place else None
-        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else min(os.cpu_count() or 1, _AT_ONCE_HERE)
+        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else 1
 
         def make_workers() -> CompileWorkers | None:
             chip = target.attached(device)
@@ -71,7 +83,8 @@ class ProgramLibrary:
             setup = Setup(target=chip, devices=devices.tp, folder=place, environment=made_for, tuning=choices, niceness=NICENESS)
             return CompileWorkers(setup, at_once)
 
-        return cls(ProgramStore(place, made_for), Compiler(devices=devices, tuning=choices), make_workers, at_once=at_once)
+        compiler = Compiler(devices=devices, tuning=choices)
+        return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, alone=nullcontext() if on_gpu else _in_xla_cpu)
 
     def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         """Each of the sources with its program, as they are there, several at a time.
@@ -128,7 +141,8 @@ class ProgramLibrary:
             self._asked.pop(source, None)
 
     def _get(self, source: Source) -> jax.stages.Compiled:
-        program = self._loaded.get(source) or self._kept(source) or self._from_worker(source) or self._compiled(source)
+        with self._alone:
+            program = self._loaded.get(source) or self._kept(source) or self._from_worker(source) or self._compiled(source)
         self._loaded[source] = program
         return program
 
