@@ -68,7 +68,7 @@ def numbers(outcome: Outcome, duration_s: float) -> dict:
         "queries": sum(model.prefix_queries for model in models),
         "hits": sum(model.prefix_hits for model in models),
         "prefill_tokens": sum(model.prefill_tokens for model in models),
-        "expelled_blocks": sum(model.evicted_blocks for model in models),
+        "evicted_blocks": sum(model.evicted_blocks for model in models),
         "preemptions": sum(model.preemptions for model in models),
         "cache_mean_frac": outcome.cache_mean_frac,
     }

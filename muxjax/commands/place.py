@@ -6,7 +6,7 @@ from pathlib import Path
 
 from muxjax.commands.problem_file import read_problem
 from muxjax.commands.table import lines
-from muxjax.cost.base import Costs
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.measured import costs_of
 from muxjax.errors import ConfigError
 from muxjax.placement.check import violations
@@ -46,7 +46,7 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
         write_placement(result.placement, destination)
 
 
-def _rows(problem: Problem, costs: Costs, placement: Placement) -> Iterator[tuple[str, ...]]:
+def _rows(problem: Problem, costs: CostModel, placement: Placement) -> Iterator[tuple[str, ...]]:
     yield "unit", "mesh", "model", "tp", "on", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
     estimator = Estimator(problem, costs)
     for at, unit in enumerate(placement.units):
@@ -70,7 +70,7 @@ def _rows(problem: Problem, costs: Costs, placement: Placement) -> Iterator[tupl
             )
 
 
-def _reasons(problem: Problem, costs: Costs, placement: Placement) -> Iterator[str]:
+def _reasons(problem: Problem, costs: CostModel, placement: Placement) -> Iterator[str]:
     for reason in reasons(placement, score(problem, costs)):
         if reason.runner_up is None:
             yield f"{reason.model} is in unit {reason.unit}: no other unit has room for it"

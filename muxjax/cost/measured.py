@@ -1,4 +1,4 @@
-"""`Costs` that interpolate a table of measured steps."""
+"""Cost model that interpolates a table of measured steps."""
 
 import itertools
 from bisect import bisect_right
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import Chip, MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline
 from muxjax.cost.table import CostTable, Row, Shape, read_table
 from muxjax.errors import ConfigError
@@ -17,7 +17,7 @@ from muxjax.types import ModelSpec
 
 
 class TableCosts:
-    """`Costs` that no measured step contradicts, but where noise made more work cheaper: then the later step costs what the earlier did.
+    """Cost model that no measured step contradicts, but where noise made more work cheaper: then the later step costs what the earlier did.
 
     Both directions are linear between measurements. Above them, seconds are those at the edge times what the roofline says the rest
     of the way costs; below them, those at the edge. What was not measured at all costs what the roofline says.
@@ -60,12 +60,12 @@ def of_chip(chip: Chip, device: str) -> bool:
     return chip.name.partition("-")[0] in device
 
 
-def costs_of(chip: Chip, table: Path | None = None) -> Costs:
+def costs_of(chip: Chip, table: Path | None = None) -> CostModel:
     """Costs of a file that `muxjax profile` wrote, else of what was measured for the package, else the roofline."""
     return TableCosts(read_table(table)) if table else shipped(chip)
 
 
-def shipped(chip: Chip) -> Costs:
+def shipped(chip: Chip) -> CostModel:
     """Costs of such a chip by the tables that come with the package; the roofline where there is none."""
     folder = Path(__file__).with_name("tables")
     tables = [table for table in map(read_table, sorted(folder.glob("*.json"))) if of_chip(chip, table.device)]

@@ -149,7 +149,7 @@ def _reduce_s(spec: ModelSpec, mesh: MeshSpec, tokens: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """`Costs` of any shape on any chip, measured or not."""
+    """Cost model of any shape on any chip, measured or not."""
 
     def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
         return prefill(spec, mesh, tokens, context).total_s

@@ -34,7 +34,17 @@ class Shape:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Shape":
-        return cls(**{field.name: getattr(spec, field.name) for field in fields(cls)})
+        return cls(
+            vocab=spec.vocab,
+            width=spec.width,
+            layers=spec.layers,
+            heads=spec.heads,
+            kv_heads=spec.kv_heads,
+            head_dim=spec.head_dim,
+            ffn=spec.ffn,
+            tied=spec.tied,
+            windows=spec.windows,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,22 +127,22 @@ def read_table(path: Path) -> CostTable:
       ConfigError: it is no such table; names the field, its value and its limit.
     """
     try:
-        found = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES, field="table"))
+        entries = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES, field="table"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"cost table {path}: {error}", field="table") from error
-    found = _fields(found, "table", ("version", "device", "versions", "commits", "shapes", "rows"))
-    require(found["version"] == VERSION, "version", found["version"], str(VERSION))
-    require(isinstance(found["device"], str), "device", found["device"], "a name")
-    require(isinstance(found["versions"], dict), "versions", found["versions"], "names and versions")
-    require(isinstance(found["commits"], list), "commits", found["commits"], "a list of names")
-    require(isinstance(found["shapes"], dict), "shapes", found["shapes"], "names and shapes")
-    require(isinstance(found["rows"], list) and bool(found["rows"]), "rows", found["rows"], "a list of at least one")
+    entries = _fields(entries, "table", ("version", "device", "versions", "commits", "shapes", "rows"))
+    require(entries["version"] == VERSION, "version", entries["version"], str(VERSION))
+    require(isinstance(entries["device"], str), "device", entries["device"], "a name")
+    require(isinstance(entries["versions"], dict), "versions", entries["versions"], "names and versions")
+    require(isinstance(entries["commits"], list), "commits", entries["commits"], "a list of names")
+    require(isinstance(entries["shapes"], dict), "shapes", entries["shapes"], "names and shapes")
+    require(isinstance(entries["rows"], list) and bool(entries["rows"]), "rows", entries["rows"], "a list of at least one")
     return CostTable(
-        device=found["device"],
-        versions=found["versions"],
-        commits=tuple(found["commits"]),
-        shapes={name: _shape(shape, f"shapes.{name}") for name, shape in found["shapes"].items()},
-        rows=tuple(_row(row, f"rows[{i}]") for i, row in enumerate(found["rows"])),
+        device=entries["device"],
+        versions=entries["versions"],
+        commits=tuple(entries["commits"]),
+        shapes={name: _shape(shape, f"shapes.{name}") for name, shape in entries["shapes"].items()},
+        rows=tuple(_row(row, f"rows[{i}]") for i, row in enumerate(entries["rows"])),
     )
 
 
@@ -143,33 +153,48 @@ def _listed(values: Mapping[str, Any] | Iterable[Any]) -> str:
     return "[\n  " + ",\n  ".join(map(json.dumps, values)) + "\n ]"
 
 
-def _shape(found: Any, where: str) -> Shape:
-    shape = _fields(found, where, tuple(field.name for field in fields(Shape)))
-    numbers = {name: value for name, value in shape.items() if name not in ("tied", "windows")}
-    for name, value in numbers.items():
-        require(_is_whole(value), f"{where}.{name}", value, "a whole number, 1 or more")
+def _shape(entry: Any, where: str) -> Shape:
+    shape = _fields(entry, where, tuple(field.name for field in fields(Shape)))
+    for name in ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
+        require(_is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 1 or more")
     require(isinstance(shape["tied"], bool), f"{where}.tied", shape["tied"], "true or false")
     windows = shape["windows"]
     known = isinstance(windows, list) and all(window is None or _is_whole(window) for window in windows)
     require(known and len(windows) == shape["layers"], f"{where}.windows", windows, "a number of tokens or null for each layer")
-    shape["windows"] = tuple(windows)
-    return Shape(**shape)
+    return Shape(
+        vocab=shape["vocab"],
+        width=shape["width"],
+        layers=shape["layers"],
+        heads=shape["heads"],
+        kv_heads=shape["kv_heads"],
+        head_dim=shape["head_dim"],
+        ffn=shape["ffn"],
+        tied=shape["tied"],
+        windows=tuple(windows),
+    )
 
 
-def _row(found: Any, where: str) -> Row:
-    row = _fields(found, where, tuple(field.name for field in fields(Row)))
+def _row(entry: Any, where: str) -> Row:
+    row = _fields(entry, where, tuple(field.name for field in fields(Row)))
     try:
-        return Row(**row)
+        return Row(
+            model=row["model"],
+            phase=row["phase"],
+            tp=row["tp"],
+            count=row["count"],
+            context=row["context"],
+            seconds=row["seconds"],
+        )
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}", field=f"{where}.{error.field}") from error
 
 
-def _fields(found: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
-    require(isinstance(found, dict), where, found, f"an object with {', '.join(names)}")
-    for name in sorted({*found} ^ {*names}):
-        limit = f"one of {', '.join(names)}" if name in found else "there"
-        require(False, f"{where}.{name}", found.get(name, "nothing"), limit)
-    return found
+def _fields(entry: Any, where: str, names: tuple[str, ...]) -> dict[str, Any]:
+    require(isinstance(entry, dict), where, entry, f"an object with {', '.join(names)}")
+    for name in sorted({*entry} ^ {*names}):
+        limit = f"one of {', '.join(names)}" if name in entry else "there"
+        require(False, f"{where}.{name}", entry.get(name, "nothing"), limit)
+    return entry
 
 
 def _is_whole(value: object) -> bool:

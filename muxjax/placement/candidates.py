@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes
@@ -47,7 +47,7 @@ EstimateAlone = Callable[[Demand, float, int, float], float | None]
 """Requests a second of (LLM, its rate_rps, tp, SM share) alone on a mesh; None if the weights do not fit."""
 
 
-def estimate_alone(problem: Problem, costs: Costs) -> EstimateAlone:
+def estimate_alone(problem: Problem, costs: CostModel) -> EstimateAlone:
     """By the estimator, with decodes as much slower as `decode_speed` tells."""
     estimators: dict[float, Estimator] = {}
 
@@ -64,9 +64,9 @@ def estimate_alone(problem: Problem, costs: Costs) -> EstimateAlone:
 
 @dataclass(frozen=True, slots=True)
 class _Capped:
-    """`Costs` where decodes have that speed, of what they would have with all multiprocessors."""
+    """`CostModel` where decodes have that speed, of what they would have with all multiprocessors."""
 
-    costs: Costs
+    costs: CostModel
     speed: float
 
     def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:

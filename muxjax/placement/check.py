@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes, packs
@@ -18,7 +18,7 @@ RATE_ERROR = 1e-6
 """Relative, of the sum of the replicas' rates."""
 
 
-def violations(problem: Problem, placement: Placement, costs: Costs | None = None) -> list[str]:
+def violations(problem: Problem, placement: Placement, costs: CostModel | None = None) -> list[str]:
     """Limits that the placement breaks: what, where and by how much; empty if it may be used.
 
     Args:
@@ -110,7 +110,7 @@ def _need_bytes(problem: Problem, members: list[Placed]) -> int:
     return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in demands), default=0)
 
 
-def _fairness(where: str, unit: UnitPlan, problem: Problem, costs: Costs) -> list[str]:
+def _fairness(where: str, unit: UnitPlan, problem: Problem, costs: CostModel) -> list[str]:
     """No two LLMs differ by more than the bound of equation 2."""
     if not unit.members or problem.fairness == math.inf:
         return []

@@ -8,8 +8,8 @@ from operator import attrgetter
 
 import numpy as np
 
-from muxjax.cost.base import Costs as Seconds
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, StepCost, decode, mean_context, mixed, prefill
 from muxjax.engine.executor import Done, Step
 from muxjax.types import ModelSpec
@@ -142,7 +142,7 @@ class SimulatedExecutor:
 _ends_s = attrgetter("ends_s")
 
 
-def step_costs(models: Mapping[str, tuple[ModelSpec, MeshSpec]], measured: Seconds | None = None) -> Costs:
+def step_costs(models: Mapping[str, tuple[ModelSpec, MeshSpec]], measured: CostModel | None = None) -> Costs:
     """Costs of steps of those models, each on its mesh, by the roofline.
 
     Args:

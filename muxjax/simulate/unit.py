@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
@@ -49,7 +49,7 @@ class Machine:
 
     hosted: Mapping[str, Hosted]
     cache_bytes: int
-    measured: Costs | None = None
+    measured: CostModel | None = None
     slots: int = 256
     max_tokens: int = 2048
     token_budget: int = 2048

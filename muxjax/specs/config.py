@@ -126,6 +126,7 @@ def _spec(fields: Fields, rope: Fields, family: str, eos_ids: tuple[int, ...]) -
     layers, heads = fields.integer("num_hidden_layers", most=MOST_LAYERS), fields.integer("num_attention_heads", most=MOST_SIZE)
     max_len = fields.integer("max_position_embeddings", most=MOST_POSITIONS)
     theta, scaling = read_rope(fields, rope, max_len)
+    attention_bias = family in ("llama", "qwen3") and fields.flag("attention_bias")
     return ModelSpec(
         vocab=_vocab(fields),
         width=fields.integer("hidden_size", most=MOST_SIZE),
@@ -143,7 +144,9 @@ def _spec(fields: Fields, rope: Fields, family: str, eos_ids: tuple[int, ...]) -
         dtype=_dtype(fields),
         eos_ids=eos_ids,
         qk_norm=family == "qwen3",
-        **_biases(fields, family),
+        qkv_bias=family == "qwen2" or attention_bias,
+        out_bias=attention_bias,
+        mlp_bias=family == "llama" and fields.flag("mlp_bias"),
     )
 
 
@@ -157,13 +160,6 @@ def _head_dim(fields: Fields, family: str) -> int:
     if head_dim % 2:
         raise fields.wrong("head_dim", head_dim, "even, as rotary embedding turns pairs")
     return head_dim
-
-
-def _biases(fields: Fields, family: str) -> dict[str, bool]:
-    if family == "qwen2":
-        return {"qkv_bias": True}
-    attention = family in ("llama", "qwen3") and fields.flag("attention_bias")
-    return {"qkv_bias": attention, "out_bias": attention, "mlp_bias": family == "llama" and fields.flag("mlp_bias")}
 
 
 def _windows(fields: Fields, family: str, layers: int) -> tuple[int | None, ...]:

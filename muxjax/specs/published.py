@@ -3,32 +3,39 @@
 from muxjax.types import ModelSpec, RopeScaling
 
 
-def _llama3(*, factor: float | None = None, **shape) -> ModelSpec:
-    scaling = (
-        RopeScaling(kind="llama3", factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=8192) if factor else None
-    )
+def _llama3(*, factor: float, width: int, layers: int, heads: int, kv_heads: int, head_dim: int, ffn: int, tied: bool = False) -> ModelSpec:
+    scaling = RopeScaling(kind="llama3", factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=8192)
     return ModelSpec(
         vocab=128256,
-        windows=(None,) * shape["layers"],
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        ffn=ffn,
+        windows=(None,) * layers,
         norm_eps=1e-5,
         rope_theta=500000.0,
         rope_scaling=scaling,
         max_len=131072,
+        tied=tied,
         eos_ids=(128001, 128008, 128009),
-        **shape,
     )
 
 
-def _llama1(**shape) -> ModelSpec:
+def _llama1(*, width: int, layers: int, heads: int, ffn: int) -> ModelSpec:
     return ModelSpec(
         vocab=32000,
-        windows=(None,) * shape["layers"],
+        width=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=heads,
+        head_dim=128,
+        ffn=ffn,
+        windows=(None,) * layers,
         norm_eps=1e-6,
         max_len=2048,
-        kv_heads=shape["heads"],
-        head_dim=128,
         eos_ids=(2,),
-        **shape,
     )
 
 

@@ -7,7 +7,6 @@ from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
-from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
@@ -18,6 +17,7 @@ from muxjax.scheduler.policies import by_name
 from muxjax.types import Request, Sampling
 from tests.device.test_step import LAYOUT, SPEC
 from tests.fake_device import FakeClock
+from tests.programs import kept_programs
 
 SLOTS = 4
 BLOCKS = 120
@@ -47,7 +47,7 @@ def make_executor(tp: int) -> DeviceExecutor:
     blocks = devices.join(pools, OWN)
     for model in models.values():
         needs = model.needs(blocks, model.shapes)
-        assert sum(1 for _ in model.compile(ProgramLibrary.open(devices, ""), needs)) == len(needs) > len(buckets.shapes())
+        assert sum(1 for _ in model.compile(kept_programs(tp), needs)) == len(needs) > len(buckets.shapes())
     executor = DeviceExecutor(models, blocks)
     executor.warm_up()
     return executor

@@ -13,7 +13,6 @@ from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import make_blocks
-from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
@@ -25,6 +24,7 @@ from muxjax.scheduler.policies import by_name
 from muxjax.types import Output, Request, Sampling
 from tests.device.test_step import LAYOUT, SPEC, dense_logits
 from tests.fake_device import FakeClock
+from tests.programs import kept_programs
 
 SLOTS, BUDGET, BLOCKS = 4, 16, 200
 EOS = 63
@@ -68,7 +68,7 @@ class ControlledModel:
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
         needs = self.model.needs(blocks, self.model.shapes)
-        assert sum(1 for _ in self.model.compile(ProgramLibrary.open(devices, ""), needs)) == len(needs)
+        assert sum(1 for _ in self.model.compile(kept_programs(tp), needs)) == len(needs)
         self.executor = DeviceExecutor({"m": self.model}, blocks)
         self.executor.warm_up()
         self.steps: list[Step] = []

@@ -6,8 +6,8 @@ from math import ceil
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.placement.problem import Demand
 
@@ -78,7 +78,7 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
     return CacheLayout.of(demand.spec.share(tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
 
 
-def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_batch: int) -> Curves:
+def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: CostModel, max_batch: int) -> Curves:
     """Curves of one LLM, or a replica of it that is to serve rate_rps."""
     steps, tokens_per_s = _steps(demand, mesh, costs, max_batch), rate_rps * demand.output_tokens
     alone_s = float(steps.sizes_s[0])
@@ -87,7 +87,7 @@ def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: Costs, max_ba
     return Curves(token_s=token_s, batch=batch, busy_s=steps.busy_s(batch, token_s, TURNS_S), steps=steps)
 
 
-def _steps(demand: Demand, mesh: MeshSpec, costs: Costs, max_batch: int) -> Steps:
+def _steps(demand: Demand, mesh: MeshSpec, costs: CostModel, max_batch: int) -> Steps:
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
     tokens, context = ceil(demand.prompt_tokens), (demand.prompt_tokens + 1) / 2
     most = max(1, TOKEN_BUDGET // tokens)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.placement.estimate.curves import sequence_blocks
 from muxjax.placement.estimate.device_memory import Held, Share, shares
@@ -32,7 +32,7 @@ class _Llm:
     rate_rps: float
     mesh: MeshSpec
     held: Held
-    costs: Costs
+    costs: CostModel
 
     def prefill_s(self, batch: int) -> float:
         prompts, context = ceil(batch * self.demand.prompt_tokens), (self.demand.prompt_tokens + 1) / 2
@@ -43,7 +43,7 @@ class _Llm:
         return self.costs.decode_s(self.demand.spec, self.mesh, batch, ceil(batch * context))
 
 
-def estimate(problem: Problem, costs: Costs, unit: UnitPlan) -> dict[str, ModelEstimate]:
+def estimate(problem: Problem, costs: CostModel, unit: UnitPlan) -> dict[str, ModelEstimate]:
     """Estimate of each LLM of the unit, by name.
 
     Raises:
@@ -94,7 +94,7 @@ def _model(llm: _Llm, batch: int, prefills_s: float) -> ModelEstimate:
     )
 
 
-def _llm(problem: Problem, costs: Costs, placed: Placed) -> _Llm:
+def _llm(problem: Problem, costs: CostModel, placed: Placed) -> _Llm:
     demand, mesh = problem.demand(placed.model), MeshSpec(chip=problem.cluster.chip, tp=placed.tp)
     held = Held(weight_bytes=weight_bytes(demand.spec, mesh), sequence_blocks=sequence_blocks(demand, placed.tp))
     return _Llm(demand, placed.rate_rps, mesh, held, costs)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from muxjax.cost.base import Costs
 from muxjax.cost.chip import MeshSpec
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.estimate.curves import TURNS_S, Curves, curves, sequence_blocks
@@ -73,7 +73,7 @@ class UnitEstimate:
         return sum(model.throughput_rps for model in self.models.values())
 
 
-def estimate(problem: Problem, costs: Costs, unit: UnitPlan) -> UnitEstimate:
+def estimate(problem: Problem, costs: CostModel, unit: UnitPlan) -> UnitEstimate:
     """Estimate of the unit. Who asks for many units of a problem keeps an `Estimator`.
 
     Raises:
@@ -82,7 +82,7 @@ def estimate(problem: Problem, costs: Costs, unit: UnitPlan) -> UnitEstimate:
     return Estimator(problem, costs).estimate(unit)
 
 
-def score(problem: Problem, costs: Costs) -> Callable[[UnitPlan], float]:
+def score(problem: Problem, costs: CostModel) -> Callable[[UnitPlan], float]:
     """F of units of the problem; minus infinity for one that cannot be, or only with more than the problem's unfairness."""
     estimator = Estimator(problem, costs)
 
@@ -110,7 +110,7 @@ class _Part:
 class Estimator:
     """Estimates of units of one problem; what depends on one LLM alone is computed once."""
 
-    def __init__(self, problem: Problem, costs: Costs):
+    def __init__(self, problem: Problem, costs: CostModel):
         self._problem, self._costs = problem, costs
         self._demands = {demand.name: demand for demand in problem.demands}
         self._parts: dict[tuple[str, float, int], _Part] = {}

@@ -1,4 +1,4 @@
-"""Costs, as placement and simulation ask for them: of a roofline, or of a table of measurements."""
+"""Cost model: what placement and simulation ask, be it answered by a roofline or by a table of measurements."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from muxjax.cost.chip import MeshSpec
 from muxjax.types import ModelSpec
 
 
-class Costs(Protocol):
+class CostModel(Protocol):
     """Seconds of one step alone on its mesh."""
 
     def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
