@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.server.http import app
+from muxjax.server.http.body import json_response
 from muxjax.server.http.long_json import json_body
 from muxjax.server.strict_json import encode
 from tests.server.http.test_app import ask
@@ -32,7 +33,13 @@ def test_what_json_does_not_know_is_null_in_any_slice(value):
 @pytest.mark.parametrize(("max_tokens", "thread"), [(5, "muxjax-loop"), (80, "muxjax-large")])
 def test_a_long_answer_is_made_beside_the_event_loop(server, monkeypatch, max_tokens, thread):
     threads = []
-    monkeypatch.setattr(app, "json_body", lambda answer: threads.append(threading.current_thread().name) or json_body(answer))
+    for make in (json_body, json_response):
+
+        def watched(answer, make=make):
+            threads.append(threading.current_thread().name)
+            return make(answer)
+
+        monkeypatch.setattr(app, make.__name__, watched)
     body = {"model": "a", "prompt": "the cat", "max_tokens": max_tokens, "n": 20, "return_token_ids": True, "ignore_eos": True}
     status, _, content = ask(server, "POST", "/v1/completions", body)
     assert status == 200
