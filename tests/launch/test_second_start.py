@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -55,13 +56,21 @@ class Start(NamedTuple):
     line: str
 
 
-def start(model: Path, folder: Path | str, wait_for: str = "first") -> Start:
+def begun(model: Path, folder: Path | str, wait_for: str = "first") -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
     arguments = [sys.executable, "-c", START, str(model), str(folder), wait_for]
-    ran = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    counts, line = ran.stdout.splitlines()[-2:]
+    return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> Start:
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    counts, line = output.splitlines()[-2:]
     return Start(*map(int, counts.split()), line)
+
+
+def start(model: Path, folder: Path | str, wait_for: str = "first") -> Start:
+    return ended(begun(model, folder, wait_for))
 
 
 def test_a_second_start_compiles_nothing_and_plans_the_same_memory(model, tmp_path):
@@ -84,3 +93,26 @@ def test_a_folder_that_cannot_be_written_to_delays_a_start_and_no_more(model, tm
     (tmp_path / "file").write_text("in the way")
 
     assert start(model, tmp_path / "file").ready == 2
+
+
+def test_two_servers_at_once_fill_one_folder_that_serves_a_third(model, tmp_path):
+    both = [begun(model, tmp_path / "programs") for _ in range(2)]
+    first, second = map(ended, both)
+    third = start(model, tmp_path / "programs")
+
+    assert first.ready == second.ready == third.ready == 2
+    assert third.compiled == 0 and third.kept == max(first.kept, second.kept)
+    assert not list((tmp_path / "programs").rglob("*.part"))
+
+
+def test_a_kill_in_the_middle_of_a_start_leaves_a_folder_that_the_next_one_uses(model, tmp_path):
+    killed = begun(model, tmp_path / "programs")
+    while killed.poll() is None and not list((tmp_path / "programs").rglob("*.program")):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    found = len(list((tmp_path / "programs").rglob("*.program")))
+    after = start(model, tmp_path / "programs")
+
+    assert found and after.ready == 2
+    assert after.compiled == after.kept - found

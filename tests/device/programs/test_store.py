@@ -1,5 +1,6 @@
 """Programs are found again by what they were made of; what is not theirs is refused, told once, and compiled."""
 
+import errno
 import json
 import logging
 import os
@@ -118,15 +119,46 @@ def test_a_folder_that_cannot_be_written_to_costs_a_warning(tmp_path, caplog):
 
 
 def test_a_full_disk_costs_a_warning_and_leaves_nothing(store, monkeypatch, caplog):
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fdopen", full)
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *arguments: real("/dev/full", os.O_WRONLY))
     with caplog.at_level(logging.WARNING):
         store.keep(SOURCE, compiled())
 
     assert "No space left" in caplog.text
-    assert not list(store.path(SOURCE).parent.glob("*.part"))
+    assert not list(store.path(SOURCE).parent.iterdir())
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_only_be_read_serves_what_it_holds(store, kept, monkeypatch, caplog, code):
+    def refused(path, *arguments):
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(os, "open", refused)
+    with caplog.at_level(logging.WARNING):
+        store.keep("treble of 4 numbers", compiled())
+
+    assert store.load(SOURCE, DEVICES) is not None
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and os.strerror(code) in caplog.text
+
+
+def test_a_file_that_may_not_be_read_costs_a_warning(store, kept, monkeypatch, caplog):
+    def refused(path, *arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with caplog.at_level(logging.WARNING):
+        assert store.load(SOURCE, DEVICES) is None
+    assert "Permission denied" in caplog.text
+
+
+def test_a_folder_in_place_of_a_program_costs_a_warning(store, kept, caplog):
+    kept.unlink()
+    kept.mkdir()
+
+    with caplog.at_level(logging.WARNING):
+        assert store.load(SOURCE, DEVICES) is None
+        store.keep(SOURCE, compiled())
+    assert "directory" in caplog.text
 
 
 def test_a_kill_while_writing_leaves_a_store_that_works(store, kept, tmp_path):
