@@ -9,8 +9,9 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,14 @@ _LOOK_S = 0.25
 _in_xla_cpu = threading.Lock()
 """One program is compiled or loaded at a time where XLA is the CPU's: two threads that loaded at once have ended the process (JAX 0.10.2),
 and one program is compiled on several threads anyway."""
+
+
+@dataclass(slots=True)
+class _Order:
+    """A program that is being made, and how many wait for it."""
+
+    future: Future[jax.stages.Compiled]
+    askers: int = 0
 
 
 class ProgramLibrary:
@@ -62,7 +71,7 @@ class ProgramLibrary:
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
         self._closed = False
         self._lock = threading.RLock()  # a program may be there before its future is looked at
-        self._asked: dict[Source, Future[jax.stages.Compiled]] = {}
+        self._orders: dict[Source, _Order] = {}
         self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
 
     @classmethod
@@ -112,13 +121,16 @@ class ProgramLibrary:
                     own = waiting.pop(key)
                     try:
                         programs = {source: future.result() for source, future in own.items()}
+                    except CancelledError:  # the library is closed
+                        return
                     except Exception as error:  # of the compiler, whatever it is
                         on_failure(key, error)
                     else:
                         yield key, programs
-        finally:  # what has not begun is not wanted any more
-            for future in [future for own in waiting.values() for future in own.values()]:
-                future.cancel()
+        finally:
+            for own in waiting.values():
+                for source, future in own.items():
+                    self._withdraw(source, future)
 
     def close(self) -> None:
         """Gives up what is not there yet; waits for what is compiled in this process, which nothing can interrupt."""
@@ -130,15 +142,25 @@ class ProgramLibrary:
 
     def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
         with self._lock:
-            future = self._asked.get(source)
-            if future is None:
-                future = self._asked[source] = self._threads.submit(self._get, source)
-                future.add_done_callback(lambda _: self._forget(source))
-            return future
+            order = self._orders.get(source)
+            if order is None:
+                order = self._orders[source] = _Order(self._threads.submit(self._get, source))
+                order.future.add_done_callback(lambda _: self._forget(source))
+            order.askers += 1
+            return order.future
+
+    def _withdraw(self, source: Source, future: Future[jax.stages.Compiled]) -> None:
+        """Cancels what has not begun, unless others wait for it."""
+        with self._lock:
+            order = self._orders.get(source)
+            if order and order.future is future:
+                order.askers -= 1
+                if not order.askers:
+                    future.cancel()
 
     def _forget(self, source: Source) -> None:
         with self._lock:
-            self._asked.pop(source, None)
+            self._orders.pop(source, None)
 
     def _get(self, source: Source) -> jax.stages.Compiled:
         with self._alone:

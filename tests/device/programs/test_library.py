@@ -129,3 +129,40 @@ def test_a_closed_library_compiles_nothing_and_has_no_threads(tmp_path):
     with pytest.raises(RuntimeError):
         results(programs, 3)
     assert TRACED == {2: 1}
+
+
+def test_what_one_gives_up_is_made_for_others_who_wait_for_it(tmp_path):
+    first, stopped = threading.Event(), threading.Event()
+    programs = ProgramLibrary(ProgramStore(tmp_path, "here"), Compiler(devices=DEVICES), lambda: None, at_once=1)
+    programs._threads.submit(first.wait)  # so that nothing has begun
+    needs = {"model": [Times(factor=2)]}
+    asks = [programs.complete(needs, lambda *_: pytest.fail("not made"), event) for event in (stopped, threading.Event())]
+    waiting = threading.Thread(target=lambda: made.extend(asks[0]))
+    made: list = []
+    waiting.start()
+    while not programs._orders:
+        time.sleep(0.01)
+    others = threading.Thread(target=lambda: made.extend(asks[1]))
+    others.start()
+    while programs._orders[Times(factor=2)].askers < 2:
+        time.sleep(0.01)
+    stopped.set()
+    waiting.join()
+    assert not made
+    first.set()
+    others.join()
+    programs.close()
+
+    assert [key for key, _ in made] == ["model"]
+
+
+def test_what_everybody_gives_up_is_not_made(tmp_path):
+    first, stopped = threading.Event(), threading.Event()
+    programs = ProgramLibrary(ProgramStore(tmp_path, "here"), Compiler(devices=DEVICES), lambda: None, at_once=1)
+    programs._threads.submit(first.wait)
+    stopped.set()
+
+    assert list(programs.complete({"model": [Times(factor=2)]}, lambda *_: None, stopped)) == []
+    first.set()
+    programs.close()
+    assert TRACED == {}
