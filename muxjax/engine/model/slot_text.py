@@ -4,7 +4,7 @@ import numpy as np
 
 from muxjax.types import Bools, Ints
 
-NO_TOKEN = -1
+_NO_STOP = -1
 
 
 class SlotText:
@@ -18,14 +18,14 @@ class SlotText:
         self.known = np.zeros(slots, np.int32)
         self.limit = np.zeros(slots, np.int32)
         self.open = np.zeros(slots, bool)
-        self._stops = np.full((slots, 0), NO_TOKEN, np.int32)  # wider when a request has more of them
+        self._stops = np.full((slots, 0), _NO_STOP, np.int32)  # wider when a request has more of them
 
     def begin(self, slot: int, tokens: Ints, *, stops: Ints, limit: int) -> None:
         """A sequence takes the slot, with the tokens it has, what stops it, and with how many it ends."""
         missing = len(stops) - self._stops.shape[1]
         if missing > 0:
-            self._stops = np.pad(self._stops, ((0, 0), (0, missing)), constant_values=NO_TOKEN)
-        self._stops[slot] = NO_TOKEN
+            self._stops = np.pad(self._stops, ((0, 0), (0, missing)), constant_values=_NO_STOP)
+        self._stops[slot] = _NO_STOP
         self._stops[slot, : len(stops)] = stops
         self.tokens[slot, : len(tokens)] = tokens
         self.known[slot], self.limit[slot], self.open[slot] = len(tokens), limit, True
