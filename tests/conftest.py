@@ -8,7 +8,10 @@ import pytest
 from tests.xla_cache import XLA_CACHE
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")  # of the host alone: a GPU stays one
+FLAGS = ["--xla_force_host_platform_device_count=4"]  # of the host alone: a GPU stays one
+if "cuda" not in os.environ["JAX_PLATFORMS"]:  # compiling is most of a run's time: with these it takes half, and programs run long enough
+    FLAGS += ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(XLA_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -1,12 +1,16 @@
 """Programs that are compiled once in a process, whichever tests run them: most of what these tests take is tracing and compiling."""
 
+import contextlib
 import functools
 from collections.abc import Iterable, Iterator
 
 import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.sources import Source
+from muxjax.launch.program_builder import ProgramBuilder
 from muxjax.models.sharding import Devices
 
 
@@ -27,3 +31,21 @@ class KeptPrograms:
 def kept_programs(tp: int) -> KeptPrograms:
     """Those of the first tp devices."""
     return KeptPrograms(ProgramLibrary.open(Devices.first(tp), ""))
+
+
+@contextlib.contextmanager
+def only_essential_programs() -> Iterator[None]:
+    """Engines that are built inside make no programs but those that their start waits for: the rest would compete with the test for the
+    cores, and which step runs on which program would be chance. Behind the block JAX keeps programs in its own cache again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ProgramBuilder, "start", lambda self: None)
+        try:
+            yield
+        finally:
+            with_jax_cache()
+
+
+def with_jax_cache() -> None:
+    """Undoes `muxjax.device.programs.store.without_jax_cache`."""
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()

@@ -17,6 +17,8 @@ from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
 from muxjax.server.llms import LLMs
 from muxjax.server.service import Service
+from tests.programs import only_essential_programs
+from tests.xla_cache import XLA_CACHE
 
 ASKED = 200
 CLIENTS = 24
@@ -88,7 +90,9 @@ def test_another_models_answers_would_be_noticed(questions):
 
 
 def _service(**options) -> Service:
-    return build_service(dataclasses.replace(demo_options(shipped()), **options), report=lambda line: None, progress=False)
+    options = {"compilation_cache_dir": str(XLA_CACHE), **options}
+    with only_essential_programs():
+        return build_service(dataclasses.replace(demo_options(shipped()), **options), report=lambda line: None, progress=False)
 
 
 @contextlib.contextmanager

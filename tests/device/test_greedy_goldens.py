@@ -10,6 +10,8 @@ from muxjax.launch.build import Built, build
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.models.golden import NAMES, make_model, read_golden
+from tests.programs import only_essential_programs
+from tests.xla_cache import XLA_CACHE
 
 WAIT_S = 120
 MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3")
@@ -26,8 +28,9 @@ class Serving:
 
     def __init__(self, folders, names, **options):
         models = tuple(ModelOptions(name=name, path=folders[name], max_num_seqs=8) for name in names)
-        defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64}
-        self.built: Built = build(UnitOptions(models=models, **(defaults | options)), report=lambda line: None, progress=False)
+        defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64, "compilation_cache_dir": str(XLA_CACHE)}
+        with only_essential_programs():
+            self.built: Built = build(UnitOptions(models=models, **(defaults | options)), report=lambda line: None, progress=False)
         self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
         self.built.engine.start(self.said.put)
 

@@ -100,16 +100,22 @@ def test_a_vocabulary_that_does_not_go_round_makes_the_same_tokens():
     assert four == one and len(set(one)) > 3
 
 
+@pytest.fixture(scope="module")
+def one_and_two() -> tuple[Machine, Machine]:
+    """The same model on one device and on two, for tests that leave it as it is."""
+    return Machine(SPEC, 1), Machine(SPEC, 2)
+
+
 @pytest.mark.parametrize("kind", ["qkv", "o", "gate_up", "down"])
-def test_weights_on_the_wrong_device_would_be_noticed(kind):
+def test_weights_on_the_wrong_device_would_be_noticed(kind, one_and_two, monkeypatch):
     """The parts of one kind, the other way round."""
-    two = Machine(SPEC, 2)
+    one, two = one_and_two
     layers, path = two.params["layers"], f"layers.{kind}"
     right = [shard.data for shard in layers[kind].addressable_shards]
     wrong = [jax.device_put(data, device) for data, device in zip(reversed(right), two.devices.each, strict=True)]
-    expected = [Machine(SPEC, 1).sample(PROMPT[:count]) for count in (3, 6, 9)]
+    expected = [one.sample(PROMPT[:count]) for count in (3, 6, 9)]
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] == expected
-    layers[kind] = two.devices.join(wrong, partition(path, 3))
+    monkeypatch.setitem(layers, kind, two.devices.join(wrong, partition(path, 3)))
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 

@@ -120,12 +120,16 @@ def _results(line: str) -> list[tuple[int, ...]]:
     return [tuple(map(int, dims.split(","))) for dims in re.findall(r"\b(?!s8)\w+\[([\d,]+)\]", made[1])] if made else []
 
 
+AS_SERVED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+"""XLA's own defaults, which tests on the CPU change (tests/conftest.py)."""
+
+
 def compile_for_h200(
     function: Callable, *args: jax.ShapeDtypeStruct, donate: tuple[int, ...] = (), options: dict | None = None
 ) -> Compiled:
     """The program as the chip would get it, but for autotuning."""
     jitted = jax.jit(lambda *args: function(*args), donate_argnums=donate)
-    return compiled_for_h200(lambda: jitted.lower(*on_h200(args)).compile(compiler_options=options or {}))
+    return compiled_for_h200(lambda: jitted.lower(*on_h200(args)).compile(compiler_options=AS_SERVED | (options or {})))
 
 
 def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled:
@@ -143,7 +147,7 @@ def compiled_for_h200(compile_it: Callable[[], jax.stages.Compiled]) -> Compiled
 def program_for_h200(source: Source, devices: int = 1) -> Compiled:
     """The program of a source, by products that need no tuning."""
     plain = untuned(source)
-    return compiled_for_h200(lambda: plain.lower(Devices(h200s(devices))).compile(compiler_options=plain.options("gpu")))
+    return compiled_for_h200(lambda: plain.lower(Devices(h200s(devices))).compile(compiler_options=AS_SERVED | plain.options("gpu")))
 
 
 def on_h200(shapes):

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import os
 from pathlib import Path
 
 import jax
@@ -13,14 +14,15 @@ _TRACED = ("cache", "device", "models", "pallas", "specs")
 
 
 def environment(device_kind: str) -> str:
-    """The chip by JAX's name, versions, the options that JAX compiles under, and a digest of our own code."""
+    """The chip by JAX's name, versions, the options that JAX and XLA compile under, and a digest of our own code."""
     parts = [
         f"chip={device_kind}",
         *_versions(),
         f"x64={jax.config.jax_enable_x64}",
         f"precision={jax.config.jax_default_matmul_precision}",
     ]
-    return " ".join([*parts, f"code={_code_digest()}"])
+    flags = os.environ.get("XLA_FLAGS")
+    return " ".join([*parts, f"code={_code_digest()}", *([f"flags={flags}"] if flags else [])])
 
 
 def _versions() -> list[str]:
