@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape
+from muxjax.device.launch_queue import LaunchQueue
 from muxjax.device.model import DeviceModel
 from muxjax.device.post_step import GREEDY, PackedControls, StepResult, logprobs_of
 from muxjax.engine.executor import Done, Fault, Step
@@ -20,25 +21,37 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceExecutor:
-    """Runs the steps of several models over one arena. See `engine.executor.Executor`."""
+    """Runs the steps of several models over one arena. See `engine.executor.Executor`.
 
-    def __init__(self, models: Mapping[str, DeviceModel], blocks_NE: jax.Array):
+    A launch that fails for a reason that passes, and has changed nothing, is tried again, before later ones of its model.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, DeviceModel],
+        blocks_NE: jax.Array,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
         self._models = dict(models)
         self._blocks_NE = blocks_NE
         self._flights: deque[_Flight] = deque()
+        self._queues: dict[str, LaunchQueue] = {}  # of models, not empty
+        self._clock, self._sleep = clock, sleep
 
     def launch(self, step: Step) -> None:
-        """Starts a step, or has `collect` tell why it could not be."""
-        before = self._blocks_NE
-        try:
-            self._flights.append(self._start(step))
-        except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
-            _log.exception("a step of %s cannot be launched", step.model)
-            whole = self._blocks_NE is before and not before.is_deleted()
-            self._flights.append(_Flight(step, None, Fault(what=_line(error), cache_lost=not whole)))
+        """Starts a step, or has `collect` start it later, or tell why it could not be."""
+        queue = self._queues.setdefault(step.model, LaunchQueue(self._clock))
+        queue.steps.append(step)
+        self._advance(step.model)
 
     def collect(self, *, wait: bool) -> list[Done]:
         """Steps that have finished; with `wait`, the oldest at least."""
+        for model in tuple(self._queues):
+            self._advance(model)
+        while wait and not self._flights and self._queues:
+            self._await_launch()
         done = []
         while self._flights and ((wait and not done) or self._flights[0].is_ready):
             done.append(self._flights.popleft().done())
@@ -71,6 +84,7 @@ class DeviceExecutor:
     def renew(self, rows: int) -> None:
         """Puts an empty arena of so many rows, on all devices together, in place of the one there is; steps in flight are dropped."""
         self._flights.clear()
+        self._queues.clear()
         arena = self._blocks_NE
         shape, dtype, sharding = (rows, *arena.shape[1:]), arena.dtype, arena.sharding
         if not arena.is_deleted():
@@ -94,6 +108,36 @@ class DeviceExecutor:
         """Runs the programs of a shape once, to the end, with nothing to do."""
         model = self._models[name]
         jax.block_until_ready(self._run(model, batch.empty(shape), shape, model.post_step.warm_up_controls(shape)))
+
+    def _await_launch(self) -> None:
+        """Waits until a step is due that could not be launched, and tries it."""
+        model, queue = min(self._queues.items(), key=lambda entry: entry[1].due_s)
+        self._sleep(max(0.0, queue.due_s - self._clock()))
+        self._advance(model)
+
+    def _advance(self, model: str) -> None:
+        """Launches what is due of a model, in its order; if that cannot be, its flights tell why."""
+        queue = self._queues[model]
+        while queue.is_due:
+            before = self._blocks_NE
+            try:
+                flight = self._start(queue.steps[0])
+            except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
+                whole = self._blocks_NE is before and not before.is_deleted()
+                if whole and self._models[model].has_tables and queue.failed(error):
+                    if queue.tries == 1:
+                        _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
+                    return
+                _log.exception("a step of %s cannot be launched", model)
+                fault = Fault(what=_line(error), cache_lost=not whole)
+                self._flights += [_Flight(queue.launched(), None, fault) for _ in range(len(queue.steps))]
+            else:
+                if queue.tries:
+                    _log.warning("a step of %s is launched after %s tries that failed", model, queue.tries)
+                queue.launched()
+                self._flights.append(flight)
+        if not queue.steps:
+            del self._queues[model]
 
     def _start(self, step: Step) -> "_Flight":
         model = self._models[step.model]

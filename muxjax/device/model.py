@@ -89,6 +89,11 @@ class DeviceModel:
         """Takes columns over into the tables."""
         self.table_LSKC = self.tables[len(packed_U)](self.table_LSKC, packed_U)
 
+    @property
+    def has_tables(self) -> bool:
+        """No update has taken the tables and failed."""
+        return not self.table_LSKC.is_deleted()
+
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
         size = self.buckets.size(step, self.layout)

@@ -99,7 +99,7 @@ class Executor(Protocol):
     """
 
     def launch(self, step: Step) -> None:
-        """Starts a step; never waits for one."""
+        """Starts a step, or sees to it that it starts later; never waits for one."""
         ...
 
     def collect(self, *, wait: bool) -> list[Done]:

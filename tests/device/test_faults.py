@@ -1,5 +1,6 @@
 """A step that fails on a real device: its model is told apart, and the others get the tokens that they would have had."""
 
+import errno
 from collections.abc import Callable
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.launch_queue import GIVE_UP_S
 from muxjax.device.step import StepArrays
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
@@ -70,6 +72,27 @@ def takes_the_arena_and_raises(model) -> None:
     model.steps = dict.fromkeys(model.steps, step)
 
 
+def refused_for_a_while(times: int) -> Callable:
+    """Spoils a model so that so many launches, of steps and of updates of tables, fail before anything has been done."""
+
+    def spoil(model) -> None:
+        left = [times]
+
+        def refusing(program):
+            def launch(*arguments):
+                if left[0]:
+                    left[0] -= 1
+                    raise OSError(errno.EMFILE, "too many open files")
+                return program(*arguments)
+
+            return launch
+
+        model.steps = {shape: refusing(step) for shape, step in model.steps.items()}
+        model.tables = {entries: refusing(update) for entries, update in model.tables.items()}
+
+    return spoil
+
+
 def fails_while_it_runs(model) -> None:
     """As an error of a device does: what the step gave back is there, and raises when it is looked at, whoever has used it since."""
 
@@ -99,6 +122,31 @@ def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoi
     assert all([output.finish is not None for output in each] == [False] * (len(each) - 1) + [True] for each in failed)
     stats = serving.unit.stats()
     assert [model.status for model in stats.models] == [Status.FAILED, Status.READY] and stats.free_blocks == stats.total_blocks
+
+
+@pytest.mark.parametrize("after", [0, 5])
+@pytest.mark.parametrize("times", [1, 7])
+def test_a_launch_that_fails_for_a_while_costs_nobody_a_token(times, after, wanted, caplog):
+    serving = Serving(make_executor(1))
+    outputs = serve(serving, after=after, spoil=refused_for_a_while(times))
+
+    assert tokens(outputs) == wanted
+    assert [model.status for model in serving.unit.stats().models] == [Status.READY, Status.READY]
+    assert [record.message for record in caplog.records] == [
+        "a step of a cannot be launched, and is tried again for a while",
+        f"a step of a is launched after {times} tries that failed",
+    ]
+
+
+def test_a_launch_that_fails_for_too_long_fails_its_model(wanted):
+    executor, now_s = make_executor(1), [0.0]
+    executor._clock, executor._sleep = lambda: now_s[0], lambda s: now_s.__setitem__(0, now_s[0] + s)
+    serving = Serving(executor)
+    outputs = serve(serving, after=5, spoil=refused_for_a_while(10**9))
+
+    assert {name: each for name, each in tokens(outputs).items() if name[0] == "b"} == {n: t for n, t in wanted.items() if n[0] == "b"}
+    assert [model.status for model in serving.unit.stats().models] == [Status.FAILED, Status.READY]
+    assert GIVE_UP_S <= now_s[0] < GIVE_UP_S + 1
 
 
 def test_a_device_that_gives_no_memory_any_more_is_lost():
