@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"muxjax {muxjax.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint"))
+    _add_compile(commands.add_parser("compile", help="compile models' programs ahead of a start, as in the build of an image"))
     _add_run_batch(commands.add_parser("run-batch", help="answer a file of requests, in OpenAI's batch format"))
     _add_chat(commands.add_parser("chat", help="talk in the terminal to the models of a running server"))
     _add_convert(commands.add_parser("convert", help="convert a checkpoint between Hugging Face's format and Orbax"))
@@ -109,6 +110,25 @@ def _serve(args: argparse.Namespace) -> None:
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the device
+
+
+def _add_compile(compiling: argparse.ArgumentParser) -> None:
+    compiling.description = (
+        "Compiles every program that serve would need with the same options, into the same folder; what is there stays. No weights are "
+        "read. For a GPU, name the size of the cache here and there: programs are compiled for one size."
+    )
+    compiling.set_defaults(command=_compile)
+    compiling.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    compiling.add_argument("--chip", default="", help="for a GPU that need not be there, such as h200 (what is attached)")
+    serve_flags.add_unit_flags(compiling)
+
+
+def _compile(args: argparse.Namespace) -> int:
+    from muxjax.commands import compile
+    from muxjax.server.config import load_options
+
+    unit, _ = load_options(args.sources, serve_flags.settings(args))
+    return compile.run(unit, args.chip)
 
 
 def _add_run_batch(batch: argparse.ArgumentParser) -> None:

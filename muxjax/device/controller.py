@@ -83,7 +83,7 @@ class DeviceController:
         arena, models = self._loader.arena(self._total_blocks), self._awake()
         self._built, self._failed = {}, {name: {} for name in models}
         missing = _interleaved({name: [shape for shape in model.shapes if shape not in model.steps] for name, model in models.items()})
-        needs = {(name, shape): models[name].sources(arena, [shape])[shape] for name, shape in missing}
+        needs = {(name, shape): models[name].needs.of_shape(shape, arena) for name, shape in missing}
         self._stopped.clear()
         for (name, shape), programs in self._library.complete(needs, self._note_failure, self._stopped):
             self._built[name, shape] = programs
@@ -110,7 +110,7 @@ class DeviceController:
 
     def prepare_arena(self, total_blocks: int) -> None:
         arena = self._loader.arena(total_blocks)
-        needs = {name: model.needs(arena, model.essential) for name, model in self._awake().items()}
+        needs = {name: model.needs.of(model.needs.essential, arena) for name, model in self._awake().items()}
         self._prepared = {total_blocks: {name: dict(self._library.find(sources)) for name, sources in needs.items()}}
 
     def resize(self, total_blocks: int) -> bool:
@@ -148,7 +148,7 @@ class DeviceController:
           ConfigError: the steps need more memory than there is.
         """
         if not model.steps:
-            for _ in model.compile(self._library, model.needs(self._loader.arena(self._total_blocks), model.essential)):
+            for _ in model.compile(self._library, model.needs.of(model.needs.essential, self._loader.arena(self._total_blocks))):
                 pass
         models = {**self._executor.models, name: model}
         memory.plan(self._loader.options, self._loader.devices, models, self._total_blocks)

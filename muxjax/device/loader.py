@@ -10,6 +10,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape, make_blocks
+from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
@@ -56,7 +57,11 @@ class ModelLoader:
         Raises:
           ConfigError: there are fewer than the options say.
         """
-        devices = Devices.first(options.tensor_parallel_size)
+        return cls.on(Devices.first(options.tensor_parallel_size), options)
+
+    @classmethod
+    def on(cls, devices: Devices, options: UnitOptions) -> "ModelLoader":
+        """The loader for those devices, which may be of a topology as long as nothing is loaded."""
         return cls(options=options, devices=devices, kv_dtype=_kv_dtype(options, devices.each[0]))
 
     def plan(self, model: ModelOptions) -> ModelPlan:
@@ -90,23 +95,36 @@ class ModelLoader:
         """
         model, spec = plan.options, plan.spec
         params = jax.block_until_ready(weights.load(model.path, spec, self.devices, load_format=model.load_format, progress=progress))
-        kernels = best(device_kind=self.devices.each[0].device_kind, dtype=self.kv_dtype, head_dim=spec.head_dim)
-        buckets = Buckets.of(
-            plan.layout,
-            slots=model.max_num_seqs,
-            max_tokens=spec.max_len,
-            token_budget=self.options.max_num_batched_tokens,
-            prefill_rows=PREFILL_ROWS,
-            ragged=kernels.ragged,
-        )
         return DeviceModel.empty(
             spec,
             params,
             layout=plan.layout,
-            buckets=buckets,
+            buckets=self._buckets(plan),
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
             devices=self.devices,
+        )
+
+    def needs(self, plan: ModelPlan) -> ProgramNeeds:
+        """What a model's programs will be made of."""
+        return ProgramNeeds(
+            spec=plan.spec,
+            layout=plan.layout,
+            buckets=self._buckets(plan),
+            slots=plan.options.max_num_seqs,
+            columns=plan.layout.columns(plan.spec.max_len),
+            tp=self.devices.tp,
+        )
+
+    def _buckets(self, plan: ModelPlan) -> Buckets:
+        kernels = best(device_kind=self.devices.each[0].device_kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)
+        return Buckets.of(
+            plan.layout,
+            slots=plan.options.max_num_seqs,
+            max_tokens=plan.spec.max_len,
+            token_budget=self.options.max_num_batched_tokens,
+            prefill_rows=PREFILL_ROWS,
+            ragged=kernels.ragged,
         )
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:

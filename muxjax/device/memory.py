@@ -124,6 +124,15 @@ def arena_blocks(
     """
     held_bytes = _held_bytes(devices, models, arena_bytes) + more_bytes
     cache_bytes = options.kv_cache_bytes or min(_free_bytes(options, device, held_bytes) for device in devices.each)
+    return blocks_in(options, cache_bytes)
+
+
+def blocks_in(options: UnitOptions, cache_bytes: int) -> int:
+    """Head blocks of an arena of so many bytes.
+
+    Raises:
+      ConfigError: not even one fits.
+    """
     blocks = cache_bytes // options.block_bytes
     if blocks < 1:
         raise ConfigError(

@@ -13,8 +13,8 @@ from muxjax.device.batch import BatchShape
 from muxjax.device.offload import OffloadedWeights, offload, onload
 from muxjax.device.post_step import PackedControls, PostStep, StepResult, needed_bytes
 from muxjax.device.programs.library import ProgramLibrary
-from muxjax.device.programs.order import essential, useful_first
-from muxjax.device.programs.sources import ROW_PROGRAMS, RecountSource, RowsSource, ScoreSource, Source, StepSource, TableSource
+from muxjax.device.programs.needs import ProgramNeeds
+from muxjax.device.programs.sources import Source, StepSource, TableSource
 from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
@@ -50,7 +50,7 @@ class DeviceModel:
     _shape_of: dict[batch.StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
 
     def __post_init__(self):
-        self.shapes = tuple(useful_first(self.buckets.shapes()))
+        self.shapes = tuple(self.needs.shapes)
 
     @classmethod
     def empty(
@@ -102,23 +102,13 @@ class DeviceModel:
         return self._shape_of[size]
 
     @property
-    def essential(self) -> list[BatchShape]:
-        """Shapes that hold every step between them."""
-        return essential(self.buckets.shapes())
-
-    def sources(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, shapes: Iterable[BatchShape]) -> dict[BatchShape, list[Source]]:
-        """What steps of those shapes are made of, on such an arena, with all that may follow them."""
-        return {shape: [self._step(shape, blocks_NE), *self._post_step(shape)] for shape in shapes}
-
-    def table_sources(self) -> list[Source]:
-        """What updates of the tables are made of, in each of their sizes."""
-        slots, columns = self._table_size
-        most = batch.delta_entries(max(slots, self.buckets.prefill_rows * columns))
-        sizes = [4**power for power in range(16) if 4**power <= most]
-        return [TableSource(layout=self.layout, slots=slots, columns=columns, entries=entries, tp=self.devices.tp) for entries in sizes]
+    def needs(self) -> ProgramNeeds:
+        """What its programs are made of."""
+        _, slots, _, columns = self.table_LSKC.shape
+        return ProgramNeeds(spec=self.spec, layout=self.layout, buckets=self.buckets, slots=slots, columns=columns, tp=self.devices.tp)
 
     def add(self, programs: Programs) -> None:
-        """Makes programs ready, those of `sources` and `table_sources`; a step's come with all that may follow it."""
+        """Makes programs ready, those that it needs; a step's come with all that may follow it."""
         for source, program in programs.items():
             if isinstance(source, StepSource):
                 self.steps[source.shape] = program
@@ -133,19 +123,9 @@ class DeviceModel:
         self.steps = {}
         self._shape_of.clear()
 
-    def needs(self, blocks_NE: jax.Array | jax.ShapeDtypeStruct, shapes: Iterable[BatchShape], *, greedy: bool = False) -> list[Source]:
-        """What the programs are made of that make those shapes ready for such an arena, each once, and the updates of the tables.
-
-        Args:
-          greedy: nobody will ask for more than the likeliest tokens.
-        """
-        sources = self.sources(blocks_NE, shapes).values()
-        steps = [source for own in sources for source in (own[:1] if greedy else own)]
-        return list(dict.fromkeys([*steps, *self.table_sources()]))
-
-    def compile(self, library: ProgramLibrary, needs: Iterable[Source]) -> Iterator[None]:
+    def compile(self, library: ProgramLibrary, sources: Iterable[Source]) -> Iterator[None]:
         """Makes programs ready; yields as each is there."""
-        for source, program in library.find(needs):
+        for source, program in library.find(sources):
             self.add({source: program})
             yield
 
@@ -199,35 +179,6 @@ class DeviceModel:
         """Runs every size of update once."""
         for entries in sorted(self.tables):
             self.update_tables(batch.empty_delta(self.layout, entries))
-
-    def _step(self, shape: BatchShape, blocks_NE: jax.Array | jax.ShapeDtypeStruct) -> StepSource:
-        (slots, columns), tp = self._table_size, self.devices.tp
-        return StepSource(
-            spec=self.spec,
-            layout=self.layout,
-            shape=shape,
-            slots=slots,
-            columns=columns,
-            blocks=blocks_NE.shape[0] // tp,
-            block_elements=blocks_NE.shape[1],
-            kv_dtype=blocks_NE.dtype.name,
-            tp=tp,
-            tuned=True,
-        )
-
-    def _post_step(self, shape: BatchShape) -> list[Source]:
-        (slots, _), vocab, tp = self._table_size, self.spec.vocab, self.devices.tp
-        sources: list[Source] = [RowsSource(name=name, rows=shape.rows, vocab=vocab, slots=slots, tp=tp) for name in ROW_PROGRAMS]
-        sources.append(RecountSource(vocab=vocab, slots=slots, tp=tp))
-        if shape.prefill_tokens:
-            sources.append(ScoreSource(spec=self.spec, tokens=shape.prefill_tokens, tp=tp))
-        return sources
-
-    @property
-    def _table_size(self) -> tuple[int, int]:
-        """Slots and columns of the tables."""
-        _, slots, _, columns = self.table_LSKC.shape
-        return slots, columns
 
     def _arrays(self) -> list[jax.Array]:
         params = () if isinstance(self.weights, OffloadedWeights) else self.weights

@@ -92,7 +92,7 @@ def _compile(
     started = time.perf_counter()
     owners: dict[Source, list[DeviceModel]] = {}  # models of one vocabulary share some
     for model in models.values():
-        for source in model.needs(arena, model.shapes if all_shapes else model.essential):
+        for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, arena):
             owners.setdefault(source, []).append(model)
     with tqdm(total=len(owners), unit="program", desc="programs", disable=not progress) as bar:
         for source, program in library.find(owners):

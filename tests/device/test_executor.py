@@ -46,7 +46,7 @@ def make_executor(tp: int) -> DeviceExecutor:
     pools = (make_blocks(BLOCKS, block_bytes=layout.block_bytes, dtype=np.dtype(np.float32), device=device) for device in devices.each)
     blocks = devices.join(pools, OWN)
     for model in models.values():
-        needs = model.needs(blocks, model.shapes)
+        needs = model.needs.of(model.shapes, blocks)
         assert sum(1 for _ in model.compile(kept_programs(tp), needs)) == len(needs) > len(buckets.shapes())
     executor = DeviceExecutor(models, blocks)
     executor.warm_up()

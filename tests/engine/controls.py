@@ -67,7 +67,7 @@ class ControlledModel:
         )
         pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
         blocks = devices.join(pools, OWN)
-        needs = self.model.needs(blocks, self.model.shapes)
+        needs = self.model.needs.of(self.model.shapes, blocks)
         assert sum(1 for _ in self.model.compile(kept_programs(tp), needs)) == len(needs)
         self.executor = DeviceExecutor({"m": self.model}, blocks)
         self.executor.warm_up()

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import platform
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ _TRACED = ("cache", "device", "models", "pallas", "specs")
 def environment(device_kind: str) -> str:
     """The chip by JAX's name, versions, the options that JAX and XLA compile under, and a digest of our own code."""
     parts = [
-        f"chip={device_kind}",
+        f"chip={device_kind}" + (f"-{_cpu_digest()}" if device_kind == "cpu" else ""),
         *_versions(),
         f"x64={jax.config.jax_enable_x64}",
         f"precision={jax.config.jax_default_matmul_precision}",
@@ -35,6 +36,15 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def _cpu_digest() -> str:
+    """Of the instructions that this machine's processors have, where they are told: a program may use any of them."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else [platform.processor()]
+    features = sorted({line.partition(":")[2] for line in lines if line.startswith(("flags", "Features", "model name"))} or set(lines))
+    return hashlib.sha256("\n".join([platform.machine(), *features]).encode()).hexdigest()[:8]
 
 
 @functools.cache

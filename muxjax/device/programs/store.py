@@ -70,6 +70,16 @@ class ProgramStore:
             self._warn(f"{type(error).__name__}", f"{path} is of no use, and its program is compiled: {_line(error)}")
             return None
 
+    def kept_bytes(self, source: str) -> int | None:
+        """Size of the file of the program made of `source`, which is whole; None if it is not there, or of no use."""
+        path = self.path(source)
+        try:
+            if path is None or not self._read(path, source):
+                return None
+            return path.stat().st_size
+        except (OSError, _UnusableError):
+            return None
+
     def keep(self, source: str, program: jax.stages.Compiled) -> None:
         """Keeps a program for the next start, if the folder can be written to."""
         path = self.path(source)

@@ -1,4 +1,4 @@
-"""A process that compiles for a GPU without one, and leaves what it makes in a store.
+"""A process that compiles, for a GPU without one or for the CPU, and leaves what it makes in a store.
 
     python -m muxjax.device.programs.worker
 
@@ -18,8 +18,9 @@ import jax
 
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.sources import Source
-from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.target import Target
+from muxjax.models.sharding import Devices
 
 _LENGTH = struct.Struct("<Q")
 
@@ -29,13 +30,14 @@ class Setup:
     """What a worker compiles for, and where to.
 
     Args:
+      target: None for the CPU.
       devices: of the unit.
       folder, environment: of the store.
       tuning: see `Compiler`.
       niceness: added to that of the process that started it.
     """
 
-    target: Target
+    target: Target | None
     devices: int
     folder: Path
     environment: str
@@ -63,8 +65,10 @@ def main() -> None:
     os.nice(setup.niceness)
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # the plugin looks for a GPU otherwise, and takes memory of it
     jax.config.update("jax_platforms", "cpu")
-    store = ProgramStore(setup.folder, setup.environment)
-    compiler = Compiler(devices=setup.target.devices(setup.devices), mesh=setup.target.mesh, tuning=setup.tuning)
+    without_jax_cache()
+    store, target = ProgramStore(setup.folder, setup.environment), setup.target
+    devices = target.devices(setup.devices) if target else Devices.first(setup.devices)
+    compiler = Compiler(devices=devices, mesh=target.mesh if target else None, tuning=setup.tuning)
     while (source := receive(sys.stdin.buffer)) is not None:
         answers.write(_outcome(source, compiler, store).encode() + b"\n")
         answers.flush()

@@ -1,0 +1,85 @@
+"""A store filled ahead of a start, by worker processes, with no device in hand."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxjax.device.programs import target, tuning
+from muxjax.device.programs.environment import environment
+from muxjax.device.programs.pool import CompileWorkers
+from muxjax.device.programs.sources import Source, untuned
+from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.target import Target
+from muxjax.device.programs.worker import Setup
+from muxjax.errors import ConfigError
+from muxjax.models.sharding import Devices
+
+_SKIP_CHECK = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
+"""The plugin looks for a GPU otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """A store that is to be filled for devices.
+
+    Args:
+      devices: of a topology, or those of the CPU.
+      target: the chip; None for the CPU.
+    """
+
+    devices: Devices
+    target: Target | None
+    folder: Path
+
+    @classmethod
+    def of(cls, chip: str, tp: int, folder: Path) -> "Filling":
+        """For so many chips of a name; "" for what is attached.
+
+        Raises:
+          ConfigError: nobody has described it, or it cannot be compiled for here.
+        """
+        if chip:
+            return cls._of_target(target.shipped(chip), tp, folder)
+        devices = Devices.first(tp)
+        if devices.each[0].platform == "cpu":
+            return cls(devices=devices, target=None, folder=folder)
+        attached = target.attached(devices.each[0])
+        if attached is None:
+            raise ConfigError(f"XLA does not describe {devices.each[0].device_kind}: start the server with --wait-for-all", field="chip")
+        return cls._of_target(attached, tp, folder)
+
+    @classmethod
+    def _of_target(cls, chip: Target, tp: int, folder: Path) -> "Filling":
+        os.environ[_SKIP_CHECK] = "1"
+        try:
+            return cls(devices=chip.devices(tp), target=chip, folder=folder)
+        except Exception as error:  # of JAX, which has several kinds for a plugin that is not there
+            told = str(error).partition("\n")[0][:200]
+            raise ConfigError(f"{chip.device_kind} cannot be compiled for, which takes the extra cuda: {told}", field="chip") from error
+
+    @property
+    def store(self) -> ProgramStore:
+        return ProgramStore(self.folder, self._environment)
+
+    def kept_bytes(self, source: Source) -> int | None:
+        """Size of a program that is kept, tuned or not; None if it is not."""
+        sizes = (self.store.kept_bytes(repr(each)) for each in dict.fromkeys((source, untuned(source))))
+        return next((size for size in sizes if size is not None), None)
+
+    def fill(self, sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
+        """Compiles each of the sources, several at a time; yields it with what went wrong, or ""."""
+        choices = tuning.folder(self.folder, self.target.device_kind) if self.target else None
+        setup = Setup(
+            target=self.target, devices=self.devices.tp, folder=self.folder, environment=self._environment, tuning=choices, niceness=0
+        )
+        with closing(CompileWorkers(setup, os.cpu_count() or 1)) as workers:
+            futures = {workers.compile(source): source for source in sources}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+
+    @property
+    def _environment(self) -> str:
+        return environment(self.devices.each[0].device_kind)

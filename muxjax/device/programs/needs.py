@@ -1,0 +1,84 @@
+"""What programs a model needs, before any of it is on a device."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.device import batch
+from muxjax.device.batch import BatchShape
+from muxjax.device.programs.order import essential, useful_first
+from muxjax.device.programs.sources import ROW_PROGRAMS, RecountSource, RowsSource, ScoreSource, Source, StepSource, TableSource
+from muxjax.types import ModelSpec
+
+Arena = jax.Array | jax.ShapeDtypeStruct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramNeeds:
+    """Sources of all programs of one model.
+
+    Args:
+      layout: of the heads that one device holds.
+      slots, columns: of its block tables.
+      tp: devices.
+    """
+
+    spec: ModelSpec
+    layout: CacheLayout
+    buckets: batch.Buckets
+    slots: int
+    columns: int
+    tp: int
+
+    @property
+    def shapes(self) -> list[BatchShape]:
+        """All that its steps are to have, in the order of their use: the essential ones come first."""
+        return useful_first(self.buckets.shapes())
+
+    @property
+    def essential(self) -> list[BatchShape]:
+        """Shapes that hold every step between them."""
+        return essential(self.buckets.shapes())
+
+    def of_shape(self, shape: BatchShape, blocks_NE: Arena) -> list[Source]:
+        """What steps of a shape are made of, on such an arena: the step first, then all that may follow it."""
+        return [self._step(shape, blocks_NE), *self._post_step(shape)]
+
+    def of_tables(self) -> list[Source]:
+        """What updates of the tables are made of, in each of their sizes."""
+        most = batch.delta_entries(max(self.slots, self.buckets.prefill_rows * self.columns))
+        sizes = [4**power for power in range(16) if 4**power <= most]
+        return [TableSource(layout=self.layout, slots=self.slots, columns=self.columns, entries=entries, tp=self.tp) for entries in sizes]
+
+    def of(self, shapes: Iterable[BatchShape], blocks_NE: Arena, *, greedy: bool = False) -> list[Source]:
+        """What makes those shapes ready for such an arena, each once, and the updates of the tables.
+
+        Args:
+          greedy: nobody will ask for more than the likeliest tokens.
+        """
+        steps = [source for shape in shapes for source in self.of_shape(shape, blocks_NE)[: 1 if greedy else None]]
+        return list(dict.fromkeys([*steps, *self.of_tables()]))
+
+    def _step(self, shape: BatchShape, blocks_NE: Arena) -> StepSource:
+        return StepSource(
+            spec=self.spec,
+            layout=self.layout,
+            shape=shape,
+            slots=self.slots,
+            columns=self.columns,
+            blocks=blocks_NE.shape[0] // self.tp,
+            block_elements=blocks_NE.shape[1],
+            kv_dtype=blocks_NE.dtype.name,
+            tp=self.tp,
+            tuned=True,
+        )
+
+    def _post_step(self, shape: BatchShape) -> list[Source]:
+        slots, vocab, tp = self.slots, self.spec.vocab, self.tp
+        sources: list[Source] = [RowsSource(name=name, rows=shape.rows, vocab=vocab, slots=slots, tp=tp) for name in ROW_PROGRAMS]
+        sources.append(RecountSource(vocab=vocab, slots=slots, tp=tp))
+        if shape.prefill_tokens:
+            sources.append(ScoreSource(spec=self.spec, tokens=shape.prefill_tokens, tp=tp))
+        return sources

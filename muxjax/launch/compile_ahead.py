@@ -1,0 +1,76 @@
+"""The programs of a unit compiled ahead of its start, from its models' configurations alone."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from muxjax.device import memory
+from muxjax.device.loader import ModelLoader
+from muxjax.device.programs.filling import Filling
+from muxjax.device.programs.sources import Source
+from muxjax.engine.options import UnitOptions
+from muxjax.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledAhead:
+    """What a store holds of a unit's programs.
+
+    Args:
+      programs: that the unit needs and the store holds; compiled: those of them that were missing.
+      troubles: why others could not be compiled.
+    """
+
+    programs: int
+    compiled: int
+    total_bytes: int
+    troubles: tuple[str, ...] = field(default=())
+
+
+def compile_ahead(options: UnitOptions, chip: str, *, progress: bool = True) -> CompiledAhead:
+    """Has the store hold all programs of a unit on so many chips of a name, or "" for those attached.
+
+    Raises:
+      ConfigError: a model cannot be served there, or the size of the cache is not known.
+    """
+    folder = Path(options.compilation_cache_dir).expanduser()
+    filling = Filling.of(chip, options.tensor_parallel_size, folder)
+    sources = _sources(options, ModelLoader.on(filling.devices, options))
+    missing = [source for source in sources if filling.kept_bytes(source) is None]
+    troubles: list[str] = []
+    with tqdm(total=len(sources), initial=len(sources) - len(missing), unit="program", desc="programs", disable=not progress) as bar:
+        for _, trouble in filling.fill(missing):
+            troubles += [trouble] if trouble else []
+            bar.update()
+    sizes = [size for size in map(filling.kept_bytes, sources) if size is not None]
+    if len(sizes) < len(sources) and not troubles:
+        troubles.append(f"programs cannot be kept in {folder}")
+    return CompiledAhead(
+        programs=len(sizes), compiled=len(sizes) - len(sources) + len(missing), total_bytes=sum(sizes), troubles=tuple(troubles)
+    )
+
+
+def _sources(options: UnitOptions, loader: ModelLoader) -> list[Source]:
+    """All programs of all models, each once; those that a start waits for come first."""
+    plans = [loader.plan(model) for model in options.models]
+    arena = loader.arena(_total_blocks(options, loader))
+    needs = [loader.needs(plan) for plan in plans]
+    first = [source for each in needs for source in each.of(each.essential, arena)]
+    return list(dict.fromkeys([*first, *(source for each in needs for source in each.of(each.shapes, arena))]))
+
+
+def _total_blocks(options: UnitOptions, loader: ModelLoader) -> int:
+    """Head blocks of the arena, whose size is part of every step's program.
+
+    Raises:
+      ConfigError: it depends on how much memory a device has left.
+    """
+    on_cpu = loader.devices.each[0].platform == "cpu"
+    if options.kv_cache_bytes is None and (not on_cpu or options.memory_bytes is not None):
+        raise ConfigError(
+            "kv_cache_size must be given, to this command and to the server: steps are compiled for one size of the cache, "
+            "which is else what the device has left beside the weights",
+            field="kv_cache_bytes",
+        )
+    return memory.blocks_in(options, options.kv_cache_bytes or memory.CPU_CACHE_BYTES)

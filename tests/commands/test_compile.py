@@ -1,0 +1,89 @@
+"""`muxjax compile` leaves nothing to be compiled by a start with the same options, and compiles nothing twice."""
+
+import json
+
+import pytest
+
+from muxjax.__main__ import main
+from muxjax.device.programs.store import ProgramStore
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "silu",
+    "torch_dtype": "float32",
+}
+
+
+@pytest.fixture
+def arguments(tmp_path) -> list[str]:
+    """A model without weights, and what is to be served of it."""
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(CONFIG))
+    options = "--load-format dummy --max-num-seqs 8 --max-num-batched-tokens 16 --kv-cache-size 1MiB --compilation-cache-dir".split()
+    return [f"m={tmp_path / 'm'}", *options, str(tmp_path / "programs")]
+
+
+def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, capsys, monkeypatch):
+    from muxjax.commands import serve_flags
+    from muxjax.device.programs.compiler import Compiler
+    from muxjax.launch.worker import start_worker
+    from muxjax.server.config import load_options
+
+    assert main(["compile", *arguments]) == 0
+    files = list((tmp_path / "programs").rglob("*.program"))
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(files)} programs, ") and f"in {tmp_path / 'programs'}; {len(files)} compiled now" in said
+
+    def never(self, source):
+        raise AssertionError(f"{source} was missing")
+
+    monkeypatch.setattr(Compiler, "compile", never)
+    settings = {name.replace("-", "_")[2:]: value for name, value in zip(arguments[1::2], arguments[2::2], strict=True)}
+    assert set(settings) <= set(serve_flags.UNIT)
+    unit, _ = load_options(arguments[:1], settings | {"wait_for_all": True})
+    worker = start_worker(unit, progress=False)
+    ready, everything, failed = worker.control.progress()["m"]
+    worker.control.close()
+    assert ready == everything > 2 and not failed
+
+    path = files[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert main(["compile", *arguments]) == 0
+    assert "; 1 compiled now" in capsys.readouterr().out
+    assert [file for file in files if file.stat().st_mtime_ns != before[file]] == [path]
+    assert main(["compile", *arguments]) == 0
+    assert "; nothing was missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["--chip", "abacus"], "chip must be one of H200, got 'abacus'"),
+        (["--compilation-cache-dir", ""], "compilation_cache_dir must be a folder that can be written to"),
+        (["--memory-size", "1GiB"], None),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_in_a_line(arguments, capsys, monkeypatch, changes, told):
+    monkeypatch.setattr(ProgramStore, "kept_bytes", lambda self, source: 1)  # nothing is to be compiled
+    status = main(["compile", *arguments, *changes])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert (status == 0) == (told is None)
+    assert told is None or (status == 2 and told in lines[-1])
+
+
+def test_the_size_of_the_cache_must_be_named_where_it_depends_on_the_device(arguments, capsys):
+    without = [argument for argument in arguments if argument not in ("--kv-cache-size", "1MiB")]
+
+    assert main(["compile", *without, "--memory-size", "1GiB"]) == 2
+    assert "kv_cache_size must be given" in capsys.readouterr().err
