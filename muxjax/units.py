@@ -1,6 +1,7 @@
-"""Bytes, counts and times for people."""
+"""Bytes, counts, times and tables for people."""
 
 import re
+from collections.abc import Iterator, Sequence
 
 from muxjax.errors import ConfigError, shown
 
@@ -44,3 +45,10 @@ def show_s(seconds: float) -> str:
     if seconds < 1e-3:
         return f"{seconds * 1e6:.3g} us"
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def show_table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Each row in a line, its cells as wide as the widest of their column."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

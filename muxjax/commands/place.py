@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from muxjax.commands.problem_file import read_problem
-from muxjax.commands.table import lines
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.measured import costs_of
 from muxjax.errors import ConfigError
@@ -17,7 +16,7 @@ from muxjax.placement.plan_file import BEGINS as PLACEMENT
 from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.placement.search_space import search_space
-from muxjax.units import show_s
+from muxjax.units import show_s, show_table
 from muxjax.whole_file import require_writable
 
 
@@ -37,7 +36,7 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
     if broken := violations(problem, result.placement):
         raise ConfigError("; ".join(broken), field="models")
     demanded = sum(demand.rate_rps for demand in problem.demands)
-    print("\n".join(lines(list(_rows(problem, costs, result.placement)))))
+    print("\n".join(show_table(list(_rows(problem, costs, result.placement)))))
     growth = f"; all rates may grow {result.growth:.3g} times" if result.growth > 1 else ""
     print(f"{result.throughput_rps:.4g} of {demanded:.4g} requests/s{growth}; {result.groups} mesh groups and {result.units} units tried")
     if explain:

@@ -14,13 +14,13 @@ from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
-from muxjax.commands import table
 from muxjax.commands.batch_answers import Answer, answer_request, in_order
 from muxjax.commands.batch_file import BatchRequest, count_lines, read_requests, skip_answered
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.server.build import build_service
 from muxjax.server.service import Service
+from muxjax.units import show_table
 from muxjax.whole_file import require_writable
 
 PIPE = "-"
@@ -181,7 +181,7 @@ class _Report:
         for name, lines in sorted(self._requests.items()):
             tokens = self._tokens[name]
             rows.append((name or "(failed)", str(lines), str(self._prompt_tokens[name]), str(tokens), f"{tokens / seconds:.1f}"))
-        for line in table.lines(rows):
+        for line in show_table(rows):
             _to_stderr(line)
         _to_stderr(f"{self.lines} lines, {self.failed} failed")
 

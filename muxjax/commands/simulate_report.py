@@ -8,11 +8,10 @@ from functools import cache
 from typing import Any
 
 from muxjax.commands.simulate_load import Load
-from muxjax.commands.table import lines
 from muxjax.placement.problem import Problem
 from muxjax.simulate.idle import alone, least_mesh
 from muxjax.simulate.unit import Outcome
-from muxjax.units import show_s
+from muxjax.units import show_s, show_table
 from muxjax.workload import metrics
 from muxjax.workload.metrics import Alone, Served
 
@@ -49,7 +48,7 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
     """The numbers, for people."""
     rows: list[Sequence[str]] = [("model", "requests", "served", "TTFT p50", "p99", "per token p50", "p99", "latency p50", "p90", "p99")]
     rows += [_row(model, own) for model, own in found["models"].items()]
-    yield from lines([*rows, _row("all", found)])
+    yield from show_table([*rows, _row("all", found)])
     yield (
         f"{found['rps']:.4g} requests/s, rate-weighted {found['weighted_rps']:.4g}; {found['output_tokens_per_s']:.5g} output tokens/s of "
         f"{found['total_tokens_per_s']:.5g}; Jain index of served over demanded {found['fairness']:.3f}"

@@ -91,6 +91,13 @@ class DeviceController:
 
     def stop_building(self) -> None:
         self._stopped.set()
+        self._library.resume()
+
+    def pause_building(self) -> None:
+        self._library.pause()
+
+    def resume_building(self) -> None:
+        self._library.resume()
 
     def close(self) -> None:
         self._stopped.set()

@@ -97,12 +97,17 @@ class DeviceExecutor:
         """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
         return self._run(self._models[name], packed, shape, GREEDY).tokens_B
 
-    def warm_up(self) -> None:
-        """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph."""
+    def warm_up(self, on_shape: Callable[[], object] = lambda: None) -> None:
+        """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph.
+
+        Args:
+          on_shape: called after each shape.
+        """
         for name, model in self._models.items():
             model.warm_up_tables()
             for shape in model.steps:
                 self.warm(name, shape)
+                on_shape()
 
     def warm(self, name: str, shape: BatchShape) -> None:
         """Runs the programs of a shape once, to the end, with nothing to do."""

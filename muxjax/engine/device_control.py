@@ -92,6 +92,14 @@ class DeviceControl(Protocol):
         """Has `build` end soon; from any thread."""
         ...
 
+    def pause_building(self) -> None:
+        """Has `build` compile nothing until `resume_building`; what is half compiled stays so. From any thread."""
+        ...
+
+    def resume_building(self) -> None:
+        """Lets `build` go on; from any thread."""
+        ...
+
     def close(self) -> None:
         """Ends whatever compiles beside the engine, which is about to stop; from any thread."""
         ...

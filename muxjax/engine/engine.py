@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from muxjax.engine.executor import Executor
 from muxjax.engine.grammar import CompiledGrammar
-from muxjax.engine.job_records import JobRecorder, OnJob
+from muxjax.engine.job_records import JobRecord, JobRecorder, OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.stats import Status, UnitStats
 from muxjax.engine.unit import Unit
@@ -56,6 +56,7 @@ class Engine:
         self._settled = threading.Event()  # closed, and nothing left to do
         self._thread = threading.Thread(target=self._run, name="muxjax-engine", daemon=True)
         self._on_outputs: OnOutputs = lambda outputs: None
+        self._on_job: list[OnJob] = []
         self._watch: JobRecorder | None = None
         self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
         self._watchdog = Watchdog(self._age_s, step_timeout_s)
@@ -76,8 +77,9 @@ class Engine:
         self._watchdog.start()
 
     def watch(self, on_job: OnJob) -> None:
-        """Tells of each job that ends, in the engine's thread; to be called before the start."""
-        self._watch = JobRecorder(on_job)
+        """Tells one more of each job that ends, in the engine's thread; to be called before the start."""
+        self._on_job.append(on_job)
+        self._watch = self._watch or JobRecorder(self._tell_job)
 
     def prepare(self, request: Request) -> CompiledGrammar | None:
         """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`. From any thread."""
@@ -212,6 +214,10 @@ class Engine:
         self._live.difference_update([output.request_id for output in outputs if output.finish is not None])
         if outputs:
             self._on_outputs(outputs)
+
+    def _tell_job(self, record: JobRecord) -> None:
+        for on_job in self._on_job:
+            on_job(record)
 
     def _age_s(self) -> float:
         since_s = self._since_s

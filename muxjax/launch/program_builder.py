@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.engine import Engine
 from muxjax.errors import RequestError
+from muxjax.launch.build_pace import BuildPacer
 
 _log = logging.getLogger(__name__)
 
@@ -17,6 +18,8 @@ class ProgramBuilder:
 
     def __init__(self, engine: Engine, devices: DeviceControl):
         self._engine, self._devices = engine, devices
+        self._pacer = BuildPacer(devices)
+        engine.watch(self._pacer.note)
         self._wanted = threading.Event()  # there may be something to do
         self._closed = threading.Event()
         self._building = threading.Lock()
@@ -47,7 +50,8 @@ class ProgramBuilder:
         while self._wanted.wait() and not self._closed.is_set():
             with self._building:
                 if self._wanted.is_set():
-                    self._build()
+                    with self._pacer.watching():
+                        self._build()
 
     def _build(self) -> None:
         try:

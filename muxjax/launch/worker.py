@@ -63,7 +63,7 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     compile_s = _compile(models, loader.arena(total_blocks), library, all_shapes=options.wait_for_all, progress=progress)
     memory_plan = memory.plan(options, loader.devices, models, total_blocks)
     executor = DeviceExecutor(models, loader.make_arena(total_blocks))
-    executor.warm_up()
+    _warm_up(executor, progress=progress)
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
@@ -100,6 +100,13 @@ def _compile(
                 model.add({source: program})
             bar.update()
     return time.perf_counter() - started
+
+
+def _warm_up(executor: DeviceExecutor, *, progress: bool) -> None:
+    """Runs every program once, so that no request waits for a first run."""
+    shapes = sum(len(model.steps) for model in executor.models.values())
+    with tqdm(total=shapes, unit="step", desc="first runs", disable=not progress) as bar:
+        executor.warm_up(bar.update)
 
 
 class _Seconds:

@@ -83,7 +83,7 @@ class Service:
         self.catalog = catalog
         self.fleet = Fleet(lifecycle, catalog, options) if lifecycle and options else None
         self._options = options
-        self.metrics = Metrics(engine.stats)
+        self.metrics = Metrics(engine.stats, lifecycle.programs if lifecycle else dict)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
         self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs

@@ -33,6 +33,8 @@ NICENESS = 10
 """Of compiling processes: what serves goes first."""
 _CORES_LEFT = 2
 _LOOK_S = 0.25
+_WORKERS_ON_CPU = 1
+"""Steps are computed on all cores, and compiling takes one from them."""
 _in_xla_cpu = threading.Lock()
 """One program is compiled or loaded at a time where XLA is the CPU's: two threads that loaded at once have ended the process (JAX 0.10.2),
 and one program is compiled on several threads anyway."""
@@ -51,8 +53,9 @@ class ProgramLibrary:
 
     Args:
       compiler: of this process, for what no worker can do.
-      make_workers: makes those that compile into the same store, when the first program is missing; None where the devices are no GPU,
-        or cannot be described.
+      make_workers: makes those that compile into the same store, when the first program is missing; None where the devices cannot
+        be described.
+      always_by_workers: else only what nobody waits for is, and the rest in this process, which needs no other to begin.
       at_once: programs that are looked for, or compiled, at a time.
       alone: held while a program is made; several libraries of a process share it.
     """
@@ -65,10 +68,15 @@ class ProgramLibrary:
         *,
         at_once: int,
         alone: AbstractContextManager[Any] | None = None,
+        always_by_workers: bool = True,
     ):
         self._store, self._compiler, self._make_workers = store, compiler, make_workers
         self._alone = alone or nullcontext()
+        self._always_by_workers = always_by_workers
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
+        self._threads_behind = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs-behind")
+        self._go_on = threading.Event()  # of what nobody waits for
+        self._go_on.set()
         self._closed = False
         self._lock = threading.RLock()  # a program may be there before its future is looked at
         self._orders: dict[Source, _Order] = {}
@@ -86,14 +94,15 @@ class ProgramLibrary:
         at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else 1
 
         def make_workers() -> CompileWorkers | None:
-            chip = target.attached(device)
-            if not chip or not place:
+            chip = target.attached(device) if on_gpu else None
+            if not place or (on_gpu and not chip):
                 return None
             setup = Setup(target=chip, devices=devices.tp, folder=place, environment=made_for, tuning=choices, niceness=NICENESS)
-            return CompileWorkers(setup, at_once)
+            return CompileWorkers(setup, at_once if on_gpu else _WORKERS_ON_CPU)
 
         compiler = Compiler(devices=devices, tuning=choices)
-        return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, alone=nullcontext() if on_gpu else _in_xla_cpu)
+        alone = nullcontext() if on_gpu else _in_xla_cpu
+        return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, alone=alone, always_by_workers=on_gpu)
 
     def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         """Each of the sources with its program, as they are there, several at a time.
@@ -113,7 +122,7 @@ class ProgramLibrary:
         Args:
           on_failure: is told of a key that needs what cannot be made, and why.
         """
-        waiting = {key: {source: self._ask(source) for source in sources} for key, sources in needs.items()}
+        waiting = {key: {source: self._ask(source, behind=True) for source in sources} for key, sources in needs.items()}
         try:
             while waiting and not stopped.is_set():
                 wait([future for own in waiting.values() for future in own.values() if not future.done()], _LOOK_S, FIRST_COMPLETED)
@@ -131,20 +140,40 @@ class ProgramLibrary:
             for own in waiting.values():
                 for source, future in own.items():
                     self._withdraw(source, future)
+            if workers := self._begun_workers:
+                workers.retire()
+
+    def pause(self) -> None:
+        """Has what `complete` asked for wait where it is, until `resume`."""
+        self._go_on.clear()
+        if workers := self._begun_workers:
+            workers.pause()
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        self._go_on.set()
+        if workers := self._begun_workers:
+            workers.resume()
 
     def close(self) -> None:
         """Gives up what is not there yet; waits for what is compiled in this process, which nothing can interrupt."""
         with self._lock:
-            self._closed, workers = True, self.__dict__.get("_workers")
+            self._closed, workers = True, self._begun_workers
+        self._go_on.set()
         if workers:
             workers.close()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._threads_behind):
+            threads.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, source: Source) -> Future[jax.stages.Compiled]:
+    @property
+    def _begun_workers(self) -> CompileWorkers | None:
+        return self.__dict__.get("_workers")
+
+    def _ask(self, source: Source, *, behind: bool = False) -> Future[jax.stages.Compiled]:
         with self._lock:
             order = self._orders.get(source)
             if order is None:
-                order = self._orders[source] = _Order(self._threads.submit(self._get, source))
+                order = self._orders[source] = _Order((self._threads_behind if behind else self._threads).submit(self._get, source, behind))
                 order.future.add_done_callback(lambda _: self._forget(source))
             order.askers += 1
             return order.future
@@ -162,19 +191,21 @@ class ProgramLibrary:
         with self._lock:
             self._orders.pop(source, None)
 
-    def _get(self, source: Source) -> jax.stages.Compiled:
-        with self._alone:
-            program = self._loaded.get(source) or self._kept(source) or self._from_worker(source) or self._compiled(source)
+    def _get(self, source: Source, behind: bool) -> jax.stages.Compiled:
+        if behind:
+            self._go_on.wait()
+        program = self._loaded.get(source) or self._kept(source)
+        if program is None and (behind or self._always_by_workers):
+            program = self._from_worker(source)
+        program = program or self._compiled(source)
         self._loaded[source] = program
         return program
 
     def _kept(self, source: Source) -> jax.stages.Compiled | None:
         devices = self._compiler.devices.each
-        for each in dict.fromkeys((source, untuned(source))):
-            program = self._store.load(repr(each), devices)
-            if program is not None:
-                return program
-        return None
+        with self._alone:
+            programs = (self._store.load(repr(each), devices) for each in dict.fromkeys((source, untuned(source))))
+            return next((program for program in programs if program is not None), None)
 
     @functools.cached_property
     def _workers(self) -> CompileWorkers | None:
@@ -192,11 +223,12 @@ class ProgramLibrary:
         return program
 
     def _compiled(self, source: Source) -> jax.stages.Compiled:
-        if self._closed:
-            raise RuntimeError("the library of programs is closed")
-        made_of, program = self._compiler.compile(source)
-        self._store.keep(repr(made_of), program)
-        return program
+        with self._alone:
+            if self._closed:
+                raise RuntimeError("the library of programs is closed")
+            made_of, program = self._compiler.compile(source)
+            self._store.keep(repr(made_of), program)
+            return program
 
 
 def _passing_folder() -> Path:

@@ -1,10 +1,12 @@
-"""Processes that compile side by side."""
+"""Processes that compile side by side, and that can be stopped for a while."""
 
 import contextlib
 import logging
 import queue
+import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from muxjax.device.programs.sources import Source
@@ -19,7 +21,8 @@ class CompileWorkers:
     def __init__(self, setup: Setup, count: int):
         self._setup = setup
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._closed = False
+        self._closed = self._paused = False
+        self._lock = threading.Lock()  # of what is paused, and who is there to be
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="muxjax-compile")
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes] | None] = queue.SimpleQueue()
         for _ in range(count):
@@ -28,6 +31,25 @@ class CompileWorkers:
     def compile(self, source: Source) -> Future[str]:
         """Has a program compiled into the store; in the end, what went wrong, or ""."""
         return self._threads.submit(self._ask, source)
+
+    def pause(self) -> None:
+        """Stops all processes where they are, until `resume`."""
+        self._signal(signal.SIGSTOP, paused=True)
+
+    def resume(self) -> None:
+        """Lets them go on."""
+        self._signal(signal.SIGCONT, paused=False)
+
+    def retire(self) -> None:
+        """Ends the processes that have nothing to do; they are started again when there is something."""
+        idle: list[subprocess.Popen[bytes] | None] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for process in idle:
+            if process:
+                self._end(process)
+            self._idle.put(None)
 
     def close(self) -> None:
         """Gives up what is not done yet, and ends the processes, whatever they are at."""
@@ -60,13 +82,23 @@ class CompileWorkers:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "muxjax.device.programs.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self._processes.add(process)
+        with self._lock:
+            self._processes.add(process)
+            if self._paused:
+                process.send_signal(signal.SIGSTOP)
         assert process.stdin
         send(process.stdin, self._setup)
         return process
 
+    def _signal(self, number: int, *, paused: bool) -> None:
+        with self._lock:
+            self._paused = paused
+            for process in self._processes:
+                process.send_signal(number)
+
     def _end(self, process: subprocess.Popen[bytes]) -> None:
-        self._processes.discard(process)
+        with self._lock:
+            self._processes.discard(process)
         process.kill()
         process.wait()
         for stream in (process.stdin, process.stdout):

@@ -108,7 +108,7 @@ def _programs(service: Service, name: str) -> dict[str, Any] | None:
 def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:
     counts = {name: getattr(stats, name) for name in _COUNTS}
     latency = asdict(service.recent.latency(stats.name, now_s))
-    return {"state": service.model_state(stats.name), **counts, **latency}
+    return {"state": service.model_state(stats.name), "programs": _programs(service, stats.name), **counts, **latency}
 
 
 def _job(number: int, record: JobRecord) -> list[Any]:

@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.job_records import JobRecord
 from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.server.telemetry import logs
@@ -21,15 +22,17 @@ _REQUEST_S = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 24
 _TOKENS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
 _LABELS = ("model_name",)
 
+Programs = Callable[[], Mapping[str, ProgramProgress]]
 OnEnd = Callable[[RequestRecord], None]
 
 
 class Metrics:
     """Counters and histograms of an endpoint, and gauges read from its unit whenever somebody looks."""
 
-    def __init__(self, stats: Callable[[], UnitStats]):
+    def __init__(self, stats: Callable[[], UnitStats], programs: Programs = dict):
         self._registry = registry = CollectorRegistry()
         registry.register(_UnitCollector(stats))
+        registry.register(_ProgramCollector(programs))
         Gauge("muxjax_tasks", "Tasks of the event loop.", registry=registry).set_function(_tasks)
         self.prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed.", _LABELS, registry=registry)
         self.generated_tokens = Counter("vllm:generation_tokens", "Tokens generated.", _LABELS, registry=registry)
@@ -174,6 +177,25 @@ class _UnitCollector(Collector):
             blocks.add_metric((model.name, "cached"), model.cached_blocks)
         blocks.add_metric(("", "free"), unit.free_blocks - sum(model.cached_blocks for model in unit.models))
         yield blocks
+
+    def describe(self) -> Iterator[Metric]:
+        yield from ()
+
+
+class _ProgramCollector(Collector):
+    """Gauge of the sizes of steps at the moment of the scrape."""
+
+    def __init__(self, programs: Programs):
+        self._programs = programs
+
+    def collect(self) -> Iterator[Metric]:
+        text = "Sizes of the model's steps; a larger one stands in for one that is missing."
+        gauge = GaugeMetricFamily("muxjax_step_sizes", text, labels=(*_LABELS, "state"))
+        for name, progress in self._programs().items():
+            failed = len(progress.failed)
+            for state, count in (("ready", progress.ready), ("failed", failed), ("missing", progress.all - progress.ready - failed)):
+                gauge.add_metric((name, state), count)
+        yield gauge
 
     def describe(self) -> Iterator[Metric]:
         yield from ()

@@ -134,7 +134,7 @@ def test_a_closed_library_compiles_nothing_and_has_no_threads(tmp_path):
 def test_what_one_gives_up_is_made_for_others_who_wait_for_it(tmp_path):
     first, stopped = threading.Event(), threading.Event()
     programs = ProgramLibrary(ProgramStore(tmp_path, "here"), Compiler(devices=DEVICES), lambda: None, at_once=1)
-    programs._threads.submit(first.wait)  # so that nothing has begun
+    programs._threads_behind.submit(first.wait)  # so that nothing has begun
     needs = {"model": [Times(factor=2)]}
     asks = [programs.complete(needs, lambda *_: pytest.fail("not made"), event) for event in (stopped, threading.Event())]
     waiting = threading.Thread(target=lambda: made.extend(asks[0]))
@@ -159,7 +159,7 @@ def test_what_one_gives_up_is_made_for_others_who_wait_for_it(tmp_path):
 def test_what_everybody_gives_up_is_not_made(tmp_path):
     first, stopped = threading.Event(), threading.Event()
     programs = ProgramLibrary(ProgramStore(tmp_path, "here"), Compiler(devices=DEVICES), lambda: None, at_once=1)
-    programs._threads.submit(first.wait)
+    programs._threads_behind.submit(first.wait)
     stopped.set()
 
     assert list(programs.complete({"model": [Times(factor=2)]}, lambda *_: None, stopped)) == []

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.server.fleet import Fleet
 from muxjax.server.http.info import about, now
+from tests.fakes import FakeLifecycle
 from tests.server.http.test_app import ask
 
 OPTIONS = UnitOptions(
@@ -33,6 +36,16 @@ def test_the_placement_in_force_is_told(serve):
     assert (first["max_num_seqs"], first["quota_blocks"], first["devices"], first["state"]) == (7, 100, [0], "ready")
     assert first["targets"] == {"ttft_s": 0.5, "tpot_s": 0.05}
     assert second["targets"] == {"ttft_s": None, "tpot_s": None}
+
+
+def test_how_far_programs_are_is_told_at_once_and_each_second(server):
+    lifecycle = FakeLifecycle(["org/a"])
+    lifecycle.programs = lambda: {"org/a": ProgramProgress(ready=3, all=9, failed=("a step of 8 tokens in 8 rows: ValueError",))}
+    server.service.fleet = Fleet(lifecycle, server.service.catalog, OPTIONS)
+    told = {"ready": 3, "all": 9, "failed": ["a step of 8 tokens in 8 rows: ValueError"]}
+
+    assert about(server.service)["models"][0]["programs"] == now(server.service)["models"]["org/a"]["programs"] == told
+    assert now(server.service)["models"]["plain"]["programs"] is None
 
 
 def test_a_server_built_of_no_options_tells_what_it_knows(server):

@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxjax.cache.layout import CacheLayout
+from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.adbs import adbs
@@ -12,6 +13,7 @@ from muxjax.types import Request, Sampling
 from tests.engine.test_unit import run
 from tests.fake_device import FakeClock, FakeDevice
 
+PROGRAMS = ProgramProgress(ready=3, all=9, failed=("a step of 8 tokens in 8 rows: ValueError",))
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512)  # 2 tokens a column of 1
 
 
@@ -24,7 +26,7 @@ def samples() -> dict[tuple[str, str], float]:
     for i, prompt in enumerate(prompts):
         request = Request(id=str(i), model="m", prompt=prompt, sampling=Sampling(max_tokens=1), arrival_s=float(i))
         run(unit, adbs, device, clock, [request], {})
-    families = text_string_to_metric_families(Metrics(unit.stats).exposition().decode())
+    families = text_string_to_metric_families(Metrics(unit.stats, lambda: {"m": PROGRAMS}).exposition().decode())
     found = [sample for family in families for sample in family.samples]
     return {(sample.name, sample.labels.get("state", "")): sample.value for sample in found}
 
@@ -37,3 +39,7 @@ def test_prefix_queries_and_hits_count_prompt_tokens(samples):
 def test_blocks_are_held_cached_or_free(samples):
     assert [samples["muxjax_kv_blocks", state] for state in ("held", "cached", "free")] == [0, 10, 0]
     assert samples["muxjax_prefix_cache_evicted_blocks_total", ""] == 2
+
+
+def test_sizes_of_steps_are_ready_missing_or_failed(samples):
+    assert [samples["muxjax_step_sizes", state] for state in ("ready", "missing", "failed")] == [3, 5, 1]

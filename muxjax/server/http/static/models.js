@@ -46,7 +46,7 @@ class Card {
   show(load, now, model, index, totalBlocks) {
     this.remember(load, now);
     this.root.style.setProperty("--of", variable(index));
-    this.state.textContent = load.state;
+    this.state.textContent = load.state + compiling(load.programs);
     this.about.textContent = `${count(model.parameters)} parameters, up to ${count(model.max_model_len)} tokens`;
     const { decode = 0, prefill = 0 } = this.speeds.at(-1) ?? {};
     this.facts.replaceChildren(
@@ -98,6 +98,13 @@ class Card {
     ink.fill();
     ink.globalAlpha = 1;
   }
+}
+
+/** Sizes of steps that are still compiled, while larger ones stand in for them. */
+function compiling(programs) {
+  const left = programs ? programs.all - programs.ready - programs.failed.length : 0;
+  const failed = programs?.failed.length ? `, ${programs.failed.length} cannot be compiled` : "";
+  return (left ? `, compiling: ${programs.ready} of ${programs.all} step sizes` : "") + failed;
 }
 
 const fact = (name, value) => [element("dt", {}, name), element("dd", {}, value)];
