@@ -9,6 +9,7 @@ from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
@@ -32,6 +33,7 @@ class ModelOptions:
       enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
       auto_wake: when it sleeps, a request wakes it.
+      max_grammar_characters: most of a request's JSON schema, pattern or grammar, or of all its tools together.
       allow_unknown_config: fields of config.json that are not known are ignored with a warning; without it they refuse the model.
     Raises:
       ConfigError: a value outside its range.
@@ -53,6 +55,7 @@ class ModelOptions:
     enforce: bool = False
     chat_template: Path | None = None
     auto_wake: bool = False
+    max_grammar_characters: int = GRAMMAR_CHARACTERS
     allow_unknown_config: bool = False
 
     def __post_init__(self):
@@ -62,6 +65,8 @@ class ModelOptions:
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        grammar = self.max_grammar_characters
+        require(1 <= grammar <= MOST_GRAMMAR_CHARACTERS, "max_grammar_characters", grammar, f"1 to {MOST_GRAMMAR_CHARACTERS}")
         for field in ("rate", "weight", "ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")

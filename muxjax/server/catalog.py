@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muxjax import __version__
+from muxjax.engine.options import GRAMMAR_CHARACTERS
 from muxjax.errors import RequestError
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
@@ -22,6 +23,7 @@ class ServedModel:
       tokenizer_config: as the checkpoint has it.
       max_model_len: most tokens of prompt and output together.
       created: Unix time in seconds.
+      max_grammar_characters: see `ModelOptions`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ServedModel:
     spec: ModelSpec
     max_model_len: int
     created: int
+    max_grammar_characters: int = GRAMMAR_CHARACTERS
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -53,6 +53,7 @@ class ModelFiles:
             spec=spec,
             max_model_len=max_model_len,
             created=created,
+            max_grammar_characters=self.options.max_grammar_characters,
             tokenizer_config=self.tokenizer_config,
         )
 

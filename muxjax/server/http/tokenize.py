@@ -77,9 +77,9 @@ def info_of(model: ServedModel, *, own_template: bool = False) -> dict[str, Any]
 
 def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     if fields.get("messages") is not None:
-        return read_chat(fields, model, read_tools(fields)).tokens
+        return read_chat(fields, model, read_tools(fields, model.max_grammar_characters)).tokens
     prompt = fields.required("prompt")
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")
-    require_short(model, prompt, "prompt")
+    require_short(model, len(prompt), "prompt")
     return model.tokenizer.encode(prompt, special=fields.flag("add_special_tokens", True))

@@ -8,6 +8,7 @@ from llguidance import LLMatcher
 
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.follow import followed
+from muxjax.server.json_schema.size import require_small
 from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, show, strings
 from muxjax.types import Grammar, GrammarKind
 
@@ -21,13 +22,15 @@ _COMPILE = {
 }
 
 
-def read_grammar(fields: Fields) -> Grammar | None:
+def read_grammar(fields: Fields, most: int) -> Grammar | None:
     """The grammar of response_format or structured_outputs.
 
+    Args:
+      most: characters that it may have.
     Raises:
       RequestError: both are given, or what one says cannot be read.
     """
-    formatted, structured = _response_format(fields), _structured_outputs(fields)
+    formatted, structured = _response_format(fields, most), _structured_outputs(fields, most)
     if formatted and structured:
         raise fields.error("structured_outputs", "cannot be given together with response_format")
     return formatted or structured
@@ -66,7 +69,7 @@ def _json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
     return Grammar(kind=GrammarKind.JSON_SCHEMA, text=followed(schema, param))
 
 
-def _response_format(fields: Fields) -> Grammar | None:
+def _response_format(fields: Fields, most: int) -> Grammar | None:
     form = fields.object("response_format")
     if form is None:
         return None
@@ -78,10 +81,12 @@ def _response_format(fields: Fields) -> Grammar | None:
     if kind == "json_object":
         return _json_schema({"type": "object"}, "response_format")
     schema = form.required_object("json_schema")
-    return _json_schema(schema.required_object("schema").raw, "response_format.json_schema.schema")
+    value, param = schema.required_object("schema").raw, "response_format.json_schema.schema"
+    require_small(value, param, most)
+    return _json_schema(value, param)
 
 
-def _structured_outputs(fields: Fields) -> Grammar | None:
+def _structured_outputs(fields: Fields, most: int) -> Grammar | None:
     outputs = fields.object("structured_outputs")
     values = {} if outputs is None else {name: value for name, value in outputs.raw.items() if value is not None}
     if outputs is None or not values:
@@ -89,6 +94,7 @@ def _structured_outputs(fields: Fields) -> Grammar | None:
     name = next(iter(values))
     if len(values) > 1 or name not in _READERS:
         raise fields.error("structured_outputs", f"must have exactly one of {', '.join(_READERS)}, got {show(sorted(values))}")
+    require_small(values[name], outputs.where(name), most)
     grammar = _READERS[name](outputs, name)
     _check_words(fields, outputs)
     return grammar

@@ -3,8 +3,8 @@
 from muxjax.errors import RequestError
 from muxjax.server.catalog import ServedModel
 
-MOST_CUT_CHARACTERS = 2**20
-"""Of a text whose first tokens are not wanted, or that is tokenized alone: of models whose context is long, more."""
+MOST_CUT_CHARACTERS = 2**18
+"""Of texts whose first tokens are not wanted, or that are tokenized alone: of models whose context is long, more."""
 _CUT_CHARACTERS_PER_TOKEN = 16
 _LONG_CHARACTERS = 2**16
 _PIECE_CHARACTERS = 2**15
@@ -33,9 +33,9 @@ def require_fit(model: ServedModel, text: str, param: str) -> None:
             )
 
 
-def require_short(model: ServedModel, text: str, param: str) -> None:
-    """Raises RequestError: a text that is to be tokenized whatever the model could take has too many characters."""
+def require_short(model: ServedModel, characters: int, param: str) -> None:
+    """Raises RequestError: what is to be tokenized whatever the model could take has too many characters."""
     most = max(MOST_CUT_CHARACTERS, _CUT_CHARACTERS_PER_TOKEN * model.max_model_len)
-    if len(text) > most:
-        message = f"The {param} has {len(text)} characters, of which at most {most} are tokenized. Please shorten it."
+    if characters > most:
+        message = f"The {param} has {characters} characters, of which at most {most} are tokenized. Please shorten it."
         raise RequestError(message, param=param, code="context_length_exceeded")

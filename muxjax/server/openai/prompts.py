@@ -38,7 +38,9 @@ def read_prompts(fields: Fields, model: ServedModel) -> list[Prompt]:
     values = [value] if single else value
     if not isinstance(values, list) or not 1 <= len(values) <= MOST_PROMPTS:
         raise fields.error("prompt", f"must be a string, token ids, or a list of 1 to {MOST_PROMPTS} of them, got {show(value)}")
-    return [_cut(fields, model, _prompt(fields, item, model, special=special)) for item in values]
+    if fields.get("truncate_prompt_tokens") is not None:
+        require_short(model, sum(len(item) for item in values if isinstance(item, str)), "prompt")
+    return [_fitting(fields, model, item, special=special) for item in values]
 
 
 def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prompt:
@@ -80,9 +82,18 @@ def room(model: ServedModel, tokens: Sequence[int], param: str) -> int:
     return left
 
 
+def _fitting(fields: Fields, model: ServedModel, value: object, *, special: bool) -> Prompt:
+    """One prompt, cut if that is wished; raises RequestError before the next one is looked at."""
+    prompt = _cut(fields, model, _prompt(fields, value, model, special=special))
+    room(model, prompt.tokens, "prompt")
+    return prompt
+
+
 def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool) -> Prompt:
     if isinstance(value, str):
         return Prompt(_encoded(fields, model, value, "prompt", special=special), value)
+    if isinstance(value, list) and fields.get("truncate_prompt_tokens") is None:
+        room(model, value, "prompt")  # before each of them is looked at
     if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
         raise fields.error("prompt", f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
     return Prompt(tuple(value))
@@ -90,8 +101,10 @@ def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool)
 
 def _encoded(fields: Fields, model: ServedModel, text: str, param: str, *, special: bool) -> tuple[int, ...]:
     """Raises RequestError: too long a text, even for one that is to be cut, or one of tokens that the model does not have."""
-    require = require_fit if fields.get("truncate_prompt_tokens") is None else require_short
-    require(model, text, param)
+    if fields.get("truncate_prompt_tokens") is None:
+        require_fit(model, text, param)
+    else:
+        require_short(model, len(text), param)
     tokens = model.tokenizer.encode(text, special=special)
     check_prompt(tokens, model.spec.vocab, param=param, spell=lambda token: model.tokenizer.decode((token,), special=True))
     return tokens

@@ -55,7 +55,7 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     fields = Fields(body)
     model = catalog.find(fields.text("model"))
     refuse_unsupported(fields, chat=True)
-    tools = read_tools(fields)
+    tools = read_tools(fields, model.max_grammar_characters)
     prompt = read_chat(fields, model, tools)
     allowed = fields.integer("max_tokens", None, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
@@ -80,7 +80,9 @@ def _generation(
     of_prompt = _prompt_logprobs(fields, stream)
     special = not fields.flag("skip_special_tokens", True)
     counts = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
-    sampling = read_sampling(fields, model, grammar=_grammar(fields, tools), logprobs=logprobs, prompt_logprobs=max(counts, default=None))
+    sampling = read_sampling(
+        fields, model, grammar=_grammar(fields, model, tools), logprobs=logprobs, prompt_logprobs=max(counts, default=None)
+    )
     return Generation(
         stamp=stamp,
         model=model,
@@ -155,8 +157,8 @@ def _wrapped(seed: int) -> int:
     return (seed + _INT64) % (2 * _INT64) - _INT64
 
 
-def _grammar(fields: Fields, tools: ToolUse | None):
-    grammar = read_grammar(fields)
+def _grammar(fields: Fields, model: ServedModel, tools: ToolUse | None):
+    grammar = read_grammar(fields, model.max_grammar_characters)
     if grammar and tools:
         raise fields.error("tool_choice", "cannot be given together with response_format or structured_outputs")
     return tools.grammar if tools else grammar

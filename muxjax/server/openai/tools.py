@@ -7,6 +7,7 @@ from typing import Any
 
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.follow import followed
+from muxjax.server.json_schema.size import require_small
 from muxjax.server.openai.fields import Fields, show
 from muxjax.server.openai.grammar import checked, one_of
 from muxjax.types import Grammar, GrammarKind
@@ -58,13 +59,17 @@ def _call_head(name: str) -> str:
     return f'{{"name": "{name}", "parameters": '
 
 
-def read_tools(fields: Fields) -> ToolUse | None:
+def read_tools(fields: Fields, most: int) -> ToolUse | None:
     """The tools to call; None where none is: then the model hears of none.
 
+    Args:
+      most: characters that their schemas may have together.
     Raises:
       RequestError: a tool or the choice is not what it must be, or is left to the model.
     """
     choice = fields.get("tool_choice")
+    if choice not in (None, "none", "auto"):
+        require_small(fields.get("tools"), "tools", most)
     tools = tuple(_tool(entry, choice) for entry in fields.objects("tools"))
     many = fields.flag("parallel_tool_calls", True)
     if len(tools) > MOST_TOOLS:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from muxjax.errors import RequestError
+from muxjax.server.json_schema.size import characters
+from muxjax.server.openai import grammar
 from muxjax.server.openai.fields import Fields
 from muxjax.server.openai.grammar import read_grammar
 from muxjax.types import Grammar, GrammarKind
@@ -17,6 +19,7 @@ COMPILE = {
     GrammarKind.REGEX: LLMatcher.grammar_from_regex,
     GrammarKind.LARK: LLMatcher.grammar_from_lark,
 }
+MOST = 2**17
 BYTES = LLTokenizer("byte")
 PERSON = {"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}, "required": ["name", "age"]}
 
@@ -29,17 +32,17 @@ def accepts(grammar: Grammar, answer: str) -> bool:
 
 
 def grammar_of(**body) -> Grammar:
-    grammar = read_grammar(Fields(body))
+    grammar = read_grammar(Fields(body), MOST)
     assert grammar is not None
     return grammar
 
 
 def test_a_schema_comes_with_a_name_or_without():
     named = grammar_of(response_format={"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": PERSON}})
-    for grammar in (named, grammar_of(structured_outputs={"json": PERSON}), grammar_of(structured_outputs={"json": json.dumps(PERSON)})):
-        assert accepts(grammar, '{"name": "Bo", "age": 3}')
-        assert not accepts(grammar, '{"name": "Bo", "age": "3"}')
-        assert not accepts(grammar, '{"name": "Bo"}')
+    for form in (named, grammar_of(structured_outputs={"json": PERSON}), grammar_of(structured_outputs={"json": json.dumps(PERSON)})):
+        assert accepts(form, '{"name": "Bo", "age": 3}')
+        assert not accepts(form, '{"name": "Bo", "age": "3"}')
+        assert not accepts(form, '{"name": "Bo"}')
 
 
 def test_there_is_no_room_for_blanks():
@@ -82,7 +85,7 @@ def test_a_choice_is_one_of_its_texts_to_the_letter(choices, other):
     "body", [{}, {"response_format": {"type": "text"}}, {"structured_outputs": {}}, {"structured_outputs": {"json": None}}]
 )
 def test_no_form_is_no_grammar(body):
-    assert read_grammar(Fields(body)) is None
+    assert read_grammar(Fields(body), MOST) is None
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_no_form_is_no_grammar(body):
 )
 def test_a_form_that_cannot_be_followed_is_named(body, param):
     with pytest.raises(RequestError) as error:
-        read_grammar(Fields(body))
+        read_grammar(Fields(body), MOST)
     assert (error.value.param, error.value.status) == (param, 400)
     assert len(str(error.value)) < 480
 
@@ -118,7 +121,44 @@ def test_a_schema_too_deep_is_refused():
     for _ in range(200):
         schema = {"type": "object", "properties": {"a": schema}}
     with pytest.raises(RequestError, match=r"structured_outputs.json cannot be followed: it is nested too deeply"):
-        read_grammar(Fields({"structured_outputs": {"json": schema}}))
+        read_grammar(Fields({"structured_outputs": {"json": schema}}), MOST)
+
+
+LARGE = {"type": "object", "properties": {f"member {place}": {"const": place} for place in range(20)}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"structured_outputs": {"json": LARGE}}, "structured_outputs.json"),
+        ({"structured_outputs": {"json": json.dumps(LARGE)}}, "structured_outputs.json"),
+        ({"structured_outputs": {"regex": "a" * 301}}, "structured_outputs.regex"),
+        ({"structured_outputs": {"grammar": 'start: "a"' + " " * 300}}, "structured_outputs.grammar"),
+        ({"structured_outputs": {"choice": ["a" * 80, "b" * 80, "c" * 80, "d" * 80]}}, "structured_outputs.choice"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": LARGE}}}, "response_format.json_schema.schema"),
+    ],
+)
+def test_a_grammar_has_a_largest_size_which_is_told(body, param, monkeypatch):
+    assert read_grammar(Fields(body), 2000) is not None
+    monkeypatch.setattr(grammar, "followed", lambda *_: pytest.fail("something was made of it"))
+    monkeypatch.setattr(grammar, "checked", lambda *_: pytest.fail("something was made of it"))
+    with pytest.raises(RequestError, match=f"{param} has more than 300 characters, which is the most") as error:
+        read_grammar(Fields(body), 300)
+    assert (error.value.param, error.value.status) == (param, 400)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda more: st.lists(more) | st.dictionaries(st.text(), more)))
+def test_the_size_of_a_schema_is_about_that_of_its_json(value):
+    exact = characters(value, 10**9)
+    assert exact >= sum(map(len, texts(value)))
+    assert exact <= 8 * len(json.dumps(value, ensure_ascii=False))
+    assert (characters(value, exact - 1) > exact - 1) and characters(value, exact) == exact
+
+
+def texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [*value, *(text for item in value.values() for text in texts(item))]
+    return [text for item in value for text in texts(item)] if isinstance(value, list) else [value] if isinstance(value, str) else []
 
 
 @pytest.mark.parametrize("regex", [r"[^\s\S]", r"a*[^\s\S]", r"[^\x00-\x{10FFFF}]"])

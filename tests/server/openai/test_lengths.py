@@ -45,10 +45,10 @@ def test_a_short_text_is_left_to_the_exact_count(model):
 
 
 def test_a_text_to_be_cut_has_a_largest_size_that_grows_with_the_context(model):
-    require_short(model, "a" * MOST_CUT_CHARACTERS, "prompt")
+    require_short(model, MOST_CUT_CHARACTERS, "prompt")
     with pytest.raises(RequestError, match=f"has {MOST_CUT_CHARACTERS + 1} characters, of which at most {MOST_CUT_CHARACTERS}"):
-        require_short(model, "a" * (MOST_CUT_CHARACTERS + 1), "prompt")
-    require_short(replace(model, max_model_len=2**17), "a" * 2**21, "prompt")
+        require_short(model, MOST_CUT_CHARACTERS + 1, "prompt")
+    require_short(replace(model, max_model_len=2**17), 2**21, "prompt")
 
 
 def test_long_texts_are_tokenized_and_told_as_short_ones_are(tokenizer):

@@ -13,6 +13,7 @@ from muxjax.server.openai.tool_calls import CallList, NamedCall, whole_calls
 from muxjax.server.openai.tools import ToolUse, read_tools
 from tests.server.openai.test_grammar import accepts
 
+MOST = 2**17
 HELLO = [{"role": "user", "content": "hello"}]
 WEATHER = {
     "type": "function",
@@ -34,7 +35,7 @@ CALLS = '[{"name": "weather", "parameters": {"city": "a}\\"{"}}, {"name": "clock
 
 
 def use_of(**body) -> ToolUse:
-    use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}))
+    use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}), MOST)
     assert use is not None
     return use
 
@@ -83,7 +84,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_its_own_words(choice):
 
 def test_a_schema_that_cannot_be_followed_does_no_harm_where_its_tool_is_not_called():
     odd = {"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}}
-    assert read_tools(Fields({"tools": [odd], "tool_choice": "none"})) is None
+    assert read_tools(Fields({"tools": [odd], "tool_choice": "none"}), MOST) is None
     assert accepts(use_of(tools=[odd, WEATHER], tool_choice=NAMED).grammar, '{"city": "Rome"}')
 
 
@@ -98,9 +99,16 @@ def test_calls_beside_each_other_may_be_forbidden():
     assert not accepts(grammar, CALLS)
 
 
+def test_tools_that_are_called_have_a_largest_size_together():
+    tools = [{"type": "function", "function": {"name": f"tool{place}", "parameters": {"required": ["a" * 100]}}} for place in range(10)]
+    with pytest.raises(RequestError, match="tools has more than 1000 characters"):
+        read_tools(Fields({"tools": tools, "tool_choice": "required"}), 1000)
+    assert read_tools(Fields({"tools": tools, "tool_choice": "none"}), 1000) is None
+
+
 @pytest.mark.parametrize("body", [{}, {"tools": []}, {"tools": None, "tool_choice": "auto"}, {"tools": [CLOCK], "tool_choice": "none"}])
 def test_where_no_tool_is_to_be_called_there_is_none(body):
-    assert read_tools(Fields(body)) is None
+    assert read_tools(Fields(body), MOST) is None
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,7 @@ def test_where_no_tool_is_to_be_called_there_is_none(body):
 )
 def test_a_tool_or_choice_that_cannot_be_is_named(body, param):
     with pytest.raises(RequestError) as error:
-        read_tools(Fields(body))
+        read_tools(Fields(body), MOST)
     assert (error.value.param, error.value.status) == (param, 400)
 
 
