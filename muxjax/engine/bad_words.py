@@ -1,6 +1,6 @@
 """Bad words: sequences of tokens that an answer must not have, found by the tokens before the one that would complete them."""
 
-import functools
+import weakref
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -32,10 +32,12 @@ class BadWords:
         self.tied = bool(self._last)
 
     @classmethod
-    @functools.lru_cache(maxsize=16)
     def of(cls, words: tuple[tuple[int, ...], ...]) -> "BadWords":
-        """Those of a request; the choices of one answer share them."""
-        return cls(words)
+        """Those of a request, made unless somebody holds them: the choices of one answer share them. From any thread."""
+        bad_words = _held.get(words)
+        if bad_words is None:
+            bad_words = _held[words] = cls(words)
+        return bad_words
 
     def completing(self, text: Ints) -> Ints:
         """Tokens that would complete a word of two or more behind this text."""
@@ -62,3 +64,4 @@ def _tokens(tokens: Sequence[int]) -> Ints:
 
 
 _NONE = _tokens([])
+_held: weakref.WeakValueDictionary[tuple[tuple[int, ...], ...], BadWords] = weakref.WeakValueDictionary()

@@ -10,9 +10,9 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.grammar import CompiledGrammar
 from muxjax.engine.job_records import JobRecord, JobRecorder, OnJob
 from muxjax.engine.loop import turn
+from muxjax.engine.request_checker import Prepared
 from muxjax.engine.stats import Status, UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.engine.watchdog import Watchdog
@@ -28,6 +28,8 @@ OnOutputs = Callable[[list[Output]], None]
 
 
 _POLL_S = 0.01
+_OBEY_S = 0.02
+"""For commands between two turns: hundreds of requests."""
 _CHECK_S = 1.0
 
 
@@ -81,7 +83,7 @@ class Engine:
         self._on_job.append(on_job)
         self._watch = self._watch or JobRecorder(self._tell_job)
 
-    def prepare(self, request: Request) -> CompiledGrammar | None:
+    def prepare(self, request: Request) -> Prepared:
         """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`. From any thread."""
         return self._unit.checker.prepare(request)
 
@@ -89,7 +91,7 @@ class Engine:
         """Takes a request, which ends in exactly one Output with a finish.
 
         Args:
-          prepared: it has passed `prepare`, and its grammar is held until it ends.
+          prepared: it has passed `prepare`, and what that made is held until it ends.
         Raises:
           RequestError: it can never be served, its id is in use (409), or the engine or its model takes no more (503).
         """
@@ -181,11 +183,12 @@ class Engine:
             self._commands.put(list)  # wakes an idle thread
 
     def _obey(self) -> None:
-        """Carries out the commands there are; waits for one when there is nothing else to do."""
-        wait = self._unit.idle
-        while wait or not self._commands.empty():
+        """Carries out commands, of a crowd only as many as keep no model waiting; waits for one when there is nothing else to do."""
+        if self._unit.idle:
             self._emit(self._commands.get()())
-            wait = False
+        until_s = self._clock.now_s() + _OBEY_S
+        while not self._commands.empty() and self._clock.now_s() < until_s:
+            self._emit(self._commands.get()())
 
     def _abort(self) -> None:
         """Ends every request, and what the unit has of them if it can be trusted."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from muxjax.engine.bad_words import BadWords
 from muxjax.engine.grammar import CompiledGrammar
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.stats import Status
@@ -32,6 +34,13 @@ class ModelFacts:
             raise RequestError(f"The model `{name}` is {self.status.value}.", param="model", code="model_loading", status=503)
 
 
+class Prepared(NamedTuple):
+    """What takes time to make of a request, and is there as long as somebody holds it: the engine's thread then finds it made."""
+
+    grammar: CompiledGrammar | None
+    bad_words: BadWords
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestChecker:
     """A unit's public facts: what it serves, and with how large a cache. Replaced by the unit whenever one of them changes."""
@@ -56,11 +65,8 @@ class RequestChecker:
             check_prompt(request.prompt, facts.config.vocab)
             check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
 
-    def prepare(self, request: Request) -> CompiledGrammar | None:
-        """Checks what takes time, for all choices of an answer: what it wants of its tokens, whatever its model's status.
-
-        Returns:
-          the request's grammar, which stays compiled as long as somebody holds it.
+    def prepare(self, request: Request) -> Prepared:
+        """Checks and makes what takes time, for all choices of an answer: what it wants of its tokens, whatever its model's status.
         Raises:
           RequestError: the model does not exist, or cannot do what the request wants of its tokens.
         """
@@ -68,7 +74,7 @@ class RequestChecker:
         compiled = config.grammars.compiled(grammar) if config.grammars and grammar else None
         check_prompt(request.prompt, config.vocab)
         check_controls(request.sampling, config.vocab, config.grammars)
-        return compiled
+        return Prepared(compiled, BadWords.of(request.sampling.bad_words))
 
     def still_fits(self, request: Request) -> bool:
         """A request that has passed `check` under earlier facts can be served under these."""
