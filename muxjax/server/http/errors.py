@@ -2,6 +2,7 @@
 
 import logging
 import math
+import traceback
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -34,6 +35,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except RequestError as error:
+        _forget(error)
         return _response(error)
     except web.HTTPException as error:
         return _response(_of_http(request, error), allow=error.headers.get("Allow"))
@@ -42,6 +44,13 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             return web.Response(status=_CLIENT_CLOSED_REQUEST)  # for the log: nobody reads it
         _log.exception("the request failed")
         return json_response(error_object(error), status=500)
+
+
+def _forget(error: BaseException | None) -> None:
+    """Frees what an error's frames hold, such as a body: it and the future that brought it keep each other until the next collection."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def has_left(request: web.Request, error: Exception) -> bool:

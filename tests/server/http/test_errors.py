@@ -1,12 +1,15 @@
 """What is answered, and logged, when a handler raises."""
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import aiohttp
 import pytest
 from aiohttp import web
 
+from muxjax.errors import RequestError
 from muxjax.server.http.errors import errors
 
 
@@ -65,3 +68,24 @@ def test_a_client_that_leaves_is_no_fault_in_the_log(handler, caplog):
 def test_a_connection_that_is_lost_elsewhere_is_a_fault(caplog):
     assert ask(reset_elsewhere, caplog) == 500
     assert [record.message for record in caplog.records] == ["the request failed"]
+
+
+class Body:
+    """Something large."""
+
+
+def test_what_a_refused_request_held_is_free_at_once(caplog):
+    held: list[weakref.ref] = []
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        body = Body()
+        held.append(weakref.ref(body))
+        error = RequestError("no")  # this frame holds the error, whose traceback holds the frame
+        raise error
+
+    gc.disable()
+    try:
+        assert ask(refuse, caplog) == 400
+        assert held[0]() is None
+    finally:
+        gc.enable()
