@@ -109,10 +109,10 @@ def _measured(case: Case, served: Sequence[Served], name: str) -> dict:
 def estimated(case: Case, way: str) -> dict[str, dict]:
     """The same, as an estimator says."""
     if way == "turns":
-        found = estimator.estimate(case.problem, Roofline(), case.unit).models
+        estimates = estimator.estimate(case.problem, Roofline(), case.unit).models
     else:
-        found = equation3.estimate(case.problem, Roofline(), case.unit)
-    return {name: _estimate(one) for name, one in found.items()}
+        estimates = equation3.estimate(case.problem, Roofline(), case.unit)
+    return {name: _estimate(one) for name, one in estimates.items()}
 
 
 def _estimate(one: ModelEstimate) -> dict:
@@ -156,7 +156,7 @@ def summary(records: Sequence[dict]) -> str:
 
 
 def _rows(records: Sequence[dict]) -> Iterator[tuple]:
-    asked = (
+    parts = (
         ("throughput_rps", "throughput", True),
         ("throughput_rps", "throughput", False),
         ("ttft_s", "TTFT", True),
@@ -164,13 +164,13 @@ def _rows(records: Sequence[dict]) -> Iterator[tuple]:
         ("tpot_s", "TPOT", False),
     )
     for sharing in SHARINGS:
-        for field, name, met in asked:
+        for field, name, met in parts:
             for way, title in ESTIMATORS.items():
-                found = errors(records, way, sharing, field, met=met)
-                sizes = sorted(map(abs, found))
+                shares = errors(records, way, sharing, field, met=met)
+                sizes = sorted(map(abs, shares))
                 if sizes:
-                    numbers = (statistics.median(sizes), float(np.quantile(sizes, 0.9)), sizes[-1], statistics.median(found))
-                    yield sharing, "met" if met else "overloaded", name, title, len(found), *(f"{number:.0%}" for number in numbers)
+                    numbers = (statistics.median(sizes), float(np.quantile(sizes, 0.9)), sizes[-1], statistics.median(shares))
+                    yield sharing, "met" if met else "overloaded", name, title, len(shares), *(f"{number:.0%}" for number in numbers)
 
 
 PAGE = """

@@ -235,13 +235,13 @@ def run(args: argparse.Namespace) -> list[dict]:
 
 def write(args: argparse.Namespace, ceilings: Ceilings, kernel: str, head_dim: int, rows: list[dict]) -> None:
     """A file a kernel and head size, as soon as it is measured: a run of one leaves the others' figures."""
-    found = [row for row in rows if (row["kernel"], row["head_dim"]) == (kernel, head_dim)]
-    if args.tiny or not found:
+    measurements = [row for row in rows if (row["kernel"], row["head_dim"]) == (kernel, head_dim)]
+    if args.tiny or not measurements:
         return
     question, page = (TUNING_QUESTION, tuning_page) if args.tune else (KERNEL_QUESTION, kernel_page)
     rates = {"flops_per_s": ceilings.flops_per_s, "bytes_per_s": ceilings.bytes_per_s}
     config = vars(args) | {"only": kernel, "head_dims": head_dim}
-    record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=0, values=rates | {"rows": found})
+    record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=0, values=rates | {"rows": measurements})
     results.write_runs(question, f"{kernel}-{head_dim}", [record])
     results.write_readme(question, page(results.read_runs(question)))
 

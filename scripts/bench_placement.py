@@ -121,14 +121,14 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> 
     """One placement, timed, and what the baselines serve."""
     asked = popular(models, nodes, rps_per_device, np.random.default_rng(seed))
     begin, begin_cpu = time.perf_counter(), time.process_time()
-    found = place_with_headroom(asked, partial(search_space, costs=Roofline()))
+    placement = place_with_headroom(asked, partial(search_space, costs=Roofline()))
     values = {
         "seconds": time.perf_counter() - begin,
         "cpu_s": time.process_time() - begin_cpu,
-        "groups": found.groups,
-        "units": found.units,
-        "throughput_rps": found.throughput_rps,
-        "growth": found.growth,
+        "groups": placement.groups,
+        "units": placement.units,
+        "throughput_rps": placement.throughput_rps,
+        "growth": placement.growth,
     }
     objective, candidates = search_space(asked, Roofline())
     for name in ("memory_greedy", "spatial_blind", "spatial_aware"):

@@ -116,10 +116,10 @@ def summary(records: list[dict]) -> str:
 
 
 def _row(record: dict) -> tuple:
-    found = record["values"]
-    times = [found["turn_ms"][at] for at in ("p50", "p99", "p100")] + [found["processor_ms"][at] for at in ("p50", "p99")]
-    times += [found["phase_ms"][phase]["p50"] for phase in PHASES]
-    return record["config"]["policy"], f"{found['mean_jobs']:.1f}", f"{found['mean_running']:.0f}", *(f"{ms:.2f} ms" for ms in times)
+    values = record["values"]
+    times = [values["turn_ms"][at] for at in ("p50", "p99", "p100")] + [values["processor_ms"][at] for at in ("p50", "p99")]
+    times += [values["phase_ms"][phase]["p50"] for phase in PHASES]
+    return record["config"]["policy"], f"{values['mean_jobs']:.1f}", f"{values['mean_running']:.0f}", *(f"{ms:.2f} ms" for ms in times)
 
 
 README = """

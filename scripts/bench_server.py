@@ -103,18 +103,18 @@ def measure(load: Load, seed: int) -> dict:
         times = Path(folder, "times.json")
         with _serving(load.turn_s, times) as address:
             answers = asyncio.run(record_streams(address, "/v1/completions", bodies))
-        told = json.loads(times.read_text())
+        counts = json.loads(times.read_text())
     wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, tokenizer))]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {load.streams} streams are wrong; the first: {wrong[0]}")
     answered = zip(prompts, answers, strict=True)
-    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, told["made_s"], tokenizer))
+    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, counts["made_s"], tokenizer))
     seconds = max(answer.last_s for answer in answers) - min(answer.first_s for answer in answers)
     return {
         "tokens": len(delays_s),
         "seconds": seconds,
         "tokens_per_s": len(delays_s) / seconds,
-        "server_processor_s": told["processor_s"],
+        "server_processor_s": counts["processor_s"],
         "delay_s": {f"p{at}": delays_s[min(len(delays_s) - 1, len(delays_s) * at // 100)] for at in (50, 90, 99, 100)},
         "load_average": os.getloadavg()[0],
     }
@@ -136,7 +136,7 @@ def fault_of(prompt: tuple[int, ...], answer: RecordedStream, tokenizer: HfToken
 
 def delays(prompt: tuple[int, ...], answer: RecordedStream, made_s: dict[str, list[float]], tokenizer: HfTokenizer) -> Iterator[float]:
     """Of each token: seconds from its making to the event that told the last of it."""
-    ends = [len(told) for told in _repeated(prompt, tokenizer)]
+    ends = [len(text) for text in _repeated(prompt, tokenizer)]
     shown, k = 0, 0
     for event in answer.events:
         shown += len(event.text)
@@ -195,9 +195,14 @@ def summary(records: list[dict]) -> str:
 
 
 def _row(record: dict) -> tuple:
-    found = record["values"]
-    delays_ms = [f"{found['delay_s'][at] * 1e3:.0f} ms" for at in ("p50", "p90", "p99", "p100")]
-    return record["config"]["offered"], f"{found['tokens_per_s']:,.0f}", *delays_ms, f"{found['tokens'] / found['server_processor_s']:,.0f}"
+    values = record["values"]
+    delays_ms = [f"{values['delay_s'][at] * 1e3:.0f} ms" for at in ("p50", "p90", "p99", "p100")]
+    return (
+        record["config"]["offered"],
+        f"{values['tokens_per_s']:,.0f}",
+        *delays_ms,
+        f"{values['tokens'] / values['server_processor_s']:,.0f}",
+    )
 
 
 README = """

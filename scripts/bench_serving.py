@@ -95,17 +95,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         cache = Path(folder, "xla") if args.tiny else Path(args.compilation_cache_dir).expanduser()
         paths = write_dummy_models(Path(folder), {args.model: TINY if args.tiny else published.BY_NAME[args.model]})
         command = serve_arguments(args, paths[args.model], cache)
-        kept = [programs_in(cache)]
+        program_counts = [programs_in(cache)]
         with serving(command) as first:
-            kept.append(programs_in(cache))
+            program_counts.append(programs_in(cache))
         with serving(command) as second:
             answers = asyncio.run(client.run_load(second.address, [args.model], load))[args.model]
-        kept.append(programs_in(cache))
+        program_counts.append(programs_in(cache))
     if short := [answer.tokens for answer in answers if answer.tokens != args.output_tokens]:
         raise SystemExit(f"streams brought {short} tokens in place of {args.output_tokens}")
     values = {
         "starts": [first.values(), second.values()],
-        "kept_programs": kept,
+        "kept_programs": program_counts,
         "streams": [answer.values() for answer in answers],
         "token_s": [answer.tpot_s for answer in answers],
         "steady_token_s": client.steady_tpot_s(answers),
@@ -142,9 +142,9 @@ def serving(arguments: Sequence[str]) -> Iterator[Server]:
 
 def told_s(lines: Iterable[str], word: str) -> float:
     """Seconds that a report tells after "`word` in", of all models together."""
-    found = re.findall(rf"\b{word} in (\S+) (us|ms|s)\b", "\n".join(lines))
-    assert found, f"the report of start-up no longer tells how long what is {word} took"
-    return sum(float(number) * _SECONDS[unit] for number, unit in found)
+    times = re.findall(rf"\b{word} in (\S+) (us|ms|s)\b", "\n".join(lines))
+    assert times, f"the report of start-up no longer tells how long what is {word} took"
+    return sum(float(number) * _SECONDS[unit] for number, unit in times)
 
 
 def programs_in(cache: Path) -> int:
@@ -183,11 +183,13 @@ The second start's own report:
 
 def start_text(values: dict) -> str:
     """Both starts, and whether the second was quick."""
-    kept, starts = values["kept_programs"], values["starts"]
+    program_counts, starts = values["kept_programs"], values["starts"]
     beside = [start["ready_s"] - start["load_s"] for start in starts]
     rows = [
         (name, *map(show_s, (start["ready_s"], start["load_s"], beside_s, start["compile_s"])), after - before)
-        for name, start, beside_s, before, after in zip(("first", "second"), starts, beside, kept, kept[1:], strict=False)
+        for name, start, beside_s, before, after in zip(
+            ("first", "second"), starts, beside, program_counts, program_counts[1:], strict=False
+        )
     ]
     head = ("start", "process to ready", "loading weights", "all beside it", "of it programs", "programs new in the cache")
     verdict = "met" if beside[1] <= START_GOAL_S else "missed"
@@ -195,7 +197,7 @@ def start_text(values: dict) -> str:
 
 {results.table(head, rows)}
 
-Programs are compiled, or read where the cache has them; it held {kept[0]} before the first start."""
+Programs are compiled, or read where the cache has them; it held {program_counts[0]} before the first start."""
 
 
 def step_row(config: dict, steps: Sequence[dict]) -> dict | None:

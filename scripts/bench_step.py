@@ -208,12 +208,12 @@ def run(args: argparse.Namespace) -> None:
     bench, device = Bench(args), jax.devices()[0].device_kind
     print(f"{device}: {bench.ceilings}", flush=True)
     for section in args.only:
-        found = getattr(bench, section)()
+        rows = getattr(bench, section)()
         config = {"section": section, "model": bench.label, "slots": args.slots, "tensor_parallel_size": bench.devices.tp}
         if "serving" in bench.__dict__:
             config |= bench.serving.compiled
-        values = {"flops_per_s": bench.ceilings.flops_per_s, "bytes_per_s": bench.ceilings.bytes_per_s, "rows": found}
-        for row in found:
+        values = {"flops_per_s": bench.ceilings.flops_per_s, "bytes_per_s": bench.ceilings.bytes_per_s, "rows": rows}
+        for row in rows:
             print(f"{bench.label}: {row}", flush=True)
         if not args.tiny:
             name = f"{section}-{bench.label.replace(' ', '-')}"

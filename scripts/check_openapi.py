@@ -67,13 +67,13 @@ content type, and every field. An engine of the tests makes the tokens. Made by 
 
 def page(record: dict) -> str:
     """The README of the results."""
-    found = record["values"]
+    values = record["values"]
     return README.format(
         schemathesis=record["config"]["schemathesis"],
-        table=results.table(("operation", "status", "requests"), found["statuses"]),
-        requests=found["requests"],
-        errors=sum(count for _, status, count in found["statuses"] if status >= 500),
-        checks="every check held" if found["passed"] else "a check failed",
+        table=results.table(("operation", "status", "requests"), values["statuses"]),
+        requests=values["requests"],
+        errors=sum(count for _, status, count in values["statuses"] if status >= 500),
+        checks="every check held" if values["passed"] else "a check failed",
     )
 
 

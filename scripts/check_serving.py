@@ -53,7 +53,7 @@ def main() -> None:
 def wrong(record: dict) -> str:
     """What is not as it should be: streams of another length, or blocks that were not given back."""
     values, wanted = record["values"], record["config"]["output_tokens"]
-    lengths = [stream["tokens"] for found in values["streams"].values() for stream in found if stream["tokens"] != wanted]
+    lengths = [stream["tokens"] for streams in values["streams"].values() for stream in streams if stream["tokens"] != wanted]
     lost = values["total_blocks"] - values["free_blocks"]
     return ", ".join([f"a stream of {tokens} tokens" for tokens in lengths] + [f"{lost} head blocks lost"] * bool(lost))
 
@@ -102,8 +102,8 @@ async def serve_and_ask(service: Service, args: argparse.Namespace) -> dict:
     async with listening(service, HttpOptions(port=0)) as address:
         answers = await client.run_load(address, args.models, load)
         stats = service.stats()
-    found = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
-    return {"streams": found, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}
+    streams = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
+    return {"streams": streams, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}
 
 
 if __name__ == "__main__":

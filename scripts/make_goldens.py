@@ -81,16 +81,16 @@ def expectations(name: str, seed: int) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         model = TorchModel(make_model(name, Path(folder), seed))
     random = np.random.RandomState(seed)
-    found: dict[str, Any] = {"seed": np.array(seed), "positions": POSITIONS}
+    arrays: dict[str, Any] = {"seed": np.array(seed), "positions": POSITIONS}
     for i, (length, count) in enumerate(REQUESTS):
         prompt = tuple(random.randint(0, SMALL["vocab_size"], length).tolist())
         tokens = model.greedy(prompt, count, margin=SMALLEST_MARGIN)
         if tokens is None:
             return None
-        found |= {f"prompt_{i}": np.array(prompt, np.int16), f"tokens_{i}": np.array(tokens, np.int16)}
+        arrays |= {f"prompt_{i}": np.array(prompt, np.int16), f"tokens_{i}": np.array(tokens, np.int16)}
         if length + count == MAX_LEN:
-            found["logits"] = model.logits(prompt + tokens)[POSITIONS]
-    return found
+            arrays["logits"] = model.logits(prompt + tokens)[POSITIONS]
+    return arrays
 
 
 if __name__ == "__main__":

@@ -86,9 +86,9 @@ def traced(profiler: Profiler, point: Point) -> list[Event]:
 
 def page(runs: Sequence[dict]) -> str:
     """A column for each point."""
-    found = [(run, row) for run in runs for row in run["values"]["rows"]]
-    head = ("us of a step", *(f"{run['config']['model']} {row['what']}" for run, row in found))
-    lines = [(kind, *(f"{row['us'][kind]:,.0f}" for _, row in found)) for kind in found[0][1]["us"]]
+    pairs = [(run, row) for run in runs for row in run["values"]["rows"]]
+    head = ("us of a step", *(f"{run['config']['model']} {row['what']}" for run, row in pairs))
+    lines = [(kind, *(f"{row['us'][kind]:,.0f}" for _, row in pairs)) for kind in pairs[0][1]["us"]]
     machines = sorted({f"{run['device']}, JAX {run['versions']['jax']}, commit {run['commit']}" for run in runs})
     return (
         "# Where does the time of a decode step go?\n\n"

@@ -72,10 +72,10 @@ def step_page(runs: Iterable[dict[str, Any]]) -> str:
 
 def verdict(model: str, what: str, ratio: float) -> str:
     """Whether a goal that there is for it was reached."""
-    found = [goal for (name, start), goal in STEP_GOALS.items() if name == model and (what + " ").startswith(start + " ")]
-    if not found:
+    goals = [goal for (name, start), goal in STEP_GOALS.items() if name == model and (what + " ").startswith(start + " ")]
+    if not goals:
         return ""
-    word, limit = found[0]
+    word, limit = goals[0]
     reached = ratio <= limit if word == "at most" else ratio >= limit
     return f"{'yes' if reached else 'no'}: {word} {limit:g}"
 

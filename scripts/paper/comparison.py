@@ -141,15 +141,15 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Simulates it."""
-        asked = problem(self.setting, self.system.speed, self.system.max_batch)
-        placement = PLACERS[self.system.placer](asked, *search_space(asked, Roofline()))
+        question = problem(self.setting, self.system.speed, self.system.max_batch)
+        placement = PLACERS[self.system.placer](question, *search_space(question, Roofline()))
         timing = Timing(**{name: seconds * self.system.longer for name, seconds in asdict(self.timing).items()})
         streams = [
             Stream(model=name, arrivals=Poisson(rate_rps=rate), lengths=LENGTHS)
             for name, rate in arriving(self.setting, self.system).items()
         ]
         arrivals = generate(streams, timing.arrive_s, self.seed)
-        jobs = split(asked, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s)
+        jobs = split(question, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s)
         served = [one for outcome in map(Job.run, jobs) for one in outcome.served]
         config = {
             "part": self.part,
@@ -164,7 +164,7 @@ class Comparison:
             **asdict(timing),
             "units": [[unit.devices, {placed.model: placed.tp for placed in unit.members}] for unit in placement.units],
         }
-        values = numbers(asked, arrivals, served, timing)
+        values = numbers(question, arrivals, served, timing)
         return results.run_record(device=f"simulated {CLUSTER.devices} x {A100.name}", config=config, seed=self.seed, values=values)
 
 
@@ -178,10 +178,10 @@ def arriving(setting: Setting, system: System) -> dict[str, float]:
 
 def comparisons(timing: Timing, seed: int) -> list[Comparison]:
     """All systems in all settings, and what isolates a cause in some."""
-    asked = [("comparison", setting, system) for setting in SETTINGS for system in SYSTEMS]
-    asked += [("cause", STEEP, system) for system in (*CAUSES, *SLOWER, *SMALLER)]
-    asked += [("cause", EVEN, system) for system in CAUSES if system.name in ALSO_EVEN]
-    return [Comparison(part=part, setting=setting, system=system, timing=timing, seed=seed) for part, setting, system in asked]
+    tasks = [("comparison", setting, system) for setting in SETTINGS for system in SYSTEMS]
+    tasks += [("cause", STEEP, system) for system in (*CAUSES, *SLOWER, *SMALLER)]
+    tasks += [("cause", EVEN, system) for system in CAUSES if system.name in ALSO_EVEN]
+    return [Comparison(part=part, setting=setting, system=system, timing=timing, seed=seed) for part, setting, system in tasks]
 
 
 def problem(setting: Setting, speed: float = 1.0, max_batch: int = 256) -> Problem:
@@ -216,7 +216,7 @@ def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served
     per_model = {model: count / window_s for model, count in metrics.counts(steady, rates).items()}
     idle = partial(idle_alone, asked.cluster.chip)
     spent = [(timing.end_s - left.arrival_s) / latency_alone(idle, left) for left in unfinished(arrivals, served, timing.end_s)]
-    kept = [metrics.attainments(served, idle, len(arrivals) - sum(times < scale for times in spent), (scale,)) for scale in SCALES]
+    attained = [metrics.attainments(served, idle, len(arrivals) - sum(times < scale for times in spent), (scale,)) for scale in SCALES]
     return {
         **asdict(metrics.throughput(steady, rates, window_s)),
         "paper_metric": sum(int(rate) * per_model[model] for model, rate in rates.items()) / len(rates),
@@ -226,7 +226,7 @@ def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served
         "ended": metrics.counts(served, rates),
         "jain": metrics.fairness(served, demanded),
         "attainment": {
-            objective: {str(scale): getattr(found, objective)[scale] for scale, found in zip(SCALES, kept, strict=True)}
+            objective: {str(scale): getattr(found, objective)[scale] for scale, found in zip(SCALES, attained, strict=True)}
             for objective in ("latency", "ttft", "tpot")
         },
         **asdict(metrics.latencies(served)),

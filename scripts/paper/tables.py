@@ -174,12 +174,12 @@ def cause_table(records: Sequence[Record]) -> str:
 
 def ablation(records: Sequence[Record], shape: str, scale: float, policy: str, spatial: bool, variant: str = "") -> Values:
     """Values of that run."""
-    wanted = (shape, scale, policy, spatial, variant)
+    key = (shape, scale, policy, spatial, variant)
     for record in _ablations(records):
         config = record["config"]
-        if (config["shape"], config["large_scale"], config["policy"], config["sharing"]["spatial"], config["variant"]) == wanted:
+        if (config["shape"], config["large_scale"], config["policy"], config["sharing"]["spatial"], config["variant"]) == key:
             return record["values"]
-    raise KeyError(wanted)
+    raise KeyError(key)
 
 
 def weighted(records: Sequence[Record], *run: Any) -> float:

@@ -20,7 +20,7 @@ from muxjax.server.service import Service
 from tests.programs import only_essential_programs
 from tests.xla_cache import XLA_CACHE
 
-ASKED = 200
+ASKED = 100
 CLIENTS = 24
 ENOUGH_FRAC = 0.95
 CHUNK_TOKENS = 16

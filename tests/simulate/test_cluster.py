@@ -14,23 +14,12 @@ from muxjax.simulate import cluster
 from muxjax.simulate.cluster import check, machine, outcomes, route, split, together
 from muxjax.simulate.executor import SPATIAL
 from muxjax.workload.trace import Arrival
-
-PROBLEM = """
-cluster: {chip: H200, nodes: 1, devices_per_node: 2}
-models:
-  - {name: a, shape: llama-3.2-1b, rate: 4, prompt_tokens: 50, output_tokens: 20}
-  - {name: b, shape: llama-3.1-8b, rate: 1, prompt_tokens: 80, output_tokens: 10}
-"""
-
-
-def placed(model: str, *devices: int, rate_rps: float = 1.0) -> Placed:
-    return Placed(model=model, rate_rps=rate_rps, devices=devices)
+from tests.two_models import PROBLEM, placed, write_problem
 
 
 @pytest.fixture
 def problem(tmp_path) -> Path:
-    (tmp_path / "problem.yaml").write_text(PROBLEM)
-    return tmp_path / "problem.yaml"
+    return write_problem(tmp_path)
 
 
 def test_llms_that_share_a_device_even_through_others_are_one_machine():

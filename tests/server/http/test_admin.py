@@ -19,6 +19,7 @@ from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
 from muxjax.specs.config import to_hf_config
 from tests.device.test_step import SPEC
+from tests.programs import with_jax_cache
 from tests.xla_cache import XLA_CACHE
 
 KEY = "only for administrators"
@@ -96,6 +97,7 @@ def endpoint(folder) -> Iterator[Endpoint]:
     service = build_service(UnitOptions(models=(model,), **sizes), report=lambda line: None, progress=False)
     with in_background(service, HttpOptions(port=0, admin_keys=(digest(KEY),))) as url:
         yield Endpoint(url, folder)
+    with_jax_cache()
 
 
 def test_no_request_fails_while_models_come_sleep_wake_and_go(endpoint):
