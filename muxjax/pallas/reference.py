@@ -9,6 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+ROW_GRAIN = 8
+"""Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
+_AT_ONCE_ELEMENTS = 2**20
+"""Elements of the keys of groups that are attended from at once."""
+
 
 class Places(NamedTuple):
     """Places of a batch's keys and values in one layer.
@@ -80,21 +85,28 @@ def prefill(
     """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
 
     Args:
-      offset_B: where in T a row's tokens begin; count_B: how many they are; 0 for a padding row.
+      q_THD: T is a multiple of ROW_GRAIN.
+      offset_B: where in T a row's tokens begin, a multiple of ROW_GRAIN; count_B: how many they are; 0 for a padding row.
       length_B: the row's tokens in the pool, the new ones included.
     Returns:
       [T, H, D]
     """
+    context = places.table_LSKC.shape[3] * pool_N2PD.shape[2]
+    table_BKC = places.rows()
+    group_GQHD = q_THD.reshape(-1, ROW_GRAIN, *q_THD.shape[1:])
+    index_G = jnp.arange(group_GQHD.shape[0]) * ROW_GRAIN
+    of_GB = (index_G[:, None] >= offset_B) & (index_G[:, None] < offset_B + count_B)
 
-    def attend_row(row):
-        table_KC, offset, count, length = row
-        k_1KSD, v_1KSD = _context(pool_N2PD, table_KC[None])
-        index_T = jnp.arange(q_THD.shape[0]) - offset
-        position_T = jnp.where((index_T >= 0) & (index_T < count), length - count + index_T, -1)
-        return _attend(q_THD, k_1KSD[0], v_1KSD[0], position_T, window=window, soft_cap=soft_cap)
+    def attend_group(group):
+        q_QHD, first, of_B = group
+        row = of_B.argmax()
+        index_Q = first - offset_B[row] + jnp.arange(ROW_GRAIN)
+        position_Q = jnp.where(of_B.any() & (index_Q < count_B[row]), length_B[row] - count_B[row] + index_Q, -1)
+        k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None])
+        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, soft_cap=soft_cap)
 
-    # Every row is computed for all T and is zero outside its own tokens, so the sum picks.
-    return jax.lax.map(attend_row, (places.rows(), offset_B, count_B, length_B)).sum(axis=0, dtype=q_THD.dtype)
+    at_once = max(1, _AT_ONCE_ELEMENTS // (places.kv_heads * context * q_THD.shape[2]))
+    return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
 
 
 def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax.Array]:

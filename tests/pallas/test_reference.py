@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muxjax.pallas import reference
+from muxjax.pallas import mosaic, reference
+from muxjax.scheduler.view import TOKEN_GRAIN
 from tests.pallas.places import placed, placed_tokens
 
 B, K, G, D, P, C, N = 3, 2, 3, 16, 4, 6, 64
@@ -92,23 +93,26 @@ def test_decode_near_misses_are_noticed(near_miss):
 
 CHUNKS = np.array([1, 4, 17], np.int32)
 """The rows' new tokens, the last ones of each."""
+STARTS = np.array([0, 8, 16], np.int32)
+PACKED = 40
 
 
-def prefill_error(case: Case, *, padding=5, lengths=LENGTHS, offsets=None, window=None, told_window=None) -> float:
-    q = queries(CHUNKS.sum() + padding)
-    starts = np.cumsum(CHUNKS) - CHUNKS
+def prefill_error(case: Case, *, lengths=LENGTHS, offsets=STARTS, window=None, told_window=None) -> float:
+    q = queries(PACKED)
     out = reference.prefill(
         jnp.asarray(q, jnp.float32),
         case.pool,
         placed(jnp.asarray(case.table)),
-        jnp.asarray(starts if offsets is None else offsets, jnp.int32),
+        jnp.asarray(offsets, jnp.int32),
         jnp.asarray(CHUNKS),
         jnp.asarray(lengths),
         window=told_window or window,
     )
-    expected = [case.expected(q[starts[b] + i], b, LENGTHS[b] - CHUNKS[b] + i, window) for b in range(B) for i in range(CHUNKS[b])]
-    assert not np.asarray(out[CHUNKS.sum() :]).any(), "padding must be zero"
-    return worst(out[: CHUNKS.sum()], expected)
+    tokens = [(b, i) for b in range(B) for i in range(CHUNKS[b])]
+    own = np.array([STARTS[b] + i for b, i in tokens])
+    if offsets is STARTS:
+        assert not np.delete(np.asarray(out), own, axis=0).any(), "padding must be zero"
+    return worst(out[own], [case.expected(q[STARTS[b] + i], b, LENGTHS[b] - CHUNKS[b] + i, window) for b, i in tokens])
 
 
 @pytest.mark.parametrize("window", [None, 1, 4, 7])
@@ -120,7 +124,7 @@ def test_prefill_is_causal_attention_over_cached_and_new_tokens(window):
     "near_miss",
     [
         {"lengths": np.maximum(LENGTHS - 1, CHUNKS)},  # positions one too low
-        {"offsets": [0, 1, 4]},  # a row begins a token early
+        {"offsets": [8, 0, 16]},  # a row's tokens are another's
         {"window": 5, "told_window": 6},
     ],
 )
@@ -133,11 +137,19 @@ def test_a_soft_cap_bends_the_scores_of_decode_and_prefill(near_miss):
     """A row of one new token is a row to decode."""
     case, q, cap = Case(), queries(B), {"soft_cap": 1.0}
     told = {**cap, **(near_miss or {})}
-    given = (jnp.asarray(q, jnp.float32), case.pool, placed(jnp.asarray(case.table)))
-    starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (range(B), [1] * B, LENGTHS))
+    cache = (case.pool, placed(jnp.asarray(case.table)))
+    starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (STARTS, [1] * B, LENGTHS))
     expected = [case.expected(q[b], b, LENGTHS[b] - 1, **cap) for b in range(B)]
-    for out in (reference.decode(*given, lengths, **told), reference.prefill(*given, starts, ones, lengths, **told)):
+    q_BHD = jnp.asarray(q, jnp.float32)
+    q_THD = jnp.zeros((PACKED, *q_BHD.shape[1:])).at[STARTS].set(q_BHD)
+    prefilled = reference.prefill(q_THD, *cache, starts, ones, lengths, **told)[STARTS]
+    for out in (reference.decode(q_BHD, *cache, lengths, **told), prefilled):
         assert worst(out, expected) > 100 * LIMIT if near_miss else worst(out, expected) < LIMIT
+
+
+def test_what_cuts_a_batch_into_groups_cuts_alike():
+    """A scheduler's rows begin where kernels look for them."""
+    assert reference.ROW_GRAIN == mosaic.GROUP == TOKEN_GRAIN
 
 
 def test_a_padding_row_and_a_padding_token_change_and_read_nothing():
