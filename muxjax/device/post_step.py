@@ -141,7 +141,7 @@ class PostStep:
             counts=((BEYOND, np.zeros(vocab, np.int16)),),
             penalties_B3=_neutral(rows),
             edits=(_no_edits(),),
-            bits_BW=np.full((rows, batch.mask_words(vocab)), 2**32 - 1, np.uint32),
+            bits_BW=None,  # so that the mask that allows all is on the devices before a request needs it
             count_slot_B=np.full(rows, BEYOND, np.int32),
             logprobs=True,
             follow_T=np.zeros(shape.prefill_tokens, np.int32) if shape.prefill_tokens else None,

@@ -1,6 +1,7 @@
 """A step that fails on a real device: its model is told apart, and the others get the tokens that they would have had."""
 
 import errno
+import random
 from collections.abc import Callable
 
 import jax
@@ -136,6 +137,33 @@ def test_a_launch_that_fails_for_a_while_costs_nobody_a_token(times, after, want
         "a step of a cannot be launched, and is tried again for a while",
         f"a step of a is launched after {times} tries that failed",
     ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_launches_of_all_models_that_fail_at_random_change_no_token(seed, wanted):
+    draw, refused, now_s = random.Random(seed), [0], [0.0]
+
+    def spoil(model) -> None:
+        def refusing(program):
+            def launch(*arguments):
+                if draw.random() < 0.4:
+                    refused[0] += 1
+                    raise draw.choice([OSError(errno.EMFILE, "too many open files"), MemoryError(), RuntimeError("random_device")])
+                return program(*arguments)
+
+            return launch
+
+        model.steps = {shape: refusing(step) for shape, step in model.steps.items()}
+        model.tables = {entries: refusing(update) for entries, update in model.tables.items()}
+
+    executor = make_executor(1)
+    executor._clock, executor._sleep = lambda: now_s[0], lambda s: now_s.__setitem__(0, now_s[0] + s)
+    serving = Serving(executor)
+    for model in executor.models.values():
+        spoil(model)
+
+    assert tokens(serve(serving, after=0, spoil=lambda model: None)) == wanted and refused[0] > 10
+    assert all(model.status is Status.READY for model in serving.unit.stats().models)
 
 
 def test_a_launch_that_fails_for_too_long_fails_its_model(wanted):
