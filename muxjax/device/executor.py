@@ -128,13 +128,13 @@ class DeviceExecutor:
             try:
                 flight = self._start(queue.steps[0])
             except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
-                whole = self._blocks_NE is before and not before.is_deleted()
-                if whole and self._models[model].has_tables and queue.failed(error):
+                lost = self._blocks_NE.is_deleted()
+                if self._blocks_NE is before and not lost and self._models[model].has_tables and queue.failed(error):
                     if queue.tries == 1:
                         _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
                     return
                 _log.exception("a step of %s cannot be launched", model)
-                fault = Fault(what=_line(error), cache_lost=not whole)
+                fault = Fault(what=_line(error), cache_lost=lost)
                 self._flights += [_Flight(queue.launched(), None, fault) for _ in range(len(queue.steps))]
             else:
                 if queue.tries:
@@ -156,8 +156,9 @@ class DeviceExecutor:
         return _Flight(step, shape, result)
 
     def _run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
-        result, self._blocks_NE = model.run(packed, shape, self._blocks_NE, controls)
-        return result
+        arrays = model.run(packed, shape, self._blocks_NE)
+        self._blocks_NE = arrays.blocks_NE  # before anything else can fail
+        return model.follow(arrays, packed, shape, controls)
 
 
 class _Flight(NamedTuple):

@@ -15,6 +15,7 @@ from muxjax.device.post_step import PackedControls, PostStep, StepResult, needed
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.device.programs.sources import Source, StepSource, TableSource
+from muxjax.device.step import StepArrays
 from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
@@ -78,12 +79,16 @@ class DeviceModel:
             post_step=PostStep(spec, slots, devices),
         )
 
-    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array, controls: PackedControls) -> tuple[StepResult, jax.Array]:
-        """Launches a step and the programs that its rows ask behind it: its result, and the arena in place of blocks_NE."""
-        outputs = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
-        self.last_S = outputs.last_S
-        result, self.last_S = self.post_step.run(self.params, outputs, packed[shape.tokens :], controls)
-        return result, outputs.blocks_NE
+    def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> StepArrays:
+        """Launches a step; the arena among its arrays is in place of blocks_NE."""
+        arrays = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
+        self.last_S = arrays.last_S
+        return arrays
+
+    def follow(self, arrays: StepArrays, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
+        """Launches the programs that a step's rows ask behind it."""
+        result, self.last_S = self.post_step.run(self.params, arrays, packed[shape.tokens :], controls)
+        return result
 
     def update_tables(self, packed_U: np.ndarray) -> None:
         """Takes columns over into the tables."""

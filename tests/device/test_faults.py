@@ -65,6 +65,15 @@ def no_launch(model) -> None:
     model.steps.clear()
 
 
+def nothing_follows(model) -> None:
+    """The step itself is launched, and has the arena; what draws its tokens is not."""
+    model.post_step.run = lambda *arguments: raise_out_of_memory()
+
+
+def raise_out_of_memory():
+    raise RuntimeError("out of memory")
+
+
 def takes_the_arena_and_raises(model) -> None:
     def step(params, blocks_NE, *rest):
         blocks_NE.delete()
@@ -112,7 +121,7 @@ def fails_while_it_runs(model) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 5])
-@pytest.mark.parametrize("spoil", [not_a_number, no_launch, takes_the_arena_and_raises, fails_while_it_runs])
+@pytest.mark.parametrize("spoil", [not_a_number, no_launch, nothing_follows, takes_the_arena_and_raises, fails_while_it_runs])
 def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoil, after, wanted):
     serving = Serving(make_executor(1))
     outputs = serve(serving, after=after, spoil=spoil)
@@ -123,6 +132,13 @@ def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoi
     assert all([output.finish is not None for output in each] == [False] * (len(each) - 1) + [True] for each in failed)
     stats = serving.unit.stats()
     assert [model.status for model in stats.models] == [Status.FAILED, Status.READY] and stats.free_blocks == stats.total_blocks
+
+
+@pytest.mark.parametrize("spoil", [no_launch, nothing_follows])
+def test_a_launch_that_leaves_an_arena_costs_no_new_one(spoil):
+    serving = Serving(make_executor(1))
+    serving.executor.renew = lambda rows: pytest.fail("another arena")
+    assert any(each[-1].finish is Finish.FAILED for each in serve(serving, after=5, spoil=spoil).values())
 
 
 @pytest.mark.parametrize("after", [0, 5])
