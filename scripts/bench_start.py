@@ -1,10 +1,12 @@
 """How long does a start take, until the first answer and until every program is there; with nothing kept, and with all of it?
 
     python -m scripts.bench_start                     # on a GPU: LLaMA 3's 8B alone, then 8B, 3B and 1B together
-    python -m scripts.bench_start --tiny --keep-nothing
+    python -m scripts.bench_start --tiny              # toy models, on a CPU
+    python -m scripts.bench_start --demo
 
 Each start is a process of its own with random weights of the real size: from its first line to a token of every model, to the last
-program. The last case adds a model to an engine that serves two others, with its programs kept. Writes docs/results/start/.
+program. Two cases add a model to an engine that serves two others; the last one takes apart what the programs cost that a start waits for.
+Writes docs/results/start/, and of the demo a line of README.md.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ LARGE, MODELS = ("llama-3.1-8b",), ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1
 ADDED = "llama-3.2-1b"
 BUSY_S, STREAMS, ANSWER_TOKENS = 5.0, 16, 200
 GOALS_S = {"one model, nothing kept": (30, None), "three models, nothing kept": (60, 240), "three models, everything kept": (12, None)}
+GOALS_S |= {"make demo, nothing kept": (15, None), "make demo, everything kept": (4, None)}
 """Seconds to the first answer, and to the last program; of the kept start beside loading weights."""
 
 TINY = ModelSpec(
@@ -41,20 +44,24 @@ TINY = ModelSpec(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One process: the models it starts with, and the one that it is to add."""
+    """One process: the models it starts with, the one that it is to add, and the folder where it keeps programs."""
 
     name: str
     models: tuple[str, ...]
     until_all: bool = True
     added: str = ""
+    store: str = "programs"
 
 
 CASES = (
-    Case(name="one model, nothing kept", models=LARGE, until_all=False),
+    Case(name="one model, nothing kept", models=LARGE, until_all=False, store="alone"),
     Case(name="three models, nothing kept", models=MODELS),
     Case(name="three models, everything kept", models=MODELS),
-    Case(name="adding a model, its programs kept", models=MODELS[:2], added=ADDED),
+    Case(name="adding a model, its programs not kept", models=MODELS[:2], added=ADDED, store="added"),
+    Case(name="adding a model, its programs kept", models=MODELS[:2], added=ADDED, store="added"),
 )
+COSTS_CASE = "costs of programs"
+DEMOS = ("make demo, nothing kept", "make demo, everything kept")
 
 
 class Clients:
@@ -149,7 +156,10 @@ def _wait_until(holds: Callable[[], bool]) -> None:
 def measure(case: Case, folders: Mapping[str, str], programs: Path, slots: int) -> dict[str, Any]:
     """One start in a process of its own."""
     request = {"case": {"models": case.models, "until_all": case.until_all, "added": case.added}, "folders": folders}
-    request |= {"programs": str(programs), "slots": slots, "began_s": time.time()}
+    return _in_child(request | {"programs": str(programs), "slots": slots, "began_s": time.time()})
+
+
+def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION_CACHE")}
     command = [sys.executable, "-m", "scripts.bench_start", "--child", json.dumps(request)]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
@@ -157,67 +167,225 @@ def measure(case: Case, folders: Mapping[str, str], programs: Path, slots: int) 
 
 
 def page(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The README of the result."""
-    rows = []
+    """The README of the result, a part for each device."""
+    by_device: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        values, (first, last) = run["values"], GOALS_S.get(run["config"]["case"], (None, None))
-        rows.append(
-            [run["config"]["case"], *(_shown(values.get(key), goal) for key, goal in zip(KEYS, (None, None, first, last, 3), strict=True))]
-        )
+        by_device.setdefault(run["device"], []).append(run)
+    parts = "\n".join(f"## {device}\n\n{_device_part(own)}" for device, own in by_device.items())
+    return f"""# How long does a start take?
+
+Seconds since the process began, with random weights (making them is part of it); `make demo` has weights of its own. "First answer": a
+token of every model, and of the demo its first whole answer. The goals are in brackets. Made by `python -m scripts.bench_start` (on a GPU),
+`--tiny` (toy models, on a CPU) and `--demo`; the runs are in [runs.jsonl](runs.jsonl) and runs-*.jsonl.
+
+{parts}"""
+
+
+def _device_part(runs: Sequence[Mapping[str, Any]]) -> str:
+    """All that was measured on one device."""
+    starts = [run for run in runs if "costs" not in run["values"]]
+    costs = [run for run in runs if "costs" in run["values"]]
+    return "\n".join([_starts(starts) if starts else "", *(_costs(run) for run in costs)])
+
+
+def _starts(runs: Sequence[Mapping[str, Any]]) -> str:
+    rows, busy = [], False
+    for run in runs:
+        values, tiny = run["values"], run["config"].get("tiny")
+        first, last = (None, None) if tiny else GOALS_S.get(run["config"]["case"], (None, None))
+        added = None if tiny else 20 if "not kept" in run["config"]["case"] else 3
+        cells = (_shown(values.get(key), goal) for key, goal in zip(KEYS, (None, None, first, last, added), strict=True))
+        toy = " (toy models)" if tiny else ""
+        rows.append([run["config"]["case"] + toy, *cells, _plain(values, "processor"), _plain(values, "load")])
+        busy = busy or "load" in values
+    told = """
+"Processor" is the seconds that processors had spent on it by its first answer; "load" what else
+ran as it began: where that is much, the other columns tell more of the machine than of the start.
+"""
     steps = [
-        [name.removesuffix(" step p99 alone"), f"{1e3 * value:.1f} ms", f"{1e3 * run['values'][name.replace('alone', 'beside')]:.1f} ms"]
+        [run["config"]["case"], name.removesuffix(" step p99 alone"), *_ratio(value, run["values"][name.replace("alone", "beside")])]
         for run in runs
         for name, value in run["values"].items()
         if name.endswith("p99 alone")
     ]
     beside = f"""
-Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps:
+Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps (goal: 1.3 times):
 
-{results.table(["model", "before", "while it is added"], steps)}
+{results.table(["case", "model", "before", "while it is added", "times"], steps)}
 """
-    return f"""# How long does a start take?
+    return f"{results.table(['start', *KEYS, 'processor', 'load'], rows)}\n{told if busy else ''}{beside if steps else ''}"
 
-Seconds since the process began, with random weights (making them is part of it). "First answer": a token of every model. The goals are
-in brackets. Made by `python -m scripts.bench_start`; the runs are in [runs.jsonl](runs.jsonl). Device: {runs[0]["device"]}.
 
-{results.table(["start", *KEYS], rows)}
-{beside if steps else ""}"""
+def _costs(run: Mapping[str, Any]) -> str:
+    """Where the time of making programs goes."""
+    rows = [[row["model"], row["program"], row["count"], *(f"{row[key]:.2f}" for key in COSTS)] for row in run["values"]["costs"]]
+    return f"""
+Seconds of all programs that a start waits for, one after the other, of {"toy models" if run["config"]["tiny"] else "models of full size"}:
+
+{results.table(["model", "programs", "count", *COSTS], rows)}
+"""
+
+
+def sentence(demos: Sequence[Mapping[str, Any]]) -> str:
+    """What the project's README says of the demo's starts."""
+    first, again = (run["values"] for run in demos)
+    return (
+        f"The demo's first answer came {first['first answer']:.0f} s after the call with nothing compiled and "
+        f"{again['first answer']:.0f} s with all of it kept, at a load of {first['load']:.0f} and {again['load']:.0f}; "
+        f"{first['processor']:.0f} and {again['processor']:.0f} s of processors' time are its own "
+        "([how long starts take](docs/results/start/README.md))."
+    )
 
 
 KEYS = ("imported", "built", "first answer", "all programs", "added")
+COSTS = ("tracing", "lowering", "XLA", "keeping", "loading", "first run", "second run")
 
 
 def _shown(value: float | None, goal: float | None) -> str:
     return "" if value is None else f"{value:.1f}" + (f" ({goal})" if goal else "")
 
 
+def _plain(values: Mapping[str, Any], key: str) -> str:
+    return f"{values[key]:.1f}" if key in values else ""
+
+
+def _ratio(alone_s: float, beside_s: float) -> list[str]:
+    return [f"{1e3 * alone_s:.1f} ms", f"{1e3 * beside_s:.1f} ms", f"{beside_s / alone_s:.2f}" if alone_s else ""]
+
+
+def costs(models: Mapping[str, str], slots: int) -> list[dict[str, Any]]:
+    """Seconds of tracing, lowering, XLA, keeping, loading and running each kind of program that a start waits for, by model."""
+    import jax
+
+    from muxjax.device import memory
+    from muxjax.device.loader import ModelLoader
+    from muxjax.device.programs.compiler import Compiler
+    from muxjax.device.programs.store import ProgramStore, without_jax_cache
+    from muxjax.engine.options import ModelOptions, UnitOptions
+
+    without_jax_cache()
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def heard(event: str, duration_secs: float, **metadata: str | int) -> None:
+        spent[event] += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    options = [ModelOptions(name=name, path=Path(path), load_format="dummy", max_num_seqs=slots) for name, path in models.items()]
+    loader = ModelLoader.of(UnitOptions(models=tuple(options), kv_cache_bytes=2**24 if slots <= 16 else 2**33))
+    arena = loader.arena(memory.blocks_in(loader.options, loader.options.kv_cache_bytes or 0))
+    compiler, seen, rows = Compiler(devices=loader.devices), set(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = ProgramStore(Path(folder), "costs")
+        for model in options:
+            needs = loader.needs(loader.plan(model))
+            for source in needs.of(needs.essential, arena):
+                if source in seen:
+                    continue
+                seen.add(source)
+                kind = type(source).__name__.removesuffix("Source").lower()
+                row = rows.setdefault((model.name, kind), {"model": model.name, "program": kind, "count": 0, **dict.fromkeys(COSTS, 0.0)})
+                row["count"] += 1
+                for key, seconds in _cost(source, compiler, store, spent).items():
+                    row[key] += seconds
+    return list(rows.values())
+
+
+def _cost(source: Any, compiler: Any, store: Any, spent: defaultdict[str, float]) -> dict[str, float]:
+    import jax
+    import jax.numpy as jnp
+
+    spent.clear()
+    _, program = compiler.compile(source)
+    taken = {name: spent[f"/jax/core/compile/{event}"] for name, event in EVENTS.items()}
+    for name, action in (
+        ("keeping", lambda: store.keep(repr(source), program)),
+        ("loading", lambda: store.load(repr(source), compiler.devices.each)),
+    ):
+        taken[name] = _seconds(action)
+    for name in COSTS[-2:]:
+        arguments, _ = jax.tree.map(
+            lambda info, at: jnp.zeros(info.shape, info.dtype, device=at), program.args_info, program.input_shardings
+        )
+        jax.block_until_ready(arguments)
+        taken[name] = _seconds(lambda arguments=arguments: jax.block_until_ready(program(*arguments)))
+    return taken
+
+
+EVENTS = {"tracing": "jaxpr_trace_duration", "lowering": "jaxpr_to_mlir_module_duration", "XLA": "backend_compile_duration"}
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def demo(home: Path) -> dict[str, float]:
+    """One `muxjax demo` in a process of its own, with that home: seconds to its first answer, and until it has ended."""
+    began_s, values = time.time(), {"load": os.getloadavg()[0]}
+    environment = os.environ | {"HOME": str(home), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "muxjax", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if "  right  " in line:
+                values.setdefault("first answer", time.time() - began_s)
+                values.setdefault("processor", _processor_s(process.pid))
+    if process.returncode:
+        raise RuntimeError(f"the demo ended with {process.returncode}")
+    return values | {"ended": time.time() - began_s}
+
+
+def _processor_s(pid: int) -> float:
+    """Seconds that processors have spent on a process so far, as Linux tells."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="models of toy size, on anything")
+    parser.add_argument("--demo", action="store_true", help="muxjax demo, with nothing kept and with all of it")
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--keep-nothing", action="store_true", help="write no results")
-    parser.add_argument("--only", nargs="*", default=[case.name for case in CASES], metavar="CASE")
+    parser.add_argument("--only", nargs="*", metavar="CASE", help="some of: " + ", ".join([*(case.name for case in CASES), COSTS_CASE]))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
         request = json.loads(args.child)
+        if request["case"] == COSTS_CASE:
+            print(json.dumps({"costs": costs(request["folders"], request["slots"])}))
+            return
         print(json.dumps(child(request["case"], request["folders"], request["programs"], request["slots"], request["began_s"])))
         return
     with tempfile.TemporaryDirectory() as scratch:
-        specs = {name: TINY if args.tiny else BY_NAME[name] for name in MODELS}
-        folders = {name: str(path) for name, path in write_dummy_models(Path(scratch), specs).items()}
         records = []
-        for case in CASES:
-            if case.name not in args.only:
-                continue
-            programs = Path(scratch) / ("alone" if case.models == LARGE else "programs")
-            values = measure(case, folders, programs, 8 if args.tiny else args.slots)
-            config = {"case": case.name, "models": case.models, "slots": args.slots, "tiny": args.tiny}
+        for case, values in _demos(Path(scratch)) if args.demo else _measured(Path(scratch), args):
+            config = {"case": case, "slots": 8 if args.tiny else args.slots, "tiny": args.tiny}
             records.append(results.run_record(device=_device(), config=config, seed=0, values=values))
-            print(case.name, {key: round(value, 2) for key, value in values.items() if isinstance(value, float)}, flush=True)
+            print(case, {key: round(value, 2) for key, value in values.items() if isinstance(value, float)}, flush=True)
             if not args.keep_nothing:
-                results.write_runs(QUESTION, "runs", records)
-                results.write_readme(QUESTION, page(records))
+                results.write_runs(QUESTION, "runs-demo" if args.demo else "runs-cpu" if args.tiny else "runs", records)
+                results.write_readme(QUESTION, page(results.read_runs(QUESTION)))
+        if args.demo and not args.keep_nothing:
+            results.write_section("start", sentence(records))
+
+
+def _demos(scratch: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for case in DEMOS:
+        yield case, demo(scratch)
+
+
+def _measured(scratch: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each case and what it took."""
+    specs = {name: TINY if args.tiny else BY_NAME[name] for name in MODELS}
+    folders = {name: str(path) for name, path in write_dummy_models(scratch, specs).items()}
+    slots = 8 if args.tiny else args.slots
+    for case in CASES:
+        if not args.only or case.name in args.only:
+            yield case.name, {"load": os.getloadavg()[0]} | measure(case, folders, scratch / case.store, slots)
+    if not args.only or COSTS_CASE in args.only:
+        yield COSTS_CASE, _in_child({"case": COSTS_CASE, "folders": folders, "slots": slots})
 
 
 def _device() -> str:

@@ -1,0 +1,36 @@
+"""The page of starts tells each device's on their own, with what steps beside a model that is added took."""
+
+from typing import Any
+
+from scripts.bench_start import COSTS, page, sentence
+
+STEPS = {"big step p99 alone": 0.010, "big step p99 beside": 0.013}
+
+
+def run(device: str, case: str, *, tiny: bool = False, values: dict[str, Any]) -> dict[str, Any]:
+    return {"device": device, "config": {"case": case, "tiny": tiny}, "values": values}
+
+
+RUNS = [
+    run("NVIDIA H200", "three models, nothing kept", values={"first answer": 30.84, "all programs": 197.3}),
+    run("a CPU", "adding a model, its programs kept", tiny=True, values={"added": 2.5, "load": 1.5, **STEPS}),
+    run("a CPU", "costs of programs", values={"costs": [{"model": "big", "program": "step", "count": 2, **dict.fromkeys(COSTS, 0.25)}]}),
+    run("a CPU", "make demo, nothing kept", values={"processor": 11.0, "load": 0.5, "first answer": 12.34}),
+]
+
+
+def test_the_page_has_every_figure_beside_its_goal():
+    text = page(RUNS)
+    on_gpu, _, on_cpu = text.partition("## a CPU")
+
+    assert "| three models, nothing kept |  |  | 30.8 (60) | 197.3 (240) |  |  |  |" in on_gpu
+    assert "| adding a model, its programs kept (toy models) |  |  |  |  | 2.5 |  | 1.5 |" in on_cpu
+    assert "| make demo, nothing kept |  |  | 12.3 (15) |  |  | 11.0 | 0.5 |" in on_cpu
+    assert "| adding a model, its programs kept | big | 10.0 ms | 13.0 ms | 1.30 |" in on_cpu
+    assert "| big | step | 2 | 0.25 |" in on_cpu
+
+
+def test_the_readme_tells_of_the_load_that_the_demo_ran_beside():
+    again = run("a CPU", "make demo, everything kept", values={"processor": 4.0, "load": 0.4, "first answer": 3.6})
+
+    assert "came 12 s after the call with nothing compiled and 4 s with all of it kept, at a load of" in sentence([RUNS[3], again])
