@@ -225,7 +225,7 @@ class ProgramLibrary:
     def _compiled(self, source: Source) -> jax.stages.Compiled:
         with self._alone:
             if self._closed:
-                raise RuntimeError("the library of programs is closed")
+                raise CancelledError("the library of programs is closed")
             made_of, program = self._compiler.compile(source)
             self._store.keep(repr(made_of), program)
             return program

@@ -54,6 +54,9 @@ class FakeWorkers:
     def close(self) -> None:
         pass
 
+    def retire(self) -> None:
+        pass
+
 
 @pytest.fixture(autouse=True)
 def _nothing_traced():
@@ -166,3 +169,33 @@ def test_what_everybody_gives_up_is_not_made(tmp_path):
     first.set()
     programs.close()
     assert TRACED == {}
+
+
+class StuckWorkers(FakeWorkers):
+    """Never done, until they are closed."""
+
+    def __init__(self, store: ProgramStore):
+        super().__init__(store)
+        self.began, self._answer = threading.Event(), Future()
+
+    def compile(self, source: Times) -> Future[str]:
+        self.began.set()
+        return self._answer
+
+    def close(self) -> None:
+        self._answer.set_result("the compiling process failed: it ended")
+        time.sleep(0.2)  # in which others in line could begin
+
+
+def test_what_a_library_that_closes_gives_up_is_told_as_no_failure(tmp_path, caplog):
+    store = ProgramStore(tmp_path, "here")
+    workers = StuckWorkers(store)
+    programs = ProgramLibrary(store, Compiler(devices=DEVICES), lambda: workers, at_once=1)
+    needs, told = {factor: [Times(factor=factor)] for factor in (2, 3, 4)}, []
+    building = threading.Thread(target=lambda: told.extend(programs.complete(needs, lambda *why: told.append(why), threading.Event())))
+    building.start()
+    assert workers.began.wait(60)
+    programs.close()
+    building.join()
+
+    assert told == [] and TRACED == {}
