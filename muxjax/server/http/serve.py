@@ -5,8 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -24,8 +23,6 @@ from muxjax.server.telemetry import wire_log
 _log = logging.getLogger(__name__)
 _LAST_WRITES_S = 2
 _ADMIN_PLACES = 32
-_SWITCH_S = 0.0005
-"""After which a thread that computes lets others have the interpreter: a tenth of what Python has it do by default."""
 
 
 @contextlib.asynccontextmanager
@@ -38,7 +35,6 @@ async def listening(service: Service, http: HttpOptions, sockets: Sockets | None
       ConfigError: a port is taken.
     """
     async with service.running(), contextlib.AsyncExitStack() as stack:
-        stack.enter_context(_quick_switches())
         sockets = sockets or stack.enter_context(bound(http))
         places = open_files.connections(http.max_connections)
         own = min(_ADMIN_PLACES, places // 4) if sockets.admin else 0
@@ -51,17 +47,6 @@ async def listening(service: Service, http: HttpOptions, sockets: Sockets | None
             yield f"{url(sockets.public, http.host)}/v1"
         finally:
             await service.abort()
-
-
-@contextlib.contextmanager
-def _quick_switches() -> Iterator[None]:
-    """The event loop and the engine ask for the interpreter again and again, and each time wait for whoever reads a request in Python."""
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)
 
 
 @contextlib.asynccontextmanager
