@@ -3,6 +3,7 @@
 import pytest
 
 from scripts import results
+from scripts.clocks.page import page as clocks_page
 from scripts.speed_page import KERNEL_QUESTION, STEP_QUESTION, beside_vllm, kernel_page, step_page, tuning_page
 
 README = (results.ROOT / "README.md").read_text()
@@ -13,7 +14,7 @@ def test_the_speed_table_of_the_readme_is_what_the_measurements_say():
     assert found and found == beside_vllm(results.read_runs(STEP_QUESTION)).strip()
 
 
-@pytest.mark.parametrize(("question", "page"), [(STEP_QUESTION, step_page), (KERNEL_QUESTION, kernel_page)])
+@pytest.mark.parametrize(("question", "page"), [(STEP_QUESTION, step_page), (KERNEL_QUESTION, kernel_page), ("clocks", clocks_page)])
 def test_a_results_page_is_made_of_its_lines(question, page):
     assert (results.ROOT / "docs" / "results" / question / "README.md").read_text().strip() == page(results.read_runs(question)).strip()
 

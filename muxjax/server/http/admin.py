@@ -11,7 +11,7 @@ from aiohttp import web
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.fleet import Fleet
-from muxjax.server.http.body import json_response, read_object
+from muxjax.server.http.body import json_response, read_object, take
 from muxjax.server.model_root import confined
 from muxjax.server.service import Service
 from muxjax.settings import Setting, build, check_known, names
@@ -36,7 +36,7 @@ def _routes(service: Service, fleet: Fleet, model_root: Path | None) -> list[web
         return json_response({"object": "list", "data": _entries(service, fleet), "cache": cache})
 
     async def add(request: web.Request) -> web.Response:
-        model = confined(model_options(read_object(await request.read())), model_root)
+        model = confined(model_options(read_object(take(request))), model_root)
         await fleet.add(model)
         return json_response(_entry(service, fleet, model.name), status=201)
 

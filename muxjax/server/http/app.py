@@ -12,7 +12,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.http import admin, health, info, listing, page, tokenize
 from muxjax.server.http.auth import Surface, sender_of
-from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
+from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.errors import errors
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.http.middleware import add_middlewares
@@ -56,7 +56,7 @@ def _handler(endpoint: Endpoint) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         service = request.app[_SERVICE]
         stamp = Stamp.new(endpoint.id_prefix, *sender_of(request))
-        generation = await _parsed(service, endpoint, await request.read(), stamp)
+        generation = await _parsed(service, endpoint, request, stamp)
         _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
         reply = endpoint.reply(generation)
         if not generation.stream:
@@ -67,10 +67,10 @@ def _handler(endpoint: Endpoint) -> Handler:
     return answer
 
 
-async def _parsed(service: Service, endpoint: Endpoint, body: bytes, stamp: Stamp) -> Generation:
+async def _parsed(service: Service, endpoint: Endpoint, request: web.Request, stamp: Stamp) -> Generation:
     """The body's generation, made in the pool of what it costs."""
-    pools, line, small = service.pools, stamp.line, len(body) <= SMALL_BYTES
-    fields = read_object(body) if small else await pools.large.run(line, lambda: read_object(body))
+    pools, line, small = service.pools, stamp.line, size_of(request) <= SMALL_BYTES
+    fields = read_object(take(request)) if small else await pools.large.run(line, lambda: read_object(take(request)))
     pool = pools.grammars if not GRAMMAR_FIELDS.isdisjoint(fields) else pools.small if small else pools.large
     return await pool.run(line, lambda: endpoint.parse(fields, service.catalog, stamp))
 

@@ -16,7 +16,33 @@ MOST_COLONS_AND_BRACKETS = 2**18
 """Colons and opening brackets of a body: what bounds the number of its keys, objects and lists, which cost ten times as much."""
 SMALL_BYTES = 2**16
 """Of a body that is parsed in a moment."""
+_BODY = web.RequestKey("body", list[bytes])
 _one_large_body = threading.Lock()  # parsing holds the interpreter to its end: others get in between two large ones
+
+
+async def receive(request: web.Request, most_bytes: int) -> None:
+    """Has the whole body, for whoever takes it.
+
+    Raises:
+      HTTPRequestEntityTooLarge: it has more bytes.
+    """
+    pieces, size = [], 0
+    while piece := await request.content.readany():
+        pieces.append(piece)
+        size += len(piece)
+        if size > most_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_size=most_bytes, actual_size=size)
+    request[_BODY] = [b"".join(pieces)]
+
+
+def size_of(request: web.Request) -> int:
+    """Bytes of the body, which nobody has taken yet."""
+    return len(request[_BODY][0])
+
+
+def take(request: web.Request) -> bytes:
+    """The body, once: the request does not keep it beside what is read of it."""
+    return request[_BODY].pop()
 
 
 def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
@@ -32,10 +58,20 @@ def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
     _require_few(called, "commas", body.count(b","), MOST_COMMAS)
     _require_few(called, "colons and opening brackets", sum(body.count(sign) for sign in (b":", b"[", b"{")), MOST_COLONS_AND_BRACKETS)
     with _one_large_body:
-        return _parsed(body, called)
+        text = _decoded(body, called)
+        del body  # which is as large as the text, and the text as what it says
+        return _parsed(text, called)
 
 
-def _parsed(body: bytes, called: str) -> Mapping[str, Any]:
+def _decoded(body: bytes, called: str) -> str:
+    """As `json.loads` does it."""
+    try:
+        return body.decode(json.detect_encoding(body), "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"The {called} is no JSON: {str(error)[:200]}") from error
+
+
+def _parsed(body: bytes | str, called: str) -> Mapping[str, Any]:
     try:
         value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:

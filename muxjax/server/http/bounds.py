@@ -7,6 +7,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.errors import RequestError
 from muxjax.server.config import HttpOptions
+from muxjax.server.http.body import receive
 
 _WRITE_TIMEOUT_S = web.AppKey("write_timeout_s", float)
 _NEVER_WAITS_BYTES = 2**15
@@ -34,20 +35,20 @@ def _bounded(http: HttpOptions) -> Middleware:
             raise RequestError(message, code="headers_too_large", status=431)
         if (request.content_length or 0) > http.max_body_bytes:
             raise web.HTTPRequestEntityTooLarge(max_size=http.max_body_bytes, actual_size=request.content_length or 0)
-        await _read(request, http.read_timeout_s)
+        await _read(request, http)
         return await handler(request)
 
     return within_bounds
 
 
-async def _read(request: web.Request, timeout_s: float) -> None:
-    """The request keeps its body; a connection on which it does not come is closed."""
+async def _read(request: web.Request, http: HttpOptions) -> None:
+    """Receives the body; a connection on which it does not come is closed."""
     try:
-        async with asyncio.timeout(timeout_s):
-            await request.read()
+        async with asyncio.timeout(http.read_timeout_s):
+            await receive(request, http.max_body_bytes)
     except TimeoutError as error:
         request.protocol.keep_alive(False)
-        raise RequestError(f"The body did not come within {timeout_s:g} seconds.", code="request_timeout", status=408) from error
+        raise RequestError(f"The body did not come within {http.read_timeout_s:g} seconds.", code="request_timeout", status=408) from error
 
 
 async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:

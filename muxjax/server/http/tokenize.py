@@ -7,7 +7,7 @@ from aiohttp import web
 
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.http.auth import sender_of
-from muxjax.server.http.body import SMALL_BYTES, json_response, read_object
+from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
 from muxjax.server.openai.lengths import require_short
@@ -21,9 +21,8 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the three; with several models each must be told which."""
 
     async def answered(request: web.Request, answer: Callable[[Mapping[str, Any], Catalog], dict[str, Any]]) -> web.Response:
-        body = await request.read()
-        pool = service.pools.small if len(body) <= SMALL_BYTES else service.pools.large
-        return json_answer(await pool.run(sender_of(request).line, lambda: json_body(answer(read_object(body), service.catalog))))
+        pool = service.pools.small if size_of(request) <= SMALL_BYTES else service.pools.large
+        return json_answer(await pool.run(sender_of(request).line, lambda: json_body(answer(read_object(take(request)), service.catalog))))
 
     async def tokenize(request: web.Request) -> web.Response:
         return await answered(request, tokens_of)

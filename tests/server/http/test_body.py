@@ -2,6 +2,7 @@
 
 import threading
 import time
+import tracemalloc
 
 import pytest
 
@@ -60,3 +61,15 @@ def test_numbers_that_json_does_not_know_are_refused(number):
     with pytest.raises(RequestError, match=r"is no JSON|is beyond the range of numbers"):
         read_object(f'{{"a": [{number}]}}'.encode())
     assert read_object(b'{"a": [1e300, -1e-400]}') == {"a": [1e300, 0.0]}
+
+
+def test_a_large_body_is_not_kept_beside_what_is_read_of_it():
+    size = 2**22
+    tracemalloc.start()
+    try:
+        held = [b'{"text": "' + b"a" * size + b'"}']
+        tracemalloc.reset_peak()
+        assert len(read_object(held.pop())["text"]) == size
+        assert tracemalloc.get_traced_memory()[1] < 2.2 * size
+    finally:
+        tracemalloc.stop()
