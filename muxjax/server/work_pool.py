@@ -1,17 +1,21 @@
 """Thread pools for the work of clients' requests, which the event loop must not wait for, and of which nobody may have all."""
 
 import asyncio
-import contextlib
+import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class WorkPool:
-    """Threads for the tasks of one event loop. Each line of clients may keep so many of them busy, and its other work waits.
+    """Threads for the tasks of event loops. Each line of clients may keep so many of them busy, and its other work waits; lines take turns.
+
+    A thread that has done with one piece of work takes the next itself: the event loop, which may have thousands of streams to write, is
+    only told of results.
 
     Args:
       share: threads that one line may have.
@@ -20,47 +24,71 @@ class WorkPool:
     def __init__(self, name: str, *, threads: int, share: int):
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"muxjax-{name}")
         self._share = share
-        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}  # that have work, the one whose turn is next first
 
     async def run(self, line: str, work: Callable[[], T]) -> T:
-        """The work's result, or what it raises. A caller that is cancelled leaves work that has begun to its end, and the place taken."""
-        loop = asyncio.get_running_loop()
-        place = self._places.setdefault(line, _Place(asyncio.Semaphore(self._share)))
-        place.users += 1
-        try:
-            await place.free.acquire()
-        except asyncio.CancelledError:
-            self._leave(line, place)
-            raise
-
-        def leave(_: "Future[T]") -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._release, line, place)
-
-        future = self._executor.submit(work)
-        future.add_done_callback(leave)
+        """The work's result, or what it raises. A caller that is cancelled leaves work that has begun to its end, and its thread taken."""
+        future: Future[T] = Future()
+        with self._lock:
+            self._lines.setdefault(line, _Line()).waiting.append(_Work(future, work))
+        self._executor.submit(self._serve)
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Takes no more, and waits for nothing."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            waiting = [work for line in self._lines.values() for work in line.waiting]
+            self._lines.clear()
+        for work in waiting:
+            work.future.cancel()
 
-    def _release(self, line: str, place: "_Place") -> None:
-        place.free.release()
-        self._leave(line, place)
+    def _serve(self) -> None:
+        """In a thread: does work until there is none that may be done."""
+        while self._serve_next():
+            pass
 
-    def _leave(self, line: str, place: "_Place") -> None:
-        place.users -= 1
-        if not place.users:
-            self._places.pop(line, None)
+    def _serve_next(self) -> bool:
+        with self._lock:
+            name = next((name for name, line in self._lines.items() if line.waiting and line.running < self._share), None)
+            if name is None:
+                return False
+            line = self._lines[name] = self._lines.pop(name)  # the others' turn is before its next
+            line.running += 1
+            work = line.waiting.popleft()
+        work.do()
+        with self._lock:
+            line.running -= 1
+            if not line.running and not line.waiting and self._lines.get(name) is line:
+                del self._lines[name]
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A piece of work, and who is told of it."""
+
+    future: Future[Any]
+    call: Callable[[], Any]
+
+    def do(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            result = self.call()
+        except BaseException as error:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(result)
 
 
 @dataclass(slots=True)
-class _Place:
-    """A line's threads that are free, and how many wait for one or have one."""
+class _Line:
+    """Work of one line that waits, and how many threads it has."""
 
-    free: asyncio.Semaphore
-    users: int = 0
+    waiting: deque[_Work] = field(default_factory=deque[_Work])
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def test_who_leaves_does_not_free_the_thread_that_still_works_for_it(pool):
 def test_a_pool_forgets_who_has_no_work(pool):
     async def run() -> None:
         await asyncio.gather(*(pool.run(f"tenant {number}", lambda: None) for number in range(50)))
-        await until(lambda: not pool._places)
+        await until(lambda: not pool._lines)
 
     asyncio.run(run())
 
@@ -74,3 +74,49 @@ def test_a_pool_forgets_who_has_no_work(pool):
 def test_what_work_raises_is_its_callers(pool):
     with pytest.raises(ZeroDivisionError):
         asyncio.run(pool.run("a", lambda: 1 // 0))
+
+
+def test_work_of_a_line_goes_on_while_the_event_loop_is_busy(pool):
+    """It is the threads that take the next piece, however long the loop is away."""
+
+    async def run() -> None:
+        done = threading.Event()
+        pieces = [asyncio.create_task(pool.run("a", lambda: None)) for _ in range(20)]
+        last = asyncio.create_task(pool.run("a", done.set))
+        await asyncio.sleep(0)  # all of them are asked for
+        assert done.wait(30)  # and the loop does nothing else
+        await asyncio.gather(*pieces, last)
+
+    asyncio.run(run())
+
+
+def test_lines_take_turns(pool):
+    async def run() -> None:
+        held, order = Held(), []
+        first = asyncio.create_task(pool.run("blocks one thread", held))
+        second = asyncio.create_task(pool.run("blocks the other", held))
+        await until(lambda: held.begun == 2)
+        work = [("a", 0), ("a", 1), ("a", 2), ("b", 3)]
+        waiting = [asyncio.create_task(pool.run(line, lambda n=n: order.append(n))) for line, n in work]
+        await asyncio.sleep(0)
+        held.go.set()
+        await asyncio.gather(first, second, *waiting)
+        assert order.index(3) < order.index(1)
+
+    asyncio.run(run())
+
+
+def test_a_closed_pool_gives_up_what_has_not_begun():
+    pool = WorkPool("test", threads=1, share=1)
+
+    async def run() -> None:
+        held = Held()
+        begun, waits = asyncio.create_task(pool.run("a", held)), asyncio.create_task(pool.run("a", lambda: 1))
+        await until(lambda: held.begun)
+        pool.close()
+        with pytest.raises(asyncio.CancelledError):
+            await waits
+        held.go.set()
+        assert await begun == "done"
+
+    asyncio.run(run())
