@@ -18,6 +18,8 @@ from muxjax.server.strict_json import encode
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
+_MOST_FRAMES = 64
+"""Events that go out in one piece: a stream that is always behind is written all the same."""
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -36,7 +38,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
         async for delta in deltas:
             reply.add(delta)
             frames += await aside(partial(_long_frames, reply, delta)) if delta.prompt_logprobs else map(_frame, reply.events(delta))
-            if frames and not deltas.has_next:
+            if frames and (not deltas.has_next or len(frames) >= _MOST_FRAMES):
                 await write(request, response, b"".join(frames))
                 frames.clear()
         frames += map(_frame, reply.last_events())
