@@ -1,6 +1,9 @@
 """Tests run on CPU, as if it were four devices, and the same way every time, unless they are told otherwise."""
 
+import gc
 import os
+import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -21,6 +24,20 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")  # of a
 hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("muxjax")
+
+
+MOST_MAPPINGS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_that_nobody_holds_go():
+    """Each program that XLA compiles for the CPU takes some mappings of memory, of which Linux gives a process 65,530 (vm.max_map_count);
+    XLA ends the process when there are no more. JAX keeps what it has compiled for all of a run's tests."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if "jax" in sys.modules and mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 def pytest_collection_modifyitems(items):

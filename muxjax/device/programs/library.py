@@ -10,7 +10,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,9 +34,8 @@ _CORES_LEFT = 2
 _LOOK_S = 0.25
 _WORKERS_ON_CPU = 1
 """Steps are computed on all cores, and compiling takes one from them."""
-_in_xla_cpu = threading.Lock()
-"""One program is compiled or loaded at a time where XLA is the CPU's: two threads that loaded at once have ended the process (JAX 0.10.2),
-and one program is compiled on several threads anyway."""
+_AT_ONCE_HERE = 8
+"""Programs compiled at a time in this process: XLA makes the kernels of one on few threads."""
 
 
 @dataclass(slots=True)
@@ -57,7 +55,6 @@ class ProgramLibrary:
         be described.
       always_by_workers: else only what nobody waits for is, and the rest in this process, which needs no other to begin.
       at_once: programs that are looked for, or compiled, at a time.
-      alone: held while a program is made; several libraries of a process share it.
     """
 
     def __init__(
@@ -67,11 +64,9 @@ class ProgramLibrary:
         make_workers: Callable[[], CompileWorkers | None],
         *,
         at_once: int,
-        alone: AbstractContextManager[Any] | None = None,
         always_by_workers: bool = True,
     ):
         self._store, self._compiler, self._make_workers = store, compiler, make_workers
-        self._alone = alone or nullcontext()
         self._always_by_workers = always_by_workers
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs")
         self._threads_behind = ThreadPoolExecutor(at_once, thread_name_prefix="muxjax-programs-behind")
@@ -91,7 +86,7 @@ class ProgramLibrary:
         if place:
             without_jax_cache()
         choices = tuning.folder(place, device.device_kind) if on_gpu and place else None
-        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else 1
+        at_once = max(1, (os.cpu_count() or 1) - _CORES_LEFT) if on_gpu else min(os.cpu_count() or 1, _AT_ONCE_HERE)
 
         def make_workers() -> CompileWorkers | None:
             chip = target.attached(device) if on_gpu else None
@@ -101,8 +96,7 @@ class ProgramLibrary:
             return CompileWorkers(setup, at_once if on_gpu else _WORKERS_ON_CPU)
 
         compiler = Compiler(devices=devices, tuning=choices)
-        alone = nullcontext() if on_gpu else _in_xla_cpu
-        return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, alone=alone, always_by_workers=on_gpu)
+        return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, always_by_workers=on_gpu)
 
     def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         """Each of the sources with its program, as they are there, several at a time.
@@ -203,9 +197,8 @@ class ProgramLibrary:
 
     def _kept(self, source: Source) -> jax.stages.Compiled | None:
         devices = self._compiler.devices.each
-        with self._alone:
-            programs = (self._store.load(repr(each), devices) for each in dict.fromkeys((source, untuned(source))))
-            return next((program for program in programs if program is not None), None)
+        programs = (self._store.load(repr(each), devices) for each in dict.fromkeys((source, untuned(source))))
+        return next((program for program in programs if program is not None), None)
 
     @functools.cached_property
     def _workers(self) -> CompileWorkers | None:
@@ -223,12 +216,11 @@ class ProgramLibrary:
         return program
 
     def _compiled(self, source: Source) -> jax.stages.Compiled:
-        with self._alone:
-            if self._closed:
-                raise CancelledError("the library of programs is closed")
-            made_of, program = self._compiler.compile(source)
-            self._store.keep(repr(made_of), program)
-            return program
+        if self._closed:
+            raise CancelledError("the library of programs is closed")
+        made_of, program = self._compiler.compile(source)
+        self._store.keep(repr(made_of), program)
+        return program
 
 
 def _passing_folder() -> Path:
