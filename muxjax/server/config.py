@@ -101,6 +101,8 @@ class HttpOptions:
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
         require(self.log_format in LOG_FORMATS, "log_format", self.log_format, "one of " + ", ".join(LOG_FORMATS))
         require(self.on_failure in ON_FAILURE, "on_failure", self.on_failure, "one of " + ", ".join(ON_FAILURE))
+        root = self.model_root
+        require(root is None or root.is_dir(), "model_root", str(root), "a folder that is there")
         require(self.fairness in FAIRNESS, "fairness", self.fairness, "one of " + ", ".join(FAIRNESS))
         require_digests("api_keys", self.api_keys)
         require_digests("admin_keys", self.admin_keys)

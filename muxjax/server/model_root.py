@@ -18,6 +18,8 @@ def confined(model: ModelOptions, root: Path | None) -> ModelOptions:
     path = _resolved(model.path, root, "path")
     if root is not None:
         _require_under(path, root, "path", "the model root")
+        for file in _files(path):
+            _require_under(file, root, "path", "the model root, and so must all files of the model")
     if model.chat_template is None:
         return replace(model, path=path)
     template = _resolved(model.chat_template, root or model.path, "chat_template")
@@ -25,6 +27,17 @@ def confined(model: ModelOptions, root: Path | None) -> ModelOptions:
     if {template.suffix, model.chat_template.suffix} != {".jinja"}:
         raise RequestError("chat_template must be a file that is called *.jinja", param="chat_template", code="model_refused")
     return replace(model, path=path, chat_template=template)
+
+
+_READ = ("*.json", "*.safetensors", "chat_template.jinja", "additional_chat_templates/*.jinja")
+
+
+def _files(folder: Path) -> list[Path]:
+    """What may be read of a model, where links lead to."""
+    try:
+        return [file.resolve() for pattern in _READ for file in folder.glob(pattern)]
+    except (OSError, RuntimeError) as error:  # a circle of links
+        raise RequestError("path has files that cannot be read", param="path", code="model_refused") from error
 
 
 def _resolved(path: Path, base: Path | None, field: str) -> Path:

@@ -12,7 +12,7 @@ from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
 from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
-from muxjax.server.openai.prompts import read_chat
+from muxjax.server.openai.prompts import encode, read_chat
 from muxjax.server.openai.tools import read_tools
 from muxjax.server.service import Service
 
@@ -81,4 +81,4 @@ def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")
     require_short(model, len(prompt), "prompt")
-    return model.tokenizer.encode(prompt, special=fields.flag("add_special_tokens", True))
+    return encode(model, prompt, "prompt", special=fields.flag("add_special_tokens", True))

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from muxjax.server.json_schema.walk import Path, anchors, at, children, mapped, target
 
-_MOST_PASSES = 64
 _DEFINITIONS = ("$defs", "definitions")
 
 
@@ -27,17 +26,13 @@ class Satisfiable:
     """Subschemas that some finite answer follows, as far as references, `false` and empty lists decide it.
 
     Raises:
-      RecursionError: the schema is nested too deeply, or its references are.
+      RecursionError: the schema is nested too deeply.
     """
 
     def __init__(self, root: Any):
         self._root, self._anchors = root, anchors(root)
         self._paths = self._reachable()
-        self._finite: set[Path] = set()
-        for _ in range(_MOST_PASSES):
-            if not self._pass():
-                return
-        raise RecursionError("references")
+        self._finite = self._settled()
 
     def pruned(self) -> Any:
         """The schema with `false` for all that no answer can follow, but for definitions: nothing leads to those any more."""
@@ -67,13 +62,23 @@ class Satisfiable:
             queue += new
         return list(paths)
 
-    def _pass(self) -> bool:
-        """Adds to the finite ones what follows of them; false if that is nothing."""
-        before = len(self._finite)
-        for path in reversed(self._paths):
-            if path not in self._finite and not _own_reason(at(self._root, path)) and all(map(self._any, self._needs(path))):
-                self._finite.add(path)
-        return len(self._finite) > before
+    def _settled(self) -> set[Path]:
+        """The least fixed point: each that is finite has those looked at again that need it."""
+        needs = {path: list(self._needs(path)) for path in self._paths}
+        needed_by: dict[Path, list[Path]] = {}
+        for path, groups in needs.items():
+            for other in (other for group in groups for other in group):
+                needed_by.setdefault(other, []).append(path)
+        finite: set[Path] = set()
+        queue = list(self._paths)
+        while queue:
+            path = queue.pop()
+            groups = needs[path]
+            if path in finite or _own_reason(at(self._root, path)) or not all(any(other in finite for other in group) for group in groups):
+                continue
+            finite.add(path)
+            queue += needed_by.get(path, ())
+        return finite
 
     def _any(self, paths: list[Path]) -> bool:
         return any(path in self._finite for path in paths)

@@ -105,6 +105,15 @@ def _encoded(fields: Fields, model: ServedModel, text: str, param: str, *, speci
         require_fit(model, text, param)
     else:
         require_short(model, len(text), param)
+    return encode(model, text, param, special=special)
+
+
+def encode(model: ServedModel, text: str, param: str, *, special: bool) -> tuple[int, ...]:
+    """The text's tokens.
+
+    Raises:
+      RequestError: one of them is none that the model has.
+    """
     tokens = model.tokenizer.encode(text, special=special)
     check_prompt(tokens, model.spec.vocab, param=param, spell=lambda token: model.tokenizer.decode((token,), special=True))
     return tokens

@@ -34,12 +34,17 @@ def read_sampling(
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
         repetition_penalty=fields.number("repetition_penalty", defaults.repetition_penalty, 0, MOST_REPETITION_PENALTY),
         logit_bias=_logit_bias(fields, vocab),
-        allowed_token_ids=frozenset(token_ids(fields, "allowed_token_ids", vocab)) or None,
+        allowed_token_ids=_allowed(fields, vocab),
         bad_words=_bad_words(fields, model),
         grammar=grammar,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
     )
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    bare = word.lstrip()
+    return (bare, " " + bare) if bare else (word,)
 
 
 def read_logprobs(fields: Fields, *, chat: bool) -> int | None:
@@ -73,10 +78,20 @@ def _bias(fields: Fields, value: object) -> float:
     return float(value)
 
 
+def _allowed(fields: Fields, vocab: int) -> frozenset[int] | None:
+    """None for all."""
+    if fields.get("allowed_token_ids") is None:
+        return None
+    tokens = frozenset(token_ids(fields, "allowed_token_ids", vocab))
+    if not tokens:
+        raise fields.error("allowed_token_ids", "must have a token: an empty list allows none", code="invalid_value")
+    return tokens
+
+
 def _bad_words(fields: Fields, model: ServedModel) -> tuple[tuple[int, ...], ...]:
-    """Each word as it begins a text, and as it follows a space."""
-    words = [word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)]
-    spellings: Sequence[tuple[int, ...]] = [model.tokenizer.encode(start + word, special=False) for word in words for start in ("", " ")]
+    """Each word as it begins a text, and as it follows a space; white space as it is."""
+    words = strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)
+    spellings: Sequence[tuple[int, ...]] = [model.tokenizer.encode(text, special=False) for word in words for text in _spellings(word)]
     count = sum(map(len, spellings))
     if count > MOST_BAD_WORD_TOKENS:
         raise fields.error("bad_words", f"must have at most {MOST_BAD_WORD_TOKENS} tokens in all, got {count}", code="invalid_value")

@@ -93,6 +93,12 @@ def read_tools(fields: Fields, most: int) -> ToolUse | None:
     return use
 
 
+_MEMBERS = frozenset(
+    ("additionalProperties", "patternProperties", "propertyNames", "minProperties", "unevaluatedProperties", "dependentSchemas")
+) | frozenset(("$ref", "allOf", "anyOf", "oneOf", "if", "not", "const", "enum"))
+"""Keywords by which a schema may speak of members that `properties` does not name."""
+
+
 def _tool(entry: Fields, choice: object) -> Tool:
     if entry.get("type") != "function":
         raise entry.error("type", f"must be function, got {show(entry.get('type'))}")
@@ -107,10 +113,11 @@ def _tool(entry: Fields, choice: object) -> Tool:
 
 
 def _arguments(function: Fields) -> Mapping[str, Any]:
-    """Schema of a function's arguments: nothing but `{}` where it has no parameters."""
+    """Schema of a function's arguments: nothing but `{}` where it names no parameters, which is how functions without any are written."""
     parameters = function.object("parameters")
     raw = parameters.raw if parameters else {}
-    schema = {"properties": {}, **(raw or {"additionalProperties": False})}
+    none_named = not raw.get("properties") and not raw.get("required") and _MEMBERS.isdisjoint(raw)
+    schema = {"properties": {}, **raw, **({"additionalProperties": False} if none_named else {})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
     return schema

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import RequestError
+from muxjax.errors import ConfigError, RequestError
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
@@ -59,6 +59,19 @@ def test_a_template_of_the_model_or_under_the_root_is_taken(tree):
         load(tree, None, chat_template=str(tree / "root/shared.jinja"))
 
 
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "additional_chat_templates/tool_use.jinja"])
+def test_with_a_root_no_file_of_a_model_is_a_link_out_of_it(tree, name):
+    link = tree / "root/linked" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tree / "root/shared.jinja")
+    assert load(tree, tree / "root", "=linked").path == tree / "root/linked"
+    link.unlink()
+    link.symlink_to(tree / "secret.jinja")
+    with pytest.raises(RequestError, match="all files of the model") as refused:
+        load(tree, tree / "root", "=linked")
+    assert (refused.value.status, refused.value.param) == (400, "path")
+
+
 @pytest.mark.parametrize("path", ["=/etc", "=..", "=../secret.jinja", "=out", "=out/root/../..", "=\0", "="])
 def test_with_a_root_a_model_lies_under_it(tree, path):
     if path == "=":
@@ -84,6 +97,11 @@ def test_what_is_refused_does_not_tell_whether_it_is_there(tree):
 
 def test_the_root_is_an_option(tmp_path):
     assert load_options([f"a={tmp_path}"], {"model_root": str(tmp_path)})[1].model_root == tmp_path
+
+
+def test_a_root_that_is_not_there_is_found_before_anything_is_loaded(tmp_path):
+    with pytest.raises(ConfigError, match="model_root must be a folder that is there"):
+        load_options([f"a={tmp_path}"], {"model_root": str(tmp_path / "typo")})
 
 
 def test_over_http_no_file_of_the_machine_is_a_template(tree):

@@ -6,7 +6,7 @@ from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.http.tokenize import info_of, text_of, tokens_of
 from tests.server.http.test_app import HELLO, ask
-from tests.server.kit import BOS, EOS, VOCAB, served
+from tests.server.kit import BOS, EOS, VOCAB, served, spec
 
 
 def test_a_text_and_its_tokens_go_round(server, tokenizer):
@@ -41,6 +41,14 @@ def test_the_model_may_be_left_out_where_there_is_one(catalog, tokenizer):
     assert tokens_of({"prompt": ""}, Catalog([served(tokenizer, "only")]))["count"] == 1
     with pytest.raises(RequestError, match="model is required"):
         tokens_of({"prompt": ""}, catalog)
+
+
+def test_a_token_that_the_model_has_no_row_for_is_refused_as_in_a_prompt(tokenizer):
+    most = max(tokenizer.encode("the cat", special=False))
+    assert tokens_of({"prompt": "the cat"}, Catalog([served(tokenizer, "a", spec=spec(most + 1))]))["count"] > 1
+    with pytest.raises(RequestError, match=f"Token {most}") as error:
+        tokens_of({"prompt": "the cat"}, Catalog([served(tokenizer, "a", spec=spec(most))]))
+    assert (error.value.param, error.value.status) == ("prompt", 400)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,14 @@ def test_recursion_that_has_a_way_out_is_served():
     assert accepts({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, None)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_chain_of_definitions_is_no_recursion_whichever_way_it_leads(turned):
+    links = {f"t{i}": {"type": "object", "properties": {"x": {"$ref": f"#/$defs/t{i - 1}"}}, "required": ["x"]} for i in range(1, 90)}
+    definitions = {"t0": {"type": "null"}, **links}
+    ordered = dict(reversed(definitions.items())) if turned else definitions
+    assert matcher_of({"$ref": "#/$defs/t89", "$defs": ordered}).try_consume_tokens(BYTES.tokenize_str('{"x"')) == 4
+
+
 def test_branches_without_an_end_are_left_out_of_answers():
     endless = {"type": "object", "properties": {"n": {"$ref": "#/$defs/endless"}}, "required": ["n"], "additionalProperties": False}
     schema = {"anyOf": [{"$ref": "#/$defs/endless"}, {"const": 7}], "$defs": {"endless": endless}}

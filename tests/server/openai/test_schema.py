@@ -186,6 +186,7 @@ def test_text_parts_are_one_text(chat):
         ({"logit_bias": {"9" * 10**5: 1}}, "logit_bias"),
         ({"logit_bias": []}, "logit_bias"),
         ({"allowed_token_ids": [VOCAB]}, "allowed_token_ids"),
+        ({"allowed_token_ids": []}, "allowed_token_ids"),
         ({"logit_bias": {str(token): 1 for token in range(MOST_BIASES + 1)}}, "logit_bias"),
         ({"bad_words": [""]}, "bad_words"),
         ({"bad_words": ["a" * (MOST_BAD_WORD_CHARACTERS + 1)]}, "bad_words"),
@@ -285,6 +286,12 @@ def test_every_way_of_drawing_reaches_the_engine(complete, tokenizer):
     assert sampling.bad_words == (tokenizer.encode("cat", special=False), tokenizer.encode(" cat", special=False))
     assert (sampling.logprobs, sampling.prompt_logprobs) == (2, 1)
     assert sampling.grammar == Grammar(kind=GrammarKind.REGEX, text="a")
+
+
+@pytest.mark.parametrize("word, spellings", [("\n", ["\n"]), ("  cat", ["cat", " cat"]), ("cat ", ["cat ", " cat "])])
+def test_a_bad_word_of_white_space_forbids_that_and_no_other(complete, tokenizer, word, spellings):
+    bad_words = complete(bad_words=[word]).requests[0].sampling.bad_words
+    assert bad_words == tuple(tokenizer.encode(text, special=False) for text in spellings)
 
 
 def test_penalties_and_filters_of_the_checkpoint_are_defaults(tokenizer):

@@ -59,7 +59,10 @@ def test_a_required_call_is_one_of_the_tools_with_its_own_arguments():
     assert not accepts(grammar, "[]")
 
 
-@pytest.mark.parametrize("body", [{}, {"parameters": None}, {"parameters": {}}])
+NAMES_NONE = [{"type": "object"}, {"type": "object", "properties": {}, "required": [], "title": "Now"}, {"description": "no arguments"}]
+
+
+@pytest.mark.parametrize("body", [{}, {"parameters": None}, {"parameters": {}}, *({"parameters": schema} for schema in NAMES_NONE)])
 def test_a_tool_without_parameters_takes_none(body):
     now = {"type": "function", "function": {"name": "now", **body}}
     named = use_of(tools=[now], tool_choice={"type": "function", "function": {"name": "now"}}).grammar
