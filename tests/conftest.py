@@ -25,17 +25,18 @@ hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, 
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("muxjax")
 
-
-MOST_MAPPINGS = 20_000
+MOST_MAPPINGS = 12_000
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_that_nobody_holds_go():
-    """Each program that XLA compiles for the CPU takes some mappings of memory, of which Linux gives a process 65,530 (vm.max_map_count);
-    XLA ends the process when there are no more. JAX keeps what it has compiled for all of a run's tests."""
+    """Each program that XLA compiles for the CPU takes some dozens of mappings of memory, of which Linux gives a process 65,530
+    (vm.max_map_count); XLA ends the process when there are no more. JAX keeps what it has compiled for all of a run's tests."""
     yield
     mappings = Path("/proc/self/maps")
     if "jax" in sys.modules and mappings.exists() and mappings.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        if "tests.programs" in sys.modules:
+            sys.modules["tests.programs"].kept_programs.cache_clear()
         sys.modules["jax"].clear_caches()
         gc.collect()
 

@@ -10,7 +10,7 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def read_messages(fields: Fields) -> list[dict[str, Any]]:
-    """Messages in the client's order: content as a string or parts, calls with their arguments as objects, and whatever else there is.
+    """Messages in the client's order: content as a string or parts, calls with arguments as they were sent, and whatever else there is.
 
     Raises:
       RequestError: no messages, or one whose role, content or calls are not what they must be.
@@ -55,15 +55,15 @@ def _call(call: Fields) -> dict[str, Any]:
     return {**checked, "type": checked.get("type") or "function"}
 
 
-def _arguments(function: Fields) -> dict[str, Any]:
-    """Templates write them anew; clients send the JSON that they were given."""
+def _arguments(function: Fields) -> str | dict[str, Any]:
+    """As the client sends them: the JSON that it was given, or an object. `ContentForms` makes of them what the template takes."""
     value = function.get("arguments") or "{}"
     try:
-        value = json.loads(value) if isinstance(value, str) else value
+        read = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
         raise function.error("arguments", f"are no JSON: {str(error)[:200]}") from error
-    if not isinstance(value, dict):
-        raise function.error("arguments", f"must be the JSON of an object, got {show(value)}")
+    if not isinstance(read, dict):
+        raise function.error("arguments", f"must be the JSON of an object, got {show(read)}")
     return value
 
 

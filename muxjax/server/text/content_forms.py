@@ -1,10 +1,11 @@
-"""Forms of a message's content that a chat template was written for, found by showing it messages of each."""
+"""Forms of a message's content and calls that a chat template was written for, found by showing it messages of each."""
 
 import enum
 import itertools
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Message = Mapping[str, Any]
@@ -15,7 +16,8 @@ _WORDS = ["71490", "28653"]  # digits, which no filter of a template changes
 _NAME = f"f{_WORDS[0]}"
 _TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}}
 _MORE: tuple[Mapping[str, Any], ...] = ({}, {"tools": [_TOOL], "documents": [{"title": "t", "text": "t"}]})
-_CALL = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": {}}}
+_ARGUMENT = f"a{_WORDS[0]}"
+_CALL = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": {_ARGUMENT: _WORDS[1]}}}
 _MARK = "55812"  # comes out where a template shows a part's code in place of its text
 
 _log = logging.getLogger(__name__)
@@ -37,6 +39,19 @@ class Form(enum.Enum):
         return text if self is Form.TEXT else [{"type": "text", "text": text}]
 
 
+class Arguments(enum.Enum):
+    """What a template makes of the arguments of a call."""
+
+    OBJECT = "object"
+    JSON = "json"
+
+    def of(self, arguments: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
+        """The arguments as the template takes them; JSON that a client has sent stays as it was."""
+        if self is Arguments.OBJECT:
+            return json.loads(arguments) if isinstance(arguments, str) else arguments
+        return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
 class NoContent(enum.Enum):
     """How a message says that it has nothing but calls of tools."""
 
@@ -50,20 +65,28 @@ class ContentForms:
     """What a template takes.
 
     Args:
-      roles: those of messages with such a role; of any other as of a user.
+      roles: those of messages with such a role; of any other as of a user. What nobody could find out stays as a client sends it.
       no_content: of a message that has calls of tools alone.
+      arguments: of those calls.
     """
 
     roles: Mapping[str, Form] = field(default_factory=dict)
     no_content: NoContent = NoContent.EMPTY
+    arguments: Arguments = Arguments.OBJECT
 
     def message(self, message: Message) -> dict[str, Any]:
         """The message as the template takes it."""
-        form = self.roles.get(str(message["role"]), self.roles.get("user", Form.TEXT))
+        form = self.roles.get(str(message["role"]), self.roles.get("user", Form.EITHER))
+        if message.get("tool_calls"):
+            message = {**message, "tool_calls": [self._call(call) for call in message["tool_calls"]]}
         if "content" in message:
             return {name: form.of(value) if name == "content" else value for name, value in message.items()}
         filled = {NoContent.MISSING: {}, NoContent.NULL: {"content": None}, NoContent.EMPTY: {"content": form.of("")}}
         return {**message, **filled[self.no_content]}
+
+    def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        function = call["function"]
+        return {**call, "function": {**function, "arguments": self.arguments.of(function["arguments"])}}
 
 
 def read_forms(render: Render) -> ContentForms:
@@ -73,7 +96,7 @@ def read_forms(render: Render) -> ContentForms:
         form = _form(render, role, forms)
         if form is not None:
             forms = ContentForms(roles={**forms.roles, role: form})
-    return ContentForms(roles=forms.roles, no_content=_no_content(render, forms))
+    return _with_calls(render, forms)
 
 
 def _form(render: Render, role: str, forms: ContentForms) -> Form | None:
@@ -84,14 +107,22 @@ def _form(render: Render, role: str, forms: ContentForms) -> Form | None:
         return Form.EITHER if many else Form.TEXT
     if many:
         return Form.PARTS
-    return Form.ONE_PART if _is_shown(render, role, parts[:1], forms) else None
+    if _is_shown(render, role, parts[:1], forms):
+        return Form.ONE_PART
+    return Form.TEXT if any(_MARK in text for text in _texts(render, role, parts, forms)) else None  # code comes out of parts
 
 
 def _is_shown(render: Render, role: str, content: str | Sequence[Message], forms: ContentForms) -> bool:
     """Whether the words of the content come out, and not its code."""
     words = _WORDS[: len(content)]
-    texts = (render(messages, more) for messages, more in itertools.product(_conversations(role, content, forms), _MORE))
-    return any(text and _MARK not in text and all(word in text for word in words) for text in texts)
+    return any(_MARK not in text and all(word in text for word in words) for text in _texts(render, role, content, forms))
+
+
+def _texts(render: Render, role: str, content: str | Sequence[Message], forms: ContentForms) -> Iterator[str]:
+    """What the template makes of conversations with such a message."""
+    for messages, more in itertools.product(_conversations(role, content, forms), _MORE):
+        if text := render(messages, more):
+            yield text
 
 
 def _conversations(role: str, content: str | Sequence[Message], forms: ContentForms) -> list[list[Message]]:
@@ -106,17 +137,27 @@ def _conversations(role: str, content: str | Sequence[Message], forms: ContentFo
         result = {**shown, "name": _NAME, "tool_call_id": _CALL["id"]}
         calls = [{"role": "assistant", "tool_calls": [_CALL], **nothing} for nothing in ({}, {"content": None}, {"content": ""})]
         return [[user, call, result] for call in calls]
-    return [[shown]]
+    system: Message = {"role": "system", "content": "You help."}
+    parts: Message = {"role": "system", "content": [{"type": "text", "text": "You help."}]}
+    return [[shown], [system, shown], [parts, shown], [shown, {"role": "assistant", "content": "Yes."}, shown]]
 
 
-def _no_content(render: Render, forms: ContentForms) -> NoContent:
-    """The first under which the call is shown, or else under which the template does not fail."""
+def _with_calls(render: Render, forms: ContentForms) -> ContentForms:
+    """The first forms under which a call is shown with its arguments, or else with its name, or else under which nothing fails."""
     user = forms.message({"role": "user", "content": "Hi."})
     call: Message = {"role": "assistant", "tool_calls": [_CALL]}
-    texts = {}
-    for kind in NoContent:
-        message = ContentForms(roles=forms.roles, no_content=kind).message(call)
-        texts[kind] = [render([user, message, *more], extra) for more in ([], [user]) for extra in _MORE]
-    shown = [kind for kind in NoContent if any(_NAME in (text or "") for text in texts[kind])]
-    passed = [kind for kind in (NoContent.MISSING, NoContent.EMPTY) if any(text is not None for text in texts[kind])]
-    return (*shown, *passed, NoContent.EMPTY)[0]
+    tried: list[tuple[ContentForms, list[str | None]]] = []
+    for arguments, kind in itertools.product(Arguments, NoContent):
+        with_calls = replace(forms, arguments=arguments, no_content=kind)
+        message = with_calls.message(call)
+        tried.append((with_calls, [render([user, message, *more], extra) for more in ([], [user]) for extra in _MORE]))
+    complete = [each for each, texts in tried if any(map(_shows_arguments, texts))]
+    named = [each for each, texts in tried if any(_NAME in (text or "") for text in texts)]
+    passed = [each for each, texts in tried if each.no_content is not NoContent.NULL and any(text is not None for text in texts)]
+    return (*complete, *named, *passed, forms)[0]
+
+
+def _shows_arguments(text: str | None) -> bool:
+    """Name and arguments are there, and not as Python writes an object, nor as a text within a text."""
+    python, escaped = f"'{_ARGUMENT}'", f'\\"{_ARGUMENT}'
+    return bool(text) and all(word in text for word in (_NAME, _ARGUMENT, _WORDS[1])) and python not in text and escaped not in text

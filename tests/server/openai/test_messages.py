@@ -6,7 +6,7 @@ from muxjax.server.openai.fields import Fields
 from muxjax.server.openai.messages import read_messages
 
 
-def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
+def test_calls_are_read_as_they_were_sent_and_nulls_not_at_all():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
     parts = [{"type": "text", "text": "2", "cache_control": {}}]
     messages = [
@@ -15,7 +15,7 @@ def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
         {"role": "assistant", "content": "x", "tool_calls": None},
     ]
     assert read_messages(Fields({"messages": messages})) == [
-        {"role": "assistant", "tool_calls": [{**call, "function": {"name": "f", "arguments": {"a": [1]}}}]},
+        {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "content": parts, "tool_call_id": "1"},
         {"role": "assistant", "content": "x"},
     ]
@@ -24,6 +24,4 @@ def test_calls_reach_the_template_as_objects_and_nulls_not_at_all():
 def test_a_message_keeps_the_clients_order():
     function = {"arguments": '{"z": 1, "a": {"y": 2, "b": 3}}', "name": "f"}
     message = {"tool_calls": [{"function": function, "type": "function", "id": "1"}], "name": "n", "content": "x", "role": "assistant"}
-    arguments = {"z": 1, "a": {"y": 2, "b": 3}}
-    read = {**message, "tool_calls": [{"function": {**function, "arguments": arguments}, "type": "function", "id": "1"}]}
-    assert json.dumps(read_messages(Fields({"messages": [message]}))) == json.dumps([read])
+    assert json.dumps(read_messages(Fields({"messages": [message]}))) == json.dumps([message])

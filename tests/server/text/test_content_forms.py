@@ -1,6 +1,8 @@
 """Content as the template takes it: one string, parts, or as it was sent."""
 # ruff: noqa: E501 (templates are written in one line, as line breaks are part of them)
 
+import json
+
 import pytest
 
 from muxjax.server.text import sandbox
@@ -81,6 +83,48 @@ CALLS = "{% for c in m.tool_calls %}{{ c.function.name }}{% endfor %}"
 def test_a_call_without_content_is_shown(body, text):
     source = "{% for m in messages %}{% if m.role == 'assistant' %}" + body + "{% endif %}{% endfor %}"
     assert render(source, {"role": "user", "content": "hi"}, CALLING) == text
+
+
+ARGUMENTS = '{"city": "Ulm", "ok": true}'
+
+
+@pytest.mark.parametrize("sent", [ARGUMENTS, json.loads(ARGUMENTS)], ids=["JSON", "an object"])
+@pytest.mark.parametrize(
+    "shown, text",
+    [
+        ("{{ 'x' + f.arguments }}", "x" + ARGUMENTS),
+        ("{{ f.arguments }}", ARGUMENTS),
+        ("{{ f.arguments | tojson }}", ARGUMENTS),
+        ("{% if f.arguments is string %}{{ f.arguments }}{% else %}{{ f.arguments | tojson }}{% endif %}", ARGUMENTS),
+        ("{% for name, value in f.arguments | items %}{{ name }}={{ value }};{% endfor %}", "city=Ulm;ok=True;"),
+    ],
+)
+@pytest.mark.parametrize("empty", ["m.content is none", "not m.content", "m.tool_calls"])
+def test_arguments_are_shown_as_the_template_was_written_for(shown, text, sent, empty):
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' and " + empty + " %}{% for c in m.tool_calls %}{% set f = c.function %}"
+        "{{ f.name }}(" + shown + "){% endfor %}{% endif %}{% endfor %}"
+    )
+    call = {"id": "abcdefghi", "type": "function", "function": {"name": "f", "arguments": sent}}
+    assert render(source, {"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call]}) == f"f({text})"
+
+
+WANTS = {
+    "a system message": ("{% if messages[0].role != 'system' %}{{ raise_exception('x') }}{% endif %}" + LOOP, "[system]S[user]one two"),
+    "a system message that is text": (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ '[system]' + m.content }}{% else %}"
+        "[{{ m.role }}]{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}{% endfor %}",
+        "[system]S[user]one two",
+    ),
+    "a second message": ("{{ messages[1].role }}" + LOOP, "user[system]S[user]one two"),
+    "what only a request has": ("{{ 1 // wanted }}" + LOOP, "1[system]S[user]one two"),
+}
+
+
+@pytest.mark.parametrize("source, text", WANTS.values(), ids=WANTS)
+def test_words_are_found_where_a_template_wants_more_than_one_message(source, text):
+    messages = [{"role": "system", "content": PARTS and [{"type": "text", "text": "S"}]}, {"role": "user", "content": PARTS}]
+    assert ChatTemplate(source, {}).render(messages, answer=False, extra={"wanted": 1}) == text
 
 
 def test_a_template_that_shows_nothing_gets_strings():
