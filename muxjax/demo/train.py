@@ -57,7 +57,7 @@ def fit(recipe: Recipe, tokenizer: Tokenizer, folder: Path, limit_s: float = mat
         with tqdm(total=100, initial=100 * state.progress, desc=recipe.world.name, bar_format=_BAR) as bar:
             while state.progress < 1 - 1e-9:  # the shares of all steps do not add up to 1 exactly
                 state, loss = _timed_step(recipe, tokenizer, state, limit_s)
-                bar.update(100 * state.progress - bar.n)
+                bar.update(min(100 * state.progress, 100) - bar.n)  # a busy machine runs over the limit
                 bar.set_postfix_str(f"step {state.step}, loss {loss:.4f}", refresh=False)
                 if state.step % steps_a_save == 0:
                     manager.save(state.step, args=ocp.args.StandardSave(state._asdict()))

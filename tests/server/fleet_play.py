@@ -234,13 +234,13 @@ class Play:
 
     def finish(self) -> None:
         """Everything that was begun comes to its end."""
+        tasks = [*self.changes, *(task for _, task in self.answers)]
         for _ in range(1000):
             for model in list(self.world.running):
                 self.end(model)
-            if not self.stage.calls:
+            if all(task.done() for task in tasks):
                 break
-            self.advance()
-        tasks = [*self.changes, *(task for _, task in self.answers)]
+            self.advance() if self.stage.calls else self.settle()  # who waits for a change of a model has a turn after each that ends
         assert all(task.done() for task in tasks)
         assert [task for task in tasks if not task.cancelled() and not isinstance(task.exception(), RequestError | None)] == []
 
