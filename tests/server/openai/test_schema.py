@@ -288,12 +288,6 @@ def test_every_way_of_drawing_reaches_the_engine(complete, tokenizer):
     assert sampling.grammar == Grammar(kind=GrammarKind.REGEX, text="a")
 
 
-@pytest.mark.parametrize("word, spellings", [("\n", ["\n"]), ("  cat", ["cat", " cat"]), ("cat ", ["cat ", " cat "])])
-def test_a_bad_word_of_white_space_forbids_that_and_no_other(complete, tokenizer, word, spellings):
-    bad_words = complete(bad_words=[word]).requests[0].sampling.bad_words
-    assert bad_words == tuple(tokenizer.encode(text, special=False) for text in spellings)
-
-
 def test_penalties_and_filters_of_the_checkpoint_are_defaults(tokenizer):
     catalog = Catalog([served(tokenizer, "a", defaults=SamplingDefaults(min_p=0.2, repetition_penalty=1.1))])
     given = parse_completion({"prompt": "cat"}, catalog, STAMP).requests[0].sampling
