@@ -55,7 +55,8 @@ class Compiler:
     def _compile(self, source: Source, more: Options) -> jax.stages.Compiled:
         with _tracing, use_abstract_mesh(self.mesh) if self.mesh else contextlib.nullcontext():
             lowered = source.lower(self.devices)
-        return lowered.compile(compiler_options=source.options(self._platform) | self._tuning() | more)
+        options = source.options(self._platform) | self._tuning() | more
+        return lowered.compile(compiler_options=options)  # pyright: ignore[reportArgumentType]  (JAX 0.10's stub knows no int)
 
     def _tuning(self) -> Options:
         if self._platform != "gpu":

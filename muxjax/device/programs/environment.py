@@ -19,8 +19,8 @@ def environment(device_kind: str) -> str:
     parts = [
         f"chip={device_kind}" + (f"-{_cpu_digest()}" if device_kind == "cpu" else ""),
         *_versions(),
-        f"x64={jax.config.jax_enable_x64}",
-        f"precision={jax.config.jax_default_matmul_precision}",
+        f"x64={jax.config.jax_enable_x64}",  # pyright: ignore[reportAttributeAccessIssue]
+        f"precision={jax.config.jax_default_matmul_precision}",  # pyright: ignore[reportAttributeAccessIssue]
     ]
     flags = os.environ.get("XLA_FLAGS")
     return " ".join([*parts, f"code={_code_digest()}", *([f"flags={flags}"] if flags else [])])
