@@ -12,25 +12,22 @@ import asyncio
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 from muxjax.bench.raw_client import RecordedStream, record_streams
+from muxjax.bench.stopwatch import quantile
 from muxjax.demo.run import shipped
-from scripts import results
+from scripts import results, served
 
 QUESTION = "neighbours"
 CALM, FLOOD = {"prompt": 32, "output": 24}, {"prompt": 100, "output": 8}
 STREAMS = 32
 GOAL = 2.0
-READY_S = 600
 
 
 def main() -> None:
@@ -44,13 +41,12 @@ def main() -> None:
         default=[0, 64, 0, 64],
         help="max_num_shared_tokens to try, each again to see the noise; 0 for none",
     )
-    parser.add_argument("--port", type=int, default=18764)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
     args = parser.parse_args()
     records = []
     for shared in args.shared:
-        with serving(args.port, shared) as address:
+        with serving(shared) as address:
             values = asyncio.run(measure(address, args.rounds, args.seconds, args.seed))
         print(shared, values, flush=True)
         config = {"max_num_shared_tokens": shared or None, "streams": STREAMS, "calm": CALM, "flood": FLOOD, "seconds": args.seconds}
@@ -62,33 +58,19 @@ def main() -> None:
 
 
 @contextmanager
-def serving(port: int, shared: int) -> Iterator[str]:
-    """A server of two models, "calm" and "flood"."""
+def serving(shared: int) -> Iterator[str]:
+    """The address of a server of two models, "calm" and "flood"."""
     folders = shipped()
     options = {
         "models": [{"name": name, "path": str(folder)} for name, folder in zip(("calm", "flood"), folders, strict=False)],
-        **{"port": port, "kv_cache_bytes": 2**26, "max_num_batched_tokens": 1024, "wait_for_all": True},
+        **{"port": 0, "kv_cache_bytes": 2**26, "max_num_batched_tokens": 1024, "wait_for_all": True},
         **({"max_num_shared_tokens": shared} if shared else {}),
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "neighbours.yaml")
         file.write_text(json.dumps(options))
-        server = subprocess.Popen([sys.executable, "-m", "muxjax", "serve", str(file)])
-        try:
-            yield _ready(f"http://127.0.0.1:{port}", server)
-        finally:
-            server.terminate()
-            server.wait()
-
-
-def _ready(address: str, server: subprocess.Popen[bytes]) -> str:
-    """Raises SystemExit: the server has ended, or does not become ready."""
-    end_s = time.monotonic() + READY_S
-    while time.monotonic() < end_s and server.poll() is None:
-        with suppress(OSError), urllib.request.urlopen(f"{address}/ready"):
-            return address
-        time.sleep(0.5)
-    raise SystemExit("the server does not become ready")
+        with served.serving(file) as server:
+            yield server.address
 
 
 async def measure(address: str, rounds: int, seconds: float, seed: int) -> dict:
@@ -134,8 +116,7 @@ def _body(model: str, draw: random.Random, size: dict[str, int]) -> dict:
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {f"p{at}": ordered[min(len(ordered) - 1, len(ordered) * at // 100)] for at in (50, 99)}
+    return {f"p{at}": quantile(seconds, at) for at in (50, 99)}
 
 
 def page(records: list[dict]) -> str:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxjax.bench.raw_client import RecordedStream, record_streams
+from muxjax.bench.stopwatch import quantile
 from muxjax.demo.run import shipped
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
@@ -108,14 +109,14 @@ def measure(load: Load, seed: int) -> dict:
     if wrong:
         raise SystemExit(f"{len(wrong)} of {load.streams} streams are wrong; the first: {wrong[0]}")
     answered = zip(prompts, answers, strict=True)
-    delays_s = sorted(delay for prompt, answer in answered for delay in delays(prompt, answer, counts["made_s"], tokenizer))
+    delays_s = [delay for prompt, answer in answered for delay in delays(prompt, answer, counts["made_s"], tokenizer)]
     seconds = max(answer.last_s for answer in answers) - min(answer.first_s for answer in answers)
     return {
         "tokens": len(delays_s),
         "seconds": seconds,
         "tokens_per_s": len(delays_s) / seconds,
         "server_processor_s": counts["processor_s"],
-        "delay_s": {f"p{at}": delays_s[min(len(delays_s) - 1, len(delays_s) * at // 100)] for at in (50, 90, 99, 100)},
+        "delay_s": {f"p{at}": quantile(delays_s, at) for at in (50, 90, 99, 100)},
         "load_average": os.getloadavg()[0],
     }
 

@@ -155,6 +155,7 @@ class Engine:
         while self._thread.is_alive() and not self._watchdog.stuck:
             self._thread.join(_POLL_S)
         self._watchdog.stop()
+        gc.unfreeze()  # or nothing of it were ever freed, programs and weights among it
 
     def _run(self) -> None:
         try:

@@ -67,6 +67,7 @@ class RequestChecker:
 
     def prepare(self, request: Request) -> Prepared:
         """Checks and makes what takes time, for all choices of an answer: what it wants of its tokens, whatever its model's status.
+
         Raises:
           RequestError: the model does not exist, or cannot do what the request wants of its tokens.
         """

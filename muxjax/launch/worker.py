@@ -54,9 +54,9 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     """
     memory.claim(options)
     loader = ModelLoader.of(options)
-    library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     plans = {model.name: loader.plan(model) for model in options.models}
     memory.require_memory(options, loader.devices, {name: plan.resident_bytes for name, plan in plans.items()})
+    library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     load_s = _Seconds()
     models = _load(loader, plans, load_s, progress=progress)
     total_blocks = memory.arena_blocks(options, loader.devices, models)

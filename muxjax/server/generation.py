@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from muxjax.server.admission.lines import line_of
 from muxjax.server.admission.tenants import ANYONE, Tenant
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.tools import ToolUse
@@ -43,7 +44,7 @@ class Stamp:
     @property
     def line(self) -> str:
         """Name of those whose work takes turns as one."""
-        return self.client or self.tenant.name
+        return line_of(self.tenant, self.client)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from muxjax.bench.stopwatch import connection, quantile, watched
 from scripts.clocks.attacks import Attack, Post
-from scripts.clocks.server import ATTACKER_KEY, NEIGHBOUR, NEIGHBOUR_KEY, Watched
+from scripts.clocks.server import ATTACKER_KEY, NEIGHBOUR, NEIGHBOUR_KEY
+from scripts.served import Served
 
 STREAM = {"model": NEIGHBOUR, "prompt": "you", "max_tokens": 100, "ignore_eos": True}
 BEFORE_S = 0.3
@@ -55,7 +56,7 @@ class _Answer(NamedTuple):
     beginning: bytes
 
 
-def measure(server: Watched, attack: Attack, *, body_bytes: int, seconds: float = 0.0) -> Measurement:
+def measure(server: Served, attack: Attack, *, body_bytes: int, seconds: float = 0.0) -> Measurement:
     """The attack once, and again and again for so many seconds.
 
     Args:
@@ -64,7 +65,7 @@ def measure(server: Watched, attack: Attack, *, body_bytes: int, seconds: float 
       ConnectionError: a stopwatch had no proper answer.
     """
     posts, began_s = attack.posts(body_bytes), time.monotonic()
-    with watched(server.address, process=server.process, stream=STREAM, key=NEIGHBOUR_KEY) as waits:
+    with watched(server.address, process=server.process.pid, stream=STREAM, key=NEIGHBOUR_KEY) as waits:
         time.sleep(BEFORE_S if posts else BEFORE_S + seconds)
         answers = _sent(server.address, posts, seconds)
     return Measurement(

@@ -3,20 +3,17 @@
 import contextlib
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from tokenizers import AddedToken, Tokenizer
 
 from muxjax.demo.run import shipped
-from muxjax.specs.config import to_hf_config
+from muxjax.specs.dummy import write_dummy_models
 from muxjax.types import ModelSpec
-from scripts import results
+from scripts import served
 from scripts.clocks.attacks import LONG, LONG_TOKEN, LONG_TOKEN_TEXT, TEMPLATE, WORDS
+from scripts.served import Served
 
 NEIGHBOUR = "forest"
 ATTACKER_KEY, NEIGHBOUR_KEY = "attacker", "neighbour"
@@ -25,19 +22,8 @@ _LONG_SPEC = ModelSpec(
 )
 
 
-class Watched(NamedTuple):
-    """A server that is ready.
-
-    Args:
-      process: its number.
-    """
-
-    address: str
-    process: int
-
-
 @contextlib.contextmanager
-def serving(folder: Path, *, body_bytes: int) -> Iterator[Watched]:
+def serving(folder: Path, *, body_bytes: int) -> Iterator[Served]:
     """Started in a process of its own, which ends with the block.
 
     Args:
@@ -45,28 +31,15 @@ def serving(folder: Path, *, body_bytes: int) -> Iterator[Watched]:
     Raises:
       SystemExit: it does not start.
     """
-    log, command = folder / "log", [sys.executable, "-u", "-m", "muxjax", "serve", str(_configuration(folder, body_bytes))]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    with (
-        log.open("w") as file,
-        subprocess.Popen(command, cwd=results.ROOT, env=environment, stdout=subprocess.PIPE, stderr=file, text=True) as process,
-    ):
-        try:
-            told = next((line for line in process.stdout or () if line.startswith("http://")), None)
-            if told is None:
-                raise SystemExit(f"the server did not start: {log.read_text()[-2000:]}")
-            yield Watched(told.strip().removesuffix("/v1"), process.pid)
-        finally:
-            process.kill()
+    with served.serving(_configuration(folder, body_bytes)) as server:
+        yield server
 
 
 def _configuration(folder: Path, body_bytes: int) -> Path:
     """Two of the demo's models, one with the template of the attacks, and one with random weights and more room."""
     farm, forest, _ = shipped()
-    template, long = folder / "filters.jinja", folder / LONG
+    template, long = folder / "filters.jinja", write_dummy_models(folder, {LONG: _LONG_SPEC})[LONG]
     template.write_text(TEMPLATE)
-    long.mkdir()
-    (long / "config.json").write_text(json.dumps(to_hf_config(_LONG_SPEC)))
     tokenizer = Tokenizer.from_file(str(farm / "tokenizer.json"))
     tokenizer.add_tokens([AddedToken(LONG_TOKEN_TEXT, normalized=False)])
     tokenizer.save(str(long / "tokenizer.json"))

@@ -1,11 +1,8 @@
 """The server of the soak: a process with three tiny models, and what can be seen of it from outside."""
 
 import contextlib
-import json
-import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +13,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxjax.demo.run import shipped
-from muxjax.specs.config import to_hf_config
+from muxjax.specs.dummy import write_dummy_models
 from muxjax.types import ModelSpec
-from scripts import results
+from scripts import served
 
 LONG = ModelSpec(
     vocab=300, width=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, max_len=1024, windows=(None, None), dtype="float32"
@@ -88,25 +85,13 @@ async def _json(session: aiohttp.ClientSession, url: str) -> Any:
 @contextlib.contextmanager
 def running(folder: Path, admin_key: str) -> Iterator[SoakServer]:
     """Started in a process of its own, which is killed when the block is left."""
-    environment = os.environ | {"MUXJAX_ADMIN_KEY": admin_key, "JAX_PLATFORMS": "cpu"}
-    log, command = folder / "log", [sys.executable, "-u", "-m", "muxjax", "serve", str(_configuration(folder))]
-    with (
-        log.open("w") as file,
-        subprocess.Popen(command, cwd=results.ROOT, env=environment, stdout=subprocess.PIPE, stderr=file, text=True) as process,
-    ):
-        try:
-            told = next((line for line in process.stdout or () if line.startswith("http://")), None)
-            if told is None:
-                raise SystemExit(f"the server did not start: {log.read_text()[-2000:]}")
-            yield SoakServer(process, told.strip().removesuffix("/v1"), log)
-        finally:
-            process.kill()
+    with served.serving(_configuration(folder), environment={"MUXJAX_ADMIN_KEY": admin_key}) as server:
+        yield SoakServer(server.process, server.address, server.log)
 
 
 def _configuration(folder: Path) -> Path:
     """A file for two of the demo's models and one with random weights and more room."""
-    (folder / "long").mkdir()
-    (folder / "long" / "config.json").write_text(json.dumps(to_hf_config(LONG)))
+    write_dummy_models(folder, {"long": LONG})
     models = [{"name": path.name, "path": str(path), "max_num_seqs": 8} for path in shipped()[:2]]
     models.append({"name": "long", "path": str(folder / "long"), "max_num_seqs": 8, "load_format": "dummy"})
     unit = {"port": 0, "kv_cache_size": "2MiB", "block_bytes": 2048, "max_num_batched_tokens": 128, "models": models}

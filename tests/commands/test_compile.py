@@ -1,33 +1,19 @@
 """`muxjax compile` leaves nothing to be compiled by a start with the same options, and compiles nothing twice."""
 
-import json
-
 import pytest
 
 from muxjax.__main__ import main
 from muxjax.device.programs.store import ProgramStore
+from muxjax.specs.dummy import write_dummy_models
+from muxjax.types import ModelSpec
 
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 64,
-    "hidden_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "intermediate_size": 48,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-6,
-    "hidden_act": "silu",
-    "torch_dtype": "float32",
-}
+TINY = ModelSpec(vocab=64, width=32, layers=1, heads=2, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None,), dtype="float32")
 
 
 @pytest.fixture
 def arguments(tmp_path) -> list[str]:
     """A model without weights, and what is to be served of it."""
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "config.json").write_text(json.dumps(CONFIG))
+    write_dummy_models(tmp_path, {"m": TINY})
     options = "--load-format dummy --max-num-seqs 8 --max-num-batched-tokens 16 --kv-cache-size 1MiB --compilation-cache-dir".split()
     return [f"m={tmp_path / 'm'}", *options, str(tmp_path / "programs")]
 

@@ -1,7 +1,9 @@
 """An engine in its thread, on the device of dictionaries."""
 
+import gc
 import queue
 import time
+import weakref
 
 import pytest
 
@@ -99,3 +101,17 @@ def test_an_engine_that_dies_says_so_and_leaves_nobody_waiting(caplog):
     assert "out of order" in caplog.text
     with pytest.raises(RequestError):
         harness.submit("later")
+
+
+def test_what_an_engine_held_is_freed_after_its_stop():
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+    ring = Ring()
+    seen = weakref.ref(ring)
+    harness = Harness()
+    del ring
+    harness.engine.stop()
+    gc.collect()
+    assert seen() is None

@@ -1,32 +1,20 @@
 """What a start refuses before it loads anything."""
 
-import json
-
 import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError
 from muxjax.launch.worker import start_worker
+from muxjax.specs.dummy import write_dummy_models
+from muxjax.types import ModelSpec
 
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 64,
-    "hidden_size": 64,
-    "intermediate_size": 64,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "rms_norm_eps": 1e-5,
-    "torch_dtype": "float32",
-}
+TINY = ModelSpec(vocab=64, width=64, layers=1, heads=2, kv_heads=2, head_dim=32, ffn=64, max_len=64, windows=(None,), dtype="float32")
 
 
 def start(folder, **options):
     """A start with a folder that has no weights, which is found when they are to be loaded."""
-    (folder / "config.json").write_text(json.dumps(LLAMA))
-    return start_worker(UnitOptions(models=(ModelOptions(name="m", path=folder),), compilation_cache_dir="", **options), progress=False)
+    path = write_dummy_models(folder, {"m": TINY})["m"]
+    return start_worker(UnitOptions(models=(ModelOptions(name="m", path=path),), compilation_cache_dir="", **options), progress=False)
 
 
 def test_a_cache_larger_than_the_machine_is_refused_before_weights_are_read(tmp_path):

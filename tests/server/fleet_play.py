@@ -49,7 +49,7 @@ class Call:
         """Of the call whose thread this is; raises what is to go wrong."""
         call = cls._current.call
         call._there.release()
-        assert call._go.acquire(timeout=WAIT_S)
+        call._go.acquire()  # for good where the play has ended, which a daemon may
         if call.fault:
             raise ConfigError("this was to fail")
 
@@ -57,7 +57,8 @@ class Call:
         self._current.call = self
         self._go.acquire()
         try:
-            self.future.set_result(self._function())
+            if self.future.set_running_or_notify_cancel():
+                self.future.set_result(self._function())
         except BaseException as error:
             self.future.set_exception(error)
         finally:

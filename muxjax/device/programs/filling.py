@@ -28,11 +28,14 @@ class Filling:
     Args:
       devices: of a topology, or those of the CPU.
       target: the chip; None for the CPU.
+      environment: what all programs of the store depend on.
     """
 
     devices: Devices
     target: Target | None
     folder: Path
+    environment: str
+    store: ProgramStore
 
     @classmethod
     def of(cls, chip: str, tp: int, folder: Path) -> "Filling":
@@ -45,7 +48,7 @@ class Filling:
             return cls._of_target(target.shipped(chip), tp, folder)
         devices = Devices.first(tp)
         if devices.each[0].platform == "cpu":
-            return cls(devices=devices, target=None, folder=folder)
+            return cls._on(devices, None, folder)
         attached = target.attached(devices.each[0])
         if attached is None:
             raise ConfigError(f"XLA does not describe {devices.each[0].device_kind}: start the server with --wait-for-all", field="chip")
@@ -55,14 +58,15 @@ class Filling:
     def _of_target(cls, chip: Target, tp: int, folder: Path) -> "Filling":
         os.environ[_SKIP_CHECK] = "1"
         try:
-            return cls(devices=chip.devices(tp), target=chip, folder=folder)
+            return cls._on(chip.devices(tp), chip, folder)
         except Exception as error:  # of JAX, which has several kinds for a plugin that is not there
             told = str(error).partition("\n")[0][:200]
             raise ConfigError(f"{chip.device_kind} cannot be compiled for, which takes the extra cuda: {told}", field="chip") from error
 
-    @property
-    def store(self) -> ProgramStore:
-        return ProgramStore(self.folder, self._environment)
+    @classmethod
+    def _on(cls, devices: Devices, chip: Target | None, folder: Path) -> "Filling":
+        made_for = environment(devices.each[0].device_kind)
+        return cls(devices=devices, target=chip, folder=folder, environment=made_for, store=ProgramStore(folder, made_for))
 
     def kept_bytes(self, source: Source) -> int | None:
         """Size of a program that is kept, tuned or not; None if it is not."""
@@ -73,13 +77,9 @@ class Filling:
         """Compiles each of the sources, several at a time; yields it with what went wrong, or ""."""
         choices = tuning.folder(self.folder, self.target.device_kind) if self.target else None
         setup = Setup(
-            target=self.target, devices=self.devices.tp, folder=self.folder, environment=self._environment, tuning=choices, niceness=0
+            target=self.target, devices=self.devices.tp, folder=self.folder, environment=self.environment, tuning=choices, niceness=0
         )
         with closing(CompileWorkers(setup, os.cpu_count() or 1)) as workers:
             futures = {workers.compile(source): source for source in sources}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-
-    @property
-    def _environment(self) -> str:
-        return environment(self.devices.each[0].device_kind)

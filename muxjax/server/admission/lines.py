@@ -21,6 +21,11 @@ _IPV6_NETWORK = 64
 """Bits of an address of version 6 that name whoever has it; the others are free to choose."""
 
 
+def line_of(tenant: Tenant, client: str) -> str:
+    """Name of those whose work takes turns as one: a line of `Lines`, or else a tenant."""
+    return client or tenant.name
+
+
 class Lines:
     """Names of the lines of clients that are no tenants.
 

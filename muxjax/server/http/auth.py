@@ -28,11 +28,6 @@ class Sender(NamedTuple):
     tenant: Tenant
     client: str
 
-    @property
-    def line(self) -> str:
-        """Name of those whose work takes turns as one."""
-        return self.client or self.tenant.name
-
 
 _SENDER = web.RequestKey("sender", Sender)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from muxjax.server.admission.lines import line_of
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.http.auth import sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
@@ -21,8 +22,8 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the three; with several models each must be told which."""
 
     async def answered(request: web.Request, answer: Callable[[Mapping[str, Any], Catalog], dict[str, Any]]) -> web.Response:
-        pool = service.pools.small if size_of(request) <= SMALL_BYTES else service.pools.large
-        return json_answer(await pool.run(sender_of(request).line, lambda: json_body(answer(read_object(take(request)), service.catalog))))
+        pool, line = service.pools.small if size_of(request) <= SMALL_BYTES else service.pools.large, line_of(*sender_of(request))
+        return json_answer(await pool.run(line, lambda: json_body(answer(read_object(take(request)), service.catalog))))
 
     async def tokenize(request: web.Request) -> web.Response:
         return await answered(request, tokens_of)

@@ -32,7 +32,8 @@ class Satisfiable:
     def __init__(self, root: Any):
         self._root, self._anchors = root, anchors(root)
         self._paths = self._reachable()
-        self._finite = self._settled()
+        self._finite: set[Path] = set()
+        self._settle()
 
     def pruned(self) -> Any:
         """The schema with `false` for all that no answer can follow, but for definitions: nothing leads to those any more."""
@@ -62,23 +63,19 @@ class Satisfiable:
             queue += new
         return list(paths)
 
-    def _settled(self) -> set[Path]:
-        """The least fixed point: each that is finite has those looked at again that need it."""
+    def _settle(self) -> None:
+        """Finds the least fixed point: each that is finite has those looked at again that need it."""
         needs = {path: list(self._needs(path)) for path in self._paths}
         needed_by: dict[Path, list[Path]] = {}
         for path, groups in needs.items():
             for other in (other for group in groups for other in group):
                 needed_by.setdefault(other, []).append(path)
-        finite: set[Path] = set()
         queue = list(self._paths)
         while queue:
             path = queue.pop()
-            groups = needs[path]
-            if path in finite or _own_reason(at(self._root, path)) or not all(any(other in finite for other in group) for group in groups):
-                continue
-            finite.add(path)
-            queue += needed_by.get(path, ())
-        return finite
+            if path not in self._finite and not _own_reason(at(self._root, path)) and all(map(self._any, needs[path])):
+                self._finite.add(path)
+                queue += needed_by.get(path, ())
 
     def _any(self, paths: list[Path]) -> bool:
         return any(path in self._finite for path in paths)

@@ -1,0 +1,48 @@
+"""`muxjax serve` of a configuration in a process of its own, for what is asked of it from outside."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from scripts import results
+
+
+class Served(NamedTuple):
+    """A server that is ready.
+
+    Args:
+      address: without the /v1.
+      log: what it writes to its standard error.
+    """
+
+    process: subprocess.Popen[str]
+    address: str
+    log: Path
+
+
+@contextlib.contextmanager
+def serving(configuration: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """Started on the processor, and killed when the block is left; the log lies beside the configuration.
+
+    Args:
+      environment: variables of its own.
+    Raises:
+      SystemExit: it does not start.
+    """
+    log, command = configuration.parent / "log", [sys.executable, "-u", "-m", "muxjax", "serve", str(configuration)]
+    variables = os.environ | {"JAX_PLATFORMS": "cpu"} | dict(environment or {})
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, cwd=results.ROOT, env=variables, stdout=subprocess.PIPE, stderr=file, text=True) as process,
+    ):
+        try:
+            ready = next((line for line in process.stdout or () if line.startswith("http://")), None)
+            if ready is None:
+                raise SystemExit(f"the server did not start: {log.read_text()[-2000:]}")
+            yield Served(process, ready.strip().removesuffix("/v1"), log)
+        finally:
+            process.kill()
