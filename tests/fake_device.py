@@ -46,32 +46,72 @@ class FakeDevice:
     """An executor of `next_token` models. Each token leaves a mark in its cell of every layer's and head's block, and each step
     checks that the marks of all tokens it can see are still its own sequence's.
 
+    The first steps of all lanes run at once, and each does all it does twice: when it begins and when it ends, since nobody may
+    touch what it reads or writes in between.
+
     Args:
       eager: how many steps finish by themselves before anybody waits for them, step by step; repeated for ever.
+      order: whose first step ends next, by its place among the lanes that have one; repeated for ever.
     """
 
-    def __init__(self, layouts: Mapping[str, CacheLayout], clock: FakeClock, *, eager: Sequence[int] = (0,), step_s: float = 0.01):
+    def __init__(
+        self,
+        layouts: Mapping[str, CacheLayout],
+        clock: FakeClock,
+        *,
+        eager: Sequence[int] = (0,),
+        order: Sequence[int] = (0,),
+        step_s: float = 0.01,
+    ):
         self._layouts, self._clock, self._step_s = layouts, clock, step_s
-        self._eager = deque(eager)
-        self._queue: deque[Step] = deque()
+        self._eager, self._order = deque(eager), deque(order)
+        self._lanes: dict[int, deque[Step]] = {}  # none is empty
         self._tables: dict[tuple[str, int, int, int], np.ndarray] = {}  # (model, slot, column, layer) -> block of each head
         self._cells: dict[tuple[int, int], tuple] = {}  # (block, offset) -> mark
         self._history: dict[tuple[str, int], list[int]] = {}
         self._sampled: dict[tuple[str, int], int] = {}
 
     def launch(self, step: Step) -> None:
-        self._queue.append(step)
+        lane = self._lanes.setdefault(step.lane, deque())
+        lane.append(step)
+        if len(lane) == 1:
+            self._run(step)
 
     def collect(self, *, wait: bool) -> list[Done]:
         count = max(int(wait), self._eager[0])
         self._eager.rotate(-1)
         done = []
-        while self._queue and len(done) < count:
-            done.append(self._finish(self._queue.popleft()))
+        while self._lanes and len(done) < count:
+            done.append(self._finish_first(sorted(self._lanes)[self._order[0] % len(self._lanes)]))
+            self._order.rotate(-1)
+        return done
+
+    def _finish_first(self, lane: int) -> Done:
+        done = self._finish(self._lanes[lane].popleft())
+        if self._lanes.get(lane):
+            self._run(self._lanes[lane][0])
+        else:
+            self._lanes.pop(lane, None)
         return done
 
     def _finish(self, step: Step) -> Done:
         self._clock.advance_to(self._clock.now_s() + self._step_s)
+        self._look(step)  # nobody has touched it since it began
+        self._run(step)
+        sampled = np.array(
+            [self._sample(step.model, slot, _allowed(step.controls, row)) for row, slot in enumerate(step.slots.tolist())], np.int32
+        )
+        controls = step.controls
+        return Done(
+            step_id=step.id,
+            tokens=sampled,
+            at_s=self._clock.now_s(),
+            logprobs=_logprobs(sampled) if controls and controls.logprobs else None,
+            prompt_logprobs=_logprobs(controls.follow) if controls and controls.follow is not None else None,
+        )
+
+    def _run(self, step: Step) -> None:
+        """Everything but what it samples; as often as one likes."""
         for slot, column, ids_LK in zip(*step.delta, strict=True):
             if column == 0:
                 self._history.pop((step.model, int(slot)), None)  # another sequence has it
@@ -81,17 +121,7 @@ class FakeDevice:
         _check_rows(step)
         for slot, start, tokens in zip(slots, starts, np.split(step.tokens, ends), strict=True):
             self._extend(step.model, slot, start, tokens.tolist())
-        for slot, start in zip(slots, starts, strict=True):  # when all rows have written, as on a device
-            self._look(step.model, slot, start)
-        sampled = np.array([self._sample(step.model, slot, _allowed(step.controls, row)) for row, slot in enumerate(slots)], np.int32)
-        controls = step.controls
-        return Done(
-            step_id=step.id,
-            tokens=sampled,
-            at_s=self._clock.now_s(),
-            logprobs=_logprobs(sampled) if controls and controls.logprobs else None,
-            prompt_logprobs=_logprobs(controls.follow) if controls and controls.follow is not None else None,
-        )
+        self._look(step)  # when all rows have written, as on a device
 
     def _extend(self, model: str, slot: int, start: int, tokens: list[int]) -> None:
         if (model, slot) not in self._history:
@@ -110,12 +140,14 @@ class FakeDevice:
         *_, tokens = self._cells[int(self._tables[model, slot, column, 0][0]), offset]
         return list(tokens)
 
-    def _look(self, model: str, slot: int, start: int) -> None:
-        history = self._history[model, slot]
-        for layer, window in enumerate(self._layouts[model].windows):
-            first = 0 if window is None else max(0, start - window + 1)
-            for position in range(first, len(history)):
-                self._check(model, slot, layer, position, history)
+    def _look(self, step: Step) -> None:
+        """At all that the step's rows see."""
+        for slot, start in zip(step.slots.tolist(), step.starts.tolist(), strict=True):
+            history = self._history[step.model, slot]
+            for layer, window in enumerate(self._layouts[step.model].windows):
+                first = 0 if window is None else max(0, start - window + 1)
+                for position in range(first, len(history)):
+                    self._check(step.model, slot, layer, position, history)
 
     def _sample(self, model: str, slot: int, allowed: Bools) -> int:
         """The next token, or the first behind it that is allowed."""

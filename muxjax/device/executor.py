@@ -56,7 +56,7 @@ class DeviceExecutor:
         while self._flights and ((wait and not done) or self._flights[0].is_ready):
             done.append(self._flights.popleft().done())
             fault = done[-1].fault
-            if fault and fault.cache_lost:  # the steps behind it wrote to the arena that it left, or did not
+            if fault and fault.lost_models:  # the steps behind it wrote to the arena that it left, or did not
                 self.renew(self._blocks_NE.shape[0])
         return done
 
@@ -134,8 +134,8 @@ class DeviceExecutor:
                         _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
                     return
                 _log.exception("a step of %s cannot be launched", model)
-                fault = Fault(what=_line(error), cache_lost=lost)
-                self._flights += [_Flight(queue.launched(), None, fault) for _ in range(len(queue.steps))]
+                fault = Fault(what=_line(error), lost_models=frozenset(self._models) if lost else frozenset())
+                self._flights += [_Flight(queue.launched(), None, fault, frozenset()) for _ in range(len(queue.steps))]
             else:
                 if queue.tries:
                     _log.warning("a step of %s is launched after %s tries that failed", model, queue.tries)
@@ -153,7 +153,7 @@ class DeviceExecutor:
         result = self._run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
         for array in jax.tree.leaves(result):
             array.copy_to_host_async()
-        return _Flight(step, shape, result)
+        return _Flight(step, shape, result, frozenset(self._models))
 
     def _run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
         arrays = model.run(packed, shape, self._blocks_NE)
@@ -167,6 +167,7 @@ class _Flight(NamedTuple):
     step: Step
     shape: BatchShape | None
     result: StepResult | Fault
+    arena_models: frozenset[str]  # who has blocks in the arena that it writes to
 
     @property
     def is_ready(self) -> bool:
@@ -180,7 +181,7 @@ class _Flight(NamedTuple):
             return self._read(self.result)
         except jax.errors.JaxRuntimeError as error:
             _log.exception("a step of %s has failed", self.step.model)
-            return self._failed(Fault(what=_line(error), cache_lost=True))
+            return self._failed(Fault(what=_line(error), lost_models=self.arena_models))
 
     def _read(self, result: StepResult) -> Done:
         step, shape = self.step, self.shape

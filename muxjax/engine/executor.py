@@ -35,7 +35,7 @@ class Step:
       sampling: [B] SAMPLING.
       delta: what changed in the model's block tables since its previous step.
       lane: stream of the device that it runs on. Steps of one lane run in the order of their launch, different lanes beside each other;
-        a model keeps its lane. There is one for now.
+        a model keeps its lane.
       controls: what rows want beyond `sampling`; None where none does.
     """
 
@@ -69,11 +69,12 @@ class Fault:
     """Failure of a step, for which its model is to blame.
 
     Args:
-      cache_lost: nothing that was in any model's head blocks is there any more, and no other step in flight will finish.
+      lost_models: nothing that was in these models' head blocks is there any more, and none of their other steps in flight will finish:
+        the models of the step's lane, if the step took with it what it was to write to.
     """
 
     what: str
-    cache_lost: bool = False
+    lost_models: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The one mutable heart: all requests, block tables and quotas of the models that share a device and its cache."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
 from muxjax.cache.arena import Arena
@@ -209,12 +209,14 @@ class Unit:
         own = [sequence for sequence in self._sequences.values() if sequence.request.model == model]
         return [self._end(sequence, None, finish, now_s) for sequence in own]
 
-    def forget(self) -> None:
-        """No step in flight will finish, and the cache has lost what was in it: what runs waits again, with the tokens it has."""
-        self._flights.clear()
-        self._prefills = 0
-        for state in self._states.values():
-            state.forget()
+    def forget(self, models: Collection[str]) -> None:
+        """No step in flight of these models will finish, and the cache has lost what it had of them: what runs waits again, with the
+        tokens it has."""
+        self._flights = {step_id: flight for step_id, flight in self._flights.items() if flight[0].model not in models}
+        self._prefills = sum([step.phase is Phase.PREFILL for step, _ in self._flights.values()])
+        for name, state in self._states.items():
+            if name in models:
+                state.forget()
 
     def resize(self, total_blocks: int) -> None:
         """An arena of another size, and an empty one: all that was in the old one is forgotten.
@@ -227,7 +229,7 @@ class Unit:
         needed = max((layouts[request.model].blocks(request.most_tokens - 1) for request in requests), default=0)
         if needed > total_blocks:
             raise ConfigError(f"a running request may need {needed} head blocks, and a smaller cache would have {total_blocks}")
-        self.forget()
+        self.forget(self._states)
         self._pool.resize(total_blocks)
         self._deal()
         self._checker = self._new_checker()
@@ -235,8 +237,8 @@ class Unit:
     def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
         """A step has come to nothing: its model has failed, and the others go on."""
         state = self._states[step.model]
-        if fault.cache_lost:
-            self.forget()
+        if step.model in fault.lost_models:
+            self.forget(fault.lost_models)
         else:
             state.land(step)
         if state.status is Status.FAILED:

@@ -1,6 +1,7 @@
 """Models that fail, come, go and rest, requests that are cancelled, arenas that change: nobody is forgotten, nobody pays for another."""
 
 from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,7 +15,7 @@ from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
-from tests.engine.test_unit import LARGEST, LAYOUTS, MAX_TOKENS, expected_tokens, make_unit, requests
+from tests.engine.test_unit import LANES, LARGEST, LAYOUTS, MAX_TOKENS, ONE_LANE, expected_tokens, make_unit, requests
 from tests.fake_device import FakeClock
 from tests.faulty_device import BROKEN, LOST, NAN, FaultyDevice
 
@@ -28,13 +29,14 @@ class World:
     total_blocks: int
     look_ahead: int = 2
     kind: type[Unit] = Unit
+    lanes: Mapping[str, int] = field(default_factory=lambda: ONE_LANE)
     accepted: dict[str, Request] = field(default_factory=dict)
     refused: list[RequestError] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
     outputs: dict[str, list[Output]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self):
-        self.unit = make_unit(total_blocks=self.total_blocks, look_ahead=self.look_ahead, kind=self.kind)
+        self.unit = make_unit(total_blocks=self.total_blocks, look_ahead=self.look_ahead, kind=self.kind, lanes=self.lanes)
 
     def submit(self, request: Request) -> None:
         try:
@@ -58,7 +60,7 @@ class World:
         """What has drained rests; what rests wakes; what has failed goes; what has gone comes."""
         if not self.has(model):
             self.device.broken.discard(model)
-            self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS))
+            self.unit.add(ModelConfig(name=model, layout=LAYOUTS[model], slots=2, max_tokens=MAX_TOKENS, lane=self.lanes[model]))
         elif self.unit.status(model) is Status.ASLEEP:
             self.unit.turn_to(model, Status.READY)
         elif not self.unit.busy(model) and self.unit.status(model) is Status.DRAINING:
@@ -115,12 +117,16 @@ def run(world: World, policy, todo: list[Request], happens: dict[int, list]) -> 
     spare_blocks=st.integers(0, 40),
     eager=st.lists(st.integers(0, 3), min_size=1, max_size=5),
     faults=st.dictionaries(st.integers(0, 60), st.sampled_from([NAN, BROKEN, LOST]), max_size=4),
+    lanes=LANES,
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=7),
     data=st.data(),
 )
-def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(todo, policy, look_ahead, spare_blocks, eager, faults, data):
+def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(
+    todo, policy, look_ahead, spare_blocks, eager, faults, lanes, order, data
+):
     clock = FakeClock()
-    device = FaultyDevice(LAYOUTS, clock, eager=eager, faults=faults)
-    world = World(device, clock, LARGEST + spare_blocks, look_ahead)
+    device = FaultyDevice(LAYOUTS, clock, eager=eager, order=order, faults=faults, lane_of=lanes)
+    world = World(device, clock, LARGEST + spare_blocks, look_ahead, lanes=lanes)
     happens = data.draw(st.dictionaries(st.integers(0, 60), st.lists(events(todo), max_size=2), max_size=12))
     run(world, BY_NAME[policy], todo, happens)
     stats = world.unit.stats()
@@ -176,7 +182,7 @@ def test_a_fault_ends_one_models_requests_and_no_others(kind):
 class Trusting(Unit):
     """Takes an arena that was lost for one whose contents are still there."""
 
-    def forget(self) -> None:
+    def forget(self, models: Collection[str]) -> None:
         self._flights.clear()
         for state in self._states.values():
             state.slots.flights[:] = state.in_flight = 0

@@ -1,5 +1,6 @@
 """A unit under any policy, arrival, cancel and arena size, on a device that looks at every block it reads."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine.executor import SAMPLED, Done, Step
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.sequence import Stage
 from muxjax.engine.model.state import ModelState
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
@@ -28,10 +30,23 @@ LAYOUTS = {
 LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())
 
 
+ONE_LANE = dict.fromkeys(LAYOUTS, 0)
+LANES = st.sampled_from([ONE_LANE, {"a": 0, "b": 1, "c": 2}, {"a": 1, "b": 0, "c": 1}])
+
+
 def make_unit(
-    *, total_blocks: int, token_budget: int = 8, look_ahead: int = 2, slots: int = 4, kind: type[Unit] = Unit, every_token: bool = True
+    *,
+    total_blocks: int,
+    token_budget: int = 8,
+    look_ahead: int = 2,
+    slots: int = 4,
+    kind: type[Unit] = Unit,
+    every_token: bool = True,
+    lanes: Mapping[str, int] = ONE_LANE,
 ) -> Unit:
-    configs = [ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS) for name, layout in LAYOUTS.items()]
+    configs = [
+        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, lane=lanes[name]) for name, layout in LAYOUTS.items()
+    ]
     return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
 
 
@@ -81,14 +96,18 @@ def run(unit: Unit, policy, device: FakeDevice, clock: FakeClock, todo: list[Req
     look_ahead=st.integers(1, 3),
     token_budget=st.integers(2, 40),
     eager=st.lists(st.integers(0, 3), min_size=1, max_size=5),
+    lanes=LANES,
+    order=st.lists(st.integers(0, 2), min_size=1, max_size=7),
     data=st.data(),
 )
-def test_every_request_gets_its_tokens_whatever_happens_around_it(todo, policy, spare_blocks, look_ahead, token_budget, eager, data):
+def test_every_request_gets_its_tokens_whatever_happens_around_it(
+    todo, policy, spare_blocks, look_ahead, token_budget, eager, lanes, order, data
+):
     victims = data.draw(st.lists(st.sampled_from(todo), max_size=3))
     cancels = {data.draw(st.integers(0, 60)): victim.id for victim in victims}
-    unit = make_unit(total_blocks=LARGEST + spare_blocks, look_ahead=look_ahead, token_budget=token_budget)
+    unit = make_unit(total_blocks=LARGEST + spare_blocks, look_ahead=look_ahead, token_budget=token_budget, lanes=lanes)
     clock = FakeClock()
-    outputs = run(unit, BY_NAME[policy], FakeDevice(LAYOUTS, clock, eager=eager), clock, todo, cancels)
+    outputs = run(unit, BY_NAME[policy], FakeDevice(LAYOUTS, clock, eager=eager, order=order), clock, todo, cancels)
     for request in todo:
         *_, last = outputs[request.id]
         assert [output.finish is not None for output in outputs[request.id]] == [False] * (len(outputs[request.id]) - 1) + [True]
@@ -118,9 +137,28 @@ def test_the_device_notices_a_block_that_another_sequence_overwrote():
     (step,) = unit.commit(StepPlan(jobs=(Job(model="b", chunks=chunks),)), now_s=0.0)
     first, second = step.slots
     step.delta.ids[step.delta.slots == second] = step.delta.ids[step.delta.slots == first]
-    device.launch(step)
     with pytest.raises(AssertionError, match=r"holds \('b', 0, 0, \(4,\)\), not \('b', 0, 0, \(1,\)\)"):
-        device.collect(wait=True)
+        device.launch(step)
+
+
+def test_the_law_notices_blocks_that_go_to_another_lane_before_the_step_that_holds_them_has_ended(monkeypatch):
+    def hasty(state, sequence):
+        state._move(sequence, Stage.ENDED)
+        state.tables.release(sequence.slot)
+
+    monkeypatch.setattr(ModelState, "end", hasty)
+    unit, clock = make_unit(total_blocks=LARGEST, lanes={"a": 0, "b": 1, "c": 2}), FakeClock()
+    device = FakeDevice(LAYOUTS, clock, order=[1])
+    for name, model in {"first": "a", "next": "b"}.items():
+        unit.submit(Request(id=name, model=model, prompt=(1,) * 30, sampling=Sampling(max_tokens=9), arrival_s=0.0))
+    (step,) = unit.commit(StepPlan(jobs=(Job(model="a", chunks=(Chunk(request_id="first", tokens=30),)),)), now_s=0.0)
+    device.launch(step)
+    unit.cancel("first", now_s=0.0)
+    (other,) = unit.commit(StepPlan(jobs=(Job(model="b", chunks=(Chunk(request_id="next", tokens=30),), lane=1),)), now_s=0.0)
+    assert np.intersect1d(step.delta.ids, other.delta.ids).size
+    device.launch(other)
+    with pytest.raises(AssertionError, match="holds"):
+        device.collect(wait=True), device.collect(wait=True)
 
 
 def unmixed(policy):
