@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import re
 from typing import Any
 
 from llguidance import LLMatcher
@@ -14,18 +15,28 @@ _LONGEST_NAME = 64
 _DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
 """Pattern that pydantic writes for Decimal: the same is said without looking ahead."""
 _SAME_PATTERN = {_DECIMAL: r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"}
+_BEFORE_2020 = re.compile(r"draft-0[0-9]|2019-09")
 _log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
 def without_annotations(schema: Any) -> Any:
     """The schema for grammars: a format that is not known is an annotation (JSON Schema 2020-12, 7.2.1), and is told once in the log."""
-    return mapped(schema, _simplified)
+    dialect = schema.get("$schema") if isinstance(schema, dict) else None
+    return mapped(schema, _simplified_before_2020 if isinstance(dialect, str) and _BEFORE_2020.search(dialect) else _simplified)
+
+
+def _simplified_before_2020(path: Path, schema: Any) -> Any:
+    if isinstance(schema, dict):
+        schema.pop("prefixItems", None)
+    return _simplified(path, schema)
 
 
 def _simplified(path: Path, schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
+    if not isinstance(schema.get("items"), list):
+        schema.pop("additionalItems", None)
     name = schema.get("format")
     if isinstance(name, str) and not _is_known(name):
         _tell(name)

@@ -18,6 +18,7 @@ _MOST_PLACES = 200
 _LONGEST_SEARCHED = 50_000
 """Characters of a schema, beyond which no place is searched."""
 _UNWRITABLE = "it has a number that is not finite, or text that is not Unicode"
+_WHERE = re.compile(r"\s+while processing json-schema:.*", re.DOTALL)
 _WORDS = (
     (re.compile(r"Unimplemented keys: \[(.*)\]"), r"the keywords \1 are not supported"),
     (re.compile(r"Unsatisfiable schema: Regex is empty.*"), r"no text matches its pattern within minLength and maxLength"),
@@ -76,7 +77,7 @@ def _text(schema: Mapping[str, Any]) -> str:
 
 def _fault(text: str) -> str:
     """Why no grammar can be made of the text of a schema; empty if one can."""
-    return LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(text), None)
+    return _WHERE.sub("", LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(text), None))
 
 
 def _place(root: Mapping[str, Any], fault: str) -> Path | None:

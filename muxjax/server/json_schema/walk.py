@@ -1,7 +1,7 @@
 """Subschemas of a JSON schema and where they are: what is a schema in it, and what is only data that looks like one."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -55,34 +55,42 @@ def pointer(path: Path) -> str:
     return "#" + "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
 
 
-def target(root: Any, ref: Any, anchors: Mapping[str, Path]) -> Path | None:
-    """Path of what a `$ref` within the schema leads to; None where that is nothing, or not in the schema.
+class References:
+    """Where each `$ref` within a schema leads.
 
-    Args:
-      anchors: as of `anchors`.
+    Raises:
+      RecursionError: the schema is nested too deeply.
     """
-    if not isinstance(ref, str):
-        return None
-    if ref in anchors:
-        return anchors[ref]
-    if ref != "#" and not ref.startswith("#/"):
-        return None
-    path: Path = ()
-    for word in ref.split("/")[1:]:
-        key = unquote(word).replace("~1", "/").replace("~0", "~")
-        path = (*path, int(key) if isinstance(at(root, path), list) and _PLACE.fullmatch(key) else key)
-    return path if at(root, path) is not None else None
 
+    def __init__(self, root: Any):
+        self._root = root
+        self._names: dict[str, Path] = {}
+        self._bases: set[Path] = {()}
+        for path, schema in descendants(root):
+            if isinstance(schema, dict):
+                self._add(path, schema.get("$anchor"), schema.get("$id"))
 
-def anchors(root: Any) -> dict[str, Path]:
-    """Paths by the names that `$anchor` and `$id` give them, as a `$ref` says them."""
-    paths: dict[str, Path] = {}
-    for path, schema in descendants(root):
-        if isinstance(schema, dict):
-            anchor, name = schema.get("$anchor"), schema.get("$id")
-            paths |= {f"#{anchor}": path} if isinstance(anchor, str) else {}
-            paths |= {name: path, name.rsplit("/", 1)[-1]: path} if isinstance(name, str) and name else {}
-    return paths
+    def target(self, path: Path, ref: Any) -> Path | None:
+        """Path of what a `$ref` of the subschema at `path` leads to; None where that is nothing, or not in the schema."""
+        if not isinstance(ref, str):
+            return None
+        if ref in self._names:
+            return self._names[ref]
+        if ref != "#" and not ref.startswith("#/"):
+            return None
+        found = next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self._bases)
+        for word in ref.split("/")[1:]:
+            key = unquote(word).replace("~1", "/").replace("~0", "~")
+            found = (*found, int(key) if isinstance(at(self._root, found), list) and _PLACE.fullmatch(key) else key)
+        return found if at(self._root, found) is not None else None
+
+    def _add(self, path: Path, anchor: Any, name: Any) -> None:
+        if isinstance(anchor, str):
+            self._names[f"#{anchor}"] = path
+        if isinstance(name, str) and name:
+            self._names |= {name: path, name.rsplit("/", 1)[-1]: path}
+            if not name.startswith("#"):
+                self._bases.add(path)
 
 
 def at(root: Any, path: Path) -> Any:

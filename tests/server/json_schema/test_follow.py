@@ -28,13 +28,17 @@ def matcher_of(schema: Mapping[str, Any]) -> LLMatcher:
 
 def accepts(schema: Mapping[str, Any], value: Any) -> bool:
     """The value is a whole answer."""
-    matcher, tokens = matcher_of(schema), BYTES.tokenize_str(json.dumps(value))
+    return accepts_text(schema, json.dumps(value))
+
+
+def accepts_text(schema: Mapping[str, Any], text: str) -> bool:
+    matcher, tokens = matcher_of(schema), BYTES.tokenize_str(text)
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
 
-def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int) -> str | None:
+def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int, matcher: LLMatcher | None = None) -> str | None:
     """Bytes drawn of what is allowed; None where there is no end after the most there may be."""
-    matcher, answer, bits = matcher_of(schema), bytearray(), np.zeros(-(-BYTES.vocab_size // 32), np.uint32)
+    matcher, answer, bits = matcher or matcher_of(schema), bytearray(), np.zeros(-(-BYTES.vocab_size // 32), np.uint32)
     assert not matcher.get_error()
     for _ in range(most):
         if matcher.is_stopped():
@@ -62,7 +66,7 @@ def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int) -> 
         ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum (5) is greater than maximum (3)"),
         ({"type": "array", "minItems": 3, "maxItems": 1}, "minItems (3) is greater than maxItems (1)"),
         ({"type": "string", "minLength": 5, "maxLength": 2}, "minLength (5) is greater than maxLength (2)"),
-        ({"type": "object", "required": ["a"], "additionalProperties": False}, "required property 'a' is unsatisfiable"),
+        ({"type": "object", "required": ["a"], "additionalProperties": False}, "false allows no answer, but there must be a member 'a'"),
         ({"type": "object", "required": ["a"], "propertyNames": {"pattern": "^b"}}, "propertyNames"),
         ({"type": "object", "required": ["a"], "properties": {"a": False}}, "at #/properties/a: no answer can follow it: false"),
         ({"type": "object", "required": ["a"], "properties": {"a": {"enum": []}}}, "at #/properties/a: no answer can follow it: enum"),

@@ -1,0 +1,29 @@
+"""Names of members that patterns match, as grammars match them: a client's pattern is never tried in Python, where it may take for ever."""
+
+import functools
+import json
+import re
+
+from llguidance import LLMatcher
+
+_KEPT = 4096
+_OTHER_ANCHORS = re.compile(r"\\[bBAzZ]")
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def is_in(pattern: str, name: str) -> bool | None:
+    """Whether the pattern is found in the name; None if it cannot be told."""
+    schema = {"type": "string", "pattern": pattern}
+    try:
+        return None if _fault(schema) else not _fault({**schema, "const": name})
+    except ValueError:  # half a surrogate pair
+        return None
+
+
+def is_in_all(pattern: str) -> bool:
+    """Whether it is clear that every name has the pattern in it: it may be empty, where a name begins or where it ends."""
+    return not ("^" in pattern and "$" in pattern) and not _OTHER_ANCHORS.search(pattern) and is_in(pattern, "") is True
+
+
+def _fault(schema: dict[str, str]) -> str:
+    return LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(schema, ensure_ascii=False)), None)
