@@ -21,7 +21,7 @@ class KeptPrograms:
         self._library = library
         self._programs: dict[Source, jax.stages.Compiled] = {}
 
-    def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
+    def find(self, sources: Iterable[Source], *, beside: bool = False) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         sources = list(sources)
         self._programs.update(self._library.find(source for source in sources if source not in self._programs))
         return ((source, self._programs[source]) for source in sources)

@@ -118,7 +118,7 @@ class DeviceController:
     def prepare_arena(self, total_blocks: int) -> None:
         arena = self._loader.arena(total_blocks)
         needs = {name: model.needs.of(model.needs.essential, arena) for name, model in self._awake().items()}
-        self._prepared = {total_blocks: {name: dict(self._library.find(sources)) for name, sources in needs.items()}}
+        self._prepared = {total_blocks: {name: dict(self._library.find(sources, beside=True)) for name, sources in needs.items()}}
 
     def resize(self, total_blocks: int) -> bool:
         programs, rows = self._prepared.pop(total_blocks), self._executor.arena_rows
@@ -155,7 +155,8 @@ class DeviceController:
           ConfigError: the steps need more memory than there is.
         """
         if not model.steps:
-            for _ in model.compile(self._library, model.needs.of(model.needs.essential, self._loader.arena(self._total_blocks))):
+            sources = model.needs.of(model.needs.essential, self._loader.arena(self._total_blocks))
+            for _ in model.compile(self._library, sources, beside=True):
                 pass
         models = {**self._executor.models, name: model}
         memory.plan(self._loader.options, self._loader.devices, models, self._total_blocks)

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from muxjax.models.sharding import Devices
 _log = logging.getLogger(__name__)
 K = TypeVar("K")
 
-NICENESS = 10
+NICENESS = 5
 """Of compiling processes: what serves goes first."""
 _CORES_LEFT = 2
 _LOOK_S = 0.25
@@ -36,6 +37,14 @@ _WORKERS_ON_CPU = 1
 """Steps are computed on all cores, and compiling takes one from them."""
 _AT_ONCE_HERE = 8
 """Programs compiled at a time in this process: XLA makes the kernels of one on few threads."""
+
+
+class _Manner(Enum):
+    """Manner of making a program: with nothing to disturb; beside steps, for somebody who waits; behind, for nobody."""
+
+    ALONE = auto()
+    BESIDE = auto()
+    BEHIND = auto()
 
 
 @dataclass(slots=True)
@@ -53,7 +62,7 @@ class ProgramLibrary:
       compiler: of this process, for what no worker can do.
       make_workers: makes those that compile into the same store, when the first program is missing; None where the devices cannot
         be described.
-      always_by_workers: else only what nobody waits for is, and the rest in this process, which needs no other to begin.
+      always_by_workers: else only what is made beside steps is, and the rest in this process, which needs no other to begin.
       at_once: programs that are looked for, or compiled, at a time.
     """
 
@@ -98,13 +107,15 @@ class ProgramLibrary:
         compiler = Compiler(devices=devices, tuning=choices)
         return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, always_by_workers=on_gpu)
 
-    def find(self, sources: Iterable[Source]) -> Iterator[tuple[Source, jax.stages.Compiled]]:
+    def find(self, sources: Iterable[Source], *, beside: bool = False) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         """Each of the sources with its program, as they are there, several at a time.
 
+        Args:
+          beside: steps run meanwhile, which are to notice little of it: workers compile what is missing.
         Raises:
           JaxRuntimeError: one of them cannot be compiled.
         """
-        futures = {self._ask(source): source for source in sources}
+        futures = {self._ask(source, _Manner.BESIDE if beside else _Manner.ALONE): source for source in sources}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
@@ -116,7 +127,7 @@ class ProgramLibrary:
         Args:
           on_failure: is told of a key that needs what cannot be made, and why.
         """
-        waiting = {key: {source: self._ask(source, behind=True) for source in sources} for key, sources in needs.items()}
+        waiting = {key: {source: self._ask(source, _Manner.BEHIND) for source in sources} for key, sources in needs.items()}
         try:
             while waiting and not stopped.is_set():
                 wait([future for own in waiting.values() for future in own.values() if not future.done()], _LOOK_S, FIRST_COMPLETED)
@@ -163,11 +174,12 @@ class ProgramLibrary:
     def _begun_workers(self) -> CompileWorkers | None:
         return self.__dict__.get("_workers")
 
-    def _ask(self, source: Source, *, behind: bool = False) -> Future[jax.stages.Compiled]:
+    def _ask(self, source: Source, manner: "_Manner") -> Future[jax.stages.Compiled]:
         with self._lock:
             order = self._orders.get(source)
             if order is None:
-                order = self._orders[source] = _Order((self._threads_behind if behind else self._threads).submit(self._get, source, behind))
+                threads = self._threads_behind if manner is _Manner.BEHIND else self._threads
+                order = self._orders[source] = _Order(threads.submit(self._get, source, manner))
                 order.future.add_done_callback(lambda _: self._forget(source))
             order.askers += 1
             return order.future
@@ -185,11 +197,11 @@ class ProgramLibrary:
         with self._lock:
             self._orders.pop(source, None)
 
-    def _get(self, source: Source, behind: bool) -> jax.stages.Compiled:
-        if behind:
+    def _get(self, source: Source, manner: "_Manner") -> jax.stages.Compiled:
+        if manner is _Manner.BEHIND:
             self._go_on.wait()
         program = self._loaded.get(source) or self._kept(source)
-        if program is None and (behind or self._always_by_workers):
+        if program is None and (manner is not _Manner.ALONE or self._always_by_workers):
             program = self._from_worker(source)
         program = program or self._compiled(source)
         self._loaded[source] = program

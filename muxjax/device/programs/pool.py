@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import queue
 import signal
 import subprocess
@@ -82,6 +83,8 @@ class CompileWorkers:
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "muxjax.device.programs.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with contextlib.suppress(OSError):  # it has ended already
+            os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + self._setup.niceness)  # imports JAX by it
         with self._lock:
             self._processes.add(process)
             if self._paused:

@@ -36,6 +36,12 @@ _CUBLAS: Options = {"xla_gpu_enable_triton_gemm": False}
 where it lies."""
 
 
+_QUICK: Options = {"xla_backend_optimization_level": 0}
+"""Kernels of a CPU as they come: made in half the time, and two to three times as slow, which matters little in a program that is small."""
+_SMALL_VALUES = 2**17
+"""Values that a small program looks at, at most."""
+
+
 class Source(Protocol):
     """All that one program is made of; its repr is its name."""
 
@@ -54,7 +60,14 @@ class _SmallSource:
     __slots__ = ()
 
     def options(self, platform: str) -> Options:
-        return _GPU_OPTIONS if platform == "gpu" else {}
+        if platform == "gpu":
+            return _GPU_OPTIONS
+        return _QUICK if platform == "cpu" and self._values <= _SMALL_VALUES else {}
+
+    @property
+    def _values(self) -> int:
+        """How many the program looks at, nearly."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +130,10 @@ class RowsSource(_SmallSource):
     slots: int
     tp: int
 
+    @property
+    def _values(self) -> int:
+        return self.rows * self.vocab
+
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         here, rows = devices.sharding(SAME), self.rows
         tokens_B = jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=here)
@@ -144,6 +161,10 @@ class RecountSource(_SmallSource):
     slots: int
     tp: int
 
+    @property
+    def _values(self) -> int:
+        return self.vocab
+
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         counts_SV = _counts(self.slots, self.vocab, devices.sharding(SAME))
         return step.recount.lower(counts_SV, _words(), jax.ShapeDtypeStruct((self.vocab,), counts_SV.dtype))
@@ -156,6 +177,10 @@ class ScoreSource(_SmallSource):
     spec: ModelSpec
     tokens: int
     tp: int
+
+    @property
+    def _values(self) -> int:
+        return self.tokens * self.spec.vocab
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         hidden = jax.ShapeDtypeStruct((self.tokens, self.spec.width), jnp.dtype(self.spec.dtype), sharding=devices.sharding(SAME))
@@ -171,6 +196,10 @@ class TableSource(_SmallSource):
     columns: int
     entries: int
     tp: int
+
+    @property
+    def _values(self) -> int:
+        return self.entries * self.layout.column_blocks
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         layers, kv_heads = self.layout.layers, self.layout.kv_heads

@@ -34,7 +34,7 @@ class Setup:
       devices: of the unit.
       folder, environment: of the store.
       tuning: see `Compiler`.
-      niceness: added to that of the process that started it.
+      niceness: that the process has from its first line, added to that of the one that started it.
     """
 
     target: Target | None
@@ -62,7 +62,6 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed must not be taken for an answer
     setup: Setup = receive(sys.stdin.buffer)
-    os.nice(setup.niceness)
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # the plugin looks for a GPU otherwise, and takes memory of it
     jax.config.update("jax_platforms", "cpu")
     without_jax_cache()

@@ -98,6 +98,16 @@ def test_what_workers_compile_is_loaded_and_not_compiled_here(tmp_path):
     assert workers.asked == [Times(factor=5)] and TRACED == {5: 1}
 
 
+def test_beside_steps_workers_compile_what_a_start_compiles_itself(tmp_path):
+    store = ProgramStore(tmp_path, "here")
+    workers = FakeWorkers(store)
+    programs = ProgramLibrary(store, Compiler(devices=DEVICES), lambda: workers, at_once=2, always_by_workers=False)
+
+    assert results(programs, 5) == {5: [5, 5]} and workers.asked == []
+    assert [source.factor for source, _ in programs.find([Times(factor=7)], beside=True)] == [7]
+    assert workers.asked == [Times(factor=7)]
+
+
 def test_what_workers_cannot_do_is_compiled_here(tmp_path, caplog):
     programs = library(tmp_path, trouble="the compiling process failed: it ended")
 
