@@ -19,7 +19,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,7 @@ def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, sl
     clients = Clients(built.engine)
     clients.wait_for([clients.ask(name, tokens=8) for name in case["models"]])
     taken["first answer"] = time.time() - began_s
+    taken["processor"] = _processor_s(os.getpid())
     if case["until_all"]:
         _wait_until(lambda: all(count.ready + len(count.failed) == count.all for count in built.lifecycle.programs().values()))
         taken["all programs"] = time.time() - began_s
@@ -378,7 +379,7 @@ def _demos(scratch: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _measured(scratch: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each case and what it took."""
-    specs = {name: TINY if args.tiny else BY_NAME[name] for name in MODELS}
+    specs = {name: replace(TINY, ffn=96 + 32 * i) if args.tiny else BY_NAME[name] for i, name in enumerate(MODELS)}  # no program is shared
     folders = {name: str(path) for name, path in write_dummy_models(scratch, specs).items()}
     slots = 8 if args.tiny else args.slots
     for case in CASES:

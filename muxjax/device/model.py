@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
@@ -18,7 +17,7 @@ from muxjax.device.programs.sources import Source, StepSource, TableSource
 from muxjax.device.step import StepArrays
 from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
-from muxjax.models.sharding import SAME, Devices, device_bytes
+from muxjax.models.sharding import Devices, device_bytes
 from muxjax.types import ModelSpec
 
 Programs = Mapping[Source, jax.stages.Compiled]
@@ -66,7 +65,6 @@ class DeviceModel:
         devices: Devices,
     ) -> "DeviceModel":
         """A model with empty tables of so many slots. They are bound to the devices, as outputs that replace them: jit looks at that."""
-        sharding = devices.sharding(SAME)
         table_shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
         return cls(
             spec=spec,
@@ -74,8 +72,8 @@ class DeviceModel:
             buckets=buckets,
             devices=devices,
             weights=params,
-            table_LSKC=jnp.zeros(table_shape, jnp.int32, device=sharding),
-            last_S=jnp.zeros(slots, jnp.int32, device=sharding),
+            table_LSKC=devices.zeros(table_shape, np.int32),
+            last_S=devices.zeros((slots,), np.int32),
             post_step=PostStep(spec, slots, devices),
         )
 
@@ -171,8 +169,7 @@ class DeviceModel:
 
     def reset(self) -> None:
         """Empties what steps in flight may have left undone."""
-        last_S = self.last_S
-        self.last_S = jnp.zeros(last_S.shape, last_S.dtype, device=last_S.sharding)
+        self.last_S = self.devices.zeros(self.last_S.shape, np.int32)
         self.post_step.reset()
 
     def delete(self) -> None:

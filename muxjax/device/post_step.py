@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from muxjax.device import batch
@@ -66,7 +65,7 @@ class PostStep:
         self._spec, self._devices, self._here = spec, devices, devices.sharding(SAME)
         self._compiled: dict[tuple[str, int], jax.stages.Compiled] = {}
         self._open: dict[int, jax.Array] = {}  # masks that allow all
-        self.counts_SV = jnp.zeros((slots, spec.vocab), jnp.int16, device=self._here)
+        self.counts_SV = devices.zeros((slots, spec.vocab), np.int16)
 
     def add(self, source: Source, program: jax.stages.Compiled) -> None:
         """Makes a program ready that may follow a step."""
@@ -87,7 +86,7 @@ class PostStep:
 
     def reset(self) -> None:
         """Empties what steps in flight may have left undone."""
-        self.counts_SV = jnp.zeros(self.counts_SV.shape, jnp.int16, device=self._here)
+        self.counts_SV = self._devices.zeros(self.counts_SV.shape, np.int16)
 
     def run(self, params: Params, step: StepArrays, packed_rows: np.ndarray, controls: PackedControls) -> tuple[StepResult, jax.Array]:
         """Launches what rows ask behind a step.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from numpy.typing import DTypeLike
 
 from muxjax.errors import require
 from muxjax.models.decoder import Params, cuts, param_shapes
@@ -59,6 +60,10 @@ class Devices:
     def sharding(self, partition: PartitionSpec) -> Sharding:
         """Sharding of an array that they share out like that; an empty partition is a copy on each."""
         return NamedSharding(self.mesh, partition) if self.mesh else SingleDeviceSharding(self.each[0])
+
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """A small array of zeros, a copy on each; it comes from the host, as a program that makes it would have to be compiled."""
+        return jax.device_put(np.zeros(shape, dtype), self.sharding(SAME))
 
     def joined(self, part: jax.Array | jax.ShapeDtypeStruct, partition: PartitionSpec) -> jax.ShapeDtypeStruct:
         """The whole that parts like that on each device make."""
