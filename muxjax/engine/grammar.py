@@ -1,15 +1,17 @@
 """Structured output: masks over the vocabulary, token by token, so that an answer matches its grammar, by llguidance."""
 
+import contextlib
 import functools
 import json
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 
+from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.types import Bits, Grammar, GrammarKind
 
@@ -18,7 +20,6 @@ COMPILED_GRAMMARS = 128
 
 _TRIED_TOKENS = 4
 _NO_WAY = "it leads to where nothing can follow, or is too large"
-_END = "<|end of a grammar|>"
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
-            matcher = LLMatcher(self._tokenizer, _COMPILERS[grammar.kind](grammar.text), log_level=0)
+            text = _COMPILERS[grammar.kind](grammar.text)
+            matcher = on_deep_stack(lambda: LLMatcher(self._tokenizer, text, log_level=0), len(text))
         except ValueError as error:
             raise _does_not_compile(grammar, str(error)) from error
         fault = matcher.get_error() or _first_fault(matcher.deep_copy(), self._tokenizer)
@@ -160,20 +162,20 @@ def _tokenizer_of(text: str, vocab: int, eos_ids: Sequence[int]) -> LLTokenizer:
     Raises:
       ValueError: it cannot be read.
     """
-    if not eos_ids:
-        end = max(vocab, LLTokenizer(text).vocab_size)
-        return LLTokenizer(_with_token(text, end), eos_token=[end])
-    try:
-        return LLTokenizer(text, n_vocab=vocab, eos_token=list(eos_ids))
-    except ValueError:  # it has more tokens than the model
-        return LLTokenizer(text, eos_token=list(eos_ids))
+    if eos_ids:
+        with contextlib.suppress(ValueError):  # it has more tokens than the model, or lacks one that ends
+            return LLTokenizer(text, n_vocab=vocab, eos_token=list(eos_ids))
+    size = LLTokenizer(text).vocab_size
+    ends = [token for token in eos_ids if token < max(vocab, size)] or [max(vocab, size)]
+    return LLTokenizer(_with_tokens(text, range(size, max(ends) + 1)), eos_token=ends)
 
 
-def _with_token(text: str, token: int) -> str:
-    """A tokenizer.json with a special token more."""
+def _with_tokens(text: str, tokens: Iterable[int]) -> str:
+    """A tokenizer.json with special tokens more, which follow upon its own."""
     tokenizer = json.loads(text)
-    added = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    tokenizer["added_tokens"] = [*(tokenizer.get("added_tokens") or ()), {"id": token, "content": _END, "special": True, **added}]
+    marks = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+    added = [{"id": token, "content": f"<|end of a grammar {token}|>", **marks} for token in tokens]
+    tokenizer["added_tokens"] = [*(tokenizer.get("added_tokens") or ()), *added]
     return json.dumps(tokenizer)
 
 

@@ -62,6 +62,14 @@ def test_masks_have_no_token_that_the_model_does_not_have(more, vocab):
     assert len(bits) <= -(-vocab // 32)
 
 
+@pytest.mark.parametrize(("eos_ids", "ends"), [((), set()), ((EOS,), {EOS}), ((69,), {69}), ((EOS, 69), {EOS, 69}), ((99,), set())])
+def test_a_model_may_have_more_rows_than_its_tokenizer_has_tokens_and_end_with_one_of_them(eos_ids, ends):
+    matcher = Grammars(tokenizer(), vocab=70, eos_ids=eos_ids).matcher(regex("a"))
+    assert letters(matcher.bits()) == "a"
+    matcher.take(LETTERS.index("a"))
+    assert allowed(matcher.bits()) == ends and matcher.is_complete
+
+
 def test_answers_of_one_grammar_do_not_meet():
     one, two = (grammars().matcher(regex("ab|cd")) for _ in range(2))
     one.take(LETTERS.index("a"))

@@ -147,7 +147,7 @@ def _other_member(schemas: Schemas, pattern: str | None) -> Part:
     paths: set[Path] = set()
     for path, schema in schemas.items():
         patterns = _map(schema, "patternProperties")
-        if pattern in patterns:
+        if pattern is not None and pattern in patterns:
             paths.add((*path, "patternProperties", pattern))
         elif "additionalProperties" in schema and (pattern is None or not patterns):
             paths.add((*path, "additionalProperties"))

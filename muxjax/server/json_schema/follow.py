@@ -7,6 +7,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.annotations import without_annotations
 from muxjax.server.json_schema.satisfiable import Satisfiable
@@ -77,7 +78,8 @@ def _text(schema: Mapping[str, Any]) -> str:
 
 def _fault(text: str) -> str:
     """Why no grammar can be made of the text of a schema; empty if one can."""
-    return _WHERE.sub("", LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(text), None))
+    grammar = LLMatcher.grammar_from_json_schema(text)
+    return _WHERE.sub("", on_deep_stack(lambda: LLMatcher.validate_grammar(grammar, None), len(text)))
 
 
 def _place(root: Mapping[str, Any], fault: str) -> Path | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.size import require_small
@@ -43,7 +44,8 @@ def checked(grammar: Grammar, param: str) -> Grammar:
       RequestError: it cannot be compiled.
     """
     try:
-        problem = LLMatcher.validate_grammar(_COMPILE[grammar.kind](grammar.text), None)
+        text = _COMPILE[grammar.kind](grammar.text)
+        problem = on_deep_stack(lambda: LLMatcher.validate_grammar(text, None), len(text))
     except ValueError:
         problem = "it has text that is not Unicode"
     if grammar.kind is GrammarKind.REGEX:
