@@ -39,7 +39,7 @@ class ModelFiles:
             options=options,
             tokenizer=HfTokenizer(tokenizer_json) if tokenizer_json.exists() else None,
             template=load_template(options.path, options.chat_template),
-            defaults=load_defaults(options.path),
+            defaults=load_defaults(options.path, options.name),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),
         )
 
@@ -49,7 +49,7 @@ class ModelFiles:
             aliases=self.options.aliases,
             tokenizer=self.tokenizer or ByteTokenizer(spec.vocab),
             template=self.template,
-            defaults=self.defaults,
+            defaults=self.defaults.within(spec),
             spec=spec,
             max_model_len=max_model_len,
             created=created,

@@ -57,7 +57,7 @@ def read_spec(
     check_values(fields, family)
     rope = rope_fields(fields)
     try:
-        spec = _spec(fields, rope, family, read_eos_ids(fields, folder, vocab=_vocab(fields)))
+        spec = _spec(fields, rope, family, read_eos_ids(fields, folder, family=family, vocab=_vocab(fields)))
     except ConfigError as error:
         raise error if str(folder) in str(error) else ConfigError(f"{fields.where}: {error}", field=error.field) from None
     _check_unknown(fields, unknown_names(fields, family), allow=allow_unknown)

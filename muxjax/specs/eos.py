@@ -9,8 +9,15 @@ from muxjax.specs.tokens import tokenizer_eos
 _log = logging.getLogger(__name__)
 
 
-def read_eos_ids(config: Fields, folder: Path, *, vocab: int) -> tuple[int, ...]:
+CLASS_DEFAULTS = {"llama": 2, "mistral": 2}
+"""The id that a configuration class of transformers has for a config.json without the field, by family."""
+
+
+def read_eos_ids(config: Fields, folder: Path, *, family: str, vocab: int) -> tuple[int, ...]:
     """Those of config.json and of generation_config.json, which is where chat models name theirs, and the tokenizer's own.
+
+    The default of the family's class holds where none of them has a word of it: a vocabulary that another token ends has its own, which
+    its tokenizer names. A null is a word: nothing ends an answer then.
 
     An id that the model has no row for can never come, so it is left out with a warning; a negative one names no token.
 
@@ -23,6 +30,8 @@ def read_eos_ids(config: Fields, folder: Path, *, vocab: int) -> tuple[int, ...]
     own = tokenizer_eos(folder)
     if own is not None:
         named.setdefault(own, f"{folder}: the tokenizer")
+    if not named and family in CLASS_DEFAULTS and not any("eos_token_id" in source.values for source in sources):
+        named[CLASS_DEFAULTS[family]] = f"{config.where}: the default of {family}"
     for token, where in named.items():
         if token >= vocab:
             _log.warning("%s: end-of-sequence token %d is left out, as the vocabulary has %d tokens", where, token, vocab)

@@ -5,6 +5,7 @@ Source: the configuration and modelling code of transformers 5.24, which compute
 
 from collections.abc import Mapping
 
+from muxjax.specs import generation_fields
 from muxjax.specs.fields import Fields
 
 HARMLESS: Mapping[str, tuple[str, ...]] = {
@@ -31,12 +32,9 @@ HARMLESS: Mapping[str, tuple[str, ...]] = {
     "lengths that only say what the model was trained on": (
         *("max_sequence_length", "model_max_length", "max_seq_len", "seq_length", "original_max_position_embeddings"),
     ),
-    "of sampling, which transformers reads in generation_config.json alone": (
-        *("max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping", "temperature", "top_k", "top_p"),
-        *("min_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size"),
-        *("num_beams", "num_beam_groups", "diversity_penalty", "num_return_sequences", "bad_words_ids", "suppress_tokens"),
-        *("begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
-        *("exponential_decay_length_penalty", "output_scores", "return_dict_in_generate"),
+    "of generation, which says nothing of the model; see `server/sampling_defaults`": (
+        *(*generation_fields.HONOURED, *generation_fields.NEUTRAL),
+        *(name for names in generation_fields.HARMLESS.values() for name in names),
     ),
 }
 """Names by the reason why any value does."""
@@ -73,7 +71,8 @@ _FAMILY_ONLY: Mapping[str, Mapping[str, tuple[object, ...]]] = {
 """Fields that one family reads and another has no part for: a value that asks for the part contradicts the architecture."""
 _FAMILY_HARMLESS: Mapping[str, tuple[str, ...]] = {"llama": ("max_window_layers",), "mistral": ("max_window_layers",)}
 
-_NAMES = frozenset(name for names in HARMLESS.values() for name in names)
+NAMES = frozenset(name for names in HARMLESS.values() for name in names)
+"""All of `HARMLESS`."""
 
 
 def check_values(fields: Fields, family: str) -> None:
@@ -91,11 +90,16 @@ def check_only(fields: Fields, name: str, right: tuple[object, ...]) -> None:
       ConfigError: the field is there, and its value is none of those that are right.
     """
     value = fields.get(name)
-    if value is not None and not any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in right):
+    if value is not None and not is_one_of(value, right):
         raise fields.wrong(name, value, " or ".join([*map(repr, right), "absent"]))
+
+
+def is_one_of(value: object, right: tuple[object, ...]) -> bool:
+    """A flag is no number."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in right)
 
 
 def unknown_names(fields: Fields, family: str) -> list[str]:
     """Fields with a value that nobody has read so far, and that are not known to be harmless."""
-    harmless = _NAMES.union(_FAMILY_HARMLESS.get(family, ()))
+    harmless = NAMES.union(_FAMILY_HARMLESS.get(family, ()))
     return [name for name in fields.never_asked() if name not in harmless]

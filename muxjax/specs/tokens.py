@@ -15,10 +15,12 @@ from muxjax.specs.fields import Fields
 TOKENIZER = "tokenizer.json"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
+"""The first that is there and not empty; an object of them has names."""
+_NAMED = "model_specific_special_tokens"
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, with the tokens that files beside it add.
+    """The tokenizer of a tokenizer.json, with the tokens that files beside it add; one that splits special tokens finds none in a text.
 
     Raises:
       ConfigError: a file is not what it must be.
@@ -34,6 +36,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer.add_tokens(listed)
     texts = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     tokenizer.add_tokens([token for token in _special_tokens(settings) if token.content not in texts])
+    tokenizer.encode_special_tokens = settings.flag("split_special_tokens")
     return tokenizer
 
 
@@ -72,11 +75,30 @@ def tokenizer_eos(folder: Path) -> int | None:
 
 
 def _settings(folder: Path) -> Fields:
-    """tokenizer_config.json, and special_tokens_map.json over it where it lists no added tokens itself."""
+    """tokenizer_config.json, and special_tokens_map.json over it where it lists no added tokens itself.
+
+    Tokens that have names of the model's own come to stand under `model_specific_special_tokens`, as in transformers: where
+    tokenizer_config.json names some outside it, by their texts or in an object of extra ones, they are all that it names.
+    """
     config = _load(folder / "tokenizer_config.json")
-    if config.get("added_tokens_decoder") is not None:
-        return config
-    return Fields(where=config.where, values={**config.values, **_load(folder / "special_tokens_map.json").values})
+    own = {name: value for name, value in config.values.items() if _is_own_name(name) and isinstance(value, str)}
+    own |= _named_in_list(config)
+    values = {name: value for name, value in config.values.items() if name not in own} | ({_NAMED: own} if own else {})
+    if config.get("added_tokens_decoder") is None:
+        over = _load(folder / "special_tokens_map.json")
+        values |= over.values
+        if named := _named_in_list(over):
+            values[_NAMED] = {**Fields(where=config.where, values=values).child(_NAMED).values, **named}
+    return Fields(where=config.where, values=values)
+
+
+def _named_in_list(settings: Fields) -> Mapping[str, Any]:
+    value = next((settings.values[name] for name in _LISTS if settings.values.get(name)), None)
+    return value if isinstance(value, dict) else {}
+
+
+def _is_own_name(name: str) -> bool:
+    return name.endswith("_token") and name not in _NAMES
 
 
 def _load(path: Path) -> Fields:
@@ -107,14 +129,11 @@ def _special_tokens(settings: Fields) -> list[AddedToken]:
 
 
 def _named_tokens(settings: Fields) -> dict[str, AddedToken]:
-    """Those of the usual names, whatever else is called `..._token`, and those that are named in a list of extra ones."""
-    own = [name for name, value in settings.values.items() if name.endswith("_token") and name not in _NAMES and _is_token(value)]
-    tokens = {name: _token(settings, name) for name in (*_NAMES, *own) if settings.get(name) is not None}
-    for name in _LISTS:
-        if isinstance(settings.get(name), dict):
-            entries = settings.child(name)
-            tokens |= {inner: _token(entries, inner) for inner in entries.values}
-    return tokens
+    """Those of the usual names, whatever else is called `..._token`, and those that have names of the model's own."""
+    outside = [name for name, value in settings.values.items() if _is_own_name(name) and _is_token(value)]
+    tokens = {name: _token(settings, name) for name in (*_NAMES, *outside) if settings.get(name) is not None}
+    own = settings.child(_NAMED)
+    return tokens | {name: _token(own, name) for name in own.values}
 
 
 def _unnamed_tokens(settings: Fields) -> list[AddedToken]:

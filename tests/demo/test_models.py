@@ -30,7 +30,7 @@ def test_a_folder_is_a_whole_checkpoint(folder):
 @folders
 def test_a_folder_has_the_template_of_its_training_and_answers_greedily(folder):
     assert json.loads((folder / "tokenizer_config.json").read_text())["chat_template"] == CHAT_TEMPLATE
-    assert load_defaults(folder).temperature == 0
+    assert load_defaults(folder, "a").temperature == 0
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     answers = [item.answer for item in items_by_heart(RECIPES[folder.name].world)]
     assert max(len(encoding.ids) for encoding in tokenizer.encode_batch(answers)) < MOST_TOKENS

@@ -124,7 +124,8 @@ def test_chat_models_end_by_the_ids_of_their_generation_config(read):
 
 
 def test_no_eos_is_no_ids(read):
-    assert read(without(LLAMA, "eos_token_id")).eos_ids == ()
+    assert read(LLAMA | {"eos_token_id": None}).eos_ids == ()
+    assert read(without(QWEN2, "eos_token_id")).eos_ids == ()
 
 
 def test_dtype_and_length_can_be_overridden(read):

@@ -6,15 +6,16 @@ import logging
 import pytest
 
 from muxjax.errors import ConfigError
-from muxjax.specs.config import read_spec
-from tests.specs.test_config import LLAMA
+from muxjax.specs.config import FAMILIES, read_spec
+from muxjax.specs.eos import CLASS_DEFAULTS
+from tests.specs.test_config import LLAMA, MISTRAL, QWEN2, without
 from tests.specs.test_tokens import write
 
 
 @pytest.fixture
 def eos_ids(tmp_path):
-    def read(config, generation=None, tokenizer=None):
-        write(tmp_path, {"config.json": LLAMA | config, "tokenizer_config.json": tokenizer or {}})
+    def read(config, generation=None, tokenizer=None, base=LLAMA):
+        write(tmp_path, {"config.json": base | config, "tokenizer_config.json": tokenizer or {}})
         if generation is not None:
             (tmp_path / "generation_config.json").write_text(json.dumps(generation))
         return read_spec(tmp_path).eos_ids
@@ -42,3 +43,25 @@ def test_a_negative_id_names_no_token(eos_ids):
 def test_what_is_no_id_is_refused(eos_ids):
     with pytest.raises(ConfigError, match=r"eos_token_id must be a token id or a list of them, got \['a'\]"):
         eos_ids({"eos_token_id": ["a"]})
+
+
+@pytest.mark.parametrize(("base", "ids"), [(LLAMA, (2,)), (MISTRAL, (2,)), (QWEN2, ())])
+def test_a_config_that_does_not_say_has_the_default_of_its_class(eos_ids, base, ids):
+    silent = without(base, "eos_token_id")
+    assert eos_ids({}, base=silent) == ids
+    assert eos_ids({}, {}, base=silent) == ids
+    assert eos_ids({"vocab_size": 2}, base=silent) == ()
+
+
+def test_whatever_names_an_end_stands_above_the_default_of_a_class(eos_ids):
+    silent = without(LLAMA, "eos_token_id")
+    assert eos_ids({}, tokenizer={"eos_token": "</s>"}, base=silent) == (100,)  # 2 may be any word of that vocabulary
+    assert eos_ids({"eos_token_id": None}, base=silent) == eos_ids({"eos_token_id": -1}, base=silent) == ()
+    assert eos_ids({}, {"eos_token_id": None}, base=silent) == ()
+    assert eos_ids({}, {"eos_token_id": 5}, base=silent) == (5,)
+
+
+def test_the_defaults_are_those_of_the_classes_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    theirs = {family: transformers.AutoConfig.for_model(family).eos_token_id for family in FAMILIES.values()}
+    assert {family: token for family, token in theirs.items() if token is not None} == CLASS_DEFAULTS

@@ -38,6 +38,25 @@ FOLDERS = {
         }
     },
     "extra named tokens": {"tokenizer_config.json": {"extra_special_tokens": {"image_token": "<img>"}, "cls_token": "[PAD]"}},
+    "names of the model's own": {
+        "tokenizer_config.json": {"model_specific_special_tokens": {"boi": "[PAD]", "image_token": {"__type": "AddedToken", **IM_END}}}
+    },
+    "names of the model's own, and by text outside": {
+        "tokenizer_config.json": {"model_specific_special_tokens": {"boi": "[PAD]"}, "image_token": "<img>"}
+    },
+    "names of the model's own, and by flags outside": {
+        "tokenizer_config.json": {
+            "model_specific_special_tokens": {"boi": "[PAD]"},
+            "image_token": {"__type": "AddedToken", **IM_END, "content": "<img>"},
+        }
+    },
+    "names of the model's own, and in a list": {
+        "tokenizer_config.json": {"model_specific_special_tokens": {"boi": "[PAD]", "bos_token": "<img>"}, "bos_token": "</s>"},
+        "special_tokens_map.json": {"extra_special_tokens": {"eoi": "<|im_end|>"}},
+    },
+    "special tokens are split": {
+        "tokenizer_config.json": {"split_special_tokens": True, "added_tokens_decoder": {"102": PLAIN, "101": IM_END}}
+    },
     "extra tokens in a list": {"tokenizer_config.json": {"extra_special_tokens": ["<img>", "<|im_end|>"]}},
 }
 GOLDENS = json.loads((Path(__file__).parent / "goldens" / "tokens.json").read_text())["folders"]
@@ -134,6 +153,9 @@ def test_the_end_is_named_by_text(tmp_path):
         ({"tokenizer_config.json": {"eos_token": 3}}, r"tokenizer_config\.json: eos_token must be a token's text.*got 3"),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"x": PLAIN}}}, "added_tokens_decoder: x must be named by a token id"),
         ({"tokenizer_config.json": {"additional_special_tokens": 5}}, "additional_special_tokens must be a list of tokens"),
+        ({"tokenizer_config.json": {"model_specific_special_tokens": ["<img>"]}}, "model_specific_special_tokens must be an object"),
+        ({"tokenizer_config.json": {"model_specific_special_tokens": {"boi": None}}}, "boi must be a token's text"),
+        ({"tokenizer_config.json": {"split_special_tokens": "yes"}}, "split_special_tokens must be true or false, got 'yes'"),
         ({"added_tokens.json": {"<img>": "no"}}, r"added_tokens\.json must give each token its id"),
         ({"special_tokens_map.json": []}, r"special_tokens_map\.json must hold a JSON object"),
     ],

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, is_token, show, strings, token_ids
-from muxjax.server.sampling_defaults import MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K, NO_TOP_K
+from muxjax.server.sampling_defaults import MOST_BIAS, MOST_REPETITION_PENALTY, MOST_TEMPERATURE, MOST_TOP_K, NO_TOP_K
 from muxjax.types import MOST_LOGPROBS, Grammar, Sampling
 
 MOST_BAD_WORD_TOKENS = 2**14
@@ -24,6 +24,7 @@ def read_sampling(
     defaults, vocab = model.defaults, model.spec.vocab
     temperature = fields.number("temperature", defaults.temperature, 0, max(MOST_TEMPERATURE, defaults.temperature))
     ends = () if fields.flag("ignore_eos") else model.spec.eos_ids
+    words = _bad_words(fields, model) if fields.get("bad_words") is not None else defaults.bad_words
     return Sampling(
         temperature=0.0 if temperature < _GREEDY_BELOW else temperature,
         top_k=max(fields.integer("top_k", defaults.top_k, NO_TOP_K, MOST_TOP_K), 0),
@@ -33,9 +34,9 @@ def read_sampling(
         presence_penalty=fields.number("presence_penalty", 0.0, -2, 2),
         frequency_penalty=fields.number("frequency_penalty", 0.0, -2, 2),
         repetition_penalty=fields.number("repetition_penalty", defaults.repetition_penalty, 0, MOST_REPETITION_PENALTY),
-        logit_bias=_logit_bias(fields, vocab),
+        logit_bias=_logit_bias(fields, vocab) if fields.get("logit_bias") is not None else defaults.logit_bias,
         allowed_token_ids=_allowed(fields, vocab),
-        bad_words=_bad_words(fields, model),
+        bad_words=(*words, *((token,) for token in defaults.suppressed)),
         grammar=grammar,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
@@ -73,8 +74,8 @@ def _token(fields: Fields, name: str, vocab: int) -> int:
 
 
 def _bias(fields: Fields, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -100 <= value <= 100:
-        raise fields.error("logit_bias", f"must be -100 to 100 for each token, got {show(value)}", code="invalid_value")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MOST_BIAS <= value <= MOST_BIAS:
+        raise fields.error("logit_bias", f"must be -{MOST_BIAS} to {MOST_BIAS} for each token, got {show(value)}", code="invalid_value")
     return float(value)
 
 

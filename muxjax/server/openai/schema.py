@@ -57,7 +57,7 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     refuse_unsupported(fields, chat=True)
     tools = read_tools(fields, model.max_grammar_characters)
     prompt = read_chat(fields, model, tools)
-    allowed = fields.integer("max_tokens", None, 1, _INT64)
+    allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
     return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", tools=tools)
 
@@ -89,7 +89,7 @@ def _generation(
         model_name=fields.text("model") or model.name,
         requests=_requests(fields, model, prompts, sampling, stamp, max_tokens=max_tokens, n=n, param=param),
         n=n,
-        stop=strings(fields, "stop", MOST_STOPS, MOST_STOP_CHARACTERS),
+        stop=model.defaults.stop if fields.get("stop") is None else strings(fields, "stop", MOST_STOPS, MOST_STOP_CHARACTERS),
         stop_token_ids=frozenset(token_ids(fields, "stop_token_ids", model.spec.vocab)),
         show_stop=fields.flag("include_stop_str_in_output"),
         show_special=special,
@@ -127,7 +127,8 @@ def _requests(
     """One for each choice."""
     seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
     priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
-    least = fields.integer("min_tokens", 0, 0, _INT64 if max_tokens is None else max_tokens)
+    wanted = fields.integer("min_tokens", None, 0, _INT64 if max_tokens is None else max_tokens)
+    least = [model.defaults.least_tokens(len(prompt.tokens)) if wanted is None else wanted for prompt in prompts]
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
     most = [left if max_tokens is None else min(max(max_tokens, 1), left) for left in rooms]
     return tuple(
@@ -138,7 +139,7 @@ def _requests(
             sampling=replace(
                 sampling,
                 max_tokens=most[index // n],
-                min_tokens=min(least, most[index // n]),
+                min_tokens=min(least[index // n], most[index // n]),
                 seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
             ),
             arrival_s=stamp.arrival_s,
