@@ -17,6 +17,7 @@ from muxjax.server.strict_json import encode
 
 MOST_LINE_BYTES = 32 * 2**20
 URLS = tuple(ENDPOINTS)
+_MARK = b'{"id":"muxjax-'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,42 +85,75 @@ def skip_answered(path: Path, requests: Iterator[BatchRequest]) -> Resumed:
         for line in file:
             where, request = f"{path}, line {answered + 1}", next(requests, None)
             if not line.endswith(b"\n"):
-                torn = _require_torn(line, request, where=where)
+                torn = _require_torn(line, request, least=0 if answered else len(_MARK), where=where)
                 break
-            failed += _answers(line, request, where=where)
+            failed += _is_error(line, request, where=where)
             answered += 1
             whole += len(line)
         file.truncate(whole)
     return Resumed(requests=requests if torn is None else itertools.chain([torn], requests), answered=answered, failed=failed)
 
 
-def _require_torn(piece: bytes, request: BatchRequest | None, *, where: str) -> BatchRequest:
-    """The request, if the piece begins as its answer does, in whichever place that was cut off.
+def _require_torn(piece: bytes, request: BatchRequest | None, *, least: int, where: str) -> BatchRequest:
+    """The request, if the piece begins as its answer does, in whichever place after the first `least` bytes that was cut off.
 
     Raises:
       ConfigError: it does not.
     """
     asks = b"" if request is None else json.dumps(request.custom_id).encode()
-    begin = b'{"id":"muxjax-' + b"0" * 32 + b'","custom_id":' + asks + b',"response":{"status_code":'
+    begin = _MARK + b"0" * 32 + b'","custom_id":' + asks + b',"response":{"status_code":'
     head = re.sub(rb"(?<=muxjax-)[0-9a-f]{1,32}", lambda digits: b"0" * len(digits[0]), piece[: len(begin)], count=1)
-    if request is None or not begin.startswith(head):
-        raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file")
+    if request is None or len(piece) < least or not begin.startswith(head):
+        raise _not_ours(where)
     return request
 
 
-def _answers(line: bytes, request: BatchRequest | None, *, where: str) -> bool:
-    """Whether the answer is an error."""
+def _is_error(line: bytes, request: BatchRequest | None, *, where: str) -> bool:
+    """Whether the answer to the request is an error.
+
+    Raises:
+      ConfigError: the line is no answer, or to another request.
+    """
     try:
         answer = json.loads(line)
-        custom_id, error = answer["custom_id"], answer["error"]
-    except (ValueError, TypeError, LookupError, RecursionError) as problem:
-        raise ConfigError(f"{where} is no answer of a batch: name another output file", field="output_file") from problem
+    except (ValueError, RecursionError) as problem:
+        raise _not_ours(where) from problem
+    if not _is_answer(answer):
+        raise _not_ours(where)
     if request is None:
         raise ConfigError(f"{where} answers more than the input asks: it is the output of another file", field="output_file")
+    custom_id = answer["custom_id"]
     if custom_id != request.custom_id:
         message = f"{where} answers {shown(custom_id)} where the input asks {shown(request.custom_id)}: it is the output of another file"
         raise ConfigError(message, field="output_file")
-    return error is not None
+    return answer["error"] is not None
+
+
+_LINE = {"id": (str,), "custom_id": (str, type(None)), "response": (dict,), "error": (dict, type(None))}
+_RESPONSE = {"status_code": (int,), "request_id": (str,), "body": (dict,)}
+_ERROR = {"code": (str,), "message": (str,)}
+
+
+def _is_answer(value: Any) -> bool:
+    """It has the whole shape of what `answer_line` writes: anybody's line may have a `custom_id`."""
+    if not _has(_LINE, value) or not _has(_RESPONSE, value["response"]):
+        return False
+    response, error = value["response"], value["error"]
+    is_error = error is not None
+    return (
+        value["id"] == f"muxjax-{response['request_id']}"
+        and is_error == (response["status_code"] != 200)
+        and (not is_error or _has(_ERROR, error))
+    )
+
+
+def _has(fields: Mapping[str, tuple[type, ...]], value: Any) -> bool:
+    """The value has these and no others, in this order."""
+    return isinstance(value, dict) and list(value) == list(fields) and all(isinstance(value[name], kinds) for name, kinds in fields.items())
+
+
+def _not_ours(where: str) -> ConfigError:
+    return ConfigError(f"{where} is none of the answers that run-batch writes: name another output file", field="output_file")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

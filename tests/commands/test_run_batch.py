@@ -204,21 +204,6 @@ def test_wherever_the_output_is_cut_off_a_resumed_run_completes_it(tmp_path):
         assert [line["id"] for line in told][:kept] == [line["id"] for line in map(json.loads, whole.splitlines())][:kept]
 
 
-@pytest.mark.parametrize(
-    "held, problem",
-    [
-        (b"no answer\n", "line 1 is no answer of a batch"),
-        (b'{"custom_id": "y", "error": null}\n', "line 1 answers 'y' where the input asks 'x'"),
-        (b'{"custom_id": "x", "error": null}\n' * 2, "line 2 answers more than the input asks"),
-    ],
-)
-def test_the_output_of_another_batch_is_not_touched(tmp_path, held, problem):
-    (tmp_path / "out.jsonl").write_bytes(held)
-    with pytest.raises(ConfigError, match=problem):
-        answers(tmp_path, [ask("x")], resume=True)
-    assert (tmp_path / "out.jsonl").read_bytes() == held
-
-
 def test_answers_are_not_overwritten_unless_resumed(tmp_path):
     _, first = answers(tmp_path, [ask("x")])
     with pytest.raises(ConfigError, match="--resume"):
