@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, models
 
 from muxjax.errors import ConfigError
 from muxjax.specs.fields import Fields
 
 TOKENIZER = "tokenizer.json"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_LISTS = ("extra_special_tokens", "additional_special_tokens")
-"""The first that is there and not empty; an object of them has names."""
+_EXTRA, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
+"""Tokens without names; the second is the older spelling. An object of them has names."""
 _NAMED = "model_specific_special_tokens"
+_TYPE = "__type"
+"""Marks an object of tokenizer_config.json as a token; those of special_tokens_map.json have no mark."""
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
@@ -31,11 +34,16 @@ def load_tokenizer(path: Path) -> Tokenizer:
         raise ConfigError(f"{path} is no tokenizer: {error}") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    settings = _settings(path.parent)
-    listed = _listed_tokens(settings, path.parent, known=tokenizer.get_added_tokens_decoder().keys())
-    tokenizer.add_tokens(listed)
-    texts = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    tokenizer.add_tokens([token for token in _special_tokens(settings) if token.content not in texts])
+    settings, held = _settings(path.parent), tokenizer.get_added_tokens_decoder()
+    named = _named_tokens(settings)
+    same = {repr(token) for token in held.values()}
+    listed = [token for token in _listed_tokens(settings, path.parent, known=held.keys()) if repr(token) not in same]
+    texts = {token.content for token in (*held.values(), *listed)}
+    others = {repr(token): token for token in (*named.values(), *_unnamed_tokens(settings)) if token.content not in texts}
+    added = [*listed, *others.values()]
+    for token in added:
+        token.special |= any(token.content == other.content for other in named.values())
+    tokenizer.add_tokens(added)
     tokenizer.encode_special_tokens = settings.flag("split_special_tokens")
     return tokenizer
 
@@ -59,7 +67,16 @@ def special_texts(folder: Path) -> dict[str, str | list[str]]:
     settings = _settings(folder)
     texts: dict[str, str | list[str]] = {name: token.content for name, token in _named_tokens(settings).items()}
     extra = [token.content for token in _unnamed_tokens(settings)]
-    return {**texts, "additional_special_tokens": extra} if extra else texts
+    return {**texts, _ADDITIONAL: extra} if extra else texts
+
+
+def is_cleaned(tokenizer: Tokenizer, folder: Path) -> bool:
+    """transformers would take spaces before punctuation out of every text that it decodes."""
+    forced = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+    settings = _settings(folder)
+    return settings.get("clean_up_tokenization_spaces") is True and (
+        not isinstance(tokenizer.model, models.BPE) or bool(settings.get(forced))
+    )
 
 
 def tokenizer_eos(folder: Path) -> int | None:
@@ -80,29 +97,48 @@ def _settings(folder: Path) -> Fields:
     Tokens that have names of the model's own come to stand under `model_specific_special_tokens`, as in transformers: where
     tokenizer_config.json names some outside it, by their texts or in an object of extra ones, they are all that it names.
     """
-    config = _load(folder / "tokenizer_config.json")
-    own = {name: value for name, value in config.values.items() if _is_own_name(name) and isinstance(value, str)}
-    own |= _named_in_list(config)
-    values = {name: value for name, value in config.values.items() if name not in own} | ({_NAMED: own} if own else {})
+    config = _load_lists(folder / "tokenizer_config.json")
+    values = {
+        name: value for name, value in config.values.items() if not (_is_own(name) and isinstance(value, dict) and _TYPE not in value)
+    }
+    if _ADDITIONAL in values and not values.get(_EXTRA):
+        values[_EXTRA] = values.pop(_ADDITIONAL)
+    own = {name: values.pop(name) for name in list(values) if _is_own(name) and isinstance(values[name], str)}
+    own |= _popped_names(values)
+    if own:
+        values[_NAMED] = own
     if config.get("added_tokens_decoder") is None:
-        over = _load(folder / "special_tokens_map.json")
-        values |= over.values
-        if named := _named_in_list(over):
+        over = _load_lists(folder / "special_tokens_map.json").values
+        first, more = values.get(_EXTRA) or [], over.get(_EXTRA)
+        values |= over
+        if isinstance(more, list):
+            values[_EXTRA] = [*first, *(token for token in more if token not in first)]
+        if named := _popped_names(values):
             values[_NAMED] = {**Fields(where=config.where, values=values).child(_NAMED).values, **named}
     return Fields(where=config.where, values=values)
 
 
-def _named_in_list(settings: Fields) -> Mapping[str, Any]:
-    value = next((settings.values[name] for name in _LISTS if settings.values.get(name)), None)
-    return value if isinstance(value, dict) else {}
+def _popped_names(values: dict[str, Any]) -> Mapping[str, Any]:
+    """Those of an object of extra tokens, which is taken out."""
+    return values.pop(_EXTRA) if isinstance(values.get(_EXTRA), dict) else {}
 
 
-def _is_own_name(name: str) -> bool:
-    return name.endswith("_token") and name not in _NAMES
+def _load_lists(path: Path) -> Fields:
+    fields = _load(path)
+    for name in (_EXTRA, _ADDITIONAL):
+        value = fields.get(name)
+        if value and not isinstance(value, list | dict):
+            raise fields.wrong(name, value, "a list of tokens, or an object of named ones")
+    return fields
 
 
 def _load(path: Path) -> Fields:
     return Fields.load(path) if path.exists() else Fields(where=str(path), values={})
+
+
+def _is_own(name: str) -> bool:
+    """The name of a token that only some models have."""
+    return name.endswith("_token") and name not in _NAMES
 
 
 def _listed_tokens(settings: Fields, folder: Path, known: Iterable[int]) -> list[AddedToken]:
@@ -111,8 +147,8 @@ def _listed_tokens(settings: Fields, folder: Path, known: Iterable[int]) -> list
         entries = settings.child("added_tokens_decoder")
         tokens = {_id(entries, text): _token(entries, text, special=False) for text in entries.values}
         return [token for _, token in sorted(tokens.items(), key=lambda item: item[0])]
-    entries, special = _load(folder / "added_tokens.json"), {token.content for token in _special_tokens(settings)}
-    places = {entries.get(text): AddedToken(text, special=text in special) for text in entries.values}
+    entries, special = _load(folder / "added_tokens.json"), _special_texts(settings)
+    places = {entries.get(text): AddedToken(text, special=text in special, normalized=text not in special) for text in entries.values}
     if not all(isinstance(place, int) for place in places):
         raise ConfigError(f"{entries.where} must give each token its id")
     return [places[place] for place in sorted(places.keys() - set(known))]
@@ -124,27 +160,29 @@ def _id(entries: Fields, text: str) -> int:
     return int(text)
 
 
-def _special_tokens(settings: Fields) -> list[AddedToken]:
-    return [*_named_tokens(settings).values(), *_unnamed_tokens(settings)]
+def _special_texts(settings: Fields) -> set[str]:
+    """What makes a token of added_tokens.json special: a usual name or a place among the extra ones. One that is marked as a token does not
+    count: it comes to be special by its name, and stays normalized."""
+    values = [*(settings.get(name) for name in _NAMES), *settings.get(_EXTRA, [])]
+    contents = [value.get("content") if isinstance(value, dict) and _TYPE not in value else value for value in values]
+    return {content for content in contents if isinstance(content, str)}
 
 
 def _named_tokens(settings: Fields) -> dict[str, AddedToken]:
-    """Those of the usual names, whatever else is called `..._token`, and those that have names of the model's own."""
-    outside = [name for name, value in settings.values.items() if _is_own_name(name) and _is_token(value)]
-    tokens = {name: _token(settings, name) for name in (*_NAMES, *outside) if settings.get(name) is not None}
+    """Those of the usual names first, then whatever else is called `..._token`, and those that have names of the model's own."""
     own = settings.child(_NAMED)
-    return tokens | {name: _token(own, name) for name in own.values}
+    outside = [name for name, value in settings.values.items() if _is_own(name) and _is_token(value)]
+    places = dict.fromkeys((*_NAMES, *outside), settings) | dict.fromkeys(own.values, own)
+    return {name: _token(place, name) for name, place in places.items() if place is own or place.get(name) is not None}
 
 
 def _unnamed_tokens(settings: Fields) -> list[AddedToken]:
-    for name in _LISTS:
-        value = settings.get(name)
-        if value and isinstance(value, list):
-            entries = Fields(where=f"{settings.where}: {name}", values={str(place): entry for place, entry in enumerate(value)})
-            return [_token(entries, place) for place in entries.values]
-        if value and not isinstance(value, dict):
-            raise settings.wrong(name, value, "a list of tokens, or an object of named ones")
-    return []
+    name = _EXTRA if _EXTRA in settings.values else _ADDITIONAL
+    tokens = settings.get(name, [])
+    if not isinstance(tokens, list):
+        raise settings.wrong(name, tokens, "a list of tokens")
+    entries = Fields(where=f"{settings.where}: {name}", values={str(place): token for place, token in enumerate(tokens)})
+    return [_token(entries, place) for place in entries.values]
 
 
 def _is_token(value: object) -> bool:
@@ -152,18 +190,14 @@ def _is_token(value: object) -> bool:
 
 
 def _token(settings: Fields, name: str, *, special: bool = True) -> AddedToken:
-    """A token is written as its text, or as an object with its content and flags."""
+    """A token is written as its text, or as an object with its content and flags.
+
+    Args:
+      special: where the flags do not say.
+    """
     value = settings.get(name)
     flags: Mapping[str, Any] = value if isinstance(value, dict) else {"content": value}
     content = flags.get("content")
     if not isinstance(content, str):
         raise settings.wrong(name, value, "a token's text, or an object with its content")
-    special = bool(flags.get("special", special))
-    return AddedToken(
-        content,
-        single_word=bool(flags.get("single_word", False)),
-        lstrip=bool(flags.get("lstrip", False)),
-        rstrip=bool(flags.get("rstrip", False)),
-        normalized=bool(flags.get("normalized", not special)),
-        special=special,
-    )
+    return AddedToken(content, **{"special": special} | {flag: bool(flags[flag]) for flag in _FLAGS if flags.get(flag) is not None})

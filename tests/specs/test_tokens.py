@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from muxjax.errors import ConfigError
@@ -56,6 +58,21 @@ FOLDERS = {
     },
     "special tokens are split": {
         "tokenizer_config.json": {"split_special_tokens": True, "added_tokens_decoder": {"102": PLAIN, "101": IM_END}}
+    },
+    "a name makes a token special": {
+        "tokenizer_config.json": {
+            "added_tokens_decoder": {"101": {**PLAIN, "content": "<|im_end|>"}},
+            "eos_token": "<|im_end|>",
+            "image_token": {"__type": "AddedToken", **PLAIN},
+        }
+    },
+    "a marked token beside added_tokens.json": {
+        "added_tokens.json": {"<img>": 102, "<|im_end|>": 101},
+        "tokenizer_config.json": {"eos_token": {"__type": "AddedToken", **IM_END}, "pad_token": "<img>"},
+    },
+    "extra tokens of both files": {
+        "tokenizer_config.json": {"additional_special_tokens": ["<|im_end|>"]},
+        "special_tokens_map.json": {"additional_special_tokens": ["[PAD]"], "extra_special_tokens": ["<img>"]},
     },
     "extra tokens in a list": {"tokenizer_config.json": {"extra_special_tokens": ["<img>", "<|im_end|>"]}},
 }
@@ -113,6 +130,43 @@ def test_tokens_are_those_that_transformers_reads(tmp_path, name):
 def test_the_golden_is_what_transformers_reads_today(tmp_path, name):
     pytest.importorskip("transformers")
     assert theirs(write(tmp_path, FOLDERS[name])) == GOLDENS[name]
+
+
+WORDS = ("<img>", "<|im_end|>", "[PAD]", "</s>", "hi")
+NAMED = ("bos_token", "eos_token", "pad_token", "image_token", "audio_token")
+
+
+@st.composite
+def folders(draw):
+    """Files that name tokens in any of the places at once; a token has the same flags wherever they are told."""
+    flag, word = st.booleans(), st.sampled_from(WORDS)
+    flags = {text: {"content": text, **{name: draw(flag) for name in ("lstrip", "rstrip", "normalized", "special")}} for text in WORDS}
+    marked = word.flatmap(lambda text: st.sampled_from((text, {"__type": "AddedToken", **flags[text]})))
+    plain = word.flatmap(lambda text: st.sampled_from((text, flags[text])))
+    own = st.dictionaries(st.sampled_from(("boi", "bos_token", "image_token")), marked, max_size=2)
+    config = draw(st.dictionaries(st.sampled_from(NAMED), marked, max_size=3))
+    others = {
+        "extra_special_tokens": st.lists(marked, max_size=2) | own,
+        "additional_special_tokens": st.lists(marked, max_size=2),
+        "model_specific_special_tokens": own,
+        "split_special_tokens": flag,
+        "added_tokens_decoder": st.dictionaries(st.sampled_from(("100", "101", "102", "104")), word.map(flags.get), max_size=3),
+    }
+    names = draw(st.sets(st.sampled_from(tuple(others)), max_size=3))
+    files = {"tokenizer_config.json": config | {name: draw(others[name]) for name in sorted(names)}}
+    if draw(flag):
+        files["special_tokens_map.json"] = draw(st.dictionaries(st.sampled_from(NAMED), plain, max_size=2))
+    if draw(flag):
+        files["added_tokens.json"] = dict(zip(draw(st.permutations(WORDS[:3])), (101, 102, 103), strict=True))
+    return files
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=folders())
+def test_files_that_name_tokens_in_many_places_are_read_as_transformers_reads_them(tmp_path_factory, files):
+    pytest.importorskip("transformers")
+    folder = write(tmp_path_factory.mktemp("drawn"), files)
+    assert ours(folder) == theirs(folder)
 
 
 def test_folders_that_differ_have_goldens_that_differ():

@@ -34,6 +34,8 @@ def _from_files(folder: Path) -> dict[str, str]:
 
 def _from_config(folder: Path) -> dict[str, str]:
     configured = read_config(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(configured, Mapping):
+        return {name: template for name, template in configured.items() if isinstance(template, str)}
     if isinstance(configured, list):
         named = {entry.get("name"): entry.get("template") for entry in configured if isinstance(entry, Mapping)}
         return {str(name): template for name, template in named.items() if isinstance(template, str)}

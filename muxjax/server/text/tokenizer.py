@@ -1,15 +1,18 @@
 """A model's tokenizer: text to tokens and back."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from muxjax.errors import RequestError
 from muxjax.server.text.token_bytes import TokenBytes
-from muxjax.specs.tokens import load_tokenizer
+from muxjax.specs.tokens import is_cleaned, load_tokenizer
 
 _SHORT = 4096
 """Characters or tokens; with more, a call for many is used for one, for while it runs other threads may run too."""
+
+_log = logging.getLogger(__name__)
 
 
 class Tokenizer(Protocol):
@@ -41,6 +44,8 @@ class HfTokenizer:
 
     def __init__(self, path: Path):
         self._tokenizer = load_tokenizer(path)
+        if is_cleaned(self._tokenizer, path.parent):
+            _log.warning("%s: clean_up_tokenization_spaces is not honoured: spaces before punctuation stay", path.parent)
         self._pieces = TokenBytes(self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._specials = frozenset(token for token, entry in added.items() if entry.special)

@@ -88,11 +88,13 @@ def test_the_config_holds_one_template_or_named_ones(tmp_path):
         {"name": "default", "template": "d"},
         {"name": "rag", "template": "r"},
     ]
-    write_json(tmp_path / "tokenizer_config.json", {"chat_template": named})
-    template = load_template(tmp_path)
-    assert (template.render(HELLO), template.render(HELLO, tools=TOOLS), template.source) == ("d", "t 1", "d")
-    write_json(tmp_path / "tokenizer_config.json", {"chat_template": named[2:]})
-    assert load_template(tmp_path) is None
+    for templates in (named, {entry["name"]: entry["template"] for entry in named}):
+        write_json(tmp_path / "tokenizer_config.json", {"chat_template": templates})
+        template = load_template(tmp_path)
+        assert (template.render(HELLO), template.render(HELLO, tools=TOOLS), template.source) == ("d", "t 1", "d")
+    for templates in (named[2:], {"rag": "r"}):
+        write_json(tmp_path / "tokenizer_config.json", {"chat_template": templates})
+        assert load_template(tmp_path) is None
 
 
 def test_templates_of_files_have_the_name_of_the_file(tmp_path):

@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.text.detokenizer import Detokenizer, TextStream, first_stop
 from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer
-from tests.server.kit import BOS, VOCAB
+from tests.server.kit import BOS, VOCAB, write_json
 
 PART = "\ufffd"
 token_lists = st.lists(st.integers(0, VOCAB - 1), max_size=40)
@@ -124,6 +126,22 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"tokenizer\.json is no tokenizer"):
         HfTokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "told"),
+    [
+        (models.WordLevel({"a": 0, "<unk>": 1}, "<unk>"), {"clean_up_tokenization_spaces": True}, True),
+        (models.WordLevel({"a": 0, "<unk>": 1}, "<unk>"), {"clean_up_tokenization_spaces": False}, False),
+        (models.BPE({"a": 0}, []), {"clean_up_tokenization_spaces": True}, False),  # transformers leaves these alone too
+    ],
+)
+def test_a_clean_up_that_is_not_done_is_told(tmp_path, caplog, model, config, told):
+    Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    write_json(tmp_path / "tokenizer_config.json", config)
+    with caplog.at_level(logging.WARNING):
+        HfTokenizer(tmp_path / "tokenizer.json")
+    assert ("clean_up_tokenization_spaces is not honoured" in caplog.text) == told
 
 
 @given(tokens=st.lists(st.integers(0, 128_000), max_size=20))
