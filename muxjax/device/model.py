@@ -33,7 +33,7 @@ class DeviceModel:
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       post_step: the programs that may follow a step.
       steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
-      shapes: all that its steps are to have, in the order of their use: the first few hold every step.
+      shapes: all that its steps are to have, in the order of their use.
     """
 
     spec: ModelSpec

@@ -82,17 +82,17 @@ def test_a_second_start_compiles_nothing_and_plans_the_same_memory(model, tmp_pa
     assert first.line.startswith("memory: m ")
 
 
-def test_a_start_is_ready_with_the_two_shapes_that_hold_every_step(model, tmp_path):
+def test_a_start_is_ready_with_the_shape_that_holds_every_step_of_a_toy(model, tmp_path):
     first = start(model, tmp_path / "programs")
 
-    assert first.ready == 2 < first.all
+    assert first.ready == 1 < first.all
     assert start(model, tmp_path / "programs", "all").compiled == start(model, "", "all").compiled - first.compiled
 
 
 def test_a_folder_that_cannot_be_written_to_delays_a_start_and_no_more(model, tmp_path):
     (tmp_path / "file").write_text("in the way")
 
-    assert start(model, tmp_path / "file").ready == 2
+    assert start(model, tmp_path / "file").ready == 1
 
 
 def test_two_servers_at_once_fill_one_folder_that_serves_a_third(model, tmp_path):
@@ -100,7 +100,7 @@ def test_two_servers_at_once_fill_one_folder_that_serves_a_third(model, tmp_path
     first, second = map(ended, both)
     third = start(model, tmp_path / "programs")
 
-    assert first.ready == second.ready == third.ready == 2
+    assert first.ready == second.ready == third.ready == 1
     assert third.compiled == 0 and third.kept == max(first.kept, second.kept)
     assert not list((tmp_path / "programs").rglob("*.part"))
 
@@ -114,5 +114,5 @@ def test_a_kill_in_the_middle_of_a_start_leaves_a_folder_that_the_next_one_uses(
     found = len(list((tmp_path / "programs").rglob("*.program")))
     after = start(model, tmp_path / "programs")
 
-    assert found and after.ready == 2
+    assert found and after.ready == 1
     assert after.compiled == after.kept - found

@@ -14,6 +14,9 @@ from muxjax.types import ModelSpec
 
 Arena = jax.Array | jax.ShapeDtypeStruct
 
+LITTLE_WORK = 2**28
+"""Parameters times tokens of a step that is done at once even on one core."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramNeeds:
@@ -34,13 +37,14 @@ class ProgramNeeds:
 
     @property
     def shapes(self) -> list[BatchShape]:
-        """All that its steps are to have, in the order of their use: the essential ones come first."""
+        """All that its steps are to have, in the order of their use: the largest of each kind come first."""
         return useful_first(self.buckets.shapes())
 
     @property
     def essential(self) -> list[BatchShape]:
-        """Shapes that hold every step between them."""
-        return essential(self.buckets.shapes())
+        """Shapes that hold every step between them; where the largest one is done at once, that alone, for it holds decodes as well."""
+        shapes = essential(self.buckets.shapes())
+        return shapes[-1:] if self.spec.params * shapes[-1].tokens <= LITTLE_WORK else shapes
 
     def of_shape(self, shape: BatchShape, blocks_NE: Arena) -> list[Source]:
         """What steps of a shape are made of, on such an arena: the step first, then all that may follow it."""
