@@ -47,6 +47,7 @@ class Grammars:
     def __init__(self, tokenizer: str, *, vocab: int, eos_ids: Sequence[int]):
         self.eos_ids = tuple(eos_ids)
         self._tokenizer, self._vocab = _tokenizer_of(tokenizer, vocab, self.eos_ids), vocab
+        self._special = _special_texts(tokenizer)
         self._recent = functools.lru_cache(maxsize=COMPILED_GRAMMARS)(self._held_or_compiled)
         self._held: weakref.WeakValueDictionary[Grammar, CompiledGrammar] = weakref.WeakValueDictionary()
 
@@ -85,7 +86,9 @@ class Grammars:
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:
-            text = _COMPILERS[grammar.kind](grammar.text)
+            text = (
+                _unforced(grammar) if any(special in grammar.text for special in self._special) else _COMPILERS[grammar.kind](grammar.text)
+            )
             matcher = on_deep_stack(lambda: LLMatcher(self._tokenizer, text, log_level=0), len(text))
         except ValueError as error:
             raise _does_not_compile(grammar, str(error)) from error
@@ -177,6 +180,27 @@ def _with_tokens(text: str, tokens: Iterable[int]) -> str:
     added = [{"id": token, "content": f"<|end of a grammar {token}|>", **marks} for token in tokens]
     tokenizer["added_tokens"] = [*(tokenizer.get("added_tokens") or ()), *added]
     return json.dumps(tokenizer)
+
+
+def _special_texts(tokenizer: str) -> tuple[str, ...]:
+    """Texts of the special tokens, as they are and as they may stand in JSON."""
+    added = json.loads(tokenizer).get("added_tokens") or ()
+    texts = [token["content"] for token in added if token.get("special") and token["content"]]
+    return tuple(dict.fromkeys([*texts, *(json.dumps(text)[1:-1] for text in texts)]))
+
+
+def _unforced(grammar: Grammar) -> str:
+    """The grammar, where the text of a special token may have to be written: whatever must follow is not tokenized ahead.
+
+    Ahead, it would become that token, which no grammar allows.
+    """
+    text = grammar.text
+    if grammar.kind is GrammarKind.JSON_SCHEMA:
+        schema = json.loads(text)
+        text = "start: %json " + json.dumps({**schema, "x-guidance": {"whitespace_flexible": False, **schema.get("x-guidance", {})}})
+    elif grammar.kind is GrammarKind.REGEX:
+        text = json.loads(LLMatcher.grammar_from_regex(text))["grammars"][0]["lark_grammar"]
+    return LLMatcher.grammar_from_lark(f'%llguidance {{"no_forcing": true}}\n{text}')
 
 
 def _does_not_compile(grammar: Grammar, fault: str) -> RequestError:

@@ -70,6 +70,41 @@ def test_a_model_may_have_more_rows_than_its_tokenizer_has_tokens_and_end_with_o
     assert allowed(matcher.bits()) == ends and matcher.is_complete
 
 
+SAID = {
+    "a regex": (regex("a</s>b"), "a</s>b"),
+    "a grammar": (Grammar(kind=GrammarKind.LARK, text='start: "x" | "a" "<s>b"'), "a<s>b"),
+    "a grammar with options": (Grammar(kind=GrammarKind.LARK, text='%llguidance {}\nstart: "a<s>b"'), "a<s>b"),
+    "a value": (Grammar(kind=GrammarKind.JSON_SCHEMA, text='{"enum": ["a</s>", 5]}'), '"a</s>"'),
+    "a name": (
+        Grammar(
+            kind=GrammarKind.JSON_SCHEMA,
+            text='{"type": "object", "properties": {"<s>": {"const": 1}}, "required": ["<s>"], "maxProperties": 1}',
+        ),
+        '{"<s>":1}',
+    ),
+    "a token itself": (Grammar(kind=GrammarKind.LARK, text='start: "a" <|bot|>'), "a<|bot|>"),
+}
+
+
+@pytest.mark.parametrize(("grammar", "said"), SAID.values(), ids=SAID)
+def test_an_answer_may_have_the_text_of_a_special_token(grammar, said):
+    """Spelled by other tokens, but for one that the grammar names."""
+    with open(f"{DEMO}/tokenizer.json") as file:
+        text = file.read()
+    decoder, answer, matcher = Tokenizer.from_str(text), list[int](), Grammars(text, vocab=600, eos_ids=(1,)).matcher(grammar)
+    spelled = {token: decoder.decode([token], skip_special_tokens=False) for token in range(decoder.get_vocab_size())}
+    while not matcher.is_complete:
+        begun = "".join(spelled[token] for token in answer)
+        answer.append(
+            max(
+                (token for token in allowed(matcher.bits()) if said.startswith(begun + spelled[token])),
+                key=lambda token: len(spelled[token]),
+            )
+        )
+        matcher.take(answer[-1])
+    assert "".join(spelled[token] for token in answer) == said
+
+
 def test_answers_of_one_grammar_do_not_meet():
     one, two = (grammars().matcher(regex("ab|cd")) for _ in range(2))
     one.take(LETTERS.index("a"))

@@ -1,4 +1,4 @@
-"""Keywords that ask for nothing: formats that nobody knows, and assertions that hold of everything."""
+"""Keywords that grammars read otherwise than JSON Schema: what asks for nothing goes, as unknown formats, others are rewritten."""
 
 import functools
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from llguidance import LLMatcher
 
+from muxjax.server.json_schema.bounds import held_bounds
 from muxjax.server.json_schema.walk import Path, mapped
 
 _MOST_NAMES = 100
@@ -47,6 +48,7 @@ def _simplified(path: Path, schema: Any) -> Any:
         del schema["propertyNames"]
     if isinstance(schema.get("pattern"), str):
         schema["pattern"] = _SAME_PATTERN.get(schema["pattern"], schema["pattern"])
+    schema.update(held_bounds(schema))
     return schema
 
 

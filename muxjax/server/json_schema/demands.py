@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any, NamedTuple
 
-from muxjax.server.json_schema.names import is_in, is_in_all
+from muxjax.server.json_schema.patterns import is_in, is_in_all
 from muxjax.server.json_schema.walk import Path
 
 Schemas = Mapping[Path, Mapping[str, Any]]

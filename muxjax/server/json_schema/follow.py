@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llguidance import LLMatcher
@@ -10,7 +10,9 @@ from llguidance import LLMatcher
 from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.annotations import without_annotations
+from muxjax.server.json_schema.patterns import ends_in_escape
 from muxjax.server.json_schema.satisfiable import Satisfiable
+from muxjax.server.json_schema.size import is_nested_deeper
 from muxjax.server.json_schema.walk import Path, descendants, pointer
 
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -18,6 +20,8 @@ _MOST_PLACES = 200
 """Subschemas that are tried for the place of a fault."""
 _LONGEST_SEARCHED = 50_000
 """Characters of a schema, beyond which no place is searched."""
+_MOST_NESTED = 128
+"""Times that lists and objects may be in each other; grammars take a few less."""
 _UNWRITABLE = "it has a number that is not finite, or text that is not Unicode"
 _WHERE = re.compile(r"\s+while processing json-schema:.*", re.DOTALL)
 _WORDS = (
@@ -48,7 +52,12 @@ def followed(schema: Mapping[str, Any], param: str) -> str:
       RequestError: no answer can follow it, or it asks for what grammars cannot; says where in the schema.
     """
     try:
+        if is_nested_deeper(schema, _MOST_NESTED):
+            raise RecursionError
         plain = without_annotations(schema)
+        for path, pattern in _patterns(plain):
+            if ends_in_escape(pattern):
+                raise _refusal(param, path, "its pattern cannot be read: it ends in a backslash")
         satisfiable = Satisfiable(plain)
         contradiction = satisfiable.contradiction()
         if contradiction:
@@ -57,12 +66,21 @@ def followed(schema: Mapping[str, Any], param: str) -> str:
         text = _text(plain)
         fault = _fault(text)
         if fault:
-            raise _refusal(param, _place(plain, fault) if len(text) < _LONGEST_SEARCHED else None, _in_words(fault))
+            is_searched = len(text) < _LONGEST_SEARCHED and not fault.startswith("recursion limit")
+            raise _refusal(param, _place(plain, fault) if is_searched else None, _in_words(fault))
     except RecursionError as error:
         raise RequestError(f"{param} cannot be followed: it is nested too deeply", param=param, code="invalid_value") from error
     except ValueError as error:
         raise _refusal(param, None, _UNWRITABLE) from error
     return text
+
+
+def _patterns(root: Any) -> Iterator[tuple[Path, str]]:
+    for path, schema in descendants(root):
+        if isinstance(schema, dict):
+            names = schema.get("patternProperties")
+            found = [schema.get("pattern"), *(names if isinstance(names, dict) else ())]
+            yield from ((path, pattern) for pattern in found if isinstance(pattern, str))
 
 
 def _text(schema: Mapping[str, Any]) -> str:

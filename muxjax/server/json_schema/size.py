@@ -1,6 +1,6 @@
 """Size of what a client's grammar is made of, which is looked at before anything is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from muxjax.errors import RequestError
@@ -17,6 +17,20 @@ def require_small(value: Any, param: str, most: int) -> None:
             param=param,
             code="invalid_value",
         )
+
+
+def is_nested_deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects are in each other more than so many times."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [child for one in level for child in _children(one)]
+    return bool(level)
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def characters(value: Any, most: int) -> int:

@@ -76,7 +76,7 @@ class References:
             return None
         if ref in self._names:
             return self._names[ref]
-        if ref != "#" and not ref.startswith("#/"):
+        if ref not in ("", "#") and not ref.startswith("#/"):
             return None
         found = next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self._bases)
         for word in ref.split("/")[1:]:

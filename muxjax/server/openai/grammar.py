@@ -9,6 +9,7 @@ from llguidance import LLMatcher
 from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.follow import followed
+from muxjax.server.json_schema.patterns import ends_in_escape
 from muxjax.server.json_schema.size import require_small
 from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS, Fields, show, strings
 from muxjax.types import Grammar, GrammarKind
@@ -62,6 +63,8 @@ def _of_regex(problem: str) -> str:
 
 def _matches_nothing(regex: str) -> str:
     """The problem of an expression that no text matches; empty for any other."""
+    if ends_in_escape(regex):
+        return "it ends in a backslash"
     schema = json.dumps({"type": "string", "pattern": f"^(?:{regex})$"})
     nothing = "Regex is empty" in LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), None)
     return "no text matches it" if nothing else ""
@@ -83,6 +86,7 @@ def _response_format(fields: Fields, most: int) -> Grammar | None:
     if kind == "json_object":
         return _json_schema({"type": "object"}, "response_format")
     schema = form.required_object("json_schema")
+    schema.flag("strict")
     value, param = schema.required_object("schema").raw, "response_format.json_schema.schema"
     require_small(value, param, most)
     return _json_schema(value, param)

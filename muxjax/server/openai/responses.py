@@ -8,7 +8,7 @@ from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
-from muxjax.server.openai.tool_calls import CallPiece, CallReader, call_deltas, call_reader, whole_calls
+from muxjax.server.openai.tool_calls import CallList, CallPiece, CallReader, call_deltas, call_reader, whole_calls
 from muxjax.types import Finish
 
 Json = dict[str, Any]
@@ -167,9 +167,11 @@ class ChatReply(Reply):
         return chat_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
     def _finish(self, update: ChoiceUpdate) -> str | None:
-        """OpenAI says "tool_calls" only where the model could choose among tools."""
-        use = self._generation.tools
-        return "tool_calls" if update.finish is Finish.STOP and use and not use.named else super()._finish(update)
+        """OpenAI says "tool_calls" only where the model could choose among tools; a stop string may come before or in a call."""
+        reader = self._readers[update.index] if self._readers else None
+        return (
+            "tool_calls" if update.finish is Finish.STOP and isinstance(reader, CallList) and reader.is_whole else super()._finish(update)
+        )
 
 
 def _ending(finish: str | None, stop_reason: str | int | None) -> Json:

@@ -66,6 +66,11 @@ class CallList:
         self._begun = 0
         self._open: _Object | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """There are calls, and the last one has all of its arguments."""
+        return self._begun > 0 and self._open is None
+
     def feed(self, text: str) -> list[CallPiece]:
         self._held += text
         pieces = []

@@ -1,6 +1,7 @@
 """Tools that a chat offers, and what an answer must be when one of them has to be called."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +75,9 @@ def read_tools(fields: Fields, most: int) -> ToolUse | None:
     many = fields.flag("parallel_tool_calls", True)
     if len(tools) > MOST_TOOLS:
         raise fields.error("tools", f"must be at most {MOST_TOOLS}, got {len(tools)}")
+    for name, count in Counter(tool.name for tool in tools).items():
+        if count > 1:
+            raise fields.error("tools", f"must have names of their own, got {show(name)} {count} times")
     if choice == "none" or (not tools and choice in (None, "auto")):
         return None
     if not tools:
@@ -107,6 +111,7 @@ def _tool(entry: Fields, choice: object) -> Tool:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise function.error("name", f"must be 1 to 64 letters, digits, _ and -, got {show(name)}")
     function.text("description")
+    function.flag("strict")
     schema = _arguments(function)
     called = choice == "required" or (isinstance(choice, dict) and _name(choice) == name)
     return Tool(name=name, schema=followed(schema, function.where("parameters")) if called else "", description=entry.raw)

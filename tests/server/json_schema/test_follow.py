@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,6 +78,9 @@ def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int, mat
         ({"type": "string", "pattern": "^a$", "minLength": 4}, "no text matches its pattern"),
         ({"type": "string", "pattern": "(?=a)b"}, "its pattern cannot be read"),
         ({"type": "string", "pattern": 5}, "'pattern'"),
+        ({"items": {"type": "string", "pattern": "a\\"}}, "at #/items: its pattern cannot be read: it ends in a backslash"),
+        ({"patternProperties": {"\\": {}}}, "it ends in a backslash"),
+        ({"$ref": ""}, "$ref '' leads only to itself"),
         ({"const": 1, "type": "string"}, "type, enum and const contradict each other"),
         ({"type": "integer", "multipleOf": 0}, "multipleOf must be over 0"),
         ({"type": "number", "minimum": float("inf")}, "a number that is not finite"),
@@ -103,6 +107,38 @@ def test_what_no_answer_can_follow_is_refused_in_the_schemas_own_words(schema, w
     assert words in str(refusal.value) and str(refusal.value).startswith("tools[0].function.parameters cannot be followed")
     assert (refusal.value.status, refusal.value.param) == (400, "tools[0].function.parameters")
     assert len(str(refusal.value)) < 700 and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("depth", [130, 900, 5000])
+def test_a_schema_that_is_nested_too_deeply_is_refused_soon(depth):
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"items": schema}
+    begin = time.process_time()
+    with pytest.raises(RequestError, match="nested too deeply"):
+        followed(schema, "schema")
+    assert time.process_time() - begin < 0.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("bound", [2**53 + 1, 2**54 + 2 + 1, 2**56 + 5])
+def test_bounds_that_are_no_floats_are_held(sign, bound):
+    over, under = ("minimum", "maximum") if sign > 0 else ("maximum", "minimum")
+    for key, exclusive, outside in (
+        (over, False, -sign),
+        (under, False, sign),
+        ("exclusiveM" + over[1:], True, 0),
+        ("exclusiveM" + under[1:], True, 0),
+    ):
+        schema = {"type": "integer", key: sign * bound}
+        assert not accepts(schema, sign * bound + outside)
+        assert accepts(schema, sign * bound - outside * 2000) or exclusive
+
+
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 2**64 - 1), (-(2**63), 2**63 - 1), (0, 2**63 - 1)])
+def test_the_bounds_of_machine_integers_are_taken(minimum, maximum):
+    schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
+    assert accepts(schema, 5) and accepts(schema, 2**62) and not accepts(schema, minimum - 1) and not accepts(schema, maximum + 1)
 
 
 def test_recursion_that_has_a_way_out_is_served():

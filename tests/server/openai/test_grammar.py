@@ -168,6 +168,13 @@ def test_a_pattern_that_nothing_matches_is_refused(regex):
     assert accepts(grammar_of(structured_outputs={"regex": f"b|{regex}"}), "b")
 
 
+@pytest.mark.parametrize("regex", ["\\", "a\\", "a\\\\\\"])
+def test_a_pattern_that_ends_in_a_backslash_is_refused_unless_that_is_escaped(regex):
+    with pytest.raises(RequestError, match=r"structured_outputs.regex cannot be followed: it ends in a backslash"):
+        grammar_of(structured_outputs={"regex": regex})
+    assert accepts(grammar_of(structured_outputs={"regex": r"a\\"}), "a\\")
+
+
 @pytest.mark.parametrize("wish", [{"regex": "("}, {"regex": "\ud800"}, {"choice": ["\ud800"]}, {"json": {"const": "\ud800"}}])
 def test_refusals_do_not_tell_of_the_grammar_behind_a_form(wish):
     with pytest.raises(RequestError) as error:

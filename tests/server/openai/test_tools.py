@@ -129,6 +129,8 @@ def test_where_no_tool_is_to_be_called_there_is_none(body):
             "tools[0].function.parameters",
         ),
         ({"tools": [CLOCK] * 129, "tool_choice": "required"}, "tools"),
+        ({"tools": [CLOCK, WEATHER, CLOCK], "tool_choice": "required"}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "strict": "yes"}}]}, "tools[0].function.strict"),
         ({"tools": [CLOCK]}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": "auto"}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": NAMED}, "tool_choice"),
@@ -203,6 +205,18 @@ def test_an_answer_cut_before_its_first_call_has_none(serve, tokenizer):
         fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 2}
         (choice,) = server.client.chat.completions.create(**fields).choices
     assert (choice.finish_reason, choice.message.tool_calls, choice.message.content) == ("length", None, None)
+
+
+@pytest.mark.parametrize(
+    ("stop", "calls", "finish"), [('"name', 0, "stop"), ("z", 1, "stop"), ("}, {", 1, "tool_calls"), ("]", 2, "tool_calls")]
+)
+def test_an_answer_that_a_stop_string_ends_has_called_tools_where_its_calls_are_whole(serve, tokenizer, stop, calls, finish):
+    fields = {"model": "a", "messages": HELLO, "tools": [WEATHER, CLOCK], "tool_choice": "required", "max_tokens": 90, "stop": stop}
+    with serve(reply=speaker(tokenizer, '[{"name": "clock", "parameters": {"z": 1}}, {"name": "clock", "parameters": {}}]')) as server:
+        (whole,) = server.client.chat.completions.create(**fields).choices
+        *_, last = server.client.chat.completions.create(**fields, stream=True)
+    assert (whole.finish_reason, last.choices[0].finish_reason) == (finish, finish)
+    assert len(whole.message.tool_calls or ()) == calls
 
 
 def test_a_call_and_its_result_come_back_as_messages(server):

@@ -1,4 +1,4 @@
-"""Names of members that patterns match, as grammars match them: a client's pattern is never tried in Python, where it may take for ever."""
+"""Patterns as grammars match them: a client's pattern is never tried in Python, where it may take for ever."""
 
 import functools
 import json
@@ -23,6 +23,11 @@ def is_in(pattern: str, name: str) -> bool | None:
 def is_in_all(pattern: str) -> bool:
     """Whether it is clear that every name has the pattern in it: it may be empty, where a name begins or where it ends."""
     return not ("^" in pattern and "$" in pattern) and not _OTHER_ANCHORS.search(pattern) and is_in(pattern, "") is True
+
+
+def ends_in_escape(pattern: str) -> bool:
+    """The last character is a backslash that escapes nothing, which grammars would not mind."""
+    return (len(pattern) - len(pattern.rstrip("\\"))) % 2 == 1
 
 
 def _fault(schema: dict[str, str]) -> str:
