@@ -12,6 +12,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.batch import BatchShape, Buckets
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
@@ -93,8 +94,11 @@ class Serving:
         library = ProgramLibrary.open(devices, programs)
         list(self.model.compile(library, self.model.needs.of(self.model.shapes, devices.joined(shape, OWN))))
         self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.model.temporary_bytes}
-        pools = (jax.device_put(_random_blocks(shape), device) for device in devices.each)
-        self.executor = DeviceExecutor(device_models, devices.join(pools, OWN))
+
+        def random_blocks(whole: jax.ShapeDtypeStruct) -> jax.Array:
+            return devices.join((jax.device_put(_random_blocks(shape), device) for device in devices.each), OWN)
+
+        self.executor = DeviceExecutor(device_models, OwnArenas(devices.joined(shape, OWN), fill=random_blocks))
         self.unit = self._unit(layouts, max_tokens, token_budget)
         self.policy, self.clock = by_name("adbs"), MonotonicClock()
 

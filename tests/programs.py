@@ -20,12 +20,13 @@ class KeptPrograms:
 
     def __init__(self, library: ProgramLibrary):
         self._library = library
-        self._programs: dict[Source, jax.stages.Compiled] = {}
+        self._programs: dict[Devices, dict[Source, jax.stages.Compiled]] = {}
 
-    def find(self, sources: Iterable[Source], *, beside: bool = False) -> Iterator[tuple[Source, jax.stages.Compiled]]:
+    def find(self, sources: Iterable[Source], devices: Devices, *, beside: bool = False) -> Iterator[tuple[Source, jax.stages.Compiled]]:
         sources = list(sources)
-        self._programs.update(self._library.find(source for source in sources if source not in self._programs))
-        return ((source, self._programs[source]) for source in sources)
+        programs = self._programs.setdefault(devices, {})
+        programs.update(self._library.find([source for source in sources if source not in programs], devices))
+        return ((source, programs[source]) for source in sources)
 
 
 @functools.cache

@@ -13,9 +13,9 @@ from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import ModelLoader
 from muxjax.device.model import DeviceModel, Programs
 from muxjax.device.programs.library import ProgramLibrary
-from muxjax.engine.device_control import ProgramProgress
+from muxjax.engine.device_control import Loaded, ProgramProgress
 from muxjax.engine.options import ModelOptions
-from muxjax.types import ModelSpec
+from muxjax.models.sharding import Devices
 from muxjax.units import show_bytes
 
 _log = logging.getLogger(__name__)
@@ -39,17 +39,17 @@ class DeviceController:
         return self._executor.models[model].offloaded_bytes
 
     def arena_blocks(self, needed_bytes: int = 0) -> int:
-        models, options, devices = self._executor.models, self._loader.options, self._loader.devices
+        models, options, lanes = self._executor.models, self._loader.options, self._loader.lanes
         arena_bytes = self._total_blocks * options.block_bytes
-        blocks = memory.arena_blocks(options, devices, models, arena_bytes=arena_bytes, more_bytes=needed_bytes)
-        memory.plan(options, devices, models, min(blocks, self._total_blocks), more_bytes=needed_bytes)
+        blocks = memory.arena_blocks(options, lanes, models, arena_bytes=arena_bytes, more_bytes=needed_bytes)
+        memory.plan(options, lanes, models, min(blocks, self._total_blocks), more_bytes=needed_bytes)
         return blocks
 
-    def load(self, options: ModelOptions) -> ModelSpec:
-        plan = self._loader.plan(options)
-        self._loaded[plan.name] = self._loader.load(plan, progress=False)
+    def load(self, options: ModelOptions) -> Loaded:
+        plan, lane = self._loader.plan(options), self._emptiest_lane()
+        self._loaded[plan.name] = self._loader.load(plan, lane=lane, progress=False)
         self._make_ready(plan.name, self._loaded[plan.name])
-        return plan.spec
+        return Loaded(plan.spec, lane)
 
     def onload(self, model: str) -> None:
         device_model = self._executor.models[model]
@@ -85,7 +85,11 @@ class DeviceController:
         missing = _interleaved({name: [shape for shape in model.shapes if shape not in model.steps] for name, model in models.items()})
         needs = {(name, shape): models[name].needs.of_shape(shape, arena) for name, shape in missing}
         self._stopped.clear()
-        for (name, shape), programs in self._library.complete(needs, self._note_failure, self._stopped):
+
+        def devices_of(key: tuple[str, BatchShape]) -> Devices:
+            return models[key[0]].devices
+
+        for (name, shape), programs in self._library.complete(needs, self._note_failure, self._stopped, devices_of):
             self._built[name, shape] = programs
             yield name, models[name].shapes.index(shape)
 
@@ -117,14 +121,18 @@ class DeviceController:
 
     def prepare_arena(self, total_blocks: int) -> None:
         arena = self._loader.arena(total_blocks)
-        needs = {name: model.needs.of(model.needs.essential, arena) for name, model in self._awake().items()}
-        self._prepared = {total_blocks: {name: dict(self._library.find(sources, beside=True)) for name, sources in needs.items()}}
+        self._prepared = {
+            total_blocks: {
+                name: dict(self._library.find(model.needs.of(model.needs.essential, arena), model.devices, beside=True))
+                for name, model in self._awake().items()
+            }
+        }
 
     def resize(self, total_blocks: int) -> bool:
         programs, rows = self._prepared.pop(total_blocks), self._executor.arena_rows
         try:
             self._executor.renew(self._loader.arena(total_blocks).shape[0])
-        except jax.errors.JaxRuntimeError as error:
+        except (jax.errors.JaxRuntimeError, MemoryError) as error:
             _log.warning("the cache keeps its size, for free memory is in pieces: %s", str(error).partition("\n")[0])
             self._executor.renew(rows)
             return False
@@ -133,6 +141,11 @@ class DeviceController:
             model.add(programs.get(name, {}))
         _log.info("the cache has %d head blocks, %s", total_blocks, show_bytes(total_blocks * self._loader.options.block_bytes))
         return True
+
+    def _emptiest_lane(self) -> int:
+        """The one with the fewest models."""
+        lanes = self._executor.lanes
+        return min(range(len(lanes)), key=lambda lane: len(lanes[lane].models))
 
     @property
     def _total_blocks(self) -> int:
@@ -159,7 +172,7 @@ class DeviceController:
             for _ in model.compile(self._library, sources, beside=True):
                 pass
         models = {**self._executor.models, name: model}
-        memory.plan(self._loader.options, self._loader.devices, models, self._total_blocks)
+        memory.plan(self._loader.options, self._loader.lanes, models, self._total_blocks)
         model.warm_up_tables()
 
 

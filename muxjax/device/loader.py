@@ -8,8 +8,10 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
+from muxjax.device.lanes.arena import ArenaMemory, OwnArenas, SharedArena
+from muxjax.device.lanes.clients import open_lanes
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import blocks_shape, make_blocks
+from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
@@ -44,25 +46,35 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelLoader:
-    """Devices, and what all models of a unit have in common on them."""
+    """Devices, and what all models of a unit have in common on them.
+
+    Args:
+      lanes: the devices, as each lane sees them.
+    """
 
     options: UnitOptions
-    devices: Devices
+    lanes: tuple[Devices, ...]
     kv_dtype: np.dtype
 
     @classmethod
     def of(cls, options: UnitOptions) -> "ModelLoader":
-        """The loader for the first devices that JAX sees.
+        """The loader for the first devices that JAX sees, in as many lanes as the options say, if they can be had.
 
         Raises:
-          ConfigError: there are fewer than the options say.
+          ConfigError: there are fewer devices.
         """
-        return cls.on(Devices.first(options.tensor_parallel_size), options)
+        lanes = open_lanes(options)
+        return cls(options=options, lanes=lanes, kv_dtype=_kv_dtype(options, lanes[0].each[0]))
 
     @classmethod
     def on(cls, devices: Devices, options: UnitOptions) -> "ModelLoader":
         """The loader for those devices, which may be of a topology as long as nothing is loaded."""
-        return cls(options=options, devices=devices, kv_dtype=_kv_dtype(options, devices.each[0]))
+        return cls(options=options, lanes=(devices,), kv_dtype=_kv_dtype(options, devices.each[0]))
+
+    @property
+    def devices(self) -> Devices:
+        """Those of the first lane, which are JAX's own."""
+        return self.lanes[0]
 
     def plan(self, model: ModelOptions) -> ModelPlan:
         """Reads a model's configuration.
@@ -87,14 +99,14 @@ class ModelLoader:
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
         return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + table_bytes)
 
-    def load(self, plan: ModelPlan, *, progress: bool) -> DeviceModel:
-        """A model's weights and empty tables on the devices; nothing is compiled yet.
+    def load(self, plan: ModelPlan, *, lane: int = 0, progress: bool) -> DeviceModel:
+        """A model's weights and empty tables on the devices of a lane; nothing is compiled yet.
 
         Raises:
           CheckpointError: the weights do not match.
         """
-        model, spec = plan.options, plan.spec
-        params = jax.block_until_ready(weights.load(model.path, spec, self.devices, load_format=model.load_format, progress=progress))
+        model, spec, devices = plan.options, plan.spec, self.lanes[lane]
+        params = jax.block_until_ready(weights.load(model.path, spec, devices, load_format=model.load_format, progress=progress))
         return DeviceModel.empty(
             spec,
             params,
@@ -102,7 +114,8 @@ class ModelLoader:
             buckets=self._buckets(plan),
             slots=model.max_num_seqs,
             max_tokens=spec.max_len,
-            devices=self.devices,
+            devices=devices,
+            lane=lane,
         )
 
     def needs(self, plan: ModelPlan) -> ProgramNeeds:
@@ -132,13 +145,16 @@ class ModelLoader:
         part = blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0])
         return self.devices.joined(part, OWN)
 
-    def make_arena(self, total_blocks: int) -> jax.Array:
-        """The arena of so many head blocks a device, zeroed."""
-        parts = (
-            make_blocks(total_blocks, block_bytes=self.options.block_bytes, dtype=self.kv_dtype, device=device)
-            for device in self.devices.each
-        )
-        return self.devices.join(parts, OWN)
+    def make_arena(self, total_blocks: int) -> ArenaMemory:
+        """The arena's memory.
+
+        Raises:
+          MemoryError: there is not so much in one piece.
+        """
+        whole, firsts = self.arena(total_blocks), [lane.each[0] for lane in self.lanes]
+        if len(firsts) > 1 and firsts[0].platform == "gpu":
+            return SharedArena(whole, firsts)
+        return OwnArenas(*(jax.ShapeDtypeStruct(whole.shape, whole.dtype, sharding=lane.sharding(OWN)) for lane in self.lanes))
 
 
 def layout_of(options: UnitOptions, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:

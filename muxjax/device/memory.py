@@ -1,7 +1,7 @@
 """Memory of a device: how much of it the cache gets beside weights and what steps need while they run."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -28,7 +28,7 @@ class MemoryPlan:
       devices: so many, each of which holds as much.
       limit_bytes: most that muxjax may use of one; None where nobody sets a limit (CPU).
       resident_bytes: weights and block tables of each model.
-      temporary_bytes: most that any one step needs while it runs. Steps run one after another and share it.
+      temporary_bytes: most that any one step needs while it runs. Steps of a lane run one after another and share it; the sum of lanes.
     Raises:
       ConfigError: that is more than the limit.
     """
@@ -63,6 +63,8 @@ class MemoryPlan:
 def claim(options: UnitOptions) -> None:
     """Tells XLA how much of a GPU it may use; has an effect only before JAX has looked at its devices."""
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
+    if options.lanes > 1:  # whose clients share the memory, as the arena does that none of them allocates
+        os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 
 def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
@@ -95,25 +97,30 @@ def require_memory(options: UnitOptions, devices: Devices, resident_bytes: Mappi
 
 
 def plan(
-    options: UnitOptions, devices: Devices, models: Mapping[str, DeviceModel], total_blocks: int, *, more_bytes: int = 0
+    options: UnitOptions, lanes: Sequence[Devices], models: Mapping[str, DeviceModel], total_blocks: int, *, more_bytes: int = 0
 ) -> MemoryPlan:
     """The plan of one of the devices, for so many bytes of weights more than it holds.
 
+    Args:
+      lanes: the devices, as each lane sees them.
     Raises:
       ConfigError: it has too little memory.
     """
     resident_bytes = {name: model.resident_bytes for name, model in models.items()}
+    temporary_bytes = dict.fromkeys(range(len(lanes)), 0)
+    for model in models.values():
+        temporary_bytes[model.lane] = max(temporary_bytes[model.lane], model.temporary_bytes)
     return MemoryPlan(
-        devices=devices.tp,
-        limit_bytes=limit_bytes(options, devices.each[0]),
+        devices=lanes[0].tp,
+        limit_bytes=limit_bytes(options, lanes[0].each[0]),
         resident_bytes=resident_bytes | ({"coming": more_bytes} if more_bytes else {}),
         arena_bytes=total_blocks * options.block_bytes,
-        temporary_bytes=max((model.temporary_bytes for model in models.values()), default=0),
+        temporary_bytes=sum(temporary_bytes.values()),
     )
 
 
 def arena_blocks(
-    options: UnitOptions, devices: Devices, models: Mapping[str, DeviceModel], *, arena_bytes: int = 0, more_bytes: int = 0
+    options: UnitOptions, lanes: Sequence[Devices], models: Mapping[str, DeviceModel], *, arena_bytes: int = 0, more_bytes: int = 0
 ) -> int:
     """Head blocks that the arena of each device may have, beside the models and so many bytes more.
 
@@ -122,8 +129,8 @@ def arena_blocks(
     Raises:
       ConfigError: not even one block fits.
     """
-    held_bytes = _held_bytes(devices, models, arena_bytes) + more_bytes
-    cache_bytes = options.kv_cache_bytes or min(_free_bytes(options, device, held_bytes) for device in devices.each)
+    held_bytes = _held_bytes(lanes, models, arena_bytes) + more_bytes
+    cache_bytes = options.kv_cache_bytes or min(_free_bytes(options, device, held_bytes) for device in lanes[0].each)
     return blocks_in(options, cache_bytes)
 
 
@@ -141,10 +148,14 @@ def blocks_in(options: UnitOptions, cache_bytes: int) -> int:
     return blocks
 
 
-def _held_bytes(devices: Devices, models: Mapping[str, DeviceModel], arena_bytes: int) -> int:
+def _held_bytes(lanes: Sequence[Devices], models: Mapping[str, DeviceModel], arena_bytes: int) -> int:
     """Bytes that one device holds beside the arena: models, and on a GPU whatever else there is."""
-    in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, devices.each) if stats]
-    return max(sum(model.resident_bytes for model in models.values()), *in_use, 0)
+    resident_bytes = sum(model.resident_bytes for model in models.values())
+    if len(lanes) > 1:  # no client has allocated the arena, and each keeps what it has once taken
+        pools = [stats.get("pool_bytes", stats["bytes_in_use"]) for lane in lanes for stats in map(_stats, lane.each) if stats]
+        return max(resident_bytes, sum(pools))
+    in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, lanes[0].each) if stats]
+    return max(resident_bytes, *in_use, 0)
 
 
 def _stats(device: jax.Device) -> dict[str, int] | None:

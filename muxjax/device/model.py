@@ -32,6 +32,7 @@ class DeviceModel:
       weights: on the devices, or offloaded to the host while the model sleeps.
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       post_step: the programs that may follow a step.
+      lane: that its steps run on.
       steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
       shapes: all that its steps are to have, in the order of their use.
     """
@@ -44,6 +45,7 @@ class DeviceModel:
     table_LSKC: jax.Array
     last_S: jax.Array
     post_step: PostStep
+    lane: int = 0
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
@@ -63,6 +65,7 @@ class DeviceModel:
         slots: int,
         max_tokens: int,
         devices: Devices,
+        lane: int = 0,
     ) -> "DeviceModel":
         """A model with empty tables of so many slots. They are bound to the devices, as outputs that replace them: jit looks at that."""
         table_shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
@@ -75,6 +78,7 @@ class DeviceModel:
             table_LSKC=devices.zeros(table_shape, np.int32),
             last_S=devices.zeros((slots,), np.int32),
             post_step=PostStep(spec, slots, devices),
+            lane=lane,
         )
 
     def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> StepArrays:
@@ -128,7 +132,7 @@ class DeviceModel:
 
     def compile(self, library: ProgramLibrary, sources: Iterable[Source], *, beside: bool = False) -> Iterator[None]:
         """Makes programs ready, beside steps of others or not; yields as each is there."""
-        for source, program in library.find(sources, beside=beside):
+        for source, program in library.find(sources, self.devices, beside=beside):
             self.add({source: program})
             yield
 

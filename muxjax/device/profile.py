@@ -15,6 +15,7 @@ from muxjax.cache.table import TableDelta
 from muxjax.device import batch
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
@@ -146,9 +147,12 @@ class Profiler:
         """Yields when another program is there; then steps can be measured."""
         devices = self._model.devices
         yield from self._model.compile(self._library, self._needs)
+        self._executor = DeviceExecutor({"": self._model}, OwnArenas(devices.joined(self._arena, OWN), fill=self._random_blocks))
+
+    def _random_blocks(self, whole: jax.ShapeDtypeStruct) -> jax.Array:
+        devices = self._model.devices
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
-        pools = (jax.random.uniform(key, self._arena.shape, self._arena.dtype, -1, 1) for key in keys)
-        self._executor = DeviceExecutor({"": self._model}, devices.join(pools, OWN))
+        return devices.join((jax.random.uniform(key, self._arena.shape, whole.dtype, -1, 1) for key in keys), OWN)
 
     def seconds(self, point: Point) -> float:
         """Seconds of a step, run back to back."""

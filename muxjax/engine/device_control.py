@@ -15,6 +15,13 @@ class ProgramProgress(NamedTuple):
     failed: tuple[str, ...] = ()
 
 
+class Loaded(NamedTuple):
+    """A model that has come to the devices, and the lane that its steps will run on."""
+
+    spec: ModelSpec
+    lane: int
+
+
 class DeviceControl(Protocol):
     """Models of a unit on its devices, and the arena beside them; one caller at a time.
 
@@ -43,7 +50,7 @@ class DeviceControl(Protocol):
         """
         ...
 
-    def load(self, options: ModelOptions) -> ModelSpec:
+    def load(self, options: ModelOptions) -> Loaded:
         """Reads a model's weights and makes the programs that hold every step; takes long. Whoever loads attaches, or removes.
 
         Raises:

@@ -80,6 +80,7 @@ class UnitOptions:
 
     Args:
       policy: of `scheduler`, by name.
+      lanes: streams of a GPU whose steps run beside each other, each with models of its own; with one, all models take turns.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
       tensor_parallel_size: devices, each of which holds an equal share of every model.
@@ -102,6 +103,7 @@ class UnitOptions:
 
     models: tuple[ModelOptions, ...]
     policy: str = "adbs"
+    lanes: int = 1
     max_num_batched_tokens: int = 2048
     max_num_shared_tokens: int | None = None
     tensor_parallel_size: int = 1
@@ -125,6 +127,8 @@ class UnitOptions:
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "models", ", ".join(twice), "named once each")
         require(self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
+        require(1 <= self.lanes <= len(self.models), "lanes", self.lanes, f"1 to the number of models, {len(self.models)}")
+        require(self.lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
         _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
         shared = self.max_num_shared_tokens
         require(shared is None or shared >= 16, "max_num_shared_tokens", shared, "16 or more")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from muxjax.device.loader import PREFILL_ROWS, layout_of
+from muxjax.engine.device_control import Loaded
 from muxjax.engine.engine import Engine
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
@@ -39,7 +40,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     """
     worker = start_worker(options, progress=progress)
     config_of = partial(model_config, options, worker.kv_dtype)
-    configs = [config_of(model, worker.specs[model.name]) for model in options.models]
+    configs = [config_of(model, Loaded(worker.specs[model.name], worker.lanes[model.name])) for model in options.models]
     lines = start_report(options, worker, configs)
     for line in lines:
         report(line)
@@ -58,8 +59,9 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     return Built(engine=engine, lifecycle=lifecycle, models=worker.specs, report=lines)
 
 
-def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, spec: ModelSpec) -> ModelConfig:
+def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loaded: Loaded) -> ModelConfig:
     """A model as a unit knows it; reads its tokenizer, for grammars."""
+    spec = loaded.spec
     return ModelConfig(
         name=model.name,
         layout=layout_of(unit, spec, kv_dtype),
@@ -70,4 +72,5 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, spe
         rate=model.rate,
         weight=model.weight,
         token_cost=spec.params,
+        lane=loaded.lane,
     )

@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from muxjax.engine.device_control import DeviceControl, ProgramProgress
+from muxjax.engine.device_control import DeviceControl, Loaded, ProgramProgress
 from muxjax.engine.engine import Engine
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions
@@ -25,7 +25,7 @@ class ModelLifecycle:
     gets another size, those that run lose their place in it and are prefilled again.
     """
 
-    def __init__(self, engine: Engine, unit: Unit, devices: DeviceControl, config_of: Callable[[ModelOptions, ModelSpec], ModelConfig]):
+    def __init__(self, engine: Engine, unit: Unit, devices: DeviceControl, config_of: Callable[[ModelOptions, Loaded], ModelConfig]):
         self._engine, self._unit, self._devices, self._config_of = engine, unit, devices, config_of
         self._builder = ProgramBuilder(engine, devices)
         engine.on_stop(self._builder.close)
@@ -54,15 +54,15 @@ class ModelLifecycle:
                 raise _conflict(f"The model `{options.name}` is there already.")
             self._make_room(self._devices.load_bytes(options))
             try:
-                spec = self._devices.load(options)
-                config = self._config_of(options, spec)
+                loaded = self._devices.load(options)
+                config = self._config_of(options, loaded)
                 self._attach(options.name)
                 self._engine.do(lambda: self._unit.add(config))
             except BaseException:
                 self._drop(options.name)
                 raise
             _log.info("the model %s is served", options.name)
-            return spec
+            return loaded.spec
 
     def remove(self, name: str, *, timeout_s: float) -> None:
         """Lets a model's requests end, for so long, and frees all it has.

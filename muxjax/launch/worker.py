@@ -24,6 +24,7 @@ from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.executor import Executor
 from muxjax.engine.options import UnitOptions
+from muxjax.models.sharding import Devices
 from muxjax.types import ModelSpec
 
 
@@ -33,12 +34,14 @@ class Worker:
 
     Args:
       total_blocks: head blocks of the arena of each device.
+      lanes: of the models.
       load_s: seconds that each model's weights took; compile_s: all models' programs that there were to be at first.
     """
 
     executor: Executor
     control: DeviceControl
     specs: Mapping[str, ModelSpec]
+    lanes: Mapping[str, int]
     kv_dtype: np.dtype
     total_blocks: int
     memory: MemoryPlan
@@ -59,15 +62,16 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     load_s = _Seconds()
     models = _load(loader, plans, load_s, progress=progress)
-    total_blocks = memory.arena_blocks(options, loader.devices, models)
+    total_blocks = memory.arena_blocks(options, loader.lanes, models)
     compile_s = _compile(models, loader.arena(total_blocks), library, all_shapes=options.wait_for_all, progress=progress)
-    memory_plan = memory.plan(options, loader.devices, models, total_blocks)
-    executor = DeviceExecutor(models, loader.make_arena(total_blocks))
+    memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
+    executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes))
     _warm_up(executor, progress=progress)
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
         specs={name: plan.spec for name, plan in plans.items()},
+        lanes={name: model.lane for name, model in models.items()},
         kv_dtype=loader.kv_dtype,
         total_blocks=total_blocks,
         memory=memory_plan,
@@ -77,11 +81,11 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
 
 
 def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Seconds", *, progress: bool) -> dict[str, DeviceModel]:
-    """The models, all of which the arena must leave room for; the largest is loaded first."""
+    """The models, all of which the arena must leave room for; the largest is loaded first, and lanes are dealt in turn."""
     models = {}
-    for plan in sorted(plans.values(), key=lambda plan: -plan.spec.params):
+    for i, plan in enumerate(sorted(plans.values(), key=lambda plan: -plan.spec.params)):
         with seconds.of(plan.name):
-            models[plan.name] = loader.load(plan, progress=progress)
+            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress)
     return {name: models[name] for name in plans}
 
 
@@ -90,15 +94,17 @@ def _compile(
 ) -> float:
     """Makes the programs there must be at first, several at a time; the seconds that took."""
     started = time.perf_counter()
-    owners: dict[Source, list[DeviceModel]] = {}  # models of one vocabulary share some
+    owners: dict[Devices, dict[Source, list[DeviceModel]]] = {}  # models of one vocabulary and lane share some
     for model in models.values():
         for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, arena):
-            owners.setdefault(source, []).append(model)
-    with tqdm(total=len(owners), unit="program", desc="programs", disable=not progress) as bar:
-        for source, program in library.find(owners):
-            for model in owners[source]:
-                model.add({source: program})
-            bar.update()
+            owners.setdefault(model.devices, {}).setdefault(source, []).append(model)
+    with tqdm(total=sum(map(len, owners.values())), unit="program", desc="programs", disable=not progress) as bar:
+        finds = [(of_lane, library.find(of_lane, devices)) for devices, of_lane in owners.items()]  # all are asked for by now
+        for of_lane, programs in finds:
+            for source, program in programs:
+                for model in of_lane[source]:
+                    model.add({source: program})
+                bar.update()
     return time.perf_counter() - started
 
 

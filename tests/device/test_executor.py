@@ -5,8 +5,9 @@ import numpy as np
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import make_blocks
+from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.step import draw, step, update_table
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
@@ -43,12 +44,11 @@ def make_executor(tp: int) -> DeviceExecutor:
         )
         for seed, name in enumerate("ab")
     }
-    pools = (make_blocks(BLOCKS, block_bytes=layout.block_bytes, dtype=np.dtype(np.float32), device=device) for device in devices.each)
-    blocks = devices.join(pools, OWN)
+    blocks = devices.joined(blocks_shape(BLOCKS, layout.block_bytes, np.dtype(np.float32), devices.each[0]), OWN)
     for model in models.values():
         needs = model.needs.of(model.shapes, blocks)
         assert sum(1 for _ in model.compile(kept_programs(tp), needs)) == len(needs) > len(buckets.shapes())
-    executor = DeviceExecutor(models, blocks)
+    executor = DeviceExecutor(models, OwnArenas(blocks))
     executor.warm_up()
     return executor
 

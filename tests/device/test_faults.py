@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.launch_queue import GIVE_UP_S
+from muxjax.device.lanes.launch_queue import GIVE_UP_S
 from muxjax.device.step import StepArrays
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
@@ -137,7 +137,7 @@ def test_a_model_that_fails_ends_its_requests_and_costs_the_others_no_token(spoi
 @pytest.mark.parametrize("spoil", [no_launch, nothing_follows])
 def test_a_launch_that_leaves_an_arena_costs_no_new_one(spoil):
     serving = Serving(make_executor(1))
-    serving.executor.renew = lambda rows: pytest.fail("another arena")
+    serving.executor.lanes[0].renew = lambda: pytest.fail("another arena")
     assert any(each[-1].finish is Finish.FAILED for each in serve(serving, after=5, spoil=spoil).values())
 
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import make_blocks
+from muxjax.device.paged_memory import blocks_shape
 from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
@@ -65,11 +66,10 @@ class ControlledModel:
             max_tokens=SPEC.max_len,
             devices=devices,
         )
-        pools = (make_blocks(BLOCKS, block_bytes=LAYOUT.block_bytes, dtype=np.dtype("f4"), device=device) for device in devices.each)
-        blocks = devices.join(pools, OWN)
+        blocks = devices.joined(blocks_shape(BLOCKS, LAYOUT.block_bytes, np.dtype("f4"), devices.each[0]), OWN)
         needs = self.model.needs.of(self.model.shapes, blocks)
         assert sum(1 for _ in self.model.compile(kept_programs(tp), needs)) == len(needs)
-        self.executor = DeviceExecutor({"m": self.model}, blocks)
+        self.executor = DeviceExecutor({"m": self.model}, OwnArenas(blocks))
         self.executor.warm_up()
         self.steps: list[Step] = []
 

@@ -215,13 +215,13 @@ def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elas
     seen, executor = len(elastic.answers), elastic.device
 
     def empty() -> None:
-        executor._blocks_NE = executor._blocks_NE * 0
+        executor.lanes[0].blocks_NE = executor.lanes[0].blocks_NE * 0
 
     while len(elastic.answers) < seen + 2 * len(PROMPTS):
         elastic.engine.do(empty)
     with pytest.raises(AssertionError):
         elastic.check()
-    rows = executor._blocks_NE.shape[0]
+    rows = executor.arena_rows
     elastic.engine.do(lambda: (elastic.lifecycle._unit.forget({"a"}), executor.renew(rows)))
 
 

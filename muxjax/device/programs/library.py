@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, as_completed, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,9 @@ class _Manner(Enum):
     ALONE = auto()
     BESIDE = auto()
     BEHIND = auto()
+
+
+_Key = tuple[Source, Devices]
 
 
 @dataclass(slots=True)
@@ -83,12 +86,14 @@ class ProgramLibrary:
         self._go_on.set()
         self._closed = False
         self._lock = threading.RLock()  # a program may be there before its future is looked at
-        self._orders: dict[Source, _Order] = {}
-        self._loaded: weakref.WeakValueDictionary[Source, jax.stages.Compiled] = weakref.WeakValueDictionary()
+        self._orders: dict[_Key, _Order] = {}
+        self._loaded: weakref.WeakValueDictionary[_Key, jax.stages.Compiled] = weakref.WeakValueDictionary()
+        self._making: dict[Source, Future[str]] = {}  # what workers compile at this moment
 
     @classmethod
     def open(cls, devices: Devices, folder: str) -> "ProgramLibrary":
-        """The library of those devices over a folder, or over one that goes with this process where that is ""."""
+        """The library of those devices, and of the same as other lanes see them, over a folder; over one that goes with this process where
+        that is ""."""
         device = devices.each[0]
         on_gpu, made_for = device.platform == "gpu", environment(device.device_kind)
         place = Path(folder).expanduser() if folder else (_passing_folder() if on_gpu else None)
@@ -107,27 +112,36 @@ class ProgramLibrary:
         compiler = Compiler(devices=devices, tuning=choices)
         return cls(ProgramStore(place, made_for), compiler, make_workers, at_once=at_once, always_by_workers=on_gpu)
 
-    def find(self, sources: Iterable[Source], *, beside: bool = False) -> Iterator[tuple[Source, jax.stages.Compiled]]:
-        """Each of the sources with its program, as they are there, several at a time.
+    def find(
+        self, sources: Iterable[Source], devices: Devices | None = None, *, beside: bool = False
+    ) -> Iterator[tuple[Source, jax.stages.Compiled]]:
+        """Each of the sources with its program, as they are there, several at a time; all are asked for at once.
 
         Args:
+          devices: of a lane; None for those that the library was opened for.
           beside: steps run meanwhile, which are to notice little of it: workers compile what is missing.
         Raises:
           JaxRuntimeError: one of them cannot be compiled.
         """
-        futures = {self._ask(source, _Manner.BESIDE if beside else _Manner.ALONE): source for source in sources}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        manner, devices = _Manner.BESIDE if beside else _Manner.ALONE, devices or self._compiler.devices
+        futures = {self._ask((source, devices), manner): source for source in sources}
+        return ((futures[future], future.result()) for future in as_completed(futures))
 
     def complete(
-        self, needs: Mapping[K, Sequence[Source]], on_failure: Callable[[K, Exception], Any], stopped: threading.Event
+        self,
+        needs: Mapping[K, Sequence[Source]],
+        on_failure: Callable[[K, Exception], Any],
+        stopped: threading.Event,
+        devices_of: Callable[[K], Devices] | None = None,
     ) -> Iterator[tuple[K, dict[Source, jax.stages.Compiled]]]:
         """Yields each key with all that it needs when that is there; asks in the order of the keys. Ends early when it is stopped.
 
         Args:
+          devices_of: those of the lane that a key's programs are for.
           on_failure: is told of a key that needs what cannot be made, and why.
         """
-        waiting = {key: {source: self._ask(source, _Manner.BEHIND) for source in sources} for key, sources in needs.items()}
+        lane = {key: devices_of(key) if devices_of else self._compiler.devices for key in needs}
+        waiting = {key: {source: self._ask((source, lane[key]), _Manner.BEHIND) for source in sources} for key, sources in needs.items()}
         try:
             while waiting and not stopped.is_set():
                 wait([future for own in waiting.values() for future in own.values() if not future.done()], _LOOK_S, FIRST_COMPLETED)
@@ -142,9 +156,9 @@ class ProgramLibrary:
                     else:
                         yield key, programs
         finally:
-            for own in waiting.values():
+            for key, own in waiting.items():
                 for source, future in own.items():
-                    self._withdraw(source, future)
+                    self._withdraw((source, lane[key]), future)
             if workers := self._begun_workers:
                 workers.retire()
 
@@ -174,63 +188,72 @@ class ProgramLibrary:
     def _begun_workers(self) -> CompileWorkers | None:
         return self.__dict__.get("_workers")
 
-    def _ask(self, source: Source, manner: "_Manner") -> Future[jax.stages.Compiled]:
+    def _ask(self, key: _Key, manner: "_Manner") -> Future[jax.stages.Compiled]:
         with self._lock:
-            order = self._orders.get(source)
+            order = self._orders.get(key)
             if order is None:
                 threads = self._threads_behind if manner is _Manner.BEHIND else self._threads
-                order = self._orders[source] = _Order(threads.submit(self._get, source, manner))
-                order.future.add_done_callback(lambda _: self._forget(source))
+                order = self._orders[key] = _Order(threads.submit(self._get, key, manner))
+                order.future.add_done_callback(lambda _: self._forget(key))
             order.askers += 1
             return order.future
 
-    def _withdraw(self, source: Source, future: Future[jax.stages.Compiled]) -> None:
+    def _withdraw(self, key: _Key, future: Future[jax.stages.Compiled]) -> None:
         """Cancels what has not begun, unless others wait for it."""
         with self._lock:
-            order = self._orders.get(source)
+            order = self._orders.get(key)
             if order and order.future is future:
                 order.askers -= 1
                 if not order.askers:
                     future.cancel()
 
-    def _forget(self, source: Source) -> None:
+    def _forget(self, key: _Key) -> None:
         with self._lock:
-            self._orders.pop(source, None)
+            self._orders.pop(key, None)
 
-    def _get(self, source: Source, manner: "_Manner") -> jax.stages.Compiled:
+    def _get(self, key: _Key, manner: "_Manner") -> jax.stages.Compiled:
         if manner is _Manner.BEHIND:
             self._go_on.wait()
-        program = self._loaded.get(source) or self._kept(source)
+        program = self._loaded.get(key) or self._kept(key)
         if program is None and (manner is not _Manner.ALONE or self._always_by_workers):
-            program = self._from_worker(source)
-        program = program or self._compiled(source)
-        self._loaded[source] = program
+            program = self._from_worker(key)
+        program = program or self._compiled(key)
+        self._loaded[key] = program
         return program
 
-    def _kept(self, source: Source) -> jax.stages.Compiled | None:
-        devices = self._compiler.devices.each
-        programs = (self._store.load(repr(each), devices) for each in dict.fromkeys((source, untuned(source))))
+    def _kept(self, key: _Key) -> jax.stages.Compiled | None:
+        source, devices = key
+        programs = (self._store.load(repr(each), devices.each) for each in dict.fromkeys((source, untuned(source))))
         return next((program for program in programs if program is not None), None)
 
     @functools.cached_property
     def _workers(self) -> CompileWorkers | None:
         return self._make_workers()
 
-    def _from_worker(self, source: Source) -> jax.stages.Compiled | None:
+    def _from_worker(self, key: _Key) -> jax.stages.Compiled | None:
+        source, _ = key
         with self._lock:
             workers = None if self._closed else self._workers
-        if workers is None:
-            return None
-        trouble = workers.compile(source).result()
-        program = self._kept(source)
+            if workers is None:
+                return None
+            if source not in self._making:  # what several lanes need is made once
+                self._making[source] = workers.compile(source)
+            making = self._making[source]
+        try:
+            trouble = making.result()
+        finally:
+            with self._lock:
+                self._making.pop(source, None)
+        program = self._kept(key)
         if program is None and not self._closed:
             _log.warning("a program is compiled in the serving process: %s", trouble or "what a worker made could not be loaded")
         return program
 
-    def _compiled(self, source: Source) -> jax.stages.Compiled:
+    def _compiled(self, key: _Key) -> jax.stages.Compiled:
         if self._closed:
             raise CancelledError("the library of programs is closed")
-        made_of, program = self._compiler.compile(source)
+        source, devices = key
+        made_of, program = replace(self._compiler, devices=devices).compile(source)
         self._store.keep(repr(made_of), program)
         return program
 

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from muxjax.device.launch_queue import GIVE_UP_S, LaunchQueue, passes, pause_s
+from muxjax.device.lanes.launch_queue import GIVE_UP_S, LaunchQueue, passes, pause_s
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EMFILE, "too many open files"), MemoryError(), RuntimeError("random_device")])

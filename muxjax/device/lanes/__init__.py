@@ -1,0 +1,1 @@
+"""Lanes: streams of one device whose steps run beside each other, over one arena."""

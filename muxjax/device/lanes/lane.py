@@ -1,0 +1,197 @@
+"""A lane: the steps of some models, one after the other, and what they write to."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from muxjax.device import batch
+from muxjax.device.batch import BatchShape
+from muxjax.device.lanes.arena import ArenaMemory
+from muxjax.device.lanes.launch_queue import LaunchQueue
+from muxjax.device.model import DeviceModel
+from muxjax.device.post_step import PackedControls, StepResult, logprobs_of
+from muxjax.engine.executor import Done, Fault, Step
+
+_log = logging.getLogger(__name__)
+
+
+class Lane:
+    """Runs the steps of its models in the order of their launch.
+
+    A launch that fails for a reason that passes, and has changed nothing, is tried again, before later ones of its model.
+
+    Args:
+      number: of the lane, by which the arena knows its view.
+      on_landing: called from a thread of the lane's whenever a step of it has ended; None for nobody.
+    """
+
+    def __init__(self, number: int, arena: ArenaMemory, clock: Callable[[], float], on_landing: Callable[[], object] | None = None):
+        self.models: Mapping[str, DeviceModel] = {}  # replaced, never changed
+        self.blocks_NE = arena.view(number)
+        self._number, self._arena, self._clock = number, arena, clock
+        self._flights: deque[_Flight] = deque()
+        self._queues: dict[str, LaunchQueue] = {}  # of models, not empty
+        self._on_landing = on_landing
+        self._watch = ThreadPoolExecutor(1, thread_name_prefix=f"muxjax-lane-{number}") if on_landing else None
+
+    def launch(self, step: Step) -> None:
+        """Starts a step, or has `advance` start it later, or `landed` tell why it could not be."""
+        queue = self._queues.setdefault(step.model, LaunchQueue(self._clock))
+        queue.steps.append(step)
+        self._advance(step.model)
+
+    def advance(self) -> None:
+        """Launches what can be launched by now."""
+        for model in tuple(self._queues):
+            self._advance(model)
+
+    @property
+    def is_flying(self) -> bool:
+        """Steps of it are in flight, or have ended."""
+        return bool(self._flights)
+
+    @property
+    def due_s(self) -> float | None:
+        """When a step is to be launched that could not be; None if there is none."""
+        return min((queue.due_s for queue in self._queues.values()), default=None)
+
+    def wait(self) -> None:
+        """Waits for the first step in flight."""
+        self._flights[0].wait()
+
+    def landed(self) -> list[Done]:
+        """Steps that have ended, in their order. Those behind one that has taken with it what they write to are dropped."""
+        done = []
+        while self._flights and self._flights[0].is_ready:
+            done.append(self._flights.popleft().done())
+            fault = done[-1].fault
+            if fault and fault.lost_models:
+                self.drop()
+                self.renew()
+        return done
+
+    def drop(self) -> None:
+        """Drops the steps in flight, and the view of the arena when they have ended."""
+        self._flights.clear()
+        self._queues.clear()
+        if not self.blocks_NE.is_deleted():
+            with suppress(jax.errors.JaxRuntimeError):
+                jax.block_until_ready(self.blocks_NE)
+            self.blocks_NE.delete()
+
+    def renew(self) -> None:
+        """Another view of the arena in place of one that was dropped.
+
+        Raises:
+          JaxRuntimeError, MemoryError: as `ArenaMemory.view`.
+        """
+        self.blocks_NE = self._arena.view(self._number)
+        for model in self.models.values():
+            model.reset()
+
+    def run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
+        """Launches a packed step, and what follows it."""
+        arrays = model.run(packed, shape, self.blocks_NE)
+        self.blocks_NE = arrays.blocks_NE  # before anything else can fail
+        return model.follow(arrays, packed, shape, controls)
+
+    def _advance(self, model: str) -> None:
+        """Launches what is due of a model, in its order; if that cannot be, its flights tell why."""
+        queue = self._queues[model]
+        while queue.is_due:
+            before = self.blocks_NE
+            try:
+                flight = self._start(queue.steps[0])
+            except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
+                lost = self.blocks_NE.is_deleted()
+                if self.blocks_NE is before and not lost and self.models[model].has_tables and queue.failed(error):
+                    if queue.tries == 1:
+                        _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
+                    return
+                _log.exception("a step of %s cannot be launched", model)
+                fault = Fault(what=_line(error), lost_models=frozenset(self.models) if lost else frozenset())
+                for _ in range(len(queue.steps)):
+                    self._fly(_Flight(queue.launched(), None, fault, frozenset()))
+            else:
+                if queue.tries:
+                    _log.warning("a step of %s is launched after %s tries that failed", model, queue.tries)
+                queue.launched()
+                self._fly(flight)
+        if not queue.steps:
+            del self._queues[model]
+
+    def _fly(self, flight: "_Flight") -> None:
+        self._flights.append(flight)
+        if self._watch and self._on_landing:
+            on_landing = self._on_landing
+            self._watch.submit(flight.wait).add_done_callback(lambda _: on_landing())
+
+    def _start(self, step: Step) -> "_Flight":
+        model = self.models[step.model]
+        if len(step.delta.slots):
+            entries = batch.delta_entries(len(step.delta.slots))
+            model.update_tables(batch.pack_delta(step.delta, entries))
+        shape = model.shape(step)
+        result = self.run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
+        for array in jax.tree.leaves(result):
+            array.copy_to_host_async()
+        return _Flight(step, shape, result, frozenset(self.models))
+
+
+class _Flight(NamedTuple):
+    """A launched step, or why it could not be."""
+
+    step: Step
+    shape: BatchShape | None
+    result: StepResult | Fault
+    lane_models: frozenset[str]
+
+    @property
+    def is_ready(self) -> bool:
+        return isinstance(self.result, Fault) or all(map(_is_ready, jax.tree.leaves(self.result)))
+
+    def wait(self) -> None:
+        """Until it has ended, well or not."""
+        if not isinstance(self.result, Fault):
+            with suppress(jax.errors.JaxRuntimeError):
+                jax.block_until_ready(self.result)
+
+    def done(self) -> Done:
+        """Waits for it. A step that fails on the device takes with it what its lane writes to."""
+        if isinstance(self.result, Fault):
+            return self._failed(self.result)
+        try:
+            return self._read(self.result)
+        except jax.errors.JaxRuntimeError as error:
+            _log.exception("a step of %s has failed", self.step.model)
+            return self._failed(Fault(what=_line(error), lost_models=self.lane_models))
+
+    def _read(self, result: StepResult) -> Done:
+        step, shape = self.step, self.shape
+        assert shape is not None
+        return Done(
+            step_id=step.id,
+            tokens=batch.unpack(np.asarray(result.tokens_B), step, shape),
+            logprobs=logprobs_of(result.logprobs, batch.row_places(step, shape)),
+            prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step.counts[step.decodes :])),
+            at_s=time.monotonic(),
+        )
+
+    def _failed(self, fault: Fault) -> Done:
+        return Done(step_id=self.step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
+
+
+def _line(error: Exception) -> str:
+    """The kind of an error, for a client; the log has the rest."""
+    return f"a step of it ended in {type(error).__name__}"
+
+
+def _is_ready(array: jax.Array) -> bool:
+    return array.is_ready()  # pyright: ignore[reportAttributeAccessIssue]  (every array has it, the stub does not)

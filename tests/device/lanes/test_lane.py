@@ -1,0 +1,163 @@
+"""Models in lanes of their own answer as in one; what one lane loses, it alone loses."""
+
+import threading
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+import pytest
+
+from muxjax.device.batch import Buckets
+from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import OwnArenas
+from muxjax.device.lanes.clients import open_lanes
+from muxjax.device.model import DeviceModel
+from muxjax.device.paged_memory import blocks_shape
+from muxjax.engine.loop import turn
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.stats import Status
+from muxjax.engine.unit import Unit
+from muxjax.models import weights
+from muxjax.models.sharding import OWN
+from muxjax.scheduler.policies import by_name
+from muxjax.types import Finish, Output, Request, Sampling
+from tests.device.test_executor import BLOCKS, SLOTS, SPEC, layout_of
+from tests.device.test_faults import fails_while_it_runs, takes_the_arena_and_raises
+from tests.fake_device import FakeClock
+from tests.programs import kept_programs
+
+LAYOUT = layout_of(1)
+NAMES = "abc"
+
+
+def make_executor(lane_of: dict[str, int], folder) -> DeviceExecutor:
+    """Three models, each on its lane."""
+    count = 1 + max(lane_of.values())
+    options = tuple(ModelOptions(name=name, path=folder) for name in NAMES)
+    lanes = open_lanes(UnitOptions(models=options, lanes=count))
+    assert len(lanes) == count
+    buckets = Buckets.of(LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=24, prefill_rows=2, ragged=False)
+    models = {}
+    for seed, (name, lane) in enumerate(lane_of.items()):
+        params = weights.dummy(SPEC, lanes[lane], seed=seed)
+        models[name] = DeviceModel.empty(
+            SPEC, params, layout=LAYOUT, buckets=buckets, slots=SLOTS, max_tokens=SPEC.max_len, devices=lanes[lane], lane=lane
+        )
+    wholes = [lane.joined(blocks_shape(BLOCKS, LAYOUT.block_bytes, np.dtype(np.float32), lane.each[0]), OWN) for lane in lanes]
+    for model in models.values():
+        for _ in model.compile(kept_programs(1), model.needs.of(model.needs.essential, wholes[0])):
+            pass
+    executor = DeviceExecutor(models, OwnArenas(*wholes), lanes=count)
+    executor.warm_up()
+    return executor
+
+
+class Serving:
+    """A unit over an executor, and twelve requests."""
+
+    def __init__(self, lane_of: dict[str, int], folder):
+        self.executor = make_executor(lane_of, folder)
+        configs = [ModelConfig(name=name, layout=LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, lane=lane_of[name]) for name in NAMES]
+        self.unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2)
+        self.outputs: dict[str, list[Output]] = {}
+
+    def submit(self) -> None:
+        for i in range(12):
+            sampling = Sampling(temperature=(i % 2) * 1.0, max_tokens=12, seed=7)
+            prompt = tuple(range(i, 2 * i + 1))
+            self.unit.submit(Request(id=f"{NAMES[i % 3]}{i}", model=NAMES[i % 3], prompt=prompt, sampling=sampling, arrival_s=0.0))
+
+    def turns(self, count: int = 10_000) -> None:
+        for _ in range(count):
+            if self.unit.idle:
+                return
+            for output in turn(self.unit, by_name("adbs"), self.executor, FakeClock()):
+                self.outputs.setdefault(output.request_id, []).append(output)
+
+    @property
+    def ended(self) -> list[str]:
+        return [name for name, outputs in self.outputs.items() if outputs[-1].finish]
+
+    def tokens(self, models: Iterable[str] = NAMES) -> dict[str, list[int | None]]:
+        return {name: [output.token for output in outputs] for name, outputs in self.outputs.items() if name[0] in models}
+
+
+@pytest.fixture(scope="module")
+def wanted(tmp_path_factory) -> dict[str, list[int | None]]:
+    serving = Serving(dict.fromkeys(NAMES, 0), tmp_path_factory.mktemp("none"))
+    serving.submit()
+    serving.turns()
+    return serving.tokens()
+
+
+@pytest.mark.parametrize("lane_of", [{"a": 0, "b": 1, "c": 2}, {"a": 1, "b": 0, "c": 1}])
+def test_models_answer_in_lanes_as_they_do_in_one(lane_of, wanted, tmp_path):
+    serving = Serving(lane_of, tmp_path)
+    serving.submit()
+    serving.turns()
+    assert serving.tokens() == wanted and {len(tokens) for tokens in wanted.values()} == {12}
+
+
+@pytest.mark.parametrize("spoil", [takes_the_arena_and_raises, fails_while_it_runs])
+def test_a_lane_that_loses_its_arena_costs_the_models_of_others_nothing_and_its_own_no_token(spoil, wanted, tmp_path):
+    serving = Serving({"a": 1, "b": 0, "c": 1}, tmp_path)
+    other = serving.executor.lanes[0]
+    other.renew = lambda: pytest.fail("the other lane loses its arena too")
+    serving.submit()
+    serving.turns(5)
+    spoil(serving.executor.models["a"])
+    serving.turns()
+    assert serving.tokens("bc") == {name: tokens for name, tokens in wanted.items() if name[0] in "bc"}
+    assert any(outputs[-1].finish is Finish.FAILED for name, outputs in serving.outputs.items() if name[0] == "a")
+    stats = {model.name: model for model in serving.unit.stats().models}
+    assert (stats["a"].status, stats["b"].status, stats["c"].status) == (Status.FAILED, Status.READY, Status.READY)
+    assert stats["b"].preemptions == 0 < stats["c"].preemptions
+
+
+def test_whoever_waits_is_woken_by_the_lane_that_ends_first(tmp_path):
+    serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
+    gate = threading.Event()
+    slow = serving.executor.models["a"].post_step
+    at_once = slow.run
+
+    def late(*arguments):
+        result, last_S = at_once(*arguments)
+        return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
+
+    serving.submit()
+    while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
+        serving.turns(1)
+    slow.run = late
+    while len(serving.ended) < 8:
+        serving.turns(1)
+    assert {name[0] for name in serving.ended} == {"b", "c"}
+    gate.set()
+    serving.turns()
+    assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
+
+
+class Late:
+    """An array that is there when the gate opens."""
+
+    def __init__(self, array: jax.Array, gate: threading.Event):
+        self._array, self._gate = array, gate
+
+    def is_ready(self) -> bool:
+        return self._gate.is_set()
+
+    def block_until_ready(self) -> "Late":
+        assert self._gate.wait(60)
+        return self
+
+    def copy_to_host_async(self) -> None: ...
+
+    def __array__(self, *_, **__) -> np.ndarray:
+        return np.asarray(self.block_until_ready()._array)
+
+
+def test_a_model_that_goes_leaves_its_lane_to_others(tmp_path):
+    executor = make_executor({"a": 0, "b": 1, "c": 1}, tmp_path)
+    executor.remove("b")
+    executor.remove("b")
+    assert [set(lane.models) for lane in executor.lanes] == [{"a"}, {"c"}] and set(executor.models) == {"a", "c"}
