@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -24,7 +23,6 @@ from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.executor import Executor
 from muxjax.engine.options import UnitOptions
-from muxjax.models.sharding import Devices
 from muxjax.types import ModelSpec
 
 
@@ -63,7 +61,7 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     load_s = _Seconds()
     models = _load(loader, plans, load_s, progress=progress)
     total_blocks = memory.arena_blocks(options, loader.lanes, models)
-    compile_s = _compile(models, loader.arena(total_blocks), library, all_shapes=options.wait_for_all, progress=progress)
+    compile_s = _compile(models, loader, total_blocks, library, all_shapes=options.wait_for_all, progress=progress)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
     executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes))
     _warm_up(executor, progress=progress)
@@ -90,16 +88,16 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Second
 
 
 def _compile(
-    models: Mapping[str, DeviceModel], arena: jax.ShapeDtypeStruct, library: ProgramLibrary, *, all_shapes: bool, progress: bool
+    models: Mapping[str, DeviceModel], loader: ModelLoader, total_blocks: int, library: ProgramLibrary, *, all_shapes: bool, progress: bool
 ) -> float:
     """Makes the programs there must be at first, several at a time; the seconds that took."""
-    started = time.perf_counter()
-    owners: dict[Devices, dict[Source, list[DeviceModel]]] = {}  # models of one vocabulary and lane share some
+    started, arena = time.perf_counter(), loader.arena(total_blocks)
+    owners: dict[int, dict[Source, list[DeviceModel]]] = {}  # models of one vocabulary and lane share some
     for model in models.values():
         for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, arena):
-            owners.setdefault(model.devices, {}).setdefault(source, []).append(model)
+            owners.setdefault(model.lane, {}).setdefault(source, []).append(model)
     with tqdm(total=sum(map(len, owners.values())), unit="program", desc="programs", disable=not progress) as bar:
-        finds = [(of_lane, library.find(of_lane, devices)) for devices, of_lane in owners.items()]  # all are asked for by now
+        finds = [(of_lane, library.find(of_lane, loader.lanes[lane])) for lane, of_lane in owners.items()]  # all are asked for by now
         for of_lane, programs in finds:
             for source, program in programs:
                 for model in of_lane[source]:

@@ -28,7 +28,7 @@ def layout_of(tp: int) -> CacheLayout:
     return CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
 
 
-def make_executor(tp: int) -> DeviceExecutor:
+def make_executor(tp: int, **options) -> DeviceExecutor:
     """Two models on tp devices."""
     layout, devices = layout_of(tp), Devices.first(tp)
     buckets = Buckets.of(layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=24, prefill_rows=2, ragged=False)
@@ -48,7 +48,7 @@ def make_executor(tp: int) -> DeviceExecutor:
     for model in models.values():
         needs = model.needs.of(model.shapes, blocks)
         assert sum(1 for _ in model.compile(kept_programs(tp), needs)) == len(needs) > len(buckets.shapes())
-    executor = DeviceExecutor(models, OwnArenas(blocks))
+    executor = DeviceExecutor(models, OwnArenas(blocks), **options)
     executor.warm_up()
     return executor
 

@@ -172,8 +172,7 @@ def test_launches_of_all_models_that_fail_at_random_change_no_token(seed, wanted
         model.steps = {shape: refusing(step) for shape, step in model.steps.items()}
         model.tables = {entries: refusing(update) for entries, update in model.tables.items()}
 
-    executor = make_executor(1)
-    executor._clock, executor._sleep = lambda: now_s[0], lambda s: now_s.__setitem__(0, now_s[0] + s)
+    executor = make_executor(1, clock=lambda: now_s[0], sleep=lambda s: now_s.__setitem__(0, now_s[0] + s))
     serving = Serving(executor)
     for model in executor.models.values():
         spoil(model)
@@ -183,8 +182,8 @@ def test_launches_of_all_models_that_fail_at_random_change_no_token(seed, wanted
 
 
 def test_a_launch_that_fails_for_too_long_fails_its_model(wanted):
-    executor, now_s = make_executor(1), [0.0]
-    executor._clock, executor._sleep = lambda: now_s[0], lambda s: now_s.__setitem__(0, now_s[0] + s)
+    now_s = [0.0]
+    executor = make_executor(1, clock=lambda: now_s[0], sleep=lambda s: now_s.__setitem__(0, now_s[0] + s))
     serving = Serving(executor)
     outputs = serve(serving, after=5, spoil=refused_for_a_while(10**9))
 
@@ -196,12 +195,12 @@ def test_a_launch_that_fails_for_too_long_fails_its_model(wanted):
 def test_a_device_that_gives_no_memory_any_more_is_lost():
     serving = Serving(make_executor(1))
 
-    def gone(rows: int) -> None:
+    def gone() -> None:
         raise MemoryError("no arena")
 
     def lose(model) -> None:
         takes_the_arena_and_raises(model)
-        serving.executor.renew = gone
+        serving.executor.lanes[0].renew = gone
 
     with pytest.raises(MemoryError, match="no arena"):
         serve(serving, after=2, spoil=lose)

@@ -157,7 +157,7 @@ def test_what_one_gives_up_is_made_for_others_who_wait_for_it(tmp_path):
         time.sleep(0.01)
     others = threading.Thread(target=lambda: made.extend(asks[1]))
     others.start()
-    while programs._orders[Times(factor=2)].askers < 2:
+    while programs._orders[Times(factor=2), DEVICES].askers < 2:
         time.sleep(0.01)
     stopped.set()
     waiting.join()
