@@ -13,7 +13,6 @@ from muxjax.device import batch
 from muxjax.device.batch import BatchShape, Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
-from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.library import ProgramLibrary
@@ -21,6 +20,7 @@ from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import PREFILL_ROWS
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices

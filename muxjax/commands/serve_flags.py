@@ -18,6 +18,7 @@ UNIT = {
     "max_model_len": "most tokens of prompt and output, for every model",
     "max_num_seqs": "most sequences at a time, for every model",
     "max_num_batched_tokens": "most new tokens of one prefill step",
+    "max_num_prefill_seqs": "most prompts of one prefill step",
     "max_num_shared_tokens": "the same while another model has requests that run, so that a flood holds them up less (no other)",
     "tensor_parallel_size": "devices, each of which holds an equal share of every model",
     "kv_cache_size": "size of the shared cache on each device, such as 16GiB",

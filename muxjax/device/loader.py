@@ -21,9 +21,6 @@ from muxjax.pallas.kernels import best
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
-PREFILL_ROWS = 8
-"""Most sequences of one prefill step."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
@@ -136,7 +133,7 @@ class ModelLoader:
             slots=plan.options.max_num_seqs,
             max_tokens=plan.spec.max_len,
             token_budget=self.options.max_num_batched_tokens,
-            prefill_rows=PREFILL_ROWS,
+            prefill_rows=self.options.max_num_prefill_seqs,
             ragged=kernels.ragged,
         )
 

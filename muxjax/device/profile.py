@@ -16,11 +16,11 @@ from muxjax.device import batch
 from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
-from muxjax.device.loader import PREFILL_ROWS
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.engine.options import PREFILL_ROWS
 from muxjax.errors import require
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices

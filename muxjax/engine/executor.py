@@ -82,6 +82,7 @@ class Done:
     """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
 
     Args:
+      padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
       logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
     """
 
@@ -89,6 +90,7 @@ class Done:
     tokens: Ints
     at_s: float
     fault: Fault | None = None
+    padding_tokens: int = 0
     logprobs: TopLogprobs | None = None
     prompt_logprobs: TopLogprobs | None = None
 

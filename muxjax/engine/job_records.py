@@ -19,6 +19,7 @@ class JobRecord:
       start_s: when it was launched, or when the model's job before it ended, if that was later: jobs of a model never overlap.
       rows: sequences; tokens: new ones of all of them.
       prefills: ids of the requests of which it computed prompt tokens.
+      padding: tokens computed beside its own.
     """
 
     model: str
@@ -28,6 +29,7 @@ class JobRecord:
     rows: int
     tokens: int
     prefills: tuple[str, ...]
+    padding: int = 0
 
 
 OnJob = Callable[[JobRecord], None]
@@ -62,10 +64,10 @@ class JobRecorder:
         for step_done in done:
             launch = self._open.pop(step_done.step_id, None)
             if launch is not None:
-                self._on_job(self._record(launch, step_done.at_s))
+                self._on_job(self._record(launch, step_done))
 
-    def _record(self, launch: _Launch, end_s: float) -> JobRecord:
-        step, job, launched_s = launch
+    def _record(self, launch: _Launch, done: Done) -> JobRecord:
+        (step, job, launched_s), end_s = launch, done.at_s
         start_s = min(max(launched_s, self._last_end_s.get(step.model, launched_s)), end_s)
         self._last_end_s[step.model] = end_s
         return JobRecord(
@@ -76,6 +78,7 @@ class JobRecorder:
             rows=len(step.slots),
             tokens=len(step.tokens),
             prefills=tuple(chunk.request_id for chunk in job.chunks),
+            padding=done.padding_tokens,
         )
 
 

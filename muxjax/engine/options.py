@@ -10,6 +10,7 @@ from muxjax.scheduler.policies import BY_NAME
 LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
+PREFILL_ROWS, MOST_PREFILL_ROWS = 8, 256
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
@@ -82,6 +83,7 @@ class UnitOptions:
       policy: of `scheduler`, by name.
       lanes: streams of a GPU whose steps run beside each other, each with models of its own; with one, all models take turns.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
+      max_num_prefill_seqs: most prompts of one step.
       max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
       tensor_parallel_size: devices, each of which holds an equal share of every model.
       kv_cache_bytes: size of the arena of each device; None takes what the weights leave.
@@ -105,6 +107,7 @@ class UnitOptions:
     policy: str = "adbs"
     lanes: int = 1
     max_num_batched_tokens: int = 2048
+    max_num_prefill_seqs: int = PREFILL_ROWS
     max_num_shared_tokens: int | None = None
     tensor_parallel_size: int = 1
     kv_cache_bytes: int | None = None
@@ -130,6 +133,7 @@ class UnitOptions:
         require(1 <= self.lanes <= len(self.models), "lanes", self.lanes, f"1 to the number of models, {len(self.models)}")
         require(self.lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
         _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
+        _require_within(self, "max_num_prefill_seqs", 1, MOST_PREFILL_ROWS)
         shared = self.max_num_shared_tokens
         require(shared is None or shared >= 16, "max_num_shared_tokens", shared, "16 or more")
         _require_within(self, "tensor_parallel_size", 1, MOST_DEVICES)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from muxjax.device.loader import PREFILL_ROWS, layout_of
+from muxjax.device.loader import layout_of
 from muxjax.engine.device_control import Loaded
 from muxjax.engine.engine import Engine
 from muxjax.engine.grammar import Grammars
@@ -49,7 +49,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
         total_blocks=worker.total_blocks,
         token_budget=options.max_num_batched_tokens,
         shared_budget=options.max_num_shared_tokens,
-        max_rows=PREFILL_ROWS,
+        max_rows=options.max_num_prefill_seqs,
         look_ahead=options.look_ahead,
         prefix_caching=options.enable_prefix_caching,
         prefix_cache_fraction=options.prefix_cache_fraction,

@@ -33,8 +33,8 @@ def step(number: int, model: str, *, decodes: int, prefills: int = 0) -> Step:
     )  # fmt: skip
 
 
-def done(number: int, at_s: float) -> Done:
-    return Done(step_id=number, tokens=np.zeros(1, np.int32), at_s=at_s)
+def done(number: int, at_s: float, padding: int = 0) -> Done:
+    return Done(step_id=number, tokens=np.zeros(1, np.int32), at_s=at_s, padding_tokens=padding)
 
 
 DECODE = Job(model="a", decode=True)
@@ -43,9 +43,9 @@ DECODE = Job(model="a", decode=True)
 def test_a_job_is_told_with_its_times_rows_and_the_requests_it_prefilled(watch, records):
     watch.launched(step(1, "a", decodes=2, prefills=1), Job(model="a", chunks=(Chunk(request_id="r", tokens=1),), decode=True), 1.0)
     assert records == []
-    watch.finished([done(1, 1.5)])
+    watch.finished([done(1, 1.5, padding=13)])
 
-    assert records == [JobRecord(model="a", phase="mixed", start_s=1.0, end_s=1.5, rows=3, tokens=3, prefills=("r",))]
+    assert records == [JobRecord(model="a", phase="mixed", start_s=1.0, end_s=1.5, rows=3, tokens=3, prefills=("r",), padding=13)]
 
 
 @pytest.mark.parametrize("decodes, prefills, phase", [(1, 0, "decode"), (0, 1, "prefill"), (1, 1, "mixed")])

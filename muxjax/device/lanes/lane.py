@@ -182,6 +182,7 @@ class _Flight(NamedTuple):
             logprobs=logprobs_of(result.logprobs, batch.row_places(step, shape)),
             prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step.counts[step.decodes :])),
             at_s=time.monotonic(),
+            padding_tokens=shape.tokens - len(step.tokens),
         )
 
     def _failed(self, fault: Fault) -> Done:

@@ -1,10 +1,11 @@
-"""Histograms of steps, counted in the engine's thread: a few hundred nanoseconds each, where the client library's take microseconds."""
+"""Histograms and counts of steps, kept in the engine's thread: some hundred nanoseconds each; the client library takes microseconds."""
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from muxjax.engine.job_records import JobRecord
@@ -14,19 +15,25 @@ _TOKENS = tuple(2**power for power in range(15))
 
 
 class StepHistograms(Collector):
-    """Histograms of what steps took and computed. One thread adds, any may collect."""
+    """Histograms of what steps took and computed, and how much of that was padding. One thread adds, any may collect."""
 
     def __init__(self):
         self._seconds: dict[tuple[str, ...], _Tally] = {}
         self._tokens: dict[tuple[str, ...], _Tally] = {}
+        self._computed: Counter[tuple[str, str]] = Counter()
+        self._padding: Counter[tuple[str, str]] = Counter()
 
     def add(self, job: JobRecord) -> None:
         _tally(self._seconds, (job.model, job.phase), _SECONDS).add(job.end_s - job.start_s)
         _tally(self._tokens, (job.model,), _TOKENS).add(job.tokens)
+        self._computed[job.model, job.phase] += job.tokens + job.padding
+        self._padding[job.model, job.phase] += job.padding
 
     def collect(self) -> Iterator[Metric]:
         yield _family("muxjax_scheduler_step_seconds", "Of a step, by its rows.", ("model_name", "phase"), self._seconds)
         yield _family("vllm:iteration_tokens_total", "New tokens of a step.", ("model_name",), self._tokens)
+        yield _counts("muxjax_step_computed_tokens", "Tokens that steps computed, padding among them, by their rows.", self._computed)
+        yield _counts("muxjax_step_padding_tokens", "Those of them that were padding.", self._padding)
 
     def describe(self) -> Iterator[Metric]:
         yield from ()
@@ -55,6 +62,13 @@ def _tally(tallies: "dict[tuple[str, ...], _Tally]", key: tuple[str, ...], limit
     if tally is None:
         tally = tallies[key] = _Tally(limits)
     return tally
+
+
+def _counts(name: str, help_text: str, counts: Mapping[tuple[str, str], int]) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=("model_name", "phase"))
+    for key, count in list(counts.items()):
+        family.add_metric(key, count)
+    return family
 
 
 def _family(name: str, help_text: str, labels: Sequence[str], tallies: "dict[tuple[str, ...], _Tally]") -> Metric:

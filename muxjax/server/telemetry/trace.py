@@ -97,7 +97,7 @@ class TraceFile:
             "dur": round((record.end_s - record.start_s) * 1e6, 1),
             "pid": _JOBS,
             "tid": self._tracks[key],
-            "args": {"model": record.model, "sequences": record.rows, "tokens": record.tokens},
+            "args": {"model": record.model, "sequences": record.rows, "tokens": record.tokens, "padding": record.padding},
         }
 
     def _request(self, record: RequestRecord) -> Iterator[Event]:

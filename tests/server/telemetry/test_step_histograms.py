@@ -37,3 +37,15 @@ def samples(collector, family: str = "muxjax_scheduler_step_seconds") -> dict:
     parsed = {each.name: each.samples for each in text_string_to_metric_families(generate_latest(collector).decode())}
     found = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in parsed.get(family, ())}
     return {key: round(value, 9) for key, value in found.items() if not key[0].endswith("_created")}
+
+
+def test_computed_tokens_and_those_among_them_that_were_padding_are_counted_by_model_and_kind_of_step():
+    steps = StepHistograms()
+    for phase, tokens, padding in (("prefill", 210, 46), ("prefill", 128, 0), ("decode", 3, 5)):
+        steps.add(job(phase=phase, tokens=tokens, padding=padding))
+
+    def counts(name: str) -> dict[str, float]:
+        return {dict(labels)["phase"]: value for (_, labels), value in samples(steps, name).items()}
+
+    assert counts("muxjax_step_computed_tokens") == {"prefill": 384, "decode": 8}
+    assert counts("muxjax_step_padding_tokens") == {"prefill": 46, "decode": 5}
