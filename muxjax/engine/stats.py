@@ -65,6 +65,7 @@ class ModelStats:
       column_blocks: head blocks of tokens_per_block tokens of one sequence.
       prefill_steps, decode_steps: steps of rows of that phase alone; mixed_steps: steps of rows of both.
       prefill_tokens, decode_tokens: tokens of rows of that phase, in whichever steps.
+      lane: that its steps run on.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ModelStats:
     prefill_tokens: int
     decode_tokens: int
     status: Status = Status.READY
+    lane: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -303,4 +303,5 @@ def _stats(state: ModelState) -> ModelStats:
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
         status=state.status,
+        lane=config.lane,
     )

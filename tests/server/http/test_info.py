@@ -33,7 +33,7 @@ def test_the_placement_in_force_is_told(serve):
     assert told["limits"]["max_num_batched_tokens"] == 2048
     assert set(told["versions"]) >= {"python", "jax"}
     assert first["name"] == "org/a" and first["aliases"] == ["a"] and first["chat"] and not second["chat"]
-    assert (first["max_num_seqs"], first["quota_blocks"], first["devices"], first["state"]) == (7, 100, [0], "ready")
+    assert (first["max_num_seqs"], first["quota_blocks"], first["devices"], first["lane"], first["state"]) == (7, 100, [0], 0, "ready")
     assert first["targets"] == {"ttft_s": 0.5, "tpot_s": 0.05}
     assert second["targets"] == {"ttft_s": None, "tpot_s": None}
 
