@@ -210,7 +210,8 @@ ran as it began: where that is much, the other columns tell more of the machine 
         if name.endswith("p99 alone")
     ]
     beside = f"""
-Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps (goal: 1.3 times):
+Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps (goal: 1.3 times). Both
+columns hold what else ran on the machine, so that a ratio at a high load, above all one below 1, says little:
 
 {results.table(["case", "model", "before", "while it is added", "times"], steps)}
 """
