@@ -1,6 +1,7 @@
 """Curves of one LLM in a unit, over the length of the unit's turns: nothing here depends on who shares its devices."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from math import ceil
 
 import numpy as np
@@ -20,37 +21,47 @@ TOKEN_BUDGET = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Costs of an LLM's steps, in batches of any size.
+    """Costs of LLMs' steps, in batches of any size; M of them at once, whose batches are rows.
 
     Args:
-      sizes, sizes_s: batches, and seconds of a decode step of each; linear in between.
-      most_prompts: that one step prefills; one_s, each_s: seconds a prompt when it is alone, and when there are so many.
-      output_tokens: of a request, in the mean.
+      sizes: [S] batches; sizes_MS: seconds of a decode step of each, linear in between.
+      most_prompts_M1: that one step prefills; one_s_M1, each_s_M1: seconds a prompt when it is alone, and when there are so many.
+      output_tokens_M1: of a request, in the mean.
     """
 
     sizes: np.ndarray
-    sizes_s: np.ndarray
-    most_prompts: int
-    one_s: float
-    each_s: float
-    output_tokens: float
+    sizes_MS: np.ndarray
+    most_prompts_M1: np.ndarray
+    one_s_M1: np.ndarray
+    each_s_M1: np.ndarray
+    output_tokens_M1: np.ndarray
 
-    def decode_s(self, batch: np.ndarray) -> np.ndarray:
+    @classmethod
+    def together(cls, steps: Sequence["Steps"]) -> "Steps":
+        """Those of several LLMs, of batches of the same sizes."""
+        rows = fields(cls)[1:]
+        return cls(sizes=steps[0].sizes, **{row.name: np.concatenate([getattr(one, row.name) for one in steps]) for row in rows})
+
+    def decode_s(self, batch_MG: np.ndarray) -> np.ndarray:
         """In a turn, where so many sequences decode at a time, in the mean, and none often does where they are few."""
-        active = -np.expm1(-batch)
-        return active * np.interp(batch / active, self.sizes, self.sizes_s)
+        active_MG = -np.expm1(-batch_MG)
+        return active_MG * self._step_s(batch_MG / active_MG)
 
-    def busy_s(self, batch: np.ndarray, token_s: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
+    def busy_s(self, batch_MG: np.ndarray, token_s_MG: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
         """In a turn, with the prefills that keep so many decoding, a token every token_s."""
-        served = batch / self.output_tokens * turn_s / token_s
-        return self.decode_s(batch) + served * self._prefill_s(np.maximum(served, 1))
+        served_MG = batch_MG / self.output_tokens_M1 * turn_s / token_s_MG
+        return self.decode_s(batch_MG) + served_MG * self._prefill_s(np.maximum(served_MG, 1))
 
-    def _prefill_s(self, prompts: np.ndarray) -> np.ndarray:
+    def _step_s(self, batch_MG: np.ndarray) -> np.ndarray:
+        """A decode step of so many sequences."""
+        return np.array([np.interp(row, self.sizes, sizes_s) for row, sizes_s in zip(batch_MG, self.sizes_MS, strict=True)])
+
+    def _prefill_s(self, prompts_MG: np.ndarray) -> np.ndarray:
         """A prompt, when so many are prefilled together."""
-        if self.most_prompts == 1:
-            return np.full_like(prompts, self.one_s)
-        share, least = 1 / np.minimum(prompts, self.most_prompts), 1 / self.most_prompts
-        return self.each_s + (self.one_s - self.each_s) * (share - least) / (1 - least)
+        least_M1 = 1 / self.most_prompts_M1
+        share_MG = 1 / np.minimum(prompts_MG, self.most_prompts_M1)
+        saved_MG = (share_MG - least_M1) / np.maximum(1 - least_M1, least_M1)  # of a step that takes one prompt: nothing
+        return self.each_s_M1 + (self.one_s_M1 - self.each_s_M1) * saved_MG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,23 +92,24 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: CostModel, max_batch: int) -> Curves:
     """Curves of one LLM, or a replica of it that is to serve rate_rps."""
     steps, tokens_per_s = _steps(demand, mesh, costs, max_batch), rate_rps * demand.output_tokens
-    alone_s = float(steps.sizes_s[0])
+    alone_s = float(steps.sizes_MS[0, 0])
     token_s = TURNS_S + alone_s * np.exp(-tokens_per_s * np.maximum(TURNS_S, alone_s))  # no turn is shorter than a token alone
     batch = np.maximum.accumulate(np.minimum(tokens_per_s * token_s, max_batch))
-    return Curves(token_s=token_s, batch=batch, busy_s=steps.busy_s(batch, token_s, TURNS_S), steps=steps)
+    return Curves(token_s=token_s, batch=batch, busy_s=steps.busy_s(batch[None], token_s, TURNS_S)[0], steps=steps)
 
 
 def _steps(demand: Demand, mesh: MeshSpec, costs: CostModel, max_batch: int) -> Steps:
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
     tokens, context = ceil(demand.prompt_tokens), (demand.prompt_tokens + 1) / 2
     most = max(1, TOKEN_BUDGET // tokens)
+    one_s, each_s = (costs.prefill_s(demand.spec, mesh, prompts * tokens, context) / prompts for prompts in (1, most))
     return Steps(
         sizes=np.array(sizes),
-        sizes_s=np.array([costs.decode_s(demand.spec, mesh, size, size * _context(demand)) for size in sizes]),
-        most_prompts=most,
-        one_s=costs.prefill_s(demand.spec, mesh, tokens, context),
-        each_s=costs.prefill_s(demand.spec, mesh, most * tokens, context) / most,
-        output_tokens=demand.output_tokens,
+        sizes_MS=np.array([[costs.decode_s(demand.spec, mesh, size, size * _context(demand)) for size in sizes]]),
+        most_prompts_M1=np.array([[most]]),
+        one_s_M1=np.array([[one_s]]),
+        each_s_M1=np.array([[each_s]]),
+        output_tokens_M1=np.array([[demand.output_tokens]]),
     )
 
 

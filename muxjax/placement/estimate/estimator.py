@@ -17,7 +17,7 @@ from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
-from muxjax.placement.estimate.curves import TURNS_S, Curves, curves, sequence_blocks
+from muxjax.placement.estimate.curves import TURNS_S, Curves, Steps, curves, sequence_blocks
 from muxjax.placement.estimate.device_memory import Held, Share, shares
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
 
@@ -98,13 +98,19 @@ def score(problem: Problem, costs: CostModel) -> Callable[[UnitPlan], float]:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An LLM at a rate on so many devices."""
+    """An LLM at a rate on so many devices, the `number`th that was asked for."""
 
+    number: int
     demand: Demand
     rate_rps: float
     tp: int
     curves: Curves
     held: Held
+
+    @property
+    def needs(self) -> np.ndarray:
+        """[G] head blocks in turns of TURNS_S."""
+        return self.curves.batch * self.held.sequence_blocks
 
 
 class Estimator:
@@ -114,18 +120,35 @@ class Estimator:
         self._problem, self._costs = problem, costs
         self._demands = {demand.name: demand for demand in problem.demands}
         self._parts: dict[tuple[str, float, int], _Part] = {}
+        self._turns: dict[tuple[int, ...], tuple[int, float]] = {}
 
     def estimate(self, unit: UnitPlan) -> UnitEstimate:
         """See `estimate`. The order of the members changes nothing, to the last bit."""
         unit = replace(unit, members=tuple(sorted(unit.members, key=lambda placed: (placed.model, placed.rate_rps, placed.devices))))
         parts = [self._part(placed) for placed in unit.members]
         memory = shares(unit, [part.held for part in parts], self._problem.device_bytes)
-        models = {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, memory), strict=True)}
+        models = self._models(parts, memory) if parts else {}
         return UnitEstimate(
             models=models,
             total_blocks=sum(share.count * share.blocks for share in memory),
             unfairness=_unfairness(parts, list(models.values())),
         )
+
+    def _models(self, parts: Sequence["_Part"], memory: Sequence[Share]) -> dict[str, ModelEstimate]:
+        """An LLM's turn is the longest of its devices', its batch the smallest that they have blocks for."""
+        at, level = [0] * len(parts), [np.inf] * len(parts)
+        for share in memory:
+            turn, blocks = self._turn([parts[i] for i in share.members], share.blocks) if share.members else (0, np.inf)
+            for i in share.members:
+                at[i], level[i] = max(at[i], turn), min(level[i], blocks)
+        return {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, at, level, memory), strict=True)}
+
+    def _turn(self, parts: Sequence["_Part"], blocks: int) -> tuple[int, float]:
+        """See `_turn`; devices with the same LLMs, which have the same blocks, are in many units."""
+        key = tuple(part.number for part in parts)
+        if key not in self._turns:
+            self._turns[key] = _turn(parts, blocks)
+        return self._turns[key]
 
     def _part(self, placed: Placed) -> _Part:
         key = placed.model, placed.rate_rps, placed.tp
@@ -133,6 +156,7 @@ class Estimator:
             demand = self._demands[placed.model]
             mesh = MeshSpec(chip=self._problem.cluster.chip, tp=placed.tp)
             self._parts[key] = _Part(
+                len(self._parts),
                 demand,
                 placed.rate_rps,
                 placed.tp,
@@ -147,37 +171,29 @@ class _Pace:
     """How an LLM goes on.
 
     Args:
+      decode_s: of its decodes in a turn.
       use: of the time of its busiest device, by all on it; over 1 where a turn takes longer than it should.
     """
 
     batch: float
     token_s: float
+    decode_s: float
     use: float
 
 
-def _paces(parts: Sequence[_Part], memory: Sequence[Share]) -> list[_Pace]:
-    """Paces of the LLMs: its turn is the longest of its devices', its batch the smallest that they have blocks for."""
-    at, level = np.zeros(len(parts), np.int64), np.full(len(parts), np.inf)
-    for share in memory:
-        turn, blocks = _turn([parts[i] for i in share.members], share.blocks) if share.members else (0, np.inf)
-        for i in share.members:
-            at[i], level[i] = max(at[i], turn), min(level[i], blocks)
+def _paces(parts: Sequence[_Part], at: Sequence[int], level: Sequence[float], memory: Sequence[Share]) -> list[_Pace]:
+    """Paces of the LLMs in those of TURNS_S, each holding no more blocks than its level."""
+    steps, turn_s_M1 = Steps.together([part.curves.steps for part in parts]), TURNS_S[at][:, None]
     token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
-    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level.tolist(), strict=True)]
-    busy = [_busy(*values) for values in zip(parts, at.tolist(), batch, token_s, strict=True)]
-    use = np.zeros(len(parts))
+    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
+    batch_M1, token_s_M1 = np.array(batch)[:, None], np.array(token_s)[:, None]
+    busy = (steps.busy_s(batch_M1, token_s_M1, turn_s_M1) / turn_s_M1)[:, 0].tolist()
+    use = [0.0] * len(parts)
     for share in memory:
         total = sum(busy[i] for i in share.members)
         for i in share.members:
             use[i] = max(use[i], total)
-    return [_Pace(*values) for values in zip(batch, token_s, use.tolist(), strict=True)]
-
-
-def _busy(part: _Part, at: int, batch: float, token_s: float) -> float:
-    """Share of its devices' time, in turns of that length."""
-    whole = batch == part.curves.batch[at]
-    busy_s = part.curves.busy_s[at] if whole else part.curves.steps.busy_s(np.array(batch), np.array(token_s), TURNS_S[at])
-    return float(busy_s / TURNS_S[at])
+    return [_Pace(*values) for values in zip(batch, token_s, steps.decode_s(batch_M1)[:, 0].tolist(), use, strict=True)]
 
 
 def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
@@ -185,24 +201,21 @@ def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
     the head blocks that none of them holds more of."""
     busy_s = np.add.reduce([part.curves.busy_s for part in parts])
     long = _first(busy_s <= TURNS_S)
-    needs = np.array([part.curves.batch[: long + 1] * part.held.sequence_blocks for part in parts])
+    needs = np.array([part.needs[: long + 1] for part in parts])
     needed = needs.sum(axis=0)
     if needed[-1] <= blocks:
         return long, np.inf
     low, high = max(0, int(np.searchsorted(needed, blocks, side="right")) - 1), long
+    steps, sequence_blocks_M1 = Steps.together([part.curves.steps for part in parts]), np.array([[p.held.sequence_blocks] for p in parts])
     for stride in (STRIDE, 1):
         places = np.append(np.arange(low, high, stride), high)
         level = _level(needs[:, places], blocks)
-        busy_s = np.add.reduce([_capped_busy_s(part, places, level) for part in parts])
+        batch_MG = np.minimum(needs[:, places], level) / sequence_blocks_M1
+        token_s_MG = np.array([part.curves.token_s[places] for part in parts])
+        busy_s = steps.busy_s(batch_MG, token_s_MG, TURNS_S[places]).sum(axis=0)
         first = _first(busy_s <= TURNS_S[places])
         low, high = places[max(0, first - 1)], places[first]
     return int(high), float(level[first])
-
-
-def _capped_busy_s(part: _Part, places: np.ndarray, level: np.ndarray) -> np.ndarray:
-    """In turns of those lengths, where it holds no more blocks than the level."""
-    batch = np.minimum(part.curves.batch[places], level / part.held.sequence_blocks)
-    return part.curves.steps.busy_s(batch, part.curves.token_s[places], TURNS_S[places])
 
 
 def _level(needs: np.ndarray, blocks: int) -> np.ndarray:
@@ -218,16 +231,16 @@ def _first(holds: np.ndarray) -> int:
 
 
 def _model(part: _Part, pace: _Pace) -> ModelEstimate:
-    steps, tpot_s = part.curves.steps, pace.token_s * max(SHORTER, pace.use)
+    tpot_s = pace.token_s * max(SHORTER, pace.use)
     throughput_rps = min(part.rate_rps, pace.batch / (part.demand.output_tokens * tpot_s))
     met = throughput_rps >= NEARLY * part.rate_rps
     return ModelEstimate(
         throughput_rps=throughput_rps,
         batch=pace.batch,
         blocks=pace.batch * part.held.sequence_blocks * part.tp,
-        ttft_s=steps.one_s + LOOK_AHEAD * min(1.0, pace.use) * tpot_s if met else float("inf"),
+        ttft_s=float(part.curves.steps.one_s_M1[0, 0]) + LOOK_AHEAD * min(1.0, pace.use) * tpot_s if met else float("inf"),
         tpot_s=tpot_s,
-        sm_share=min(1.0, float(steps.decode_s(np.array(pace.batch))) / tpot_s),
+        sm_share=min(1.0, pace.decode_s / tpot_s),
     )
 
 
