@@ -7,7 +7,7 @@ import yaml
 
 from muxjax.cost.chip import CHIPS
 from muxjax.errors import ConfigError, require
-from muxjax.placement.problem import MOST_DEVICES_PER_NODE, MOST_NODES, Cluster, Demand, Problem
+from muxjax.placement.problem import MOST_DEVICES, MOST_DEVICES_PER_NODE, MOST_NODES, Cluster, Demand, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
@@ -31,6 +31,8 @@ class ClusterOptions:
         require(self.chip in CHIPS, "chip", self.chip, "one of " + ", ".join(CHIPS))
         for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
             require(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
+        limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
+        require(self.nodes * self.devices_per_node <= MOST_DEVICES, "nodes", self.nodes, limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

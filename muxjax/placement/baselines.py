@@ -3,9 +3,8 @@
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, few_groups, packs
-from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
 from muxjax.placement.problem import Placement, Problem
-from muxjax.placement.search import State
 
 
 def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates, *, most_groups: int = 64) -> Placement:
@@ -53,7 +52,7 @@ def spatial_aware(problem: Problem, objective: Objective, candidates: Candidates
     return _spatial(problem, objective, candidates, next_to_grow)
 
 
-def _fill_memory(group: MeshGroup, objective: Objective, candidates: Candidates) -> State | None:
+def _fill_memory(group: MeshGroup, objective: Objective, candidates: Candidates) -> Units | None:
     state = [UnitContents(devices) for devices in group]
     for model in sorted(objective.demands, key=lambda model: (-objective.demands[model].spec.params, model)):
         for contents in sorted(state, key=lambda contents: (_weights(contents, objective) / contents.devices, contents)):

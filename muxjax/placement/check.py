@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.cost.chip import MeshSpec
+from muxjax.cost.chip import Chip, MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import mesh_sizes, packs
 from muxjax.placement.estimate.curves import sequence_blocks
 from muxjax.placement.estimate.estimator import estimate
-from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
+from muxjax.placement.problem import Cluster, Demand, Placement, Problem, UnitPlan
 
 RATE_ERROR = 1e-6
 """Relative, of the sum of the replicas' rates."""
@@ -28,19 +28,22 @@ def violations(problem: Problem, placement: Placement, costs: CostModel | None =
     faults = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
-        broken = broken or list(_memory(f"unit {i}", unit, problem))
+        broken = broken or list(_memory(f"unit {i}", unit, problem, demands))
         faults += broken or _fairness(f"unit {i}", unit, problem, costs or Roofline())
     return faults
 
 
 def _demand(problem: Problem, placement: Placement) -> Iterator[str]:
     """Every LLM is placed, and the rates of its replicas sum to its demand."""
+    rates: dict[str, list[float]] = {}
+    for unit in placement.units:
+        for placed in unit.members:
+            rates.setdefault(placed.model, []).append(placed.rate_rps)
     for demand in problem.demands:
-        rates = [placed.rate_rps for unit in placement.units for placed in unit.members if placed.model == demand.name]
-        if not rates:
+        if demand.name not in rates:
             yield f"{demand.name} is in no unit"
-        elif not math.isclose(sum(rates), demand.rate_rps, rel_tol=RATE_ERROR):
-            yield f"the replicas of {demand.name} serve {sum(rates):g} requests/s, its demand is {demand.rate_rps:g}"
+        elif not math.isclose(total := sum(rates[demand.name]), demand.rate_rps, rel_tol=RATE_ERROR):
+            yield f"the replicas of {demand.name} serve {total:g} requests/s, its demand is {demand.rate_rps:g}"
 
 
 def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:
@@ -85,13 +88,13 @@ def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
             yield f"{where}: tensor parallelism {tp} of {placed.model} is no power of two"
 
 
-def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:
+def _memory(where: str, unit: UnitPlan, problem: Problem, demands: dict[str, Demand]) -> Iterator[str]:
     """Weights, and a sequence of any LLM there, fit on each device."""
     have_bytes = problem.device_bytes
     for device in sorted({device for placed in unit.members for device in placed.devices}):
         members = [placed for placed in unit.members if device in placed.devices]
         try:
-            need_bytes = _need_bytes(problem, members)
+            need_bytes = _need_bytes(problem.cluster.chip, [(demands[placed.model], placed.tp) for placed in members])
         except ConfigError as error:
             yield f"{where}: {error}"
             return
@@ -103,11 +106,10 @@ def _memory(where: str, unit: UnitPlan, problem: Problem) -> Iterator[str]:
             )
 
 
-def _need_bytes(problem: Problem, members: list[Placed]) -> int:
-    chip = problem.cluster.chip
-    demands = [(problem.demand(placed.model), placed.tp) for placed in members]
-    weights = sum(weight_bytes(demand.spec, MeshSpec(chip=chip, tp=tp)) for demand, tp in demands)
-    return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in demands), default=0)
+def _need_bytes(chip: Chip, members: list[tuple[Demand, int]]) -> int:
+    """Bytes of a device with those LLMs, of those degrees."""
+    weights = sum(weight_bytes(demand.spec, MeshSpec(chip=chip, tp=tp)) for demand, tp in members)
+    return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in members), default=0)
 
 
 def _fairness(where: str, unit: UnitPlan, problem: Problem, costs: CostModel) -> list[str]:

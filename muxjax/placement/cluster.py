@@ -1,7 +1,8 @@
 """The ways to cut a cluster into meshes: powers of two of devices, each within a node."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from muxjax.placement.problem import Cluster
 
@@ -19,14 +20,15 @@ def room(cluster: Cluster, size: int) -> int:
     return cluster.nodes * (cluster.devices_per_node // size) * size
 
 
-def packs(group: MeshGroup, cluster: Cluster) -> bool:
-    """Whether the nodes hold these meshes side by side.
+def packs(group: Iterable[int] | Mapping[int, int], cluster: Cluster) -> bool:
+    """Whether the nodes hold these meshes, or so many of each size, side by side.
 
     Sizes divide each other, so a mesh takes equally much of the room for smaller ones wherever it lies: it is enough that the meshes
     of each size and larger stay within the room for that size.
     """
-    sizes = mesh_sizes(cluster)
-    return set(group) <= set(sizes) and all(sum(mesh for mesh in group if mesh >= size) <= room(cluster, size) for size in sizes)
+    sizes, meshes = mesh_sizes(cluster), Counter(group)
+    larger = ((size, sum(mesh * count for mesh, count in meshes.items() if mesh >= size)) for size in sizes)
+    return meshes.keys() <= set(sizes) and all(devices <= room(cluster, size) for size, devices in larger)
 
 
 def mesh_groups(cluster: Cluster, *, grain: int = 1) -> Iterator[MeshGroup]:

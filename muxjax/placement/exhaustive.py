@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import MeshGroup, mesh_groups
-from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
 from muxjax.placement.problem import Problem
-from muxjax.placement.search import State
 
 
-def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1) -> State | None:
+def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1) -> Units | None:
     """The state of most throughput, of every mesh group, number of replicas, distribution and degree; None if nothing fits.
 
     Time grows as (meshes x degrees) ^ (LLMs x replicas): for about 5 LLMs on 4 devices.
@@ -25,7 +24,7 @@ def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, 
     return best
 
 
-def _states(group: MeshGroup, models: list[tuple[str, int]], candidates: Candidates) -> Iterator[State]:
+def _states(group: MeshGroup, models: list[tuple[str, int]], candidates: Candidates) -> Iterator[Units]:
     """All ways to put these LLMs, in so many parts each, on the meshes of the group."""
     if not models:
         yield tuple(UnitContents(devices) for devices in group)

@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 from muxjax.placement.objective import NO_UNIT, Score
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+
+LOOKED_AT = 16
+"""Other units that are looked at for each LLM: those with the fewest LLMs a device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +27,18 @@ class Reason:
 
 
 def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
-    """Reasons of each LLM of each unit, in their order."""
+    """Reasons of each LLM of each unit, in their order; of units that are equal, for the first one."""
+    score = cache(score)
+    first: dict[UnitPlan, int] = {}
     for at, unit in enumerate(placement.units):
+        first.setdefault(unit, at)
+    by_busyness = sorted(first.values(), key=lambda at: (len(placement.units[at].members) / placement.units[at].devices, at))[:LOOKED_AT]
+    for unit, at in first.items():
         for placed in unit.members:
             left = replace(unit, members=tuple(other for other in unit.members if other is not placed))
             before = score(unit) - (score(left) if left.members else 0.0)
-            gains = {to: _gain(placed, other, score) for to, other in enumerate(placement.units) if to != at}
+            others = [to for to in by_busyness if to != at]
+            gains = {to: _gain(placed, placement.units[to], score) for to in others}
             best = max(gains, key=lambda to: (gains[to], -to), default=None)
             if best is None or gains[best] == NO_UNIT:
                 yield Reason(model=placed.model, unit=at, runner_up=None, cost_rps=0.0)

@@ -3,9 +3,10 @@
 Source: MuxServe (arXiv 2404.02015), algorithm 1. Ours besides: replicas, degrees below the mesh's, and the climbs at the end.
 """
 
+import bisect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from muxjax.cost.chip import MeshSpec
@@ -16,14 +17,19 @@ from muxjax.placement.cluster import MeshGroup, all_groups, few_groups, neighbou
 from muxjax.placement.moves import Moves
 from muxjax.placement.objective import Objective, UnitContents
 from muxjax.placement.problem import Placement, Problem
-from muxjax.placement.search import EQUAL, Move, State, climb, insert
+from muxjax.placement.search import EQUAL, Move, climb, insert
+from muxjax.placement.state import State
 
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
-LEAST_CLIMBS, CLIMBS_A_FINALIST = 3, 18
+LEAST_CLIMBS, CLIMBS_A_FINALIST = 3, 6
 """On a larger cluster, quick climbs, and how many of them there are for each thorough one."""
-LOOKS_EACH = 20
-"""Other states a climb looks at, for each LLM."""
+LOOKS_AN_ESTIMATE = 20
+"""Other states that a search looks at, at most, for each unit that it may estimate: most are of units that were estimated before."""
+LOOKS_EACH, ESTIMATES_EACH = 20, 200
+"""Other states that a climb looks at, and units that a search estimates, for each LLM."""
+QUICK_SHARE = 0.5
+"""Share of the estimates after which quick climbs end, where thorough ones follow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,7 @@ class Effort:
       breadth: then, quick climbs times the square of the LLMs, which is what one costs; but LEAST_CLIMBS at least, unless it is 0.
       looks: other states that a climb looks at, at least, and LOOKS_EACH for each LLM.
       parts: most replicas of an LLM; as many as its rate needs or meshes can take if None.
+      estimates: most units that are estimated, besides ESTIMATES_EACH for each LLM; there are at most LOOKS_AN_ESTIMATE looks for each.
     """
 
     groups: int = 40
@@ -44,6 +51,7 @@ class Effort:
     breadth: int = 1200
     looks: int = 400
     parts: int | None = None
+    estimates: int = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,7 @@ class PlacementResult:
 
     Args:
       throughput_rps: of equation 1; groups, units: that were tried and estimated.
+      complete: whether the search ended by itself, and not for the estimates or because it was told to.
       growth: all rates may grow by this factor, at least, and still be served; 1 where nobody asked, or not all is served.
     """
 
@@ -60,51 +69,88 @@ class PlacementResult:
     throughput_rps: float
     groups: int
     units: int
+    complete: bool = True
     growth: float = 1.0
 
 
-def place(problem: Problem, objective: Objective, candidates: Candidates, effort: Effort | None = None) -> PlacementResult:
+GoOn = Callable[[int, float], bool]
+"""Whether a search may go on, which has estimated so many units more than when it last asked, and can serve so many requests a second."""
+
+
+def place(
+    problem: Problem,
+    objective: Objective,
+    candidates: Candidates,
+    effort: Effort | None = None,
+    go_on: GoOn = lambda units, throughput_rps: True,
+) -> PlacementResult:
     """The best placement found.
 
+    Args:
+      go_on: is asked at every look, and once it says no the search ends, in failure if no placement was found yet.
     Raises:
-      ConfigError: an LLM, or all of them together, do not fit.
+      ConfigError: an LLM, or all of them together, do not fit, or no way was found in time.
     """
-    run = _Run(problem, objective, candidates, effort or Effort())
-    run.search()
+    run = _Run(problem, objective, candidates, effort or Effort(), go_on)
+    if run.fits:
+        run.search()
     if run.best is None:
-        raise ConfigError(_does_not_fit(problem), field="models")
+        raise ConfigError(_does_not_fit(problem, run), field="models")
     return PlacementResult(
         placement=objective.placement(run.best),
         state=run.best,
-        throughput_rps=objective.total(run.best),
+        throughput_rps=run.best.total(objective),
         groups=len(run.looked_at),
         units=objective.estimates,
+        complete=run.complete,
     )
 
 
 class _Run:
     """One search: which groups were looked at, and the best state that was reached. Of equals, what was found first stays."""
 
-    def __init__(self, problem: Problem, objective: Objective, candidates: Candidates, effort: Effort):
+    def __init__(self, problem: Problem, objective: Objective, candidates: Candidates, effort: Effort, go_on: GoOn):
         self.cluster = problem.cluster
         self.models = tuple(demand.name for demand in problem.demands)
         self.demand_rps = sum(demand.rate_rps for demand in problem.demands)
         self.objective, self.candidates, self.effort = objective, candidates, effort
         self.moves = Moves(cluster=problem.cluster, objective=objective, candidates=candidates, most_parts=effort.parts)
+        self.weights = {demand.name: weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip)) for demand in problem.demands}
+        self.device_bytes = problem.cluster.devices * problem.device_bytes
+        self.most_estimates = effort.estimates + ESTIMATES_EACH * len(self.models)
         self.looked_at: dict[MeshGroup, State | None] = {}
         self.best: State | None = None
+        self.best_rps = 0.0
+        self.spent, self.complete = False, True
+        self._go_on, self._looks, self._told = go_on, 0, 0
+
+    @property
+    def fits(self) -> bool:
+        """Whether the cluster's memory holds all weights once."""
+        return self._hold(dict.fromkeys(self.models, 1))
 
     @property
     def done(self) -> bool:
-        """Whether no placement could serve more."""
-        return self.best is not None and self._total(self.best) >= self.demand_rps * (1 - EQUAL)
+        """Whether no placement could serve more, or nothing more may be tried."""
+        return self.spent or self.best_rps >= self.demand_rps * (1 - EQUAL)
+
+    def go_on(self) -> bool:
+        """Whether another state may be looked at."""
+        self._looks += 1
+        units, self._told = self.objective.estimates - self._told, self.objective.estimates
+        most = self.most_estimates
+        if self._told >= most or self._looks >= LOOKS_AN_ESTIMATE * most or not self._go_on(units, self.best_rps):
+            self.spent, self.complete = True, False
+        return not self.spent
 
     def search(self) -> None:
         """Quick climbs from every start of the groups, all or the best; then thorough ones from where they led, all or the best."""
         quick, slow = self.moves.quick(), self.moves.slow()
         groups = tuple(itertools.islice(all_groups(self.cluster), self.effort.groups + 1))
         if len(groups) <= self.effort.groups:
-            self._climb(self._climb(self._every_start(groups), quick), quick + slow)
+            self._look(groups)
+            starts = self._by_rank(self._every_start(groups))
+            self._climb(self._by_rank(self._climb(starts, quick, share=QUICK_SHARE)), quick + slow)
             return
         self._look_coarsely()
         if not self.done and self.effort.breadth:
@@ -132,21 +178,24 @@ class _Run:
                 self.looked_at[group] = next(self._starts(group), None)
                 self._keep(self.looked_at[group])
 
-    def _climb(self, starts: Iterable[State], moves: list[Move]) -> list[State]:
-        """States reached from each start, each once."""
+    def _climb(self, starts: Iterable[State], moves: list[Move], share: float = 1.0) -> list[State]:
+        """States reached from each start, each once; no further ones when that share of all estimates has been made."""
         looks = max(self.effort.looks, LOOKS_EACH * len(self.models))
         reached: dict[State, State] = {}
-        for start in (tuple(sorted(start)) for start in starts):
+        for start in starts:
             if self.done:
                 break
+            if self.objective.estimates >= share * self.most_estimates:
+                self.complete = False
+                break
             if start not in reached:
-                reached[start] = tuple(sorted(climb(start, moves, self.objective, looks=looks)))
+                reached[start] = climb(start, moves, self.objective, looks=looks, go_on=self.go_on)
                 self._keep(reached[start])
         return list(dict.fromkeys(reached.values()))
 
     def _by_rank(self, states: Iterable[State]) -> list[State]:
         """The best first."""
-        return sorted(states, key=lambda state: (-self._total(state), state))
+        return sorted(states, key=lambda state: (-state.total(self.objective), state.key))
 
     def _every_start(self, groups: Iterable[MeshGroup]) -> Iterator[State]:
         """Starts of all groups, one after the other."""
@@ -156,63 +205,92 @@ class _Run:
 
     def _keep(self, state: State | None) -> None:
         """As the best, if it is."""
-        if state and (self.best is None or self._total(state) > self._total(self.best) * (1 + EQUAL)):
-            self.best = state
+        if state and (self.best is None or state.total(self.objective) > self.best_rps * (1 + EQUAL)):
+            self.best, self.best_rps = state, state.total(self.objective)
 
-    def _total(self, state: State) -> float:
-        """Requests a second."""
-        return self.objective.total(state)
+    def _hold(self, parts: Mapping[str, int]) -> bool:
+        """Whether the cluster's memory holds the weights of so many replicas."""
+        return sum(count * self.weights[model] for model, count in parts.items()) <= self.device_bytes
 
     def _starts(self, group: MeshGroup) -> Iterator[State]:
         """Filled with as many replicas as the rates need, one each, or twice the need; in several orders, the most demanding LLM first."""
         if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
             return
-        needed = {model: replicas(model, group, self.objective, self.candidates) for model in self.models}
         size = {model: self.objective.demands[model].spec.params for model in self.models}
-        most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
-        for least, times in ((needed, 1), (dict.fromkeys(self.models, 1), 1), (needed, 2)):
-            parts = {model: min(times * least[model], most[model]) for model in self.models}
+        tried = set()
+        for parts in self._parts(group):
             rate = {model: self.objective.demands[model].rate_rps / parts[model] for model in self.models}
             demand = {model: size[model] * rate[model] for model in self.models}
             for first, sign in itertools.product((demand, size, rate), (-1, 1)):
-                order = sorted(self.models, key=lambda model: (sign * first[model], model))
-                state = fill(group, {model: parts[model] for model in order}, self.objective, self.candidates)
-                if state is not None:
-                    yield state
+                order = tuple((model, parts[model]) for model in sorted(self.models, key=lambda model: (sign * first[model], model)))
+                if order not in tried and self._hold(parts) and not self.spent:
+                    state = fill(group, dict(order), self.objective, self.candidates, self.go_on)
+                    if state is not None:
+                        yield state
+                tried.add(order)
+
+    def _parts(self, group: MeshGroup) -> Iterator[dict[str, int]]:
+        """Replicas of each LLM: as many as the rates need, one each, or twice the need; first, fewer where the meshes do not suffice."""
+        most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
+        needed = {model: replicas(model, group, self.objective, self.candidates) for model in self.models}
+        ones = dict.fromkeys(self.models, 1)
+        for wanted in (*self._fewer(needed, group), needed, ones, {model: 2 * needed[model] for model in self.models}):
+            yield {model: min(wanted[model], most[model]) for model in self.models}
+
+    def _fewer(self, needed: Mapping[str, int], group: MeshGroup) -> Iterator[dict[str, int]]:
+        """Replicas for so many meshes that cannot serve all: those of the LLMs that serve most requests a mesh, or of all alike."""
+        meshes = len(group)
+        if sum(needed.values()) <= meshes:
+            return
+        left, most_rps = meshes - len(needed), {}
+        for model in sorted(needed, key=lambda model: (-alone_rps(model, group, self.candidates), model)):
+            most_rps[model] = 1 + min(needed[model] - 1, max(0, left))
+            left -= most_rps[model] - 1
+        yield most_rps
+        yield {model: max(1, count * meshes // sum(needed.values())) for model, count in needed.items()}
 
 
-def fill(group: MeshGroup, parts: Mapping[str, int], objective: Objective, candidates: Candidates) -> State | None:
+def fill(
+    group: MeshGroup, parts: Mapping[str, int], objective: Objective, candidates: Candidates, go_on: Callable[[], bool] = lambda: True
+) -> State | None:
     """So many replicas of each LLM on the meshes of a group, in that order, each where it adds most; None if one finds no room."""
-    state: State = tuple(UnitContents(devices) for devices in group)
+    state: State | None = State.of(map(UnitContents, group))
     for model, count in parts.items():
-        after = insert(state, model, count, objective, candidates)
-        if after is None:
+        state = insert(state, model, count, objective, candidates)
+        if state is None or not go_on():
             return None
-        state = after
     return state
 
 
 def replicas(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> int:
     """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
-    alone_rps = max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
-    needed = objective.demands[model].rate_rps / alone_rps if alone_rps > 0 else 1
+    most_rps = alone_rps(model, group, candidates)
+    needed = objective.demands[model].rate_rps / most_rps if most_rps > 0 else 1
     return min(math.ceil(needed * (1 - 1e-9)), rooms(model, group, candidates))
+
+
+def alone_rps(model: str, group: MeshGroup, candidates: Candidates) -> float:
+    """Requests a second of an LLM that has the group's largest mesh alone."""
+    return max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
 
 
 def rooms(model: str, group: MeshGroup, candidates: Candidates) -> int:
     """Meshes that can hold an LLM."""
-    return sum(size >= candidates.of(model)[0].tp for size in group)
+    return bisect.bisect_right(group, -candidates.of(model)[0].tp, key=lambda size: -size)
 
 
 def as_group(state: State) -> MeshGroup:
     """The meshes of a state, descending."""
-    return tuple(sorted((contents.devices for contents in state), reverse=True))
+    return tuple(sorted(state.meshes.elements(), reverse=True))
 
 
-def _does_not_fit(problem: Problem) -> str:
+def _does_not_fit(problem: Problem, run: _Run) -> str:
     cluster = problem.cluster
     needed = sum(weight_bytes(demand.spec, MeshSpec(chip=cluster.chip)) for demand in problem.demands)
     there = cluster.devices * problem.device_bytes
     if needed <= there and problem.fairness < math.inf:
         return f"no way was found to place all models with shares of the cache that differ by at most fairness={problem.fairness}"
-    return f"no way was found to place all models: their weights need {needed} bytes, {there} bytes of device memory are there for them"
+    tried = f" in {run.objective.estimates} units that were tried" if run.spent else ""
+    return (
+        f"no way was found to place all models{tried}: their weights need {needed} bytes, {there} bytes of device memory are there for them"
+    )

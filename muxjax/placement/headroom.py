@@ -10,12 +10,14 @@ from dataclasses import replace
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.greedy import Effort, PlacementResult, place
+from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
 
-LIGHT = Effort(groups=0, cuts=4, breadth=0)
+LIGHT = Effort(groups=0, cuts=4, breadth=0, estimates=5_000)
 """Effort of the search with grown rates: it mostly ends where one cannot do more."""
+MOST_UNITS = 100_000
+"""That are estimated with grown rates."""
 FIRST_STEP, LAST_STEP, MOST = 2.0, 1.3, 64.0
 """Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
 
@@ -23,17 +25,27 @@ SearchSpaceOf = Callable[[Problem], tuple[Objective, Candidates]]
 """Objective and candidates of a problem, such as `search_space` has them."""
 
 
-def place_with_headroom(problem: Problem, search_space: SearchSpaceOf, effort: Effort | None = None) -> PlacementResult:
+def place_with_headroom(
+    problem: Problem, search_space: SearchSpaceOf, effort: Effort | None = None, go_on: GoOn = lambda units, throughput_rps: True
+) -> PlacementResult:
     """The best placement found; if it serves everything, one that would serve more of the same, in so far as one is found.
 
+    Args:
+      go_on: as of `place`.
     Raises:
       ConfigError: an LLM, or all of them together, do not fit.
     """
     objective, candidates = search_space(problem)
-    first = best = place(problem, objective, candidates, effort)
-    growth, step = 1.0, FIRST_STEP
-    while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP:
-        grown = _grown(problem, growth * step, search_space)
+    first = best = place(problem, objective, candidates, effort, go_on)
+    growth, step, tried = 1.0, FIRST_STEP, 0
+
+    def still(units: int, throughput_rps: float) -> bool:
+        nonlocal tried
+        tried += units
+        return go_on(units, first.throughput_rps) and tried < MOST_UNITS
+
+    while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP and still(0, 0):
+        grown = _grown(problem, growth * step, search_space, still)
         if grown is None:
             step = math.sqrt(step)
         else:
@@ -41,12 +53,12 @@ def place_with_headroom(problem: Problem, search_space: SearchSpaceOf, effort: E
     return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)
 
 
-def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf) -> PlacementResult | None:
+def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: GoOn) -> PlacementResult | None:
     """A placement that serves so many times the rates; None if none was found."""
     demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
     more = replace(problem, demands=demands)
     try:
-        result = place(more, *search_space(more), LIGHT)
+        result = place(more, *search_space(more), LIGHT, go_on)
     except ConfigError:
         return None
     return result if _serves_all(more, result) else None

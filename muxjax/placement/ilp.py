@@ -21,14 +21,13 @@ import pulp
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import mesh_sizes, room
-from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
+from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
 from muxjax.placement.problem import Problem
-from muxjax.placement.search import State
 
 
 def optimum(
     problem: Problem, objective: Objective, candidates: Candidates, *, most_parts: int = 1, most_members: int | None = None
-) -> State | None:
+) -> Units | None:
     """The state of most throughput, without empty units; None if the LLMs do not fit.
 
     Raises:

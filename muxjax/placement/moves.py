@@ -13,7 +13,8 @@ from muxjax.placement.candidates import Candidates
 from muxjax.placement.cluster import packs
 from muxjax.placement.objective import Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster
-from muxjax.placement.search import Move, State, insert, replaced
+from muxjax.placement.search import Move, insert
+from muxjax.placement.state import State
 
 RETUNED = 256
 """Most combinations of degrees of a unit's LLMs that are tried at once; where there are more, those of two LLMs are."""
@@ -52,11 +53,10 @@ class Moves:
 
     def reinserted(self, model: str, state: State) -> Iterator[State]:
         """With that LLM taken out and inserted again, as many replicas as it was, one more, or one fewer."""
-        held = [contents for contents in state if contents.holds(model)]
-        if not any(map(self.objective.short, held)):
+        if not any(map(self.objective.short, state.holding(model))):
             return
-        rest = tuple(contents.without(model) for contents in state)
-        for count in (len(held), len(held) + 1, len(held) - 1):
+        parts, rest = state.parts(model), state.without(model)
+        for count in (parts, parts + 1, parts - 1):
             if 1 <= count <= min(self.most_parts or count, len(state)):
                 other = insert(rest, model, count, self.objective, self.candidates)
                 if other is not None:
@@ -64,19 +64,19 @@ class Moves:
 
     def retuned(self, model: str, state: State) -> Iterator[State]:
         """With other degrees of several LLMs of a unit at once, that one's among them."""
-        for contents in sorted({contents for contents in state if contents.holds(model) and self.objective.short(contents)}):
+        for contents in filter(self.objective.short, state.holding(model)):
             ways = [self._every_degree(member, contents.devices) for member in contents.members]
             at = contents.members.index(contents.member(model))
             if math.prod(map(len, ways)) <= RETUNED:
                 chosen = itertools.product(*ways) if at == 0 else ()
             else:
                 chosen = _of_two(contents.members, ways, at)
-            yield from (replaced(state, contents, UnitContents(contents.devices, members)) for members in chosen)
+            yield from (state.replaced(contents, UnitContents(contents.devices, members)) for members in chosen)
 
     def swapped(self, left: str, right: str, state: State) -> Iterator[State]:
         """With a replica of each of two LLMs in the place of the other."""
-        ones = sorted({contents for contents in state if contents.holds(left) and not contents.holds(right)})
-        others = sorted({contents for contents in state if contents.holds(right) and not contents.holds(left)})
+        ones = [contents for contents in state.holding(left) if not contents.holds(right)]
+        others = [contents for contents in state.holding(right) if not contents.holds(left)]
         for one, other in itertools.product(ones, others):
             if not self.objective.short(one) and not self.objective.short(other):
                 continue
@@ -84,28 +84,26 @@ class Moves:
             new_ones = self._with(one.without(left), from_other)
             new_others = self._with(other.without(right), from_one)
             for new_one, new_other in itertools.product(new_ones, new_others):
-                yield replaced(replaced(state, one, new_one), other, new_other)
+                yield state.replaced(one, new_one).replaced(other, new_other)
 
     def recut(self, model: str, state: State) -> Iterator[State]:
         """With a unit of that LLM cut in two, or one of it and another of its size in one; who was there is inserted again."""
-        for contents in sorted({contents for contents in state if contents.holds(model)}):
+        for contents in state.holding(model):
             half = contents.devices // 2
             if half and self.objective.short(contents):
                 yield from self._rebuilt(state, (contents,), (half, half))
-            for other in sorted({other for other in state if other.devices == contents.devices and other != contents}):
+            for other in sorted(other for other in state.different if other.devices == contents.devices and other != contents):
                 if self.objective.short(contents) or self.objective.short(other):
                     yield from self._rebuilt(state, (contents, other), (2 * contents.devices,))
 
     def taken_over(self, model: str, state: State) -> Iterator[State]:
         """With that LLM alone on a mesh of its choice, and those it drives out inserted again where they add most."""
-        parts = sum(contents.holds(model) for contents in state)
-        rest = tuple(contents.without(model) for contents in state)
-        for contents in sorted({contents for contents in rest if contents.members}):
-            driven_out = {member.model: sum(other.holds(member.model) for other in state) for member in contents.members}
-            cleared = tuple(reduce(UnitContents.without, driven_out, other) for other in rest)
+        parts, rest = state.parts(model), state.without(model)
+        for contents in sorted(contents for contents in rest.different if contents.members):
+            driven_out = {member.model: state.parts(member.model) for member in contents.members}
+            cleared = reduce(State.without, driven_out, rest)
             for alone in self._with(UnitContents(contents.devices), Member(model, parts, 1)):
-                place = rest.index(contents)
-                other = (*cleared[:place], alone, *cleared[place + 1 :])
+                other: State | None = cleared.replaced(UnitContents(contents.devices), alone)
                 for again, count in ((model, parts - 1), *driven_out.items()):
                     of = parts if again == model else count
                     other = other and insert(other, again, count, self.objective, self.candidates, of=of)
@@ -114,8 +112,8 @@ class Moves:
 
     def _rebuilt(self, state: State, units: tuple[UnitContents, ...], meshes: tuple[int, ...]) -> Iterator[State]:
         """With empty meshes in the place of those units, and their LLMs inserted again, the most demanding first."""
-        other = reduce(replaced, units, state) + tuple(map(UnitContents, meshes))
-        if not packs(tuple(contents.devices for contents in other), self.cluster):
+        other: State | None = reduce(State.replaced, units[1:], state.replaced(units[0], *map(UnitContents, meshes)))
+        if not packs(other.meshes, self.cluster):
             return
         driven_out = sorted({member for contents in units for member in contents.members}, key=self._by_demand)
         for member in driven_out:

@@ -44,6 +44,8 @@ class UnitContents(NamedTuple):
         return any(member.model == model for member in self.members)
 
 
+Units = tuple[UnitContents, ...]
+"""Units of a cluster."""
 Score = Callable[[UnitPlan], float]
 """Requests a second that a unit serves, or NO_UNIT."""
 

@@ -12,7 +12,7 @@ from muxjax.whole_file import read_whole, whole_file
 VERSION = 1
 BEGINS = b'{"muxjax_placement"'
 """Beginning of such a file, without spaces."""
-MOST_FILE_BYTES = 16 * 2**20
+MOST_FILE_BYTES = 64 * 2**20
 
 
 def write_placement(placement: Placement, path: Path) -> None:

@@ -8,7 +8,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.types import ModelSpec
 
 MOST_MODELS, MOST_TOKENS, MOST_BATCH = 1000, 2**24, 2**16
-MOST_NODES, MOST_DEVICES_PER_NODE = 4096, 1024
+MOST_NODES, MOST_DEVICES_PER_NODE, MOST_DEVICES = 4096, 1024, 2**15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,8 @@ class Cluster:
     def __post_init__(self):
         for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
             require(1 <= getattr(self, field) <= most, f"cluster.{field}", getattr(self, field), f"1 to {most}")
+        limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
+        require(self.devices <= MOST_DEVICES, "cluster.nodes", self.nodes, limit)
 
     @property
     def devices(self) -> int:

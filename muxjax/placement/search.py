@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
+from muxjax.placement.state import State
 
-State = tuple[UnitContents, ...]
-"""The units of a cluster, empty ones included."""
 EQUAL = 1e-9
 """Relative difference of throughputs below which they count as equal: sums in another order."""
 WIDTH = 3
 """Ways to place an LLM on meshes of one size, the least loaded ones with room for it, that are looked at."""
+IDLE_MOVES = 25
+"""Moves that a climb tries, for each state that it may look at: most have none to show."""
 
 Move = Callable[[State], Iterator[State]]
 """The states that are one change away, the likeliest first."""
@@ -21,10 +22,11 @@ def insert(state: State, model: str, count: int, objective: Objective, candidate
 
     Args:
       of: replicas in all, if others are there already.
-    Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more.
+    Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more. What is best for
+    one replica is best for the next, while there are units of those contents.
     """
     parts = of or count
-    for _ in range(count):
+    while count:
         best, best_gain = None, NO_UNIT
         seen: dict[int, int] = {}
         for before, tp in _ways(state, model, parts, objective, candidates):
@@ -41,48 +43,38 @@ def insert(state: State, model: str, count: int, objective: Objective, candidate
                 break
         if best is None:
             return None
-        state = replaced(state, *best)
+        times = min(count, state.count(best[0]))
+        state, count = state.replaced(*best, times=times), count - times
     return state
 
 
-def climb(state: State, moves: list[Move], objective: Objective, *, looks: int) -> State:
-    """A state that no move betters, or the best one when so many others have been looked at.
+def climb(state: State, moves: list[Move], objective: Objective, *, looks: int, go_on: Callable[[], bool] = lambda: True) -> State:
+    """A settled state that no move betters, or the best one when so many others have been looked at, or it may not go on.
 
     Each move is taken as soon as it serves more, and the next one goes on from there.
     """
-    least_gain = EQUAL * objective.total(state)
-    unchanged = 0
-    while unchanged < len(moves):
+    state = state.settled()
+    least_gain = EQUAL * state.total(objective)
+    unchanged, idle = 0, IDLE_MOVES * looks
+    while unchanged < len(moves) and idle > 0:
         for move in moves:
             unchanged += 1
+            idle -= 1
             for other in move(state):
                 looks -= 1
-                if gain(state, other, objective) > least_gain:
-                    state, unchanged = other, 0
+                if other.gain(objective) > least_gain:
+                    state, unchanged = other.settled(), 0
                     break
-                if looks <= 0:
+                if looks <= 0 or not go_on():
                     return state
-            if unchanged == len(moves):
+            if unchanged == len(moves) or idle <= 0:
                 break
     return state
-
-
-def gain(state: State, other: State, objective: Objective) -> float:
-    """Requests a second that the other state serves more."""
-    if len(state) != len(other):
-        return objective.total(other) - objective.total(state)
-    return sum(objective.of(after) - objective.of(before) for before, after in zip(state, other, strict=True) if before is not after)
-
-
-def replaced(state: State, before: UnitContents, *after: UnitContents) -> State:
-    """The state with one unit of those contents changed, or cut into several."""
-    place = state.index(before)
-    return (*state[:place], *after, *state[place + 1 :])
 
 
 def _ways(state: State, model: str, parts: int, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
     """Contents that could take one more replica, and its degrees there, by load a device; equal contents once."""
     added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
-    open_to_it = (contents for contents in {*state} if not contents.holds(model))
+    open_to_it = (contents for contents in state.different if not contents.holds(model))
     by_load = sorted(open_to_it, key=lambda contents: (objective.load(contents) + added / contents.devices, contents))
     return [(contents, tp) for contents in by_load for tp in candidates.degrees(model, contents.devices, parts)]

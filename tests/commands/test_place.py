@@ -1,8 +1,10 @@
 """`muxjax place`, from a file to a file, and what it says of bad ones."""
 
 import json
+import re
 
 import pytest
+from tqdm import tqdm
 
 from muxjax.__main__ import main
 from muxjax.commands.problem_file import read_problem
@@ -48,7 +50,7 @@ def test_measured_costs_decide_where_they_are_given(tmp_path, capsys):
     served = []
     for given in ([], ["--costs", str(tmp_path / "costs.json")]):
         assert main(["place", str(write(tmp_path, PROBLEM)), *given]) == 0
-        served.append(float(capsys.readouterr().out.splitlines()[-1].split()[0]))
+        served.append(float(capsys.readouterr().out.split(" requests/s;")[0].splitlines()[-1].split()[0]))
 
     assert served[0] == 53 and served[1] < 45
 
@@ -73,6 +75,7 @@ def test_a_problem_says_what_its_file_says(tmp_path):
         ("chip: H200", "chips: H200", r"problem\.yaml:2: chips is no known key; did you mean chip"),
         ("chip: H200", "chip: TPU", r"problem\.yaml:2: chip: chip must be one of A100"),
         ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: nodes must be 1 to 4096, got 0"),
+        ("nodes: 1, devices_per_node: 4", "nodes: 4096, devices_per_node: 9", r"yaml:2: nodes: nodes must be at most 3640, for 32768 dev"),
         ("models:", "modells:", r"problem\.yaml:3: modells is no known key; did you mean models"),
         ("devices_per_node: 4", "devices_per_node: 1", r"big .*\d+ bytes"),
     ],
@@ -85,6 +88,39 @@ def test_bad_problems_end_in_one_line_and_nothing_is_written(tmp_path, capsys, o
     assert len(said.err.splitlines()) == 1 and not said.out and not out.exists()
     with pytest.raises(ConfigError, match=message):
         raise ConfigError(said.err)
+
+
+def test_demand_beyond_the_cluster_is_told_by_model(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--time-limit", "600"]) == 0
+    assert "asked" not in capsys.readouterr().out
+    assert main(["place", str(write(tmp_path, PROBLEM.replace("rate: 12", "rate: 5000")))]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"more is asked than is served, in requests/s: chat \d[\d.]* of 5000 \(\d+%\).*", told)
+
+
+def test_equal_units_are_told_once(tmp_path, capsys):
+    text = "cluster: {chip: H200, nodes: 16}\nmodels:\n  - {name: a, shape: llama-3.1-8b, rate: 90000}\n"
+    assert main(["place", str(write(tmp_path, text)), "-o", str(tmp_path / "p.json"), "--explain"]) == 0
+    head, row, *_ = capsys.readouterr().out.splitlines()
+    assert row.startswith(f"0-{len(read_placement(tmp_path / 'p.json').units) - 1} ") and head.startswith("unit")
+
+
+def test_a_bar_tells_how_much_is_tried_and_served(tmp_path, capsys, monkeypatch):
+    told = []
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            told.append((n, self.postfix))
+
+    monkeypatch.setattr("muxjax.commands.place.tqdm", Bar)
+    assert main(["place", str(write(tmp_path, PROBLEM))]) == 0
+    assert len(told) > 3 and sum(units for units, _ in told) > 10
+    assert told[0][1] == "0 of 53 requests/s" and told[-1][1] == "53 of 53 requests/s"
+
+
+def test_a_time_limit_that_is_over_ends_in_a_line(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--time-limit", "1e-9"]) == 2
+    assert re.fullmatch(r"muxjax: no way was found to place all models in \d+ units that were tried: .*\n", capsys.readouterr().err)
 
 
 def placement(*meshes: list[str]) -> Placement:

@@ -49,6 +49,7 @@ FLAGS = [
     (SIMULATE, "--plot", [*NO_TARGET, "o.pdf"]),
     (PLACE, "--costs", NO_FILE),
     (PLACE, "-o", NO_TARGET),
+    (PLACE, "--time-limit", [*NO_NUMBER, "0", "1e9"]),
     (PROFILE, "--tp", NO_COUNT),
     (PROFILE, "--decode-batch", NO_COUNT),
     (PROFILE, "--decode-context", NO_COUNT),
