@@ -7,7 +7,7 @@ python -m scripts.bench_placement --tiny   prints both for a few small problems
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,7 +18,7 @@ from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement import baselines, ilp
 from muxjax.placement.estimate.estimator import estimate
-from muxjax.placement.greedy import Effort, place
+from muxjax.placement.greedy import ESTIMATES_EACH, Effort, place
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Problem
@@ -30,6 +30,10 @@ from scripts import results
 QUALITY, SPEED = "placement-quality", "placement-speed"
 KINDS = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
 ALPHA = 0.9
+BASELINES = ("memory_greedy", "spatial_blind", "spatial_aware")
+SIZES = [(19, 4), (50, 16), (100, 32), (200, 64)]
+HARD_SIZES = [(10, 1), (10, 64), (40, 64), (200, 128), (1000, 4096)]
+"""LLMs and nodes of eight devices."""
 WAYS = {
     "search of all groups": Effort(),
     "search of a large cluster": Effort(groups=0),
@@ -117,7 +121,7 @@ def measure_quality(count: int, seed: int) -> Iterator[dict]:
             return
 
 
-def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> dict:
+def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int, *, baselines_too: bool) -> dict:
     """One placement, timed, and what the baselines serve."""
     asked = popular(models, nodes, rps_per_device, np.random.default_rng(seed))
     begin, begin_cpu = time.perf_counter(), time.process_time()
@@ -127,12 +131,13 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int) -> 
         "cpu_s": time.process_time() - begin_cpu,
         "groups": placement.groups,
         "units": placement.units,
+        "complete": placement.complete,
         "throughput_rps": placement.throughput_rps,
         "growth": placement.growth,
     }
-    objective, candidates = search_space(asked, Roofline())
-    for name in ("memory_greedy", "spatial_blind", "spatial_aware"):
-        values[name] = _baseline_rps(name, asked, objective, candidates)
+    if baselines_too:
+        objective, candidates = search_space(asked, Roofline())
+        values |= {name: _baseline_rps(name, asked, objective, candidates) for name in BASELINES}
     return results.run_record(device=results.host(), config=describe(asked) | {"rps_per_device": rps_per_device}, seed=seed, values=values)
 
 
@@ -179,14 +184,15 @@ def _overloaded(values: dict) -> bool:
 
 
 def speed_table(records: list[dict]) -> str:
-    """Time and growth, and what the baselines would serve."""
+    """Time and growth, and what the baselines would serve, where that was asked."""
     head = ("LLMs", "devices", "demand req/s", "served", "may grow", "seconds", "CPU s", "groups", "units")
-    head += ("memory-greedy", "spatial, blind", "spatial, aware")
+    if any(BASELINES[0] in record["values"] for record in records):
+        head += ("memory-greedy", "spatial, blind", "spatial, aware")
     return results.table(head, [_speed_row(record["config"], record["values"]) for record in records])
 
 
 def _speed_row(config: dict, values: dict) -> tuple:
-    served = [values[name] for name in ("memory_greedy", "spatial_blind", "spatial_aware")]
+    served = [values[name] for name in BASELINES if name in values]
     return (
         len(config["models"]),
         config["nodes"] * config["devices_per_node"],
@@ -196,7 +202,7 @@ def _speed_row(config: dict, values: dict) -> tuple:
         f"{values['seconds']:.2f}",
         f"{values['cpu_s']:.2f}",
         values["groups"],
-        values["units"],
+        f"{values['units']}{'' if values['complete'] else ', the most there may be'}",
         *("does not fit" if rps is None else f"{rps:.0f}" for rps in served),
     )
 
@@ -229,6 +235,13 @@ all rates may grow; groups and units are those of the first search. The machine 
 computed at the same time. The last columns
 are the requests a second that the baselines would serve, by the same estimates. MuxServe's own code takes 11 to 38 s for 19 LLMs on 32
 devices.
+
+## Far too much demand, and many devices
+
+The same mix at 0.6, 6, 60 and 600 requests a second a device, where a device serves about 10 of the smallest LLM alone. A search ends after
+{estimates} estimated units and {each} more for each LLM, if not by itself.
+
+{hard}
 """
 
 
@@ -243,17 +256,21 @@ def main() -> None:
         near = list(measure_quality(3 if args.tiny else args.problems, args.seed))
         _publish(QUALITY, QUALITY_PAGE, near, quality_table(near), write=not args.tiny)
     if args.only != "quality":
-        sizes = [(3, 1)] if args.tiny else [(19, 4), (50, 16), (100, 32), (200, 64)]
-        timed = [measure_speed(models, nodes, rps, args.seed) for models, nodes in sizes for rps in (2.0, 5.0, 8.0)]
-        _publish(SPEED, SPEED_PAGE, timed, speed_table(timed), write=not args.tiny)
+        sizes, hard_sizes = ([(3, 1)], [(3, 1)]) if args.tiny else (SIZES, HARD_SIZES)
+        timed = [measure_speed(*size, rps, args.seed, baselines_too=True) for size in sizes for rps in (2.0, 5.0, 8.0)]
+        hard = [measure_speed(*size, rps, args.seed, baselines_too=False) for size in hard_sizes for rps in (0.6, 6.0, 60.0, 600.0)]
+        table = speed_table(timed)
+        more = {"hard": speed_table(hard), "estimates": Effort().estimates, "each": ESTIMATES_EACH}
+        _publish(SPEED, SPEED_PAGE, [*timed, *hard], table, write=not args.tiny, more=more)
 
 
-def _publish(question: str, page: str, records: list[dict], table: str, *, write: bool) -> None:
-    """Prints the table of a page, and writes the page and its runs."""
-    print(table, flush=True)
+def _publish(question: str, page: str, records: list[dict], table: str, *, write: bool, more: Mapping[str, object] | None = None) -> None:
+    """Prints the tables of a page, and writes the page and its runs."""
+    more = more or {}
+    print(table, *more.values(), sep="\n", flush=True)
     if write:
         results.write_runs(question, "runs", records)
-        results.write_readme(question, page.format(table=table, host=results.host(), alpha=ALPHA))
+        results.write_readme(question, page.format(table=table, host=results.host(), alpha=ALPHA, **more))
 
 
 if __name__ == "__main__":
