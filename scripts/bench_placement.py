@@ -267,7 +267,7 @@ def main() -> None:
 def _publish(question: str, page: str, records: list[dict], table: str, *, write: bool, more: Mapping[str, object] | None = None) -> None:
     """Prints the tables of a page, and writes the page and its runs."""
     more = more or {}
-    print(table, *more.values(), sep="\n", flush=True)
+    print(table, more.get("hard", ""), sep="\n\n", flush=True)
     if write:
         results.write_runs(question, "runs", records)
         results.write_readme(question, page.format(table=table, host=results.host(), alpha=ALPHA, **more))

@@ -7,7 +7,7 @@ from typing import Any
 
 from muxjax.commands import simulate_load, simulate_report
 from muxjax.commands.problem_file import read_problem
-from muxjax.commands.simulate_load import Load
+from muxjax.commands.simulate_load import MOST_REQUESTS, Load
 from muxjax.commands.simulate_options import SimulateOptions
 from muxjax.cost.measured import costs_of
 from muxjax.placement.plan_file import read_placement
@@ -19,6 +19,8 @@ from muxjax.simulate.unit import Outcome
 from muxjax.whole_file import require_writable, whole_file
 from muxjax.workload import goodput, metrics, plots
 
+MORE_REQUESTS = 0.9
+"""Share of the most requests there may be, up to which a search raises the rate: how many are drawn is random."""
 _REPORT = b'{"options"'
 """Beginning of a file of metrics, without spaces."""
 
@@ -77,7 +79,8 @@ def _goodput(problem: Problem, placement: Placement, source: simulate_load.Sourc
         demanded[scale] = len(requests.arrivals) / max(requests.last_s, 1e-9)
         return metrics.attainments(served, alone, len(requests.arrivals), [options.slo_scale]).latency[options.slo_scale]
 
-    tried = goodput.search(attains, least)
+    most = max(1.0, MORE_REQUESTS * MOST_REQUESTS / len(source(options.rate_scale).arrivals))
+    tried = goodput.search(attains, least, most=most)
     best = metrics.goodput(tried, least)
     return {
         "least": least,

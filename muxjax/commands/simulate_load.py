@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from muxjax.commands.problem_file import read_streams
 from muxjax.commands.simulate_options import FORMATS
 from muxjax.errors import ConfigError, require
@@ -54,7 +56,8 @@ def drawn(problem: Path, workload: str | None, duration_s: float, seed: int, ren
         drawn = rate_rps * scale * duration_s
         limit = f"so short that at most {MOST_REQUESTS} requests are drawn: {rate_rps * scale:g} come in a second"
         require(drawn <= MOST_REQUESTS, "duration_s", duration_s, limit)
-        arrivals = generate(streams, duration_s * scale, seed)
+        with tqdm(desc=f"drawing {drawn:.0f} requests", bar_format="{desc}: {elapsed}", leave=False, disable=None):
+            arrivals = generate(streams, duration_s * scale, seed)
         return Load(arrivals=_faster(_renamed(arrivals, rename), scale), window_s=duration_s)
 
     return at

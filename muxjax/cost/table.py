@@ -128,8 +128,12 @@ def read_table(path: Path) -> CostTable:
     """
     try:
         entries = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES, field="table"))
-    except (ValueError, RecursionError) as error:
+        return _table(entries)
+    except (ConfigError, ValueError, RecursionError) as error:
         raise ConfigError(f"cost table {path}: {error}", field="table") from error
+
+
+def _table(entries: object) -> CostTable:
     entries = _fields(entries, "table", ("version", "device", "versions", "commits", "shapes", "rows"))
     require(entries["version"] == VERSION, "version", entries["version"], str(VERSION))
     require(isinstance(entries["device"], str), "device", entries["device"], "a name")

@@ -25,6 +25,8 @@ def violations(problem: Problem, placement: Placement, costs: CostModel | None =
       costs: by which the fairness bound is judged, the roofline if None.
     """
     demands = {demand.name: demand for demand in problem.demands}
+    if len(placement.units) > problem.cluster.devices:
+        return [f"{len(placement.units)} units have no device each, the cluster has {problem.cluster.devices}"]
     faults = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]

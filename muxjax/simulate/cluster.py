@@ -24,6 +24,8 @@ from muxjax.workload.trace import Arrival
 
 FEW = 500
 """Requests that are simulated before further processes would have started."""
+MOST_RATE_RPS = 1e9
+"""Of a replica, for which its unit is to have a share of the cache."""
 TOLD = 50
 """Requests that a process ends between two words of its progress."""
 
@@ -61,7 +63,7 @@ def check(problem: Problem, placement: Placement) -> None:
     rates: dict[str, float] = {}
     for unit in placement.units:
         for placed in unit.members:
-            require(0 < placed.rate_rps < float("inf"), f"{placed.model}.rate_rps", placed.rate_rps, "over 0 and finite")
+            require(0 < placed.rate_rps <= MOST_RATE_RPS, f"{placed.model}.rate_rps", placed.rate_rps, f"over 0, to {MOST_RATE_RPS:g}")
             rates[placed.model] = rates.get(placed.model, 0.0) + placed.rate_rps
     require(bool(rates), "units", len(placement.units), "units with at least one model")
     for model in rates:

@@ -139,6 +139,8 @@ PLACEMENTS = {
     "deep": "[" * 100_000,
     "an object that is deep": '{"a":' * 100_000,
     "a list": "[]",
+    "a rate beyond all": json.dumps(PLACEMENT).replace('"rate_rps": 1.0', '"rate_rps": 1e308'),
+    "more units than devices": json.dumps(PLACEMENT | {"units": PLACEMENT["units"] * 100_000}),
     "another version": json.dumps(PLACEMENT | {"muxjax_placement": 2}),
     "no units": json.dumps(PLACEMENT | {"units": []}),
     "units that are none": json.dumps(PLACEMENT | {"units": 3}),

@@ -21,7 +21,9 @@ def test_small_problems_are_placed_and_held_against_their_optimum(tmp_path):
     assert ran.returncode == 0, ran.stderr
     rows = [line.strip("| ").split(" | ") for line in ran.stdout.splitlines() if line.startswith("| ")]
     speed = [row for row in rows if row[0] == "3"]
-    assert len(speed) == 3 and all(0 < float(row[3]) <= float(row[2]) + 1 for row in speed)
+    assert len(speed) == 3 + 4 and all(0 < float(row[3]) <= float(row[2]) + 1 for row in speed)
     losses = [row for row in rows if row[0].startswith(("greedy", "search"))]
+    served = [float(row[3]) for row in speed[3:]]
+    assert served == sorted(served)  # more demand is never served worse
     assert len(losses) == 6 and all(0 <= float(cell.rstrip("%")) <= 100 for row in losses for cell in row[3:6])
     assert not list(tmp_path.iterdir())

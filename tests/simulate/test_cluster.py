@@ -82,7 +82,7 @@ def test_a_request_that_is_too_long_is_cut_and_counted_and_one_that_never_fits_i
     [
         ((), "units must be units with at least one model, got 0"),
         ((one_device(placed("z", 0)),), "model must be one of a, b, got 'z'"),
-        ((one_device(placed("a", 0, rate_rps=-1.0)),), "a.rate_rps must be over 0 and finite, got -1.0"),
+        ((one_device(placed("a", 0, rate_rps=-1.0)),), r"a.rate_rps must be over 0, to 1e\+09, got -1.0"),
         ((one_device(placed("a", 0, 1)),), r"a is on devices \[0, 1\], which must be different ones of 0 to 0"),
         ((UnitPlan(devices=4, members=(placed("a", 0),)),), "a mesh of 4 devices"),
     ],
