@@ -190,7 +190,7 @@ def wait_for_growth(path: Path, process: subprocess.Popen) -> None:
 def tear(path: Path, draw: random.Random) -> None:
     """What a kill in the middle of a line leaves."""
     size = path.stat().st_size
-    os.truncate(path, size - draw.randrange(min(size, 200)))
+    os.truncate(path, size - draw.randrange(min(size, 200) + 1))
 
 
 def test_wherever_the_output_is_cut_off_a_resumed_run_completes_it(tmp_path):

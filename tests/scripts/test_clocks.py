@@ -17,7 +17,7 @@ BODY_BYTES = 8 * 2**20
 MOST_S = 3.0
 """Twelve times the goal: another process may have both processors for a while. Each attack has once stopped a server for longer."""
 MOST_GROWTH = 2.0
-SPARE_BYTES = 128 * 2**20
+SPARE_BYTES = 192 * 2**20
 """Of programs, threads and free lists, whatever the size of a body."""
 
 
