@@ -73,6 +73,8 @@ class PlacementResult:
     growth: float = 1.0
 
 
+Order = tuple[tuple[str, int], ...]
+"""LLMs in an order, and replicas of each."""
 GoOn = Callable[[int, float], bool]
 """Whether a search may go on, which has estimated so many units more than when it last asked, and can serve so many requests a second."""
 
@@ -213,41 +215,48 @@ class _Run:
         return sum(count * self.weights[model] for model, count in parts.items()) <= self.device_bytes
 
     def _starts(self, group: MeshGroup) -> Iterator[State]:
-        """Filled with as many replicas as the rates need, one each, or twice the need; in several orders, the most demanding LLM first."""
+        """The best first of those with as many replicas as the rates need, or fewer; those like it; then one each, or twice the need."""
         if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
             return
-        size = {model: self.objective.demands[model].spec.params for model in self.models}
-        tried = set()
-        for parts in self._parts(group):
-            rate = {model: self.objective.demands[model].rate_rps / parts[model] for model in self.models}
-            demand = {model: size[model] * rate[model] for model in self.models}
-            for first, sign in itertools.product((demand, size, rate), (-1, 1)):
-                order = tuple((model, parts[model]) for model in sorted(self.models, key=lambda model: (sign * first[model], model)))
-                if order not in tried and self._hold(parts) and not self.spent:
-                    state = fill(group, dict(order), self.objective, self.candidates, self.go_on)
-                    if state is not None:
-                        yield state
-                tried.add(order)
-
-    def _parts(self, group: MeshGroup) -> Iterator[dict[str, int]]:
-        """Replicas of each LLM: as many as the rates need, one each, or twice the need; first, fewer where the meshes do not suffice."""
         most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
         needed = {model: replicas(model, group, self.objective, self.candidates) for model in self.models}
-        ones = dict.fromkeys(self.models, 1)
-        for wanted in (*self._fewer(needed, group), needed, ones, {model: 2 * needed[model] for model in self.models}):
-            yield {model: min(wanted[model], most[model]) for model in self.models}
+        tried: set[Order] = set()
 
-    def _fewer(self, needed: Mapping[str, int], group: MeshGroup) -> Iterator[dict[str, int]]:
-        """Replicas for so many meshes that cannot serve all: those of the LLMs that serve most requests a mesh, or of all alike."""
-        meshes = len(group)
-        if sum(needed.values()) <= meshes:
+        def filled(wanted: Mapping[str, int]) -> Iterator[State]:
+            return self._filled(group, {model: min(wanted[model], most[model]) for model in self.models}, tried)
+
+        starts = [(start, others) for others in map(filled, (needed, *self._fewer(group))) if (start := next(others, None)) is not None]
+        for start, others in sorted(starts, key=lambda pair: -pair[0].total(self.objective)):
+            yield start
+            yield from others
+        yield from filled(dict.fromkeys(self.models, 1))
+        yield from filled({model: 2 * needed[model] for model in self.models})
+
+    def _filled(self, group: MeshGroup, parts: Mapping[str, int], tried: set["Order"]) -> Iterator[State]:
+        """With so many replicas, in several orders, the most demanding LLM first; but not what was tried, which this adds to."""
+        size = {model: self.objective.demands[model].spec.params for model in self.models}
+        rate = {model: self.objective.demands[model].rate_rps / parts[model] for model in self.models}
+        demand = {model: size[model] * rate[model] for model in self.models}
+        for first, sign in itertools.product((demand, size, rate), (-1, 1)):
+            order = tuple((model, parts[model]) for model in sorted(self.models, key=lambda model: (sign * first[model], model)))
+            if order not in tried and self._hold(parts) and not self.spent:
+                state = fill(group, dict(order), self.objective, self.candidates, self.go_on)
+                if state is not None:
+                    yield state
+            tried.add(order)
+
+    def _fewer(self, group: MeshGroup) -> Iterator[dict[str, int]]:
+        """Replicas where the meshes cannot serve all: more of the LLMs that serve most requests a mesh, or fewer of all alike."""
+        meshes = {model: meshes_needed(model, group, self.objective, self.candidates) for model in self.models}
+        share = len(group) / sum(meshes.values())
+        if share >= 1:
             return
-        left, most_rps = meshes - len(needed), {}
-        for model in sorted(needed, key=lambda model: (-alone_rps(model, group, self.candidates), model)):
-            most_rps[model] = 1 + min(needed[model] - 1, max(0, left))
-            left -= most_rps[model] - 1
+        left, most_rps = max(0.0, len(group) - sum(min(1.0, needed) for needed in meshes.values())), {}
+        for model in sorted(meshes, key=lambda model: (-alone_rps(model, group, self.candidates), model)):
+            more = min(max(0.0, meshes[model] - 1), left)
+            most_rps[model], left = 1 + int(more), left - more
         yield most_rps
-        yield {model: max(1, count * meshes // sum(needed.values())) for model, count in needed.items()}
+        yield {model: max(1, int(needed * share)) for model, needed in meshes.items()}
 
 
 def fill(
@@ -264,9 +273,13 @@ def fill(
 
 def replicas(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> int:
     """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
+    return min(math.ceil(meshes_needed(model, group, objective, candidates) * (1 - 1e-9)), rooms(model, group, candidates))
+
+
+def meshes_needed(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> float:
+    """Meshes that the rate of an LLM keeps busy, each as good as the group's largest."""
     most_rps = alone_rps(model, group, candidates)
-    needed = objective.demands[model].rate_rps / most_rps if most_rps > 0 else 1
-    return min(math.ceil(needed * (1 - 1e-9)), rooms(model, group, candidates))
+    return objective.demands[model].rate_rps / most_rps if most_rps > 0 else 1.0
 
 
 def alone_rps(model: str, group: MeshGroup, candidates: Candidates) -> float:

@@ -32,7 +32,7 @@ def real(models: int, nodes: int, rps_per_device: float) -> Problem:
 
 @pytest.mark.parametrize(
     ("models", "nodes", "rps_per_device", "most"),
-    [(8, 16, 600.0, 2_500), (8, 64, 60.0, 2_500), (24, 64, 60.0, 2_500), (8, 4096, 600.0, 2_500), (24, 128, 0.6, 4_000)],
+    [(8, 16, 600.0, 5_000), (8, 64, 60.0, 5_000), (24, 64, 60.0, 15_000), (8, 4096, 600.0, 5_000), (24, 128, 0.6, 5_000)],
 )
 def test_far_too_much_demand_and_many_nodes_take_few_estimates(models, nodes, rps_per_device, most):
     problem = real(models, nodes, rps_per_device)
