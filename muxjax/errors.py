@@ -44,6 +44,11 @@ def shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
+def first_line(error: Exception) -> str:
+    """Beginning of what an error says, or its kind if it says nothing."""
+    return str(error).partition("\n")[0][:300] or type(error).__name__
+
+
 class CheckpointError(MuxError):
     """Weights that do not match their description."""
 

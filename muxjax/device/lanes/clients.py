@@ -13,6 +13,7 @@ from jaxlib import xla_client
 from muxjax.device.lanes import dlpack
 from muxjax.device.lanes.cuda_memory import CudaMemory
 from muxjax.engine.options import UnitOptions
+from muxjax.errors import first_line
 from muxjax.models.sharding import Devices
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def open_lanes(options: UnitOptions) -> tuple[Devices, ...]:
         for device in (first.each[0], *others):
             _check(device)
     except Exception as error:  # of whatever kind: what is private may be gone, or be otherwise
-        _log.warning("all models run in one lane, in turns, for there can be no other: %s: %s", type(error).__name__, _line(error))
+        _log.warning("all models run in one lane, in turns, for there can be no other: %s: %s", type(error).__name__, first_line(error))
         return (first,)
     return (first, *(Devices((device,)) for device in others))
 
@@ -70,7 +71,3 @@ def _check(device: jax.Device) -> None:
         raise RuntimeError("memory is copied when it is imported")
     view.delete()
     memory.free()
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]

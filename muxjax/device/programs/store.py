@@ -19,6 +19,7 @@ import jax
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
+from muxjax.errors import first_line
 from muxjax.whole_file import replacing
 
 _log = logging.getLogger(__name__)
@@ -28,9 +29,12 @@ _MOST_HEADER_BYTES = 2**16
 
 
 def without_jax_cache() -> None:
-    """Has JAX read no compiled program from a cache of its own, from now on: XLA for CPU cannot serialize one that was read."""
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
+    """Has JAX read no compiled program from a cache of its own, from now on: what XLA for CPU has read it serializes without its kernels,
+    and says nothing. So what JAX may have read before is forgotten as well."""
+    if jax.config.jax_enable_compilation_cache:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()
+        jax.clear_caches()
 
 
 class _UnusableError(Exception):
@@ -67,7 +71,7 @@ class ProgramStore:
         except FileNotFoundError:
             return None
         except Exception as error:  # whatever a file of others brings up
-            self._warn(f"{type(error).__name__}", f"{path} is of no use, and its program is compiled: {_line(error)}")
+            self._warn(f"{type(error).__name__}", f"{path} is of no use, and its program is compiled: {first_line(error)}")
             return None
 
     def kept_bytes(self, source: str) -> int | None:
@@ -91,7 +95,7 @@ class ProgramStore:
         except OSError as error:
             self._warn("write", f"programs are not kept: {path.parent} cannot be written to: {error.strerror or error}")
         except Exception as error:  # a backend that serializes nothing
-            self._warn("serialize", f"programs are not kept: {_line(error)}")
+            self._warn("serialize", f"programs are not kept: {first_line(error)}")
 
     def _header(self, source: str, payload: bytes) -> bytes:
         header = {
@@ -143,7 +147,3 @@ def _write_whole(path: Path, *parts: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "wb") as file:
         file.writelines(parts)
-
-
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.store import ProgramStore, without_jax_cache
+from tests.programs import with_jax_cache
 
 DEVICES = (jax.devices("cpu")[0],)
 SOURCE = "double of 4 numbers"
@@ -42,6 +43,22 @@ def test_a_kept_program_computes_the_same(store, kept):
 
     assert program is not None
     assert program(jnp.arange(4.0))["twice"].tolist() == [0, 2, 4, 6]
+
+
+def test_a_program_that_jax_had_read_from_its_own_cache_is_kept_with_its_kernels(store):
+    """XLA for CPU serializes one that was read without them; JAX hands out again what it has in memory."""
+    lowered = jax.jit(jnp.sort).lower(jax.ShapeDtypeStruct((64,), jnp.float32))
+    with_jax_cache()
+    for _ in range(2):  # made or read, then read in any case
+        jax.clear_caches()
+        lowered.compile()
+    without_jax_cache()
+
+    store.keep(SOURCE, lowered.compile())
+    program = store.load(SOURCE, DEVICES)
+
+    assert program is not None
+    assert program(-jnp.arange(64.0)).tolist() == list(range(-63, 1))
 
 
 def test_nothing_is_found_of_another_source_or_environment(store, kept, tmp_path):
