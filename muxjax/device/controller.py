@@ -120,13 +120,7 @@ class DeviceController:
         }
 
     def prepare_arena(self, total_blocks: int) -> None:
-        arena = self._loader.arena(total_blocks)
-        self._prepared = {
-            total_blocks: {
-                name: dict(self._library.find(model.needs.of(model.needs.essential, arena), model.devices, beside=True))
-                for name, model in self._awake().items()
-            }
-        }
+        self._prepared = {total_blocks: {name: self._essential(model, total_blocks) for name, model in self._awake().items()}}
 
     def resize(self, total_blocks: int) -> bool:
         programs, rows = self._prepared.pop(total_blocks), self._executor.arena_rows
@@ -161,6 +155,11 @@ class DeviceController:
         self._failed[name][shape] = f"a step of {shape.tokens} tokens in {shape.rows} rows: {type(error).__name__}"
         _log.warning("%s keeps to larger steps: its step of %d tokens cannot be compiled", name, shape.tokens, exc_info=error)
 
+    def _essential(self, model: DeviceModel, total_blocks: int) -> Programs:
+        """Programs that hold every step of a model, on an arena of so many head blocks; made beside the steps of others."""
+        sources = model.needs.of(model.needs.essential, self._loader.arena(total_blocks))
+        return dict(self._library.find(sources, model.devices, beside=True))
+
     def _make_ready(self, name: str, model: DeviceModel) -> None:
         """Compiles what is missing for the arena there is.
 
@@ -168,9 +167,7 @@ class DeviceController:
           ConfigError: the steps need more memory than there is.
         """
         if not model.steps:
-            sources = model.needs.of(model.needs.essential, self._loader.arena(self._total_blocks))
-            for _ in model.compile(self._library, sources, beside=True):
-                pass
+            model.add(self._essential(model, self._total_blocks))
         models = {**self._executor.models, name: model}
         memory.plan(self._loader.options, self._loader.lanes, models, self._total_blocks)
         model.warm_up_tables()

@@ -32,7 +32,6 @@ class DeviceExecutor:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        self._models: Mapping[str, DeviceModel] = {}
         self._arena, self._clock, self._sleep = arena, clock, sleep
         self._landed = threading.Event()  # a step of some lane, since it was looked for
         on_landing = self._landed.set if lanes > 1 else None
@@ -53,8 +52,8 @@ class DeviceExecutor:
 
     @property
     def models(self) -> Mapping[str, DeviceModel]:
-        """Every model, also those that sleep; replaced, never changed."""
-        return self._models
+        """Every model, also those that sleep."""
+        return {name: model for lane in self.lanes for name, model in lane.models.items()}
 
     @property
     def arena_rows(self) -> int:
@@ -63,18 +62,16 @@ class DeviceExecutor:
 
     def add(self, name: str, model: DeviceModel) -> None:
         """A model whose steps may be launched from now on."""
-        self._models = {**self._models, name: model}
         lane = self.lanes[model.lane]
         lane.models = {**lane.models, name: model}
 
     def remove(self, name: str) -> None:
         """Frees what the devices hold of a model, none of whose steps is in flight; there may be none of that name."""
-        if name in self._models:
-            model = self._models[name]
-            self._models = _without(name, self._models)
-            lane = self.lanes[model.lane]
-            lane.models = _without(name, lane.models)
-            model.delete()
+        for lane in self.lanes:
+            if name in lane.models:
+                model = lane.models[name]
+                lane.models = {other: model for other, model in lane.models.items() if other != name}
+                model.delete()
 
     def renew(self, rows: int) -> None:
         """Puts an empty arena of so many rows, on all devices together, in place of the one there is; steps in flight are dropped.
@@ -90,7 +87,7 @@ class DeviceExecutor:
 
     def run(self, name: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
         """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
-        model = self._models[name]
+        model = self.models[name]
         return self.lanes[model.lane].run(model, packed, shape, GREEDY).tokens_B
 
     def warm_up(self, on_shape: Callable[[], object] = lambda: None) -> None:
@@ -99,7 +96,7 @@ class DeviceExecutor:
         Args:
           on_shape: called after each shape.
         """
-        for name, model in self._models.items():
+        for name, model in self.models.items():
             model.warm_up_tables()
             for shape in model.steps:
                 self.warm(name, shape)
@@ -107,7 +104,7 @@ class DeviceExecutor:
 
     def warm(self, name: str, shape: BatchShape) -> None:
         """Runs the programs of a shape once, to the end, with nothing to do."""
-        model = self._models[name]
+        model = self.models[name]
         controls = model.post_step.warm_up_controls(shape)
         jax.block_until_ready(self.lanes[model.lane].run(model, batch.empty(shape), shape, controls))
 
@@ -130,7 +127,3 @@ class DeviceExecutor:
         elif due_s is not None:
             self._sleep(max(0.0, due_s - self._clock()))
         return bool(flying) or due_s is not None
-
-
-def _without(name: str, models: Mapping[str, DeviceModel]) -> dict[str, DeviceModel]:
-    return {other: model for other, model in models.items() if other != name}

@@ -130,9 +130,9 @@ class DeviceModel:
         self.steps = {}
         self._shape_of.clear()
 
-    def compile(self, library: ProgramLibrary, sources: Iterable[Source], *, beside: bool = False) -> Iterator[None]:
-        """Makes programs ready, beside steps of others or not; yields as each is there."""
-        for source, program in library.find(sources, self.devices, beside=beside):
+    def compile(self, library: ProgramLibrary, sources: Iterable[Source]) -> Iterator[None]:
+        """Makes programs ready; yields as each is there."""
+        for source, program in library.find(sources, self.devices):
             self.add({source: program})
             yield
 

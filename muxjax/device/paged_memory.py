@@ -12,13 +12,8 @@ from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.pallas.reference import Places
 
 
-def make_blocks(total: int, *, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.Array:
-    """The arena's memory, [N, block elements], zeroed."""
-    return jnp.zeros((total, block_bytes // dtype.itemsize), dtype, device=device)
-
-
 def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.ShapeDtypeStruct:
-    """Shape of what `make_blocks` makes there."""
+    """The arena of a device, [N, block elements], without its memory."""
     return jax.ShapeDtypeStruct((total, block_bytes // dtype.itemsize), dtype, sharding=jax.sharding.SingleDeviceSharding(device))
 
 

@@ -70,11 +70,10 @@ class Lane:
         """Steps that have ended, in their order. Those behind one that has taken with it what they write to are dropped."""
         done = []
         while self._flights and self._flights[0].is_ready:
-            done.append(self._flights.popleft().done())
-            fault = done[-1].fault
-            if fault and fault.lost_models:
-                self.drop()
-                self.renew()
+            step, ended = self._flights[0].step, self._flights.popleft().ended()
+            if isinstance(ended, _Failure):
+                ended = self._failed(step, ended)
+            done.append(ended)
         return done
 
     def drop(self) -> None:
@@ -116,9 +115,9 @@ class Lane:
                         _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
                     return
                 _log.exception("a step of %s cannot be launched", model)
-                fault = Fault(what=_line(error), lost_models=frozenset(self.models) if lost else frozenset())
+                failure = _Failure(_line(error), lost)
                 for _ in range(len(queue.steps)):
-                    self._fly(_Flight(queue.launched(), None, fault, frozenset()))
+                    self._fly(_Flight(queue.launched(), None, failure))
             else:
                 if queue.tries:
                     _log.warning("a step of %s is launched after %s tries that failed", model, queue.tries)
@@ -126,6 +125,14 @@ class Lane:
                 self._fly(flight)
         if not queue.steps:
             del self._queues[model]
+
+    def _failed(self, step: Step, failure: "_Failure") -> Done:
+        """What a failed step costs: if it has taken with it what it was to write to, whatever models have there by now."""
+        if failure.lost:
+            self.drop()
+            self.renew()
+        fault = Fault(what=failure.what, lost_models=frozenset(self.models) if failure.lost else frozenset())
+        return Done(step_id=step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
 
     def _fly(self, flight: "_Flight") -> None:
         self._flights.append(flight)
@@ -142,7 +149,14 @@ class Lane:
         result = self.run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
         for array in jax.tree.leaves(result):
             array.copy_to_host_async()
-        return _Flight(step, shape, result, frozenset(self.models))
+        return _Flight(step, shape, result)
+
+
+class _Failure(NamedTuple):
+    """Why a step has come to nothing, and whether it has taken with it what its lane writes to."""
+
+    what: str
+    lost: bool
 
 
 class _Flight(NamedTuple):
@@ -150,28 +164,27 @@ class _Flight(NamedTuple):
 
     step: Step
     shape: BatchShape | None
-    result: StepResult | Fault
-    lane_models: frozenset[str]
+    result: StepResult | _Failure
 
     @property
     def is_ready(self) -> bool:
-        return isinstance(self.result, Fault) or all(map(_is_ready, jax.tree.leaves(self.result)))
+        return isinstance(self.result, _Failure) or all(map(_is_ready, jax.tree.leaves(self.result)))
 
     def wait(self) -> None:
         """Until it has ended, well or not."""
-        if not isinstance(self.result, Fault):
+        if not isinstance(self.result, _Failure):
             with suppress(jax.errors.JaxRuntimeError):
                 jax.block_until_ready(self.result)
 
-    def done(self) -> Done:
+    def ended(self) -> Done | _Failure:
         """Waits for it. A step that fails on the device takes with it what its lane writes to."""
-        if isinstance(self.result, Fault):
-            return self._failed(self.result)
+        if isinstance(self.result, _Failure):
+            return self.result
         try:
             return self._read(self.result)
         except jax.errors.JaxRuntimeError as error:
             _log.exception("a step of %s has failed", self.step.model)
-            return self._failed(Fault(what=_line(error), lost_models=self.lane_models))
+            return _Failure(_line(error), lost=True)
 
     def _read(self, result: StepResult) -> Done:
         step, shape = self.step, self.shape
@@ -184,9 +197,6 @@ class _Flight(NamedTuple):
             at_s=time.monotonic(),
             padding_tokens=shape.tokens - len(step.tokens),
         )
-
-    def _failed(self, fault: Fault) -> Done:
-        return Done(step_id=self.step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
 
 
 def _line(error: Exception) -> str:

@@ -31,7 +31,7 @@ _MOST_HEADER_BYTES = 2**16
 def without_jax_cache() -> None:
     """Has JAX read no compiled program from a cache of its own, from now on: what XLA for CPU has read it serializes without its kernels,
     and says nothing. So what JAX may have read before is forgotten as well."""
-    if jax.config.jax_enable_compilation_cache:
+    if jax.config.jax_enable_compilation_cache:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_enable_compilation_cache", False)
         compilation_cache.reset_cache()
         jax.clear_caches()

@@ -62,9 +62,10 @@ class Serving:
         self.unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2)
         self.outputs: dict[str, list[Output]] = {}
 
-    def submit(self) -> None:
+    def submit(self, **max_tokens: int) -> None:
+        """Answers of twelve tokens, but of the models for which another number is said."""
         for i in range(12):
-            sampling = Sampling(temperature=(i % 2) * 1.0, max_tokens=12, seed=7)
+            sampling = Sampling(temperature=(i % 2) * 1.0, max_tokens=max_tokens.get(NAMES[i % 3], 12), seed=7)
             prompt = tuple(range(i, 2 * i + 1))
             self.unit.submit(Request(id=f"{NAMES[i % 3]}{i}", model=NAMES[i % 3], prompt=prompt, sampling=sampling, arrival_s=0.0))
 
@@ -105,7 +106,8 @@ def test_a_lane_that_loses_its_arena_costs_the_models_of_others_nothing_and_its_
     other = serving.executor.lanes[0]
     other.renew = lambda: pytest.fail("the other lane loses its arena too")
     serving.submit()
-    serving.turns(5)
+    while {name[0] for name in serving.outputs} < set(NAMES):
+        serving.turns(1)
     spoil(serving.executor.models["a"])
     serving.turns()
     assert serving.tokens("bc") == {name: tokens for name, tokens in wanted.items() if name[0] in "bc"}
@@ -125,7 +127,7 @@ def test_whoever_waits_is_woken_by_the_lane_that_ends_first(tmp_path):
         result, last_S = at_once(*arguments)
         return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
 
-    serving.submit()
+    serving.submit(a=40)
     while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
         serving.turns(1)
     slow.run = late
@@ -161,3 +163,16 @@ def test_a_model_that_goes_leaves_its_lane_to_others(tmp_path):
     executor.remove("b")
     executor.remove("b")
     assert [set(lane.models) for lane in executor.lanes] == [{"a"}, {"c"}] and set(executor.models) == {"a", "c"}
+
+
+def test_what_a_step_takes_with_it_is_lost_to_the_models_that_came_after_its_launch(tmp_path):
+    serving = Serving({"a": 1, "b": 0, "c": 1}, tmp_path)
+    comer = serving.executor.models["c"]
+    serving.executor.lanes[1].models = {"a": serving.executor.models["a"]}
+    fails_while_it_runs(serving.executor.models["a"])
+    serving.unit.submit(Request(id="a", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=2), arrival_s=0.0))
+    (step,) = serving.unit.commit(by_name("adbs")(serving.unit.view(0.0)), now_s=0.0)
+    serving.executor.launch(step)
+    serving.executor.add("c", comer)
+    (done,) = serving.executor.collect(wait=True)
+    assert done.fault and done.fault.lost_models == {"a", "c"}
