@@ -6,9 +6,8 @@ import logging
 import re
 from typing import Any
 
-from llguidance import LLMatcher
-
 from muxjax.server.json_schema.bounds import held_bounds
+from muxjax.server.json_schema.fault import schema_fault
 from muxjax.server.json_schema.walk import Path, mapped
 
 _MOST_NAMES = 100
@@ -59,10 +58,9 @@ def _is_known(name: str) -> bool:
 @functools.lru_cache(maxsize=1024)
 def _has_grammar(name: str) -> bool:
     try:
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps({"type": "string", "format": name}))
+        return not schema_fault(json.dumps({"type": "string", "format": name}))
     except ValueError:  # half a surrogate pair
         return False
-    return not LLMatcher.validate_grammar(grammar, None)
 
 
 def _tell(name: str) -> None:

@@ -5,11 +5,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llguidance import LLMatcher
-
-from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.annotations import without_annotations
+from muxjax.server.json_schema.fault import schema_fault
 from muxjax.server.json_schema.patterns import ends_in_escape
 from muxjax.server.json_schema.satisfiable import Satisfiable
 from muxjax.server.json_schema.size import is_nested_deeper
@@ -96,8 +94,7 @@ def _text(schema: Mapping[str, Any]) -> str:
 
 def _fault(text: str) -> str:
     """Why no grammar can be made of the text of a schema; empty if one can."""
-    grammar = LLMatcher.grammar_from_json_schema(text)
-    return _WHERE.sub("", on_deep_stack(lambda: LLMatcher.validate_grammar(grammar, None), len(text)))
+    return _WHERE.sub("", schema_fault(text))
 
 
 def _place(root: Mapping[str, Any], fault: str) -> Path | None:

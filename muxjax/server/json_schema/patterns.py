@@ -4,7 +4,7 @@ import functools
 import json
 import re
 
-from llguidance import LLMatcher
+from muxjax.server.json_schema.fault import schema_fault
 
 _KEPT = 4096
 _OTHER_ANCHORS = re.compile(r"\\[bBAzZ]")
@@ -31,4 +31,4 @@ def ends_in_escape(pattern: str) -> bool:
 
 
 def _fault(schema: dict[str, str]) -> str:
-    return LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(json.dumps(schema, ensure_ascii=False)), None)
+    return schema_fault(json.dumps(schema, ensure_ascii=False))

@@ -6,8 +6,8 @@ from typing import Any
 
 from llguidance import LLMatcher
 
-from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
+from muxjax.server.json_schema.fault import grammar_fault, schema_fault
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.patterns import ends_in_escape
 from muxjax.server.json_schema.size import require_small
@@ -45,8 +45,7 @@ def checked(grammar: Grammar, param: str) -> Grammar:
       RequestError: it cannot be compiled.
     """
     try:
-        text = _COMPILE[grammar.kind](grammar.text)
-        problem = on_deep_stack(lambda: LLMatcher.validate_grammar(text, None), len(text))
+        problem = grammar_fault(_COMPILE[grammar.kind](grammar.text))
     except ValueError:
         problem = "it has text that is not Unicode"
     if grammar.kind is GrammarKind.REGEX:
@@ -66,8 +65,7 @@ def _matches_nothing(regex: str) -> str:
     if ends_in_escape(regex):
         return "it ends in a backslash"
     schema = json.dumps({"type": "string", "pattern": f"^(?:{regex})$"})
-    nothing = "Regex is empty" in LLMatcher.validate_grammar(LLMatcher.grammar_from_json_schema(schema), None)
-    return "no text matches it" if nothing else ""
+    return "no text matches it" if "Regex is empty" in schema_fault(schema) else ""
 
 
 def _json_schema(schema: Mapping[str, Any], param: str) -> Grammar:
