@@ -1,0 +1,87 @@
+"""Ways to serve the same models, and loads that they are held to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from muxjax.specs.published import BY_NAME
+from muxjax.types import ModelSpec
+from muxjax.workload.arrivals import Poisson
+from muxjax.workload.lengths import lognormal
+from muxjax.workload.trace import Arrival
+
+MODELS = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
+RATES_RPS = {"8b": 20.0, "3b": 24.0, "1b": 48.0}
+"""Requests a second at x1."""
+SLOTS, MAX_TOKENS = 256, 8448
+TRACE_S = 40.0
+"""Of x1; x3 is as many requests in a third of the time."""
+
+TINY = ModelSpec(
+    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=MAX_TOKENS, windows=(None, None), dtype="float32"
+)
+
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "turns": {"lanes": 1, "policy": "adbs"},
+    "lanes": {"lanes": 3, "policy": "adbs"},
+    "mux": {"lanes": 3, "policy": "mux"},
+}
+"""Options of the unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One way and the loads it is to serve, one after another."""
+
+    way: str
+    loads: tuple[str, ...]
+    seed: int
+    programs: str
+    tiny: bool
+
+    def values(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def specs(self) -> dict[str, ModelSpec]:
+        return {name: TINY if self.tiny else BY_NAME[shape] for name, shape in MODELS.items()}
+
+
+def trace(seed: int, scale: float, seconds: float = TRACE_S) -> list[Arrival]:
+    """Poisson arrivals and log-normal lengths, with means of 210 tokens in and 187 out when they are cut to 4 to 1,024."""
+    rng = np.random.default_rng(seed)
+    arrivals = []
+    for model, rate in RATES_RPS.items():
+        times = Poisson(rate_rps=rate).times(seconds, rng) / scale
+        lengths = [lognormal(len(times), mean, sigma=1.0, least=4, most=1024, rng=rng) for mean in (220, 200)]
+        arrivals += [Arrival(float(at), model, int(i), int(o)) for at, i, o in zip(times, *lengths, strict=True)]
+    return sorted(arrivals)
+
+
+def decodes(seed: int) -> list[Arrival]:
+    """As many streams of each as run at once where all three are busy, all decoding all the time."""
+    return [Arrival(0.0, model, 64, 768) for model, rows in {"8b": 44, "3b": 40, "1b": 50}.items() for _ in range(rows)]
+
+
+def long_prompts(seed: int) -> list[Arrival]:
+    """64 streams of the 1B, beside which prompts of 8,000 tokens come for the 8B, as many as keep it busy."""
+    streams = [Arrival(0.0, "1b", 64, 1500) for _ in range(64)]
+    return streams + [Arrival(2.0 + 0.25 * i, "8b", 8000, 4) for i in range(16)]
+
+
+def alone(seed: int) -> list[Arrival]:
+    """64 streams of the 1B, and nothing else."""
+    return [Arrival(0.0, "1b", 64, 1000) for _ in range(64)]
+
+
+LOADS: Mapping[str, Callable[[int], list[Arrival]]] = {
+    "x1": lambda seed: trace(seed, 1.0),
+    "x3": lambda seed: trace(seed, 3.0),
+    "x2": lambda seed: trace(seed, 2.0, 20.0),
+    "decodes": decodes,
+    "long prompts": long_prompts,
+    "alone": alone,
+}
+"""Requests by the name of the load, of a seed."""
