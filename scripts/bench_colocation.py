@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from scripts import results
@@ -48,7 +48,7 @@ def main() -> None:
     print(text)
 
 
-def names_of(known: Sequence[str] | dict[str, object]):
+def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of some of the names, with commas between them."""
 
     def parse(text: str) -> tuple[str, ...]:

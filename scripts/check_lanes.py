@@ -149,7 +149,8 @@ def page(runs: list[dict]) -> str:
     ]
     return f"""# Do models in lanes of their own say, token for token, what they say in turns?
 
-{__doc__.partition("Three small")[1]}{__doc__.partition("Three small")[2].partition(" Writes")[0]}
+Three small models with random weights, float32 and one size of steps, so that a row's numbers do not depend on which others its step
+has; a cache that holds a part of what runs, so that blocks are freed, taken and pre-empted.
 Command: `python -m scripts.check_lanes`.
 
 {results.table(("device", "way", "lanes", "steps", "pre-emptions", "seconds", "requests whose tokens differ"), rows)}

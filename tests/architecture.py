@@ -13,7 +13,9 @@ from pathlib import Path
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
 MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
-SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in ("results", "ceilings", "clocks", "paper", "served", "serving", "soak", "speed_page"))
+SHARED_SCRIPTS = tuple(
+    f"scripts.{name}" for name in ("results", "ceilings", "clocks", "colocation", "paper", "served", "serving", "soak", "speed_page")
+)
 FILE_LINES, FUNCTION_LINES = 400, 60
 FOLDER_FILES = 16
 """Python files of a folder of the package, besides __init__.py."""
