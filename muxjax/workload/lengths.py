@@ -1,8 +1,10 @@
 """How long prompts and outputs are: distributions given by quantiles of public traces."""
 
 import json
+import math
 from dataclasses import dataclass
 from importlib import resources
+from statistics import NormalDist
 
 import numpy as np
 
@@ -63,6 +65,14 @@ def of_trace(name: str, *, scale: float = 1.0) -> RequestLengths:
     if name not in traces:
         raise ConfigError(f"lengths must be one of {', '.join(traces)}, got {name!r}", field="lengths")
     return RequestLengths(prompt=_read(traces[name]["input"], scale), output=_read(traces[name]["output"], scale))
+
+
+def log_normal(mean_tokens: float, *, sigma: float, least: int, most: int) -> Lengths:
+    """The distribution that `lognormal` draws from, at every half percent."""
+    median, halves = mean_tokens * math.exp(-(sigma**2) / 2), [step / 2 for step in range(1, 200)]
+    inner = [median * math.exp(sigma * NormalDist().inv_cdf(percent / 100)) for percent in halves]
+    tokens = tuple(min(max(tokens, least), most) for tokens in (least, *inner, most))
+    return Lengths(percentiles=(0, *halves, 100), tokens=tokens)
 
 
 def lognormal(count: int, mean_tokens: float, *, sigma: float, least: int, most: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from muxjax.errors import ConfigError, require
 from muxjax.workload.arrivals import Gamma, OnOff, Poisson
-from muxjax.workload.lengths import of_trace
+from muxjax.workload.lengths import RequestLengths, log_normal, of_trace
 from muxjax.workload.popularity import arena_27, known, lmsys_16, power_law
 from muxjax.workload.trace import Arrival, Prefixes, Stream, generate
 
-NAMES = ("lmsys-16", "powerlaw-N", "arena-27", "azure-mix", "agent-prefix", "reasoning", "burst")
+NAMES = ("lmsys-16", "powerlaw-N", "arena-27", "azure-mix", "agent-prefix", "reasoning", "burst", "llama-trio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +151,18 @@ def _burst() -> Workload:
     )
 
 
+def _llama_trio() -> Workload:
+    lengths = RequestLengths(prompt=log_normal(220, sigma=1.0, least=4, most=1024), output=log_normal(200, sigma=1.0, least=4, most=1024))
+    models = (("8b", "llama-3.1-8b", 20.0), ("3b", "llama-3.2-3b", 24.0), ("1b", "llama-3.2-1b", 48.0))
+    return Workload(
+        name="llama-trio",
+        about="three models on one GPU, the smallest asked most: Poisson, log-normal lengths of 208 tokens in and 191 out in the mean, 1,024 at"
+        " most; x1 as it is for 40 s, which one H200 serves with room, x3 the same requests in a third of the time, which is more than it can; all"
+        " assumed",
+        streams=tuple(Stream(model=model, arrivals=Poisson(rate_rps=rate), lengths=lengths, shape=shape) for model, shape, rate in models),
+    )
+
+
 _MAKERS = {
     "lmsys-16": _lmsys_16,
     "arena-27": _arena_27,
@@ -158,6 +170,7 @@ _MAKERS = {
     "agent-prefix": _agent_prefix,
     "reasoning": _reasoning,
     "burst": _burst,
+    "llama-trio": _llama_trio,
 }
 
 

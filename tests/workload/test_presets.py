@@ -27,6 +27,7 @@ HELD = {
     "agent-prefix": "50644a0a8afc108d",
     "reasoning": "498d712f969a2e3a",
     "burst": "84b2eaa9b32c769a",
+    "llama-trio": "0024406744f08506",
 }
 
 
@@ -58,7 +59,7 @@ def test_a_preset_keeps_its_rates_whatever_their_scale(name):
     assert [type(stream.arrivals) for stream in half.streams] == [type(stream.arrivals) for stream in whole.streams]
 
 
-@pytest.mark.parametrize("name", ["lmsys-16", "powerlaw-19", "arena-27", "agent-prefix", "reasoning"])
+@pytest.mark.parametrize("name", ["lmsys-16", "powerlaw-19", "arena-27", "agent-prefix", "reasoning", "llama-trio"])
 def test_a_trace_has_the_demanded_rates(name):
     workload = presets.by_name(name)
     found = Counter(arrival.model for arrival in workload.trace(1000.0, seed=0))
@@ -121,7 +122,7 @@ def test_a_power_law_out_of_its_limits_is_an_error(models, alpha, top, field):
 
 @pytest.mark.parametrize("name", ["nope", "powerlaw", "powerlaw-", "powerlaw-x", "powerlaw--1", "powerlaw-19 ", ""])
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones(name):
-    with pytest.raises(ConfigError, match=r"workload must be one of lmsys-16, powerlaw-N, .*, burst \(N models\), got"):
+    with pytest.raises(ConfigError, match=r"workload must be one of lmsys-16, powerlaw-N, .*, burst, llama-trio \(N models\), got"):
         presets.by_name(name)
 
 
