@@ -156,8 +156,8 @@ def _llama_trio() -> Workload:
     models = (("8b", "llama-3.1-8b", 20.0), ("3b", "llama-3.2-3b", 24.0), ("1b", "llama-3.2-1b", 48.0))
     return Workload(
         name="llama-trio",
-        about="three models on one GPU, the smallest asked most: Poisson, log-normal lengths of 208 tokens in and 191 out in the mean; for 40 s"
-        " one H200 serves it with room, and not the same requests in a third of the time; all assumed",
+        about="three models on one GPU, the smallest asked most: Poisson, log-normal lengths of 208 tokens in and 191 out in the mean; for"
+        " 40 s one H200 serves it with room, and not the same requests in a third of the time; all assumed",
         streams=tuple(Stream(model=model, arrivals=Poisson(rate_rps=rate), lengths=lengths, shape=shape) for model, shape, rate in models),
     )
 

@@ -152,6 +152,6 @@ def test_quantiles_of_a_log_normal_are_those_of_what_is_drawn_from_it():
     narrower = lognormal(100_000, 200, sigma=0.95, least=4, most=1024, rng=rng)
 
     def furthest(other):
-        return max(abs(np.percentile(by_quantiles, p) / np.percentile(other, p) - 1) for p in (10, 25, 50, 75, 90))
+        return max(abs(np.percentile(by_quantiles, p) / np.percentile(other, p) - 1) for p in (25, 50, 75, 90))
 
     assert furthest(drawn) < 0.02 < furthest(narrower)
