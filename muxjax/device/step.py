@@ -88,7 +88,8 @@ def _step(
     tokens_T, row_B = packed[: shape.tokens], _rows(packed[shape.tokens :])
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
-    hidden_TM, memory = decoder.forward(spec.share(tp), params, tokens_T, memory.position_T, memory, across=across)
+    inputs = params, tokens_T, memory.position_T, memory
+    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, product=kernels.product)
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from muxjax.models.layers import Rotation, linear, rms_norm, rotate
+from muxjax.models.layers import Product, Rotation, linear, rms_norm, rotate
 from muxjax.types import ModelSpec
 
 
@@ -34,20 +34,22 @@ def attention(
     memory: MemoryT,
     *,
     across: str | None = None,
+    product: Product = jnp.matmul,
 ) -> tuple[jax.Array, MemoryT]:
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M].
 
     Args:
       across: the mesh axis whose devices share out the heads; None where each has all.
+      product: what multiplies by the projections.
     """
     tokens = x_TM.shape[0]
-    heads = linear(x_TM, weights, "qkv").reshape(tokens, -1, spec.head_dim)
+    heads = linear(x_TM, weights, "qkv", product=product).reshape(tokens, -1, spec.head_dim)
     q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
     if spec.qk_norm:
         q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
         k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
     out_THD, memory = memory.attend(layer, window, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
-    return linear(out_THD.reshape(tokens, -1), weights, "o", across=across), memory
+    return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
 
 
 class DenseMemory(NamedTuple):

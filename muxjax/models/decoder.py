@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, attention
-from muxjax.models.layers import Rotation, embedded, mlp, rms_norm
+from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
@@ -46,13 +46,20 @@ class Decoder(nnx.Module):
             self.head = nnx.Param(_initial("head", (spec.width, spec.vocab), spec, rngs))
 
     def __call__(
-        self, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT, *, across: str | None = None
+        self,
+        tokens_T: jax.Array,
+        positions_T: jax.Array,
+        memory: MemoryT,
+        *,
+        across: str | None = None,
+        product: Product = jnp.matmul,
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         rotation = Rotation.of(self.spec, positions_T)
         x_TM = embedded(self.embed[...], tokens_T, across)
         for layer, window in enumerate(self.spec.windows):
-            x_TM, memory = _layer(self.spec, window, jnp.int32(layer), self.layers[layer], x_TM, rotation, memory, across=across)
+            arrays = jnp.int32(layer), self.layers[layer], x_TM, rotation, memory
+            x_TM, memory = _layer(self.spec, window, *arrays, across=across, product=product)
         return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
@@ -61,7 +68,7 @@ class Decoder(nnx.Module):
         return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "window", "across"))
+@functools.partial(jax.jit, static_argnames=("spec", "window", "across", "product"))
 def _layer(
     spec: ModelSpec,
     window: int | None,
@@ -72,19 +79,31 @@ def _layer(
     memory: MemoryT,
     *,
     across: str | None,
+    product: Product,
 ) -> tuple[jax.Array, MemoryT]:
     """One layer. A jit of its own has it traced and lowered once for all layers of one window; XLA puts it back into the program."""
     normed_TM = rms_norm(x_TM, weights["attn_norm"], spec.norm_eps)
-    mixed_TM, memory = attention(spec, layer, window, weights, normed_TM, rotation, memory, across=across)
+    mixed_TM, memory = attention(spec, layer, window, weights, normed_TM, rotation, memory, across=across, product=product)
     x_TM = x_TM + mixed_TM
-    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights, across=across), memory
+    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights, across=across, product=product), memory
 
 
 def forward(
-    spec: ModelSpec, params: Params, tokens_T: jax.Array, positions_T: jax.Array, memory: MemoryT, *, across: str | None = None
+    spec: ModelSpec,
+    params: Params,
+    tokens_T: jax.Array,
+    positions_T: jax.Array,
+    memory: MemoryT,
+    *,
+    across: str | None = None,
+    product: Product = jnp.matmul,
 ) -> tuple[jax.Array, MemoryT]:
-    """The decoder as a pure function: hidden [T, M] and the memory after."""
-    return _bound(spec, params)(tokens_T, positions_T, memory, across=across)
+    """The decoder as a pure function: hidden [T, M] and the memory after.
+
+    Args:
+      product: what multiplies by the layers' matrices.
+    """
+    return _bound(spec, params)(tokens_T, positions_T, memory, across=across, product=product)
 
 
 def logits(spec: ModelSpec, params: Params, hidden_BM: jax.Array) -> jax.Array:

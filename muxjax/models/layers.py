@@ -1,6 +1,7 @@
 """The arithmetic of a decoder layer outside attention."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.types import ModelSpec, RopeScaling
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]
+"""x [T, I] times w [I, O], [T, O]."""
 
 
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
@@ -17,13 +21,16 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     return weight * scaled.astype(x.dtype)
 
 
-def linear(x_TI: jax.Array, weights: dict[str, jax.Array], kind: str, *, across: str | None = None) -> jax.Array:
+def linear(
+    x_TI: jax.Array, weights: dict[str, jax.Array], kind: str, *, across: str | None = None, product: Product = jnp.matmul
+) -> jax.Array:
     """x times the layer's matrix of that kind [I, O], plus its bias where it has one.
 
     Args:
       across: the mesh axis whose devices share out I, over which products are summed; None where each has all.
+      product: what multiplies.
     """
-    y_TO = summed(x_TI @ weights[kind], across)
+    y_TO = summed(product(x_TI, weights[kind]), across)
     bias = weights.get(f"{kind}_bias")
     return y_TO if bias is None else y_TO + bias
 
@@ -43,10 +50,10 @@ def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> ja
     return summed(jnp.where(own_T[:, None], embed_VM.at[row_T].get(mode="clip"), 0), across)
 
 
-def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None) -> jax.Array:
+def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
     """SwiGLU: down(silu(gate(x)) * up(x)), [T, M]; `across` devices along a mesh axis that share out F."""
-    gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up"), 2, axis=-1)
-    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down", across=across)
+    gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up", product=product), 2, axis=-1)
+    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down", across=across, product=product)
 
 
 class Rotation(NamedTuple):

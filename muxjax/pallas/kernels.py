@@ -1,4 +1,4 @@
-"""Which implementation of the three operations a device gets."""
+"""Which implementation of the four operations a device gets."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from muxjax.pallas import reference
 
 
 class Kernels(NamedTuple):
-    """Implementations of `reference.write`, `reference.decode` and `reference.prefill`.
+    """Implementations of `reference.write`, `reference.decode`, `reference.prefill` and `reference.product`.
 
     Args:
       ragged: attention costs what each row's own length does, however wide the tables are; else it computes on all their columns.
@@ -20,20 +20,41 @@ class Kernels(NamedTuple):
     write: Callable
     decode: Callable
     prefill: Callable
+    product: Callable
     ragged: bool
 
 
-REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, ragged=False)
+REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, ragged=False)
+
+_SHARES = (132, 112, 96, 80)
 
 
 def best(*, device_kind: str, dtype: np.dtype, head_dim: int) -> Kernels:
     """The fastest there is for a device, by JAX's name of it, an arena of that dtype and heads of that size.
 
-    Mosaic kernels read bf16 on Hopper, in heads of 64, 128 or 256; all else runs the reference.
+    Mosaic kernels read bf16 on Hopper, in heads of 64, 128 or 256; all else runs the reference. Products are XLA's.
     """
-    if any(chip in device_kind for chip in ("H100", "H200")) and dtype.name == "bfloat16" and head_dim in (64, 128, 256):
+    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256):
         return _hopper()
     return REFERENCE
+
+
+def best_product(*, device_kind: str, dtype: np.dtype, ctas: int | None) -> Callable:
+    """The product of a device for weights of that dtype: within so many multiprocessors on Hopper in bf16, XLA's where that is None or
+    anywhere else."""
+    if ctas is None or not _reads_bf16(device_kind, dtype):
+        return reference.product
+    return _within(ctas)
+
+
+def shares(multiprocessors: int) -> tuple[int, ...]:
+    """How many of a chip's multiprocessors `best_product` is worth having for, all first."""
+    return (multiprocessors, *(share for share in _SHARES if share < multiprocessors))
+
+
+def _reads_bf16(device_kind: str, dtype: np.dtype) -> bool:
+    """Whether there are Mosaic kernels for a device and that dtype."""
+    return any(chip in device_kind for chip in ("H100", "H200")) and dtype.name == "bfloat16"
 
 
 @functools.cache
@@ -45,5 +66,14 @@ def _hopper() -> Kernels:
         write.write,
         jax.jit(decode.decode, static_argnames=("window", "soft_cap", "tuning")),
         jax.jit(prefill.prefill, static_argnames=("window", "soft_cap", "tuning")),
+        reference.product,
         ragged=True,
     )
+
+
+@functools.cache
+def _within(ctas: int) -> Callable:
+    """One object for each share, so that each matrix's kernel is traced and assembled once for all layers."""
+    from muxjax.pallas import product
+
+    return jax.jit(functools.partial(product.product, ctas=ctas))

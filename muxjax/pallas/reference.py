@@ -38,6 +38,11 @@ class Places(NamedTuple):
         return self.table_LSKC.at[self.layer, self.slot_B].get(mode="clip")
 
 
+def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
+    """x times w, [T, O]; bf16 is summed in float32."""
+    return x_TI @ w_IO
+
+
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:
     """The pool with K and V of T tokens at their positions; padding is dropped."""
     blocks, _, tokens_per_block, _ = pool_N2PD.shape

@@ -15,6 +15,7 @@ from muxjax.device.step import update_table
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
+from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.types import ModelSpec, Sampling
 
 SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
@@ -59,9 +60,10 @@ class Machine:
         self.blocks = jnp.full((len(ids), LAYOUT.block_bytes // 4), jnp.nan, jnp.float32)
         self.last = jnp.zeros(SLOTS, jnp.int32)
 
-    def run(self, step: Step) -> list[int]:
+    def run(self, step: Step, kernels: Kernels = REFERENCE) -> list[int]:
         shape = batch.smallest(BUCKETS.shapes(), BUCKETS.size(step, LAYOUT))
-        arrays = run_step(self.params, self.blocks, self.last, self.table, batch.pack(step, shape), spec=SPEC, layout=LAYOUT, shape=shape)
+        arrays = self.params, self.blocks, self.last, self.table, batch.pack(step, shape)
+        arrays = run_step(*arrays, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels)
         self.blocks, self.last = arrays.blocks_NE, arrays.last_S
         return batch.unpack(np.asarray(arrays.tokens_B), step, shape).tolist()
 
@@ -100,6 +102,23 @@ def test_a_mixed_step_makes_the_tokens_of_its_parts(start):
     decoded, prompted, continued = machine.run(step)
     assert [decoded, prompted] == [machine.greedy([*PROMPTS[4], first]), machine.greedy(PROMPTS[1])]
     assert (continued == machine.greedy(PROMPTS[2])) == (start == 13)
+
+
+@pytest.mark.parametrize("wrong", [None, "qkv", "o", "gate_up", "down"])
+def test_every_matrix_of_a_layer_is_multiplied_by_the_product_that_a_step_is_given(wrong):
+    """One that forgets the sign of a kind's is noticed."""
+    shapes = {kind: leaf.shape[1:] for kind, leaf in decoder.param_shapes(SPEC)["layers"].items()}
+    multiplied = []
+
+    def product(x_TI, w_IO):
+        multiplied.append(w_IO.shape)
+        return -(x_TI @ w_IO) if wrong and w_IO.shape == shapes[wrong] else x_TI @ w_IO
+
+    machine = Machine()
+    tokens = machine.run(make_step(chunks=[(4, 0, PROMPTS[4]), (2, 0, PROMPTS[2])]), REFERENCE._replace(product=product))
+    layer = [shapes[kind] for kind in ("qkv", "o", "gate_up", "down")]
+    assert multiplied == layer * 2  # each layer has a window of its own, and is traced for it
+    assert (tokens == [machine.greedy(PROMPTS[slot]) for slot in (4, 2)]) == (wrong is None)
 
 
 @pytest.mark.parametrize("wrong", [(4, 8, [SAMPLED]), (1, 9, [SAMPLED]), (4, 9, [2])])

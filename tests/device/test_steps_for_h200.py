@@ -107,6 +107,20 @@ def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_li
     assert list(faults(compiled, shape, temporaries_bytes)) == []
 
 
+WITHIN_BYTES = {"prefill": 231 * MB, "mixed": 239 * MB}
+"""The same of steps whose products keep to a share of the multiprocessors."""
+
+
+@pytest.mark.parametrize("name", WITHIN_BYTES)
+def test_a_step_within_a_share_of_the_multiprocessors_does_none_of_that_either(name):
+    """Its kernels read a layer's part of the stacked weights where it lies."""
+    shape, _ = STEPS[name]
+    compiled = program_for_h200(replace(source(shape), ctas=112))
+    assert list(faults(compiled, shape, WITHIN_BYTES[name])) == []
+    assert len(re.findall(r" custom-call\(.*/product/", compiled.hlo)) == 4 * LAYERS
+    assert len(re.findall(r" custom-call\(.*cublas", compiled.hlo)) == 1  # the head's, over few rows
+
+
 @pytest.mark.parametrize("name", ["decode", "mixed"])
 def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
     """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""

@@ -19,7 +19,7 @@ from muxjax.device.batch import ROW_FIELDS, BatchShape
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
-from muxjax.pallas.kernels import best
+from muxjax.pallas.kernels import best, best_product
 from muxjax.types import ModelSpec, Phase
 
 Options = dict[str, str | bool | int]
@@ -77,6 +77,8 @@ class StepSource:
     Args:
       layout: of the heads that one device holds; slots, columns: of the model's block tables.
       blocks, block_elements, kv_dtype: of the arena of each device.
+      ctas: how many of a GPU's multiprocessors the products of a layer may use, where there is a kernel that keeps to them; None for
+        XLA's products, which use all.
       tuned: on a GPU, XLA's own products for few rows, which are the faster ones where they are tuned; cuBLASLt's otherwise.
     """
 
@@ -90,9 +92,10 @@ class StepSource:
     kv_dtype: str
     tp: int
     tuned: bool
+    ctas: int | None = None
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
-        here, dtype = devices.sharding(SAME), np.dtype(self.kv_dtype)
+        here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.each[0].device_kind
         part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
         table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
         return step.step.lower(
@@ -104,7 +107,9 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=devices.each[0].device_kind, dtype=dtype, head_dim=self.spec.head_dim),
+            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim)._replace(
+                product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.ctas)
+            ),
             mesh=devices.mesh,
         )
 

@@ -1,13 +1,19 @@
-"""Small programs of a CPU are compiled in a hurry, and what they compute stays the same."""
+"""What programs are made of: small ones of a CPU are compiled in a hurry, and a step may be made again within a share of a GPU."""
+
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.cache.layout import CacheLayout
+from muxjax.device.batch import BatchShape
 from muxjax.device.programs.compiler import Compiler
-from muxjax.device.programs.sources import RecountSource, RowsSource
+from muxjax.device.programs.sources import RecountSource, RowsSource, StepSource
 from muxjax.models.sharding import Devices
+from muxjax.types import ModelSpec
 
+SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
 DEVICES = Devices((jax.devices("cpu")[0],))
 
 
@@ -20,6 +26,17 @@ def test_only_small_programs_are_compiled_in_a_hurry_and_only_for_a_cpu():
     assert not rows(128_256).options("cpu")
     assert rows(512).options("gpu") == rows(128_256).options("gpu")
     assert RecountSource(vocab=512, slots=2, tp=1).options("cpu") == rows(512).options("cpu")
+
+
+def test_a_step_within_a_share_is_a_program_of_its_own_and_a_cpu_computes_it_as_any_other():
+    layout = CacheLayout.of(SPEC, element_bytes=4, block_bytes=512)
+    shape = BatchShape(columns=4, decode_rows=8, prefill_rows=2, prefill_tokens=16)
+    sizes = {"slots": 4, "columns": 4, "blocks": 64, "block_elements": 128, "kv_dtype": "float32", "tp": 1, "tuned": True}
+    whole = StepSource(spec=SPEC, layout=layout, shape=shape, **sizes)
+    share = replace(whole, ctas=112)
+
+    assert repr(share) != repr(whole)
+    assert share.lower(DEVICES).as_text() == whole.lower(DEVICES).as_text()
 
 
 def test_a_hurried_program_tells_the_same_log_probabilities():
