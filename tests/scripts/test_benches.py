@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.bench_products import page as products_page
+
 ROOT = Path(__file__).parents[2]
 RATES = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}
 STAMP = {"commit": "abc", "device": "NVIDIA H200", "versions": {"jax": "0.11.2"}, "seed": 0}
@@ -130,3 +132,27 @@ def test_a_tiny_model_is_served_twice_and_the_second_start_compiles_nothing(tmp_
     assert int(starts["| second"][-1]) == 0
     assert "4 streams of 16 tokens in and 64 out" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_products_are_measured_alone_and_beside_a_decode(tmp_path):
+    said = run("scripts.bench_products", "--tiny", folder=tmp_path)
+
+    assert "| llama-3.1-8b | 16 | down 128 x 64 |" in said
+    assert "| cuBLAS | 1.00 |" in said and "| 132 | " in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_of_products_tells_rates_and_shares_of_what_its_lines_say():
+    sizes = {"model": "llama-3.1-8b", "kind": "o", "tokens": 2048, "depth": 4096, "columns": 4096}
+    speeds = {"product_s cuBLAS": 1e-4, "error cuBLAS": 1e-3, "product_s 112": 1.25e-4, "error 112": 2e-3}
+    beside = {"share": "112", "prefill_alone_s": 11e-3, "prefill_s": 12.5e-3, "decode_alone_s": 5e-3, "decode_s": 10e-3}
+    cublas = beside | {"share": "cuBLAS", "prefill_alone_s": 10e-3}
+    values = {
+        "products": {"rows": [sizes | speeds], "compile_s": {"cuBLAS": 0.5, "132": 1.5}},
+        "beside": {"rows": [row | {"decode_p50_s": 9.9e-3, "decode_p99_s": 14e-3} for row in (cublas, beside)]},
+    }
+    said = products_page(STAMP | {"config": {"section": section}, "values": each} for section, each in values.items())
+
+    assert "| llama-3.1-8b | 2048 | o 4096 x 4096 | 687 | 550 |" in said
+    assert "cuBLAS 1.0e-03, 112 2.0e-03" in said and "cuBLAS 0.5 s, 132 1.5 s" in said
+    assert "| 112 | 0.91 | 0.80 | 0.50 | 1.30 | 9.9 / 14.0 |" in said
