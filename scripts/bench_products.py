@@ -154,7 +154,7 @@ def measure_case(case: Case, programs: Programs) -> dict[str, Any]:
         def launch(calls: int, program=program) -> Any:
             return [program(x_CTI, w_CIO)[-1] for _ in range(calls)][-1]
 
-        own = {"product_s": seconds(launch, calls=3) / case.calls, "error": max(map(float, errors))}
+        own = {"product_s": seconds(launch, calls=6) / case.calls, "error": max(map(float, errors))}
         row |= {f"{key} {named(share)}": value for key, value in own.items()}
     return row
 

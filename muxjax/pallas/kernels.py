@@ -41,7 +41,13 @@ def best(*, device_kind: str, dtype: np.dtype, head_dim: int) -> Kernels:
 
 def best_product(*, device_kind: str, dtype: np.dtype, ctas: int | None) -> Callable:
     """The product of a device for weights of that dtype: within so many multiprocessors on Hopper in bf16, XLA's where that is None or
-    anywhere else."""
+    anywhere else.
+
+    Raises:
+      ValueError: no multiprocessor at all.
+    """
+    if ctas is not None and ctas < 1:
+        raise ValueError(f"ctas must be at least 1, got {ctas}")
     if ctas is None or not _reads_bf16(device_kind, dtype):
         return reference.product
     return _within(ctas)

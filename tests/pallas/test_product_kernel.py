@@ -120,6 +120,11 @@ def test_a_share_is_one_kernel_for_all_programs_on_a_chip_that_has_it_and_xlas_p
     assert chosen(None) is chosen(112, device_kind="cpu") is chosen(112, dtype="float32") is reference.product
 
 
+def test_no_multiprocessor_at_all_is_refused():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        best_product(device_kind="NVIDIA H200", dtype=jnp.dtype("bfloat16"), ctas=0)
+
+
 def test_shares_are_those_of_the_chip():
     assert shares(132) == (132, 112, 96, 80)
     assert shares(114) == (114, 112, 96, 80)
