@@ -32,7 +32,7 @@ UNIT = {
     "dtype": one_of(DTYPES),
     "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
     "policy": POLICIES,
-    "lanes": "streams of a GPU whose steps run beside each other, each for models of its own; one lets all take turns",
+    "lanes": "streams of a GPU whose steps run beside each other, each for models of its own; one lets all take turns (one a model)",
     "step_timeout": "seconds after which a step is stuck",
 }
 HTTP = {

@@ -63,7 +63,7 @@ class MemoryPlan:
 def claim(options: UnitOptions) -> None:
     """Tells XLA how much of a GPU it may use; has an effect only before JAX has looked at its devices."""
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
-    if options.lanes > 1:  # whose clients share the memory, as the arena does that none of them allocates
+    if options.most_lanes > 1:  # whose clients share the memory, as the arena does that none of them allocates
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 

@@ -11,6 +11,7 @@ LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 PREFILL_ROWS, MOST_PREFILL_ROWS = 8, 256
+MOST_LANES_UNASKED = 4
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
@@ -80,8 +81,9 @@ class UnitOptions:
     """Models that share devices and one cache.
 
     Args:
-      policy: of `scheduler`, by name.
-      lanes: streams of a GPU whose steps run beside each other, each with models of its own; with one, all models take turns.
+      policy: of `scheduler`, by name; None for "mux" where there are lanes, and "adbs" elsewhere.
+      lanes: streams of a GPU whose steps run beside each other, each with models of its own; with one, all models take turns. None for one
+        a model, up to MOST_LANES_UNASKED, on one GPU, and for one elsewhere.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       max_num_prefill_seqs: most prompts of one step.
       max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
@@ -104,8 +106,8 @@ class UnitOptions:
     """
 
     models: tuple[ModelOptions, ...]
-    policy: str = "adbs"
-    lanes: int = 1
+    policy: str | None = None
+    lanes: int | None = None
     max_num_batched_tokens: int = 2048
     max_num_prefill_seqs: int = PREFILL_ROWS
     max_num_shared_tokens: int | None = None
@@ -129,9 +131,11 @@ class UnitOptions:
         names = [name for model in self.models for name in (model.name, *model.aliases)]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "models", ", ".join(twice), "named once each")
-        require(self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
-        require(1 <= self.lanes <= len(self.models), "lanes", self.lanes, f"1 to the number of models, {len(self.models)}")
-        require(self.lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
+        require(self.policy is None or self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
+        require(
+            self.lanes is None or 1 <= self.lanes <= len(self.models), "lanes", self.lanes, f"1 to the number of models, {len(self.models)}"
+        )
+        require(self.most_lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
         _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
         _require_within(self, "max_num_prefill_seqs", 1, MOST_PREFILL_ROWS)
         shared = self.max_num_shared_tokens
@@ -147,6 +151,13 @@ class UnitOptions:
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
+
+    @property
+    def most_lanes(self) -> int:
+        """Lanes that there are to be, where there can be any."""
+        if self.lanes is not None:
+            return self.lanes
+        return 1 if self.tensor_parallel_size > 1 else min(len(self.models), MOST_LANES_UNASKED)
 
 
 def _require_within(options: UnitOptions, field: str, least: int, most: int) -> None:

@@ -15,7 +15,7 @@ from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.errors import ConfigError
 from muxjax.scheduler import quota
 from muxjax.scheduler.view import Job, StepPlan, View
-from muxjax.types import Finish, Output, Phase, Request
+from muxjax.types import Finish, Output, Request
 
 _NOT_FINITE = Fault(what="its logits are not finite")
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Unit:
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
         self._token_budget, self._shared_budget, self._max_rows = token_budget, shared_budget, max_rows
-        self._prefills = 0  # of the flights
+        self._landed_s: dict[int, float] = {}  # the last step of each lane
         self._step_id = 0
         self._quotas_moved_s = 0.0
         self._deal()
@@ -101,8 +101,7 @@ class Unit:
             token_budget=self._token_budget,
             shared_budget=self._shared_budget,
             max_rows=self._max_rows,
-            prefill_in_flight=self._prefills > 0,
-            models=tuple([state.view() for state in self._states.values() if state.serves]),
+            models=tuple([state.view(now_s) for state in self._states.values() if state.serves]),
         )
 
     def commit(self, plan: StepPlan, *, now_s: float) -> list[Step]:
@@ -120,8 +119,9 @@ class Unit:
         """Takes in what finished steps sampled; blocks of requests that ended go back. A model whose step has a fault serves no more."""
         outputs: list[Output] = []
         for step_done in done:
-            step, _ = self._flights.pop(step_done.step_id)
-            self._prefills -= step.phase is Phase.PREFILL
+            step, launched_s = self._flights.pop(step_done.step_id)
+            began_s = max(launched_s, self._landed_s.get(step.lane, launched_s))
+            self._landed_s[step.lane] = step_done.at_s
             state = self._states[step.model]
             fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
             if fault is not None:
@@ -131,7 +131,7 @@ class Unit:
             for i, sequence, finish in ends:
                 self._end(sequence, None, finish, step_done.at_s)
                 new[i] = new[i]._replace(finish=finish)
-            state.land(step)
+            state.land(step, step_done.at_s - began_s)
             outputs += new
         return outputs
 
@@ -213,7 +213,6 @@ class Unit:
         """No step in flight of these models will finish, and the cache has lost what it had of them: what runs waits again, with the
         tokens it has."""
         self._flights = {step_id: flight for step_id, flight in self._flights.items() if flight[0].model not in models}
-        self._prefills = sum([step.phase is Phase.PREFILL for step, _ in self._flights.values()])
         for name, state in self._states.items():
             if name in models:
                 state.forget()
@@ -270,7 +269,6 @@ class Unit:
         pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
         step = self._states[job.model].launch(job, pending, self._step_id)
         self._flights[step.id] = step, now_s
-        self._prefills += step.phase is Phase.PREFILL
         return step
 
     def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:

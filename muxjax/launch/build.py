@@ -1,7 +1,7 @@
 """From options to an engine that is ready to serve: a worker with the models, and the unit, policy and thread that use it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,20 @@ from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
-from muxjax.scheduler.policies import by_name
+from muxjax.scheduler.policies import by_name, default
 from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An engine, not yet started, what its models turned out to be, and the report of what fits."""
+    """An engine, not yet started, what its models turned out to be, and the report of what fits.
 
+    Args:
+      options: with policy and lanes as they have come to be.
+    """
+
+    options: UnitOptions
     engine: Engine
     lifecycle: ModelLifecycle
     models: Mapping[str, ModelSpec]
@@ -39,6 +44,9 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
       ConfigError, CheckpointError: a model cannot be served.
     """
     worker = start_worker(options, progress=progress)
+    lanes = len(set(worker.lanes.values()))
+    policy = options.policy or default(lanes)
+    options = replace(options, lanes=lanes, policy=policy)
     config_of = partial(model_config, options, worker.kv_dtype)
     configs = [config_of(model, Loaded(worker.specs[model.name], worker.lanes[model.name])) for model in options.models]
     lines = start_report(options, worker, configs)
@@ -54,9 +62,9 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
         prefix_caching=options.enable_prefix_caching,
         prefix_cache_fraction=options.prefix_cache_fraction,
     )
-    engine = Engine(unit, by_name(options.policy), worker.executor, step_timeout_s=options.step_timeout_s)
+    engine = Engine(unit, by_name(policy), worker.executor, step_timeout_s=options.step_timeout_s)
     lifecycle = ModelLifecycle(engine, unit, worker.control, config_of)
-    return Built(engine=engine, lifecycle=lifecycle, models=worker.specs, report=lines)
+    return Built(options=options, engine=engine, lifecycle=lifecycle, models=worker.specs, report=lines)
 
 
 def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loaded: Loaded) -> ModelConfig:
@@ -71,6 +79,8 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         grammars=Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
         rate=model.rate,
         weight=model.weight,
+        ttft_s=model.ttft_s,
+        tpot_s=model.tpot_s,
         token_cost=spec.params,
         lane=loaded.lane,
     )

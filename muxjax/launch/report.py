@@ -30,6 +30,5 @@ def _cache_line(options: UnitOptions, worker: Worker) -> str:
     size = f"{blocks} head blocks of {show_bytes(block_bytes)} = {show_bytes(blocks * block_bytes)}"
     where = f" on each of {options.tensor_parallel_size} devices" if options.tensor_parallel_size > 1 else ""
     models = f"{len(options.models)} model{'s' * (len(options.models) > 1)}"
-    lanes = len(set(worker.lanes.values()))
-    beside = f" in {lanes} lanes" if lanes > 1 else ""
+    beside = f" in {options.lanes} lanes" if options.most_lanes > 1 else ""
     return f"cache: {size}{where}, {worker.kv_dtype.name}, shared by {models}{beside}; policy {options.policy}"

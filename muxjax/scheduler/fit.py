@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterable
 from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, View
 
 
-def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
+def chunks(view: View, model: ModelView, room_blocks: int, tokens: int) -> tuple[Chunk, ...]:
     """Chunks that the model can prefill next, if any: of admitted requests first, then of waiting ones in their order.
 
     Args:
+      tokens: most of all chunks, each in whole grains.
       room_blocks: may be taken for waiting requests; growth needs none of them. One column is left for each newly admitted sequence
         to grow into.
     """
     chunks: list[Chunk] = []
-    tokens, slots = budget(view, model), model.free_slots
+    slots = model.free_slots
     for request in model.pending[: view.max_rows]:
         if tokens <= 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
             break
@@ -36,6 +37,11 @@ def chunks(view: View, model: ModelView, room_blocks: int) -> tuple[Chunk, ...]:
             slots -= 1
             room_blocks -= request.blocks + model.column_blocks
     return tuple(chunks)
+
+
+def blocks_taken(model: ModelView, chunks: tuple[Chunk, ...]) -> int:
+    """Head blocks that `chunks` of the model take or leave for their requests to grow into."""
+    return sum([request.blocks + model.column_blocks for request in model.pending[: len(chunks)] if not request.admitted])
 
 
 def budget(view: View, model: ModelView) -> int:

@@ -3,12 +3,18 @@
 from muxjax.errors import ConfigError
 from muxjax.scheduler.adbs import adbs
 from muxjax.scheduler.fcfs import fcfs
+from muxjax.scheduler.mux import mux
 from muxjax.scheduler.round_robin import round_robin
 from muxjax.scheduler.view import Policy
 
-BY_NAME: dict[str, Policy] = {"adbs": adbs, "round_robin": round_robin, "fcfs": fcfs}
+BY_NAME: dict[str, Policy] = {"adbs": adbs, "mux": mux, "round_robin": round_robin, "fcfs": fcfs}
 OTHER_NAMES = {"temporal": "fcfs"}
 """MuxServe's baseline of temporal multiplexing: one job at a time in the whole unit, first come, first served."""
+
+
+def default(lanes: int) -> str:
+    """The name of the policy for so many lanes, where nobody names one."""
+    return "mux" if lanes > 1 else "adbs"
 
 
 def by_name(name: str) -> Policy:

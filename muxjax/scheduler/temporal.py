@@ -35,4 +35,4 @@ def one_job(view: View, turns: Iterable[ModelView], claims: Iterable[ModelView])
 
 
 def _job(view: View, model: ModelView, room_blocks: int) -> Job | None:
-    return fit.job(model, fit.chunks(view, model, room_blocks), view.free_blocks)
+    return fit.job(model, fit.chunks(view, model, room_blocks, fit.budget(view, model)), view.free_blocks)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from muxjax.scheduler.pace import UNKNOWN, Pace
 from muxjax.types import Quotas
 
 TOKEN_GRAIN = 8
@@ -51,7 +52,7 @@ class ModelView:
 
     Args:
       ready: another job of it may be launched now.
-      in_flight: jobs of it launched and not yet recorded.
+      in_flight: jobs of it launched and not yet recorded; prefills_in_flight: those among them with chunks.
       pending: requests to prefill, the admitted ones first, then in the order in which they are to be admitted; at most the unit's
         max_rows.
       free_slots: sequences that may still be admitted.
@@ -66,6 +67,8 @@ class ModelView:
       lane: stream of the device that its jobs run on, in order; a plan may count on jobs of different lanes running beside each other.
       oldest_s: arrival of its oldest unfinished request, infinity if there is none.
       youngest: its youngest admitted request.
+      pace: how long its steps take.
+      tpot_s: target of the mean time between tokens; None for none.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
     """
 
@@ -86,8 +89,11 @@ class ModelView:
     youngest: Running | None
     last_prefill: int
     last_decode: int
+    prefills_in_flight: int = 0
     weight: float = 1.0
     lane: int = 0
+    pace: Pace = UNKNOWN
+    tpot_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +106,6 @@ class View:
       token_budget: most tokens of one job's chunks, each rounded up to TOKEN_GRAIN; tokens that it decodes come on top.
       shared_budget: the same while another model has sequences that run; None for no other.
       max_rows: most chunks of one job.
-      prefill_in_flight: a job with chunks of some model is executing.
     """
 
     now_s: float
@@ -109,9 +114,13 @@ class View:
     total_blocks: int
     token_budget: int
     max_rows: int
-    prefill_in_flight: bool
     models: tuple[ModelView, ...]
     shared_budget: int | None = None
+
+    @property
+    def prefill_in_flight(self) -> bool:
+        """A job with chunks of some model is executing."""
+        return any(model.prefills_in_flight for model in self.models)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     for file in files:
         name = file.options.name
         models.append(file.served(built.models[name], max_model_len=built.models[name].max_len, created=now))
-    return Service(built.engine, Catalog(models), options, built.lifecycle)
+    return Service(built.engine, Catalog(models), built.options, built.lifecycle)
 
 
 def check_cache_folder(folder: str) -> None:

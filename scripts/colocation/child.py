@@ -22,7 +22,7 @@ from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import LOADS, MAX_TOKENS, SLOTS, WAYS, Case
+from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, WAYS, Case
 
 TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level."""
@@ -115,7 +115,8 @@ def options(case: Case, folder: Path) -> UnitOptions:
     return UnitOptions(
         models=models,
         compilation_cache_dir=case.programs,
-        kv_cache_bytes=2**26 if case.tiny else None,
+        kv_cache_bytes=2**26 if case.tiny else CACHE_BYTES,
+        max_num_prefill_seqs=PROMPTS,
         wait_for_all=not case.tiny,
         **WAYS[case.way],
     )

@@ -15,7 +15,8 @@ from muxjax.workload.trace import Arrival
 MODELS = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 RATES_RPS = {"8b": 20.0, "3b": 24.0, "1b": 48.0}
 """Requests a second at x1."""
-SLOTS, MAX_TOKENS = 256, 8448
+SLOTS, MAX_TOKENS, PROMPTS = 512, 8448, 16
+CACHE_BYTES = 40 * 2**30
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
 

@@ -73,8 +73,13 @@ def largest_blocks(wanted: list[Ask]) -> int:
     return max(LAYOUTS[ask.model].blocks(ask.prompt + ask.output - 1) for ask in wanted)
 
 
-def make_unit(total_blocks: int, *, slots: int, token_budget: int, max_rows: int, look_ahead: int) -> Unit:
-    members = [ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS) for name, layout in LAYOUTS.items()]
+def make_unit(
+    total_blocks: int, *, slots: int, token_budget: int, max_rows: int, look_ahead: int, lanes: int = 1, ttft_s: float | None = None
+) -> Unit:
+    members = [
+        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, lane=i % lanes, ttft_s=ttft_s, tpot_s=ttft_s)
+        for i, (name, layout) in enumerate(LAYOUTS.items())
+    ]
     return Unit(members, total_blocks=total_blocks, token_budget=token_budget, max_rows=max_rows, look_ahead=look_ahead)
 
 
@@ -117,11 +122,13 @@ def serve(unit: Unit, policy, wanted: list[Ask], seed: int) -> Counter:
     token_budget=st.integers(1, 40),
     max_rows=st.integers(1, 4),
     look_ahead=st.integers(1, 3),
+    lanes=st.integers(1, 3),
+    ttft_s=st.sampled_from([None, 0.3, 3.0]),
     seed=st.integers(0, 2**16),
 )
-def test_every_request_ends_once_and_all_blocks_come_back(name, wanted, spare_blocks, slots, token_budget, max_rows, look_ahead, seed):
+def test_every_request_ends_once_and_all_blocks_come_back(name, wanted, spare_blocks, slots, token_budget, max_rows, seed, **unit_options):
     total_blocks = largest_blocks(wanted) + spare_blocks
-    unit = make_unit(total_blocks, slots=slots, token_budget=token_budget, max_rows=max_rows, look_ahead=look_ahead)
+    unit = make_unit(total_blocks, slots=slots, token_budget=token_budget, max_rows=max_rows, **unit_options)
 
     ends = serve(unit, BY_NAME[name], wanted, seed)
 

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
 from muxjax.scheduler import fit
-from muxjax.scheduler.adbs import PERIOD_S, adbs
+from muxjax.scheduler.adbs import adbs
 from muxjax.scheduler.fcfs import fcfs
+from muxjax.scheduler.mux import LEAST_TOKENS, PATIENCE_S, SLACK, mux
+from muxjax.scheduler.pace import Pace
 from muxjax.scheduler.policies import BY_NAME, by_name
 from muxjax.scheduler.round_robin import round_robin
 from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, StepPlan, View
+from muxjax.scheduler.within_quotas import PERIOD_S
 
 IDLE = ModelView(
     name="a",
@@ -70,7 +73,6 @@ def view(*models: ModelView, free: int = 1000, **changes) -> View:
         total_blocks=1000,
         token_budget=64,
         max_rows=4,
-        prefill_in_flight=False,
         models=models,
     )
     return replace(picture, **changes)
@@ -164,7 +166,7 @@ def test_adbs_launches_a_prefill_beside_the_decodes_of_the_others():
 
 
 def test_adbs_executes_one_prefill_at_a_time():
-    assert adbs(view(waits("a"), decoding("b", 1), prefill_in_flight=True)).jobs == (decode_of("b"),)
+    assert adbs(view(waits("a"), decoding("b", 1), model("c", prefills_in_flight=1))).jobs == (decode_of("b"),)
 
 
 def test_adbs_prefills_in_turn():
@@ -243,7 +245,7 @@ def test_chunks_fill_the_budget_in_grains_in_the_order_of_their_requests(lengths
     requests = tuple(Pending(request_id=str(i), arrival_s=i, tokens=tokens, blocks=0) for i, tokens in enumerate(lengths))
     picture = view(model("a", pending=requests), token_budget=token_budget, max_rows=12)
 
-    tokens = [chunk.tokens for chunk in fit.chunks(picture, picture.models[0], 0)]
+    tokens = [chunk.tokens for chunk in fit.chunks(picture, picture.models[0], 0, token_budget)]
 
     before_last = sum(in_grains(count) for count in tokens[:-1])
     assert tokens[:-1] == lengths[: len(tokens) - 1]
@@ -296,3 +298,43 @@ def test_quotas_move_once_a_period():
 
     assert adbs(view(full, model("b"), quota_age_s=PERIOD_S / 2)).quotas == {}
     assert adbs(view(full, model("b"), quota_age_s=PERIOD_S)).quotas == {"a": 700, "b": 300}
+
+
+def on_lanes(*models: ModelView, **changes) -> View:
+    """Each model on a lane of its own, and steps of up to 2,048 prompt tokens."""
+    return view(*(replace(each, lane=lane) for lane, each in enumerate(models)), token_budget=2048, **changes)
+
+
+def test_mux_prefills_on_every_lane_and_adbs_on_one():
+    picture = on_lanes(waits("a"), waits("b", prefills_in_flight=1, in_flight=1), waits("c"))
+
+    assert {job.model for job in mux(picture).jobs} == {"a", "b", "c"}
+    assert adbs(picture).jobs == ()
+
+
+def test_mux_has_models_of_one_lane_prefill_one_at_a_time_in_turn():
+    picture = view(waits("a", last_prefill=2), waits("b", last_prefill=1))
+
+    assert mux(picture).jobs == (prefill_of("b"),)
+    assert mux(view(waits("a", prefills_in_flight=1), waits("b"))).jobs == ()
+    assert mux(view(waits("a", prefills_in_flight=1), model("b"))).jobs == (prefill_of("a"),)
+
+
+@pytest.mark.parametrize(
+    ("tpot_s", "tokens"), [(None, (PATIENCE_S - 0.01) / 1e-4), (0.05, (SLACK * 0.05 - 0.01) / 1e-4), (0.001, LEAST_TOKENS)]
+)
+def test_mux_prefills_no_more_than_those_that_decode_have_time_for(tpot_s, tokens):
+    pace = Pace(step_s=0.01, token_s=1e-4)
+    picture = on_lanes(waits("a", tokens=5000, pace=pace), decoding("b", 3, tpot_s=tpot_s))
+
+    (chunk,) = mux(picture).jobs[0].chunks
+    assert chunk.tokens % TOKEN_GRAIN == 0 and 0 <= tokens - chunk.tokens < TOKEN_GRAIN
+    assert mux(on_lanes(waits("a", tokens=5000, pace=pace), model("b", tpot_s=tpot_s))).jobs[0].chunks[0].tokens == 2048
+
+
+def test_a_lane_that_waits_for_blocks_has_no_other_admit_what_it_waits_for():
+    picture = on_lanes(waits("a", blocks=90, last_prefill=1), waits("b", blocks=20, last_prefill=2), free=50)
+
+    assert mux(picture).jobs == ()
+    assert [job.model for job in mux(replace(picture, free_blocks=130)).jobs] == ["a", "b"]
+    assert [job.model for job in mux(replace(picture, free_blocks=119)).jobs] == ["a"]

@@ -25,10 +25,10 @@ def open_lanes(options: UnitOptions) -> tuple[Devices, ...]:
     There is one lane, and a line in the log says why, where others cannot be had.
     """
     first = Devices.first(options.tensor_parallel_size)
-    if options.lanes == 1:
+    if options.most_lanes == 1 or (options.lanes is None and first.each[0].platform == "cpu"):
         return (first,)
     try:
-        others = [_seen_again(first.each[0], options.gpu_memory_fraction) for _ in range(options.lanes - 1)]
+        others = [_seen_again(first.each[0], options.gpu_memory_fraction) for _ in range(options.most_lanes - 1)]
         for device in (first.each[0], *others):
             _check(device)
     except Exception as error:  # of whatever kind: what is private may be gone, or be otherwise

@@ -17,6 +17,7 @@ class ModelConfig:
       grammars: compiler for its tokenizer; without them no request may have a grammar.
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
+      ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
       lane: stream of the device that its steps run on, as of `Step`.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
@@ -29,5 +30,7 @@ class ModelConfig:
     grammars: Grammars | None = None
     rate: float = 1.0
     weight: float = 1.0
+    ttft_s: float | None = None
+    tpot_s: float | None = None
     token_cost: float = 1.0
     lane: int = 0

@@ -2,6 +2,7 @@
 
 import enum
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -65,6 +66,11 @@ class Sequence:
         )
 
     @property
+    def has_begun(self) -> bool:
+        """Its first token is there; it may wait all the same, pre-empted."""
+        return len(self.tokens) > len(self.request.prompt)
+
+    @property
     def age(self) -> tuple[float, str]:
         """Smaller is older; no two are equal."""
         return self.request.due_s, self.request.id
@@ -84,6 +90,9 @@ class ByAge:
     def __len__(self) -> int:
         return len(self._items)
 
+    def __iter__(self) -> Iterator[Sequence]:
+        return iter(self._items)
+
     def __getitem__(self, index: int) -> Sequence:
         return self._items[index]
 
@@ -91,6 +100,10 @@ class ByAge:
     def oldest_s(self) -> float:
         """When the first was due, infinity of none."""
         return self._items[0].request.due_s if self._items else inf
+
+    def __contains__(self, sequence: Sequence) -> bool:
+        index = bisect_left(self._items, sequence.age, key=_age)
+        return index < len(self._items) and self._items[index] is sequence
 
     def first(self, count: int) -> list[Sequence]:
         return self._items[:count]

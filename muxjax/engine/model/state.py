@@ -1,5 +1,7 @@
 """The mutable state of one model inside a unit: it owns sequences, slots and block tables, and keeps them in step."""
 
+from math import inf
+
 import numpy as np
 
 from muxjax.cache.block_pool import BlockPool
@@ -14,6 +16,7 @@ from muxjax.engine.model.sequence import NO_SLOT, Sequence, Stage
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.model.stages import Stages
 from muxjax.engine.stats import Status, Tally
+from muxjax.scheduler.pace import Pace
 from muxjax.scheduler.view import Chunk, Job, ModelView
 from muxjax.types import Ints, Phase
 
@@ -28,7 +31,8 @@ class ModelState:
         self.config = config
         self.status = Status.READY
         self.trouble = ""  # of one that has failed
-        self.in_flight = 0
+        self.in_flight = self.prefills_in_flight = 0
+        self.pace = Pace()
         self.tally = Tally()
         self.blocks = pool.model_blocks(layout.column_blocks, worth=worth, keeps=prefix_caching and not layout.forgets(config.max_tokens))
         self.tables = Tables(layout, self.blocks, slots=config.slots, max_tokens=config.max_tokens)
@@ -42,6 +46,7 @@ class ModelState:
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._view: ModelView | None = None  # kept until something of the model changes
         self._view_evicted = 0  # of its blocks, when that view was made
+        self._view_until_s = inf  # a request misses its target then
 
     def allot(self, quota_blocks: int, floor_blocks: int | None = None) -> None:
         """Head blocks that it may hold from now on, and may always hold."""
@@ -64,11 +69,21 @@ class ModelState:
         """It has requests, and another step of it may be launched."""
         return self.in_flight < self._look_ahead and bool(self.stages)
 
-    def view(self) -> ModelView:
+    def view(self, now_s: float) -> ModelView:
         """All that a policy may know of this model."""
-        if self._view is None or self._view_evicted != self.blocks.evicted:
+        if self._view is None or self._view_evicted != self.blocks.evicted or now_s >= self._view_until_s:
+            self._view_until_s = self._give_up(now_s)
             self._view, self._view_evicted = self._look(), self.blocks.evicted
         return self._view
+
+    def _give_up(self, now_s: float) -> float:
+        """Lets requests that will miss the target of a first token wait behind those that may meet it; when the next one does."""
+        target_s = self.config.ttft_s
+        if target_s is None:
+            return inf
+        return self.stages.waiting.give_up(
+            lambda sequence: sequence.request.arrival_s + target_s - self.pace.first_s(len(sequence.tokens)), now_s
+        )
 
     def _look(self) -> ModelView:
         openings = self._launcher.openings
@@ -77,6 +92,7 @@ class ModelState:
             name=self.config.name,
             ready=self.in_flight < self._look_ahead,
             in_flight=self.in_flight,
+            prefills_in_flight=self.prefills_in_flight,
             pending=self._requests.pending(self._rows),
             waiting=len(self.stages.waiting),
             free_slots=self.slots.free,
@@ -89,6 +105,8 @@ class ModelState:
             running=self.stages.running,
             weight=self.config.weight,
             lane=self.config.lane,
+            pace=self.pace,
+            tpot_s=self.config.tpot_s,
             oldest_s=self.stages.oldest_s,
             youngest=self._requests.youngest(),
             last_prefill=self.tally.last_prefill,
@@ -106,6 +124,7 @@ class ModelState:
         rows = self._with_chunks(decodes, job.chunks, pending) if pending else decodes
         step = self._launcher.step(step_id, rows, decodes=len(decodes.slots), lane=job.lane)
         self.in_flight += 1
+        self.prefills_in_flight += step.phase is Phase.PREFILL
         self.tally.add(step)
         self._changed()
         return step
@@ -117,12 +136,19 @@ class ModelState:
             self._prefixes.note_cached(absorbed.outputs, absorbed.slots)
         return absorbed
 
-    def land(self, step: Step) -> None:
-        """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back."""
+    def land(self, step: Step, seconds: float | None = None) -> None:
+        """The step is over: ended sequences whose last one it was leave, and what windows have passed goes back.
+
+        Args:
+          seconds: that it took; None where that says nothing of others.
+        """
         self._view = None
+        if seconds is not None:
+            self.pace = self.pace.after(int(step.counts[step.decodes :].sum()), seconds)
         if self.slots.controls:
             self._launcher.forget_openings()
         self.in_flight -= 1
+        self.prefills_in_flight -= step.phase is Phase.PREFILL
         self.slots.flights[step.slots] -= 1
         ends = step.starts + step.counts
         self._prefixes.land(step.slots, ends)
@@ -155,7 +181,7 @@ class ModelState:
 
     def forget(self) -> None:
         """Steps in flight have come to nothing, and so has the cache: what runs waits again, with the tokens it has."""
-        self.in_flight = 0
+        self.in_flight = self.prefills_in_flight = 0
         self.slots.flights[:] = 0
         for sequence in self._leaving:
             self._release(sequence)

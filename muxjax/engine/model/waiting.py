@@ -1,6 +1,7 @@
 """The requests of a model that wait, in the order in which they are to be admitted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from math import inf
 
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 from muxjax.engine.model.sequence import ByAge, Sequence
 from muxjax.scheduler import fairness
 from muxjax.types import Ints
+
+LATE_TURN = 8
 
 
 class Waiting:
@@ -42,11 +45,19 @@ class Waiting:
         lines = [line for line in self._lines if line]
         if len(lines) < 2:
             return lines[0].first(count) if lines else []
-        lines.sort(key=lambda line: line[0].age)
+        lines.sort(key=lambda line: line.first(1)[0].age)
         heads = [line.first(count) for line in lines]
         costs = [[line.cost(sequence) for sequence in head] for line, head in zip(lines, heads, strict=True)]
         following = [iter(head) for head in heads]
         return [next(following[i]) for i in fairness.take_turns([line.served for line in lines], costs, count)]
+
+    def give_up(self, until_s: Callable[[Sequence], float], now_s: float) -> float:
+        """Puts those that can no longer be in time behind the others of their lines; returns when that befalls the next one.
+
+        Args:
+          until_s: when a request must be admitted to be in time.
+        """
+        return min([line.give_up(until_s, now_s) for line in self._lines], default=inf)
 
     def add(self, sequence: Sequence) -> None:
         line = self._line(sequence)
@@ -79,14 +90,56 @@ class Waiting:
         return line
 
 
-class _Line(ByAge):
-    """Requests that wait for each other and their counter, in priced tokens over the tenant's weight."""
+class _Line:
+    """Requests that wait for each other and their counter, in priced tokens over the tenant's weight.
+
+    The oldest are first, but those that are late already behind those that are not; one in LATE_TURN is of the late ones all the same,
+    so that nobody waits for ever where it never gets quiet.
+    """
 
     def __init__(self, index: int):
-        super().__init__()
+        self._timely, self._late = ByAge(), ByAge()
+        self._left = 0  # so many have been admitted, or given up by themselves
         self.index = index
         self.served = 0.0
         self.weight = 1.0
+
+    def __len__(self) -> int:
+        return len(self._timely) + len(self._late)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return chain(self._timely, self._late)
+
+    @property
+    def oldest_s(self) -> float:
+        """When the oldest was due, infinity of none."""
+        return min(self._timely.oldest_s, self._late.oldest_s)
+
+    def first(self, count: int) -> list[Sequence]:
+        """The next `count` to admit."""
+        if not self._late:
+            return self._timely.first(count)
+        timely, late = iter(self._timely.first(count)), iter(self._late.first(count))
+        turns = ((late, timely) if (self._left + turn) % LATE_TURN == 0 else (timely, late) for turn in range(1, count + 1))
+        order = (next(first, None) or next(second, None) for first, second in turns)
+        return [sequence for sequence in order if sequence]
+
+    def add(self, sequence: Sequence) -> None:
+        self._timely.add(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        (self._late if sequence in self._late else self._timely).remove(sequence)
+        self._left += 1
+
+    def give_up(self, until_s: Callable[[Sequence], float], now_s: float) -> float:
+        """As of `Waiting`, but that one is looked at when all before it are late or gone."""
+        while self._timely:
+            first = self._timely[0]
+            if first.has_begun or until_s(first) > now_s:
+                return inf if first.has_begun else until_s(first)
+            self._timely.remove(first)
+            self._late.add(first)
+        return inf
 
     def cost(self, sequence: Sequence) -> float:
         """Price of admitting it, over the tenant's weight."""
