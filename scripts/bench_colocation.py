@@ -10,11 +10,12 @@ load after another; latencies count from the moment at which a request was due. 
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from scripts import results
@@ -38,11 +39,14 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             programs = str(Path(folder, "programs")) if args.tiny else args.programs
             cases = [Case(way=way, loads=args.loads, seed=args.seed, programs=programs, tiny=args.tiny) for way in args.ways]
-            records = [record for case in cases for record in run(case)]
+            records = []
+            for record in itertools.chain.from_iterable(map(run, cases)):
+                records.append(record)
+                if not args.tiny:
+                    results.write_runs(QUESTION, args.name, records)
         if args.tiny:
             print(page(records))
             return
-        results.write_runs(QUESTION, args.name, records)
     text = page(results.read_runs(QUESTION))
     results.write_readme(QUESTION, text)
     print(text)
@@ -60,14 +64,15 @@ def names_of(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def run(case: Case) -> list[dict]:
-    """The records of one way, a load each, by a process of its own."""
+def run(case: Case) -> Iterator[dict]:
+    """The records of one way, a load each as it ends, by a process of its own."""
     command = [sys.executable, "-m", "scripts.colocation.child", json.dumps(case.values())]
-    done = subprocess.run(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode:
-        print(f"{case.way} ended with code {done.returncode} after {len(lines)} loads", file=sys.stderr)
-    return [json.loads(line) for line in lines]
+    with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if line.startswith("{"):
+                yield json.loads(line)
+    if process.returncode:
+        print(f"{case.way} ended with code {process.returncode}", file=sys.stderr)
 
 
 if __name__ == "__main__":

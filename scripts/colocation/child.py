@@ -22,7 +22,7 @@ from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, WAYS, Case
+from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, TINY, WAYS, Case
 
 TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level."""
@@ -95,7 +95,7 @@ def main() -> None:
             jobs.clear()
             arrivals = LOADS[load](case.seed)
             if case.tiny:
-                arrivals = [arrival._replace(time_s=arrival.time_s * 8) for arrival in arrivals if arrival.output_tokens < 64][:100]
+                arrivals = [arrival for arrival in arrivals if arrival.prompt_tokens + arrival.output_tokens < TINY.max_len][:100]
             seen, lag_s = clients.replay(arrivals, case.seed)
             told = measures(seen, jobs) | {"lag_s": lag_s, "faults": clients.faults[:5], "start_s": start_s}
             config = {"way": case.way, "load": load, "options": WAYS[case.way], "slots": SLOTS}
@@ -108,8 +108,9 @@ def main() -> None:
 def options(case: Case, folder: Path) -> UnitOptions:
     """The unit of a case."""
     paths = write_dummy_models(folder, case.specs)
+    slots, length = (16, TINY.max_len) if case.tiny else (SLOTS, MAX_TOKENS)
     models = tuple(
-        ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=SLOTS, max_model_len=MAX_TOKENS, ttft_s=TTFT_S, tpot_s=TPOT_S)
+        ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=slots, max_model_len=length, ttft_s=TTFT_S, tpot_s=TPOT_S)
         for name, path in paths.items()
     )
     return UnitOptions(
@@ -117,6 +118,7 @@ def options(case: Case, folder: Path) -> UnitOptions:
         compilation_cache_dir=case.programs,
         kv_cache_bytes=2**26 if case.tiny else CACHE_BYTES,
         max_num_prefill_seqs=PROMPTS,
+        max_num_batched_tokens=128 if case.tiny else 2048,
         wait_for_all=not case.tiny,
         **WAYS[case.way],
     )

@@ -4,24 +4,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from muxjax.specs.published import BY_NAME
 from muxjax.types import ModelSpec
-from muxjax.workload.arrivals import Poisson
-from muxjax.workload.lengths import lognormal
+from muxjax.workload.presets import by_name
 from muxjax.workload.trace import Arrival
 
 MODELS = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
-RATES_RPS = {"8b": 20.0, "3b": 24.0, "1b": 48.0}
-"""Requests a second at x1."""
 SLOTS, MAX_TOKENS, PROMPTS = 512, 8448, 16
 CACHE_BYTES = 40 * 2**30
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
 
 TINY = ModelSpec(
-    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=MAX_TOKENS, windows=(None, None), dtype="float32"
+    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=256, windows=(None, None), dtype="float32"
 )
 
 WAYS: Mapping[str, Mapping[str, Any]] = {
@@ -51,14 +46,8 @@ class Case:
 
 
 def trace(seed: int, scale: float, seconds: float = TRACE_S) -> list[Arrival]:
-    """Poisson arrivals and log-normal lengths, with means of 210 tokens in and 187 out when they are cut to 4 to 1,024."""
-    rng = np.random.default_rng(seed)
-    arrivals = []
-    for model, rate in RATES_RPS.items():
-        times = Poisson(rate_rps=rate).times(seconds, rng) / scale
-        lengths = [lognormal(len(times), mean, sigma=1.0, least=4, most=1024, rng=rng) for mean in (220, 200)]
-        arrivals += [Arrival(float(at), model, int(i), int(o)) for at, i, o in zip(times, *lengths, strict=True)]
-    return sorted(arrivals)
+    """Requests of the preset `llama-trio`, in so much less time."""
+    return [arrival._replace(time_s=arrival.time_s / scale) for arrival in by_name("llama-trio").trace(seconds, seed)]
 
 
 def decodes(seed: int) -> list[Arrival]:
