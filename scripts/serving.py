@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.buckets import BatchShape, Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
-from muxjax.device.batch import BatchShape, Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel

@@ -7,8 +7,8 @@ from itertools import zip_longest
 
 import jax
 
+from muxjax.buckets import BatchShape
 from muxjax.device import memory
-from muxjax.device.batch import BatchShape
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import ModelLoader
 from muxjax.device.model import DeviceModel, Programs

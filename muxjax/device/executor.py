@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import jax
 import numpy as np
 
+from muxjax.buckets import BatchShape
 from muxjax.device import batch
-from muxjax.device.batch import BatchShape
 from muxjax.device.lanes.arena import ArenaMemory
 from muxjax.device.lanes.lane import Lane
 from muxjax.device.model import DeviceModel

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
-from muxjax.device.batch import Buckets
 from muxjax.device.lanes.arena import ArenaMemory, OwnArenas, SharedArena
 from muxjax.device.lanes.clients import open_lanes
 from muxjax.device.model import DeviceModel

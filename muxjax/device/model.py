@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from muxjax.buckets import BatchShape, Buckets, StepSize, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
-from muxjax.device.batch import BatchShape
 from muxjax.device.offload import OffloadedWeights, offload, onload
 from muxjax.device.post_step import PackedControls, PostStep, StepResult, needed_bytes
 from muxjax.device.programs.library import ProgramLibrary
@@ -39,7 +39,7 @@ class DeviceModel:
 
     spec: ModelSpec
     layout: CacheLayout
-    buckets: batch.Buckets
+    buckets: Buckets
     devices: Devices
     weights: Params | OffloadedWeights
     table_LSKC: jax.Array
@@ -49,7 +49,7 @@ class DeviceModel:
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
-    _shape_of: dict[batch.StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
+    _shape_of: dict[StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
 
     def __post_init__(self):
         self.shapes = tuple(self.needs.shapes)
@@ -61,7 +61,7 @@ class DeviceModel:
         params: Params,
         *,
         layout: CacheLayout,
-        buckets: batch.Buckets,
+        buckets: Buckets,
         slots: int,
         max_tokens: int,
         devices: Devices,
@@ -103,9 +103,9 @@ class DeviceModel:
 
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
-        size = self.buckets.size(step, self.layout)
+        size = self.buckets.size(step.starts, step.counts, step.decodes, self.layout)
         if size not in self._shape_of:
-            self._shape_of[size] = batch.smallest(self.steps, size)
+            self._shape_of[size] = smallest(self.steps, size)
         return self._shape_of[size]
 
     @property

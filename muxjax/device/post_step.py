@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from muxjax.buckets import BatchShape
 from muxjax.device import batch
-from muxjax.device.batch import BEYOND, EDITS, BatchShape
+from muxjax.device.batch import BEYOND, EDITS
 from muxjax.device.logprobs import TopTokens
 from muxjax.device.penalties import MADE, MOST, PROMPT
 from muxjax.device.programs.sources import RecountSource, RowsSource, ScoreSource, Source

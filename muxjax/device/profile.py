@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.buckets import Buckets
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.device import batch
-from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel

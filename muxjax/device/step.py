@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
-from muxjax.device.batch import ROW_FIELDS, BatchShape
+from muxjax.device.batch import ROW_FIELDS
 from muxjax.device.logprobs import TopTokens, prompt_logprobs, token_logprobs
 from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import count_tokens, likeliest, process_logits

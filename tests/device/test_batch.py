@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
-from muxjax.device.batch import ROW_FIELDS, Buckets, delta_entries, pack, smallest, unpack
+from muxjax.device.batch import ROW_FIELDS, delta_entries, pack, unpack
 from tests.device.test_step import make_step
 
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
@@ -19,7 +20,7 @@ def test_the_bucket_of_a_step_holds_it_and_is_one_of_those_warmed_up(slots, max_
     count = data.draw(st.integers(0 if decodes else 1, min(budget, max_tokens)))
     start = data.draw(st.integers(0, max_tokens - count))
     step = make_step(decodes=[(0, 0, [1])] * decodes, chunks=[(0, start, [1] * count)] if count else [])
-    shape = smallest(buckets.shapes(), buckets.size(step, LAYOUT))
+    shape = smallest(buckets.shapes(), buckets.size(step.starts, step.counts, step.decodes, LAYOUT))
     assert shape in buckets.shapes()
     assert shape.decode_rows >= decodes and shape.prefill_tokens >= count
     assert bool(shape.decode_rows) == bool(decodes) and bool(shape.prefill_rows) == bool(count)
@@ -43,7 +44,7 @@ def test_tables_that_are_read_by_length_need_one_width():
 def test_a_packed_step_has_decodes_first_then_chunks_from_multiples_of_eight_and_pads_with_a_slot_beyond_all():
     buckets = Buckets.of(LAYOUT, slots=6, max_tokens=64, token_budget=64, prefill_rows=4, ragged=True)
     step = make_step(decodes=[(5, 9, [-1])], chunks=[(3, 2, [7, 8]), (1, 0, [9])], seed=-5)
-    shape = smallest(buckets.shapes(), buckets.size(step, LAYOUT))
+    shape = smallest(buckets.shapes(), buckets.size(step.starts, step.counts, step.decodes, LAYOUT))
     packed = pack(step, shape)
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), 10)
     assert packed[: shape.tokens].nonzero()[0].tolist() == [0, 6, 7, 14]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
-from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.device import batch
@@ -21,7 +22,7 @@ from muxjax.types import ModelSpec, Sampling
 SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
 LAYOUT = CacheLayout.of(SPEC, element_bytes=4, block_bytes=512)
 SLOTS = 6
-BUCKETS = batch.Buckets.of(LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=128, prefill_rows=4, ragged=False)
+BUCKETS = Buckets.of(LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=128, prefill_rows=4, ragged=False)
 
 
 Row = tuple[int, int, list[int]]
@@ -61,7 +62,7 @@ class Machine:
         self.last = jnp.zeros(SLOTS, jnp.int32)
 
     def run(self, step: Step, kernels: Kernels = REFERENCE) -> list[int]:
-        shape = batch.smallest(BUCKETS.shapes(), BUCKETS.size(step, LAYOUT))
+        shape = smallest(BUCKETS.shapes(), BUCKETS.size(step.starts, step.counts, step.decodes, LAYOUT))
         arrays = self.params, self.blocks, self.last, self.table, batch.pack(step, shape)
         arrays = run_step(*arrays, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels)
         self.blocks, self.last = arrays.blocks_NE, arrays.last_S
@@ -168,7 +169,7 @@ def test_the_arena_is_updated_in_place(kind):
     def compiled(blocks: int):
         shape = next(shape for shape in BUCKETS.shapes() if kind(shape))
         arrays = [((blocks, LAYOUT.block_bytes // 4), jnp.float32), ((SLOTS,), jnp.int32)]
-        arrays += [((LAYOUT.layers, SLOTS, LAYOUT.kv_heads, LAYOUT.columns(SPEC.max_len)), jnp.int32), ((shape.words,), jnp.int32)]
+        arrays += [((LAYOUT.layers, SLOTS, LAYOUT.kv_heads, LAYOUT.columns(SPEC.max_len)), jnp.int32), ((batch.words(shape),), jnp.int32)]
         arguments = [jax.ShapeDtypeStruct(*array) for array in arrays]
         return run_step.lower(decoder.param_shapes(SPEC), *arguments, spec=SPEC, layout=LAYOUT, shape=shape).compile().memory_analysis()
 

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from muxjax.buckets import BatchShape
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
-from muxjax.device.batch import BatchShape
+from muxjax.device.batch import words
 from muxjax.device.programs.environment import environment
 from muxjax.device.programs.pool import CompileWorkers
 from muxjax.device.programs.sources import StepSource
@@ -134,7 +135,7 @@ def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(n
 
 def test_a_step_that_does_all_of_that_is_noticed():
     shape = batch_shape(prompts=8, tokens=256)
-    packed = jax.ShapeDtypeStruct((shape.words,), jnp.int32)
+    packed = jax.ShapeDtypeStruct((words(shape),), jnp.int32)
     compiled = compile_for_h200(partial(careless_step, shape), *arrays(), packed, options={"xla_gpu_enable_triton_gemm": False})
     assert [kind for kind, _ in faults(compiled, shape, STEPS["prefill"][1])] == [
         "the arena is copied",

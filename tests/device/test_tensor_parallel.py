@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.programs.sources import StepSource
@@ -72,7 +73,7 @@ class Machine:
     def __init__(self, spec, tp: int):
         self.spec, self.devices, self.params = spec, Devices.first(tp), dummy(spec, Devices.first(tp))
         self.layout = CacheLayout.of(spec.share(tp), element_bytes=4, block_bytes=512)
-        self.buckets = batch.Buckets.of(self.layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False)
+        self.buckets = Buckets.of(self.layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False)
         columns = self.layout.columns(spec.max_len)
         dims = (spec.layers, 6, self.layout.kv_heads, columns)
         ids = np.random.default_rng(0).permutation(int(np.prod(dims))).astype(np.int32).reshape(dims)
@@ -84,7 +85,7 @@ class Machine:
     def sample(self, tokens: list[int]) -> int:
         """The greedy token after a prompt."""
         step = make_step(chunks=[(3, 0, tokens)])
-        shape = batch.smallest(self.buckets.shapes(), self.buckets.size(step, self.layout))
+        shape = smallest(self.buckets.shapes(), self.buckets.size(step.starts, step.counts, step.decodes, self.layout))
         kept = {"spec": self.spec, "layout": self.layout, "shape": shape, "mesh": self.devices.mesh}
         sampled, *_, self.blocks, self.last = run_step(self.params, self.blocks, self.last, self.table, batch.pack(step, shape), **kept)
         return int(batch.unpack(np.asarray(sampled), step, shape)[0])
@@ -122,7 +123,7 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind, one_and_two, monkeyp
 def lowered(tp: int, blocks: int) -> jax.stages.Lowered:
     """A mixed step."""
     devices, layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=512)
-    shapes = batch.Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
+    shapes = Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
     source = StepSource(
         spec=SPEC,
         layout=layout,

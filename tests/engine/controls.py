@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
-from muxjax.device.batch import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from muxjax.buckets import BatchShape
 from muxjax.device import batch
-from muxjax.device.batch import BatchShape
 from muxjax.device.lanes.arena import ArenaMemory
 from muxjax.device.lanes.launch_queue import LaunchQueue
 from muxjax.device.model import DeviceModel

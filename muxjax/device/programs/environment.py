@@ -51,7 +51,7 @@ def _cpu_digest() -> str:
 def _code_digest() -> str:
     """The same wherever the package lies."""
     package, digest = Path(__file__).parents[2], hashlib.sha256()
-    files = [package / "types.py", *(path for name in _TRACED for path in (package / name).rglob("*.py"))]
+    files = [package / "types.py", package / "buckets.py", *(path for name in _TRACED for path in (package / name).rglob("*.py"))]
     for path in sorted(files):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import jax
 
+from muxjax.buckets import BatchShape, Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
-from muxjax.device.batch import BatchShape
 from muxjax.device.programs.order import essential, useful_first
 from muxjax.device.programs.sources import ROW_PROGRAMS, RecountSource, RowsSource, ScoreSource, Source, StepSource, TableSource
 from muxjax.types import ModelSpec
@@ -30,7 +30,7 @@ class ProgramNeeds:
 
     spec: ModelSpec
     layout: CacheLayout
-    buckets: batch.Buckets
+    buckets: Buckets
     slots: int
     columns: int
     tp: int

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from muxjax.device.batch import BatchShape
+from muxjax.buckets import BatchShape
 
 
 def essential(shapes: Sequence[BatchShape]) -> list[BatchShape]:

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch, step
-from muxjax.device.batch import ROW_FIELDS, BatchShape
+from muxjax.device.batch import ROW_FIELDS
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
@@ -103,7 +104,7 @@ class StepSource:
             devices.joined(part, OWN),
             jax.ShapeDtypeStruct((self.slots,), jnp.int32, sharding=here),
             jax.ShapeDtypeStruct(table, jnp.int32, sharding=here),
-            _words(self.shape.words),
+            _words(batch.words(self.shape)),
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from muxjax.device.batch import Buckets
+from muxjax.buckets import Buckets
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.lanes.clients import open_lanes

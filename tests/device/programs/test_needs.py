@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxjax.buckets import Buckets, StepSize
 from muxjax.cache.layout import CacheLayout
 from muxjax.demo.recipes import RECIPES
-from muxjax.device.batch import Buckets, StepSize
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.specs.published import BY_NAME
 from muxjax.types import ModelSpec

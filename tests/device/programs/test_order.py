@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.device.batch import BatchShape
+from muxjax.buckets import BatchShape
 from muxjax.device.programs.order import essential, useful_first
 
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
-from muxjax.device.batch import BatchShape
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.sources import RecountSource, RowsSource, StepSource
 from muxjax.models.sharding import Devices
