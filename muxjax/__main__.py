@@ -195,7 +195,6 @@ def _add_simulate(simulate: argparse.ArgumentParser) -> None:
     simulate.set_defaults(command=_simulate)
     simulate.add_argument("problem", type=file_path, metavar="PROBLEM.yaml")
     simulate.add_argument("placement", type=file_path, metavar="PLACEMENT.json")
-    simulate.add_argument("--serial", action="store_true", help="one job at a time on a device, as one JAX program after the other")
     simulate.add_argument(
         "--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is one of the placement"
     )
@@ -208,6 +207,7 @@ def _add_simulate(simulate: argparse.ArgumentParser) -> None:
         "rate_scale": "requests come so many times as fast",
         "seed": "of what is drawn at random",
         "policy": one_of((*BY_NAME, *OTHER_NAMES)),
+        "lanes": "lanes of each device, whose steps run beside each other; with one, all models take turns",
         "max_model_len": "most tokens of prompt and output, to which requests are cut",
         "costs": f"what `muxjax profile` measured ({_DEFAULT_COSTS})",
         "goodput": "search the highest rate at which this share of the requests is within its objective, such as 0.99",

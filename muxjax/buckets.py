@@ -85,7 +85,12 @@ class Buckets:
             else _ladder(slots, least=8, factor=4),
             mixed_rows=_ladder(slots, least=64, factor=2 if ragged else 4),
             prefill_tokens=tuple(
-                map(grains, _halved(_ladder(most, least=128, factor=2), beyond=256) if ragged else _ladder(most, least=128, factor=4))
+                map(
+                    grains,
+                    _halved(_halved(_ladder(most, least=128, factor=2), beyond=128), beyond=512)
+                    if ragged
+                    else _ladder(most, least=128, factor=4),
+                )
             ),
             prefill_rows=prefill_rows,
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),

@@ -14,7 +14,7 @@ from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.simulate import cluster
 from muxjax.simulate.cluster import Job, outcomes, split
-from muxjax.simulate.executor import SERIAL, SPATIAL
+from muxjax.simulate.executor import LANES, SERIAL
 from muxjax.simulate.unit import Outcome
 from muxjax.whole_file import require_writable, whole_file
 from muxjax.workload import goodput, metrics, plots
@@ -62,10 +62,12 @@ def _outcomes(problem: Problem, placement: Placement, requests: Load, options: S
 
 
 def _jobs(problem: Problem, placement: Placement, requests: Load, options: SimulateOptions) -> list[Job]:
-    sharing, until_s = SERIAL if options.serial else SPATIAL, requests.last_s + options.drain_s
+    sharing, until_s = SERIAL if options.lanes == 1 else LANES, requests.last_s + options.drain_s
     longest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in requests.arrivals)
     most, costs = min(longest, options.max_model_len), costs_of(problem.cluster.chip, options.costs)
-    return list(split(problem, placement, requests.arrivals, options.policy, sharing, until_s, max_tokens=most, measured=costs))
+    return list(
+        split(problem, placement, requests.arrivals, options.policy, sharing, until_s, max_tokens=most, measured=costs, lanes=options.lanes)
+    )
 
 
 def _goodput(problem: Problem, placement: Placement, source: simulate_load.Source, options: SimulateOptions) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from muxjax.scheduler.policies import by_name
 
 FORMATS: tuple[str, ...] = ("muxjax", "azure", "burst-gpt", "mooncake")
 """Formats of traces in files, our own first."""
-MOST_S, MOST_SCALE, MOST_PROCESSES = 1e9, 1e6, 1024
+MOST_S, MOST_SCALE, MOST_PROCESSES, MOST_LANES = 1e9, 1e6, 1024, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class SimulateOptions:
         None too, of the problem's rates.
       rename: models of the trace or preset, as OLD=NEW.
       rate_scale: of the load; drain_s: after it, in which unfinished requests may still end.
-      serial: one step at a time on a device.
+      lanes: of each device, whose steps run beside each other; with one, all models take turns.
       max_model_len: to which requests are cut.
       costs: a cost table; None for those that come with the package.
       goodput: share of requests within slo_scale times what they take alone, of which the highest rate is searched; None for no search.
@@ -38,7 +38,7 @@ class SimulateOptions:
     rate_scale: float = 1.0
     seed: int = 0
     policy: str = "adbs"
-    serial: bool = False
+    lanes: int = 1
     max_model_len: int = 8192
     goodput: float | None = None
     slo_scale: float = 8.0
@@ -56,6 +56,7 @@ class SimulateOptions:
             )
         require(self.format in FORMATS, "format", self.format, "one of " + ", ".join(FORMATS))
         require(self.trace is not None or self.format == FORMATS[0], "format", self.format, "left out where no trace is given")
+        require(1 <= self.lanes <= MOST_LANES, "lanes", self.lanes, f"1 to {MOST_LANES}")
         require(self.seed >= 0, "seed", self.seed, "0 or more")
         require(2 <= self.max_model_len <= 2**20, "max_model_len", self.max_model_len, f"2 to {2**20}")
         require(self.goodput is None or 0 < self.goodput <= 1, "goodput", self.goodput, "over 0, to 1")

@@ -3,24 +3,30 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.view import Policy
-from muxjax.simulate.executor import Sharing, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.executor import HOST_S, PaddedModel, Sharing, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.types import ModelSpec, Request, Sampling
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths
 from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival, Stream, capped, generate
+
+ENGINE: Mapping[str, Any] = {field.name: field.default for field in fields(UnitOptions)}
+"""What the engine does unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,9 @@ class Machine:
       cache_bytes: of the arena on each device.
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
-      token_budget: of the chunks of one job.
+      token_budget: of the chunks of one job; prefill_rows: most of them.
+      lanes: of the device, which the models share out in turn.
+      host_s: of the host for a step.
       prefix_caching: as of `Unit`, for traces that tell which prompts begin alike; the others' all differ, and nothing is kept of them.
       measured: seconds of steps, the roofline's if None.
     """
@@ -52,13 +60,16 @@ class Machine:
     measured: CostModel | None = None
     slots: int = 256
     max_tokens: int = 2048
-    token_budget: int = 2048
-    look_ahead: int = 2
+    token_budget: int = ENGINE["max_num_batched_tokens"]
+    prefill_rows: int = ENGINE["max_num_prefill_seqs"]
+    look_ahead: int = ENGINE["look_ahead"]
+    lanes: int = 1
+    host_s: float = HOST_S
     prefix_caching: bool = True
 
     def unit(self, *, prefix_caching: bool = False) -> Unit:
         """The unit before its first request; its quotas follow the rates."""
-        layouts = {name: CacheLayout.of(one.spec.share(one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
+        layouts = self._layouts
         total_blocks = self.cache_bytes // next(iter(layouts.values())).block_bytes
         configs = [
             ModelConfig(
@@ -69,13 +80,15 @@ class Machine:
                 rate=self.hosted[name].rate_rps,
                 weight=self.hosted[name].weight,
                 token_cost=self.hosted[name].spec.params,
+                lane=i % self.lanes,
             )
-            for name, layout in layouts.items()
+            for i, (name, layout) in enumerate(layouts.items())
         ]
         return Unit(
             configs,
             total_blocks=total_blocks,
             token_budget=self.token_budget,
+            max_rows=self.prefill_rows,
             look_ahead=self.look_ahead,
             every_token=False,
             prefix_caching=prefix_caching,
@@ -99,8 +112,8 @@ class Machine:
         """
         trace, clock = self.cut(arrivals), SimulatedClock()
         unit = self.unit(prefix_caching=self.prefix_caching and any(arrival.prefix_tokens for arrival in trace))
-        costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured)
-        executor = SimulatedExecutor(costs, clock, sharing)
+        costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured, self._padded)
+        executor = SimulatedExecutor(costs, clock, sharing, host_s=self.host_s)
         first_s, end_s, cache = {}, {}, _CacheMeter()
         for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
             for request_id, _, finish, at_s, *_ in outputs:
@@ -125,6 +138,25 @@ class Machine:
     def cut(self, arrivals: Iterable[Arrival]) -> list[Arrival]:
         """The requests as this machine takes them."""
         return [one for arrival in arrivals for one in capped([arrival], self._context(arrival.model))]
+
+    @property
+    def _layouts(self) -> dict[str, CacheLayout]:
+        return {name: CacheLayout.of(one.spec.share(one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
+
+    @property
+    def _padded(self) -> dict[str, PaddedModel]:
+        """The sizes of steps that a GPU has."""
+        return {name: PaddedModel(self._buckets(name, layout), layout) for name, layout in self._layouts.items()}
+
+    def _buckets(self, model: str, layout: CacheLayout) -> Buckets:
+        return Buckets.of(
+            layout,
+            slots=self.slots,
+            max_tokens=self._context(model),
+            token_budget=self.token_budget,
+            prefill_rows=self.prefill_rows,
+            ragged=True,
+        )
 
     def _context(self, model: str) -> int:
         return min(self.max_tokens, self.hosted[model].spec.max_len)

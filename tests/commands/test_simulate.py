@@ -38,7 +38,7 @@ def test_a_run_tells_of_each_model_and_of_all(problem, tmp_path, capsys):
 def test_a_trace_is_replayed_to_its_end(problem, tmp_path, capsys):
     files.write(tmp_path / "t.jsonl", [Arrival(0.5 * i, "ab"[i % 2], 30, 5) for i in range(9)])
     placement = write(tmp_path, UnitPlan(devices=1, members=(placed("a", 0), placed("b", 0))))
-    assert main(["simulate", str(problem), placement, "--trace", str(tmp_path / "t.jsonl"), "--serial"]) == 0
+    assert main(["simulate", str(problem), placement, "--trace", str(tmp_path / "t.jsonl"), "--lanes", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[3].split()[:3] == ["all", "9", "9"]
 
 
@@ -99,7 +99,7 @@ def test_the_goodput_is_a_rate_that_is_good_just_below_one_that_is_not(asked, tm
         (["--rate-scale", "-1"], "rate_scale must be 1e-06 to 1e+06, got -1.0"),
         (["--drain", "-1"], "drain_s must be 0 to 1e+09, got -1.0"),
         (["--seed", "-1"], "seed must be 0 or more, got -1"),
-        (["--policy", "best"], "policy must be one of adbs, round_robin, fcfs, got 'best'"),
+        (["--policy", "best"], "policy must be one of adbs, mux, round_robin, fcfs, got 'best'"),
         (["--goodput", "1.5"], "goodput must be over 0, to 1, got 1.5"),
         (["--max-model-len", "1"], "max_model_len must be 2 to 1048576, got 1"),
         (["--workload", "nobody"], "workload must be one of lmsys-16"),

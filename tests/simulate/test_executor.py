@@ -5,11 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxjax.buckets import Buckets
+from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.roofline import StepCost, decode, mixed, prefill
 from muxjax.engine.executor import SAMPLING, Step
-from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.executor import LANES, SERIAL, SPATIAL, PaddedModel, Sharing, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.types import ModelSpec
 
 BUSY = StepCost(compute_s=1.0, memory_s=0.0, overhead_s=0.0)
@@ -163,3 +165,30 @@ def test_a_prefill_beside_a_decode_gains_what_was_measured():
 
     assert 2 * SPATIAL.rate(pair) == pytest.approx(1.2, abs=0.05)
     assert 2 * PERFECT.rate(pair) != pytest.approx(1.2, abs=0.05)
+
+
+def test_a_step_costs_what_its_padded_shape_does():
+    mesh, layout = MeshSpec(chip=H200), CacheLayout.of(SPEC, element_bytes=2)
+    buckets = Buckets.of(layout, slots=64, max_tokens=2048, token_budget=2048, prefill_rows=8, ragged=True)
+    cost = step_costs({"m": (SPEC, mesh)}, padded={"m": PaddedModel(buckets, layout)})
+
+    assert cost(step(1, "m", ((9, 1), (19, 1)), decodes=2)) == decode(SPEC, mesh, 8, 10 + 20)
+    assert cost(step(1, "m", ((0, 130),), decodes=0)) == prefill(SPEC, mesh, 192, 65.5 * 130 / 192)
+    assert cost(step(1, "m", ((0, 130),), decodes=0)) != prefill(SPEC, mesh, 130, 65.5)
+
+
+def test_lanes_gain_what_was_measured_over_turns():
+    costs = dict.fromkeys(range(3), BUSY)
+    assert 3 * LANES.rate(costs.values()) == pytest.approx(1.15)
+    assert LANES.rate([BUSY]) == 1.0
+
+
+def test_the_host_works_while_the_device_does_and_no_step_begins_before_it_is_launched():
+    clock = SimulatedClock()
+    executor = SimulatedExecutor(lambda _: BUSY, clock, SERIAL, host_s=0.1)
+    executor.launch(step(1, "a"))
+    executor.launch(step(2, "a"))
+
+    ends = [done.at_s for _ in range(2) for done in executor.collect(wait=True)]
+    assert ends == pytest.approx([1.04, 2.04])
+    assert clock.now_s() == pytest.approx(2.04 + 0.06)

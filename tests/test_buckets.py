@@ -1,0 +1,26 @@
+"""Sizes of steps: few, and close enough together."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.buckets import Buckets, smallest
+from muxjax.cache.layout import CacheLayout
+
+LAYOUT = CacheLayout(windows=(None,), kv_heads=8, head_dim=128, element_bytes=2)
+BUCKETS = Buckets.of(LAYOUT, slots=256, max_tokens=8192, token_budget=2048, prefill_rows=8, ragged=True)
+
+
+@given(st.integers(256, 2048))
+def test_chunks_of_more_than_a_short_prompt_are_padded_by_a_third_at_most(tokens):
+    size = BUCKETS.size(np.zeros(1, np.int32), np.array([tokens], np.int32), 0, LAYOUT)
+    assert tokens <= smallest(BUCKETS.shapes(), size).prefill_tokens < 1.5 * tokens
+
+
+def test_a_prompt_of_210_tokens_costs_256():
+    size = BUCKETS.size(np.zeros(1, np.int32), np.array([210], np.int32), 0, LAYOUT)
+    assert smallest(BUCKETS.shapes(), size).prefill_tokens == 256
+
+
+def test_the_sizes_of_a_gpu_are_few():
+    assert len(BUCKETS.shapes()) == 64
