@@ -168,17 +168,22 @@ _ends_s = attrgetter("ends_s")
 
 
 class PaddedModel:
-    """A model whose steps are padded as a device pads them."""
+    """A model whose steps are padded as a device pads them; counts the tokens that are computed, and how many of them are padding."""
 
     def __init__(self, buckets: Buckets, layout: CacheLayout):
         self._buckets, self._layout = buckets, layout
         self._shapes, self._shape_of = buckets.shapes(), dict[StepSize, BatchShape]()
+        self.computed = self.padding = 0
 
-    def shape(self, step: Step) -> BatchShape:
+    def pad(self, step: Step) -> BatchShape:
+        """The shape that the step runs as."""
         size = self._buckets.size(step.starts, step.counts, step.decodes, self._layout)
         if size not in self._shape_of:
             self._shape_of[size] = smallest(self._shapes, size)
-        return self._shape_of[size]
+        shape = self._shape_of[size]
+        self.computed += shape.tokens
+        self.padding += shape.tokens - len(step.tokens)
+        return shape
 
 
 def step_costs(
@@ -198,7 +203,7 @@ def step_costs(
         (spec, mesh), decodes = models[step.model], step.decodes
         context_tokens = int(np.add.reduce(step.starts[:decodes])) + decodes
         starts, counts = step.starts[decodes:], step.counts[decodes:]
-        shape = padded[step.model].shape(step) if padded else None
+        shape = padded[step.model].pad(step) if padded else None
         batch = shape.decode_rows if shape else decodes
         if not len(counts):
             alone = decode(spec, mesh, batch, context_tokens)

@@ -112,7 +112,8 @@ class Machine:
         """
         trace, clock = self.cut(arrivals), SimulatedClock()
         unit = self.unit(prefix_caching=self.prefix_caching and any(arrival.prefix_tokens for arrival in trace))
-        costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured, self._padded)
+        padded = self._padded
+        costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured, padded)
         executor = SimulatedExecutor(costs, clock, sharing, host_s=self.host_s)
         first_s, end_s, cache = {}, {}, _CacheMeter()
         for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
@@ -130,6 +131,7 @@ class Machine:
             demanded={name: demanded[name] for name in self.hosted},
             served=[_served(trace[int(request_id)], first_s[request_id], at_s) for request_id, at_s in end_s.items()],
             stats=unit.stats(),
+            padding_frac=sum(one.padding for one in padded.values()) / max(1, sum(one.computed for one in padded.values())),
             shortened=sum(whole != cut for whole, cut in zip(arrivals, trace, strict=True)),
             cache_mean_frac=cache.mean_frac,
             cache_peak_frac=cache.peak_frac,
@@ -208,6 +210,7 @@ class Outcome:
       demanded: requests that arrived, by model; served: those that ended.
       stats: of the unit at the end.
       shortened: requests that were cut to their models' contexts.
+      padding_frac: of the tokens that were computed.
       cache_mean_frac, cache_peak_frac: of the head blocks, that were owned over time.
     """
 
@@ -217,6 +220,7 @@ class Outcome:
     shortened: int
     cache_mean_frac: float
     cache_peak_frac: float
+    padding_frac: float
 
     @property
     def shares(self) -> dict[str, float]:
