@@ -49,10 +49,11 @@ class Way:
 
 
 TURNS = Way(policy="adbs")
+FULLER = Way(policy="adbs", prefill_rows=32)
 WAYS = (
     TURNS,
     Way(policy="round_robin"),
-    Way(policy="adbs", prefill_rows=32),
+    FULLER,
     Way(policy="adbs", lanes=3),
 )
 
@@ -122,7 +123,8 @@ HEAD = """# Does the simulator say what the engine does on one H200?
 
 LLaMA 3's 8B, 3B and 1B in turns (one lane, ADBS, 8 prompts a step, 256 sequences a model): Poisson arrivals of 20, 24 and 48 requests a
 second for 40 s (x1), and the same in a third of the time (x3). Simulated: other draws of the same kind (the preset `llama-trio`), means of
-the seeds and half the range between them. Measured: {source} Command: `python -m scripts.bench_simulator`. Times in seconds."""
+the seeds and half the range between them, with today's sizes of steps. Lanes share the device equally in the simulator, which a prefill
+beside a decode does not do. Measured: {source} Command: `python -m scripts.bench_simulator`. Times in seconds."""
 OTHER = ("requests_per_s", "ttft_p50_s", "ttft_p99_s", "tpot_8b_s", "tpot_3b_s", "tpot_1b_s", "padding")
 
 
@@ -148,8 +150,10 @@ def policies(runs: Sequence[dict[str, Any]]) -> str:
     told = ", ".join(f"{way.name}: {rate:.1f}" for way, rate in rates.items())
     return f"""## Does round robin serve more than ADBS at saturation?
 
-Requests a second at x3: {told}. With the engine's padding, host time and limit of prompts a step, round
-robin serves {robin / rates[TURNS] - 1:+.1%} beside ADBS."""
+Requests a second at x3: {told}. With the engine's padding, host time and limit of prompts a step, round robin serves
+{robin / rates[TURNS] - 1:+.1%} beside ADBS with as many prompts a step, and {robin / rates[FULLER] - 1:+.1%} beside ADBS with {FULLER.prefill_rows}. So it is the policy rather
+than the model of the device: ADBS has one prefill in flight for all models and every decode goes with it, so that few prompts a step keep
+its batches small; round robin prefills whenever it is a model's turn, and fills them at the expense of the time between tokens."""
 
 
 def sizes(runs: Sequence[dict[str, Any]]) -> str:
