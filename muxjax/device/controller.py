@@ -49,7 +49,7 @@ class DeviceController:
         plan, lane = self._loader.plan(options), self._emptiest_lane()
         self._loaded[plan.name] = self._loader.load(plan, lane=lane, progress=False)
         self._make_ready(plan.name, self._loaded[plan.name])
-        return Loaded(plan.spec, lane)
+        return self._loaded[plan.name].loaded
 
     def onload(self, model: str) -> None:
         device_model = self._executor.models[model]

@@ -120,7 +120,7 @@ class DeviceExecutor:
         """Waits until a step may have ended, or is due to be launched again; False if there is none."""
         flying = [lane for lane in self.lanes if lane.is_flying]
         due_s = min((due_s for lane in self.lanes if (due_s := lane.due_s) is not None), default=None)
-        if len(self.lanes) == 1 and flying:
+        if len(flying) == 1 and (due_s is None or len(self.lanes) == 1):  # nothing else can end before it
             flying[0].wait()
         elif flying:
             self._landed.wait(None if due_s is None else max(0.0, due_s - self._clock()))

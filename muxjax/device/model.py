@@ -15,6 +15,7 @@ from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.device.programs.sources import Source, StepSource, TableSource
 from muxjax.device.step import StepArrays
+from muxjax.engine.device_control import Loaded
 from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import Devices, device_bytes
@@ -129,6 +130,11 @@ class DeviceModel:
         """The arena has another size, or will have: what runs behind a step knows of no arena, and stays."""
         self.steps = {}
         self._shape_of.clear()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What an engine has to know of it."""
+        return Loaded(self.needs.spec, self.lane, self.needs.buckets.prefill_tokens)
 
     def compile(self, library: ProgramLibrary, sources: Iterable[Source]) -> Iterator[None]:
         """Makes programs ready; yields as each is there."""

@@ -16,10 +16,16 @@ class ProgramProgress(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A model that has come to the devices, and the lane that its steps will run on."""
+    """A model that has come to the devices.
+
+    Args:
+      lane: that its steps will run on.
+      prompt_sizes: prompt tokens that they are padded to, ascending.
+    """
 
     spec: ModelSpec
-    lane: int
+    lane: int = 0
+    prompt_sizes: tuple[int, ...] = ()
 
 
 class DeviceControl(Protocol):

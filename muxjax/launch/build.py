@@ -44,11 +44,11 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
       ConfigError, CheckpointError: a model cannot be served.
     """
     worker = start_worker(options, progress=progress)
-    lanes = len(set(worker.lanes.values()))
+    lanes = len({loaded.lane for loaded in worker.models.values()})
     policy = options.policy or default(lanes)
     options = replace(options, lanes=lanes, policy=policy)
     config_of = partial(model_config, options, worker.kv_dtype)
-    configs = [config_of(model, Loaded(worker.specs[model.name], worker.lanes[model.name])) for model in options.models]
+    configs = [config_of(model, worker.models[model.name]) for model in options.models]
     lines = start_report(options, worker, configs)
     for line in lines:
         report(line)
@@ -64,7 +64,8 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     )
     engine = Engine(unit, by_name(policy), worker.executor, step_timeout_s=options.step_timeout_s)
     lifecycle = ModelLifecycle(engine, unit, worker.control, config_of)
-    return Built(options=options, engine=engine, lifecycle=lifecycle, models=worker.specs, report=lines)
+    specs = {name: loaded.spec for name, loaded in worker.models.items()}
+    return Built(options=options, engine=engine, lifecycle=lifecycle, models=specs, report=lines)
 
 
 def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loaded: Loaded) -> ModelConfig:
@@ -83,4 +84,5 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         tpot_s=model.tpot_s,
         token_cost=spec.params,
         lane=loaded.lane,
+        prompt_sizes=loaded.prompt_sizes,
     )

@@ -16,7 +16,7 @@ def start_report(options: UnitOptions, worker: Worker, configs: Sequence[ModelCo
 
 
 def _model_line(worker: Worker, config: ModelConfig) -> str:
-    name, layout, spec = config.name, config.layout, worker.specs[config.name]
+    name, layout, spec = config.name, config.layout, worker.models[config.name].spec
     tokens = worker.total_blocks // layout.column_blocks * layout.tokens_per_block
     return (
         f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "

@@ -20,10 +20,9 @@ from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.sources import Source
-from muxjax.engine.device_control import DeviceControl
+from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import Executor
 from muxjax.engine.options import UnitOptions
-from muxjax.types import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +31,12 @@ class Worker:
 
     Args:
       total_blocks: head blocks of the arena of each device.
-      lanes: of the models.
       load_s: seconds that each model's weights took; compile_s: all models' programs that there were to be at first.
     """
 
     executor: Executor
     control: DeviceControl
-    specs: Mapping[str, ModelSpec]
-    lanes: Mapping[str, int]
+    models: Mapping[str, Loaded]
     kv_dtype: np.dtype
     total_blocks: int
     memory: MemoryPlan
@@ -68,8 +65,7 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
-        specs={name: plan.spec for name, plan in plans.items()},
-        lanes={name: model.lane for name, model in models.items()},
+        models={name: model.loaded for name, model in models.items()},
         kv_dtype=loader.kv_dtype,
         total_blocks=total_blocks,
         memory=memory_plan,

@@ -45,9 +45,13 @@ def _prefills(view: View, models: Collection[ModelView]) -> Prefills:
 
 
 def _budget(view: View, model: ModelView) -> int:
-    """Prompt tokens of the model's next step: few enough that whoever decodes has the next token in time."""
+    """Prompt tokens of the model's next step: few enough that whoever decodes has the next token in time, and a size that needs no padding
+    if they do not all fit."""
     patience_s = [PATIENCE_S if other.tpot_s is None else SLACK * other.tpot_s for other in view.models if other.decoding + other.growing]
     if not patience_s:
         return view.token_budget
-    tokens = max(LEAST_TOKENS, min(model.pace.tokens_within(min(patience_s)), view.token_budget))
-    return min(fit.budget(view, model), int(tokens) // TOKEN_GRAIN * TOKEN_GRAIN)
+    budget, tokens = fit.budget(view, model), model.pace.tokens_within(min(patience_s))
+    if tokens >= budget:
+        return budget
+    sizes = model.prompt_sizes or range(TOKEN_GRAIN, budget, TOKEN_GRAIN)
+    return min(budget, max([LEAST_TOKENS, *(size for size in sizes if size <= tokens)]))

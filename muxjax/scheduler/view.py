@@ -69,6 +69,7 @@ class ModelView:
       youngest: its youngest admitted request.
       pace: how long its steps take.
       tpot_s: target of the mean time between tokens; None for none.
+      prompt_sizes: prompt tokens that its steps are padded to, ascending; none where that is not known.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
     """
 
@@ -94,6 +95,7 @@ class ModelView:
     lane: int = 0
     pace: Pace = UNKNOWN
     tpot_s: float | None = None
+    prompt_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

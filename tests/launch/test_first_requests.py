@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from muxjax.device.post_step import PostStep
-from muxjax.engine.device_control import Loaded
 from muxjax.engine.loop import turn
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
@@ -74,7 +73,7 @@ def ready(folder, vocabulary: str) -> tuple[UnitOptions, Worker]:
 
 
 def answer(options: UnitOptions, worker: Worker, request: Request) -> list[Output]:
-    config = model_config(options, worker.kv_dtype, options.models[0], Loaded(worker.specs["m"], 0))
+    config = model_config(options, worker.kv_dtype, options.models[0], worker.models["m"])
     unit = Unit([config], total_blocks=worker.total_blocks, token_budget=16, max_rows=2, look_ahead=2)
     unit.checker.check(request)
     outputs = unit.submit(request)

@@ -332,6 +332,14 @@ def test_mux_prefills_no_more_than_those_that_decode_have_time_for(tpot_s, token
     assert mux(on_lanes(waits("a", tokens=5000, pace=pace), model("b", tpot_s=tpot_s))).jobs[0].chunks[0].tokens == 2048
 
 
+@pytest.mark.parametrize(("prompt", "tokens"), [(5000, 256), (300, 256), (200, 200)])
+def test_mux_cuts_prompts_to_a_size_that_steps_have(prompt, tokens):
+    pace = Pace(step_s=0.01, token_s=1e-4)  # 300 tokens in the time there is
+    asked = waits("a", tokens=prompt, pace=pace, prompt_sizes=(128, 256, 512))
+
+    assert mux(on_lanes(asked, decoding("b", 3, tpot_s=0.05))).jobs[0].chunks[0].tokens == tokens
+
+
 def test_a_lane_that_waits_for_blocks_has_no_other_admit_what_it_waits_for():
     picture = on_lanes(waits("a", blocks=90, last_prefill=1), waits("b", blocks=20, last_prefill=2), free=50)
 

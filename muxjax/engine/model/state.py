@@ -107,6 +107,7 @@ class ModelState:
             lane=self.config.lane,
             pace=self.pace,
             tpot_s=self.config.tpot_s,
+            prompt_sizes=self.config.prompt_sizes,
             oldest_s=self.stages.oldest_s,
             youngest=self._requests.youngest(),
             last_prefill=self.tally.last_prefill,
