@@ -10,7 +10,7 @@ from scripts.colocation.ways import MODELS
 def page(runs: Sequence[dict[str, Any]]) -> str:
     """The answer for people: a table a load, and what the steps were."""
     loads = list(dict.fromkeys(run["config"]["load"] for run in runs))
-    return "\n\n".join([HEAD, *(section(load, [run for run in runs if run["config"]["load"] == load]) for load in loads)])
+    return "\n\n".join([HEAD, verdicts(runs), *(section(load, [run for run in runs if run["config"]["load"] == load]) for load in loads)])
 
 
 HEAD = """# What do three models of unequal popularity on one GPU give their users, in turns and in lanes of their own?
@@ -22,11 +22,49 @@ lane a model and the policy of that name. Command: `python -m scripts.bench_colo
 another; the commit of each is in its line."""
 
 
+def verdicts(runs: Sequence[dict[str, Any]]) -> str:
+    """What `mux` reached of the goals, each by its last run, in a table; goals whose runs are not there are left out."""
+    last = {(run["config"]["way"], run["config"]["load"]): run["values"] for run in runs}
+    rows = []
+    if x1 := last.get(("mux", "x1")):
+        tpot_ms = [1e3 * x1["models"][name]["tpot_s"]["p50"] for name in MODELS]
+        ttft_ms = [1e3 * x1["ttft_s"][percentile] for percentile in ("p50", "p99")]
+        rows.append(("x1: TPOT p50 " + " / ".join(MODELS), *verdict(tpot_ms, (12.5, 9.5, 5.5), "ms")))
+        rows.append(("x1: TTFT p50 / p99", *verdict(ttft_ms, (30, 90), "ms")))
+    if x3 := last.get(("mux", "x3")):
+        rows.append(("x3: requests/s", *verdict([x3["requests_per_s"]], (140,), "", least=True)))
+        rows.append(("x3: within target", *verdict([100 * x3["attainment"]], (55,), "%", least=True)))
+    for load, least, what in (
+        ("decodes", 1.15, "decode beside decode, tokens/s of turns"),
+        ("long prompts", 0.95, "long prompts, tokens/s of turns"),
+        ("alone", 0.99, "one of three active, tokens/s of turns"),
+    ):
+        if ("mux", load) in last and ("turns", load) in last:
+            ratio = last["mux", load]["tokens_per_s"] / last["turns", load]["tokens_per_s"]
+            rows.append((what, *verdict([ratio], (least,), "x", least=True)))
+    if ("mux", "long prompts") in last and ("mux", "alone") in last:
+        gaps = [last["mux", load]["models"]["1b"]["gap_s"]["p99"] for load in ("long prompts", "alone")]
+        rows.append(("long prompts: p99 gap of the others, of alone", *verdict([gaps[0] / gaps[1]], (2.5,), "x")))
+    return results.table(("what", "goal", "mux", ""), rows)
+
+
+def verdict(values: Sequence[float], goals: Sequence[float], unit: str, *, least: bool = False) -> tuple[str, str, str]:
+    """Goal, values, and whether all are met; `least` where more is better."""
+    met = all(value >= goal if least else value <= goal for value, goal in zip(values, goals, strict=True))
+    sign = ">=" if least else "<="
+    return (
+        f"{sign} {' / '.join(f'{goal:g}' for goal in goals)} {unit}",
+        f"{' / '.join(f'{value:.3g}' for value in values)} {unit}",
+        "met" if met else "missed",
+    )
+
+
 def section(load: str, runs: Sequence[dict[str, Any]]) -> str:
     """One load, a row each way."""
     head = (
         "way",
         "device",
+        "slots",
         "requests/s",
         "tokens/s",
         "TTFT p50 / p99",
@@ -59,6 +97,7 @@ def row(run: dict[str, Any]) -> tuple[object, ...]:
     return (
         run["config"]["way"],
         run["device"],
+        run["config"]["slots"],
         f"{values['requests_per_s']:.1f}",
         f"{values['tokens_per_s']:.0f}",
         f"{ms(values['ttft_s']['p50'])} / {ms(values['ttft_s']['p99'])} ms",
