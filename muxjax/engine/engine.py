@@ -61,7 +61,7 @@ class Engine:
         self._on_job: list[OnJob] = []
         self._watch: JobRecorder | None = None
         self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
-        self._watchdog = Watchdog(self._age_s, step_timeout_s)
+        self._watchdog = Watchdog(self._age_s, self._what, step_timeout_s)
         self._on_stop: list[Callable[[], object]] = []
         self._alive = True
 
@@ -162,9 +162,9 @@ class Engine:
             while not self._stopping.is_set():
                 self._obey()
                 if not self._unit.idle:
-                    self._since_s = self._unit.oldest_step_s or self._clock.now_s()
+                    self._since_s = self._oldest_s or self._clock.now_s()
                     self._emit(turn(self._unit, self._policy, self._executor, self._clock, self._watch))
-                    self._since_s = self._unit.oldest_step_s
+                    self._since_s = self._oldest_s
                 if self._closed.is_set() and self._unit.idle and self._commands.empty():
                     self._settled.set()
         except Exception:
@@ -222,6 +222,16 @@ class Engine:
     def _tell_job(self, record: JobRecord) -> None:
         for on_job in self._on_job:
             on_job(record)
+
+    @property
+    def _oldest_s(self) -> float | None:
+        oldest = self._unit.oldest_step
+        return oldest[1] if oldest else None
+
+    def _what(self) -> str:
+        """What does not end, for the log."""
+        oldest = self._unit.oldest_step
+        return f"a step of {oldest[0].model} on lane {oldest[0].lane}" if oldest else "a turn"
 
     def _age_s(self) -> float:
         since_s = self._since_s

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from muxjax.engine.executor import Done, Step
+from muxjax.engine.lane_times import LaneTimes
 from muxjax.scheduler.view import Job
 
 _MOST_OPEN = 1024
@@ -16,7 +17,8 @@ class JobRecord:
 
     Args:
       phase: "prefill", "decode", or "mixed" where it had rows of both.
-      start_s: when it was launched, or when the model's job before it ended, if that was later: jobs of a model never overlap.
+      lane: that it ran on.
+      start_s: when it was launched, or when the job before it on its lane ended, if that was later: jobs of a lane never overlap.
       rows: sequences; tokens: new ones of all of them.
       prefills: ids of the requests of which it computed prompt tokens.
       padding: tokens computed beside its own.
@@ -30,6 +32,7 @@ class JobRecord:
     tokens: int
     prefills: tuple[str, ...]
     padding: int = 0
+    lane: int = 0
 
 
 OnJob = Callable[[JobRecord], None]
@@ -53,7 +56,7 @@ class JobRecorder:
     def __init__(self, on_job: OnJob):
         self._on_job = on_job
         self._open: dict[int, _Launch] = {}
-        self._last_end_s: dict[str, float] = {}
+        self._times = LaneTimes()
 
     def launched(self, step: Step, job: Job, at_s: float) -> None:
         self._open[step.id] = _Launch(step, job, at_s)
@@ -68,12 +71,11 @@ class JobRecorder:
 
     def _record(self, launch: _Launch, done: Done) -> JobRecord:
         (step, job, launched_s), end_s = launch, done.at_s
-        start_s = min(max(launched_s, self._last_end_s.get(step.model, launched_s)), end_s)
-        self._last_end_s[step.model] = end_s
         return JobRecord(
             model=step.model,
             phase=_phase(step),
-            start_s=start_s,
+            lane=step.lane,
+            start_s=self._times.began_s(step.lane, launched_s, end_s),
             end_s=end_s,
             rows=len(step.slots),
             tokens=len(step.tokens),

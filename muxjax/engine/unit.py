@@ -7,6 +7,7 @@ from functools import partial
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import BlockPool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
+from muxjax.engine.lane_times import LaneTimes
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.sequence import Sequence
 from muxjax.engine.model.state import ModelState
@@ -56,7 +57,7 @@ class Unit:
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
         self._token_budget, self._shared_budget, self._max_rows = token_budget, shared_budget, max_rows
-        self._landed_s: dict[int, float] = {}  # the last step of each lane
+        self._times = LaneTimes()
         self._step_id = 0
         self._quotas_moved_s = 0.0
         self._deal()
@@ -120,8 +121,7 @@ class Unit:
         outputs: list[Output] = []
         for step_done in done:
             step, launched_s = self._flights.pop(step_done.step_id)
-            began_s = max(launched_s, self._landed_s.get(step.lane, launched_s))
-            self._landed_s[step.lane] = step_done.at_s
+            began_s = self._times.began_s(step.lane, launched_s, step_done.at_s)
             state = self._states[step.model]
             fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
             if fault is not None:
@@ -146,9 +146,9 @@ class Unit:
         return not self._sequences and not self._flights
 
     @property
-    def oldest_step_s(self) -> float | None:
-        """When the first step in flight was launched."""
-        return next(iter(self._flights.values()))[1] if self._flights else None
+    def oldest_step(self) -> tuple[Step, float] | None:
+        """The first step in flight, and when it was launched; may be asked from any thread."""
+        return next(iter(tuple(self._flights.values())), None)
 
     @property
     def unfinished(self) -> tuple[str, ...]:

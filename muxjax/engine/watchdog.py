@@ -11,12 +11,12 @@ class Watchdog:
     """Says in the log when the oldest step in flight has become too old, and when it is over.
 
     Args:
-      age_s: of that step, 0 while there is none.
+      age_s: of that step, 0 while there is none; what: which it is.
       limit_s: from which age on it is stuck.
     """
 
-    def __init__(self, age_s: Callable[[], float], limit_s: float):
-        self._age_s, self._limit_s = age_s, limit_s
+    def __init__(self, age_s: Callable[[], float], what: Callable[[], str], limit_s: float):
+        self._age_s, self._what, self._limit_s = age_s, what, limit_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="muxjax-watchdog", daemon=True)
 
@@ -36,7 +36,10 @@ class Watchdog:
             stuck = self.stuck
             if stuck and not was_stuck:
                 _log.error(
-                    "a step has been in flight for %.0f s, longer than the limit of %g s: the device is stuck", self._age_s(), self._limit_s
+                    "%s has been in flight for %.0f s, longer than the limit of %g s: the device is stuck",
+                    self._what(),
+                    self._age_s(),
+                    self._limit_s,
                 )
             elif was_stuck and not stuck:
                 _log.warning("the device goes on")

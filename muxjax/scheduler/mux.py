@@ -48,9 +48,8 @@ def _budget(view: View, model: ModelView) -> int:
     """Prompt tokens of the model's next step: few enough that whoever decodes has the next token in time, and a size that needs no padding
     if they do not all fit."""
     patience_s = [PATIENCE_S if other.tpot_s is None else SLACK * other.tpot_s for other in view.models if other.decoding + other.growing]
-    if not patience_s:
-        return view.token_budget
-    budget, tokens = fit.budget(view, model), model.pace.tokens_within(min(patience_s))
+    budget = fit.budget(view, model)
+    tokens = model.pace.tokens_within(min(patience_s)) if patience_s else budget
     if tokens >= budget:
         return budget
     sizes = model.prompt_sizes or range(TOKEN_GRAIN, budget, TOKEN_GRAIN)

@@ -23,13 +23,13 @@ def watch(records) -> JobRecorder:
     return JobRecorder(records.append)
 
 
-def step(number: int, model: str, *, decodes: int, prefills: int = 0) -> Step:
+def step(number: int, model: str, *, decodes: int, prefills: int = 0, lane: int = 0) -> Step:
     rows = decodes + prefills
     zeros = np.zeros(rows, np.int32)
     delta = TableDelta(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros((0, 1, 1), np.int32))
     return Step(
         id=number, model=model, decodes=decodes, slots=zeros, starts=zeros, counts=zeros + 1, tokens=zeros,
-        sampling=np.zeros(rows, SAMPLING), delta=delta,
+        sampling=np.zeros(rows, SAMPLING), delta=delta, lane=lane,
     )  # fmt: skip
 
 
@@ -56,13 +56,15 @@ def test_the_phase_is_that_of_the_rows(watch, records, decodes, prefills, phase)
     assert records[0].phase == phase
 
 
-def test_jobs_of_one_model_follow_each_other_and_those_of_others_overlap(watch, records):
+def test_jobs_of_one_lane_follow_each_other_and_those_of_others_overlap(watch, records):
     watch.launched(step(1, "a", decodes=1), DECODE, 0.0)
     watch.launched(step(2, "a", decodes=1), DECODE, 0.1)
-    watch.launched(step(3, "b", decodes=1), Job(model="b", decode=True), 0.2)
-    watch.finished([done(1, 1.0), done(3, 1.1), done(2, 2.0)])
+    watch.launched(step(3, "b", decodes=1, lane=1), Job(model="b", decode=True), 0.2)
+    watch.launched(step(4, "c", decodes=1), Job(model="c", decode=True), 0.3)
+    watch.finished([done(1, 1.0), done(3, 1.1), done(2, 2.0), done(4, 2.5)])
 
-    assert [(record.model, record.start_s, record.end_s) for record in records] == [("a", 0.0, 1.0), ("b", 0.2, 1.1), ("a", 1.0, 2.0)]
+    times = [(record.model, record.lane, record.start_s, record.end_s) for record in records]
+    assert times == [("a", 0, 0.0, 1.0), ("b", 1, 0.2, 1.1), ("a", 0, 1.0, 2.0), ("c", 0, 2.0, 2.5)]
 
 
 def test_steps_that_never_end_are_forgotten(watch, records):

@@ -49,6 +49,7 @@ def test_a_stuck_step_is_noticed_and_so_is_its_end(waiting, caplog):
     waiting.submit("r")
     until(lambda: not waiting.engine.healthy)
     until(lambda: "the device is stuck" in caplog.text)
+    assert "a step of a on lane 0 has been in flight" in caplog.text
     waiting.device.go_on.set()
     assert waiting.until_ended(1)["r"][-1].finish is Finish.LENGTH
     until(lambda: waiting.engine.healthy and "the device goes on" in caplog.text)

@@ -44,17 +44,19 @@ def test_a_requests_spans_follow_each_other_from_arrival_to_end():
     assert request(tokens=1).tpot_s is None
 
 
-def test_a_trace_has_a_track_for_each_model_and_phase(tmp_path):
+def test_a_trace_has_a_track_for_each_lane(tmp_path):
     trace = TraceFile(tmp_path / "trace.json")
-    for record in (job(), job(phase="prefill"), job(model="b"), job(start_s=2.0, end_s=2.5)):
+    for record in (job(), job(phase="prefill", lane=2), job(model="b"), job(start_s=2.0, end_s=2.5)):
         trace.job(record)
     trace.close()
     events = json.loads((tmp_path / "trace.json").read_text())
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     boxes = [event for event in events if event["ph"] == "X"]
 
-    assert sorted(names.values()) == ["a: decode", "a: prefill", "b: decode"]
-    assert [names[box["tid"]] for box in boxes] == ["a: decode", "a: prefill", "b: decode", "a: decode"]
+    assert sorted(names.values()) == ["lane 0", "lane 2"]
+    assert [(names[box["tid"]], box["name"]) for box in boxes] == [
+        ("lane 0", "a: decode"), ("lane 2", "a: prefill"), ("lane 0", "b: decode"), ("lane 0", "a: decode"),
+    ]  # fmt: skip
     assert all(box["dur"] == 500_000 for box in boxes)
     assert boxes[3]["ts"] - boxes[0]["ts"] == pytest.approx(1e6)
 
@@ -168,5 +170,5 @@ def test_a_served_request_is_traced_with_its_jobs(serve, tmp_path):
     whole = next(event for event in events if event["ph"] == "b" and event["name"] == "org/a")
 
     assert whole["args"]["request_id"] == "mine" and whole["args"]["tokens"] == 4
-    assert [event["name"] for event in events if event["ph"] == "X"] == ["prefill", "decode", "decode", "decode"]
+    assert [event["name"] for event in events if event["ph"] == "X"] == ["org/a: prefill", *["org/a: decode"] * 3]
     assert {"queued", "prefill", "decode"} <= {event["name"] for event in events if event["ph"] == "b"}
