@@ -152,9 +152,10 @@ def policies(runs: Sequence[dict[str, Any]]) -> str:
 
 Requests a second at x3: {told}. With the engine's padding, host time and limit of prompts a step, round robin serves
 {robin / rates[TURNS] - 1:+.1%} beside ADBS with as many prompts a step,
-and {robin / rates[FULLER] - 1:+.1%} beside ADBS with {FULLER.prefill_rows}. So it is the policy rather
-than the model of the device: ADBS has one prefill in flight for all models and every decode goes with it, so that few prompts a step keep
-its batches small; round robin prefills whenever it is a model's turn, and fills them at the expense of the time between tokens."""
+and {robin / rates[FULLER] - 1:+.1%} beside ADBS with {FULLER.prefill_rows}. So most of the
+difference goes with the limit of prompts: ADBS has one prefill in flight for all models and every decode goes with it, so that few prompts
+a step keep its batches small; round robin prefills whenever it is a model's turn, and fills them at the expense of the time between
+tokens. One comparison in one model of a device shows no more than that."""
 
 
 def sizes(runs: Sequence[dict[str, Any]]) -> str:
