@@ -62,7 +62,8 @@ def timed_turn(unit: Unit, policy, now_s: float, flying: deque[Step], at_once: i
     Args:
       flying: steps of earlier turns, to which its own are added; so many of the first end.
     """
-    marks, cpu_s = [time.perf_counter()], time.thread_time()
+    cpu_s = time.thread_time()  # which takes longer than a view
+    marks = [time.perf_counter()]
     view = unit.view(now_s)
     marks.append(time.perf_counter())
     plan = policy(view)
