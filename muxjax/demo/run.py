@@ -105,7 +105,7 @@ async def _stay(service: Service, base_url: str) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises ConfigError for what would be found after minutes, or not at all."""
-    require(args.policy in BY_NAME, "policy", args.policy, "one of " + ", ".join(BY_NAME))
+    require(args.policy is None or args.policy in BY_NAME, "policy", args.policy, "one of " + ", ".join(BY_NAME))
     require(args.model is None or args.model in WORLDS, "model", args.model, "one of " + ", ".join(WORLDS))
     require(args.minutes is None or 0 < args.minutes < float("inf"), "minutes", args.minutes, "over 0 and finite")
     for field in ("model", "minutes"):

@@ -99,7 +99,7 @@ SERVED = {
     "kv_cache_size": [*list(NO_VALUES.values())[:2], "0", "-1", "9e99"],
     "max_num_batched_tokens": [*NO_VALUES.values(), "1", "16.5", str(2**70)],
     "trace": [*list(NO_VALUES.values())[:2], '"a\\0b"', "true"],
-    "policy": [*NO_VALUES.values(), "best"],
+    "policy": [*list(NO_VALUES.values())[:2], "best"],
     "allowed_origins": [*NO_VALUES.values()],
     "read_timeout": [*NO_VALUES.values(), "0", ".inf"],
     "otel": [*NO_VALUES.values(), "1", "maybe"],
