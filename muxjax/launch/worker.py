@@ -1,7 +1,7 @@
 """The worker in this process: devices with weights, arena and compiled programs, ready to run steps.
 
 The engine knows of it what `engine.executor` and `engine.device_control` say. Another kind of worker is another function that returns a
-`Worker`: lanes, which are processes that share a GPU's memory; workers on other hosts; actors of Ray.
+`Worker`: processes of their own; workers on other hosts; actors of Ray.
 """
 
 import contextlib

@@ -11,6 +11,7 @@ from muxjax.scheduler import fairness
 from muxjax.types import Ints
 
 LATE_TURN = 8
+"""One in so many that are admitted from a line is the oldest of its late ones."""
 
 
 class Waiting:
@@ -99,7 +100,7 @@ class _Line:
 
     def __init__(self, index: int):
         self._timely, self._late = ByAge(), ByAge()
-        self._left = 0  # so many have been admitted, or given up by themselves
+        self._left = 0  # so many, be it to be admitted or because they ended
         self.index = index
         self.served = 0.0
         self.weight = 1.0
