@@ -41,7 +41,7 @@ SECTIONS = ("products", "beside")
 MODELS = ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b")
 KINDS = ("qkv", "o", "gate_up", "down")
 TINY = ModelSpec(vocab=64, width=64, layers=2, heads=2, kv_heads=1, head_dim=32, ffn=128, max_len=64, windows=(None,) * 2)
-CUBLAS: dict[str, str | bool | int] = {"xla_gpu_enable_triton_gemm": False}
+CUBLAS: dict[str, Any] = {"xla_gpu_enable_triton_gemm": False}
 LAYERS, PREFILL_TOKENS, DECODE_ROWS = 8, 2048, 32
 """Of the prefill beside a decode; the decode has all layers."""
 LEAST_FLOPS = 3e11
