@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.scheduler.view import TOKEN_GRAIN
+from muxjax.scheduler.view import SHARED_TOKENS, TOKEN_GRAIN
 from muxjax.types import Ints, Phase
 
 
@@ -16,12 +16,14 @@ class BatchShape:
 
     Args:
       columns: of the block tables that the step reads.
+      sm_share: multiprocessors that its products keep to; None for all.
     """
 
     columns: int
     decode_rows: int = 0
     prefill_rows: int = 0
     prefill_tokens: int = 0
+    sm_share: int | None = None
 
     @property
     def rows(self) -> int:
@@ -56,9 +58,15 @@ class StepSize(NamedTuple):
         )
 
 
-def smallest(shapes: Iterable[BatchShape], size: StepSize) -> BatchShape:
-    """The one that computes least of the shapes that hold a step, of which there must be one."""
-    return min(filter(size.fits, shapes), key=lambda shape: (shape.tokens, shape.rows, shape.columns))
+def smallest(shapes: Iterable[BatchShape], size: StepSize, sm_share: int | None = None) -> BatchShape:
+    """The one that computes least of the shapes that hold a step, of which there must be one that keeps to no share.
+
+    Args:
+      sm_share: that it is to keep to, if there is such a shape.
+    """
+    fitting = [shape for shape in shapes if size.fits(shape)]
+    sharing = [shape for shape in fitting if shape.sm_share == sm_share] or [shape for shape in fitting if shape.sm_share is None]
+    return min(sharing, key=lambda shape: (shape.tokens, shape.rows, shape.columns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,7 @@ class Buckets:
 
     Args:
       mixed_rows: rows that decode in a step with chunks.
+      sm_shares: multiprocessors that steps with SHARED_TOKENS and more may keep to, beside all of them.
     """
 
     decode_rows: tuple[int, ...]
@@ -74,9 +83,20 @@ class Buckets:
     prefill_tokens: tuple[int, ...]
     prefill_rows: int
     columns: tuple[int, ...]
+    sm_shares: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, layout: CacheLayout, *, slots: int, max_tokens: int, token_budget: int, prefill_rows: int, ragged: bool) -> "Buckets":
+    def of(
+        cls,
+        layout: CacheLayout,
+        *,
+        slots: int,
+        max_tokens: int,
+        token_budget: int,
+        prefill_rows: int,
+        ragged: bool,
+        sm_shares: tuple[int, ...] = (),
+    ) -> "Buckets":
         """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others."""
         most, columns = min(token_budget, prefill_rows * grains(max_tokens)), layout.columns(max_tokens)
         return cls(
@@ -94,6 +114,7 @@ class Buckets:
             ),
             prefill_rows=prefill_rows,
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
+            sm_shares=sm_shares,
         )
 
     def size(self, starts: Ints, counts: Ints, decodes: int, layout: CacheLayout) -> StepSize:
@@ -103,12 +124,14 @@ class Buckets:
         return StepSize(decodes=decodes, chunks=len(chunks), tokens=int(grains(chunks).sum()), columns=columns)
 
     def shapes(self) -> list[BatchShape]:
-        """All shapes there are."""
-        sizes = [(rows, 0, 0) for rows in self.decode_rows]
-        sizes += [(rows, self.prefill_rows, tokens) for tokens in self.prefill_tokens for rows in (0, *self.mixed_rows)]
+        """All shapes there are. Of those that keep to a share, which are compiled beside the others, there are fewer."""
+        rows, shared = (0, *self.mixed_rows), [tokens for tokens in self.prefill_tokens if tokens >= SHARED_TOKENS]
+        sizes = [(decodes, 0, 0, None) for decodes in self.decode_rows]
+        sizes += [(decodes, self.prefill_rows, tokens, None) for tokens in self.prefill_tokens for decodes in rows]
+        sizes += [(decodes, self.prefill_rows, tokens, share) for share in self.sm_shares for tokens in shared for decodes in (0, rows[-1])]
         return [
-            BatchShape(columns=columns, decode_rows=decodes, prefill_rows=prefills, prefill_tokens=tokens)
-            for decodes, prefills, tokens in sizes
+            BatchShape(columns=columns, decode_rows=decodes, prefill_rows=prefills, prefill_tokens=tokens, sm_share=share)
+            for decodes, prefills, tokens, share in sizes
             for columns in self.columns
         ]
 

@@ -143,7 +143,8 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
     if value is None and NoneType in choices:
         return None
     if get_origin(hint) is tuple:
-        return tuple(_text(name, item) for item in (value if isinstance(value, list | tuple) else (value,)))
+        items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
+        return tuple(_number(name, item, int) if choices[0] is int else _text(name, item) for item in items)
     kind = choices[0] if choices else hint
     if name.endswith("_bytes"):
         return parse_bytes(_text(name, value), field=name)

@@ -102,6 +102,11 @@ def product_of(share: Share) -> Callable[[jax.Array, jax.Array], jax.Array]:
     return best_product(device_kind=jax.devices()[0].device_kind, dtype=jnp.dtype(jnp.bfloat16), ctas=share)
 
 
+def shares_of(device: jax.Device) -> tuple[int, ...]:
+    own = shares(device_kind=device.device_kind, dtype=jnp.dtype(jnp.bfloat16), multiprocessors=getattr(device, "core_count", None))
+    return own or (1,)  # of a CPU, which computes them all alike
+
+
 def compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     return lowered.compile(compiler_options=CUBLAS if jax.default_backend() == "gpu" else None)
 
@@ -329,7 +334,7 @@ def main() -> None:
         args.models, args.tokens, args.window = args.models[:1], [16], 0.2
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # or the second lane would find no memory
     device = jax.devices()[0]
-    own_shares: list[Share] = [None, *shares(getattr(device, "core_count", None) or 132)][: 2 if args.tiny else None]
+    own_shares: list[Share] = [None, *reversed(shares_of(device))][: 2 if args.tiny else None]
     for section in args.only:
         values = measure_products(args, own_shares) if section == "products" else {"rows": measure_beside(args, own_shares)}
         record = results.run_record(device=device.device_kind, config=vars(args) | {"section": section}, seed=0, values=values)

@@ -1,5 +1,7 @@
 """Sizes of steps: few, and close enough together."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,5 +24,19 @@ def test_a_prompt_of_210_tokens_costs_256():
     assert smallest(BUCKETS.shapes(), size).prefill_tokens == 256
 
 
+SHARING = replace(BUCKETS, sm_shares=(96,))
+
+
 def test_the_sizes_of_a_gpu_are_few():
     assert len(BUCKETS.shapes()) == 64
+    assert len(SHARING.shapes()) == 74
+
+
+def test_a_step_keeps_to_a_share_where_there_is_such_a_size_and_to_none_unasked():
+    size = SHARING.size(np.zeros(1, np.int32), np.array([1200], np.int32), 0, LAYOUT)
+    short = SHARING.size(np.zeros(1, np.int32), np.array([100], np.int32), 200, LAYOUT)
+
+    assert smallest(SHARING.shapes(), size, 96) == replace(smallest(SHARING.shapes(), size), sm_share=96)
+    assert smallest(SHARING.shapes(), size, 80) == smallest(SHARING.shapes(), size) == smallest(BUCKETS.shapes(), size)
+    assert smallest(BUCKETS.shapes(), size, 96).sm_share is None
+    assert smallest(SHARING.shapes(), short).sm_share is None

@@ -33,6 +33,7 @@ UNIT = {
     "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
     "policy": POLICIES,
     "lanes": "streams of a GPU whose steps run beside each other, each for models of its own; one lets all take turns (one a model)",
+    "sm_shares": "multiprocessors that long prefills may keep to while other lanes decode; may be given more than once (all of them)",
     "step_timeout": "seconds after which a step is stuck",
 }
 HTTP = {
@@ -56,7 +57,7 @@ HTTP = {
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
 _SWITCHES = ("enable_prefix_caching", "allow_unknown_config", "wait_for_all")
-_REPEATED = ("api_key", "admin_key", "allowed_origins")
+_REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 

@@ -17,7 +17,7 @@ from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import best
+from muxjax.pallas.kernels import best, shares
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
@@ -91,6 +91,7 @@ class ModelLoader:
             own = spec.share(self.devices.tp)
         except ConfigError as error:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
+        self._require_shares(model.name, spec)
         layout = layout_of(self.options, spec, self.kv_dtype)
         table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
@@ -126,8 +127,16 @@ class ModelLoader:
             tp=self.devices.tp,
         )
 
+    def _require_shares(self, model: str, spec: ModelSpec) -> None:
+        devices = self.devices
+        *there, _ = shares(device_kind=devices.kind, dtype=np.dtype(spec.dtype), multiprocessors=devices.multiprocessors) or [0]
+        missing = set(self.options.sm_shares).difference(there)
+        if missing:
+            has = f"may be some of {', '.join(map(str, there))}" if there else "must be none: no kernel keeps to a share"
+            raise ConfigError(f"sm_shares {has} for {model} in {spec.dtype} on {devices.kind}, got {min(missing)}", field="sm_shares")
+
     def _buckets(self, plan: ModelPlan) -> Buckets:
-        kernels = best(device_kind=self.devices.each[0].device_kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)
+        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)
         return Buckets.of(
             plan.layout,
             slots=plan.options.max_num_seqs,
@@ -135,6 +144,7 @@ class ModelLoader:
             token_budget=self.options.max_num_batched_tokens,
             prefill_rows=self.options.max_num_prefill_seqs,
             ragged=kernels.ragged,
+            sm_shares=self.options.sm_shares,
         )
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:

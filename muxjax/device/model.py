@@ -19,6 +19,7 @@ from muxjax.engine.device_control import Loaded
 from muxjax.engine.executor import Step
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import Devices, device_bytes
+from muxjax.pallas.kernels import shares
 from muxjax.types import ModelSpec
 
 Programs = Mapping[Source, jax.stages.Compiled]
@@ -50,7 +51,8 @@ class DeviceModel:
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
-    _shape_of: dict[StepSize, BatchShape] = field(default_factory=dict)  # of sizes that have come up, until other shapes are ready
+    _shape_of: dict[tuple[StepSize, int | None], BatchShape] = field(default_factory=dict)
+    """Of sizes and shares that have come up, until other shapes are ready."""
 
     def __post_init__(self):
         self.shapes = tuple(self.needs.shapes)
@@ -105,9 +107,10 @@ class DeviceModel:
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
         size = self.buckets.size(step.starts, step.counts, step.decodes, self.layout)
-        if size not in self._shape_of:
-            self._shape_of[size] = smallest(self.steps, size)
-        return self._shape_of[size]
+        key = size, step.sm_share
+        if key not in self._shape_of:
+            self._shape_of[key] = smallest(self.steps, size, step.sm_share)
+        return self._shape_of[key]
 
     @property
     def needs(self) -> ProgramNeeds:
@@ -134,7 +137,14 @@ class DeviceModel:
     @property
     def loaded(self) -> Loaded:
         """What an engine has to know of it."""
-        return Loaded(self.needs.spec, self.lane, self.needs.buckets.prefill_tokens)
+        return Loaded(self.spec, self.lane, self.buckets.prefill_tokens, self._sm_shares)
+
+    @property
+    def _sm_shares(self) -> tuple[int, ...]:
+        """Shares that it has programs for, and all multiprocessors; none without programs."""
+        devices, chosen = self.devices, self.buckets.sm_shares
+        there = shares(device_kind=devices.kind, dtype=np.dtype(self.spec.dtype), multiprocessors=devices.multiprocessors)
+        return tuple(share for share in there if share in (*chosen, there[-1])) if chosen else ()
 
     def compile(self, library: ProgramLibrary, sources: Iterable[Source]) -> Iterator[None]:
         """Makes programs ready; yields as each is there."""

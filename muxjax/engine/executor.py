@@ -36,6 +36,7 @@ class Step:
       delta: what changed in the model's block tables since its previous step.
       lane: stream of the device that it runs on. Steps of one lane run in the order of their launch, different lanes beside each other;
         a model keeps its lane.
+      sm_share: multiprocessors that its products are to keep to, where they can; None for all.
       controls: what rows want beyond `sampling`; None where none does.
     """
 
@@ -49,6 +50,7 @@ class Step:
     sampling: np.ndarray
     delta: TableDelta
     lane: int = 0
+    sm_share: int | None = None
     controls: StepControls | None = None
 
     @property

@@ -22,6 +22,7 @@ class JobRecord:
       rows: sequences; tokens: new ones of all of them.
       prefills: ids of the requests of which it computed prompt tokens.
       padding: tokens computed beside its own.
+      sm_share: multiprocessors that it was to keep to; None for all.
     """
 
     model: str
@@ -33,6 +34,7 @@ class JobRecord:
     prefills: tuple[str, ...]
     padding: int = 0
     lane: int = 0
+    sm_share: int | None = None
 
 
 OnJob = Callable[[JobRecord], None]
@@ -81,6 +83,7 @@ class JobRecorder:
             tokens=len(step.tokens),
             prefills=tuple(chunk.request_id for chunk in job.chunks),
             padding=done.padding_tokens,
+            sm_share=step.sm_share,
         )
 
 

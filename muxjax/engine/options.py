@@ -84,6 +84,8 @@ class UnitOptions:
       policy: of `scheduler`, by name; None for "mux" where there are lanes, and "adbs" elsewhere.
       lanes: streams of a GPU whose steps run beside each other, each with models of its own; with one, all models take turns. None for one
         a model, up to MOST_LANES_UNASKED, on one GPU, and for one elsewhere.
+      sm_shares: multiprocessors that long prefills may keep to while other lanes decode, of which `mux` chooses step by step; none has them
+        use all, always.
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       max_num_prefill_seqs: most prompts of one step.
       max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
@@ -108,6 +110,7 @@ class UnitOptions:
     models: tuple[ModelOptions, ...]
     policy: str | None = None
     lanes: int | None = None
+    sm_shares: tuple[int, ...] = ()
     max_num_batched_tokens: int = 2048
     max_num_prefill_seqs: int = PREFILL_ROWS
     max_num_shared_tokens: int | None = None
@@ -136,6 +139,8 @@ class UnitOptions:
             self.lanes is None or 1 <= self.lanes <= len(self.models), "lanes", self.lanes, f"1 to the number of models, {len(self.models)}"
         )
         require(self.most_lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
+        require(not self.sm_shares or self.most_lanes > 1, "sm_shares", self.sm_shares, "none where there is one lane")
+        require(len(set(self.sm_shares)) == len(self.sm_shares), "sm_shares", self.sm_shares, "named once each")
         _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
         _require_within(self, "max_num_prefill_seqs", 1, MOST_PREFILL_ROWS)
         shared = self.max_num_shared_tokens

@@ -85,4 +85,5 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         token_cost=spec.params,
         lane=loaded.lane,
         prompt_sizes=loaded.prompt_sizes,
+        sm_shares=loaded.sm_shares,
     )

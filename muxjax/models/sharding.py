@@ -53,6 +53,16 @@ class Devices:
         return len(self.each)
 
     @property
+    def kind(self) -> str:
+        """JAX's name of them."""
+        return self.each[0].device_kind
+
+    @property
+    def multiprocessors(self) -> int | None:
+        """Of each; None where JAX does not say."""
+        return getattr(self.each[0], "core_count", None)
+
+    @property
     def mesh(self) -> Mesh | None:
         """None for one device."""
         return Mesh(np.array(self.each), (AXIS,)) if self.tp > 1 else None

@@ -26,7 +26,9 @@ class Kernels(NamedTuple):
 
 REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, ragged=False)
 
-_SHARES = (132, 112, 96, 80)
+_SHARES = (80, 96, 112)
+_MULTIPROCESSORS = 132
+"""Of an H200, and of most H100."""
 
 
 def best(*, device_kind: str, dtype: np.dtype, head_dim: int) -> Kernels:
@@ -53,9 +55,13 @@ def best_product(*, device_kind: str, dtype: np.dtype, ctas: int | None) -> Call
     return _within(ctas)
 
 
-def shares(multiprocessors: int) -> tuple[int, ...]:
-    """How many of a chip's multiprocessors `best_product` is worth having for, all first."""
-    return (multiprocessors, *(share for share in _SHARES if share < multiprocessors))
+def shares(*, device_kind: str, dtype: np.dtype, multiprocessors: int | None = None) -> tuple[int, ...]:
+    """How many of a device's multiprocessors `best_product` is worth having for, ascending, all of them last; none where it keeps to no
+    share."""
+    if not _reads_bf16(device_kind, dtype):
+        return ()
+    most = multiprocessors or _MULTIPROCESSORS
+    return (*(share for share in _SHARES if share < most), most)
 
 
 def _reads_bf16(device_kind: str, dtype: np.dtype) -> bool:

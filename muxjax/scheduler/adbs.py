@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from muxjax.scheduler import fit
 from muxjax.scheduler.view import ModelView, StepPlan, View
-from muxjax.scheduler.within_quotas import Prefills, admission_blocks, plan
+from muxjax.scheduler.within_quotas import Prefill, Prefills, admission_blocks, plan
 
 
 def adbs(view: View) -> StepPlan:
@@ -29,7 +29,7 @@ def _prefill(view: View, models: Collection[ModelView]) -> Prefills:
         within_quota = admission_blocks(model)
         chunks = fit.chunks(view, model, min(free_blocks, within_quota), fit.budget(view, model))
         if chunks:
-            return {model.name: chunks} if model.ready else {}
+            return {model.name: Prefill(chunks)} if model.ready else {}
         request = fit.waiting(model)
         if request and free_blocks < request.blocks <= within_quota:
             free_blocks = 0

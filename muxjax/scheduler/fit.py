@@ -51,15 +51,18 @@ def budget(view: View, model: ModelView) -> int:
     return min(view.token_budget, view.shared_budget)
 
 
-def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int) -> Job | None:
+def job(model: ModelView, chunks: tuple[Chunk, ...], room_blocks: int, sm_share: int | None = None) -> Job | None:
     """The model's next job: those chunks, and a token for every sequence that has room for it; None if that is nothing.
 
     Args:
       room_blocks: may be taken for growth.
+      sm_share: as of `Job`.
     """
     grow = min(model.growing, max(room_blocks, 0) // model.column_blocks)
     decode = model.decoding + grow > 0
-    return Job(model=model.name, chunks=chunks, decode=decode, grow=grow, lane=model.lane) if chunks or decode else None
+    if not chunks and not decode:
+        return None
+    return Job(model=model.name, chunks=chunks, decode=decode, grow=grow, lane=model.lane, sm_share=sm_share)
 
 
 def waiting(model: ModelView) -> Pending | None:

@@ -9,6 +9,9 @@ from muxjax.types import Quotas
 TOKEN_GRAIN = 8
 """Each chunk of a job uses up a multiple of so many tokens of the budget: attention reads queries in groups of eight, and rows begin
 at multiples of eight in a packed step."""
+SHARED_TOKENS = 1024
+"""Prompt tokens from which a step may keep to a share of the multiprocessors: one with fewer is over soon, and its tiles are too few to
+be dealt out evenly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,10 @@ class ModelView:
       youngest: its youngest admitted request.
       pace: how long its steps take.
       tpot_s: target of the mean time between tokens; None for none.
+      ttft_s: target of the time to a first token; None for none.
       prompt_sizes: prompt tokens that its steps are padded to, ascending; none where that is not known.
+      sm_shares: multiprocessors that the products of its steps with SHARED_TOKENS or more may keep to, ascending, all of them last; none
+        where they always use all.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
     """
 
@@ -95,7 +101,9 @@ class ModelView:
     lane: int = 0
     pace: Pace = UNKNOWN
     tpot_s: float | None = None
+    ttft_s: float | None = None
     prompt_sizes: tuple[int, ...] = ()
+    sm_shares: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +150,7 @@ class Job:
       decode: a token for every decoding sequence, and for the oldest `grow` of the growing ones. A sequence whose last chunk is in
         this job is not one of them.
       lane: its model's.
+      sm_share: multiprocessors that its products are to keep to, so that other lanes have the rest; None for all.
     """
 
     model: str
@@ -149,6 +158,7 @@ class Job:
     decode: bool = False
     grow: int = 0
     lane: int = 0
+    sm_share: int | None = None
 
     def __post_init__(self):
         if not (self.chunks or self.decode) or (self.grow and not self.decode):

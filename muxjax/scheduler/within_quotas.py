@@ -1,6 +1,7 @@
 """Plans of policies that deal the arena by quotas: who decodes, who grows, and who is pre-empted, whoever they let prefill."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 from muxjax.scheduler import fit, quota
 from muxjax.scheduler.view import Chunk, Job, ModelView, Running, StepPlan, View
@@ -9,8 +10,18 @@ from muxjax.types import Quotas
 PERIOD_S = 1.0
 """Seconds between two transfers of quota."""
 
-Prefills = Mapping[str, tuple[Chunk, ...]]
-"""Chunks by the name of the model that is to prefill them, of ready models."""
+
+class Prefill(NamedTuple):
+    """Chunks of a model's next job, and the multiprocessors that it is to keep to; None for all."""
+
+    chunks: tuple[Chunk, ...]
+    sm_share: int | None = None
+
+
+Prefills = Mapping[str, Prefill]
+"""Prefills by the names of the models, which are ready."""
+
+_NONE = Prefill(())
 
 
 def plan(view: View, choose: Callable[[View, Collection[ModelView]], Prefills]) -> StepPlan:
@@ -42,7 +53,8 @@ def _jobs(view: View, prefills: Prefills, models: Collection[ModelView]) -> tupl
     free_blocks = view.free_blocks
     jobs: list[Job] = []
     for model in sorted([model for model in models if model.ready], key=lambda model: model.last_decode):
-        job = fit.job(model, prefills.get(model.name, ()), min(free_blocks, _growth_blocks(model)))
+        chunks, sm_share = prefills.get(model.name, _NONE)
+        job = fit.job(model, chunks, min(free_blocks, _growth_blocks(model)), sm_share)
         if job:
             free_blocks -= job.grow * model.column_blocks
             jobs.append(job)

@@ -22,7 +22,7 @@ from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, TINY, WAYS, Case
+from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, TINY, Case
 
 TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level."""
@@ -98,7 +98,7 @@ def main() -> None:
                 arrivals = [arrival for arrival in arrivals if arrival.prompt_tokens + arrival.output_tokens < TINY.max_len][:100]
             seen, lag_s = clients.replay(arrivals, case.seed)
             told = measures(seen, jobs) | {"lag_s": lag_s, "faults": clients.faults[:5], "start_s": start_s}
-            config = {"way": case.way, "load": load, "options": WAYS[case.way], "slots": SLOTS}
+            config = {"way": case.way, "load": load, "options": case.options, "slots": SLOTS}
             print(
                 json.dumps(results.run_record(device=jax.devices()[0].device_kind, config=config, seed=case.seed, values=told)), flush=True
             )
@@ -120,7 +120,7 @@ def options(case: Case, folder: Path) -> UnitOptions:
         max_num_prefill_seqs=PROMPTS,
         max_num_batched_tokens=128 if case.tiny else 2048,
         wait_for_all=not case.tiny,
-        **WAYS[case.way],
+        **case.options,
     )
 
 

@@ -23,6 +23,7 @@ WAYS: Mapping[str, Mapping[str, Any]] = {
     "turns": {"lanes": 1, "policy": "adbs"},
     "lanes": {"lanes": 3, "policy": "adbs"},
     "mux": {"lanes": 3, "policy": "mux"},
+    "shares": {"lanes": 3, "policy": "mux", "sm_shares": (80, 96)},
 }
 """Options of the unit."""
 
@@ -39,6 +40,11 @@ class Case:
 
     def values(self) -> dict[str, Any]:
         return asdict(self)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of the unit; toys, in float32, have no product that keeps to a share."""
+        return {**WAYS[self.way], **({"sm_shares": ()} if self.tiny else {})}
 
     @property
     def specs(self) -> dict[str, ModelSpec]:

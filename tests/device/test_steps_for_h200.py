@@ -116,7 +116,7 @@ WITHIN_BYTES = {"prefill": 231 * MB, "mixed": 239 * MB}
 def test_a_step_within_a_share_of_the_multiprocessors_does_none_of_that_either(name):
     """Its kernels read a layer's part of the stacked weights where it lies."""
     shape, _ = STEPS[name]
-    compiled = program_for_h200(replace(source(shape), ctas=112))
+    compiled = program_for_h200(source(replace(shape, sm_share=112)))
     assert list(faults(compiled, shape, WITHIN_BYTES[name])) == []
     assert len(re.findall(r" custom-call\(.*/product/", compiled.hlo)) == 4 * LAYERS
     assert len(re.findall(r" custom-call\(.*cublas", compiled.hlo)) == 1  # the head's, over few rows

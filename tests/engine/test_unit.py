@@ -339,6 +339,20 @@ def test_a_turn_waits_when_nothing_more_can_be_launched(look_ahead, waits):
     assert bool(turn(unit, BY_NAME["adbs"], device, clock)) is waits
 
 
+@pytest.mark.parametrize(("sm_share", "token_s"), [(None, 1.0), (66, 0.5)])
+def test_a_step_keeps_to_the_share_of_its_job_and_teaches_what_all_would_have_taken(sm_share, token_s):
+    config = ModelConfig(name="a", layout=LAYOUTS["a"], slots=2, max_tokens=MAX_TOKENS, sm_shares=(66, 132))
+    unit = Unit([config], total_blocks=200, token_budget=8)
+    unit.submit(Request(id="r", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=5), arrival_s=0.0))
+    job = Job(model="a", chunks=(Chunk(request_id="r", tokens=2),), sm_share=sm_share)
+
+    (step,) = unit.commit(StepPlan(jobs=(job,)), now_s=0.0)
+    unit.record([Done(step_id=step.id, tokens=np.zeros(1, np.int32), at_s=2.0)])
+
+    assert step.sm_share == sm_share
+    assert unit.view(2.0).models[0].pace.token_s == token_s
+
+
 def test_steps_run_on_the_lane_of_their_model():
     config = ModelConfig(name="b", layout=LAYOUTS["b"], slots=2, max_tokens=MAX_TOKENS)
     unit = Unit([replace(config, name=name, lane=lane) for name, lane in (("b", 0), ("c", 3))], total_blocks=200, token_budget=8)

@@ -126,6 +126,10 @@ def test_no_multiprocessor_at_all_is_refused():
 
 
 def test_shares_are_those_of_the_chip():
-    assert shares(132) == (132, 112, 96, 80)
-    assert shares(114) == (114, 112, 96, 80)
-    assert shares(78) == (78,)
+    def own(multiprocessors=None, *, device_kind="NVIDIA H200", dtype="bfloat16"):
+        return shares(device_kind=device_kind, dtype=np.dtype(dtype), multiprocessors=multiprocessors)
+
+    assert own() == own(132) == (80, 96, 112, 132)
+    assert own(114, device_kind="NVIDIA H100 PCIe") == (80, 96, 112, 114)
+    assert own(78) == (78,)
+    assert own(device_kind="cpu") == own(dtype="float32") == ()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from muxjax.scheduler import fit
 from muxjax.scheduler.fairness import lifted, take_turns
-from tests.scheduler.test_policies import model
+from tests.scheduler.pictures import model
 
 costs = st.lists(st.lists(st.integers(1, 50).map(float), max_size=8), max_size=5)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.scheduler.pace import UNKNOWN
+from muxjax.scheduler.pace import UNKNOWN, slowness
 
 
 def learned(step_s: float, token_s: float, steps: int = 200):
@@ -31,3 +31,8 @@ def test_a_step_of_as_many_tokens_as_fit_takes_as_long_as_it_may():
 
 def test_a_first_token_waits_for_the_steps_before_it():
     assert learned(0.01, 1e-4).first_s(200) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_a_share_takes_as_much_longer_as_it_is_smaller():
+    assert slowness((66, 132), 66) == 2.0
+    assert slowness((66, 132), 132) == slowness((66, 132), None) == slowness((), 66) == 1.0

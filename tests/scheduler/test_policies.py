@@ -11,79 +11,11 @@ from muxjax.errors import ConfigError
 from muxjax.scheduler import fit
 from muxjax.scheduler.adbs import adbs
 from muxjax.scheduler.fcfs import fcfs
-from muxjax.scheduler.mux import LEAST_TOKENS, PATIENCE_S, SLACK, mux
-from muxjax.scheduler.pace import Pace
 from muxjax.scheduler.policies import BY_NAME, by_name
 from muxjax.scheduler.round_robin import round_robin
-from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, StepPlan, View
+from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, StepPlan
 from muxjax.scheduler.within_quotas import PERIOD_S
-
-IDLE = ModelView(
-    name="a",
-    ready=True,
-    in_flight=0,
-    pending=(),
-    waiting=0,
-    free_slots=4,
-    decoding=0,
-    growing=0,
-    column_blocks=10,
-    held_blocks=0,
-    quota_blocks=500,
-    floor_blocks=100,
-    running=0,
-    oldest_s=float("inf"),
-    youngest=None,
-    last_prefill=0,
-    last_decode=0,
-)
-
-
-def model(name: str, **changes) -> ModelView:
-    return replace(IDLE, name=name, **changes)
-
-
-def decoding(name: str, rows: int, **changes) -> ModelView:
-    """A model with so many sequences that can all go on."""
-    changes = {"running": rows, "held_blocks": 10 * rows, "oldest_s": 1.0, "youngest": running(name, 1.0), **changes}
-    return model(name, decoding=rows, **changes)
-
-
-def stuck(name: str, rows: int, arrival_s: float, **changes) -> ModelView:
-    """A model whose sequences all wait for a column."""
-    changes = {"held_blocks": 10 * rows, "oldest_s": 0.0, "youngest": running(name, arrival_s), **changes}
-    return model(name, growing=rows, running=rows, **changes)
-
-
-def running(name: str, arrival_s: float, *, idle: bool = True) -> Running:
-    return Running(request_id=f"{name}-young", arrival_s=arrival_s, blocks=10, idle=idle)
-
-
-def waits(name: str, *, tokens: int = 8, blocks: int = 20, arrival_s: float = 2.0, **changes) -> ModelView:
-    """A model with one request to admit."""
-    request = Pending(request_id=f"{name}-new", arrival_s=arrival_s, tokens=tokens, blocks=blocks)
-    return model(name, pending=(request,), waiting=1, oldest_s=arrival_s, **changes)
-
-
-def view(*models: ModelView, free: int = 1000, **changes) -> View:
-    picture = View(
-        now_s=10.0,
-        quota_age_s=0.0,
-        free_blocks=free,
-        total_blocks=1000,
-        token_budget=64,
-        max_rows=4,
-        models=models,
-    )
-    return replace(picture, **changes)
-
-
-def prefill_of(name: str, tokens: int = 8) -> Job:
-    return Job(model=name, chunks=(Chunk(request_id=f"{name}-new", tokens=tokens),))
-
-
-def decode_of(name: str, *, grow: int = 0) -> Job:
-    return Job(model=name, decode=True, grow=grow)
+from tests.scheduler.pictures import decode_of, decoding, model, prefill_of, running, stuck, view, waits
 
 
 def test_temporal_multiplexing_is_first_come_first_served():
@@ -298,51 +230,3 @@ def test_quotas_move_once_a_period():
 
     assert adbs(view(full, model("b"), quota_age_s=PERIOD_S / 2)).quotas == {}
     assert adbs(view(full, model("b"), quota_age_s=PERIOD_S)).quotas == {"a": 700, "b": 300}
-
-
-def on_lanes(*models: ModelView, **changes) -> View:
-    """Each model on a lane of its own, and steps of up to 2,048 prompt tokens."""
-    return view(*(replace(each, lane=lane) for lane, each in enumerate(models)), token_budget=2048, **changes)
-
-
-def test_mux_prefills_on_every_lane_and_adbs_on_one():
-    picture = on_lanes(waits("a"), waits("b", prefills_in_flight=1, in_flight=1), waits("c"))
-
-    assert {job.model for job in mux(picture).jobs} == {"a", "b", "c"}
-    assert adbs(picture).jobs == ()
-
-
-def test_mux_has_models_of_one_lane_prefill_one_at_a_time_in_turn():
-    picture = view(waits("a", last_prefill=2), waits("b", last_prefill=1))
-
-    assert mux(picture).jobs == (prefill_of("b"),)
-    assert mux(view(waits("a", prefills_in_flight=1), waits("b"))).jobs == ()
-    assert mux(view(waits("a", prefills_in_flight=1), model("b"))).jobs == (prefill_of("a"),)
-
-
-@pytest.mark.parametrize(
-    ("tpot_s", "tokens"), [(None, (PATIENCE_S - 0.01) / 1e-4), (0.05, (SLACK * 0.05 - 0.01) / 1e-4), (0.001, LEAST_TOKENS)]
-)
-def test_mux_prefills_no_more_than_those_that_decode_have_time_for(tpot_s, tokens):
-    pace = Pace(step_s=0.01, token_s=1e-4)
-    picture = on_lanes(waits("a", tokens=5000, pace=pace), decoding("b", 3, tpot_s=tpot_s))
-
-    (chunk,) = mux(picture).jobs[0].chunks
-    assert chunk.tokens % TOKEN_GRAIN == 0 and 0 <= tokens - chunk.tokens < TOKEN_GRAIN
-    assert mux(on_lanes(waits("a", tokens=5000, pace=pace), model("b", tpot_s=tpot_s))).jobs[0].chunks[0].tokens == 2048
-
-
-@pytest.mark.parametrize(("prompt", "tokens"), [(5000, 256), (300, 256), (200, 200)])
-def test_mux_cuts_prompts_to_a_size_that_steps_have(prompt, tokens):
-    pace = Pace(step_s=0.01, token_s=1e-4)  # 300 tokens in the time there is
-    asked = waits("a", tokens=prompt, pace=pace, prompt_sizes=(128, 256, 512))
-
-    assert mux(on_lanes(asked, decoding("b", 3, tpot_s=0.05))).jobs[0].chunks[0].tokens == tokens
-
-
-def test_a_lane_that_waits_for_blocks_has_no_other_admit_what_it_waits_for():
-    picture = on_lanes(waits("a", blocks=90, last_prefill=1), waits("b", blocks=20, last_prefill=2), free=50)
-
-    assert mux(picture).jobs == ()
-    assert [job.model for job in mux(replace(picture, free_blocks=130)).jobs] == ["a", "b"]
-    assert [job.model for job in mux(replace(picture, free_blocks=119)).jobs] == ["a"]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.scheduler import quota
-from tests.scheduler.test_policies import decoding, model, view, waits
+from tests.scheduler.pictures import decoding, model, view, waits
 
 weights = st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1e6), min_size=1, max_size=6)
 

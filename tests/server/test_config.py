@@ -73,9 +73,19 @@ def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
     assert not options.enable_prefix_caching
 
 
+def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_line(write):
+    models = "models: [{name: a, path: x}, {name: b, path: y}]"
+    assert load_options([write(models)], {})[0].sm_shares == ()
+    assert load_options([write(f"sm-shares: [96, 80]\n{models}")], {})[0].sm_shares == (96, 80)
+    assert load_options([write(models)], {"sm_shares": ["96"]})[0].sm_shares == (96,)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("sm_shares: [96, many]\nmodels: [{name: a, path: x}, {name: b, path: y}]", "sm_shares must be an integer, got 'many'"),
+        ("sm_shares: [96, 96]\nmodels: [{name: a, path: x}, {name: b, path: y}]", "sm_shares must be named once each"),
+        ("sm_shares: [96]\nmodels: [{name: a, path: x}]", "sm_shares must be none where there is one lane"),
         ("modles: []", r"serve\.yaml:1: modles is no known key; did you mean models\?"),
         ("models:\n- name: a\n  path: x\n  max_model_length: 5", r"yaml:4: max_model_length is no known key; did you mean max-model-len\?"),
         ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),

@@ -12,16 +12,18 @@ def essential(shapes: Sequence[BatchShape]) -> list[BatchShape]:
 
 
 def useful_first(shapes: Sequence[BatchShape]) -> list[BatchShape]:
-    """All shapes, the essential ones first, then those that save most padding.
+    """All shapes, the essential ones first, then those that save most padding, and at last those that keep to a share.
 
     Each halves the widest gap between sizes that are there, of decodes and of steps with chunks in turn.
     """
     ordered = [_halving(sorted(group, key=_size)) for group in _groups(shapes)]
-    return [shape for pair in zip_longest(*ordered) for shape in pair if shape is not None]
+    whole = [shape for pair in zip_longest(*ordered) for shape in pair if shape is not None]
+    return whole + _halving(sorted((shape for shape in shapes if shape.sm_share), key=_size))
 
 
 def _groups(shapes: Sequence[BatchShape]) -> tuple[list[BatchShape], list[BatchShape]]:
-    return [shape for shape in shapes if not shape.prefill_rows], [shape for shape in shapes if shape.prefill_rows]
+    whole = [shape for shape in shapes if shape.sm_share is None]
+    return [shape for shape in whole if not shape.prefill_rows], [shape for shape in whole if shape.prefill_rows]
 
 
 def _size(shape: BatchShape) -> tuple[int, int, int]:

@@ -78,8 +78,6 @@ class StepSource:
     Args:
       layout: of the heads that one device holds; slots, columns: of the model's block tables.
       blocks, block_elements, kv_dtype: of the arena of each device.
-      ctas: how many of a GPU's multiprocessors the products of a layer may use, where there is a kernel that keeps to them; None for
-        XLA's products, which use all.
       tuned: on a GPU, XLA's own products for few rows, which are the faster ones where they are tuned; cuBLASLt's otherwise.
     """
 
@@ -93,7 +91,6 @@ class StepSource:
     kv_dtype: str
     tp: int
     tuned: bool
-    ctas: int | None = None
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.each[0].device_kind
@@ -109,7 +106,7 @@ class StepSource:
             layout=self.layout,
             shape=self.shape,
             kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim)._replace(
-                product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.ctas)
+                product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,
         )

@@ -19,6 +19,7 @@ class ModelConfig:
       weight: its share of prefills and of the arena, against the other models.
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
       prompt_sizes: prompt tokens that its steps are padded to, ascending; none where that is not known.
+      sm_shares: multiprocessors that large steps may keep to, as of `ModelView`.
       lane: stream of the device that its steps run on, as of `Step`.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
@@ -36,3 +37,4 @@ class ModelConfig:
     token_cost: float = 1.0
     lane: int = 0
     prompt_sizes: tuple[int, ...] = ()
+    sm_shares: tuple[int, ...] = ()

@@ -79,8 +79,8 @@ class Launcher:
         """With so many tokens more all that are known are computed."""
         return self._tables.lengths[slot] + count == self._slots.text.known[slot]
 
-    def step(self, step_id: int, rows: Rows, *, decodes: int, lane: int) -> Step:
-        """The step of those rows, the first `decodes` of which decode; from now on it is in flight."""
+    def step(self, step_id: int, rows: Rows, job: Job, *, decodes: int) -> Step:
+        """The step of a job's rows, the first `decodes` of which decode; from now on it is in flight."""
         slots, counts, tokens, delta = rows
         self._slots.flights[slots] += 1
         self._charge(slots, counts, decodes)
@@ -96,7 +96,8 @@ class Launcher:
             tokens=tokens,
             sampling=self._slots.sampling.take(slots),
             delta=delta,
-            lane=lane,
+            lane=job.lane,
+            sm_share=job.sm_share,
         )
         controls = self._slots.controls
         return replace(step, controls=step_controls(controls, self._slots.text, step)) if controls else step

@@ -16,7 +16,7 @@ from muxjax.engine.model.sequence import NO_SLOT, Sequence, Stage
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.model.stages import Stages
 from muxjax.engine.stats import Status, Tally
-from muxjax.scheduler.pace import Pace
+from muxjax.scheduler.pace import Pace, slowness
 from muxjax.scheduler.view import Chunk, Job, ModelView
 from muxjax.types import Ints, Phase
 
@@ -107,7 +107,9 @@ class ModelState:
             lane=self.config.lane,
             pace=self.pace,
             tpot_s=self.config.tpot_s,
+            ttft_s=self.config.ttft_s,
             prompt_sizes=self.config.prompt_sizes,
+            sm_shares=self.config.sm_shares,
             oldest_s=self.stages.oldest_s,
             youngest=self._requests.youngest(),
             last_prefill=self.tally.last_prefill,
@@ -123,7 +125,7 @@ class ModelState:
         """Launches a job: the rows that decode, then the next tokens of `pending`, of which those that wait are admitted."""
         decodes = self._launcher.decodes(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
         rows = self._with_chunks(decodes, job.chunks, pending) if pending else decodes
-        step = self._launcher.step(step_id, rows, decodes=len(decodes.slots), lane=job.lane)
+        step = self._launcher.step(step_id, rows, job, decodes=len(decodes.slots))
         self.in_flight += 1
         self.prefills_in_flight += step.phase is Phase.PREFILL
         self.tally.add(step)
@@ -145,7 +147,8 @@ class ModelState:
         """
         self._view = None
         if seconds is not None:
-            self.pace = self.pace.after(int(step.counts[step.decodes :].sum()), seconds)
+            tokens = int(step.counts[step.decodes :].sum()) * slowness(self.config.sm_shares, step.sm_share)
+            self.pace = self.pace.after(tokens, seconds)
         if self.slots.controls:
             self._launcher.forget_openings()
         self.in_flight -= 1

@@ -97,7 +97,13 @@ class TraceFile:
             "dur": round((record.end_s - record.start_s) * 1e6, 1),
             "pid": _JOBS,
             "tid": track,
-            "args": {"model": record.model, "sequences": record.rows, "tokens": record.tokens, "padding": record.padding},
+            "args": {
+                "model": record.model,
+                "sequences": record.rows,
+                "tokens": record.tokens,
+                "padding": record.padding,
+                "multiprocessors": record.sm_share or "all",
+            },
         }
 
     def _request(self, record: RequestRecord) -> Iterator[Event]:

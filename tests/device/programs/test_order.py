@@ -1,5 +1,7 @@
 """Shapes in their order of use: the first ones hold every step, and none is left out."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,12 +29,20 @@ def test_each_next_one_halves_the_widest_gap():
     assert useful_first(list(map(decode, (1, 2, 3, 4, 5, 6, 7, 8)))) == list(map(decode, (8, 4, 6, 2, 7, 5, 3, 1)))
 
 
+def test_shapes_that_keep_to_a_share_hold_no_step_that_a_start_waits_for_and_come_last():
+    shares = [replace(shape, sm_share=96) for shape in SHAPES if shape.prefill_tokens == 2048]
+
+    assert essential([*shares, *SHAPES]) == essential(SHAPES)
+    assert set(useful_first([*shares, *SHAPES])[-2:]) == set(shares)
+
+
 shapes = st.builds(
     BatchShape,
     columns=st.sampled_from([4, 16]),
     decode_rows=st.integers(0, 64),
     prefill_rows=st.sampled_from([0, 8]),
     prefill_tokens=st.integers(0, 64),
+    sm_share=st.sampled_from([None, 80, 96]),
 )
 
 

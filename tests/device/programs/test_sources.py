@@ -33,7 +33,7 @@ def test_a_step_within_a_share_is_a_program_of_its_own_and_a_cpu_computes_it_as_
     shape = BatchShape(columns=4, decode_rows=8, prefill_rows=2, prefill_tokens=16)
     sizes = {"slots": 4, "columns": 4, "blocks": 64, "block_elements": 128, "kv_dtype": "float32", "tp": 1, "tuned": True}
     whole = StepSource(spec=SPEC, layout=layout, shape=shape, **sizes)
-    share = replace(whole, ctas=112)
+    share = replace(whole, shape=replace(shape, sm_share=112))
 
     assert repr(share) != repr(whole)
     assert share.lower(DEVICES).as_text() == whole.lower(DEVICES).as_text()
