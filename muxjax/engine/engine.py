@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.job_records import JobRecord, JobRecorder, OnJob
+from muxjax.engine.job_records import OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.request_checker import Prepared
 from muxjax.engine.stats import Status, UnitStats
@@ -58,8 +58,6 @@ class Engine:
         self._settled = threading.Event()  # closed, and nothing left to do
         self._thread = threading.Thread(target=self._run, name="muxjax-engine", daemon=True)
         self._on_outputs: OnOutputs = lambda outputs: None
-        self._on_job: list[OnJob] = []
-        self._watch: JobRecorder | None = None
         self._since_s: float | None = None  # launch of the oldest step in flight, or begin of this turn
         self._watchdog = Watchdog(self._age_s, self._what, step_timeout_s)
         self._on_stop: list[Callable[[], object]] = []
@@ -80,8 +78,7 @@ class Engine:
 
     def watch(self, on_job: OnJob) -> None:
         """Tells one more of each job that ends, in the engine's thread; to be called before the start."""
-        self._on_job.append(on_job)
-        self._watch = self._watch or JobRecorder(self._tell_job)
+        self._unit.watch(on_job)
 
     def prepare(self, request: Request) -> Prepared:
         """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`. From any thread."""
@@ -163,7 +160,7 @@ class Engine:
                 self._obey()
                 if not self._unit.idle:
                     self._since_s = self._oldest_s or self._clock.now_s()
-                    self._emit(turn(self._unit, self._policy, self._executor, self._clock, self._watch))
+                    self._emit(turn(self._unit, self._policy, self._executor, self._clock))
                     self._since_s = self._oldest_s
                 if self._closed.is_set() and self._unit.idle and self._commands.empty():
                     self._settled.set()
@@ -218,10 +215,6 @@ class Engine:
         self._live.difference_update([output.request_id for output in outputs if output.finish is not None])
         if outputs:
             self._on_outputs(outputs)
-
-    def _tell_job(self, record: JobRecord) -> None:
-        for on_job in self._on_job:
-            on_job(record)
 
     @property
     def _oldest_s(self) -> float | None:

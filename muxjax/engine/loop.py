@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from muxjax.engine.executor import Executor
-from muxjax.engine.job_records import JobRecorder
 from muxjax.engine.unit import Unit
 from muxjax.scheduler.view import Policy
 from muxjax.types import Output, Request
@@ -22,20 +21,16 @@ class VirtualClock(Clock, Protocol):
     def advance_to(self, at_s: float) -> None: ...
 
 
-def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock, watch: JobRecorder | None = None) -> list[Output]:
+def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock) -> list[Output]:
     """Launches what the policy wants next, and takes in what has finished.
 
     It waits for a step when there was nothing to launch, or nothing can be any more: then only a finished step, or a new request, can
     change what the policy wants.
     """
     plan = policy(unit.view(clock.now_s()))
-    for job, step in zip(plan.jobs, unit.commit(plan, now_s=clock.now_s()), strict=True):
+    for step in unit.commit(plan, now_s=clock.now_s()):
         executor.launch(step)
-        if watch is not None:
-            watch.launched(step, job, clock.now_s())
     done = executor.collect(wait=not plan.jobs or not unit.can_launch)
-    if watch is not None:
-        watch.finished(done)
     assert plan.jobs or plan.preempt or done, "the policy plans nothing, and nothing in flight can change its mind"
     return unit.record(done)
 

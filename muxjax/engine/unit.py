@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from muxjax.cache.arena import Arena
 from muxjax.cache.block_pool import BlockPool
 from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
+from muxjax.engine.job_records import OnJob, job_record
 from muxjax.engine.lane_times import LaneTimes
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.sequence import Sequence
@@ -20,6 +22,14 @@ from muxjax.types import Finish, Output, Request
 
 _NOT_FINITE = Fault(what="its logits are not finite")
 _log = logging.getLogger(__name__)
+
+
+class _Flight(NamedTuple):
+    """A step in flight, when it was launched, and the requests of its chunks."""
+
+    step: Step
+    launched_s: float
+    prefills: tuple[str, ...]
 
 
 class Unit:
@@ -55,7 +65,8 @@ class Unit:
         self._states: Mapping[str, ModelState] = {config.name: self._new_state(config) for config in configs}  # replaced, never changed
         self._block_bytes = next(iter(self._states.values())).config.layout.block_bytes
         self._sequences: dict[str, Sequence] = {}  # not ended
-        self._flights: dict[int, tuple[Step, float]] = {}  # and when they were launched
+        self._flights: dict[int, _Flight] = {}
+        self._on_job: list[OnJob] = []
         self._token_budget, self._shared_budget, self._max_rows = token_budget, shared_budget, max_rows
         self._times = LaneTimes()
         self._step_id = 0
@@ -67,6 +78,10 @@ class Unit:
     def checker(self) -> RequestChecker:
         """Facts by which requests are checked; from any thread."""
         return self._checker
+
+    def watch(self, on_job: OnJob) -> None:
+        """Tells one more of each step that ends, as it is recorded: it must neither wait nor raise."""
+        self._on_job.append(on_job)
 
     def submit(self, request: Request) -> list[Output]:
         """Takes a request that the checker has let pass; it ends in exactly one Output with a finish.
@@ -120,8 +135,10 @@ class Unit:
         """Takes in what finished steps sampled; blocks of requests that ended go back. A model whose step has a fault serves no more."""
         outputs: list[Output] = []
         for step_done in done:
-            step, launched_s = self._flights.pop(step_done.step_id)
+            step, launched_s, prefills = self._flights.pop(step_done.step_id)
             began_s = self._times.began_s(step.lane, launched_s, step_done.at_s)
+            for on_job in self._on_job:
+                on_job(job_record(step, prefills, began_s, step_done))
             state = self._states[step.model]
             fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
             if fault is not None:
@@ -148,7 +165,7 @@ class Unit:
     @property
     def oldest_step(self) -> tuple[Step, float] | None:
         """The first step in flight, and when it was launched; may be asked from any thread."""
-        return next(iter(tuple(self._flights.values())), None)
+        return next(((flight.step, flight.launched_s) for flight in tuple(self._flights.values())), None)
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -212,7 +229,7 @@ class Unit:
     def forget(self, models: Collection[str]) -> None:
         """No step in flight of these models will finish, and the cache has lost what it had of them: what runs waits again, with the
         tokens it has."""
-        self._flights = {step_id: flight for step_id, flight in self._flights.items() if flight[0].model not in models}
+        self._flights = {step_id: flight for step_id, flight in self._flights.items() if flight.step.model not in models}
         for name, state in self._states.items():
             if name in models:
                 state.forget()
@@ -268,7 +285,7 @@ class Unit:
         self._step_id += 1
         pending = [self._sequences[chunk.request_id] for chunk in job.chunks]
         step = self._states[job.model].launch(job, pending, self._step_id)
-        self._flights[step.id] = step, now_s
+        self._flights[step.id] = _Flight(step, now_s, tuple([chunk.request_id for chunk in job.chunks]))
         return step
 
     def _end(self, sequence: Sequence, token: int | None, finish: Finish, at_s: float) -> Output:
