@@ -136,6 +136,26 @@ class Buckets:
         ]
 
 
+class ShapeChoice:
+    """The choice of a shape for each step of a model, remembered by what the step needs.
+
+    Args:
+      layout: as of `Buckets.size`.
+      shapes: to choose from.
+    """
+
+    def __init__(self, buckets: Buckets, layout: CacheLayout, shapes: Iterable[BatchShape]):
+        self._buckets, self._layout, self._shapes = buckets, layout, tuple(shapes)
+        self._smallest: dict[tuple[StepSize, int | None], BatchShape] = {}
+
+    def shape(self, starts: Ints, counts: Ints, decodes: int, sm_share: int | None = None) -> BatchShape:
+        """The smallest one that holds a step; the arguments are `Step`'s."""
+        key = self._buckets.size(starts, counts, decodes, self._layout), sm_share
+        if key not in self._smallest:
+            self._smallest[key] = smallest(self._shapes, *key)
+        return self._smallest[key]
+
+
 def grains(count):
     """Rounded up to TOKEN_GRAIN."""
     return -(-count // TOKEN_GRAIN) * TOKEN_GRAIN

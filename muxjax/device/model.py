@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from muxjax.buckets import BatchShape, Buckets, StepSize, smallest
+from muxjax.buckets import BatchShape, Buckets, ShapeChoice
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.offload import OffloadedWeights, offload, onload
@@ -51,11 +51,11 @@ class DeviceModel:
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
-    _shape_of: dict[tuple[StepSize, int | None], BatchShape] = field(default_factory=dict)
-    """Of sizes and shares that have come up, until other shapes are ready."""
+    _choice: ShapeChoice = field(init=False)
 
     def __post_init__(self):
         self.shapes = tuple(self.needs.shapes)
+        self._choose_anew()
 
     @classmethod
     def empty(
@@ -106,11 +106,7 @@ class DeviceModel:
 
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
-        size = self.buckets.size(step.starts, step.counts, step.decodes, self.layout)
-        key = size, step.sm_share
-        if key not in self._shape_of:
-            self._shape_of[key] = smallest(self.steps, size, step.sm_share)
-        return self._shape_of[key]
+        return self._choice.shape(step.starts, step.counts, step.decodes, step.sm_share)
 
     @property
     def needs(self) -> ProgramNeeds:
@@ -127,12 +123,12 @@ class DeviceModel:
                 self.tables[source.entries] = program
             else:
                 self.post_step.add(source, program)
-        self._shape_of.clear()
+        self._choose_anew()
 
     def forget_steps(self) -> None:
         """The arena has another size, or will have: what runs behind a step knows of no arena, and stays."""
         self.steps = {}
-        self._shape_of.clear()
+        self._choose_anew()
 
     @property
     def loaded(self) -> Loaded:
@@ -201,6 +197,10 @@ class DeviceModel:
         """Runs every size of update once."""
         for entries in sorted(self.tables):
             self.update_tables(batch.empty_delta(self.layout, entries))
+
+    def _choose_anew(self) -> None:
+        """Other shapes are ready."""
+        self._choice = ShapeChoice(self.buckets, self.layout, self.steps)
 
     def _arrays(self) -> list[jax.Array]:
         params = () if isinstance(self.weights, OffloadedWeights) else self.weights

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from muxjax.buckets import BatchShape, Buckets, StepSize, smallest
+from muxjax.buckets import BatchShape, Buckets, ShapeChoice
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
@@ -171,16 +171,12 @@ class PaddedModel:
     """A model whose steps are padded as a device pads them; counts the tokens that are computed, and how many of them are padding."""
 
     def __init__(self, buckets: Buckets, layout: CacheLayout):
-        self._buckets, self._layout = buckets, layout
-        self._shapes, self._shape_of = buckets.shapes(), dict[StepSize, BatchShape]()
+        self._choice = ShapeChoice(buckets, layout, buckets.shapes())
         self.computed = self.padding = 0
 
     def pad(self, step: Step) -> BatchShape:
         """The shape that the step runs as."""
-        size = self._buckets.size(step.starts, step.counts, step.decodes, self._layout)
-        if size not in self._shape_of:
-            self._shape_of[size] = smallest(self._shapes, size)
-        shape = self._shape_of[size]
+        shape = self._choice.shape(step.starts, step.counts, step.decodes, step.sm_share)
         self.computed += shape.tokens
         self.padding += shape.tokens - len(step.tokens)
         return shape
