@@ -24,7 +24,8 @@ def _bounded(http: HttpOptions) -> Middleware:
     """Has a request's whole body before its handler runs.
 
     Raises:
-      RequestError: 431 for too large a head, 413 for too large a body, 408 for one that takes too long to come.
+      RequestError: 431 for too large a head, 413 for too large a body, 408 for one that takes too long to come, 400 for one that is not
+        encoded as its headers say.
     """
 
     @web.middleware
@@ -42,13 +43,16 @@ def _bounded(http: HttpOptions) -> Middleware:
 
 
 async def _read(request: web.Request, http: HttpOptions) -> None:
-    """Receives the body; a connection on which it does not come is closed."""
+    """Receives the body; a connection on which it does not come, or comes broken, is closed."""
     try:
         async with asyncio.timeout(http.read_timeout_s):
             await receive(request, http.max_body_bytes)
     except TimeoutError as error:
         request.protocol.keep_alive(False)
         raise RequestError(f"The body did not come within {http.read_timeout_s:g} seconds.", code="request_timeout", status=408) from error
+    except web.RequestPayloadError as error:
+        request.protocol.keep_alive(False)
+        raise RequestError(f"The body cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 async def write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:

@@ -21,7 +21,10 @@ _told: set[str] = set()
 
 
 def without_annotations(schema: Any) -> Any:
-    """The schema for grammars: a format that is not known is an annotation (JSON Schema 2020-12, 7.2.1), and is told once in the log."""
+    """The schema for grammars: a format that is not known is an annotation (JSON Schema 2020-12, 7.2.1), and is told once in the log.
+
+    So is a dialect (`$schema`) that is not known; one is known under http and https alike.
+    """
     dialect = schema.get("$schema") if isinstance(schema, dict) else None
     return mapped(schema, _simplified_before_2020 if isinstance(dialect, str) and _BEFORE_2020.search(dialect) else _simplified)
 
@@ -37,6 +40,9 @@ def _simplified(path: Path, schema: Any) -> Any:
         return schema
     if not isinstance(schema.get("items"), list):
         schema.pop("additionalItems", None)
+    dialect = schema.pop("$schema", None)
+    if isinstance(dialect, str) and (known := _known_dialect(dialect)):
+        schema["$schema"] = known
     name = schema.get("format")
     if isinstance(name, str) and not _is_known(name):
         _tell(name)
@@ -51,14 +57,22 @@ def _simplified(path: Path, schema: Any) -> Any:
     return schema
 
 
+def _known_dialect(name: str) -> str:
+    """The dialect as grammars know it; empty for another."""
+    bare = name.split("://", 1)[-1]
+    names = (name, f"https://{bare}", f"http://{bare}") if len(name) <= _LONGEST_NAME else ()
+    return next((each for each in names if _has_grammar(("$schema", each))), "")
+
+
 def _is_known(name: str) -> bool:
-    return len(name) <= _LONGEST_NAME and _has_grammar(name)
+    return len(name) <= _LONGEST_NAME and _has_grammar(("format", name))
 
 
 @functools.lru_cache(maxsize=1024)
-def _has_grammar(name: str) -> bool:
+def _has_grammar(entry: tuple[str, str]) -> bool:
+    """Whether strings with this keyword and value have one."""
     try:
-        return not schema_fault(json.dumps({"type": "string", "format": name}))
+        return not schema_fault(json.dumps({"type": "string", **dict([entry])}))
     except ValueError:  # half a surrogate pair
         return False
 

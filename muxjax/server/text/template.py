@@ -14,7 +14,7 @@ from muxjax.server.text.sandbox import OutOfTime
 Message = Mapping[str, Any]
 
 _END = "\ufdd0"  # no character: where the last message ends for now
-_RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError)
+_RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError, MemoryError)
 _TRIALS_S = 2.0
 """For finding out what a template takes; a stranger's may be slow by intent."""
 _REASONING = ("reasoning_content", "thinking", "reasoning")

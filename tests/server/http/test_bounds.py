@@ -98,6 +98,18 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve):
         assert engine.submitted == []
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+@pytest.mark.parametrize("pause_s", [0, 0.2])
+def test_a_body_that_is_not_encoded_as_it_says_is_the_clients_error(serve, encoding, pause_s):
+    with serve() as (engine, url), connected(url) as client:
+        head, body = post(b"\x08nonsense", **{"Content-Encoding": encoding}).split(b"\r\n\r\n")
+        client.sendall(head + b"\r\n\r\n")
+        time.sleep(pause_s)
+        client.sendall(body)
+        assert status(answer(client)) == 400
+        assert engine.submitted == []
+
+
 def test_a_body_that_comes_in_pieces_is_waited_for(serve):
     with serve(read_timeout_s=10) as (_, url), connected(url) as client:
         for piece in (post(SMALL)[:-10], SMALL[-10:]):

@@ -174,6 +174,19 @@ def test_a_format_that_is_not_known_is_an_annotation(name):
     assert accepts({"type": "object", "properties": {"a": {"type": "string", "format": name}}}, {"a": "any text"})
 
 
+@pytest.mark.parametrize(
+    "name", ["http://json-schema.org/schema#", "https://json-schema.org/draft-07/schema#", "urn:ours", "no uri", "\ud800", "x" * 9999, 5]
+)
+def test_a_dialect_that_is_not_known_is_an_annotation(name):
+    assert accepts({"$schema": name, "type": "object", "properties": {"a": {"$schema": name, "type": "integer"}}}, {"a": 1})
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_dialect_is_known_under_either_scheme(scheme):
+    schema = {"$schema": f"{scheme}://json-schema.org/draft-04/schema#", "type": "integer", "minimum": 3, "exclusiveMinimum": True}
+    assert accepts(schema, 4) and not accepts(schema, 3)
+
+
 def test_a_format_that_is_known_is_kept():
     for name, good in (("uuid", "ce9fbc6a-94ab-4ce8-93ef-fafb3bdade6b"), ("date-time", "2026-11-28T10:00:00Z"), ("ipv4", "1.2.3.4")):
         schema = {"type": "string", "format": name}

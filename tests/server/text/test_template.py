@@ -61,7 +61,13 @@ def test_tools_and_documents_are_at_hand():
 
 @pytest.mark.parametrize(
     "source",
-    ["{{ raise_exception('roles must alternate') }}", "{{ messages.append(1) }}", "{{ messages[0].role + 1 }}", "{{ nothing.at.all }}"],
+    [
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ messages.append(1) }}",
+        "{{ messages[0].role + 1 }}",
+        "{{ nothing.at.all }}",
+        "{{ cycler() }}",
+    ],
 )
 def test_a_template_that_fails_is_the_clients_error(source):
     with pytest.raises(RequestError, match="the chat template refused the messages") as error:
