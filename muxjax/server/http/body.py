@@ -16,7 +16,7 @@ MOST_COLONS_AND_BRACKETS = 2**18
 """Colons and opening brackets of a body: what bounds the number of its keys, objects and lists, which cost ten times as much."""
 SMALL_BYTES = 2**16
 """Of a body that is parsed in a moment."""
-_BODY = web.RequestKey("body", list[bytes])
+_BODY = web.RequestKey("body", list[bytearray])
 _one_large_body = threading.Lock()  # parsing holds the interpreter to its end: others get in between two large ones
 
 
@@ -26,13 +26,12 @@ async def receive(request: web.Request, most_bytes: int) -> None:
     Raises:
       HTTPRequestEntityTooLarge: it has more bytes.
     """
-    pieces, size = [], 0
+    body = bytearray()  # which grows in place: pieces that were joined would take as much again
     while piece := await request.content.readany():
-        pieces.append(piece)
-        size += len(piece)
-        if size > most_bytes:
-            raise web.HTTPRequestEntityTooLarge(max_size=most_bytes, actual_size=size)
-    request[_BODY] = [b"".join(pieces)]
+        body += piece
+        if len(body) > most_bytes:
+            raise web.HTTPRequestEntityTooLarge(max_size=most_bytes, actual_size=len(body))
+    request[_BODY] = [body]
 
 
 def size_of(request: web.Request) -> int:
@@ -40,12 +39,12 @@ def size_of(request: web.Request) -> int:
     return len(request[_BODY][0])
 
 
-def take(request: web.Request) -> bytes:
+def take(request: web.Request) -> bytearray:
     """The body, once: the request does not keep it beside what is read of it."""
     return request[_BODY].pop()
 
 
-def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
+def read_object(body: bytes | bytearray, *, called: str = "body") -> Mapping[str, Any]:
     """The object.
 
     Args:
@@ -63,7 +62,7 @@ def read_object(body: bytes, *, called: str = "body") -> Mapping[str, Any]:
         return _parsed(text, called)
 
 
-def _decoded(body: bytes, called: str) -> str:
+def _decoded(body: bytes | bytearray, called: str) -> str:
     """As `json.loads` does it."""
     try:
         return body.decode(json.detect_encoding(body), "surrogatepass")
@@ -71,7 +70,7 @@ def _decoded(body: bytes, called: str) -> str:
         raise RequestError(f"The {called} is no JSON: {str(error)[:200]}") from error
 
 
-def _parsed(body: bytes | str, called: str) -> Mapping[str, Any]:
+def _parsed(body: bytes | bytearray | str, called: str) -> Mapping[str, Any]:
     try:
         value = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:

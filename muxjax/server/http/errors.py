@@ -2,7 +2,6 @@
 
 import logging
 import math
-import traceback
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -47,9 +46,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _forget(error: BaseException | None) -> None:
-    """Frees what an error's frames hold, such as a body: it and the future that brought it keep each other until the next collection."""
+    """Drops the frames that an error came through, and what they hold, such as a body: it and the future that brought it keep each other,
+    and so all of that, until the next collection, which may be a thousand requests away."""
     while error is not None:
-        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 

@@ -87,7 +87,7 @@ class _Program:
 
     def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages with the roles, content and names of fields that the template knows."""
-        known = [{**message, "role": self._roles.get(str(message["role"]), message["role"])} for message in messages]
+        known = ({**message, "role": self._roles.get(str(message["role"]), message["role"])} for message in messages)
         return [self._forms.message(_with_reasoning(message)) for message in known]
 
     def run(self, messages: Sequence[Message], variables: Mapping[str, object]) -> str:

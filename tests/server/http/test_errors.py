@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import logging
+import threading
 import weakref
+from concurrent.futures import Future
 
 import aiohttp
 import pytest
@@ -86,6 +88,35 @@ def test_what_a_refused_request_held_is_free_at_once(caplog):
     gc.disable()
     try:
         assert ask(refuse, caplog) == 400
+        assert held[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_what_a_refused_request_held_is_free_at_once_though_the_thread_that_refused_it_is_not_done(caplog):
+    held: list[weakref.ref] = []
+    answered = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work(future: Future, body: Body) -> None:
+        try:
+            raise RequestError("no")
+        except RequestError as error:
+            future.set_exception(error)
+        answered.wait(10)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        body, future = Body(), Future()
+        held.append(weakref.ref(body))
+        threads.append(threading.Thread(target=work, args=(future, body)))
+        threads[0].start()
+        return await asyncio.wrap_future(future)
+
+    gc.disable()
+    try:
+        assert ask(refuse, caplog) == 400
+        answered.set()
+        threads.pop().join()
         assert held[0]() is None
     finally:
         gc.enable()
