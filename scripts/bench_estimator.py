@@ -23,7 +23,7 @@ from muxjax.placement.estimate import equation3, estimator
 from muxjax.placement.estimate.estimator import ModelEstimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
+from muxjax.simulate.sharing import SERIAL, SPATIAL, Sharing
 from muxjax.simulate.unit import Hosted, Machine
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.arrivals import Poisson

@@ -11,7 +11,7 @@ import time
 
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.executor import SERIAL
+from muxjax.simulate.sharing import SERIAL
 from muxjax.simulate.unit import Hosted, Machine, Outcome
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets

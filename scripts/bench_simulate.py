@@ -19,7 +19,7 @@ from muxjax.placement.greedy import place
 from muxjax.placement.problem import Cluster, Demand, Problem
 from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import outcomes, split
-from muxjax.simulate.executor import SPATIAL
+from muxjax.simulate.sharing import SPATIAL
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets
 from scripts import results

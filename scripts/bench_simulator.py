@@ -18,7 +18,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.measured import shipped
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.executor import LANES, SERIAL
+from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Hosted, Machine
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets

@@ -14,7 +14,7 @@ from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.simulate import cluster
 from muxjax.simulate.cluster import Job, outcomes, split
-from muxjax.simulate.executor import LANES, SERIAL
+from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Outcome
 from muxjax.whole_file import require_writable, whole_file
 from muxjax.workload import goodput, metrics, plots

@@ -46,8 +46,8 @@ H100 = Chip(
     memory_bytes_per_s=3.35e12,
     link_bytes_per_s=450e9,
     compute_frac=0.764,
-    memory_frac=0.911,
-    launch_s=41e-6,
+    memory_frac=0.953,
+    launch_s=42e-6,
     reduce_s=22e-6,
 )
 """Not measured: the H200's compute (the same die), fractions and delays beside the data sheet's memory and links."""
@@ -60,8 +60,8 @@ H200 = Chip(
     memory_bytes_per_s=4.3e12,
     link_bytes_per_s=450e9,
     compute_frac=0.764,
-    memory_frac=0.911,
-    launch_s=41e-6,
+    memory_frac=0.953,
+    launch_s=42e-6,
     reduce_s=22e-6,
 )
 """Ceilings measured on one device; fractions and delays by `scripts.bench_calibration --fit` from the shipped table; links from the data
@@ -75,8 +75,8 @@ B200 = Chip(
     memory_bytes_per_s=8e12,
     link_bytes_per_s=900e9,
     compute_frac=0.61,
-    memory_frac=0.816,
-    launch_s=41e-6,
+    memory_frac=0.854,
+    launch_s=42e-6,
     reduce_s=22e-6,
 )
 """Not measured. An eighth of what NVIDIA's DGX B200 data sheet says: 1,440 GB at 64 TB/s, 72 PFLOP/s of sparse FP8 (a quarter of it in

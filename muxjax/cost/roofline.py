@@ -1,5 +1,8 @@
 """Roofline: the cost of a step on a mesh by the model's shape, with what real kernels leave of a chip's speed.
 
+Matrix products overlap arithmetic with the reading of weights. Attention has kernels of its own between them, which overlap the arithmetic
+of no product: they are a roofline for themselves, and come on top.
+
 Source: measured steps of both chips; `tests/cost/test_roofline.py` holds the largest error against them.
 """
 
@@ -19,21 +22,36 @@ class StepCost:
     """Seconds of one step alone on its mesh.
 
     Args:
-      compute_s, memory_s: of arithmetic and of memory traffic, each at the speed that whole steps reach; they overlap.
+      compute_s, memory_s: of the products' arithmetic and of reading weights, each at the speed that whole steps reach; they overlap.
+      attention_s: between the products.
       overhead_s: launches and all-reduces on top. Others can use the device meanwhile.
+      layers: of the model, each of about as many kernels as another.
     """
 
     compute_s: float
     memory_s: float
     overhead_s: float
+    attention_s: float = 0.0
+    layers: int = 1
 
     @property
     def total_s(self) -> float:
-        return max(self.compute_s, self.memory_s) + self.overhead_s
+        return max(self.compute_s, self.memory_s) + self.attention_s + self.overhead_s
+
+    @property
+    def waits_for_memory(self) -> bool:
+        """Its products leave multiprocessors without work."""
+        return self.memory_s >= self.compute_s
 
     def times(self, factor: float) -> "StepCost":
         """The same mix, so many times as long."""
-        return StepCost(compute_s=self.compute_s * factor, memory_s=self.memory_s * factor, overhead_s=self.overhead_s * factor)
+        return StepCost(
+            compute_s=self.compute_s * factor,
+            memory_s=self.memory_s * factor,
+            attention_s=self.attention_s * factor,
+            overhead_s=self.overhead_s * factor,
+            layers=self.layers,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +59,25 @@ class Work:
     """Arithmetic and reading that a step cannot do without, on one device.
 
     Args:
-      flops: of the matrix products and of attention.
-      read_bytes: weights once, and the KV of the batch once.
+      product_flops, weight_bytes: of the matrix products.
+      attention_flops, kv_bytes: of attention, which reads the KV of the batch once.
     """
 
-    flops: float
-    read_bytes: float
+    product_flops: float
+    weight_bytes: float
+    attention_flops: float
+    kv_bytes: float
+
+    @property
+    def flops(self) -> float:
+        return self.product_flops + self.attention_flops
+
+    @property
+    def read_bytes(self) -> float:
+        return self.weight_bytes + self.kv_bytes
 
     def floor_s(self, *, flops_per_s: float, bytes_per_s: float) -> float:
-        """Seconds below which no step can be at those rates: arithmetic and reading overlap."""
+        """Seconds below which no step can be at those rates, were all arithmetic to overlap all reading."""
         return max(self.flops / flops_per_s, self.read_bytes / bytes_per_s)
 
 
@@ -125,17 +153,23 @@ def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: f
     layer, and reads or writes the KV of kv_tokens."""
     head = spec.vocab * spec.width
     layers = spec.params - head * (1 if spec.tied else 2)
-    flops = 2 * (layers * tokens + head * logits) + 4 * spec.layers * spec.heads * spec.head_dim * pairs
-    read_bytes = (layers + head) * ELEMENT_BYTES // mesh.tp + kv_bytes_per_token(spec, mesh) * kv_tokens
-    return Work(flops=flops / mesh.tp, read_bytes=read_bytes)
+    return Work(
+        product_flops=2 * (layers * tokens + head * logits) / mesh.tp,
+        weight_bytes=(layers + head) * ELEMENT_BYTES // mesh.tp,
+        attention_flops=4 * spec.layers * spec.heads * spec.head_dim * pairs / mesh.tp,
+        kv_bytes=kv_bytes_per_token(spec, mesh) * kv_tokens,
+    )
 
 
 def _cost(spec: ModelSpec, mesh: MeshSpec, tokens: int, work: Work) -> StepCost:
     chip = mesh.chip
+    flops_per_s, bytes_per_s = chip.flops_per_s * chip.compute_frac, chip.memory_bytes_per_s * chip.memory_frac
     return StepCost(
-        compute_s=work.flops / (chip.flops_per_s * chip.compute_frac),
-        memory_s=work.read_bytes / (chip.memory_bytes_per_s * chip.memory_frac),
+        compute_s=work.product_flops / flops_per_s,
+        memory_s=work.weight_bytes / bytes_per_s,
+        attention_s=max(work.attention_flops / flops_per_s, work.kv_bytes / bytes_per_s),
         overhead_s=spec.layers * (chip.launch_s + 2 * _reduce_s(spec, mesh, tokens)),
+        layers=spec.layers,
     )
 
 

@@ -18,7 +18,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.placement.check import violations
 from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.executor import Sharing
+from muxjax.simulate.sharing import Sharing
 from muxjax.simulate.unit import Hosted, Machine, Outcome
 from muxjax.workload.trace import Arrival
 

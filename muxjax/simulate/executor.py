@@ -1,10 +1,8 @@
 """Steps executed in virtual time by what they cost: the loop, unit and policies of serving, without a device."""
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 
 import numpy as np
 
@@ -12,8 +10,10 @@ from muxjax.buckets import BatchShape, Buckets, ShapeChoice
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
-from muxjax.cost.roofline import Roofline, StepCost, decode, mean_context, mixed, prefill
+from muxjax.cost.roofline import StepCost, mean_context
+from muxjax.cost.step import step_cost
 from muxjax.engine.executor import Done, Step
+from muxjax.simulate.sharing import Sharing
 from muxjax.types import ModelSpec
 
 Costs = Callable[[Step], StepCost]
@@ -32,57 +32,6 @@ class SimulatedClock:
         self.at_s = max(self.at_s, at_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
-    """Sharing of a device by steps in flight.
-
-    Serially, one lane runs them in the order of their launch. Spatially, every model has a lane (its own steps stay in order, as an
-    executor promises) and the lanes' first steps progress together, all at one rate: full speed while neither the arithmetic nor
-    the memory they use in the sum exceeds `efficiency` of the device, less beyond that, but never worse than time slices.
-
-    Measured on an H200, as the sum of the shares of their speeds alone: 1.2 for prefill beside decode under an 80/20 partition, 1.53
-    for decode steps of three models, 1.0 for two processes in time slices. In the first case both use their resource fully and a
-    sixth of the other's at most, which sums to 1.16 and asks for an efficiency of 0.7; in the second the memory uses are 0.69, 0.49 and
-    0.35, which sum to 1.53 and ask for 0.78. SPATIAL takes the lower one.
-
-    With a `gain`, lanes are those of the steps, and steps beside each other are done so many times as fast as one after another, each
-    in an equal share of it.
-
-    Args:
-      efficiency: in (0, 1].
-    """
-
-    spatial: bool
-    efficiency: float = 1.0
-    gain: float | None = None
-
-    def lane(self, step: Step) -> str:
-        if self.gain is not None:
-            return str(step.lane)
-        return step.model if self.spatial else ""
-
-    def rate(self, costs: Iterable[StepCost]) -> float:
-        """Progress of every active step, as a share of its speed alone."""
-        active, compute, memory = 0, 0.0, 0.0
-        for cost in costs:
-            if total_s := cost.total_s:
-                active += 1
-                compute += cost.compute_s / total_s
-                memory += cost.memory_s / total_s
-        if active < 2:
-            return 1.0
-        if self.gain is not None:
-            return min(1.0, self.gain / active)
-        return max(1 / active, min(1.0, self.efficiency / max(compute, memory, 1e-9)))
-
-
-SERIAL = Sharing(spatial=False)
-SPATIAL = Sharing(spatial=True, efficiency=0.7)
-LANES = Sharing(spatial=True, gain=1.15)
-"""Lanes as the engine has them, without shares of multiprocessors. Measured on an H200: three decodes, each in a client of its own, 1.15 to
-1.18 of turns, two 1.12 to 1.19. The shares are not equal there: a prefill beside a decode takes nearly all of the device while it lasts."""
-
-
 HOST_S = 3.42e-3 / 8
 """Seconds of the host for a step: the median turn of docs/results/scheduler-turn under ADBS, which has eight."""
 LAUNCHED = 0.4
@@ -91,11 +40,12 @@ LAUNCHED = 0.4
 
 @dataclass(slots=True, eq=False)
 class _Active:
-    """A launched step, and at how much work of its lane's first steps it ends; known when it is one."""
+    """A launched step; when it is its lane's first, how much of it is left, and how fast it goes."""
 
     step: Step
     cost: StepCost
-    ends_s: float = math.inf
+    left_s: float
+    rate: float = 1.0
 
 
 class SimulatedExecutor:
@@ -107,44 +57,49 @@ class SimulatedExecutor:
 
     def __init__(self, costs: Costs, clock: SimulatedClock, sharing: Sharing, *, host_s: float = 0.0):
         self._costs, self._clock, self._sharing, self._host_s = costs, clock, sharing, host_s
-        self._lanes: dict[str, deque[_Active]] = {}
+        self._lanes: dict[Hashable, deque[_Active]] = {}
         self._finished: list[Done] = []
-        self._first: list[_Active] = []  # of each lane; they progress, all at one rate, until one begins or ends
-        self._next: _Active | None = None  # of them to end
-        self._rate = 1.0
-        self._work_s = 0.0  # that a first step would have had of them if it had been one from the start
-        self._at_s = clock.now_s()  # how far the lanes have progressed
+        self._first: list[_Active] = []  # of each lane; they progress until one begins or ends
+        self._at_s = clock.now_s()  # how far they have progressed
 
     def launch(self, step: Step) -> None:
         self._clock.advance_to(self._clock.now_s() + LAUNCHED * self._host_s)
         self._progress(self._clock.now_s())
-        lane = self._lanes.setdefault(self._sharing.lane(step), deque())
-        lane.append(_Active(step, self._costs(step)))
+        lane, cost = self._lanes.setdefault(self._sharing.lane(step), deque()), self._costs(step)
+        lane.append(_Active(step, cost, cost.total_s))
         if len(lane) == 1:
             self._begin(lane[0])
 
     def collect(self, *, wait: bool) -> list[Done]:
         self._progress(self._clock.now_s())
-        if wait and not self._finished and self._next:
+        if wait and not self._finished and self._first:
             self._clock.advance_to(self._end_s(self._next))
             self._progress(self._clock.now_s())
         finished, self._finished = self._finished, []
         self._clock.advance_to(self._clock.now_s() + (1 - LAUNCHED) * self._host_s * len(finished))
         return finished
 
+    @property
+    def _next(self) -> _Active:
+        """The one of the first steps that ends first."""
+        return min(self._first, key=self._end_s)
+
     def _end_s(self, active: _Active) -> float:
         """When it ends if nothing begins or ends before."""
-        return self._at_s + (active.ends_s - self._work_s) / self._rate
+        return self._at_s + active.left_s / active.rate
 
     def _progress(self, until_s: float) -> None:
-        while self._next and (end_s := self._end_s(self._next)) <= until_s:
-            self._work_s, self._at_s = self._next.ends_s, end_s
-            self._retire(self._next)
-        self._work_s += (until_s - self._at_s) * self._rate
+        while self._first and self._end_s(ending := self._next) <= until_s:
+            self._work(self._end_s(ending))
+            self._retire(ending)
+        self._work(until_s)
+
+    def _work(self, until_s: float) -> None:
+        for active in self._first:
+            active.left_s -= (until_s - self._at_s) * active.rate
         self._at_s = until_s
 
     def _begin(self, active: _Active) -> None:
-        active.ends_s = self._work_s + active.cost.total_s
         self._first.append(active)
         self._share()
 
@@ -160,11 +115,8 @@ class SimulatedExecutor:
             self._share()
 
     def _share(self) -> None:
-        self._rate = self._sharing.rate([active.cost for active in self._first])
-        self._next = min(self._first, key=_ends_s, default=None)
-
-
-_ends_s = attrgetter("ends_s")
+        for active, rate in zip(self._first, self._sharing.rates([active.cost for active in self._first]), strict=True):
+            active.rate = rate
 
 
 class PaddedModel:
@@ -185,31 +137,24 @@ class PaddedModel:
 def step_costs(
     models: Mapping[str, tuple[ModelSpec, MeshSpec]], measured: CostModel | None = None, padded: Mapping[str, PaddedModel] | None = None
 ) -> Costs:
-    """Costs of steps of those models, each on its mesh, by the roofline.
+    """Costs of steps of those models, each on its mesh.
 
     Args:
-      measured: what steps take all in all, in place of the roofline's sums. The shares of arithmetic and memory stay the roofline's, and
-        a step with chunks is as much dearer as its chunks alone are.
+      measured: as of `step_cost`.
       padded: steps cost what their padded shapes do, which attend to no more than the steps themselves; None for steps as they are.
     """
 
-    measured = None if isinstance(measured, Roofline) else measured
-
     def cost(step: Step) -> StepCost:
         (spec, mesh), decodes = models[step.model], step.decodes
-        context_tokens = int(np.add.reduce(step.starts[:decodes])) + decodes
-        starts, counts = step.starts[decodes:], step.counts[decodes:]
         shape = padded[step.model].pad(step) if padded else None
+        context_tokens = int(np.add.reduce(step.starts[:decodes])) + decodes
         batch = shape.decode_rows if shape else decodes
+        starts, counts = step.starts[decodes:], step.counts[decodes:]
         if not len(counts):
-            alone = decode(spec, mesh, batch, context_tokens)
-            return alone.times(measured.decode_s(spec, mesh, batch, context_tokens) / alone.total_s) if measured else alone
+            return step_cost(spec, mesh, measured, batch=batch, context_tokens=context_tokens)
         own = int(counts.sum())
         tokens = shape.prefill_tokens if shape else own
         context = mean_context(starts, counts) * (own / tokens)
-        both = mixed(spec, mesh, tokens, context, batch, context_tokens)
-        if not measured:
-            return both
-        return both.times(measured.prefill_s(spec, mesh, tokens, context) / prefill(spec, mesh, tokens, context).total_s)
+        return step_cost(spec, mesh, measured, tokens=tokens, context=context, batch=batch, context_tokens=context_tokens)
 
     return cost

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from muxjax.buckets import Buckets
@@ -18,7 +18,8 @@ from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.view import Policy
-from muxjax.simulate.executor import HOST_S, PaddedModel, Sharing, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.executor import HOST_S, PaddedModel, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.sharing import Sharing
 from muxjax.types import ModelSpec, Request, Sampling
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths
@@ -31,12 +32,14 @@ ENGINE: Mapping[str, Any] = {field.name: field.default for field in fields(UnitO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hosted:
-    """A model on its mesh, the requests a second that are expected for it, and its share under load."""
+    """A model on its mesh, the requests a second that are expected for it, its share under load, and its targets as of `ModelConfig`."""
 
     spec: ModelSpec
     mesh: MeshSpec
     rate_rps: float
     weight: float = 1.0
+    ttft_s: float | None = None
+    tpot_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,7 @@ class Machine:
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job; prefill_rows: most of them.
+      prompt_sizes: prompt tokens that steps are padded to, ascending, up to token_budget; None for those of the engine.
       lanes: of the device, which the models share out in turn.
       host_s: of the host for a step.
       prefix_caching: as of `Unit`, for traces that tell which prompts begin alike; the others' all differ, and nothing is kept of them.
@@ -62,6 +66,7 @@ class Machine:
     max_tokens: int = 2048
     token_budget: int = ENGINE["max_num_batched_tokens"]
     prefill_rows: int = ENGINE["max_num_prefill_seqs"]
+    prompt_sizes: tuple[int, ...] | None = None
     look_ahead: int = ENGINE["look_ahead"]
     lanes: int = 1
     host_s: float = HOST_S
@@ -79,6 +84,9 @@ class Machine:
                 max_tokens=self._context(name),
                 rate=self.hosted[name].rate_rps,
                 weight=self.hosted[name].weight,
+                ttft_s=self.hosted[name].ttft_s,
+                tpot_s=self.hosted[name].tpot_s,
+                prompt_sizes=self._buckets(name, layout).prefill_tokens,
                 token_cost=self.hosted[name].spec.params,
                 lane=i % self.lanes,
             )
@@ -151,7 +159,7 @@ class Machine:
         return {name: PaddedModel(self._buckets(name, layout), layout) for name, layout in self._layouts.items()}
 
     def _buckets(self, model: str, layout: CacheLayout) -> Buckets:
-        return Buckets.of(
+        buckets = Buckets.of(
             layout,
             slots=self.slots,
             max_tokens=self._context(model),
@@ -159,6 +167,7 @@ class Machine:
             prefill_rows=self.prefill_rows,
             ragged=True,
         )
+        return replace(buckets, prefill_tokens=self.prompt_sizes) if self.prompt_sizes else buckets
 
     def _context(self, model: str) -> int:
         return min(self.max_tokens, self.hosted[model].spec.max_len)

@@ -8,7 +8,7 @@ from muxjax.cost.chip import A100, MeshSpec
 from muxjax.cost.roofline import weight_bytes
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import Job, Policy, StepPlan, View
-from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
+from muxjax.simulate.sharing import SERIAL, SPATIAL, Serial, Spatial
 from muxjax.simulate.unit import Load, Outcome, Scenario, simulate
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.lengths import of_trace
@@ -95,7 +95,7 @@ class Ablation:
     shape: Shape
     large_scale: float
     policy: str
-    sharing: Sharing
+    sharing: Serial | Spatial
     duration_s: float
     seed: int
     variant: str = ""
@@ -115,7 +115,7 @@ class Ablation:
             "shape": self.shape.title,
             "policy": self.policy,
             "variant": self.variant,
-            "sharing": asdict(self.sharing),
+            "sharing": {"spatial": self.sharing != SERIAL, **asdict(self.sharing)},
             "rates_rps": dict(self.shape.rates),
             "lengths": dict(self.shape.lengths),
             "large_scale": self.large_scale,
@@ -142,7 +142,7 @@ class Ablation:
 def ablations(duration_s: float, seed: int) -> list[Ablation]:
     """All policies on both shapes under both loads; under the heavier one also what isolates a cause."""
 
-    def on(shape: Shape, scale: float, policy: str, sharing: Sharing, variant: str = "") -> Ablation:
+    def on(shape: Shape, scale: float, policy: str, sharing: Serial | Spatial, variant: str = "") -> Ablation:
         return Ablation(shape=shape, large_scale=scale, policy=policy, sharing=sharing, duration_s=duration_s, seed=seed, variant=variant)
 
     ways = (("adbs", SPATIAL), ("adbs", SERIAL), ("round_robin", SERIAL), ("fcfs", SERIAL))

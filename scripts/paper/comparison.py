@@ -17,8 +17,8 @@ from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
 from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import Job, split
-from muxjax.simulate.executor import SERIAL, SPATIAL, Sharing
 from muxjax.simulate.idle import alone, least_mesh
+from muxjax.simulate.sharing import SERIAL, SPATIAL, Serial, Spatial
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import metrics
 from muxjax.workload.arrivals import Poisson
@@ -79,7 +79,7 @@ class System:
     name: str
     placer: str
     policy: str
-    sharing: Sharing
+    sharing: Serial | Spatial
     permuted: bool = False
     longer: float = 1.0
     speed: float = 1.0
@@ -94,7 +94,7 @@ SYSTEMS = (SPATIAL_BLIND, SPATIAL_AWARE, TEMPORAL, MUX)
 CAUSES = (
     replace(MUX, name="mux, one replica of each LLM", placer="one_replica"),
     replace(MUX, name="mux, one job at a time", sharing=SERIAL),
-    replace(MUX, name="mux, lanes without loss", sharing=Sharing(spatial=True, efficiency=1.0)),
+    replace(MUX, name="mux, lanes without loss", sharing=Spatial(efficiency=1.0)),
     replace(MUX, name="mux, memory-greedy placement", placer="memory_greedy"),
     replace(MUX, name="mux, requests permuted", permuted=True),
     replace(MUX, name="mux, twice as long", longer=2.0),
@@ -157,7 +157,7 @@ class Comparison:
             "system": self.system.name,
             "placer": self.system.placer,
             "policy": self.system.policy,
-            "sharing": asdict(self.system.sharing),
+            "sharing": {"spatial": self.system.sharing != SERIAL, **asdict(self.system.sharing)},
             "permuted": self.system.permuted,
             "speed": self.system.speed,
             "max_batch": self.system.max_batch,

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from muxjax.simulate.executor import SPATIAL
+from muxjax.simulate.sharing import SPATIAL
 from scripts.paper import tables
 from scripts.paper.ablation import LARGE_SCALES, SHAPES, Shape
 from scripts.paper.comparison import LENGTHS, NAMES, RATE_SCALES, SLOW, SMALL, TOP_RPS

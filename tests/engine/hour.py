@@ -7,7 +7,8 @@ from math import inf
 from muxjax.cost.chip import A100, MeshSpec
 from muxjax.engine.loop import turn
 from muxjax.scheduler.view import Policy
-from muxjax.simulate.executor import SPATIAL, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.executor import SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.sharing import SPATIAL
 from muxjax.simulate.unit import Hosted, Machine
 from muxjax.types import ModelSpec, Request, Sampling
 

@@ -12,7 +12,7 @@ from muxjax.cost import roofline
 from muxjax.cost.chip import MeshSpec
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import StepPlan, View
-from muxjax.simulate.executor import SPATIAL
+from muxjax.simulate.sharing import SPATIAL
 from muxjax.simulate.unit import simulate
 from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival

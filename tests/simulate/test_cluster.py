@@ -12,7 +12,7 @@ from muxjax.errors import ConfigError
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 from muxjax.simulate import cluster
 from muxjax.simulate.cluster import check, machine, outcomes, route, split, together
-from muxjax.simulate.executor import SPATIAL
+from muxjax.simulate.sharing import SPATIAL
 from muxjax.workload.trace import Arrival
 from tests.two_models import PROBLEM, placed, write_problem
 

@@ -1,5 +1,7 @@
 """The simulated executor: times one can add up by hand, and the laws of sharing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,11 +13,12 @@ from muxjax.cache.table import TableDelta
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.roofline import StepCost, decode, mixed, prefill
 from muxjax.engine.executor import SAMPLING, Step
-from muxjax.simulate.executor import LANES, SERIAL, SPATIAL, PaddedModel, Sharing, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.executor import PaddedModel, SimulatedClock, SimulatedExecutor, step_costs
+from muxjax.simulate.sharing import LANES, SERIAL, SPATIAL, Sharing, Spatial
 from muxjax.types import ModelSpec
 
 BUSY = StepCost(compute_s=1.0, memory_s=0.0, overhead_s=0.0)
-PERFECT = Sharing(spatial=True)
+PERFECT = Spatial(efficiency=1.0)
 SPEC = ModelSpec(
     vocab=128256,
     width=4096,
@@ -115,7 +118,7 @@ any_costs = st.builds(StepCost, compute_s=seconds, memory_s=seconds, overhead_s=
 @given(costs=st.lists(any_costs, min_size=1, max_size=6), efficiency=st.floats(0.1, 1))
 def test_together_is_never_slower_than_in_turns_nor_faster_than_alone(costs, efficiency):
     numbered = dict(enumerate(costs))
-    ends = run(numbered, {i: f"m{i}" for i in numbered}, Sharing(spatial=True, efficiency=efficiency))
+    ends = run(numbered, {i: f"m{i}" for i in numbered}, Spatial(efficiency=efficiency))
 
     assert sorted(i for i, _ in ends) == sorted(numbered)
     assert max(cost.total_s for cost in costs) - 1e-6 <= ends[-1][1] <= sum(cost.total_s for cost in costs) + 1e-6
@@ -123,8 +126,7 @@ def test_together_is_never_slower_than_in_turns_nor_faster_than_alone(costs, eff
 
 @given(costs=st.lists(any_costs, min_size=2, max_size=6))
 def test_used_resources_never_exceed_the_device(costs):
-    rate = PERFECT.rate(costs)
-    in_turns = 1 / len(costs)
+    rate, in_turns = PERFECT.rates(costs)[0], 1 / len(costs)
 
     for kind in ("compute_s", "memory_s"):
         assert rate * sum(getattr(cost, kind) / cost.total_s for cost in costs) <= 1 + 1e-9 or rate == in_turns
@@ -140,31 +142,12 @@ def test_the_roofline_tells_decodes_from_chunks():
     assert cost(step(1, "m", ((9, 1), (0, 1)), decodes=1)) != cost(step(1, "m", ((9, 1), (0, 1)), decodes=2))
 
 
-class Doubled:
-    """Twice what the roofline says."""
-
-    def prefill_s(self, *step) -> float:
-        return 2 * prefill(*step).total_s
-
-    def decode_s(self, *step) -> float:
-        return 2 * decode(*step).total_s
-
-
-def test_measured_seconds_take_the_place_of_the_rooflines_sums():
-    models = {"m": (SPEC, MeshSpec(chip=H200))}
-    measured, plain = step_costs(models, Doubled()), step_costs(models)
-
-    for one in (step(1, "m", ((9, 1), (19, 1)), decodes=2), step(1, "m", ((9, 1), (0, 3)), decodes=1)):
-        assert measured(one).total_s == pytest.approx(2 * plain(one).total_s)
-        assert measured(one).memory_s / plain(one).memory_s == pytest.approx(2)
-
-
 def test_a_prefill_beside_a_decode_gains_what_was_measured():
     """On an H200: 1.2 in the sum of their shares of full speed (2,048 tokens, batch 32)."""
     pair = [prefill(SPEC, MeshSpec(chip=H200), 2048, 0), decode(SPEC, MeshSpec(chip=H200), 32, 0)]
 
-    assert 2 * SPATIAL.rate(pair) == pytest.approx(1.2, abs=0.05)
-    assert 2 * PERFECT.rate(pair) != pytest.approx(1.2, abs=0.05)
+    assert sum(SPATIAL.rates(pair)) == pytest.approx(1.2, abs=0.05)
+    assert sum(PERFECT.rates(pair)) != pytest.approx(1.2, abs=0.05)
 
 
 def test_a_step_costs_what_its_padded_shape_does():
@@ -177,10 +160,16 @@ def test_a_step_costs_what_its_padded_shape_does():
     assert cost(step(1, "m", ((0, 130),), decodes=0)) != prefill(SPEC, mesh, 130, 65.5)
 
 
-def test_lanes_gain_what_was_measured_over_turns():
-    costs = dict.fromkeys(range(3), BUSY)
-    assert 3 * LANES.rate(costs.values()) == pytest.approx(1.15)
-    assert LANES.rate([BUSY]) == 1.0
+def test_steps_of_one_lane_follow_each_other_and_those_of_two_contend():
+    def ends(*lanes: int) -> list[float]:
+        clock = SimulatedClock()
+        executor = SimulatedExecutor(lambda _: BUSY, clock, LANES)
+        for i, lane in enumerate(lanes):
+            executor.launch(replace(step(i, "m"), lane=lane))
+        return [round(done.at_s, 9) for _ in lanes for done in executor.collect(wait=True)]
+
+    assert ends(0, 0) == [1.0, 2.0]
+    assert ends(0, 1) == [2.0, 2.0]
 
 
 def test_the_host_works_while_the_device_does_and_no_step_begins_before_it_is_launched():

@@ -7,7 +7,7 @@ import pytest
 from muxjax.cost.chip import A100, MeshSpec
 from muxjax.scheduler.adbs import adbs
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.executor import SERIAL, SPATIAL
+from muxjax.simulate.sharing import SERIAL, SPATIAL
 from muxjax.simulate.unit import Load, Scenario, simulate
 from muxjax.types import ModelSpec
 from muxjax.workload.lengths import of_trace
