@@ -48,7 +48,7 @@ H100 = Chip(
     compute_frac=0.764,
     memory_frac=0.953,
     launch_s=42e-6,
-    reduce_s=22e-6,
+    reduce_s=21.6e-6,
 )
 """Not measured: the H200's compute (the same die), fractions and delays beside the data sheet's memory and links."""
 
@@ -62,7 +62,7 @@ H200 = Chip(
     compute_frac=0.764,
     memory_frac=0.953,
     launch_s=42e-6,
-    reduce_s=22e-6,
+    reduce_s=21.6e-6,
 )
 """Ceilings measured on one device; fractions and delays by `scripts.bench_calibration --fit` from the shipped table; links from the data
 sheet."""
@@ -77,7 +77,7 @@ B200 = Chip(
     compute_frac=0.61,
     memory_frac=0.854,
     launch_s=42e-6,
-    reduce_s=22e-6,
+    reduce_s=21.6e-6,
 )
 """Not measured. An eighth of what NVIDIA's DGX B200 data sheet says: 1,440 GB at 64 TB/s, 72 PFLOP/s of sparse FP8 (a quarter of it in
 dense bf16), NVLink of 14.4 TB/s both ways together. Fractions: what the H200's come to on its own data sheet."""
