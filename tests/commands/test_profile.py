@@ -16,6 +16,7 @@ from muxjax.device.profile import Point
 from muxjax.errors import ConfigError
 from muxjax.specs.config import read_spec
 from muxjax.types import Phase
+from tests.programs import with_jax_cache
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -30,9 +31,16 @@ CONFIG = {
     "rms_norm_eps": 1e-6,
     "hidden_act": "silu",
 }
-GRID = "--decode-batch 1 8 --decode-context 16 64 --prefill-tokens 64 128 --prefill-context 16 64 --compilation-cache-dir".split()
+GRID = "--decode-batch 1 8 --decode-context 16 64 --prefill-tokens 64 128 --prefill-context 16 64".split()
 POINTS = {(phase, count, context) for phase, counts, half in (("decode", (1, 8), 0), ("prefill", (64, 128), 0.5)) for count in counts
           for context in (16 + half, 64 + half)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """A folder of compiled programs for all of these tests: each asks for the same."""
+    yield ["--compilation-cache-dir", str(tmp_path_factory.mktemp("programs"))]
+    with_jax_cache()
 
 
 @pytest.fixture
@@ -44,12 +52,14 @@ def models(tmp_path):
     return tmp_path
 
 
-def profile(folder, *arguments: str) -> int:
-    return main(["profile", str(folder / "tiny"), *arguments, "-o", str(folder / "costs.json"), *GRID, ""])
+@pytest.fixture
+def profile(models, programs):
+    """The command, on the model and others."""
+    return lambda *others: main(["profile", str(models / "tiny"), *others, "-o", str(models / "costs.json"), *GRID, *programs])
 
 
-def test_every_point_is_measured_and_the_table_is_a_cost_model(models):
-    assert profile(models) == 0
+def test_every_point_is_measured_and_the_table_is_a_cost_model(models, profile):
+    assert profile() == 0
     table, spec = read_table(models / "costs.json"), read_spec(models / "tiny")
 
     assert {(row.phase, row.count, row.context) for row in table.rows} == POINTS
@@ -58,9 +68,9 @@ def test_every_point_is_measured_and_the_table_is_a_cost_model(models):
     TableCosts(table)
 
 
-def test_what_was_measured_before_a_run_ended_is_kept_and_not_measured_again(models, capsys):
+def test_what_was_measured_before_a_run_ended_is_kept_and_not_measured_again(models, profile, capsys):
     out = models / "costs.json"
-    assert profile(models, str(models / "uneven")) == 2
+    assert profile(str(models / "uneven")) == 2
     assert "does not fill a head block" in capsys.readouterr().err
     found = json.loads(out.read_text())
     assert len(found["rows"]) == len(POINTS)
@@ -68,7 +78,7 @@ def test_what_was_measured_before_a_run_ended_is_kept_and_not_measured_again(mod
     found["shapes"].pop("uneven")
     out.write_text(json.dumps(found))
 
-    assert profile(models) == 0
+    assert profile() == 0
     again = read_table(out).rows
     assert [row.seconds for row in again[:5]] == [123.0] * 5
     assert len(again) == len(POINTS) and all(row.seconds < 100 for row in again[5:])
@@ -85,25 +95,25 @@ def test_what_was_measured_before_a_run_ended_is_kept_and_not_measured_again(mod
         (["--decode-context", "0"], "decode_context must be 1 to 1048576, got 0"),
     ],
 )
-def test_bad_input_is_one_line_and_nothing_is_written(models, capsys, arguments, message):
-    assert main(["profile", str(models / "tiny"), "-o", str(models / "costs.json"), *GRID, "", *arguments]) == 2
+def test_bad_input_is_one_line_and_nothing_is_written(models, programs, capsys, arguments, message):
+    assert main(["profile", str(models / "tiny"), "-o", str(models / "costs.json"), *GRID, *programs, *arguments]) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and not (models / "costs.json").exists()
     with pytest.raises(ConfigError, match=message):
         raise ConfigError(said)
 
 
-def test_a_model_that_nobody_knows_is_named(models, capsys):
-    assert profile(models, "llama-3.1-9b") == 2
+def test_a_model_that_nobody_knows_is_named(profile, capsys):
+    assert profile("llama-3.1-9b") == 2
     assert "model must be a folder with config.json, or one of llama-3.2-1b, " in capsys.readouterr().err
 
 
-def test_a_table_of_another_machine_is_not_added_to(models, capsys):
-    assert profile(models) == 0
+def test_a_table_of_another_machine_is_not_added_to(models, profile, capsys):
+    assert profile() == 0
     text = (models / "costs.json").read_text().replace('"cpu"', '"NVIDIA H200"')
     (models / "costs.json").write_text(text)
 
-    assert profile(models) == 2
+    assert profile() == 2
     assert "costs.json was measured with device NVIDIA H200, and this is cpu: name another file" in capsys.readouterr().err
     assert (models / "costs.json").read_text() == text
 
@@ -116,7 +126,7 @@ def test_a_prefill_has_as_few_prompts_as_its_context_allows(count, context, rows
     assert mean_context(np.full(rows, point.start), np.full(rows, point.tokens)) == point.mean_context
 
 
-def test_two_devices_are_measured_together(models):
+def test_two_devices_are_measured_together(models, programs):
     """In a process of its own: this one's JAX has begun with one device."""
     there = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     command = [
@@ -131,7 +141,7 @@ def test_two_devices_are_measured_together(models):
         "1",
         "2",
         *GRID,
-        "",
+        *programs,
     ]
     ran = subprocess.run(command, env=os.environ | there, capture_output=True, text=True, check=False)
 

@@ -119,7 +119,7 @@ def told(outputs: list[Output]) -> list[tuple]:
     return [(output.token, output.finish) for output in outputs]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     todo=st.lists(requests(), min_size=1, max_size=12, unique_by=lambda request: request.id),
     policy=st.sampled_from(sorted(BY_NAME)),

@@ -85,8 +85,10 @@ def test_a_second_start_compiles_nothing_and_plans_the_same_memory(model, tmp_pa
 def test_a_start_is_ready_with_the_shape_that_holds_every_step_of_a_toy(model, tmp_path):
     first = start(model, tmp_path / "programs")
 
-    assert first.ready == 1 < first.all
-    assert start(model, tmp_path / "programs", "all").compiled == start(model, "", "all").compiled - first.compiled
+    whole = start(model, tmp_path / "programs", "all")
+
+    assert first.ready == 1 < first.all and first.kept == first.compiled
+    assert whole.ready == whole.all and 0 < whole.compiled == whole.kept - first.kept
 
 
 def test_a_folder_that_cannot_be_written_to_delays_a_start_and_no_more(model, tmp_path):
