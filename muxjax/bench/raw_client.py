@@ -43,13 +43,17 @@ class RecordedStream:
 
 
 async def record_streams(address: str, path: str, bodies: Sequence[dict[str, Any]]) -> list[RecordedStream]:
-    """Streamed completions, all asked for at once."""
+    """Streamed completions, all asked for at once; whoever cancels it hangs up on them."""
     where = urlsplit(address)
     host, port = where.hostname or "127.0.0.1", where.port or 80
     loop = asyncio.get_running_loop()
     connections = [_Connection(_request(path, body), loop.create_future()) for body in bodies]
-    await asyncio.gather(*(loop.create_connection(lambda one=connection: one, host, port) for connection in connections))
-    await asyncio.gather(*(connection.closed for connection in connections))
+    try:
+        await asyncio.gather(*(loop.create_connection(lambda one=connection: one, host, port) for connection in connections))
+        await asyncio.gather(*(connection.closed for connection in connections))
+    finally:
+        for connection in connections:
+            connection.hang_up()
     return [read(connection.pieces) for connection in connections]
 
 
@@ -60,16 +64,23 @@ class _Connection(asyncio.Protocol):
         self.pieces: list[tuple[float, bytes]] = []
         self.closed = closed
         self._request = request
+        self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
         transport.write(self._request)
+
+    def hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self.pieces.append((time.monotonic(), data))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
 
 def _request(path: str, body: dict[str, Any]) -> bytes:

@@ -58,6 +58,7 @@ class WorkPool:
             line.running += 1
             work = line.waiting.popleft()
         work.do()
+        del work  # as in `_Work.do`
         with self._lock:
             line.running -= 1
             if not line.running and not line.waiting and self._lines.get(name) is line:
@@ -73,14 +74,19 @@ class _Work:
     call: Callable[[], Any]
 
     def do(self) -> None:
-        if not self.future.set_running_or_notify_cancel():
+        """An error keeps the frames that it came through: none of them may keep its future, or they would all stay, and what they hold."""
+        future, call = self.future, self.call
+        del self
+        if not future.set_running_or_notify_cancel():
             return
         try:
-            result = self.call()
+            result = call()
         except BaseException as error:
-            self.future.set_exception(error)
+            future.set_exception(error)
         else:
-            self.future.set_result(result)
+            future.set_result(result)
+        finally:
+            del future, call
 
 
 @dataclass(slots=True)

@@ -1,5 +1,7 @@
 """The load bench sees what is lost, doubled or late."""
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.bench.raw_client import Event, RecordedStream, read
+from muxjax.bench.raw_client import Event, RecordedStream, read, record_streams
 from scripts.bench_server import delays, fault_of, plain_tokens
 
 ROOT = Path(__file__).parents[2]
@@ -87,3 +89,26 @@ def test_a_small_load_comes_through_whole():
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.splitlines()) == 4
     assert "as fast as they may" in ran.stdout
+
+
+def test_streams_that_nobody_waits_for_any_more_are_hung_up_on():
+    async def cancelled() -> bool:
+        came, gone = asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            came.set()
+            with contextlib.suppress(ConnectionResetError):
+                await reader.read()
+            gone.set()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            streams = asyncio.create_task(record_streams(f"http://127.0.0.1:{port}", "/", [{}]))
+            await asyncio.wait_for(came.wait(), 10)
+            streams.cancel()
+            await asyncio.wait_for(gone.wait(), 10)
+        return streams.cancelled()
+
+    assert asyncio.run(cancelled())

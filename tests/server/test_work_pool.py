@@ -1,7 +1,9 @@
 """Work of clients is shared among tenants, whatever one of them sends."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -120,3 +122,29 @@ def test_a_closed_pool_gives_up_what_has_not_begun():
         assert await begun == "done"
 
     asyncio.run(run())
+
+
+def test_what_fails_when_nobody_waits_any_more_frees_what_it_held(pool):
+    held = Held()
+    kept: list[weakref.ref] = []
+
+    def failing(body: Held) -> None:
+        body()
+        raise ValueError("it is wrong")
+
+    async def run() -> None:
+        body = Held()
+        body.go = held.go
+        kept.append(weakref.ref(body))
+        task = asyncio.create_task(pool.run("client", lambda: failing(body)))
+        await until(lambda: body.begun)
+        task.cancel()
+        await asyncio.wait([task])
+
+    gc.disable()
+    try:
+        asyncio.run(run())
+        held.go.set()
+        asyncio.run(until(lambda: kept[0]() is None))
+    finally:
+        gc.enable()

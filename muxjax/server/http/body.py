@@ -44,6 +44,11 @@ def take(request: web.Request) -> bytearray:
     return request[_BODY].pop()
 
 
+def drop(request: web.Request) -> None:
+    """Frees a body that nobody has taken: requests may live until Python's next collection."""
+    request[_BODY].clear()
+
+
 def read_object(body: bytes | bytearray, *, called: str = "body") -> Mapping[str, Any]:
     """The object.
 

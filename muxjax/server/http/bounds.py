@@ -7,7 +7,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.errors import RequestError
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.body import receive
+from muxjax.server.http.body import drop, receive
 
 _WRITE_TIMEOUT_S = web.AppKey("write_timeout_s", float)
 _NEVER_WAITS_BYTES = 2**15
@@ -37,7 +37,10 @@ def _bounded(http: HttpOptions) -> Middleware:
         if (request.content_length or 0) > http.max_body_bytes:
             raise web.HTTPRequestEntityTooLarge(max_size=http.max_body_bytes, actual_size=request.content_length or 0)
         await _read(request, http)
-        return await handler(request)
+        try:
+            return await handler(request)
+        finally:
+            drop(request)
 
     return within_bounds
 

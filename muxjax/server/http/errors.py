@@ -37,6 +37,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         _forget(error)
         return _response(error)
     except web.HTTPException as error:
+        _forget(error)
         return _response(_of_http(request, error), allow=error.headers.get("Allow"))
     except Exception as error:
         if has_left(request, error):

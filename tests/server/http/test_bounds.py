@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import sys
 import time
 import urllib.parse
 
@@ -11,6 +12,7 @@ import pytest
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
+from muxjax.server.http import body
 from muxjax.server.service import Service
 from tests.fakes import FakeEngine
 from tests.server.kit import served
@@ -108,6 +110,17 @@ def test_a_body_that_is_not_encoded_as_it_says_is_the_clients_error(serve, encod
         client.sendall(body)
         assert status(answer(client)) == 400
         assert engine.submitted == []
+
+
+@pytest.mark.parametrize("path", ["/health", "/nowhere"])
+def test_a_body_that_nobody_reads_is_not_kept(serve, path, monkeypatch):
+    kept: list[bytearray] = []
+    monkeypatch.setattr(body, "bytearray", lambda: kept.append(bytearray()) or kept[-1], raising=False)
+    with serve() as (_, url), connected(url) as client:
+        client.sendall(post(SMALL).replace(b"/v1/completions", path.encode()))
+        assert status(answer(client)) in (404, 405)
+        assert wait_until(lambda: sys.getrefcount(kept[0]) == 2)  # the list's, and the call's
+        assert bytes(kept[0]) == SMALL
 
 
 def test_a_body_that_comes_in_pieces_is_waited_for(serve):
