@@ -36,7 +36,7 @@ class Moves:
     def quick(self) -> list[Move]:
         """Moves of each LLM, and of each two."""
         models = self.models
-        moves = [partial(self.retuned, model) for model in models] + [partial(self.reinserted, model) for model in models]
+        moves = [partial(move, model) for move in (self.retuned, self.reinserted, self.transferred) for model in models]
         return moves + [partial(self.swapped, left, right) for left, right in itertools.combinations(models, 2)]
 
     def slow(self) -> list[Move]:
@@ -61,6 +61,17 @@ class Moves:
                 other = insert(rest, model, count, self.objective, self.candidates)
                 if other is not None:
                     yield other
+
+    def transferred(self, model: str, state: State) -> Iterator[State]:
+        """With one replica more of that LLM in the place of one of another's, whose rate the rest of them share."""
+        parts = state.parts(model) + 1
+        if parts > (self.most_parts or parts) or not any(map(self.objective.short, state.holding(model))):
+            return
+        for contents in sorted(contents for contents in state.different if not contents.holds(model)):
+            for giver in (member for member in contents.members if member.parts > 1):
+                place = contents.without(giver.model)
+                rest = state.replaced(contents, place).divided(giver.model, giver.parts - 1).divided(model, parts)
+                yield from (rest.replaced(place, after) for after in self._with(place, Member(model, parts, 1)))
 
     def retuned(self, model: str, state: State) -> Iterator[State]:
         """With other degrees of several LLMs of a unit at once, that one's among them."""

@@ -87,6 +87,14 @@ class State:
             state = state.replaced(contents, contents.without(model), times=self._counts[contents])
         return state
 
+    def divided(self, model: str, parts: int) -> "State":
+        """With that LLM's rate shared by so many replicas, wherever they are."""
+        state = self
+        for contents in self.holding(model):
+            member = contents.member(model)._replace(parts=parts)
+            state = state.replaced(contents, contents.without(model).plus(member), times=self._counts[contents])
+        return state
+
     def settled(self) -> "State":
         """The same units, from which changes are counted anew."""
         return State(self._counts)

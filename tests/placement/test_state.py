@@ -40,6 +40,10 @@ def test_a_state_that_changes_is_the_list_of_units_that_changes(listed, data):
     for name in NAMES:
         assert state.holding(name) == sorted({contents for contents in other if contents.holds(name)})
         assert state.parts(name) == sum(contents.holds(name) for contents in other)
+        assert [member.parts for contents in state.divided(name, 3) for member in contents.members if member.model == name] == [
+            3
+        ] * state.parts(name)
+        assert state.divided(name, 3).without(name) == state.without(name)
         assert list(state.without(name)) == sorted(contents.without(name) for contents in other)
 
 
