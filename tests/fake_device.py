@@ -77,6 +77,9 @@ class FakeDevice:
         if len(lane) == 1:
             self._run(step)
 
+    def wake(self) -> None:
+        """It never waits."""
+
     def collect(self, *, wait: bool) -> list[Done]:
         count = max(int(wait), self._eager[0])
         self._eager.rotate(-1)

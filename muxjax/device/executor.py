@@ -33,7 +33,8 @@ class DeviceExecutor:
         sleep: Callable[[float], None] = time.sleep,
     ):
         self._arena, self._clock, self._sleep = arena, clock, sleep
-        self._landed = threading.Event()  # a step of some lane, since it was looked for
+        self._landed = threading.Event()  # a step of some lane, since it was looked for, or somebody asks for the loop
+        self._is_woken = False
         on_landing = self._landed.set if lanes > 1 else None
         self.lanes = tuple(Lane(number, arena, clock, on_landing) for number in range(lanes))
         for name, model in models.items():
@@ -44,11 +45,18 @@ class DeviceExecutor:
         self.lanes[step.lane].launch(step)
 
     def collect(self, *, wait: bool) -> list[Done]:
-        """Steps that have ended; with `wait`, one at least if any is in flight."""
+        """Steps that have ended; with `wait`, one at least if any is in flight, unless it is woken."""
         done = self._collect()
-        while wait and not done and self._wait():
+        while wait and not done and not self._is_woken and self._wait():
             done = self._collect()
+        self._is_woken = False
         return done
+
+    def wake(self) -> None:
+        """From any thread: has `collect` wait no longer, for there may be something to launch on another lane."""
+        if len(self.lanes) > 1:
+            self._is_woken = True
+            self._landed.set()
 
     @property
     def models(self) -> Mapping[str, DeviceModel]:
@@ -120,7 +128,7 @@ class DeviceExecutor:
         """Waits until a step may have ended, or is due to be launched again; False if there is none."""
         flying = [lane for lane in self.lanes if lane.is_flying]
         due_s = min((due_s for lane in self.lanes if (due_s := lane.due_s) is not None), default=None)
-        if len(flying) == 1 and (due_s is None or len(self.lanes) == 1):  # nothing else can end before it
+        if flying and len(self.lanes) == 1:  # nothing else can end, or begin, before it
             flying[0].wait()
         elif flying:
             self._landed.wait(None if due_s is None else max(0.0, due_s - self._clock()))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
-from muxjax.engine.executor import Executor
+from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.job_records import OnJob
 from muxjax.engine.loop import turn
 from muxjax.engine.request_checker import Prepared
@@ -46,7 +46,7 @@ class Engine:
     The unit belongs to the engine's thread: others hand it commands, and read counts.
     """
 
-    def __init__(self, unit: Unit, policy: Policy, executor: Executor, *, step_timeout_s: float = 300.0):
+    def __init__(self, unit: Unit, policy: Policy, executor: WakeableExecutor, *, step_timeout_s: float = 300.0):
         """A step that takes longer than step_timeout_s makes it unhealthy until that step ends."""
         self._unit, self._policy, self._executor = unit, policy, executor
         self._clock = MonotonicClock()
@@ -100,6 +100,7 @@ class Engine:
                 raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
             self._live.add(request.id)
             self._commands.put(lambda: [] if self._stopping.is_set() else self._unit.submit(request))
+        self._executor.wake()
 
     def cancel(self, request_id: str) -> None:
         """Ends a request early, in an Output with Finish.ABORT; an unknown or ended one is ignored."""

@@ -110,3 +110,11 @@ class Executor(Protocol):
     def collect(self, *, wait: bool) -> list[Done]:
         """Finished steps not collected before; with `wait`, at least one if any is in flight."""
         ...
+
+
+class WakeableExecutor(Executor, Protocol):
+    """An executor for requests that come while it waits."""
+
+    def wake(self) -> None:
+        """From any thread: `collect` does not wait for a step any more, if another one could be launched beside those in flight."""
+        ...

@@ -2,6 +2,7 @@
 
 import gc
 import queue
+import threading
 import time
 import weakref
 
@@ -53,6 +54,34 @@ def test_requests_of_several_models_get_their_tokens(harness):
     outputs = harness.until_ended(9)
     for request in requests:
         assert [output.token for output in outputs[request.id]] == continuation(request.model, request.prompt, 5)
+
+
+class BusyDevice(FakeDevice):
+    """Its first step does not end until another one could be launched."""
+
+    def __init__(self):
+        super().__init__(LAYOUTS, FakeClock())
+        self.waits, self.woken = threading.Event(), threading.Event()
+
+    def wake(self) -> None:
+        if self.waits.is_set():
+            self.woken.set()
+
+    def collect(self, *, wait):
+        if self._lanes and not self.woken.is_set():
+            self.waits.set()
+            assert self.woken.wait(WAIT_S)
+            return []
+        return super().collect(wait=wait)
+
+
+def test_a_request_that_comes_while_the_engine_waits_for_a_step_is_looked_at_at_once():
+    harness = Harness(BusyDevice())
+    harness.submit("first", "a")
+    assert harness.device.waits.wait(WAIT_S)
+    harness.submit("second", "b")
+    assert harness.until_ended(2).keys() == {"first", "second"}
+    harness.engine.stop()
 
 
 def test_a_cancelled_request_ends_once_and_its_blocks_are_free(harness):

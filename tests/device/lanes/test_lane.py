@@ -139,6 +139,30 @@ def test_whoever_waits_is_woken_by_the_lane_that_ends_first(tmp_path):
     assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
 
 
+def test_whoever_waits_for_one_lane_is_woken_by_somebody_who_may_have_a_step_for_another(tmp_path):
+    serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
+    serving.executor.wake()
+    assert serving.executor.collect(wait=True) == []
+    gate = threading.Event()
+    slow = serving.executor.models["a"].post_step
+    at_once = slow.run
+
+    def late(*arguments):
+        result, last_S = at_once(*arguments)
+        return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
+
+    slow.run = late
+    serving.unit.submit(Request(id="a", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=1), arrival_s=0.0))
+    timer = threading.Timer(0.2, serving.executor.wake)
+    timer.start()
+    serving.turns(1)
+    assert serving.outputs == {}
+    gate.set()
+    serving.turns()
+    assert serving.outputs["a"][-1].finish is Finish.LENGTH
+    timer.join()
+
+
 class Late:
     """An array that is there when the gate opens."""
 
