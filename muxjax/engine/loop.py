@@ -25,7 +25,7 @@ def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock) -> list[O
     """Launches what the policy wants next, and takes in what has finished.
 
     It waits for a step when there was nothing to launch, or nothing can be any more: then only a finished step, or a new request, can
-    change what the policy wants.
+    change what the policy wants. Whoever brings the request wakes the executor.
     """
     plan = policy(unit.view(clock.now_s()))
     for step in unit.commit(plan, now_s=clock.now_s()):
