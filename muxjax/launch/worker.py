@@ -21,7 +21,7 @@ from muxjax.device.model import DeviceModel
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl, Loaded
-from muxjax.engine.executor import Executor
+from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.options import UnitOptions
 
 
@@ -34,7 +34,7 @@ class Worker:
       load_s: seconds that each model's weights took; compile_s: all models' programs that there were to be at first.
     """
 
-    executor: Executor
+    executor: WakeableExecutor
     control: DeviceControl
     models: Mapping[str, Loaded]
     kv_dtype: np.dtype
