@@ -1,173 +1,210 @@
-"""Does the simulator say what the engine does on one H200, and what do sizes of steps waste?
+"""Does the simulator say what the engine does on one H200, and does round robin serve more than ADBS at saturation?
 
-    python -m scripts.bench_simulator            # writes docs/results/simulator-truth/ (minutes on one core)
+    python -m scripts.bench_simulator            # writes docs/results/simulator-truth/ (minutes on two cores; a line a run)
     python -m scripts.bench_simulator --page     # only rewrites the page from the lines there are
+    python -m scripts.bench_simulator --take     # takes what is compared from the lines of bench_colocation first
+    python -m scripts.bench_simulator --only policies    # keeps the lines of the other part
 
-Three models in turns under the preset llama-trio, x1 for 40 s and the same requests in a third of the time, each seed another draw.
+The requests are those of `bench_colocation`, by the same generator and seed.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from muxjax.buckets import Buckets
-from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.measured import shipped
+from muxjax.engine.job_records import JobRecord
 from muxjax.scheduler.policies import by_name
 from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Hosted, Machine
 from muxjax.specs.published import BY_NAME
-from muxjax.workload import presets
 from muxjax.workload.metrics import Served, percentiles
+from muxjax.workload.trace import Arrival
 from scripts import results
+from scripts.colocation import ways
+from scripts.colocation.truth import page
 
-QUESTION, TRIO = "simulator-truth", "llama-trio"
-TRACE_S, DRAIN_S = 40.0, 120.0
-CACHE_BYTES = 95 * 10**9
-"""What the weights leave of nine tenths of an H200."""
-LOADS = {"x1": 1.0, "x3": 3.0}
-SEEDS = (1, 2, 3)
+QUESTION, COLOCATION = "simulator-truth", "colocation"
 TTFT_S, TPOT_S = 1.0, 0.05
-GOAL = 0.1
+"""Targets of the service level, and of `mux`."""
+DRAIN_S = 200.0
+SIZES: Mapping[str, tuple[int, ...]] = {"27b4dd6": (128, 256, 384, 512, 768, 1024, 1536, 2048)}
+"""Prompt tokens that steps were padded to at commits whose engine had others than today's; their policies were not told them."""
+
+RECORDED, POLICIES = "recorded", "policies"
+"""Parts: what the engine did, and ways that it was not measured in, under more than it can serve."""
+LOADS = ("x1", "x3", "decodes", "long prompts")
+DRAWS = ("x1", "x3")
+"""Loads of which each seed is another draw."""
+SEEDS = (1, 2, 3, 4, 5)
+"""The first one is the recorded runs'."""
+COMPARED: Mapping[str, Mapping[str, Any]] = {
+    "adbs": {"lanes": 1, "policy": "adbs"},
+    "round robin": {"lanes": 1, "policy": "round_robin"},
+    "mux": {"lanes": 3, "policy": "mux"},
+}
+WARM_S, OVERLOAD_S = 5.0, 20.0
+"""Of an overload that does not end: its first seconds, in which batches grow, do not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How the models share the device."""
+class Run:
+    """A simulation of one way under one load."""
 
-    policy: str
-    lanes: int = 1
-    prefill_rows: int = 8
+    part: str
+    way: str
+    load: str
+    seed: int
 
     @property
-    def name(self) -> str:
-        return f"{self.policy}, {'turns' if self.lanes == 1 else 'lanes'}, {self.prefill_rows} prompts a step"
+    def options(self) -> Mapping[str, Any]:
+        return COMPARED[self.way] if self.part == POLICIES else ways.WAYS[self.way]
 
+    @property
+    def arrivals(self) -> list[Arrival]:
+        return ways.trace(self.seed, 3.0, 3 * OVERLOAD_S) if self.part == POLICIES else ways.LOADS[self.load](self.seed)
 
-TURNS = Way(policy="adbs")
-FULLER = Way(policy="adbs", prefill_rows=32)
-WAYS = (
-    TURNS,
-    Way(policy="round_robin"),
-    FULLER,
-    Way(policy="adbs", lanes=3),
-)
+    def machine(self, prompt_sizes: Sequence[int] | None) -> Machine:
+        """The unit of `bench_colocation`."""
+        mesh = MeshSpec(chip=H200)
+        return Machine(
+            hosted={
+                name: Hosted(spec=BY_NAME[shape], mesh=mesh, rate_rps=1.0, ttft_s=TTFT_S, tpot_s=TPOT_S)
+                for name, shape in ways.MODELS.items()
+            },
+            cache_bytes=ways.CACHE_BYTES,
+            measured=shipped(H200),
+            slots=ways.SLOTS,
+            max_tokens=ways.MAX_TOKENS,
+            prefill_rows=ways.PROMPTS,
+            prompt_sizes=tuple(prompt_sizes) if prompt_sizes else None,
+            lanes=self.options["lanes"],
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", action="store_true")
-    if not parser.parse_args().page:
-        records = [run(way, load, seed) for way in WAYS for load in LOADS for seed in SEEDS]
-        results.write_runs(QUESTION, "runs", records)
-    measured = json.loads((results.RESULTS / QUESTION / "measured-turns.json").read_text())
+    parser.add_argument("--take", action="store_true")
+    parser.add_argument("--only", choices=(RECORDED, POLICIES))
+    args = parser.parse_args()
+    if args.take:
+        write_measured(take(results.read_runs(COLOCATION)))
+    measured = read_measured()
+    if not args.page:
+        kept = [line for line in results.read_runs(QUESTION) if args.only and line["config"]["part"] != args.only]
+        asked = [run for run in runs() if args.only in (None, run.part)]
+        results.write_runs(QUESTION, "runs", [*kept, *simulated(asked, measured["prompt_sizes"])])
     text = page(results.read_runs(QUESTION), measured)
     results.write_readme(QUESTION, text)
     print(text)
 
 
-def run(way: Way, load: str, seed: int) -> dict[str, Any]:
-    """One simulated run as a line."""
-    scale, workload = LOADS[load], presets.by_name(TRIO)
-    arrivals = [arrival._replace(time_s=arrival.time_s / scale) for arrival in workload.trace(TRACE_S, seed)]
-    mesh = MeshSpec(chip=H200)
-    hosted = {one.model: Hosted(spec=BY_NAME[one.shape or ""], mesh=mesh, rate_rps=one.arrivals.rate_rps) for one in workload.streams}
-    machine = Machine(
-        hosted=hosted, cache_bytes=CACHE_BYTES, measured=shipped(H200), max_tokens=8448, lanes=way.lanes, prefill_rows=way.prefill_rows
-    )
-    outcome = machine.serve(arrivals, by_name(way.policy), SERIAL if way.lanes == 1 else LANES, TRACE_S + DRAIN_S)
-    values = measures(outcome.served) | {"padding": outcome.padding_frac, "unserved": len(arrivals) - len(outcome.served)}
-    return results.run_record(device=results.host(), config={"way": way.name, "load": load}, seed=seed, values=values)
+def runs() -> Iterator[Run]:
+    """All there is to simulate, the longest first."""
+    yield from (Run(part=POLICIES, way=way, load="overload", seed=seed) for way in COMPARED for seed in SEEDS[:4])
+    for load in LOADS:
+        seeds = SEEDS if load in DRAWS else SEEDS[:1]
+        yield from (Run(part=RECORDED, way=way, load=load, seed=seed) for way in ("turns", "mux") for seed in seeds)
 
 
-def measures(served: Sequence[Served]) -> dict[str, float]:
-    """The figures that were measured too."""
-    ttft = percentiles([one.ttft_s for one in served])
+def simulated(asked: Sequence[Run], prompt_sizes: Sequence[int] | None) -> list[dict[str, Any]]:
+    """Their records, in their order; a line is printed as each ends."""
+    with ProcessPoolExecutor(2) as pool:
+        begun = {pool.submit(simulate, run, prompt_sizes if run.part == RECORDED else None): run for run in asked}
+        for number, future in enumerate(as_completed(begun), 1):
+            run, values = begun[future], future.result()["values"]
+            print(f"{number}/{len(asked)} {run.way}, {run.load}, seed {run.seed}: {values['requests_per_s']:.1f} requests/s", flush=True)
+        return [future.result() for future in begun]
+
+
+def simulate(run: Run, prompt_sizes: Sequence[int] | None) -> dict[str, Any]:
+    """One run as a line."""
+    jobs: list[JobRecord] = []
+    sharing, until_s = (SERIAL if run.options["lanes"] == 1 else LANES), OVERLOAD_S if run.part == POLICIES else DRAIN_S
+    policy = by_name(run.options["policy"])
+    outcome = run.machine(prompt_sizes).serve(run.arrivals, policy, sharing, until_s, on_job=jobs.append)
+    warm_s = WARM_S if run.part == POLICIES else 0.0
+    values = figures([one for one in outcome.served if one.end_s >= warm_s], warm_s) | {"padding": outcome.padding_frac}
+    if run.part == POLICIES:
+        values |= made([job for job in jobs if warm_s < job.end_s <= until_s], until_s - warm_s)
+    config = {"part": run.part, "way": run.way, "load": run.load, "options": dict(run.options)}
+    return results.run_record(device=results.host(), config=config, seed=run.seed, values=values | {"steps": steps(jobs)})
+
+
+def figures(served: Sequence[Served], since_s: float) -> dict[str, float]:
+    """What is compared: of the requests that ended after since_s."""
+    seconds, ttft = max(one.end_s for one in served) - since_s, percentiles([one.ttft_s for one in served])
+    tpots = {
+        f"tpot_{model}_s": statistics.median(own)
+        for model in ways.MODELS
+        if (own := [one.tpot_s for one in served if one.model == model and one.output_tokens > 1])
+    }
     good = sum(one.ttft_s <= TTFT_S and one.tpot_s <= TPOT_S for one in served)
-    tpots = {model: statistics.median(one.tpot_s for one in served if one.model == model) for model in ("8b", "3b", "1b")}
     return {
-        "requests_per_s": len(served) / max(one.end_s for one in served),
+        "requests_per_s": len(served) / seconds,
+        "tokens_per_s": sum(one.output_tokens for one in served) / seconds,
         "ttft_p50_s": ttft["p50"],
         "ttft_p99_s": ttft["p99"],
-        **{f"tpot_{model}_s": value for model, value in tpots.items()},
+        **tpots,
         "attainment": good / len(served),
     }
 
 
-def page(runs: Sequence[dict[str, Any]], measured: Mapping[str, Any]) -> str:
-    """The answer for people: errors of turns, other ways, and what sizes of steps there are."""
-    ways = list(dict.fromkeys(run["config"]["way"] for run in runs))
-    errors = [error(load, figure, runs, value) for load in LOADS for figure, value in measured[load].items()]
-    within = sum(abs(line[-1]) <= GOAL for line in errors)
-    said = [(*line[:2], *map("{:.4g}".format, line[2:5]), f"{line[5]:+.1%}") for line in errors]
-    other = [(load, way, *(f"{mean(runs, way, load, figure):.4g}" for figure in OTHER)) for load in LOADS for way in ways]
-    return "\n\n".join(
-        [
-            HEAD.format(source=measured["source"]),
-            f"{within} of {len(errors)} figures are within {GOAL:.0%}.",
-            results.table(("load", "figure", "measured", "simulated", "+/-", "error"), said),
-            "## Other ways, simulated",
-            results.table(("load", "way", *OTHER), other),
-            policies(runs),
-            "## Sizes of steps",
-            sizes(runs),
-        ]
-    )
+def made(jobs: Sequence[JobRecord], seconds: float) -> dict[str, float]:
+    """Tokens a second of all requests, those that do not end in time as well: a row of a step makes one, or is computed of a prompt."""
+    rows = sum(job.rows for job in jobs)
+    return {"rows_per_s": rows / seconds, "prompt_tokens_per_s": (sum(job.tokens for job in jobs) - rows) / seconds}
 
 
-HEAD = """# Does the simulator say what the engine does on one H200?
-
-LLaMA 3's 8B, 3B and 1B in turns (one lane, ADBS, 8 prompts a step, 256 sequences a model): Poisson arrivals of 20, 24 and 48 requests a
-second for 40 s (x1), and the same in a third of the time (x3). Simulated: other draws of the same kind (the preset `llama-trio`), means of
-the seeds and half the range between them, with today's sizes of steps. Lanes share the device equally in the simulator, which a prefill
-beside a decode does not do. Measured: {source} Command: `python -m scripts.bench_simulator`. Times in seconds."""
-OTHER = ("requests_per_s", "ttft_p50_s", "ttft_p99_s", "tpot_8b_s", "tpot_3b_s", "tpot_1b_s", "padding")
-
-
-def values(runs: Sequence[dict[str, Any]], way: str, load: str, figure: str) -> list[float]:
-    return [run["values"][figure] for run in runs if run["config"] == {"way": way, "load": load}]
+def steps(jobs: Iterable[JobRecord]) -> dict[str, dict[str, float]]:
+    """Number and mean seconds of steps, by model and phase."""
+    kinds: dict[str, list[float]] = {}
+    for job in jobs:
+        kinds.setdefault(f"{job.model} {job.phase}", []).append(job.end_s - job.start_s)
+    return {kind: {"steps": len(own), "seconds": statistics.fmean(own)} for kind, own in sorted(kinds.items())}
 
 
-def mean(runs: Sequence[dict[str, Any]], way: str, load: str, figure: str) -> float:
-    return statistics.mean(values(runs, way, load, figure))
+def take(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What is compared of the engine's runs: those with today's options of `bench_colocation`."""
+    taken = [
+        line
+        for line in lines
+        if line["config"]["load"] in LOADS
+        and line["config"]["way"] in ("turns", "mux")
+        and (line["config"]["slots"], line["seed"]) == (ways.SLOTS, SEEDS[0])
+    ]
+    (commit,) = {line["commit"] for line in taken}
+    found = [{"way": line["config"]["way"], "load": line["config"]["load"], "values": recorded(line["values"])} for line in taken]
+    return {"commit": commit, "device": taken[0]["device"], "prompt_sizes": SIZES.get(commit), "runs": found}
 
 
-def error(load: str, figure: str, runs: Sequence[dict[str, Any]], measured: float) -> tuple[str, str, float, float, float, float]:
-    """A figure of a load: measured, simulated, half the range over seeds, relative error."""
-    found = values(runs, TURNS.name, load, figure)
-    said = statistics.mean(found)
-    return load, figure, measured, said, (max(found) - min(found)) / 2, said / measured - 1
+def recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of a line of `bench_colocation`, as `figures` and `steps` have them."""
+    return {
+        "requests_per_s": values["requests_per_s"],
+        "tokens_per_s": values["tokens_per_s"],
+        "ttft_p50_s": values["ttft_s"]["p50"],
+        "ttft_p99_s": values["ttft_s"]["p99"],
+        **{f"tpot_{model}_s": values["models"][model]["tpot_s"]["p50"] for model in ways.MODELS if model in values["models"]},
+        "attainment": values["attainment"],
+        "padding": values["padding"],
+        "steps": {kind: {"steps": own["steps"], "seconds": own["seconds"]} for kind, own in values["steps"].items()},
+    }
 
 
-def policies(runs: Sequence[dict[str, Any]]) -> str:
-    """Whether round robin or ADBS serves more at saturation."""
-    rates = {way: mean(runs, way.name, "x3", "requests_per_s") for way in WAYS}
-    robin = next(rate for way, rate in rates.items() if way.policy == "round_robin")
-    told = ", ".join(f"{way.name}: {rate:.1f}" for way, rate in rates.items())
-    return f"""## Does round robin serve more than ADBS at saturation?
-
-Requests a second at x3: {told}. With the engine's padding, host time and limit of prompts a step, round robin serves
-{robin / rates[TURNS] - 1:+.1%} beside ADBS with as many prompts a step,
-and {robin / rates[FULLER] - 1:+.1%} beside ADBS with {FULLER.prefill_rows}. So most of the
-difference goes with the limit of prompts: ADBS has one prefill in flight for all models and every decode goes with it, so that few prompts
-a step keep its batches small; round robin prefills whenever it is a model's turn, and fills them at the expense of the time between
-tokens. One comparison in one model of a device shows no more than that."""
+def write_measured(measured: Mapping[str, Any]) -> None:
+    path = results.RESULTS / QUESTION / "measured.json"
+    path.write_text(json.dumps(measured, indent=1) + "\n")
 
 
-def sizes(runs: Sequence[dict[str, Any]]) -> str:
-    """What the ladders are, and the share of padding."""
-    layout = CacheLayout.of(BY_NAME["llama-3.1-8b"], element_bytes=2)
-    buckets = Buckets.of(layout, slots=256, max_tokens=8448, token_budget=2048, prefill_rows=8, ragged=True)
-    padding = {way.name: mean(runs, way.name, "x1", "padding") for way in WAYS}
-    told = ", ".join(f"{name}: {share:.1%}" for name, share in padding.items())
-    return f"""{len(buckets.shapes())} sizes for the 8B with 256 slots: decode rows {buckets.decode_rows}, rows that decode beside chunks
-{buckets.mixed_rows}, tokens of chunks {buckets.prefill_tokens}.
-
-Padding of the tokens computed at x1: {told}."""
+def read_measured() -> dict[str, Any]:
+    return json.loads((results.RESULTS / QUESTION / "measured.json").read_text())
 
 
 if __name__ == "__main__":

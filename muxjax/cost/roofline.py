@@ -3,7 +3,8 @@
 Matrix products overlap arithmetic with the reading of weights. Attention has kernels of its own between them, which overlap the arithmetic
 of no product: they are a roofline for themselves, and come on top.
 
-Source: measured steps of both chips; `tests/cost/test_roofline.py` holds the largest error against them.
+Sources: docs/results/step-profile, where products and attention of a decode add up to the step; measured steps of both chips, against
+which `tests/cost/test_roofline.py` holds the largest error.
 """
 
 from dataclasses import dataclass

@@ -11,6 +11,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import ELEMENT_BYTES
+from muxjax.engine.job_records import OnJob
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import UnitOptions
@@ -52,7 +53,8 @@ class Machine:
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job; prefill_rows: most of them.
-      prompt_sizes: prompt tokens that steps are padded to, ascending, up to token_budget; None for those of the engine.
+      prompt_sizes: prompt tokens that steps are padded to, ascending, up to token_budget, as of an engine whose policies are not told
+        them; None for the engine's, whose are.
       lanes: of the device, which the models share out in turn.
       host_s: of the host for a step.
       prefix_caching: as of `Unit`, for traces that tell which prompts begin alike; the others' all differ, and nothing is kept of them.
@@ -86,7 +88,7 @@ class Machine:
                 weight=self.hosted[name].weight,
                 ttft_s=self.hosted[name].ttft_s,
                 tpot_s=self.hosted[name].tpot_s,
-                prompt_sizes=self._buckets(name, layout).prefill_tokens,
+                prompt_sizes=() if self.prompt_sizes else self._buckets(name, layout).prefill_tokens,
                 token_cost=self.hosted[name].spec.params,
                 lane=i % self.lanes,
             )
@@ -110,6 +112,7 @@ class Machine:
         until_s: float,
         *,
         on_end: Callable[[], object] = lambda: None,
+        on_job: OnJob | None = None,
     ) -> "Outcome":
         """Serves requests, cut to their contexts, until that time; what is unfinished then does not count.
 
@@ -117,6 +120,7 @@ class Machine:
 
         Args:
           on_end: called for every request that has ended in time.
+          on_job: told of each job that ends.
         """
         trace, clock = self.cut(arrivals), SimulatedClock()
         unit = self.unit(prefix_caching=self.prefix_caching and any(arrival.prefix_tokens for arrival in trace))
@@ -124,6 +128,8 @@ class Machine:
         costs = step_costs({name: (one.spec, one.mesh) for name, one in self.hosted.items()}, self.measured, padded)
         executor = SimulatedExecutor(costs, clock, sharing, host_s=self.host_s)
         first_s, end_s, cache = {}, {}, _CacheMeter()
+        if on_job:
+            unit.watch(on_job)
         for outputs in replay(unit, policy, executor, clock, _admitted(unit, trace)):
             for request_id, _, finish, at_s, *_ in outputs:
                 if at_s <= until_s:

@@ -38,7 +38,7 @@ def test_measured_seconds_take_the_place_of_the_rooflines_sums():
 @pytest.mark.parametrize("measured", [None, Doubled()])
 @pytest.mark.parametrize("tokens", [8, 2048])
 def test_the_context_of_decodes_beside_chunks_is_read_on_top_of_all_products(measured, tokens):
-    """As the engine's offline run asks for, in which 68 steps had both: docs/results/step-speed."""
+    """Kernels of a step run one after another: its products and its attention add up to it in docs/results/step-profile."""
     chunks = {"tokens": tokens, "context": 2000.0, "batch": 256}
     near, far = (step_cost(SPEC, MESH, measured, **chunks, context_tokens=256 * each) for each in (1000, 2000))
 
