@@ -181,7 +181,7 @@ def take(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
     ]
     (commit,) = {line["commit"] for line in taken}
     found = [{"way": line["config"]["way"], "load": line["config"]["load"], "values": recorded(line["values"])} for line in taken]
-    return {"commit": commit, "device": taken[0]["device"], "prompt_sizes": SIZES.get(commit), "runs": found}
+    return {"commit": commit, "device": taken[0]["device"], "prompt_sizes": list(SIZES.get(commit, ())), "runs": found}
 
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,14 +54,15 @@ HEAD = """# Does the simulator say what the engine does on one H200?
 
 LLaMA 3's 8B, 3B and 1B in turns (one lane, ADBS) and in lanes (`mux`), as [colocation](../colocation/README.md) has them: the engine's
 runs on an {device} at commit {commit}, against the simulator fed the very same requests, with the engine's slots, limits, targets and
-cache{sizes}. "Other draws" are simulated too, four with other seeds, as the mean and its 95 % interval: how much the requests alone decide. A figure
+cache{sizes}.
+"Other draws" are simulated too, four with other seeds, as the mean and its 95 % interval: how much the requests alone decide. A figure
 that was measured twice is its mean here. Command: `python -m scripts.bench_simulator`."""
 COLUMNS = ("figure", "measured", "simulated", "error", "other draws")
 
 
 def sizes_said(measured: Record) -> str:
     sizes = measured["prompt_sizes"]
-    return f", and the sizes of prompts that steps had then ({', '.join(map(str, sizes))})" if sizes else ""
+    return f",\nand the sizes of prompts that steps had then ({', '.join(map(str, sizes))})" if sizes else ""
 
 
 def compared(runs: Iterable[Record], measured: Record, way: str, load: str, figures: Iterable[str]) -> list[tuple]:
@@ -151,9 +152,9 @@ def policies(runs: Sequence[Record]) -> str:
     rows = [(name, *(interval([one[figure] for one in values[name]]) for figure in POLICY_FIGURES)) for name in names]
     return f"""## Does round robin serve more than ADBS at saturation?
 
-Arrivals at x3 that do not end, so that no tail of long answers counts, and 15 s of them after 5 in which batches grow, with today's sizes of
-steps; means of {len(values[names[0]])} seeds and their 95 % intervals. Rows a second are the tokens that steps make, of answers that do not end in
-this time as well; requests and what is within target are of those that end in it, which favours whoever serves short answers.
+Arrivals at x3 that do not end, so that no tail of long answers counts, and 15 s of them after 5 in which batches grow, with today's sizes
+of steps; means of {len(values[names[0]])} seeds and their 95 % intervals. Rows a second are the tokens that steps make, of answers that do
+not end in this time as well; requests and what is within target are of those that end in it, which favours whoever serves short answers.
 
 {results.table(("way", *POLICY_FIGURES), rows)}
 
@@ -172,7 +173,8 @@ def gain(robin: Sequence[Record], adbs: Sequence[Record]) -> str:
 
 REASON = """ADBS has one prefill in flight for all models, and
 every decode goes with it; round robin prefills whenever it is a model's turn. So it admits more prompts, its batches are larger, and the
-time between tokens is what pays for it: the policy, not the model of the device."""
+time between tokens is what pays for it: the policy, not the model of the device. (Rows of a small model are cheaper than those of a large
+one, of which `mux` has fewer: by them alone it is not to be compared.)"""
 
 
 def padding() -> str:
