@@ -31,9 +31,12 @@ QUALITY, SPEED = "placement-quality", "placement-speed"
 KINDS = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
 ALPHA = 0.9
 BASELINES = ("memory_greedy", "spatial_blind", "spatial_aware")
+PARTS = {2: (4, 4), 3: (4, 4), 4: (2, 1), 5: (1, 1)}
+"""Replicas and grain of the optimum's splits, by LLMs: as many as it can be worked out with."""
 SIZES = [(19, 4), (50, 16), (100, 32), (200, 64)]
 HARD_SIZES = [(10, 1), (10, 64), (40, 64), (200, 128), (1000, 4096)]
 """LLMs and nodes of eight devices."""
+EVEN = "optimum of even splits"
 WAYS = {
     "search of all groups": Effort(),
     "search of a large cluster": Effort(groups=0),
@@ -44,10 +47,11 @@ WAYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Small:
-    """A problem whose optimum can be known, and the most replicas of an LLM in it."""
+    """A problem whose optimum can be known, the most replicas of an LLM in it, and the grain of its uneven splits."""
 
     problem: Problem
     parts: int
+    grain: int
 
 
 def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: int) -> Problem:
@@ -74,26 +78,29 @@ def popular(models: int, nodes: int, rps_per_device: float, rng: np.random.Gener
 
 
 def small_problems(seed: int) -> Iterator[Small]:
-    """Without end: 3 or 4 LLMs and 2 replicas, or 5 LLMs without, on 2 to 8 devices, from idle to far overloaded."""
+    """Without end: 2 to 5 LLMs on 2 to 8 devices, from idle to far overloaded."""
     rng = np.random.default_rng(seed)
     while True:
-        models = int(rng.integers(3, 6))
+        models = int(rng.integers(2, 6))
         nodes, devices = int(rng.integers(1, 3)), int(rng.choice([2, 4]))
         kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
         rates = rng.dirichlet(np.full(models, 0.7)) * nodes * devices * rng.uniform(1, 12) + 0.05
-        yield Small(problem=problem(kinds, rates.tolist(), nodes, devices), parts=2 if models < 5 else 1)
+        parts, grain = PARTS[models]
+        yield Small(problem=problem(kinds, rates.tolist(), nodes, devices), parts=parts, grain=grain)
 
 
 def quality(small: Small) -> dict | None:
     """Throughput of each way and of the optimum; None where nothing fits."""
     asked = small.problem
     objective, candidates = search_space(asked, Roofline())
-    best = ilp.optimum(asked, objective, candidates, most_parts=small.parts)
-    if best is None:
+    best = ilp.optimum(asked, objective, candidates, most_parts=small.parts, grain=small.grain)
+    even = ilp.optimum(asked, objective, candidates, most_parts=small.parts)
+    if best is None or even is None:
         return None
     values = {
         "demand_rps": sum(one.rate_rps for one in asked.demands),
         "optimum_rps": objective.total(best),
+        EVEN: objective.total(even),
         "columns": objective.estimates,
     }
     for way, effort in WAYS.items():
@@ -114,7 +121,10 @@ def measure_quality(count: int, seed: int) -> Iterator[dict]:
             values = None
         if values is not None:
             yield results.run_record(
-                device=results.host(), config=describe(small.problem) | {"parts": small.parts}, seed=seed, values=values
+                device=results.host(),
+                config=describe(small.problem) | {"parts": small.parts, "grain": small.grain},
+                seed=seed,
+                values=values,
             )
             count -= 1
         if not count:
@@ -162,7 +172,7 @@ def _baseline_rps(name: str, asked: Problem, objective: Objective, candidates) -
 def quality_table(records: list[dict]) -> str:
     """Loss against the optimum, over all problems and those whose demand even the optimum does not meet."""
     rows = []
-    for way in WAYS:
+    for way in (EVEN, *WAYS):
         for which, found in (("all", records), ("overloaded", [one for one in records if _overloaded(one["values"])])):
             losses = [1 - one["values"][way] / one["values"]["optimum_rps"] for one in found] or [0.0]
             rows.append(
@@ -210,8 +220,10 @@ def _speed_row(config: dict, values: dict) -> tuple:
 QUALITY_PAGE = """
 # How near to the optimum are placements?
 
-Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 3 to 5 LLMs of MuxServe's shapes on
-2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served, up to two replicas (one where there are 5 LLMs).
+Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 2 to 5 LLMs of MuxServe's shapes on
+2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served. The optimum has up to four replicas of an LLM, two
+where there are 4 LLMs and one where there are 5. Where there are up to 3, a replica's part of the rate may be any quarters of it; the
+searches share it evenly, and the first rows tell what that alone costs.
 Loss is of requests a second, by the same estimates for both. "Overloaded" are problems whose demand even the optimum does not meet.
 Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](runs.jsonl).
 

@@ -87,21 +87,21 @@ class Candidates:
         self._demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
         self._sizes = tuple(reversed(mesh_sizes(problem.cluster)))
         self._alone = alone
-        self._known: dict[tuple[str, int], tuple[Candidate, ...]] = {}
-        self._degrees: dict[tuple[str, int, int], tuple[int, ...]] = {}
-        self._sm_shares: dict[tuple[str, int, int], float] = {}
+        self._known: dict[tuple[str, float], tuple[Candidate, ...]] = {}
+        self._degrees: dict[tuple[str, int, float], tuple[int, ...]] = {}
+        self._sm_shares: dict[tuple[str, float, int], float] = {}
         for demand in problem.demands:
             if not self.of(demand.name):
                 raise ConfigError(_fits_no_mesh(demand, problem, self._sizes), field=f"models.{demand.name}")
 
-    def of(self, model: str, parts: int = 1) -> tuple[Candidate, ...]:
+    def of(self, model: str, parts: float = 1) -> tuple[Candidate, ...]:
         """By degree, ascending, for one of so many replicas that share the rate."""
         if (model, parts) not in self._known:
             candidates = (self._candidate(self._demands[model], parts, tp) for tp in self._sizes)
             self._known[model, parts] = tuple(candidate for candidate in candidates if candidate is not None)
         return self._known[model, parts]
 
-    def degrees(self, model: str, devices: int, parts: int = 1) -> tuple[int, ...]:
+    def degrees(self, model: str, devices: int, parts: float = 1) -> tuple[int, ...]:
         """Worth trying on a mesh of so many devices: the largest that the model splits into, then, descending, down to the least that meets
         the rate; all of them where none does."""
         key = (model, devices, parts)
@@ -111,7 +111,7 @@ class Candidates:
             self._degrees[key] = tuple(candidate.tp for candidate in reversed(fitting) if candidate.tp >= least)
         return self._degrees[key]
 
-    def sm_share(self, model: str, parts: int, tp: int) -> float:
+    def sm_share(self, model: str, parts: float, tp: int) -> float:
         """The least of SM_SHARES that meets the rate, else all."""
         key = (model, parts, tp)
         if key not in self._sm_shares:
@@ -121,7 +121,7 @@ class Candidates:
             self._sm_shares[key] = SM_SHARES[least]
         return self._sm_shares[key]
 
-    def _candidate(self, demand: Demand, parts: int, tp: int) -> Candidate | None:
+    def _candidate(self, demand: Demand, parts: float, tp: int) -> Candidate | None:
         if not demand.spec.splits(tp):
             return None
         rate_rps = demand.rate_rps / parts

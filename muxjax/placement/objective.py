@@ -13,12 +13,12 @@ class Member(NamedTuple):
     """An LLM in a unit.
 
     Args:
-      parts: replicas that share its rate evenly, this one included.
+      parts: its whole rate over this replica's: how many there are, where they share it evenly, as all placers have it but the program.
       tp: devices that hold its weights.
     """
 
     model: str
-    parts: int
+    parts: float
     tp: int
 
 
@@ -58,7 +58,7 @@ class Objective:
       sm_share: of a replica, by model, degree and rate; all of a device where nothing is told.
     """
 
-    def __init__(self, problem: Problem, score: Score, sm_share: Callable[[str, int, int], float] = lambda model, parts, tp: 1.0):
+    def __init__(self, problem: Problem, score: Score, sm_share: Callable[[str, float, int], float] = lambda model, parts, tp: 1.0):
         self.problem = problem
         self.demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
         self._score = score

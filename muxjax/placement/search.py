@@ -17,20 +17,21 @@ Move = Callable[[State], Iterator[State]]
 """The states that are one change away, the likeliest first."""
 
 
-def insert(state: State, model: str, count: int, objective: Objective, candidates: Candidates, *, of: int = 0) -> State | None:
+def insert(state: State, model: str, count: int, objective: Objective, candidates: Candidates, *, of: float = 0) -> State | None:
     """With so many replicas of an LLM, each where it adds most; of equals, where the least load is. None where there is no room.
 
     Args:
       of: replicas in all, if others are there already.
     Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more. What is best for
-    one replica is best for the next, while there are units of those contents.
+    one replica is best for the next, while there are units of those contents. None adds more than it serves alone.
     """
     parts = of or count
+    alone_rps = {candidate.tp: candidate.throughput_rps for candidate in candidates.of(model, parts)}
     while count:
         best, best_gain = None, NO_UNIT
         seen: dict[int, int] = {}
         for before, tp in _ways(state, model, parts, objective, candidates):
-            if seen.get(before.devices, 0) >= WIDTH:
+            if seen.get(before.devices, 0) >= WIDTH or alone_rps[tp] <= best_gain + EQUAL * abs(best_gain):
                 continue
             after = before.plus(Member(model, parts, tp))
             if objective.of(after) == NO_UNIT:

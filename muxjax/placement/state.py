@@ -87,7 +87,7 @@ class State:
             state = state.replaced(contents, contents.without(model), times=self._counts[contents])
         return state
 
-    def divided(self, model: str, parts: int) -> "State":
+    def divided(self, model: str, parts: float) -> "State":
         """With that LLM's rate shared by so many replicas, wherever they are."""
         state = self
         for contents in self.holding(model):

@@ -1,11 +1,14 @@
 """The integer program finds what trying everything finds."""
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.placement.cluster import packs
 from muxjax.placement.exhaustive import best_of_all
-from muxjax.placement.ilp import optimum
+from muxjax.placement.ilp import optimum, splits
 from muxjax.placement.problem import Cluster, Problem
 from tests.placement.toy import CHIP, demand, problems, solver
 
@@ -35,6 +38,28 @@ def test_without_replicas_the_program_serves_less():
 
     assert one and two and len(one) == 1 and len(two) == 2
     assert objective.total(two) > 1.5 * objective.total(one)
+
+
+def test_a_rate_is_split_as_the_meshes_are_unequal():
+    """Two devices serve twice what one does: two thirds of the rate are theirs."""
+    problem = Problem(demands=(demand("a", 20, 1e9, kv_heads=2),), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=3))
+    objective, candidates = solver(problem)
+    most_rps = sum(candidates.of("a")[tp].throughput_rps for tp in (0, 1))
+    problem = replace(problem, demands=(replace(problem.demands[0], rate_rps=0.97 * most_rps),))
+    objective, candidates = solver(problem)
+    even, uneven = (optimum(problem, objective, candidates, most_parts=2, grain=grain) for grain in (1, 3))
+
+    assert even and uneven and objective.total(even) < 0.99 * objective.total(uneven)
+    assert sorted((contents.devices, 1 / contents.members[0].parts) for contents in uneven) == [
+        (1, pytest.approx(1 / 3)),
+        (2, pytest.approx(2 / 3)),
+    ]
+
+
+def test_splits_are_even_or_of_a_grain():
+    assert splits(2) == [(1,), (2, 2)]
+    assert splits(3, grain=4) == [(1,), (2, 2), (3, 3, 3), (4, 4 / 3), (4, 4, 2)]
+    assert all(sum(1 / parts for parts in split) == pytest.approx(1) and len(split) <= 4 for split in splits(4, grain=6))
 
 
 def test_what_does_not_fit_has_no_optimum():
