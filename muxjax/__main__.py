@@ -180,6 +180,9 @@ def _add_place(place: argparse.ArgumentParser) -> None:
     )
     place.add_argument("-o", "--output", type=file_path, metavar="PLACEMENT.json", help="where the placement is written")
     place.add_argument("--explain", action="store_true", help="say of each model where else it could be, and what that would cost")
+    place.add_argument(
+        "--json", action="store_true", help="print the placement and what it serves as JSON, as -o writes it, in place of tables"
+    )
     place.add_argument("--costs", type=file_path, metavar="COSTS.json", help=f"what `muxjax profile` measured ({_DEFAULT_COSTS})")
     text = "after which the best placement until then is taken (the search ends by itself)"
     place.add_argument("--time-limit", type=float, metavar="SECONDS", help=text)
@@ -188,7 +191,7 @@ def _add_place(place: argparse.ArgumentParser) -> None:
 def _place(args: argparse.Namespace) -> None:
     from muxjax.commands import place
 
-    place.run(args.problem, args.output, explain=args.explain, measured=args.costs, time_limit_s=args.time_limit)
+    place.run(args.problem, args.output, explain=args.explain, in_json=args.json, measured=args.costs, time_limit_s=args.time_limit)
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

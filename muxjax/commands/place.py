@@ -1,6 +1,7 @@
 """`muxjax place`: from a problem in YAML to a placement in JSON, with a table for people."""
 
 import itertools
+import json
 import math
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.greedy import GoOn, PlacementResult
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.plan_file import BEGINS as PLACEMENT
-from muxjax.placement.plan_file import write_placement
+from muxjax.placement.plan_file import as_json, write_placement
 from muxjax.placement.problem import Placement, Problem, UnitPlan
 from muxjax.placement.search_space import search_space
 from muxjax.units import show_s, show_table
@@ -33,15 +34,25 @@ TOLD = 8
 """Models that are named at most, those of which the least is served."""
 
 
-def run(source: Path, destination: Path | None, *, explain: bool, measured: Path | None = None, time_limit_s: float | None = None) -> None:
+def run(
+    source: Path,
+    destination: Path | None,
+    *,
+    explain: bool,
+    in_json: bool = False,
+    measured: Path | None = None,
+    time_limit_s: float | None = None,
+) -> None:
     """Prints the placement and writes it, where a file is named.
 
     Args:
+      in_json: prints a placement file with what it serves in place of the tables.
       measured: a cost table; None for those that come with the package.
       time_limit_s: after which the best placement so far is taken; None for no end but the search's own.
     Raises:
       ConfigError: the problem is not one, or cannot be solved, or not in time; nothing is written.
     """
+    require(not (in_json and explain), "explain", explain, "left out with --json, whose output is read by programs")
     require(time_limit_s is None or 0 < time_limit_s <= MOST_S, "time_limit", time_limit_s, f"over 0, to {MOST_S:g}")
     if destination is not None:
         require_writable(destination, field="output", begins=[PLACEMENT])
@@ -52,13 +63,28 @@ def run(source: Path, destination: Path | None, *, explain: bool, measured: Path
     if broken := violations(problem, result.placement):
         raise ConfigError("; ".join(broken), field="models")
     estimate = cache(Estimator(problem, costs).estimate)
-    print("\n".join(show_table(list(_rows(estimate, result.placement)))))
-    print("\n".join(_summary(problem, result, _served(estimate, result.placement))))
+    served = _served(estimate, result.placement)
+    if in_json:
+        print(json.dumps(as_json(result.placement) | _served_json(problem, result, served), indent=1))
+    else:
+        print("\n".join(show_table(list(_rows(estimate, result.placement)))))
+        print("\n".join(_summary(problem, result, served)))
     if explain:
         told = reasons(result.placement, score(problem, costs))
         print("\n".join(map(_reason, tqdm(told, desc="explaining", unit=" models", leave=False, disable=None))))
     if destination is not None:
         write_placement(result.placement, destination)
+
+
+def _served_json(problem: Problem, result: PlacementResult, served: Mapping[str, float]) -> dict[str, object]:
+    """Requests a second in all and of each model, asked and served, and how the search ended."""
+    return {
+        "demand_rps": _demand_rps(problem),
+        "throughput_rps": result.throughput_rps,
+        "growth": result.growth,
+        "complete": result.complete,
+        "models": {demand.name: {"demand_rps": demand.rate_rps, "throughput_rps": served[demand.name]} for demand in problem.demands},
+    }
 
 
 @contextmanager

@@ -22,7 +22,12 @@ def write_placement(placement: Placement, path: Path) -> None:
       ConfigError: the place cannot be written to.
     """
     with whole_file(path, field="output") as file:
-        file.write(json.dumps({"muxjax_placement": VERSION, "units": [asdict(unit) for unit in placement.units]}, indent=1) + "\n")
+        file.write(json.dumps(as_json(placement), indent=1) + "\n")
+
+
+def as_json(placement: Placement) -> dict[str, Any]:
+    """What is in such a file, for `json`."""
+    return {"muxjax_placement": VERSION, "units": [asdict(unit) for unit in placement.units]}
 
 
 def read_placement(path: Path) -> Placement:

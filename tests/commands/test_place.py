@@ -40,6 +40,27 @@ def test_a_placement_is_told_and_written(tmp_path, capsys):
     assert sum(line.startswith(("0 ", "1 ", "2 ", "3 ")) for line in said.splitlines()) == 3
 
 
+def test_a_placement_in_json_is_the_file_and_what_it_serves(tmp_path, capsys):
+    problem, out, printed = (
+        write(tmp_path, PROBLEM.replace("rate: 12", "rate: 5000")),
+        tmp_path / "placement.json",
+        tmp_path / "printed.json",
+    )
+    assert main(["place", str(problem), "--json", "-o", str(out)]) == 0
+    printed.write_text(capsys.readouterr().out)
+    told = json.loads(printed.read_text())
+
+    assert read_placement(printed) == read_placement(out)
+    assert told["demand_rps"] == 5041 and told["models"]["chat"]["demand_rps"] == 5000
+    assert sum(model["throughput_rps"] for model in told["models"].values()) == pytest.approx(told["throughput_rps"])
+    assert told["throughput_rps"] < 5041 and told["complete"] and told["growth"] == 1
+
+
+def test_json_has_no_reasons(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--json", "--explain"]) == 2
+    assert "explain must be left out with --json" in capsys.readouterr().err
+
+
 def test_measured_costs_decide_where_they_are_given(tmp_path, capsys):
     """On devices that take a second for any step of it, the chatting model serves next to nothing."""
     spec = BY_NAME["llama-3.1-8b"]
