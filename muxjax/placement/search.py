@@ -73,7 +73,7 @@ def climb(state: State, moves: list[Move], objective: Objective, *, looks: int, 
     return state
 
 
-def _ways(state: State, model: str, parts: int, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
+def _ways(state: State, model: str, parts: float, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
     """Contents that could take one more replica, and its degrees there, by load a device; equal contents once."""
     added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
     open_to_it = (contents for contents in state.different if not contents.holds(model))
