@@ -21,6 +21,9 @@ MOST_UNITS = 100_000
 FIRST_STEP, LAST_STEP, MOST = 2.0, 1.3, 64.0
 """Rates are multiplied by the first step as long as all is served, then by its square root, and so on down to the last; MOST in all."""
 
+ENDLESS_RPS = 1e9
+"""More than any cluster serves."""
+
 SearchSpaceOf = Callable[[Problem], tuple[Objective, Candidates]]
 """Objective and candidates of a problem, such as `search_space` has them."""
 
@@ -38,19 +41,28 @@ def place_with_headroom(
     objective, candidates = search_space(problem)
     first = best = place(problem, objective, candidates, effort, go_on)
     growth, step, tried = 1.0, FIRST_STEP, 0
+    most = min(MOST, _most_growth(problem, search_space)) if _serves_all(problem, first) else growth
 
     def still(units: int, throughput_rps: float) -> bool:
         nonlocal tried
         tried += units
         return go_on(units, first.throughput_rps) and tried < MOST_UNITS
 
-    while _serves_all(problem, first) and growth * step <= MOST and step >= LAST_STEP and still(0, 0):
-        grown = _grown(problem, growth * step, search_space, still)
+    while most > growth and step >= LAST_STEP and still(0, 0):
+        grown = _grown(problem, growth * step, search_space, still) if growth * step <= most else None
         if grown is None:
             step = math.sqrt(step)
         else:
             growth, best = growth * step, grown
     return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)
+
+
+def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
+    """Growth beyond which not all is served if none serves more beside others than alone: each LLM has as many devices as it keeps busy."""
+    demands = tuple(replace(demand, rate_rps=ENDLESS_RPS) for demand in problem.demands)
+    _, candidates = search_space(replace(problem, demands=demands))
+    each_rps = {demand.name: max(one.throughput_rps / one.tp for one in candidates.of(demand.name)) for demand in problem.demands}
+    return problem.cluster.devices / sum(demand.rate_rps / each_rps[demand.name] for demand in problem.demands)
 
 
 def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: GoOn) -> PlacementResult | None:

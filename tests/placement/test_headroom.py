@@ -49,6 +49,24 @@ def test_models_that_fit_on_one_device_get_both():
     assert plain.growth == 1 < found.growth
 
 
+def test_growth_that_devices_cannot_serve_is_never_tried():
+    """A device serves no more of one LLM than what it serves of it alone, whose rate here is over half of that."""
+    cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
+    problem = Problem(demands=(demand("a", 500, 1.0),), cluster=cluster)
+    _, candidates = solver(grown(problem, 1e6))
+    most_rps = candidates.of("a")[0].throughput_rps
+    asked: list[float] = []
+
+    def search_space(problem: Problem):
+        asked.append(problem.demands[0].rate_rps / most_rps)
+        return solver(problem)
+
+    found = place_with_headroom(grown(problem, 0.6 * most_rps), search_space)
+
+    assert found.growth == pytest.approx(2**0.5)
+    assert asked == pytest.approx([0.6, 1e9 / most_rps, 0.6 * 2**0.5])  # the rate, one without end, and one step in place of two
+
+
 def test_who_serves_not_all_has_no_headroom():
     cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
     problem = Problem(demands=(demand("a", 500, 100.0),), cluster=cluster)
