@@ -13,6 +13,7 @@ from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
+from muxjax.placement.search import EQUAL
 
 LIGHT = Effort(groups=0, cuts=4, breadth=0, estimates=5_000)
 """Effort of the search with grown rates: it mostly ends where one cannot do more."""
@@ -51,7 +52,7 @@ def place_with_headroom(
     while most > growth and step >= LAST_STEP and still(0, 0):
         grown = _grown(problem, growth * step, search_space, still) if growth * step <= most else None
         if grown is None:
-            step = math.sqrt(step)
+            most, step = min(most, growth * step * (1 - EQUAL)), math.sqrt(step)
         else:
             growth, best = growth * step, grown
     return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)

@@ -67,6 +67,22 @@ def test_growth_that_devices_cannot_serve_is_never_tried():
     assert asked == pytest.approx([0.6, 1e9 / most_rps, 0.6 * 2**0.5])  # the rate, one without end, and one step in place of two
 
 
+@settings(deadline=None, max_examples=40)
+@given(problems())
+def test_no_growth_is_tried_twice(problem):
+    asked: list[float] = []
+
+    def search_space(more: Problem):
+        asked.append(round(more.demands[0].rate_rps / problem.demands[0].rate_rps, 6))
+        return solver(more)
+
+    try:
+        place_with_headroom(problem, search_space, QUICK)
+    except ConfigError:
+        return
+    assert len(asked) == len(set(asked))
+
+
 def test_who_serves_not_all_has_no_headroom():
     cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
     problem = Problem(demands=(demand("a", 500, 100.0),), cluster=cluster)
