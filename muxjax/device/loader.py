@@ -10,14 +10,14 @@ from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.lanes.arena import ArenaMemory, OwnArenas, SharedArena
 from muxjax.device.lanes.clients import open_lanes
-from muxjax.device.model import DeviceModel
+from muxjax.device.model import DeviceModel, sm_shares
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import best, shares
+from muxjax.pallas.kernels import best
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
@@ -128,12 +128,11 @@ class ModelLoader:
         )
 
     def _require_shares(self, model: str, spec: ModelSpec) -> None:
-        devices = self.devices
-        *there, _ = shares(device_kind=devices.kind, dtype=np.dtype(spec.dtype), multiprocessors=devices.multiprocessors) or [0]
+        *there, _ = sm_shares(spec, self.devices) or [0]
         missing = set(self.options.sm_shares).difference(there)
         if missing:
             has = f"may be some of {', '.join(map(str, there))}" if there else "must be none: no kernel keeps to a share"
-            raise ConfigError(f"sm_shares {has} for {model} in {spec.dtype} on {devices.kind}, got {min(missing)}", field="sm_shares")
+            raise ConfigError(f"sm_shares {has} for {model} in {spec.dtype} on {self.devices.kind}, got {min(missing)}", field="sm_shares")
 
     def _buckets(self, plan: ModelPlan) -> Buckets:
         kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)

@@ -138,8 +138,7 @@ class DeviceModel:
     @property
     def _sm_shares(self) -> tuple[int, ...]:
         """Shares that it has programs for, and all multiprocessors; none without programs."""
-        devices, chosen = self.devices, self.buckets.sm_shares
-        there = shares(device_kind=devices.kind, dtype=np.dtype(self.spec.dtype), multiprocessors=devices.multiprocessors)
+        there, chosen = sm_shares(self.spec, self.devices), self.buckets.sm_shares
         return tuple(share for share in there if share in (*chosen, there[-1])) if chosen else ()
 
     def compile(self, library: ProgramLibrary, sources: Iterable[Source]) -> Iterator[None]:
@@ -205,3 +204,8 @@ class DeviceModel:
     def _arrays(self) -> list[jax.Array]:
         params = () if isinstance(self.weights, OffloadedWeights) else self.weights
         return jax.tree.leaves((params, self.table_LSKC, self.last_S))
+
+
+def sm_shares(spec: ModelSpec, devices: Devices) -> tuple[int, ...]:
+    """Multiprocessors that a kernel's products with a model's weights can keep to, as of `kernels.shares`."""
+    return shares(device_kind=devices.kind, dtype=np.dtype(spec.dtype), multiprocessors=devices.multiprocessors)

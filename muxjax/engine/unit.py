@@ -137,8 +137,10 @@ class Unit:
         for step_done in done:
             step, launched_s, prefills = self._flights.pop(step_done.step_id)
             began_s = self._times.began_s(step.lane, launched_s, step_done.at_s)
-            for on_job in self._on_job:
-                on_job(job_record(step, prefills, began_s, step_done))
+            if self._on_job:
+                record = job_record(step, prefills, began_s, step_done)
+                for on_job in self._on_job:
+                    on_job(record)
             state = self._states[step.model]
             fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
             if fault is not None:

@@ -51,7 +51,7 @@ class Filling:
             return cls._on(devices, None, folder)
         attached = target.attached(devices.each[0])
         if attached is None:
-            raise ConfigError(f"XLA does not describe {devices.each[0].device_kind}: start the server with --wait-for-all", field="chip")
+            raise ConfigError(f"XLA does not describe {devices.kind}: start the server with --wait-for-all", field="chip")
         return cls._of_target(attached, tp, folder)
 
     @classmethod
@@ -65,7 +65,7 @@ class Filling:
 
     @classmethod
     def _on(cls, devices: Devices, chip: Target | None, folder: Path) -> "Filling":
-        made_for = environment(devices.each[0].device_kind)
+        made_for = environment(devices.kind)
         return cls(devices=devices, target=chip, folder=folder, environment=made_for, store=ProgramStore(folder, made_for))
 
     def kept_bytes(self, source: Source) -> int | None:

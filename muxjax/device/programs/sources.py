@@ -93,7 +93,7 @@ class StepSource:
     tuned: bool
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
-        here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.each[0].device_kind
+        here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.kind
         part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
         table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
         return step.step.lower(

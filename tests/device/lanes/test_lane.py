@@ -119,18 +119,10 @@ def test_a_lane_that_loses_its_arena_costs_the_models_of_others_nothing_and_its_
 
 def test_whoever_waits_is_woken_by_the_lane_that_ends_first(tmp_path):
     serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
-    gate = threading.Event()
-    slow = serving.executor.models["a"].post_step
-    at_once = slow.run
-
-    def late(*arguments):
-        result, last_S = at_once(*arguments)
-        return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
-
     serving.submit(a=40)
     while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
         serving.turns(1)
-    slow.run = late
+    gate = held_back(serving.executor.models["a"])
     while sum(name[0] in "bc" for name in serving.ended) < 8:
         serving.turns(1)
     assert len(serving.ended) < 12
@@ -143,15 +135,7 @@ def test_whoever_waits_for_one_lane_is_woken_by_somebody_who_may_have_a_step_for
     serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
     serving.executor.wake()
     assert serving.executor.collect(wait=True) == []
-    gate = threading.Event()
-    slow = serving.executor.models["a"].post_step
-    at_once = slow.run
-
-    def late(*arguments):
-        result, last_S = at_once(*arguments)
-        return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
-
-    slow.run = late
+    gate = held_back(serving.executor.models["a"])
     serving.unit.submit(Request(id="a", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=1), arrival_s=0.0))
     timer = threading.Timer(0.2, serving.executor.wake)
     timer.start()
@@ -161,6 +145,18 @@ def test_whoever_waits_for_one_lane_is_woken_by_somebody_who_may_have_a_step_for
     serving.turns()
     assert serving.outputs["a"][-1].finish is Finish.LENGTH
     timer.join()
+
+
+def held_back(model: DeviceModel) -> threading.Event:
+    """Has no step of the model that is launched from now on end before the gate opens, which it returns."""
+    gate, at_once = threading.Event(), model.post_step.run
+
+    def late(*arguments):
+        result, last_S = at_once(*arguments)
+        return result._replace(tokens_B=Late(result.tokens_B, gate)), last_S
+
+    model.post_step.run = late
+    return gate
 
 
 class Late:
