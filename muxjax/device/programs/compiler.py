@@ -40,13 +40,21 @@ class Compiler:
         """The program, and what it has been made of: `source`, or the same without tuning."""
         if self.tunes or not isinstance(source, StepSource) or not source.tuned or self._platform != "gpu":
             return source, self._compile(source, {})
+        program = self.compile_tuned(source)
+        if program is None:
+            _log.info("%s is not tuned for %s rows", source.spec, source.shape.rows)
+            source = untuned(source)
+            program = self._compile(source, {})
+        return source, program
+
+    def compile_tuned(self, source: StepSource) -> jax.stages.Compiled | None:
+        """The program by choices that have been made; None where one of them has not."""
         try:
-            return source, self._compile(source, {"xla_gpu_require_complete_aot_autotune_results": True})
+            return self._compile(source, {"xla_gpu_require_complete_aot_autotune_results": True})
         except jax.errors.JaxRuntimeError as error:
             if _INCOMPLETE not in str(error):
                 raise
-            _log.info("%s is not tuned for %s rows", source.spec, source.shape.rows)
-            return untuned(source), self._compile(untuned(source), {})
+            return None
 
     @property
     def _platform(self) -> str:

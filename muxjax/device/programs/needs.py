@@ -9,7 +9,16 @@ from muxjax.buckets import BatchShape, Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.programs.order import essential, useful_first
-from muxjax.device.programs.sources import ROW_PROGRAMS, RecountSource, RowsSource, ScoreSource, Source, StepSource, TableSource
+from muxjax.device.programs.sources import (
+    ROW_PROGRAMS,
+    RecountSource,
+    RowsSource,
+    ScoreSource,
+    Source,
+    StepSource,
+    TableSource,
+    may_be_tuned,
+)
 from muxjax.types import ModelSpec
 
 Arena = jax.Array | jax.ShapeDtypeStruct
@@ -76,7 +85,7 @@ class ProgramNeeds:
             block_elements=blocks_NE.shape[1],
             kv_dtype=blocks_NE.dtype.name,
             tp=self.tp,
-            tuned=True,
+            tuned=may_be_tuned(shape),
         )
 
     def _post_step(self, shape: BatchShape) -> list[Source]:

@@ -28,9 +28,15 @@ Options = dict[str, str | bool | int]
 ROW_PROGRAMS = ("draw", "adjust", "count", "tell")
 """Those behind a step that look at its rows alone; see `step`."""
 
-_GPU_OPTIONS: Options = {"xla_disable_hlo_passes": "rematerialization", "xla_gpu_enable_cub_radix_sort": False}
+_GPU_OPTIONS: Options = {
+    "xla_disable_hlo_passes": "rematerialization",
+    "xla_gpu_enable_cub_radix_sort": False,
+    "xla_gpu_experimental_enable_fusion_autotuner": False,
+}
 """Rematerialization takes the arena, updated in place, for several arrays, and computes cheap values twice to make room for them.
-CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate."""
+CUB's sort fits in no CUDA graph: the conditional around filters would leave the graph, and the host wait for its predicate.
+XLA's tuner is asked for products only: its choices of other fusions are named by sizes of tables and arena, so that those made for
+one number of slots would do for no other."""
 
 _CUBLAS: Options = {"xla_gpu_enable_triton_gemm": False}
 """All matrix products by cuBLASLt, which compiles in seconds, is fast without tuning, and reads a layer's slice of the stacked weights
@@ -78,7 +84,7 @@ class StepSource:
     Args:
       layout: of the heads that one device holds; slots, columns: of the model's block tables.
       blocks, block_elements, kv_dtype: of the arena of each device.
-      tuned: on a GPU, XLA's own products for few rows, which are the faster ones where they are tuned; cuBLASLt's otherwise.
+      tuned: on a GPU, XLA's own products, which are the faster ones where shape `may_be_tuned` and they are; cuBLASLt's otherwise.
     """
 
     spec: ModelSpec
@@ -114,13 +120,7 @@ class StepSource:
     def options(self, platform: str) -> Options:
         if platform != "gpu":
             return {}
-        return _GPU_OPTIONS if self.tuned and self.may_be_tuned else _GPU_OPTIONS | _CUBLAS
-
-    @property
-    def may_be_tuned(self) -> bool:
-        """Whether XLA's own products (Triton, with split sums) are the faster ones: on an H200 up to 32 rows, and from 64 to 128 again."""
-        rows = self.shape.rows
-        return self.shape.phase is Phase.DECODE and (rows <= 32 or 64 < rows <= 128)
+        return _GPU_OPTIONS if self.tuned else _GPU_OPTIONS | _CUBLAS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +215,11 @@ def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     """The tree of a model's weights as they lie on the devices, without their memory."""
     parts = flat(param_shapes(spec.share(devices.tp)))
     return nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in parts.items()})
+
+
+def may_be_tuned(shape: BatchShape) -> bool:
+    """Whether XLA's own products (Triton, with split sums) are the faster ones: on an H200 up to 32 rows, and from 64 to 128 again."""
+    return shape.phase is Phase.DECODE and (shape.rows <= 32 or 64 < shape.rows <= 128)
 
 
 def untuned(source: Source) -> Source:

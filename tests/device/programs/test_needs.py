@@ -1,13 +1,16 @@
-"""Shapes that a start waits for hold every step; a toy model needs but one."""
+"""Shapes that a start waits for hold every step; a toy model needs but one. Steps that decode few rows alone may be tuned."""
 
+import jax
+import jax.numpy as jnp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.buckets import Buckets, StepSize
+from muxjax.buckets import BatchShape, Buckets, StepSize
 from muxjax.cache.layout import CacheLayout
 from muxjax.demo.recipes import RECIPES
 from muxjax.device.programs.needs import ProgramNeeds
+from muxjax.device.programs.sources import StepSource
 from muxjax.specs.published import BY_NAME
 from muxjax.types import ModelSpec
 
@@ -34,3 +37,15 @@ def test_every_step_fits_what_a_start_waits_for(decodes, chunks, grains):
         own = needs(spec)
         size = StepSize(decodes=decodes, chunks=chunks, tokens=8 * grains if chunks else 0, columns=own.buckets.columns[-1])
         assert any(size.fits(shape) for shape in own.essential)
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunks", "tuned"), [(8, 0, True), (32, 0, True), (64, 0, False), (96, 0, True), (128, 0, True), (160, 0, False), (8, 8, False)]
+)
+def test_only_steps_that_decode_few_rows_look_for_tuned_products(rows, chunks, tuned):
+    shape = BatchShape(columns=4, decode_rows=rows, prefill_rows=chunks, prefill_tokens=16 * chunks)
+    step, *others = needs(BY_NAME["llama-3.2-1b"]).of_shape(shape, jax.ShapeDtypeStruct((64, 128), jnp.float32))
+
+    assert isinstance(step, StepSource) and step.tuned == tuned
+    assert ("xla_gpu_enable_triton_gemm" in step.options("gpu")) != tuned
+    assert not any(isinstance(other, StepSource) for other in others)
