@@ -120,6 +120,9 @@ def _add_compile(compiling: argparse.ArgumentParser) -> None:
     compiling.set_defaults(command=_compile)
     compiling.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
     compiling.add_argument("--chip", default="", help="for a GPU that need not be there, such as h200 (what is attached)")
+    compiling.add_argument(
+        "--tune", action="store_true", help="try XLA's kernels on the GPU at hand first, for steps of few rows that nobody has tuned"
+    )
     serve_flags.add_unit_flags(compiling)
 
 
@@ -128,7 +131,7 @@ def _compile(args: argparse.Namespace) -> int:
     from muxjax.server.config import load_options
 
     unit, _ = load_options(args.sources, serve_flags.settings(args))
-    return compile.run(unit, args.chip)
+    return compile.run(unit, args.chip, tune=args.tune)
 
 
 def _add_run_batch(batch: argparse.ArgumentParser) -> None:

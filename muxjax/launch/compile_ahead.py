@@ -1,5 +1,6 @@
 """The programs of a unit compiled ahead of its start, from its models' configurations alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from tqdm import tqdm
 from muxjax.device import memory
 from muxjax.device.loader import ModelLoader
 from muxjax.device.programs.filling import Filling
-from muxjax.device.programs.sources import Source
+from muxjax.device.programs.sources import Source, StepSource
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 
@@ -18,25 +19,30 @@ class CompiledAhead:
     """What a store holds of a unit's programs.
 
     Args:
-      programs: that the unit needs and the store holds; compiled: those of them that were missing.
+      programs: that the unit needs and the store holds; compiled: those of them that were missing, tuned ones apart.
+      tuned: steps for which kernels were tried.
       troubles: why others could not be compiled.
     """
 
     programs: int
     compiled: int
     total_bytes: int
+    tuned: int = 0
     troubles: tuple[str, ...] = field(default=())
 
 
-def compile_ahead(options: UnitOptions, chip: str, *, progress: bool = True) -> CompiledAhead:
+def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False, progress: bool = True) -> CompiledAhead:
     """Has the store hold all programs of a unit on so many chips of a name, or "" for those attached.
 
+    Args:
+      tune: XLA's kernels are tried first, for steps whose choices nobody has made.
     Raises:
-      ConfigError: a model cannot be served there, or the size of the cache is not known.
+      ConfigError: a model cannot be served there, the size of the cache is not known, or there is nothing to try kernels on.
     """
     folder = Path(options.compilation_cache_dir).expanduser()
     filling = Filling.of(chip, options.tensor_parallel_size, folder)
-    sources = _sources(options, ModelLoader.on(filling.devices, options))
+    sources = needed(options, ModelLoader.on(filling.devices, options))
+    tuned = _tuned(filling, sources, progress=progress) if tune else 0
     missing = [source for source in sources if filling.kept_bytes(source) is None]
     troubles: list[str] = []
     with tqdm(total=len(sources), initial=len(sources) - len(missing), unit="program", desc="programs", disable=not progress) as bar:
@@ -47,11 +53,21 @@ def compile_ahead(options: UnitOptions, chip: str, *, progress: bool = True) -> 
     if len(sizes) < len(sources) and not troubles:
         troubles.append(f"programs cannot be kept in {folder}")
     return CompiledAhead(
-        programs=len(sizes), compiled=len(sizes) - len(sources) + len(missing), total_bytes=sum(sizes), troubles=tuple(troubles)
+        programs=len(sizes),
+        compiled=len(sizes) - len(sources) + len(missing),
+        total_bytes=sum(sizes),
+        tuned=tuned,
+        troubles=tuple(troubles),
     )
 
 
-def _sources(options: UnitOptions, loader: ModelLoader) -> list[Source]:
+def _tuned(filling: Filling, sources: Sequence[Source], *, progress: bool) -> int:
+    """Tunes what may be tuned, and says for how many steps kernels were tried."""
+    may_be = [source for source in sources if isinstance(source, StepSource) and source.tuned]
+    return sum(tried for _, tried in tqdm(filling.tune(may_be), total=len(may_be), unit="step", desc="tuned", disable=not progress))
+
+
+def needed(options: UnitOptions, loader: ModelLoader) -> list[Source]:
     """All programs of all models, each once; those that a start waits for come first."""
     plans = [loader.plan(model) for model in options.models]
     arena = loader.arena(_total_blocks(options, loader))

@@ -55,6 +55,8 @@ def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, 
     ("changes", "told"),
     [
         (["--chip", "abacus"], "chip must be one of H200, got 'abacus'"),
+        (["--tune"], "tune needs a GPU to try kernels on, and JAX sees cpu"),
+        (["--tune", "--chip", "h200"], "tune tries kernels on the GPU at hand, so chip must not be given, got 'h200'"),
         (["--compilation-cache-dir", ""], "compilation_cache_dir must be a folder that can be written to"),
         (["--memory-size", "1GiB"], None),
     ],
@@ -73,3 +75,26 @@ def test_the_size_of_the_cache_must_be_named_where_it_depends_on_the_device(argu
 
     assert main(["compile", *without, "--memory-size", "1GiB"]) == 2
     assert "kv_cache_size must be given" in capsys.readouterr().err
+
+
+def test_it_says_for_how_many_steps_kernels_were_tried(arguments, capsys, monkeypatch):
+    from muxjax.device.programs.filling import Filling
+
+    monkeypatch.setattr(ProgramStore, "kept_bytes", lambda self, source: 1)
+    monkeypatch.setattr(Filling, "tune", lambda self, sources: ((source, True) for source in sources))
+
+    assert main(["compile", *arguments, "--tune"]) == 0
+    assert capsys.readouterr().out.startswith("kernels tried for 1 steps\n")
+
+
+def test_what_was_tuned_before_an_interruption_is_kept_and_it_is_told_in_a_line(arguments, capsys, monkeypatch):
+    from muxjax.device.programs.filling import Filling
+
+    def interrupted(self, sources):
+        yield sources[0], True
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Filling, "tune", interrupted)
+
+    assert main(["compile", *arguments, "--tune"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "muxjax: interrupted"

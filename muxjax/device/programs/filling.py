@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxjax.device.programs import target, tuning
+from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.environment import environment
 from muxjax.device.programs.pool import CompileWorkers
-from muxjax.device.programs.sources import Source, untuned
-from muxjax.device.programs.store import ProgramStore
+from muxjax.device.programs.sources import Source, StepSource, untuned
+from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.target import Target
 from muxjax.device.programs.worker import Setup
 from muxjax.errors import ConfigError
@@ -75,11 +76,34 @@ class Filling:
 
     def fill(self, sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
         """Compiles each of the sources, several at a time; yields it with what went wrong, or ""."""
-        choices = tuning.folder(self.folder, self.target.device_kind) if self.target else None
         setup = Setup(
-            target=self.target, devices=self.devices.tp, folder=self.folder, environment=self.environment, tuning=choices, niceness=0
+            target=self.target,
+            devices=self.devices.tp,
+            folder=self.folder,
+            environment=self.environment,
+            tuning=self._choices(),
+            niceness=0,
         )
         with closing(CompileWorkers(setup, os.cpu_count() or 1)) as workers:
             futures = {workers.compile(source): source for source in sources}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+
+    def tune(self, sources: Iterable[Source]) -> Iterator[tuple[StepSource, bool]]:
+        """Makes XLA's choices for those of the sources that may be tuned, on the devices at hand; see `tuning.tune`.
+
+        Raises:
+          ConfigError: there is no GPU, or choices cannot be kept.
+        """
+        devices = Devices.first(self.devices.tp)
+        if devices.each[0].platform != "gpu":
+            raise ConfigError(f"tune needs a GPU to try kernels on, and JAX sees {devices.kind}", field="tune")
+        choices = self._choices()
+        if choices is None:
+            raise ConfigError(f"tune keeps what it chooses in {self.folder}, which cannot be written to", field="tune")
+        without_jax_cache()  # which would hand out programs without choosing anything
+        return tuning.tune(sources, Compiler(devices=devices, tuning=choices), self.store)
+
+    def _choices(self) -> Path | None:
+        """The folder of XLA's choices; None on a CPU, which has none."""
+        return tuning.folder(self.folder, self.target.device_kind) if self.target else None

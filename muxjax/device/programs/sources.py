@@ -84,7 +84,7 @@ class StepSource:
     Args:
       layout: of the heads that one device holds; slots, columns: of the model's block tables.
       blocks, block_elements, kv_dtype: of the arena of each device.
-      tuned: on a GPU, XLA's own products, which are the faster ones where shape `may_be_tuned` and they are; cuBLASLt's otherwise.
+      tuned: on a GPU, of XLA's own products, for a shape that `may_be_tuned` and has been; of cuBLASLt's otherwise.
     """
 
     spec: ModelSpec

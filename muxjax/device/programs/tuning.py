@@ -2,7 +2,13 @@
 
 import logging
 import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+
+from muxjax.device.programs.compiler import Compiler
+from muxjax.device.programs.sources import Source, StepSource
+from muxjax.device.programs.store import ProgramStore
 
 _log = logging.getLogger(__name__)
 _SHIPPED = {"NVIDIA H200": "tuned-h200.zip"}
@@ -20,6 +26,24 @@ def folder(programs: Path, device_kind: str) -> Path | None:
         _log.warning("products are not tuned: %s cannot be written to: %s", choices, error.strerror or error)
         return None
     return choices
+
+
+def tune(sources: Iterable[Source], compiler: Compiler, store: ProgramStore) -> Iterator[tuple[StepSource, bool]]:
+    """Has the store hold each of the sources that may be tuned, one after another, since tries beside each other would mistake
+    each other's time for their own; yields it, and whether kernels had to be tried for it.
+
+    Args:
+      compiler: for the devices that kernels are tried on, with the folder that the choices are added to.
+    """
+    tries = replace(compiler, tunes=True)
+    for source in sources:
+        if isinstance(source, StepSource) and source.tuned:
+            tried = False
+            if store.kept_bytes(repr(source)) is None:
+                program = compiler.compile_tuned(source)
+                tried = program is None
+                store.keep(repr(source), program or tries.compile(source)[1])
+            yield source, tried
 
 
 def _unpack(archive: Path, choices: Path) -> None:

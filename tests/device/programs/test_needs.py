@@ -40,7 +40,8 @@ def test_every_step_fits_what_a_start_waits_for(decodes, chunks, grains):
 
 
 @pytest.mark.parametrize(
-    ("rows", "chunks", "tuned"), [(8, 0, True), (32, 0, True), (64, 0, False), (96, 0, True), (128, 0, True), (160, 0, False), (8, 8, False)]
+    ("rows", "chunks", "tuned"),
+    [(8, 0, True), (32, 0, True), (64, 0, False), (96, 0, True), (128, 0, True), (160, 0, False), (8, 8, False)],
 )
 def test_only_steps_that_decode_few_rows_look_for_tuned_products(rows, chunks, tuned):
     shape = BatchShape(columns=4, decode_rows=rows, prefill_rows=chunks, prefill_tokens=16 * chunks)
