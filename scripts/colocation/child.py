@@ -15,17 +15,15 @@ import numpy as np
 
 from muxjax.engine.engine import Engine
 from muxjax.engine.job_records import JobRecord
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import UnitOptions
 from muxjax.launch.build import build
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import CACHE_BYTES, LOADS, MAX_TOKENS, PROMPTS, SLOTS, TINY, Case
+from scripts.colocation.ways import LOADS, SLOTS, TINY, TPOT_S, TTFT_S, Case, unit
 
-TTFT_S, TPOT_S = 1.0, 0.05
-"""Targets of the service level."""
 WAIT_S = 120.0
 
 
@@ -107,21 +105,8 @@ def main() -> None:
 
 def options(case: Case, folder: Path) -> UnitOptions:
     """The unit of a case."""
-    paths = write_dummy_models(folder, case.specs)
-    slots, length = (16, TINY.max_len) if case.tiny else (SLOTS, MAX_TOKENS)
-    models = tuple(
-        ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=slots, max_model_len=length, ttft_s=TTFT_S, tpot_s=TPOT_S)
-        for name, path in paths.items()
-    )
-    return UnitOptions(
-        models=models,
-        compilation_cache_dir=case.programs,
-        kv_cache_bytes=2**26 if case.tiny else CACHE_BYTES,
-        max_num_prefill_seqs=PROMPTS,
-        max_num_batched_tokens=128 if case.tiny else 2048,
-        wait_for_all=not case.tiny,
-        **case.options,
-    )
+    more = {"wait_for_all": not case.tiny, **case.options}
+    return unit(write_dummy_models(folder, case.specs), programs=case.programs, slots=case.slots, tiny=case.tiny, more=more)
 
 
 def measures(seen: Sequence[Seen], jobs: Iterable[JobRecord]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.specs.published import BY_NAME
 from muxjax.types import ModelSpec
 from muxjax.workload.presets import by_name
@@ -12,6 +14,8 @@ from muxjax.workload.trace import Arrival
 MODELS = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 SLOTS, MAX_TOKENS, PROMPTS = 512, 8448, 16
 CACHE_BYTES = 40 * 2**30
+TTFT_S, TPOT_S = 1.0, 0.05
+"""Targets of the service level."""
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
 
@@ -47,8 +51,32 @@ class Case:
         return {**WAYS[self.way], **({"sm_shares": ()} if self.tiny else {})}
 
     @property
+    def slots(self) -> int:
+        return 16 if self.tiny else SLOTS
+
+    @property
     def specs(self) -> dict[str, ModelSpec]:
         return {name: TINY if self.tiny else BY_NAME[shape] for name, shape in MODELS.items()}
+
+
+def unit(
+    paths: Mapping[str, Path], *, programs: str | Path, slots: int = SLOTS, tiny: bool = False, more: Mapping[str, Any]
+) -> UnitOptions:
+    """A unit of models by name, with the sizes that name its programs: what one script has compiled, others find."""
+    return UnitOptions(
+        models=tuple(model(name, path, slots=slots, tiny=tiny) for name, path in paths.items()),
+        compilation_cache_dir=str(programs),
+        kv_cache_bytes=2**26 if tiny else CACHE_BYTES,
+        max_num_prefill_seqs=PROMPTS,
+        max_num_batched_tokens=128 if tiny else 2048,
+        **more,
+    )
+
+
+def model(name: str, path: Path, *, slots: int, tiny: bool) -> ModelOptions:
+    """One of them, or another that comes later."""
+    length = TINY.max_len if tiny else MAX_TOKENS
+    return ModelOptions(name=name, path=path, load_format="dummy", max_num_seqs=slots, max_model_len=length, ttft_s=TTFT_S, tpot_s=TPOT_S)
 
 
 def trace(seed: int, scale: float, seconds: float = TRACE_S) -> list[Arrival]:
