@@ -3,15 +3,18 @@
     python -m scripts.bench_start                     # on a GPU: LLaMA 3's 8B alone, then 8B, 3B and 1B together
     python -m scripts.bench_start --tiny              # toy models, on a CPU
     python -m scripts.bench_start --demo
+    python -m scripts.bench_start --slots 512 --programs FOLDER   # that of scripts.bench_colocation, whose programs are the same
 
 Each start is a process of its own with random weights of the real size: from its first line to a token of every model, to the last
-program. Two cases add a model to an engine that serves two others; the last one takes apart what the programs cost that a start waits for.
+program. Two cases add a model to an engine that serves two others, whose programs are kept; the last one takes apart what the programs
+cost that a start waits for. The options are those of `scripts.bench_colocation`, but for the slots.
 Writes docs/results/start/, and of the demo a line of README.md.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,34 +26,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from muxjax.specs.config import read_spec
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.specs.published import BY_NAME
 from muxjax.types import Finish, ModelSpec, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from scripts import results
+from scripts.colocation import ways
+from scripts.start_page import COSTS, STREAMS, page, sentence
 
 QUESTION = "start"
 LARGE, MODELS = ("llama-3.1-8b",), ("llama-3.1-8b", "llama-3.2-3b", "llama-3.2-1b")
 ADDED = "llama-3.2-1b"
-BUSY_S, STREAMS, ANSWER_TOKENS = 5.0, 16, 200
-GOALS_S = {"one model, nothing kept": (30, None), "three models, nothing kept": (60, 240), "three models, everything kept": (12, None)}
-GOALS_S |= {"make demo, nothing kept": (15, None), "make demo, everything kept": (4, None)}
-"""Seconds to the first answer, and to the last program; of the kept start beside loading weights."""
-
-TINY = ModelSpec(
-    vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=256, windows=(None, None), dtype="float32"
-)
+KEPT = "programs"
+"""Store of all three models, which cases share."""
+BUSY_S, ANSWER_TOKENS = 5.0, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One process: the models it starts with, the one that it is to add, and the folder where it keeps programs."""
+    """One process: the models it starts with, the one that it is to add, and the folder where it keeps programs.
+
+    Args:
+      until_all: it goes on when every program is there, be it compiled or only loaded, so that nothing is made behind.
+    """
 
     name: str
     models: tuple[str, ...]
     until_all: bool = True
     added: str = ""
-    store: str = "programs"
+    store: str = KEPT
 
 
 CASES = (
@@ -58,7 +63,7 @@ CASES = (
     Case(name="three models, nothing kept", models=MODELS),
     Case(name="three models, everything kept", models=MODELS),
     Case(name="adding a model, its programs not kept", models=MODELS[:2], added=ADDED, store="added"),
-    Case(name="adding a model, its programs kept", models=MODELS[:2], added=ADDED, store="added"),
+    Case(name="adding a model, its programs kept", models=MODELS[:2], added=ADDED),
 )
 COSTS_CASE = "costs of programs"
 DEMOS = ("make demo, nothing kept", "make demo, everything kept")
@@ -100,15 +105,14 @@ class Clients:
             self._news.notify_all()
 
 
-def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, slots: int, began_s: float) -> dict[str, float | str]:
+def child(
+    *, case: Mapping[str, Any], folders: Mapping[str, str], programs: str, slots: int, tiny: bool, began_s: float
+) -> dict[str, float | str]:
     """What one start took, in seconds since the process began."""
-    from muxjax.engine.options import ModelOptions, UnitOptions
     from muxjax.launch.build import build
 
     taken: dict[str, float | str] = {"imported": time.time() - began_s}
-    options = {name: ModelOptions(name=name, path=Path(folders[name]), load_format="dummy", max_num_seqs=slots) for name in folders}
-    cache_bytes = None if slots > 16 else 2**24
-    unit = UnitOptions(models=tuple(options[name] for name in case["models"]), compilation_cache_dir=programs, kv_cache_bytes=cache_bytes)
+    unit = ways.unit({name: Path(folders[name]) for name in case["models"]}, programs=programs, slots=slots, tiny=tiny)
     marks: list[str] = []
     built = build(unit, report=marks.append, progress=False)
     taken["built"] = time.time() - began_s
@@ -128,7 +132,7 @@ def child(case: Mapping[str, Any], folders: Mapping[str, str], programs: str, sl
         crowd.start()
         time.sleep(BUSY_S)
         phase, started = "beside", time.time()
-        built.lifecycle.load(options[case["added"]])
+        built.lifecycle.load(ways.model(case["added"], Path(folders[case["added"]]), slots=slots, tiny=tiny))
         clients.wait_for([clients.ask(case["added"], tokens=8)])
         taken["added"] = time.time() - started
         over.set()
@@ -154,10 +158,26 @@ def _wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def measure(case: Case, folders: Mapping[str, str], programs: Path, slots: int) -> dict[str, Any]:
+def measure(case: Case, folders: Mapping[str, str], programs: Path, *, slots: int, tiny: bool) -> dict[str, Any]:
     """One start in a process of its own."""
     request = {"case": {"models": case.models, "until_all": case.until_all, "added": case.added}, "folders": folders}
-    return _in_child(request | {"programs": str(programs), "slots": slots, "began_s": time.time()})
+    return _in_child(request | {"programs": str(programs), "slots": slots, "tiny": tiny, "began_s": time.time()})
+
+
+def keep_others(store: Path, copy: Path, spec: ModelSpec) -> None:
+    """Has `copy` hold what `store` does of other models: all programs that are not made of that spec, and choices of kernels."""
+    for program in store.glob("*/*.program"):
+        with program.open("rb") as file:
+            source = json.loads(file.readline())["source"]
+        if repr(spec) not in source:
+            there = copy / program.relative_to(store)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(program, there)
+            except OSError:  # of another disk
+                shutil.copy2(program, there)
+    if (store / "tuning").exists():
+        shutil.copytree(store / "tuning", copy / "tuning")
 
 
 def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,94 +185,6 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "scripts.bench_start", "--child", json.dumps(request)]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=True)
     return json.loads(ran.stdout.splitlines()[-1])
-
-
-def page(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The README of the result, a part for each device."""
-    by_device: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        by_device.setdefault(run["device"], []).append(run)
-    parts = "\n".join(f"## {device}\n\n{_device_part(own)}" for device, own in by_device.items())
-    return f"""# How long does a start take?
-
-Seconds since the process began, with random weights (making them is part of it); `make demo` has weights of its own. "First answer": a
-token of every model, and of the demo its first whole answer. The goals are in brackets. Made by `python -m scripts.bench_start` (on a GPU),
-`--tiny` (toy models, on a CPU) and `--demo`; the runs are in [runs.jsonl](runs.jsonl) and runs-*.jsonl.
-
-{parts}"""
-
-
-def _device_part(runs: Sequence[Mapping[str, Any]]) -> str:
-    """All that was measured on one device."""
-    starts = [run for run in runs if "costs" not in run["values"]]
-    costs = [run for run in runs if "costs" in run["values"]]
-    return "\n".join([_starts(starts) if starts else "", *(_costs(run) for run in costs)])
-
-
-def _starts(runs: Sequence[Mapping[str, Any]]) -> str:
-    rows, busy = [], False
-    for run in runs:
-        values, tiny = run["values"], run["config"].get("tiny")
-        first, last = (None, None) if tiny else GOALS_S.get(run["config"]["case"], (None, None))
-        added = None if tiny else 20 if "not kept" in run["config"]["case"] else 3
-        cells = (_shown(values.get(key), goal) for key, goal in zip(KEYS, (None, None, first, last, added), strict=True))
-        toy = " (toy models)" if tiny else ""
-        rows.append([run["config"]["case"] + toy, *cells, _plain(values, "processor"), _plain(values, "load")])
-        busy = busy or "load" in values
-    told = """
-"Processor" is the seconds that processors had spent on it by its first answer; "load" what else
-ran as it began: where that is much, the other columns tell more of the machine than of the start.
-"""
-    steps = [
-        [run["config"]["case"], name.removesuffix(" step p99 alone"), *_ratio(value, run["values"][name.replace("alone", "beside")])]
-        for run in runs
-        for name, value in run["values"].items()
-        if name.endswith("p99 alone")
-    ]
-    beside = f"""
-Adding a model beside two that serve {STREAMS} new streams a second or so; p99 of their decode steps (goal: 1.3 times). Both
-columns hold what else ran on the machine, so that a ratio at a high load, above all one below 1, says little:
-
-{results.table(["case", "model", "before", "while it is added", "times"], steps)}
-"""
-    return f"{results.table(['start', *KEYS, 'processor', 'load'], rows)}\n{told if busy else ''}{beside if steps else ''}"
-
-
-def _costs(run: Mapping[str, Any]) -> str:
-    """Where the time of making programs goes."""
-    rows = [[row["model"], row["program"], row["count"], *(f"{row[key]:.2f}" for key in COSTS)] for row in run["values"]["costs"]]
-    return f"""
-Seconds of all programs that a start waits for, one after the other, of {"toy models" if run["config"]["tiny"] else "models of full size"}:
-
-{results.table(["model", "programs", "count", *COSTS], rows)}
-"""
-
-
-def sentence(demos: Sequence[Mapping[str, Any]]) -> str:
-    """What the project's README says of the demo's starts."""
-    first, again = (run["values"] for run in demos)
-    return (
-        f"The demo's first answer came {first['first answer']:.0f} s after the call with nothing compiled and "
-        f"{again['first answer']:.0f} s with all of it kept, at a load of {first['load']:.0f} and {again['load']:.0f}; "
-        f"{first['processor']:.0f} and {again['processor']:.0f} s of processors' time are its own "
-        "([how long starts take](docs/results/start/README.md))."
-    )
-
-
-KEYS = ("imported", "built", "first answer", "all programs", "added")
-COSTS = ("tracing", "lowering", "XLA", "keeping", "loading", "first run", "second run")
-
-
-def _shown(value: float | None, goal: float | None) -> str:
-    return "" if value is None else f"{value:.1f}" + (f" ({goal})" if goal else "")
-
-
-def _plain(values: Mapping[str, Any], key: str) -> str:
-    return f"{values[key]:.1f}" if key in values else ""
-
-
-def _ratio(alone_s: float, beside_s: float) -> list[str]:
-    return [f"{1e3 * alone_s:.1f} ms", f"{1e3 * beside_s:.1f} ms", f"{beside_s / alone_s:.2f}" if alone_s else ""]
 
 
 def costs(models: Mapping[str, str], slots: int) -> list[dict[str, Any]]:
@@ -349,6 +281,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="models of toy size, on anything")
     parser.add_argument("--demo", action="store_true", help="muxjax demo, with nothing kept and with all of it")
     parser.add_argument("--slots", type=int, default=256)
+    parser.add_argument("--programs", type=Path, metavar="FOLDER", help="where three models' programs are kept (a folder of its own)")
     parser.add_argument("--keep-nothing", action="store_true", help="write no results")
     parser.add_argument("--only", nargs="*", metavar="CASE", help="some of: " + ", ".join([*(case.name for case in CASES), COSTS_CASE]))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -358,7 +291,7 @@ def main() -> None:
         if request["case"] == COSTS_CASE:
             print(json.dumps({"costs": costs(request["folders"], request["slots"])}))
             return
-        print(json.dumps(child(request["case"], request["folders"], request["programs"], request["slots"], request["began_s"])))
+        print(json.dumps(child(**request)))
         return
     with tempfile.TemporaryDirectory() as scratch:
         records = []
@@ -380,12 +313,17 @@ def _demos(scratch: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _measured(scratch: Path, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each case and what it took."""
-    specs = {name: replace(TINY, ffn=96 + 32 * i) if args.tiny else BY_NAME[name] for i, name in enumerate(MODELS)}  # no program is shared
+    toys = {name: replace(ways.TINY, ffn=96 + 32 * i) for i, name in enumerate(MODELS)}  # no program is shared
+    specs = toys if args.tiny else {name: BY_NAME[name] for name in MODELS}
     folders = {name: str(path) for name, path in write_dummy_models(scratch, specs).items()}
-    slots = 8 if args.tiny else args.slots
+    slots, store = 8 if args.tiny else args.slots, (args.programs or scratch / KEPT).expanduser()
     for case in CASES:
         if not args.only or case.name in args.only:
-            yield case.name, {"load": os.getloadavg()[0]} | measure(case, folders, scratch / case.store, slots)
+            programs = store if case.store == KEPT else scratch / case.store
+            if case.added and programs != store:
+                added = ways.model(case.added, Path(folders[case.added]), slots=slots, tiny=args.tiny)
+                keep_others(store, programs, read_spec(added.path, max_len=added.max_model_len, weights=False))
+            yield case.name, {"load": os.getloadavg()[0]} | measure(case, folders, programs, slots=slots, tiny=args.tiny)
     if not args.only or COSTS_CASE in args.only:
         yield COSTS_CASE, _in_child({"case": COSTS_CASE, "folders": folders, "slots": slots})
 

@@ -60,7 +60,7 @@ class Case:
 
 
 def unit(
-    paths: Mapping[str, Path], *, programs: str | Path, slots: int = SLOTS, tiny: bool = False, more: Mapping[str, Any]
+    paths: Mapping[str, Path], *, programs: str | Path, slots: int = SLOTS, tiny: bool = False, more: Mapping[str, Any] | None = None
 ) -> UnitOptions:
     """A unit of models by name, with the sizes that name its programs: what one script has compiled, others find."""
     return UnitOptions(
@@ -69,7 +69,7 @@ def unit(
         kv_cache_bytes=2**26 if tiny else CACHE_BYTES,
         max_num_prefill_seqs=PROMPTS,
         max_num_batched_tokens=128 if tiny else 2048,
-        **more,
+        **(more or {}),
     )
 
 

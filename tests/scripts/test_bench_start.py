@@ -1,8 +1,13 @@
-"""The page of starts tells each device's on their own, with what steps beside a model that is added took."""
+"""The page of starts tells each device's on their own; a model is added to others whose programs are kept."""
 
+import json
 from typing import Any
 
-from scripts.bench_start import COSTS, page, sentence
+import pytest
+
+from muxjax.specs.published import BY_NAME
+from scripts.bench_start import keep_others
+from scripts.start_page import COSTS, page, sentence
 
 STEPS = {"big step p99 alone": 0.010, "big step p99 beside": 0.013}
 
@@ -34,3 +39,31 @@ def test_the_readme_tells_of_the_load_that_the_demo_ran_beside():
     again = run("a CPU", "make demo, everything kept", values={"processor": 4.0, "load": 0.4, "first answer": 3.6})
 
     assert "came 12 s after the call with nothing compiled and 4 s with all of it kept, at a load of" in sentence([RUNS[3], again])
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_all_is_kept_but_what_is_made_of_the_model_that_is_added(tmp_path, monkeypatch, linked):
+    def refused(*paths):
+        raise OSError
+
+    if not linked:
+        monkeypatch.setattr("os.link", refused)
+    store, added = tmp_path / "store", BY_NAME["llama-3.2-1b"]
+    sources = {"own": f"StepSource(spec={added!r}, tp=1)", "other": f"StepSource(spec={BY_NAME['llama-3.2-3b']!r}, tp=1)", "rows": "Rows()"}
+    (store / "env").mkdir(parents=True)
+    for name, source in sources.items():
+        (store / "env" / f"{name}.program").write_bytes(json.dumps({"source": source}).encode() + b"\n\x80program")
+    (store / "tuning" / "chip").mkdir(parents=True)
+    (store / "tuning" / "chip" / "one.pb").write_bytes(b"choice")
+
+    keep_others(store, tmp_path / "copy", added)
+
+    copied = {path.relative_to(tmp_path / "copy").as_posix() for path in (tmp_path / "copy").rglob("*.p*")}
+    assert copied == {"env/other.program", "env/rows.program", "tuning/chip/one.pb"}
+    assert (tmp_path / "copy" / "env" / "rows.program").read_bytes().endswith(b"\x80program")
+
+
+def test_nothing_is_kept_of_a_store_that_is_not_there(tmp_path):
+    keep_others(tmp_path / "store", tmp_path / "copy", BY_NAME["llama-3.2-1b"])
+
+    assert not (tmp_path / "copy").exists()
