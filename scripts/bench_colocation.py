@@ -2,6 +2,7 @@
 
     python -m scripts.bench_colocation                                  # on a GPU: every way, every load
     python -m scripts.bench_colocation --ways lanes --loads x1,x3       # some
+    python -m scripts.bench_colocation --loads x1,highest               # and the highest rate that is served within target
     python -m scripts.bench_colocation --tiny                           # toy models, anywhere: whether it runs, no more
     python -m scripts.bench_colocation --page                           # only rewrites the page from the lines there are
 
@@ -20,18 +21,18 @@ from pathlib import Path
 
 from scripts import results
 from scripts.colocation.page import page
-from scripts.colocation.ways import LOADS, WAYS, Case
+from scripts.colocation.ways import HIGHEST, LOADS, WAYS, Case
 
-QUESTION = "colocation"
+QUESTION, ALL_LOADS = "colocation", (*LOADS, HIGHEST)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", type=names_of(WAYS), default=tuple(WAYS), help=", ".join(WAYS))
-    parser.add_argument("--loads", type=names_of(LOADS), default=tuple(LOADS), help=", ".join(LOADS))
+    parser.add_argument("--loads", type=names_of(ALL_LOADS), default=ALL_LOADS, help=", ".join(ALL_LOADS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--programs", default="~/.cache/muxjax/xla", help="folder where compiled programs are kept")
-    parser.add_argument("--name", default="runs", help="of the file of lines")
+    parser.add_argument("--name", default="runs", help="of the file of lines; what the last one by name holds is summed up (%(default)s)")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
@@ -45,9 +46,9 @@ def main() -> None:
                 if not args.tiny:
                     results.write_runs(QUESTION, args.name, records)
         if args.tiny:
-            print(page(records))
+            print(page([records]))
             return
-    text = page(results.read_runs(QUESTION))
+    text = page(results.read_files(QUESTION))
     results.write_readme(QUESTION, text)
     print(text)
 

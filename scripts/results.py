@@ -29,7 +29,12 @@ def write_runs(question: str, name: str, records: Iterable[dict[str, Any]]) -> P
 
 def read_runs(question: str) -> list[dict[str, Any]]:
     """All runs of docs/results/<question>/, file by file."""
-    return [json.loads(line) for path in sorted((RESULTS / question).glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [run for runs in read_files(question) for run in runs]
+
+
+def read_files(question: str) -> list[list[dict[str, Any]]]:
+    """The runs of each file of docs/results/<question>/, in the order of their names."""
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted((RESULTS / question).glob("*.jsonl"))]
 
 
 def write_readme(question: str, text: str) -> None:

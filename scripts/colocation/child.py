@@ -22,7 +22,7 @@ from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import LOADS, SLOTS, TINY, TPOT_S, TTFT_S, Case, unit
+from scripts.colocation.ways import HIGHEST, LOADS, RISING, TINY, TPOT_S, TTFT_S, WITHIN, Case, unit
 
 WAIT_S = 120.0
 
@@ -48,7 +48,8 @@ class Clients:
 
     def replay(self, arrivals: Sequence[Arrival], seed: int) -> tuple[list[Seen], float]:
         """All requests, ended, and the most seconds that one was asked after it was due."""
-        rng, began_s, lag_s, seen = np.random.default_rng(seed), time.monotonic() + 0.1, 0.0, []
+        rng = np.random.default_rng([seed, self._number])  # no load begins its prompts as another did: they would be found in the cache
+        began_s, lag_s, seen = time.monotonic() + 0.1, 0.0, []
         for arrival in arrivals:
             due_s = began_s + arrival.time_s
             prompt = tuple(rng.integers(3, self._vocab[arrival.model], arrival.prompt_tokens).tolist())
@@ -90,17 +91,22 @@ def main() -> None:
         clients.replay([Arrival(0.0, name, 40, 20) for name in case.specs for _ in range(3)], 0)
         start_s = time.monotonic() - began_s
         for load in case.loads:
-            jobs.clear()
-            arrivals = LOADS[load](case.seed)
-            if case.tiny:
-                arrivals = [arrival for arrival in arrivals if arrival.prompt_tokens + arrival.output_tokens < TINY.max_len][:100]
-            seen, lag_s = clients.replay(arrivals, case.seed)
-            told = measures(seen, jobs) | {"lag_s": lag_s, "faults": clients.faults[:5], "start_s": start_s}
-            config = {"way": case.way, "load": load, "options": case.options, "slots": SLOTS}
-            print(
-                json.dumps(results.run_record(device=jax.devices()[0].device_kind, config=config, seed=case.seed, values=told)), flush=True
-            )
+            for name, arrivals in (RISING if load == HIGHEST else {load: LOADS[load]}).items():
+                jobs.clear()
+                seen, lag_s = clients.replay(asked(case, arrivals(case.seed)), case.seed)
+                told = measures(seen, jobs) | {"lag_s": lag_s, "faults": clients.faults[:5], "start_s": start_s}
+                config = {"way": case.way, "load": name, "options": case.options, "slots": case.slots}
+                record = results.run_record(device=jax.devices()[0].device_kind, config=config, seed=case.seed, values=told)
+                print(json.dumps(record), flush=True)
+                if load == HIGHEST and told["attainment"] < WITHIN:
+                    break
         built.engine.stop()
+
+
+def asked(case: Case, arrivals: list[Arrival]) -> list[Arrival]:
+    """Of a load; toys are asked the first hundred that they can answer."""
+    short = [arrival for arrival in arrivals if arrival.prompt_tokens + arrival.output_tokens < TINY.max_len]
+    return short[:100] if case.tiny else arrivals
 
 
 def options(case: Case, folder: Path) -> UnitOptions:
@@ -113,10 +119,11 @@ def measures(seen: Sequence[Seen], jobs: Iterable[JobRecord]) -> dict[str, Any]:
     """What the users saw, together and by model, and what the steps were."""
     jobs = list(jobs)
     models = sorted({one.arrival.model for one in seen})
-    began_s, end_s = min(one.due_s for one in seen), max(one.at_s[-1] for one in seen)
+    began_s, last_s, end_s = min(one.due_s for one in seen), max(one.due_s for one in seen), max(one.at_s[-1] for one in seen)
     return {
         "requests": len(seen),
         "seconds": end_s - began_s,
+        "asked_per_s": len(seen) / (last_s - began_s) if last_s > began_s else None,
         "requests_per_s": len(seen) / (end_s - began_s),
         "tokens_per_s": sum(len(one.at_s) for one in seen) / (end_s - began_s),
         "ttft_s": percentiles([ttft_s(one) for one in seen]),

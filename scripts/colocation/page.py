@@ -1,16 +1,26 @@
 """The page of `scripts.bench_colocation`, from its lines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts import results
-from scripts.colocation.ways import MODELS
+from scripts.colocation.ways import MODELS, RISING, WITHIN
+
+Run = dict[str, Any]
+ByLoad = Mapping[str, dict[str, Any]]
+"""What one way did, by load."""
 
 
-def page(runs: Sequence[dict[str, Any]]) -> str:
-    """The answer for people: a table a load, and what the steps were."""
+def page(files: Sequence[Sequence[Run]]) -> str:
+    """The answer for people: a summary, then a table a load, and what the steps were.
+
+    Args:
+      files: of lines; the last one is summed up.
+    """
+    runs = [run for own in files for run in own]
     loads = list(dict.fromkeys(run["config"]["load"] for run in runs))
-    return "\n\n".join([HEAD, verdicts(runs), *(section(load, [run for run in runs if run["config"]["load"] == load]) for load in loads)])
+    sections = [section(load, [run for run in runs if run["config"]["load"] == load]) for load in loads]
+    return "\n\n".join(part for part in (HEAD, *summary(files[-1]), *sections) if part)
 
 
 HEAD = """# What do three models of unequal popularity on one GPU give their users, in turns and in lanes of their own?
@@ -18,45 +28,76 @@ HEAD = """# What do three models of unequal popularity on one GPU give their use
 LLaMA 3's 8B, 3B and 1B with random weights, in the engine's own process. x1: Poisson arrivals of 20, 24 and 48 requests a second for
 40 s, log-normal lengths, mean 210 tokens in and 187 out; x3: as many in a third of the time. Latencies count from the moment at which a
 request was due; within target: first token in 1 s and 50 ms a token. `turns`: one lane, ADBS. `lanes`: a lane a model, ADBS. `mux`: a
-lane a model and the policy of that name. Command: `python -m scripts.bench_colocation`. Lines of one file ran on one card, one after
-another; the commit of each is in its line."""
+lane a model and the policy of that name. `shares`: the same, with prefills that keep to a share of the multiprocessors. Command:
+`python -m scripts.bench_colocation`. Lines of one file ran on one card, one after another; the commit of each is in its line. The
+summary is of the last file alone, and of its last commit."""
+
+JUDGED = ("mux", "shares")
+GOALS: Mapping[str, tuple[str, tuple[float, ...], str]] = {
+    "x1: TPOT p50 " + " / ".join(MODELS): ("<=", (12.5, 9.5, 5.5), "ms"),
+    "x1: TTFT p50 / p99": ("<=", (30, 90), "ms"),
+    "x3: requests/s": (">=", (140,), ""),
+    "x3: within target": (">=", (55,), "%"),
+    "decode beside decode, tokens/s of turns": (">=", (1.15,), "x"),
+    "long prompts, tokens/s of turns": (">=", (0.95,), "x"),
+    "one of three active, tokens/s of turns": (">=", (0.99,), "x"),
+    "long prompts: p99 gap of the others, of alone": ("<=", (2.5,), "x"),
+    "highest rate within target, of turns": (">=", (1.3,), "x"),
+}
+"""What the ways JUDGED are to reach, in the order of `figures`."""
 
 
-def verdicts(runs: Sequence[dict[str, Any]]) -> str:
-    """What `mux` reached of the goals, each by its last run, in a table; goals whose runs are not there are left out."""
-    last = {(run["config"]["way"], run["config"]["load"]): run["values"] for run in runs}
-    rows = []
-    if x1 := last.get(("mux", "x1")):
-        tpot_ms = [1e3 * x1["models"][name]["tpot_s"]["p50"] for name in MODELS]
-        ttft_ms = [1e3 * x1["ttft_s"][percentile] for percentile in ("p50", "p99")]
-        rows.append(("x1: TPOT p50 " + " / ".join(MODELS), *verdict(tpot_ms, (12.5, 9.5, 5.5), "ms")))
-        rows.append(("x1: TTFT p50 / p99", *verdict(ttft_ms, (30, 90), "ms")))
-    if x3 := last.get(("mux", "x3")):
-        rows.append(("x3: requests/s", *verdict([x3["requests_per_s"]], (140,), "", least=True)))
-        rows.append(("x3: within target", *verdict([100 * x3["attainment"]], (55,), "%", least=True)))
-    for load, least, what in (
-        ("decodes", 1.15, "decode beside decode, tokens/s of turns"),
-        ("long prompts", 0.95, "long prompts, tokens/s of turns"),
-        ("alone", 0.99, "one of three active, tokens/s of turns"),
-    ):
-        if ("mux", load) in last and ("turns", load) in last:
-            ratio = last["mux", load]["tokens_per_s"] / last["turns", load]["tokens_per_s"]
-            rows.append((what, *verdict([ratio], (least,), "x", least=True)))
-    if ("mux", "long prompts") in last and ("mux", "alone") in last:
-        gaps = [last["mux", load]["models"]["1b"]["gap_s"]["p99"] for load in ("long prompts", "alone")]
-        rows.append(("long prompts: p99 gap of the others, of alone", *verdict([gaps[0] / gaps[1]], (2.5,), "x")))
-    return results.table(("what", "goal", "mux", ""), rows)
+def summary(runs: Sequence[Run]) -> list[str]:
+    """What was reached of the goals, and the highest rate of each way, by the last run of each load; what did not run is left out."""
+    by_way: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        if run["commit"] == runs[-1]["commit"]:
+            by_way.setdefault(run["config"]["way"], {})[run["config"]["load"]] = run["values"]
+    turns = by_way.get("turns", {})
+    reached = {way: dict(zip(GOALS, figures(by_way[way], turns), strict=True)) for way in JUDGED if way in by_way}
+    rows = [
+        (what, f"{sign} {shown(goals, unit)}", *(verdict(own[what], *goal) for own in reached.values()))
+        for what, goal in GOALS.items()
+        for sign, goals, unit in [goal]
+        if any(own[what] for own in reached.values())
+    ]
+    rising = [(way, f"{rate:.0f} requests/s" if (rate := highest(own)) else "none") for way, own in by_way.items() if own.keys() & RISING]
+    return [
+        results.table(("what", "goal", *reached), rows) if rows else "",
+        results.table(("way", f"highest rate with >= {100 * WITHIN:.0f} % within target"), rising) if rising else "",
+    ]
 
 
-def verdict(values: Sequence[float], goals: Sequence[float], unit: str, *, least: bool = False) -> tuple[str, str, str]:
-    """Goal, values, and whether all are met; `least` where more is better."""
-    met = all(value >= goal if least else value <= goal for value, goal in zip(values, goals, strict=True))
-    sign = ">=" if least else "<="
-    return (
-        f"{sign} {' / '.join(f'{goal:g}' for goal in goals)} {unit}",
-        f"{' / '.join(f'{value:.3g}' for value in values)} {unit}",
-        "met" if met else "missed",
-    )
+def figures(own: ByLoad, turns: ByLoad) -> Iterable[list[float]]:
+    """Of one way, for each of the GOALS; nothing where its runs are not there."""
+    x1, x3, prompts, alone = (own.get(load) for load in ("x1", "x3", "long prompts", "alone"))
+    yield [1e3 * x1["models"][name]["tpot_s"]["p50"] for name in MODELS] if x1 else []
+    yield [1e3 * x1["ttft_s"][percentile] for percentile in ("p50", "p99")] if x1 else []
+    yield [x3["requests_per_s"]] if x3 else []
+    yield [100 * x3["attainment"]] if x3 else []
+    for load in ("decodes", "long prompts", "alone"):
+        yield [own[load]["tokens_per_s"] / turns[load]["tokens_per_s"]] if load in own and load in turns else []
+    yield [prompts["models"]["1b"]["gap_s"]["p99"] / alone["models"]["1b"]["gap_s"]["p99"]] if prompts and alone else []
+    rate, of_turns = highest(own), highest(turns)
+    yield [rate / of_turns] if rate and of_turns else []
+
+
+def highest(own: ByLoad) -> float | None:
+    """Requests a second that came at the largest scale that was served within target; None if it was not looked for, or found."""
+    tried = [own[load] for load in ("x1", *RISING) if load in own] if own.keys() & RISING else []
+    return max((values["asked_per_s"] for values in tried if values["attainment"] >= WITHIN), default=None)
+
+
+def verdict(values: Sequence[float], sign: str, goals: Sequence[float], unit: str) -> str:
+    """Values, and whether all goals are met; empty where there are none."""
+    if not values:
+        return ""
+    met = all(value >= goal if sign == ">=" else value <= goal for value, goal in zip(values, goals, strict=True))
+    return f"{shown(values, unit)}, {'met' if met else 'missed'}"
+
+
+def shown(values: Sequence[float], unit: str) -> str:
+    return f"{' / '.join(f'{value:.3g}' for value in values)} {unit}".strip()
 
 
 def section(load: str, runs: Sequence[dict[str, Any]]) -> str:
@@ -64,6 +105,7 @@ def section(load: str, runs: Sequence[dict[str, Any]]) -> str:
     head = (
         "way",
         "device",
+        "commit",
         "slots",
         "requests/s",
         "tokens/s",
@@ -97,6 +139,7 @@ def row(run: dict[str, Any]) -> tuple[object, ...]:
     return (
         run["config"]["way"],
         run["device"],
+        run["commit"],
         run["config"]["slots"],
         f"{values['requests_per_s']:.1f}",
         f"{values['tokens_per_s']:.0f}",

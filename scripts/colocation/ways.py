@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level."""
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
+SCALES = (1.5, 1.75, 2.0, 2.25, 2.5, 2.75)
+"""At which the highest rate is looked for that is served within target."""
 
 TINY = ModelSpec(
     vocab=256, width=64, layers=2, heads=4, kv_heads=2, head_dim=32, ffn=96, max_len=256, windows=(None, None), dtype="float32"
@@ -109,3 +112,7 @@ LOADS: Mapping[str, Callable[[int], list[Arrival]]] = {
     "alone": alone,
 }
 """Requests by the name of the load, of a seed."""
+
+HIGHEST, WITHIN = "highest", 0.99
+RISING: Mapping[str, Callable[[int], list[Arrival]]] = {f"x{scale:.2f}": partial(trace, scale=scale) for scale in SCALES}
+"""The load HIGHEST: one after another, up to the first that leaves less than WITHIN of its requests within target."""
