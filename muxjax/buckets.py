@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from muxjax.cache.layout import CacheLayout
@@ -12,17 +11,19 @@ from muxjax.types import Ints, Phase
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:
-    """Static sizes of a compiled step: rows that decode, and rows of chunks with so many tokens together; either may be none.
+    """Static sizes of a compiled step: most rows that decode, most chunks, and tokens of both together.
 
     Args:
       columns: of the block tables that the step reads.
+      tokens: T, at least decode_rows. Those of the rows that decode come first, then the chunks', from the next grain on: what a step
+        has fewer of one, it may have more of the other.
       sm_share: multiprocessors that its products keep to; None for all.
     """
 
     columns: int
+    tokens: int
     decode_rows: int = 0
     prefill_rows: int = 0
-    prefill_tokens: int = 0
     sm_share: int | None = None
 
     @property
@@ -31,18 +32,13 @@ class BatchShape:
         return self.decode_rows + self.prefill_rows
 
     @property
-    def tokens(self) -> int:
-        """T, the decodes' first."""
-        return self.decode_rows + self.prefill_tokens
-
-    @property
     def phase(self) -> Phase:
         """The phase that it costs like."""
         return Phase.PREFILL if self.prefill_rows else Phase.DECODE
 
 
 class StepSize(NamedTuple):
-    """What a step needs of a shape: rows that decode, chunks, their tokens in whole grains, and columns of the tables."""
+    """What a step needs of a shape: rows that decode, chunks, tokens (beside chunks in whole grains), and columns of the tables."""
 
     decodes: int
     chunks: int
@@ -53,7 +49,7 @@ class StepSize(NamedTuple):
         return (
             self.decodes <= shape.decode_rows
             and self.chunks <= shape.prefill_rows
-            and self.tokens <= shape.prefill_tokens
+            and self.tokens <= shape.tokens
             and self.columns <= shape.columns
         )
 
@@ -74,13 +70,14 @@ class Buckets:
     """The sizes that steps of one model are padded to, ascending; the last of each is the most there can be.
 
     Args:
-      mixed_rows: rows that decode in a step with chunks.
+      decode_rows: of steps that only decode; mixed_rows: those that decode in a step with chunks.
+      tokens: of steps with chunks; they may have as many of prompts, and beside them all rows that decode.
       sm_shares: multiprocessors that steps with SHARED_TOKENS and more may keep to, beside all of them.
     """
 
     decode_rows: tuple[int, ...]
     mixed_rows: tuple[int, ...]
-    prefill_tokens: tuple[int, ...]
+    tokens: tuple[int, ...]
     prefill_rows: int
     columns: tuple[int, ...]
     sm_shares: tuple[int, ...] = ()
@@ -100,18 +97,9 @@ class Buckets:
         """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others."""
         most, columns = min(token_budget, prefill_rows * grains(max_tokens)), layout.columns(max_tokens)
         return cls(
-            decode_rows=_halved(_halved(_ladder(slots, least=8, factor=2), beyond=16), beyond=128)
-            if ragged
-            else _ladder(slots, least=8, factor=4),
-            mixed_rows=_ladder(slots, least=64, factor=2 if ragged else 4),
-            prefill_tokens=tuple(
-                map(
-                    grains,
-                    _halved(_halved(_ladder(most, least=128, factor=2), beyond=128), beyond=512)
-                    if ragged
-                    else _ladder(most, least=128, factor=4),
-                )
-            ),
+            decode_rows=_quarters(slots, apart=8) if ragged else _ladder(slots, least=8, factor=4),
+            mixed_rows=_ladder(slots, least=64, factor=4),
+            tokens=tuple(map(grains, _quarters(most, apart=64) if ragged else _ladder(most, least=128, factor=4))),
             prefill_rows=prefill_rows,
             columns=(columns,) if ragged else _ladder(columns, least=16, factor=4),
             sm_shares=sm_shares,
@@ -121,19 +109,27 @@ class Buckets:
         """What a shape must hold to hold a step of such rows; the arguments are `Step`'s."""
         chunks = counts[decodes:]
         columns = _fitting(self.columns, layout.columns(int((starts + counts).max())))
-        return StepSize(decodes=decodes, chunks=len(chunks), tokens=int(grains(chunks).sum()), columns=columns)
+        tokens = grains(decodes) + int(grains(chunks).sum()) if len(chunks) else decodes
+        return StepSize(decodes=decodes, chunks=len(chunks), tokens=tokens, columns=columns)
 
     def shapes(self) -> list[BatchShape]:
         """All shapes there are. Of those that keep to a share, which are compiled beside the others, there are fewer."""
-        rows, shared = (0, *self.mixed_rows), [tokens for tokens in self.prefill_tokens if tokens >= SHARED_TOKENS]
-        sizes = [(decodes, 0, 0, None) for decodes in self.decode_rows]
-        sizes += [(decodes, self.prefill_rows, tokens, None) for tokens in self.prefill_tokens for decodes in rows]
-        sizes += [(decodes, self.prefill_rows, tokens, share) for share in self.sm_shares for tokens in shared for decodes in (0, rows[-1])]
+        mixed = [(tokens, decodes) for decodes in self.mixed_rows for tokens in self._tokens(decodes)]
+        fewest, most = self.mixed_rows[0], self.mixed_rows[-1]
+        shared = [(tokens, decodes) for tokens, decodes in mixed if tokens >= SHARED_TOKENS and decodes in (fewest, most)]
+        sizes = [(decodes, decodes, 0, None) for decodes in self.decode_rows]
+        sizes += [(*size, self.prefill_rows, None) for size in mixed]
+        sizes += [(*size, self.prefill_rows, share) for share in self.sm_shares for size in shared]
         return [
-            BatchShape(columns=columns, decode_rows=decodes, prefill_rows=prefills, prefill_tokens=tokens, sm_share=share)
-            for decodes, prefills, tokens, share in sizes
+            BatchShape(columns=columns, tokens=tokens, decode_rows=decodes, prefill_rows=prefills, sm_share=share)
+            for tokens, decodes, prefills, share in sizes
             for columns in self.columns
         ]
+
+    def _tokens(self, decodes: int) -> list[int]:
+        """Tokens of steps with chunks and up to so many rows that decode: the most there can be, and those not next to it."""
+        most = self.tokens[-1] + grains(decodes)
+        return [*(tokens for tokens in self.tokens if decodes < tokens < 15 / 16 * most), most]
 
 
 class ShapeChoice:
@@ -162,17 +158,23 @@ def grains(count):
 
 
 def _ladder(most: int, *, least: int, factor: int) -> tuple[int, ...]:
-    """most, and below it the one above over `factor`, again and again, down to `least`."""
-    steps = [most]
-    while steps[-1] > least:
-        steps.append(max(least, -(-steps[-1] // factor)))
-    return tuple(reversed(steps))
+    """least, and `factor` times the one before, again and again, up to `most`."""
+    steps = [least]
+    while steps[-1] < most:
+        steps.append(steps[-1] * factor)
+    return _up_to(most, steps)
 
 
-def _halved(ladder: tuple[int, ...], *, beyond: int) -> tuple[int, ...]:
-    """With the middle between neighbours from that size on: below it a step waits for its weights, and padding is free."""
-    middles = ((low + high) // 2 for low, high in pairwise(ladder) if low >= beyond)
-    return tuple(sorted({*ladder, *middles}))
+def _quarters(most: int, *, apart: int) -> tuple[int, ...]:
+    """Powers of two from `apart` to `most` and the quarters between them, none closer together than that."""
+    steps = [apart]
+    while steps[-1] < most:
+        steps.append(steps[-1] + max(apart, 2 ** (steps[-1].bit_length() - 3)))
+    return _up_to(most, steps)
+
+
+def _up_to(most: int, steps: list[int]) -> tuple[int, ...]:
+    return (*(step for step in steps if step < most), most)
 
 
 def _fitting(ladder: tuple[int, ...], size: int) -> int:

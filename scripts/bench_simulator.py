@@ -33,8 +33,6 @@ QUESTION, COLOCATION = "simulator-truth", "colocation"
 TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level, and of `mux`."""
 DRAIN_S = 200.0
-SIZES: Mapping[str, tuple[int, ...]] = {"27b4dd6": (128, 256, 384, 512, 768, 1024, 1536, 2048)}
-"""Prompt tokens that steps were padded to at commits whose engine had others than today's; their policies were not told them."""
 
 RECORDED, POLICIES = "recorded", "policies"
 """Parts: what the engine did, and ways that it was not measured in, under more than it can serve."""
@@ -69,7 +67,8 @@ class Run:
     def arrivals(self) -> list[Arrival]:
         return ways.trace(self.seed, 3.0, 3 * OVERLOAD_S) if self.part == POLICIES else ways.LOADS[self.load](self.seed)
 
-    def machine(self, prompt_sizes: Sequence[int] | None) -> Machine:
+    @property
+    def machine(self) -> Machine:
         """The unit of `bench_colocation`."""
         mesh = MeshSpec(chip=H200)
         return Machine(
@@ -82,7 +81,6 @@ class Run:
             slots=ways.SLOTS,
             max_tokens=ways.MAX_TOKENS,
             prefill_rows=ways.PROMPTS,
-            prompt_sizes=tuple(prompt_sizes) if prompt_sizes else None,
             lanes=self.options["lanes"],
         )
 
@@ -99,7 +97,7 @@ def main() -> None:
     if not args.page:
         kept = [line for line in results.read_runs(QUESTION) if args.only and line["config"]["part"] != args.only]
         asked = [run for run in runs() if args.only in (None, run.part)]
-        results.write_runs(QUESTION, "runs", [*kept, *simulated(asked, measured["prompt_sizes"])])
+        results.write_runs(QUESTION, "runs", [*kept, *simulated(asked)])
     text = page(results.read_runs(QUESTION), measured)
     results.write_readme(QUESTION, text)
     print(text)
@@ -113,22 +111,22 @@ def runs() -> Iterator[Run]:
         yield from (Run(part=RECORDED, way=way, load=load, seed=seed) for way in ("turns", "mux") for seed in seeds)
 
 
-def simulated(asked: Sequence[Run], prompt_sizes: Sequence[int] | None) -> list[dict[str, Any]]:
+def simulated(asked: Sequence[Run]) -> list[dict[str, Any]]:
     """Their records, in their order; a line is printed as each ends."""
     with ProcessPoolExecutor(2) as pool:
-        begun = {pool.submit(simulate, run, prompt_sizes if run.part == RECORDED else None): run for run in asked}
+        begun = {pool.submit(simulate, run): run for run in asked}
         for number, future in enumerate(as_completed(begun), 1):
             run, values = begun[future], future.result()["values"]
             print(f"{number}/{len(asked)} {run.way}, {run.load}, seed {run.seed}: {values['requests_per_s']:.1f} requests/s", flush=True)
         return [future.result() for future in begun]
 
 
-def simulate(run: Run, prompt_sizes: Sequence[int] | None) -> dict[str, Any]:
+def simulate(run: Run) -> dict[str, Any]:
     """One run as a line."""
     jobs: list[JobRecord] = []
     sharing, until_s = (SERIAL if run.options["lanes"] == 1 else LANES), OVERLOAD_S if run.part == POLICIES else DRAIN_S
     policy = by_name(run.options["policy"])
-    outcome = run.machine(prompt_sizes).serve(run.arrivals, policy, sharing, until_s, on_job=jobs.append)
+    outcome = run.machine.serve(run.arrivals, policy, sharing, until_s, on_job=jobs.append)
     warm_s = WARM_S if run.part == POLICIES else 0.0
     values = figures([one for one in outcome.served if one.end_s >= warm_s], warm_s) | {"padding": outcome.padding_frac}
     if run.part == POLICIES:
@@ -181,7 +179,7 @@ def take(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
     ]
     (commit,) = {line["commit"] for line in taken}
     found = [{"way": line["config"]["way"], "load": line["config"]["load"], "values": recorded(line["values"])} for line in taken]
-    return {"commit": commit, "device": taken[0]["device"], "prompt_sizes": list(SIZES.get(commit, ())), "runs": found}
+    return {"commit": commit, "device": taken[0]["device"], "runs": found}
 
 
 def recorded(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.buckets import BatchShape, Buckets
+from muxjax.buckets import BatchShape, Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.executor import DeviceExecutor
@@ -116,8 +116,8 @@ class Serving:
         """
         if fresh:
             self.model.table_LSKC = self._random_table(len(starts), int((starts + counts).max()))
-        shapes = (shape for shape in self.buckets.shapes() if shape.phase is phase and not (shape.prefill_rows and shape.decode_rows))
-        shape = next(shape for shape in shapes if shape.rows >= len(starts) and shape.tokens >= counts.sum())
+        decodes = len(starts) if phase is Phase.DECODE else 0
+        shape = smallest(self.buckets.shapes(), self.buckets.size(starts, counts, decodes, self.model.layout))
         packed = packed_step(shape, starts, counts)
         return seconds(lambda calls: [self.executor.run(self.name, packed, shape) for _ in range(calls)][-1], calls=CALLS)
 
@@ -195,8 +195,9 @@ def packed_step(shape: BatchShape, starts: np.ndarray, counts: np.ndarray) -> np
     random = np.random.default_rng(0).integers(0, 200, shape.tokens)
     packed[: shape.tokens] = SAMPLED if shape.phase is Phase.DECODE else random
     fields = packed[shape.tokens :].reshape(len(batch.ROW_FIELDS), shape.rows)
+    first = 0 if shape.phase is Phase.DECODE else shape.decode_rows
     for name, values in {"slot": np.arange(len(starts)), "start": starts, "count": counts}.items():
-        fields[batch.ROW_FIELDS.index(name), : len(starts)] = values
+        fields[batch.ROW_FIELDS.index(name), first : first + len(starts)] = values
     return packed
 
 

@@ -31,10 +31,11 @@ def offsets(counts, cumsum: Callable = np.cumsum):
     return cumsum(taken) - taken
 
 
-def token_places(counts: np.ndarray) -> np.ndarray:
-    """[T] place in a step of each of its chunks' tokens, counted from the first chunk's."""
+def token_places(step: Step) -> np.ndarray:
+    """[T] place in a step of each of its chunks' tokens."""
+    counts = step.counts[step.decodes :]
     shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
-    return np.arange(counts.sum()) + np.repeat(shift, counts)
+    return grains(step.decodes) + np.arange(counts.sum()) + np.repeat(shift, counts)
 
 
 def row_places(step: Step, shape: BatchShape) -> np.ndarray:
@@ -46,13 +47,13 @@ def row_places(step: Step, shape: BatchShape) -> np.ndarray:
 def pack(step: Step, shape: BatchShape) -> np.ndarray:
     """[words(shape)] int32: the tokens, then each row field. A padding row has no tokens and a slot beyond all."""
     packed = empty(shape)
-    decodes, counts = step.decodes, step.counts[step.decodes :]
+    decodes, chunks = step.decodes, len(step.counts) - step.decodes
     packed[:decodes] = step.tokens[:decodes]
-    packed[shape.decode_rows + token_places(counts)] = step.tokens[decodes:]
+    packed[token_places(step)] = step.tokens[decodes:]
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
     for field, column in zip(fields, _columns(step), strict=True):
         field[:decodes] = column[:decodes]
-        field[shape.decode_rows : shape.decode_rows + len(counts)] = column[decodes:]
+        field[shape.decode_rows : shape.decode_rows + chunks] = column[decodes:]
     return packed
 
 

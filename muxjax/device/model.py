@@ -133,7 +133,7 @@ class DeviceModel:
     @property
     def loaded(self) -> Loaded:
         """What an engine has to know of it."""
-        return Loaded(self.spec, self.lane, self.buckets.prefill_tokens, self._sm_shares)
+        return Loaded(self.spec, self.lane, self.buckets.tokens, self._sm_shares)
 
     @property
     def _sm_shares(self) -> tuple[int, ...]:

@@ -20,10 +20,11 @@ def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Devi
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("slot_B", "length_B"), meta_fields=())
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decodes:
-    """Rows of one new token each, the first B of a batch.
+    """Rows of one new token each, the first of a batch: that of row i is the batch's token i.
 
     Args:
-      slot_B: their places in the tables; length_B: their tokens in the cache, the new one included. Padding rows come last, of length 0.
+      slot_B: their places in the tables; length_B: their tokens in the cache, the new one included. Padding rows come last, of length 0,
+        and the tokens in their places may be the chunks'.
     """
 
     slot_B: jax.Array
@@ -37,7 +38,7 @@ class Chunks:
 
     Args:
       slot_B: their places in the tables.
-      offset_B, count_B: where a row's tokens begin behind the decodes', a multiple of 8, and how many they are; 0 for a padding row.
+      offset_B, count_B: where a row's tokens begin, a multiple of 8, and how many they are; 0 for a padding row.
       length_B: its tokens in the cache, the new ones included.
     """
 
@@ -83,14 +84,21 @@ class PagedMemory:
         decodes, chunks = self.decodes, self.chunks
         pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self.layout.head_dim)
         pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), self._places(layer, self.slot_T), self.position_T)
-        outs, first = [], decodes.slot_B.size
-        if decodes.slot_B.size:
-            places = self._places(layer, decodes.slot_B)
-            outs.append(self.kernels.decode(q_THD[:first], pool_N2PD, places, decodes.length_B, window=window))
+        most, out_THD = decodes.slot_B.size, q_THD
         if chunks.slot_B.size:
             places, rows = self._places(layer, chunks.slot_B), (chunks.offset_B, chunks.count_B, chunks.length_B)
-            outs.append(self.kernels.prefill(q_THD[first:], pool_N2PD, places, *rows, window=window))
-        return jnp.concatenate(outs), replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
+            out_THD = self.kernels.prefill(q_THD, pool_N2PD, places, *rows, window=window)
+        if most:
+            places = self._places(layer, decodes.slot_B)
+            out_BHD = self.kernels.decode(q_THD[:most], pool_N2PD, places, decodes.length_B, window=window)
+            out_THD = self._joined(out_BHD, out_THD) if chunks.slot_B.size else out_BHD
+        return out_THD, replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
+
+    def _joined(self, out_BHD: jax.Array, out_THD: jax.Array) -> jax.Array:
+        """The decodes' rows before the first chunk's, in one array."""
+        most = len(out_BHD)
+        alone_B = jnp.arange(most) < self.chunks.offset_B[0]
+        return out_THD.at[:most].set(jnp.where(alone_B[:, None, None], out_BHD, out_THD[:most]))
 
     def _places(self, layer: jax.Array, slot_B: jax.Array) -> Places:
         return Places(self.table_LSKC, layer, slot_B)

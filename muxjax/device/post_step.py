@@ -144,7 +144,7 @@ class PostStep:
             bits_BW=None,  # so that the mask that allows all is on the devices before a request needs it
             count_slot_B=np.full(rows, BEYOND, np.int32),
             logprobs=True,
-            follow_T=np.zeros(shape.prefill_tokens, np.int32) if shape.prefill_tokens else None,
+            follow_T=np.zeros(shape.tokens, np.int32) if shape.prefill_rows else None,
         )
 
     def _all_allowed(self, rows: int) -> jax.Array:
@@ -235,6 +235,6 @@ def _count_slots(controls: StepControls, slots: np.ndarray, places: np.ndarray, 
 def _follow(controls: StepControls, step: Step, shape: BatchShape) -> np.ndarray | None:
     if controls.follow is None:
         return None
-    follow_T = np.zeros(shape.prefill_tokens, np.int32)
-    follow_T[batch.token_places(step.counts[step.decodes :])] = controls.follow
+    follow_T = np.zeros(shape.tokens, np.int32)
+    follow_T[batch.token_places(step)] = controls.follow
     return follow_T

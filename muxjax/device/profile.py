@@ -178,8 +178,8 @@ def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:
     def sizes(ladder: tuple[int, ...], phase: Phase) -> tuple[int, ...]:
         return tuple(sorted({min(size for size in ladder if size >= point.count) for point in points if point.phase is phase}))
 
-    prefills, decodes = sizes(buckets.prefill_tokens, Phase.PREFILL), sizes(buckets.decode_rows, Phase.DECODE)
-    return replace(buckets, decode_rows=decodes, mixed_rows=(), prefill_tokens=prefills)
+    prefills, decodes = sizes(buckets.tokens, Phase.PREFILL), sizes(buckets.decode_rows, Phase.DECODE)
+    return replace(buckets, decode_rows=decodes, mixed_rows=(0,), tokens=prefills)
 
 
 def _random_tables(table_LSKC: jax.Array, total_blocks: int) -> jax.Array:

@@ -27,7 +27,7 @@ class StepArrays(NamedTuple):
     Attributes:
       tokens_B: int32, the likeliest token after each row's last one.
       logits_BV: float32, as the model made them.
-      hidden_TM: the decoder's output for the chunks' tokens.
+      hidden_TM: the decoder's output, nothing of a step that only decodes.
       blocks_NE, last_S: in place of the arguments of these names.
     """
 
@@ -94,7 +94,7 @@ def _step(
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
-    return StepArrays(tokens_B, logits_BV, hidden_TM[shape.decode_rows :], memory.blocks_NE, last_S)
+    return StepArrays(tokens_B, logits_BV, hidden_TM if shape.prefill_rows else hidden_TM[:0], memory.blocks_NE, last_S)
 
 
 def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
@@ -212,28 +212,38 @@ def _memory(
     shape: BatchShape,
     kernels: Kernels,
 ) -> PagedMemory:
-    decoding, slot_B, start_B, count_B = shape.decode_rows, row_B["slot"], row_B["start"], row_B["count"]
+    most, slot_B, count_B, length_B = shape.decode_rows, row_B["slot"], row_B["count"], row_B["start"] + row_B["count"]
+    decodes = Decodes(slot_B=slot_B[:most], length_B=length_B[:most])
     chunks = Chunks(
-        slot_B=slot_B[decoding:],
-        offset_B=batch.offsets(count_B[decoding:], jnp.cumsum),
-        count_B=count_B[decoding:],
-        length_B=(start_B + count_B)[decoding:],
+        slot_B=slot_B[most:],
+        offset_B=batch.grains(count_B[:most].sum()) + batch.offsets(count_B[most:], jnp.cumsum),
+        count_B=count_B[most:],
+        length_B=length_B[most:],
     )
-    slot_T, position_T = _tokens(chunks, shape.prefill_tokens)
+    slot_T, position_T = _tokens(decodes, chunks, shape.tokens)
     return PagedMemory(
         blocks_NE=blocks_NE,
         table_LSKC=table_LSKC[:, :, :, : shape.columns],
-        slot_T=jnp.concatenate([slot_B[:decoding], slot_T]),
-        position_T=jnp.concatenate([start_B[:decoding], position_T]),
-        decodes=Decodes(slot_B=slot_B[:decoding], length_B=(start_B + count_B)[:decoding]),
+        slot_T=slot_T,
+        position_T=position_T,
+        decodes=decodes,
         chunks=chunks,
         layout=layout,
         kernels=kernels,
     )
 
 
-def _tokens(chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
-    """Slot and position of each of the chunks' tokens; padding is nobody's, at position 0."""
+def _tokens(decodes: Decodes, chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
+    """Slot and position of each token; padding is nobody's, at position 0."""
+    slot_T, position_T = _of_chunks(chunks, tokens)
+    most, alone_B = decodes.slot_B.size, decodes.length_B > 0
+    slot_B = jnp.where(alone_B, decodes.slot_B, slot_T[:most])
+    position_B = jnp.where(alone_B, decodes.length_B - 1, position_T[:most])
+    return jnp.concatenate([slot_B, slot_T[most:]]), jnp.concatenate([position_B, position_T[most:]])
+
+
+def _of_chunks(chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
+    """The same for what chunks have of the tokens, and padding for the rest."""
     index_T = jnp.arange(tokens, dtype=jnp.int32)
     own_TB = (chunks.offset_B <= index_T[:, None]) & (index_T[:, None] < chunks.offset_B + chunks.count_B)
     position_TB = chunks.length_B - chunks.count_B - chunks.offset_B + index_T[:, None]
@@ -243,6 +253,5 @@ def _tokens(chunks: Chunks, tokens: int) -> tuple[jax.Array, jax.Array]:
 
 def _final(memory: PagedMemory) -> jax.Array:
     """[B] where in T each row's last token is; anywhere for padding."""
-    decoding, chunks = memory.decodes.slot_B.size, memory.chunks
-    final_B = decoding + jnp.maximum(chunks.offset_B + chunks.count_B - 1, 0)
-    return jnp.concatenate([jnp.arange(decoding, dtype=jnp.int32), final_B])
+    most, chunks = memory.decodes.slot_B.size, memory.chunks
+    return jnp.concatenate([jnp.arange(most, dtype=jnp.int32), jnp.maximum(chunks.offset_B + chunks.count_B - 1, 0)])

@@ -20,13 +20,13 @@ class Loaded(NamedTuple):
 
     Args:
       lane: that its steps will run on.
-      prompt_sizes: prompt tokens that they are padded to, ascending.
+      step_sizes: tokens that those with prompts are padded to, ascending.
       sm_shares: multiprocessors that they may keep to, ascending, all of them last; none where they always use all.
     """
 
     spec: ModelSpec
     lane: int = 0
-    prompt_sizes: tuple[int, ...] = ()
+    step_sizes: tuple[int, ...] = ()
     sm_shares: tuple[int, ...] = ()
 
 

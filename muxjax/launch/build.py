@@ -84,6 +84,6 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         tpot_s=model.tpot_s,
         token_cost=spec.params,
         lane=loaded.lane,
-        prompt_sizes=loaded.prompt_sizes,
+        step_sizes=loaded.step_sizes,
         sm_shares=loaded.sm_shares,
     )

@@ -13,8 +13,9 @@ from muxjax.scheduler.within_quotas import Prefill, Prefills, admission_blocks, 
 
 PATIENCE_S = 0.1
 """A step takes no longer where others wait for their next tokens and no target says how long they may."""
-SLACK = 0.8
-"""Share of the target for the time between tokens that a step may take: some take longer than those before them did."""
+SLACK = 0.9
+"""Share of the target for the mean time between tokens that a step may take: some take longer than those before them did, and steps
+without prompts are shorter."""
 LEAST_TOKENS = 8 * TOKEN_GRAIN
 """Prompt tokens that a step may always have, so that no prompt waits for ever beside answers that are late already."""
 
@@ -69,7 +70,8 @@ def _budget(view: View, model: ModelView, beside: Collection[ModelView], times: 
     tokens = model.pace.tokens_within(min(patience_s)) / times if patience_s else budget
     if tokens >= budget:
         return budget
-    sizes = model.prompt_sizes or range(TOKEN_GRAIN, budget, TOKEN_GRAIN)
+    decodes = -(-(model.decoding + model.growing) // TOKEN_GRAIN) * TOKEN_GRAIN
+    sizes = [size - decodes for size in model.step_sizes] or range(TOKEN_GRAIN, budget, TOKEN_GRAIN)
     return min(budget, max([LEAST_TOKENS, *(size for size in sizes if size <= tokens)]))
 
 

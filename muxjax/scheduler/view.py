@@ -73,7 +73,7 @@ class ModelView:
       pace: how long its steps take.
       tpot_s: target of the mean time between tokens; None for none.
       ttft_s: target of the time to a first token; None for none.
-      prompt_sizes: prompt tokens that its steps are padded to, ascending; none where that is not known.
+      step_sizes: tokens that its steps with prompts are padded to, ascending; none where that is not known.
       sm_shares: multiprocessors that the products of its steps with SHARED_TOKENS or more may keep to, ascending, all of them last; none
         where they always use all.
       last_prefill, last_decode: number in the unit of its last job that did so, 0 before the first.
@@ -102,7 +102,7 @@ class ModelView:
     pace: Pace = UNKNOWN
     tpot_s: float | None = None
     ttft_s: float | None = None
-    prompt_sizes: tuple[int, ...] = ()
+    step_sizes: tuple[int, ...] = ()
     sm_shares: tuple[int, ...] = ()
 
 

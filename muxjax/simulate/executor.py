@@ -148,13 +148,13 @@ def step_costs(
         (spec, mesh), decodes = models[step.model], step.decodes
         shape = padded[step.model].pad(step) if padded else None
         context_tokens = int(np.add.reduce(step.starts[:decodes])) + decodes
-        batch = shape.decode_rows if shape else decodes
         starts, counts = step.starts[decodes:], step.counts[decodes:]
         if not len(counts):
+            batch = shape.decode_rows if shape else decodes
             return step_cost(spec, mesh, measured, batch=batch, context_tokens=context_tokens)
         own = int(counts.sum())
-        tokens = shape.prefill_tokens if shape else own
+        tokens = shape.tokens - decodes if shape else own
         context = mean_context(starts, counts) * (own / tokens)
-        return step_cost(spec, mesh, measured, tokens=tokens, context=context, batch=batch, context_tokens=context_tokens)
+        return step_cost(spec, mesh, measured, tokens=tokens, context=context, batch=decodes, context_tokens=context_tokens)
 
     return cost

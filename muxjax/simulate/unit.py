@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from muxjax.buckets import Buckets
@@ -53,8 +53,6 @@ class Machine:
       slots: most sequences of a model at a time.
       max_tokens: of a sequence, to which requests are cut, or to what the model was made for if that is less.
       token_budget: of the chunks of one job; prefill_rows: most of them.
-      prompt_sizes: prompt tokens that steps are padded to, ascending, up to token_budget, as of an engine whose policies are not told
-        them; None for the engine's, whose are.
       lanes: of the device, which the models share out in turn.
       host_s: of the host for a step.
       prefix_caching: as of `Unit`, for traces that tell which prompts begin alike; the others' all differ, and nothing is kept of them.
@@ -68,7 +66,6 @@ class Machine:
     max_tokens: int = 2048
     token_budget: int = ENGINE["max_num_batched_tokens"]
     prefill_rows: int = ENGINE["max_num_prefill_seqs"]
-    prompt_sizes: tuple[int, ...] | None = None
     look_ahead: int = ENGINE["look_ahead"]
     lanes: int = 1
     host_s: float = HOST_S
@@ -88,7 +85,7 @@ class Machine:
                 weight=self.hosted[name].weight,
                 ttft_s=self.hosted[name].ttft_s,
                 tpot_s=self.hosted[name].tpot_s,
-                prompt_sizes=() if self.prompt_sizes else self._buckets(name, layout).prefill_tokens,
+                step_sizes=self._buckets(name, layout).tokens,
                 token_cost=self.hosted[name].spec.params,
                 lane=i % self.lanes,
             )
@@ -165,7 +162,7 @@ class Machine:
         return {name: PaddedModel(self._buckets(name, layout), layout) for name, layout in self._layouts.items()}
 
     def _buckets(self, model: str, layout: CacheLayout) -> Buckets:
-        buckets = Buckets.of(
+        return Buckets.of(
             layout,
             slots=self.slots,
             max_tokens=self._context(model),
@@ -173,7 +170,6 @@ class Machine:
             prefill_rows=self.prefill_rows,
             ragged=True,
         )
-        return replace(buckets, prefill_tokens=self.prompt_sizes) if self.prompt_sizes else buckets
 
     def _context(self, model: str) -> int:
         return min(self.max_tokens, self.hosted[model].spec.max_len)

@@ -35,7 +35,7 @@ def page(runs: Sequence[Record], measured: Record) -> str:
     ]
     return "\n\n".join(
         [
-            HEAD.format(commit=measured["commit"], device=measured["device"], sizes=sizes_said(measured)),
+            HEAD.format(commit=measured["commit"], device=measured["device"]),
             verdict(traces),
             results.table(("way", "load", *COLUMNS), map(shown, traces)),
             "## Loads that come all at once",
@@ -54,15 +54,10 @@ HEAD = """# Does the simulator say what the engine does on one H200?
 
 LLaMA 3's 8B, 3B and 1B in turns (one lane, ADBS) and in lanes (`mux`), as [colocation](../colocation/README.md) has them: the engine's
 runs on an {device} at commit {commit}, against the simulator fed the very same requests, with the engine's slots, limits, targets and
-cache{sizes}.
+cache.
 "Other draws" are simulated too, four with other seeds, as the mean and its 95 % interval: how much the requests alone decide. A figure
 that was measured twice is its mean here. Command: `python -m scripts.bench_simulator`."""
 COLUMNS = ("figure", "measured", "simulated", "error", "other draws")
-
-
-def sizes_said(measured: Record) -> str:
-    sizes = measured["prompt_sizes"]
-    return f",\nand the sizes of prompts that steps had then ({', '.join(map(str, sizes))})" if sizes else ""
 
 
 def compared(runs: Iterable[Record], measured: Record, way: str, load: str, figures: Iterable[str]) -> list[tuple]:
@@ -188,4 +183,5 @@ def padding() -> str:
 
 {len(buckets.shapes())} sizes today for the 8B with {ways.SLOTS} slots: decode rows
 {buckets.decode_rows}, rows that decode beside chunks
-{buckets.mixed_rows}, tokens of chunks {buckets.prefill_tokens}."""
+{buckets.mixed_rows}, tokens of both together {buckets.tokens}, and
+{buckets.tokens[-1]} beside as many rows as there may be."""

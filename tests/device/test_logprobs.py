@@ -20,8 +20,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def assert_logprobs(logprobs: Logprobs, token: int, logits: np.ndarray, most: int, *, atol: float = 1e-4) -> None:
-    """All that one place should say."""
+def assert_logprobs(logprobs: Logprobs, token: int, logits: np.ndarray, most: int, *, atol: float = 1e-3) -> None:
+    """All that one place should say, within what the rounding of a CPU makes of a model with weights four times as large."""
     expected = log_softmax(logits)
     order = np.argsort(-expected, kind="stable")[:most]
     assert logprobs.token == token and len(logprobs.top) == most

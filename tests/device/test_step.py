@@ -159,8 +159,7 @@ def test_steps_of_one_bucket_are_compiled_once():
     "kind",
     [
         lambda shape: not shape.prefill_rows,
-        lambda shape: not shape.decode_rows,
-        lambda shape: shape.decode_rows and shape.prefill_rows,
+        lambda shape: shape.prefill_rows,
     ],
 )
 def test_the_arena_is_updated_in_place(kind):

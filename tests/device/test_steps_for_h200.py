@@ -41,7 +41,7 @@ MB = 10**6
 
 
 def batch_shape(*, decodes: int = 0, prompts: int = 0, tokens: int = 0) -> BatchShape:
-    return BatchShape(columns=COLUMNS, decode_rows=decodes, prefill_rows=prompts, prefill_tokens=tokens)
+    return BatchShape(columns=COLUMNS, tokens=decodes + tokens, decode_rows=decodes, prefill_rows=prompts)
 
 
 def arrays(spec: ModelSpec = SPEC) -> tuple:
@@ -89,7 +89,7 @@ def weights_written(compiled: Compiled, shape: BatchShape, spec: ModelSpec = SPE
     """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor activations, which T or B tells."""
     smallest = min(math.prod(leaf.shape[1:]) for leaf in jax.tree.leaves(decoder.param_shapes(spec)["layers"]) if leaf.ndim == 3)
     for dims, line in compiled.written(elements=smallest):
-        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.prefill_tokens, shape.rows} & set(dims):
+        if math.prod(dims) != math.prod(ARENA) and not {shape.tokens, shape.rows} & set(dims):
             yield line
 
 

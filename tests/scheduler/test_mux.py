@@ -41,9 +41,15 @@ def test_prefills_no_more_than_those_that_decode_have_time_for(tpot_s, tokens):
 @pytest.mark.parametrize(("prompt", "tokens"), [(5000, 256), (300, 256), (200, 200)])
 def test_cuts_prompts_to_a_size_that_steps_have(prompt, tokens):
     pace = Pace(step_s=0.01, token_s=1e-4)  # 300 tokens in the time there is
-    asked = waits("a", tokens=prompt, pace=pace, prompt_sizes=(128, 256, 512))
+    asked = waits("a", tokens=prompt, pace=pace, step_sizes=(128, 256, 512))
 
     assert mux(on_lanes(asked, decoding("b", 3, tpot_s=0.05))).jobs[0].chunks[0].tokens == tokens
+
+
+def test_cuts_prompts_to_what_its_own_decodes_leave_of_a_size():
+    asked = waits("a", tokens=5000, pace=Pace(step_s=0.01, token_s=1e-4), step_sizes=(128, 256, 512))
+
+    assert mux(on_lanes(replace(asked, decoding=10), decoding("b", 3, tpot_s=0.05))).jobs[0].chunks[0].tokens == 256 - 16
 
 
 HURRIED = Pace(step_s=0.0, token_s=1e-4)
@@ -88,9 +94,9 @@ def test_does_not_cut_a_prefill_that_leaves_multiprocessors_to_those_who_are_in_
         (job,) = [job for job in mux(on_lanes(*models)).jobs if job.chunks]
         return job.chunks[0].tokens, job.sm_share
 
-    assert prefill(asked, hurried) == (400, None)
+    assert prefill(asked, hurried) == (448, None)
     assert prefill(sharing, hurried) == (2048, 80)
-    assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.05), hurried) == (400, None)  # it would hold up its own
+    assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.05), hurried) == (448, None)  # it would hold up its own
     assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.25), hurried) == (1208, 80)
 
 

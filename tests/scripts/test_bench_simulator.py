@@ -45,7 +45,7 @@ def truth(rate: float) -> dict:
         for load in LOADS
         for way in ("turns", "mux", "mux")
     ]
-    return {"commit": "abc", "device": "NVIDIA H200", "prompt_sizes": [128, 256], "runs": found}
+    return {"commit": "abc", "device": "NVIDIA H200", "runs": found}
 
 
 def test_an_error_is_of_the_same_requests_and_of_the_mean_of_what_was_measured_twice():
@@ -120,7 +120,7 @@ def test_tokens_that_steps_make_are_told_from_those_of_prompts():
 
 
 def test_a_run_is_simulated_from_the_benchs_requests():
-    record = simulate(Run(part="recorded", way="mux", load="long prompts", seed=1), None)
+    record = simulate(Run(part="recorded", way="mux", load="long prompts", seed=1))
 
     assert json.loads(json.dumps(record)) == record
     assert record["values"]["steps"]["1b decode"]["steps"] > 1000

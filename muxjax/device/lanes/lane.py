@@ -193,7 +193,7 @@ class _Flight(NamedTuple):
             step_id=step.id,
             tokens=batch.unpack(np.asarray(result.tokens_B), step, shape),
             logprobs=logprobs_of(result.logprobs, batch.row_places(step, shape)),
-            prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step.counts[step.decodes :])),
+            prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step)),
             at_s=time.monotonic(),
             padding_tokens=shape.tokens - len(step.tokens),
         )

@@ -92,6 +92,6 @@ class ProgramNeeds:
         slots, vocab, tp = self.slots, self.spec.vocab, self.tp
         sources: list[Source] = [RowsSource(name=name, rows=shape.rows, vocab=vocab, slots=slots, tp=tp) for name in ROW_PROGRAMS]
         sources.append(RecountSource(vocab=vocab, slots=slots, tp=tp))
-        if shape.prefill_tokens:
-            sources.append(ScoreSource(spec=self.spec, tokens=shape.prefill_tokens, tp=tp))
+        if shape.prefill_rows:
+            sources.append(ScoreSource(spec=self.spec, tokens=shape.tokens, tp=tp))
         return sources

@@ -18,7 +18,7 @@ class ModelConfig:
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
-      prompt_sizes: prompt tokens that its steps are padded to, ascending; none where that is not known.
+      step_sizes: tokens that its steps with prompts are padded to, ascending; none where that is not known.
       sm_shares: multiprocessors that large steps may keep to, as of `ModelView`.
       lane: stream of the device that its steps run on, as of `Step`.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
@@ -36,5 +36,5 @@ class ModelConfig:
     tpot_s: float | None = None
     token_cost: float = 1.0
     lane: int = 0
-    prompt_sizes: tuple[int, ...] = ()
+    step_sizes: tuple[int, ...] = ()
     sm_shares: tuple[int, ...] = ()

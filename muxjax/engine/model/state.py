@@ -108,7 +108,7 @@ class ModelState:
             pace=self.pace,
             tpot_s=self.config.tpot_s,
             ttft_s=self.config.ttft_s,
-            prompt_sizes=self.config.prompt_sizes,
+            step_sizes=self.config.step_sizes,
             sm_shares=self.config.sm_shares,
             oldest_s=self.stages.oldest_s,
             youngest=self._requests.youngest(),

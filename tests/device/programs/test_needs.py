@@ -35,7 +35,9 @@ def test_a_toy_waits_for_one_shape_and_a_large_model_for_one_of_each_kind(name):
 def test_every_step_fits_what_a_start_waits_for(decodes, chunks, grains):
     for spec in (RECIPES["sea"].spec, BY_NAME["llama-3.2-1b"]):
         own = needs(spec)
-        size = StepSize(decodes=decodes, chunks=chunks, tokens=8 * grains if chunks else 0, columns=own.buckets.columns[-1])
+        size = StepSize(
+            decodes=decodes, chunks=chunks, tokens=-(-decodes // 8) * 8 + 8 * grains if chunks else decodes, columns=own.buckets.columns[-1]
+        )
         assert any(size.fits(shape) for shape in own.essential)
 
 
@@ -44,7 +46,7 @@ def test_every_step_fits_what_a_start_waits_for(decodes, chunks, grains):
     [(8, 0, True), (32, 0, True), (64, 0, False), (96, 0, True), (128, 0, True), (160, 0, False), (8, 8, False)],
 )
 def test_only_steps_that_decode_few_rows_look_for_tuned_products(rows, chunks, tuned):
-    shape = BatchShape(columns=4, decode_rows=rows, prefill_rows=chunks, prefill_tokens=16 * chunks)
+    shape = BatchShape(columns=4, tokens=rows + 16 * chunks, decode_rows=rows, prefill_rows=chunks)
     step, *others = needs(BY_NAME["llama-3.2-1b"]).of_shape(shape, jax.ShapeDtypeStruct((64, 128), jnp.float32))
 
     assert isinstance(step, StepSource) and step.tuned == tuned

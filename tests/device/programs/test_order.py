@@ -10,11 +10,11 @@ from muxjax.device.programs.order import essential, useful_first
 
 
 def decode(rows: int) -> BatchShape:
-    return BatchShape(columns=16, decode_rows=rows)
+    return BatchShape(columns=16, tokens=rows, decode_rows=rows)
 
 
 def mixed(rows: int, tokens: int) -> BatchShape:
-    return BatchShape(columns=16, decode_rows=rows, prefill_rows=8, prefill_tokens=tokens)
+    return BatchShape(columns=16, tokens=tokens, decode_rows=rows, prefill_rows=8)
 
 
 SHAPES = [*map(decode, (8, 16, 32, 64, 128)), *(mixed(rows, tokens) for tokens in (128, 512, 2048) for rows in (0, 64))]
@@ -30,7 +30,7 @@ def test_each_next_one_halves_the_widest_gap():
 
 
 def test_shapes_that_keep_to_a_share_hold_no_step_that_a_start_waits_for_and_come_last():
-    shares = [replace(shape, sm_share=96) for shape in SHAPES if shape.prefill_tokens == 2048]
+    shares = [replace(shape, sm_share=96) for shape in SHAPES if shape.tokens == 2048]
 
     assert essential([*shares, *SHAPES]) == essential(SHAPES)
     assert set(useful_first([*shares, *SHAPES])[-2:]) == set(shares)
@@ -39,9 +39,9 @@ def test_shapes_that_keep_to_a_share_hold_no_step_that_a_start_waits_for_and_com
 shapes = st.builds(
     BatchShape,
     columns=st.sampled_from([4, 16]),
+    tokens=st.integers(0, 64),
     decode_rows=st.integers(0, 64),
     prefill_rows=st.sampled_from([0, 8]),
-    prefill_tokens=st.integers(0, 64),
     sm_share=st.sampled_from([None, 80, 96]),
 )
 

@@ -30,7 +30,7 @@ def test_only_small_programs_are_compiled_in_a_hurry_and_only_for_a_cpu():
 
 def test_a_step_within_a_share_is_a_program_of_its_own_and_a_cpu_computes_it_as_any_other():
     layout = CacheLayout.of(SPEC, element_bytes=4, block_bytes=512)
-    shape = BatchShape(columns=4, decode_rows=8, prefill_rows=2, prefill_tokens=16)
+    shape = BatchShape(columns=4, tokens=24, decode_rows=8, prefill_rows=2)
     sizes = {"slots": 4, "columns": 4, "blocks": 64, "block_elements": 128, "kv_dtype": "float32", "tp": 1, "tuned": True}
     whole = StepSource(spec=SPEC, layout=layout, shape=shape, **sizes)
     share = replace(whole, shape=replace(shape, sm_share=112))

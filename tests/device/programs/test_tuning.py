@@ -16,7 +16,7 @@ SPEC = BY_NAME["llama-3.2-1b"]
 def step(rows: int, *, tuned: bool = True) -> StepSource:
     layout = CacheLayout.of(SPEC, element_bytes=2)
     sizes = {"slots": 8, "columns": 4, "blocks": 64, "block_elements": 8192, "kv_dtype": "bfloat16", "tp": 1}
-    return StepSource(spec=SPEC, layout=layout, shape=BatchShape(columns=4, decode_rows=rows), tuned=tuned, **sizes)
+    return StepSource(spec=SPEC, layout=layout, shape=BatchShape(columns=4, tokens=rows, decode_rows=rows), tuned=tuned, **sizes)
 
 
 @dataclass(frozen=True)
