@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000, help="of all models together, at least")
     args = parser.parse_args()
     jax.config.update("jax_default_matmul_precision", "highest")
-    requests = -(-args.steps // 35)
+    requests = -(-args.steps // 25)
     turns, lanes = run(1, requests), run(len(NAMES), requests)
     wrong = [name for name, tokens in turns.tokens.items() if lanes.tokens[name] != tokens]
     values = {

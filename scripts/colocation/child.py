@@ -25,6 +25,8 @@ from scripts import results
 from scripts.colocation.ways import HIGHEST, LOADS, RISING, TINY, TPOT_S, TTFT_S, WITHIN, Case, unit
 
 WAIT_S = 120.0
+SHOWN_AT_S, SHOWN_S = 5.0, 0.2
+"""The part of a load of which a line tells every job: since its first request was due, and how long."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,7 +133,14 @@ def measures(seen: Sequence[Seen], jobs: Iterable[JobRecord]) -> dict[str, Any]:
         "models": {model: of_model([one for one in seen if one.arrival.model == model]) for model in models},
         "steps": {f"{model} {phase}": of_steps(own) for (model, phase), own in by_kind(jobs).items()},
         "padding": sum(job.padding for job in jobs) / max(1, sum(job.padding + job.tokens for job in jobs)),
+        "timeline": timeline(jobs, began_s + SHOWN_AT_S),
     }
+
+
+def timeline(jobs: Iterable[JobRecord], begin_s: float) -> list[list[Any]]:
+    """Lane, model, phase, begin and end of the jobs of SHOWN_S from that time on, in seconds since then."""
+    shown = [job for job in jobs if job.end_s > begin_s and job.start_s < begin_s + SHOWN_S]
+    return [[job.lane, job.model, job.phase, round(job.start_s - begin_s, 5), round(job.end_s - begin_s, 5)] for job in shown]
 
 
 def of_model(seen: Sequence[Seen]) -> dict[str, Any]:
