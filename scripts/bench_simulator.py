@@ -169,7 +169,7 @@ def steps(jobs: Iterable[JobRecord]) -> dict[str, dict[str, float]]:
 
 
 def take(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """What is compared of the engine's runs: those with today's options of `bench_colocation`."""
+    """What is compared of the engine's runs: those with today's options of `bench_colocation`, of the last commit."""
     taken = [
         line
         for line in lines
@@ -177,7 +177,8 @@ def take(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
         and line["config"]["way"] in ("turns", "mux")
         and (line["config"]["slots"], line["seed"]) == (ways.SLOTS, SEEDS[0])
     ]
-    (commit,) = {line["commit"] for line in taken}
+    commit = taken[-1]["commit"]
+    taken = [line for line in taken if line["commit"] == commit]
     found = [{"way": line["config"]["way"], "load": line["config"]["load"], "values": recorded(line["values"])} for line in taken]
     return {"commit": commit, "device": taken[0]["device"], "runs": found}
 

@@ -19,7 +19,7 @@ TTFT_S, TPOT_S = 1.0, 0.05
 """Targets of the service level."""
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
-SCALES = (1.5, 1.75, 2.0, 2.25, 2.5, 2.75)
+SCALES = (1.25, 1.4, 1.5, 1.65, 1.75, 1.85, 2.0, 2.25, 2.5)
 """At which the highest rate is looked for that is served within target."""
 
 TINY = ModelSpec(
