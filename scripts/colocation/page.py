@@ -61,9 +61,8 @@ def summary(runs: Sequence[Run]) -> list[str]:
         for sign, goals, unit in [goal]
         if any(own[what] for own in reached.values())
     ]
-    rising = [
-        (way, *(f"{rate:.0f}" if rate else "" for rate in (highest(own), too_high(own)))) for way, own in by_way.items() if tried(own)
-    ]
+    rates = {way: (highest(own), too_high(own)) for way, own in by_way.items() if tried(own)}
+    rising = [(way, *(f"{rate:.0f}" if rate else "" for rate in own)) for way, own in rates.items()]
     return [
         results.table(("what", "goal", *reached), rows) if rows else "",
         results.table(("way", f"requests/s with >= {100 * WITHIN:.0f} % within target", "the next rate tried, with less"), rising)

@@ -94,8 +94,8 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.4g} ± {half:.2g}"
 
 
-FITTED = """The one constant was fitted to `decodes` under `mux`, and the rest of the model decided, in sight of runs at commit 27b4dd6, whose steps
-had other sizes. Of the runs that stand here nothing was decided."""
+FITTED = """The one constant was fitted to `decodes` under `mux`, and the rest of the model decided, in sight of runs at commit 27b4dd6,
+whose steps had other sizes. Of the runs that stand here nothing was decided."""
 
 MODEL = """## What the model is made of
 

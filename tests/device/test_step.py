@@ -1,6 +1,7 @@
 """The jitted step: what it reads of a packed batch, what it writes, and that it copies no arena."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -61,8 +62,8 @@ class Machine:
         self.blocks = jnp.full((len(ids), LAYOUT.block_bytes // 4), jnp.nan, jnp.float32)
         self.last = jnp.zeros(SLOTS, jnp.int32)
 
-    def run(self, step: Step, kernels: Kernels = REFERENCE) -> list[int]:
-        shape = smallest(BUCKETS.shapes(), BUCKETS.size(step.starts, step.counts, step.decodes, LAYOUT))
+    def run(self, step: Step, kernels: Kernels = REFERENCE, buckets: Buckets = BUCKETS) -> list[int]:
+        shape = smallest(buckets.shapes(), buckets.size(step.starts, step.counts, step.decodes, LAYOUT))
         arrays = self.params, self.blocks, self.last, self.table, batch.pack(step, shape)
         arrays = run_step(*arrays, spec=SPEC, layout=LAYOUT, shape=shape, kernels=kernels)
         self.blocks, self.last = arrays.blocks_NE, arrays.last_S
@@ -95,12 +96,14 @@ def test_prefill_in_chunks_and_decode_from_the_tokens_on_the_device_equal_the_de
 
 
 @pytest.mark.parametrize("start", [13, 6])
-def test_a_mixed_step_makes_the_tokens_of_its_parts(start):
-    """A decode, a new prompt and the rest of another at once; the rest told to begin elsewhere is noticed."""
+@pytest.mark.parametrize("most", [SLOTS, 32])
+def test_a_mixed_step_makes_the_tokens_of_its_parts(start, most):
+    """A decode, a new prompt and the rest of another at once; the rest told to begin elsewhere is noticed. Of 32 rows that might decode
+    one does, and prompts lie in the places of the others."""
     machine = Machine()
     first, _ = machine.run(make_step(chunks=[(4, 0, PROMPTS[4]), (2, 0, PROMPTS[2][:13])]))
     step = make_step(decodes=[(4, len(PROMPTS[4]), [SAMPLED])], chunks=[(1, 0, PROMPTS[1]), (2, start, PROMPTS[2][13:])])
-    decoded, prompted, continued = machine.run(step)
+    decoded, prompted, continued = machine.run(step, buckets=replace(BUCKETS, mixed_rows=(most,)))
     assert [decoded, prompted] == [machine.greedy([*PROMPTS[4], first]), machine.greedy(PROMPTS[1])]
     assert (continued == machine.greedy(PROMPTS[2])) == (start == 13)
 
