@@ -9,7 +9,7 @@ import multiprocessing
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import isfinite
 
@@ -23,7 +23,7 @@ from muxjax.placement.estimate import equation3, estimator
 from muxjax.placement.estimate.estimator import ModelEstimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
 from muxjax.scheduler.policies import by_name
-from muxjax.simulate.sharing import SERIAL, SPATIAL, Sharing
+from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Hosted, Machine
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.arrivals import Poisson
@@ -37,8 +37,9 @@ WARM_FRAC = 1 / 3
 """Beginning of a run, which does not count."""
 MET = 0.95
 """Share of its demand: who serves more in simulation is not overloaded."""
-SHARINGS = {"serial": SERIAL, "spatial": SPATIAL}
-ESTIMATORS = {"turns": "turns of ADBS", "equation3": "equation 3"}
+SHARINGS = {"turns": (SERIAL, "adbs"), "lanes": (LANES, "mux")}
+"""How the engine shares devices, and by which policy."""
+ESTIMATORS = {"turns": "turns of ADBS", "lanes": "lanes", "equation3": "equation 3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def cases(seed: int, duration_s: float) -> Iterator[Case]:
     """Those that fit, without end: 1 to 4 LLMs on 1, 2 or 4 devices of two kinds, from idle to far overloaded."""
     rng = np.random.default_rng(seed)
     while True:
-        chip, devices, models = (A100, H200)[rng.integers(2)], int(rng.choice([1, 2, 4])), int(rng.integers(1, 5))
+        chip, devices, models = (A100, H200)[rng.integers(2)], int(rng.choice([1, 1, 2, 4])), int(rng.integers(1, 5))
         kinds = [list(BY_NAME)[i] for i in rng.integers(len(BY_NAME), size=models)]
         rates = (rng.dirichlet(np.ones(models)) * devices * np.exp(rng.uniform(np.log(0.3), np.log(16))) + 0.02).tolist()
         names = [f"{kind}-{i}" for i, kind in enumerate(kinds)]
@@ -81,14 +82,20 @@ def _demand(name: str, kind: str, rate_rps: float, arrivals: Iterable[Arrival]) 
     return Demand(name=name, spec=BY_NAME[kind], rate_rps=rate_rps, prompt_tokens=prompt, output_tokens=output)
 
 
-def simulated(case: Case, sharing: Sharing) -> dict[str, dict]:
+def has_lanes(case: Case) -> bool:
+    """Whether the engine has lanes there."""
+    return case.unit.devices == 1 and len(case.unit.members) > 1
+
+
+def simulated(case: Case, way: str) -> dict[str, dict]:
     """Throughput of each LLM once the run has warmed up; the latencies of an LLM are None where no request came and ended in time."""
     chip, tp = case.problem.cluster.chip, case.unit.devices
     mesh = MeshSpec(chip=chip, tp=tp)
     hosted = {demand.name: Hosted(spec=demand.spec, mesh=mesh, rate_rps=demand.rate_rps) for demand in case.problem.demands}
     cache_bytes = case.problem.device_bytes - sum(weight_bytes(one.spec, mesh) for one in hosted.values())
-    machine = Machine(hosted=hosted, cache_bytes=cache_bytes, slots=case.problem.max_batch)
-    served = machine.serve(case.arrivals, by_name("adbs"), sharing, case.duration_s).served
+    lanes, (sharing, policy) = len(hosted) if way == "lanes" else 1, SHARINGS[way]
+    machine = Machine(hosted=hosted, cache_bytes=cache_bytes, slots=case.problem.max_batch, lanes=lanes)
+    served = machine.serve(case.arrivals, by_name(policy), sharing, case.duration_s).served
     return {name: _measured(case, [one for one in served if one.model == name], name) for name in hosted}
 
 
@@ -108,10 +115,10 @@ def _measured(case: Case, served: Sequence[Served], name: str) -> dict:
 
 def estimated(case: Case, way: str) -> dict[str, dict]:
     """The same, as an estimator says."""
-    if way == "turns":
-        estimates = estimator.estimate(case.problem, Roofline(), case.unit).models
-    else:
+    if way == "equation3":
         estimates = equation3.estimate(case.problem, Roofline(), case.unit)
+    else:
+        estimates = estimator.estimate(replace(case.problem, lanes=way == "lanes"), Roofline(), case.unit).models
     return {name: _estimate(one) for name, one in estimates.items()}
 
 
@@ -128,7 +135,7 @@ def measure(case: Case) -> dict:
         "duration_s": case.duration_s,
     }
     values = {way: estimated(case, way) for way in ESTIMATORS}
-    values |= {name: simulated(case, sharing) for name, sharing in SHARINGS.items()}
+    values |= {f"simulated {way}": simulated(case, way) for way in SHARINGS if way == "turns" or has_lanes(case)}
     return results.run_record(device=f"simulated {case.problem.cluster.chip.name}", config=config, seed=0, values=values)
 
 
@@ -139,7 +146,9 @@ def errors(records: Iterable[dict], way: str, sharing: str, field: str, *, met: 
     """
     found = []
     for record in records:
-        said, served = record["values"][way], record["values"][sharing]
+        if f"simulated {sharing}" not in record["values"]:
+            continue
+        said, served = record["values"][way], record["values"][f"simulated {sharing}"]
         if met is not None and all(one["met"] for one in served.values()) != met:
             continue
         if field == "throughput_rps":

@@ -19,10 +19,10 @@ def rates(costs: Sequence[StepCost]) -> list[float]:
     """
     if len(costs) < 2:
         return [1.0] * len(costs)
-    round_s = sum(_taken_s(cost) / cost.layers for cost in costs)
+    round_s = sum(taken_s(cost) / cost.layers for cost in costs)
     return [min(1.0, cost.total_s / cost.layers / round_s) for cost in costs]
 
 
-def _taken_s(cost: StepCost) -> float:
+def taken_s(cost: StepCost) -> float:
     """Seconds that the step takes of the device, beside others."""
     return cost.total_s - (HIDDEN * cost.overhead_s if cost.waits_for_memory else 0.0)

@@ -74,6 +74,7 @@ class Problem:
       max_batch: most sequences of an LLM that decode at a time.
       fairness: the bound eps of equation 2 on the difference, within a unit, of two LLMs' shares of the head blocks over their shares
         of what the unit's demands ask for; infinity for no bound.
+      lanes: LLMs that share one device run on lanes of it, beside each other, as the engine has them unless told otherwise; if not, in turns.
     Raises:
       ConfigError: no LLM, or too many, or two of one name, or a value outside its range.
     """
@@ -83,6 +84,7 @@ class Problem:
     memory_frac: float = 0.9
     max_batch: int = 256
     fairness: float = float("inf")
+    lanes: bool = True
 
     def __post_init__(self):
         require(1 <= len(self.demands) <= MOST_MODELS, "models", len(self.demands), f"at least one, at most {MOST_MODELS}")

@@ -5,9 +5,15 @@ it one after another. The longer the turns, the larger the batches that a rate k
 the shortest turn in which the devices get all of it done. Where the head blocks do not hold those batches, each LLM holds what it needs
 up to a level that is the same for all, which is what quotas that follow use come to.
 
+LLMs that have one device together run on lanes of it, beside each other. Then it is not their steps that take turns but their layers
+(`muxjax/cost/contention.py`, which docs/results/simulator-truth holds against the engine): a turn of each lasts as long as it has layers,
+a decode that waits for memory leaves others part of its time, and no turn is shorter than what is the LLM's own. An LLM alone, or on
+several devices, has no lanes beside it; more LLMs than the engine has lanes are estimated as if each had its own.
+
 Its error against the simulator, and that of equation 3 of MuxServe: docs/results/estimator/README.md.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -119,13 +125,14 @@ class Estimator:
     def __init__(self, problem: Problem, costs: CostModel):
         self._problem, self._costs = problem, costs
         self._demands = {demand.name: demand for demand in problem.demands}
-        self._parts: dict[tuple[str, float, int], _Part] = {}
+        self._parts: dict[tuple[str, float, int, bool], _Part] = {}
         self._turns: dict[tuple[int, ...], tuple[int, float]] = {}
 
     def estimate(self, unit: UnitPlan) -> UnitEstimate:
         """See `estimate`. The order of the members changes nothing, to the last bit."""
         unit = replace(unit, members=tuple(sorted(unit.members, key=lambda placed: (placed.model, placed.rate_rps, placed.devices))))
-        parts = [self._part(placed) for placed in unit.members]
+        lanes = _on_lanes(unit.members) if self._problem.lanes else [False] * len(unit.members)
+        parts = [self._part(placed, on_lane) for placed, on_lane in zip(unit.members, lanes, strict=True)]
         memory = shares(unit, [part.held for part in parts], self._problem.device_bytes)
         models = self._models(parts, memory) if parts else {}
         return UnitEstimate(
@@ -150,8 +157,8 @@ class Estimator:
             self._turns[key] = _turn(parts, blocks)
         return self._turns[key]
 
-    def _part(self, placed: Placed) -> _Part:
-        key = placed.model, placed.rate_rps, placed.tp
+    def _part(self, placed: Placed, on_lane: bool) -> _Part:
+        key = placed.model, placed.rate_rps, placed.tp, on_lane
         if key not in self._parts:
             demand = self._demands[placed.model]
             mesh = MeshSpec(chip=self._problem.cluster.chip, tp=placed.tp)
@@ -160,10 +167,17 @@ class Estimator:
                 demand,
                 placed.rate_rps,
                 placed.tp,
-                curves(demand, placed.rate_rps, mesh, self._costs, self._problem.max_batch),
+                curves(demand, placed.rate_rps, mesh, self._costs, self._problem.max_batch, on_lane=on_lane),
                 Held(weight_bytes=weight_bytes(demand.spec, mesh), sequence_blocks=sequence_blocks(demand, placed.tp)),
             )
         return self._parts[key]
+
+
+def _on_lanes(members: Sequence[Placed]) -> list[bool]:
+    """Who has others beside it on its device, none of which has further devices."""
+    count = Counter(device for placed in members for device in placed.devices)
+    wide = {device for placed in members if placed.tp > 1 for device in placed.devices}
+    return [placed.tp == 1 and count[placed.devices[0]] > 1 and placed.devices[0] not in wide for placed in members]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +197,17 @@ class _Pace:
 
 def _paces(parts: Sequence[_Part], at: Sequence[int], level: Sequence[float], memory: Sequence[Share]) -> list[_Pace]:
     """Paces of the LLMs in those of TURNS_S, each holding no more blocks than its level."""
-    steps, turn_s_M1 = Steps.together([part.curves.steps for part in parts]), TURNS_S[at][:, None]
+    steps = Steps.together([part.curves.steps for part in parts])
+    turn_s_M1 = np.array([[part.curves.turn_s[i]] for part, i in zip(parts, at, strict=True)])
     token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
     batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
     batch_M1, token_s_M1 = np.array(batch)[:, None], np.array(token_s)[:, None]
-    busy = (steps.busy_s(batch_M1, token_s_M1, turn_s_M1) / turn_s_M1)[:, 0].tolist()
+    busy_M1, hidden_M1 = steps.busy_s(batch_M1, token_s_M1, turn_s_M1) / turn_s_M1, steps.hidden_s(batch_M1) / turn_s_M1
     use = [0.0] * len(parts)
     for share in memory:
-        total = sum(busy[i] for i in share.members)
-        for i in share.members:
+        members = [*share.members]
+        total = float(_use(busy_M1[members], hidden_M1[members])[0]) if members else 0.0
+        for i in members:
             use[i] = max(use[i], total)
     return [_Pace(*values) for values in zip(batch, token_s, steps.decode_s(batch_M1)[:, 0].tolist(), use, strict=True)]
 
@@ -199,8 +215,7 @@ def _paces(parts: Sequence[_Part], at: Sequence[int], level: Sequence[float], me
 def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
     """Place among TURNS_S of the shortest turn in which all of the LLMs on the same devices gets done, the longest if there is none; and
     the head blocks that none of them holds more of."""
-    busy_s = np.add.reduce([part.curves.busy_s for part in parts])
-    long = _first(busy_s <= TURNS_S)
+    long = _first(_use(np.array([part.curves.busy for part in parts]), np.array([part.curves.hidden for part in parts])) <= 1)
     needs = np.array([part.needs[: long + 1] for part in parts])
     needed = needs.sum(axis=0)
     if needed[-1] <= blocks:
@@ -212,10 +227,16 @@ def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
         level = _level(needs[:, places], blocks)
         batch_MG = np.minimum(needs[:, places], level) / sequence_blocks_M1
         token_s_MG = np.array([part.curves.token_s[places] for part in parts])
-        busy_s = steps.busy_s(batch_MG, token_s_MG, TURNS_S[places]).sum(axis=0)
-        first = _first(busy_s <= TURNS_S[places])
+        turn_s_MG = np.array([part.curves.turn_s[places] for part in parts])
+        busy_s_MG = steps.busy_s(batch_MG, token_s_MG, turn_s_MG)
+        first = _first(_use(busy_s_MG / turn_s_MG, steps.hidden_s(batch_MG) / turn_s_MG) <= 1)
         low, high = places[max(0, first - 1)], places[first]
     return int(high), float(level[first])
+
+
+def _use(busy_MG: np.ndarray, hidden_MG: np.ndarray) -> np.ndarray:
+    """[G] share of the turn that the device needs for LLMs, each of which is busy for a share of its own, but for what is hidden."""
+    return np.maximum((busy_MG - hidden_MG).sum(axis=0), busy_MG.max(axis=0))
 
 
 def _level(needs: np.ndarray, blocks: int) -> np.ndarray:
