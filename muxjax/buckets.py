@@ -8,6 +8,9 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.scheduler.view import SHARED_TOKENS, TOKEN_GRAIN
 from muxjax.types import Ints, Phase
 
+TOKEN_BUDGET, PREFILL_ROWS = 2048, 8
+"""Most prompt tokens of a step, and most prompts, unless the engine is told otherwise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchShape:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.buckets import BatchShape, Buckets, smallest
+from muxjax.buckets import PREFILL_ROWS, BatchShape, Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
 from muxjax.device.executor import DeviceExecutor
@@ -20,7 +20,6 @@ from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
-from muxjax.engine.options import PREFILL_ROWS
 from muxjax.engine.unit import Unit
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.buckets import Buckets
+from muxjax.buckets import PREFILL_ROWS, Buckets
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.device import batch
@@ -20,7 +20,6 @@ from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
-from muxjax.engine.options import PREFILL_ROWS
 from muxjax.errors import require
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices

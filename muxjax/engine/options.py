@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
 from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.errors import require
 from muxjax.scheduler.policies import BY_NAME
@@ -10,7 +11,7 @@ from muxjax.scheduler.policies import BY_NAME
 LOAD_FORMATS = ("auto", "dummy")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
-PREFILL_ROWS, MOST_PREFILL_ROWS = 8, 256
+MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
@@ -111,7 +112,7 @@ class UnitOptions:
     policy: str | None = None
     lanes: int | None = None
     sm_shares: tuple[int, ...] = ()
-    max_num_batched_tokens: int = 2048
+    max_num_batched_tokens: int = TOKEN_BUDGET
     max_num_prefill_seqs: int = PREFILL_ROWS
     max_num_shared_tokens: int | None = None
     tensor_parallel_size: int = 1

@@ -10,6 +10,7 @@ from typing import Any
 
 from muxjax.cost.chip import A100, Chip
 from muxjax.cost.roofline import Roofline
+from muxjax.engine.options import MOST_LANES_UNASKED
 from muxjax.placement import baselines
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, place
@@ -18,7 +19,7 @@ from muxjax.placement.problem import Cluster, Demand, Placement, Problem
 from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import Job, split
 from muxjax.simulate.idle import alone, least_mesh
-from muxjax.simulate.sharing import SERIAL, SPATIAL, Serial, Spatial
+from muxjax.simulate.sharing import LANES, SERIAL, SPATIAL, Lanes, Serial, Spatial
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import metrics
 from muxjax.workload.arrivals import Poisson
@@ -74,12 +75,13 @@ class System:
       permuted: the number of requests of the LLMs is exchanged as MuxServe's released code does; the placement does not know.
       longer: its timing is so many times as long; speed: of the devices, in those of the A100 that the costs were fitted to.
       max_batch: most sequences of an LLM that decode at a time.
+      sharing: with `Lanes`, units of several devices take turns under ADBS, as the engine has them, and the placer knows of the lanes.
     """
 
     name: str
     placer: str
     policy: str
-    sharing: Serial | Spatial
+    sharing: Serial | Lanes | Spatial
     permuted: bool = False
     longer: float = 1.0
     speed: float = 1.0
@@ -90,7 +92,9 @@ SPATIAL_BLIND = System(name="spatial", placer="spatial_blind", policy="adbs", sh
 SPATIAL_AWARE = System(name="spatial, aware", placer="spatial_aware", policy="adbs", sharing=SPATIAL)
 TEMPORAL = System(name="temporal", placer="greedy", policy="fcfs", sharing=SERIAL)
 MUX = System(name="mux", placer="greedy", policy="adbs", sharing=SPATIAL)
-SYSTEMS = (SPATIAL_BLIND, SPATIAL_AWARE, TEMPORAL, MUX)
+ENGINE = System(name="lanes", placer="greedy", policy="mux", sharing=LANES)
+"""What the engine does unless told otherwise."""
+SYSTEMS = (SPATIAL_BLIND, SPATIAL_AWARE, TEMPORAL, MUX, ENGINE)
 CAUSES = (
     replace(MUX, name="mux, one replica of each LLM", placer="one_replica"),
     replace(MUX, name="mux, one job at a time", sharing=SERIAL),
@@ -141,7 +145,7 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Simulates it."""
-        question = problem(self.setting, self.system.speed, self.system.max_batch)
+        question = replace(problem(self.setting, self.system.speed, self.system.max_batch), lanes=self.system.sharing == LANES)
         placement = PLACERS[self.system.placer](question, *search_space(question, Roofline()))
         timing = Timing(**{name: seconds * self.system.longer for name, seconds in asdict(self.timing).items()})
         streams = [
@@ -149,7 +153,7 @@ class Comparison:
             for name, rate in arriving(self.setting, self.system).items()
         ]
         arrivals = generate(streams, timing.arrive_s, self.seed)
-        jobs = split(question, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s)
+        jobs = (as_engine(job) for job in split(question, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s))
         served = [one for outcome in map(Job.run, jobs) for one in outcome.served]
         config = {
             "part": self.part,
@@ -157,7 +161,7 @@ class Comparison:
             "system": self.system.name,
             "placer": self.system.placer,
             "policy": self.system.policy,
-            "sharing": {"spatial": self.system.sharing != SERIAL, **asdict(self.system.sharing)},
+            "sharing": shared(self.system.sharing),
             "permuted": self.system.permuted,
             "speed": self.system.speed,
             "max_batch": self.system.max_batch,
@@ -166,6 +170,20 @@ class Comparison:
         }
         values = numbers(question, arrivals, served, timing)
         return results.run_record(device=f"simulated {CLUSTER.devices} x {A100.name}", config=config, seed=self.seed, values=values)
+
+
+def as_engine(job: Job) -> Job:
+    """The job with a lane for each LLM of a unit, or in turns where the engine has no lanes."""
+    if job.sharing != LANES:
+        return job
+    if any(hosted.mesh.tp > 1 for hosted in job.machine.hosted.values()):
+        return replace(job, policy="adbs", sharing=SERIAL)
+    return replace(job, machine=replace(job.machine, lanes=min(len(job.machine.hosted), MOST_LANES_UNASKED)))
+
+
+def shared(sharing: Serial | Lanes | Spatial) -> dict[str, Any]:
+    """A sharing in a record."""
+    return {"spatial": sharing != SERIAL, "lanes": sharing == LANES, **asdict(sharing)}
 
 
 def arriving(setting: Setting, system: System) -> dict[str, float]:

@@ -11,6 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from typing import Any
 
 from tqdm import tqdm
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", action="store_true", help="write page and plots of the runs that are there")
     parser.add_argument("--quick", action="store_true", help="a few runs of some simulated seconds, printed only")
+    parser.add_argument("--shorter", type=float, default=1.0, metavar="X", help="all times of the runs, divided by this")
     parser.add_argument("--processes", type=int, help="that simulate (default: one a processor)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -59,7 +61,8 @@ def main() -> None:
         return
     if not args.page:
         begin = time.monotonic()
-        records = simulated([*comparisons(TIMING, args.seed), *ablations(ABLATION_S, args.seed)], args.processes)
+        timing = Timing(**{name: seconds / args.shorter for name, seconds in asdict(TIMING).items()})
+        records = simulated([*comparisons(timing, args.seed), *ablations(ABLATION_S / args.shorter, args.seed)], args.processes)
         print(f"{len(records)} runs in {time.monotonic() - begin:.0f} s")
         results.write_runs(QUESTION, "runs", records)
     records = results.read_runs(QUESTION)

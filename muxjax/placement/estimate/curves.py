@@ -6,6 +6,7 @@ from math import ceil
 
 import numpy as np
 
+from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost import contention
 from muxjax.cost.chip import MeshSpec
@@ -19,9 +20,6 @@ TURNS_S = np.geomspace(1e-4, 1e4, 1024)
 
 LAYERS = 32
 """On lanes, where a turn lasts as long as the LLM has layers, TURNS_S are those of one with so many."""
-
-TOKEN_BUDGET = 2048
-"""Most prompt tokens of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +125,7 @@ def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: CostModel, ma
 def _steps(demand: Demand, mesh: MeshSpec, costs: CostModel, max_batch: int, on_lane: bool) -> Steps:
     sizes = sorted({min(2**power, max_batch) for power in range(max_batch.bit_length() + 1)})
     tokens, context = ceil(demand.prompt_tokens), (demand.prompt_tokens + 1) / 2
-    most = max(1, TOKEN_BUDGET // tokens)
+    most = min(PREFILL_ROWS, max(1, TOKEN_BUDGET // tokens))
     one_s, each_s = (costs.prefill_s(demand.spec, mesh, prompts * tokens, context) / prompts for prompts in (1, most))
     return Steps(
         sizes=np.array(sizes),
