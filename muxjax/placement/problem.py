@@ -74,7 +74,7 @@ class Problem:
       max_batch: most sequences of an LLM that decode at a time.
       fairness: the bound eps of equation 2 on the difference, within a unit, of two LLMs' shares of the head blocks over their shares
         of what the unit's demands ask for; infinity for no bound.
-      lanes: LLMs that share one device run on lanes of it, beside each other, as the engine has them unless told otherwise; if not, in turns.
+      lanes: LLMs that share one device run on lanes of it, beside each other, as the engine has them unless told otherwise; else in turns.
     Raises:
       ConfigError: no LLM, or too many, or two of one name, or a value outside its range.
     """
