@@ -181,23 +181,17 @@ def _rows(records: Sequence[dict]) -> Iterator[tuple]:
                 sizes = sorted(map(abs, shares))
                 if sizes:
                     numbers = (statistics.median(sizes), float(np.quantile(sizes, 0.9)), sizes[-1], statistics.median(shares))
-                    yield (
-                        sharing,
-                        "met" if met else "overloaded",
-                        name,
-                        ESTIMATORS[way],
-                        len(shares),
-                        *(f"{number:.0%}" for number in numbers),
-                    )
+                    group = sharing, "met" if met else "overloaded", name, ESTIMATORS[way], len(shares)
+                    yield *group, *(f"{number:.0%}" for number in numbers)
 
 
 PAGE = """
 # How near is the estimate of a unit to what the simulator serves?
 
 {count} random units: 1 to 4 LLMs of published shapes that share 1, 2 or 4 A100 or H200, ShareGPT's lengths, Poisson arrivals, from idle
-to far overloaded; {duration_s:.0f} s each, of which the first third does not count. The simulator runs the real scheduler and cache accounting
-over the roofline, with the sizes of steps that a GPU has; the estimators know the same roofline and the mean lengths of the same requests.
-Made by `python -m scripts.bench_estimator`; every value is in [runs.jsonl](runs.jsonl).
+to far overloaded; {duration_s:.0f} s each, of which the first third does not count. The simulator runs the real scheduler and cache
+accounting over the roofline, with the sizes of steps that a GPU has; the estimators know the same roofline and the mean lengths of the
+same requests. Made by `python -m scripts.bench_estimator`; every value is in [runs.jsonl](runs.jsonl).
 
 {table}
 
@@ -219,9 +213,8 @@ def verdict(records: Sequence[dict]) -> str:
         sizes = ", ".join(f"{throughput[way]:.0%} and {tpot[way]:.0%} by {ESTIMATORS[way]}" for way in ways)
         nearest = ESTIMATORS[min(ways, key=lambda way: throughput[way] + tpot[way])]
         told.append(f"- {sharing.capitalize()}: {sizes}. Nearest: **{nearest}**.")
-    return "\n".join(
-        ["Mean error of throughput and TPOT, over all units:", "", *told, "", "Placers use lanes where there are some, else turns."]
-    )
+    first, last = "Mean error of throughput and TPOT, over all units:\n", "\nPlacers use lanes where there are some, else turns."
+    return "\n".join((first, *told, last))
 
 
 def _mean_error(records: Sequence[dict], way: str, sharing: str, field: str) -> float:

@@ -67,6 +67,9 @@ class Timing:
     end_s: float
 
 
+TIMING = Timing(warm_s=10.0, arrive_s=30.0, end_s=40.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
     """A way to serve: where the LLMs are, who is next on a unit, and whether jobs of several LLMs run side by side.

@@ -14,6 +14,7 @@ COLORS = {
     "spatial, aware": "#77bbdd",
     "temporal": "#ddaa33",
     "mux": "#aa3355",
+    "lanes": "#228844",
     "adbs": "#aa3355",
     "adbs, one job at a time": "#dd99aa",
     "round_robin": "#ddaa33",
@@ -21,7 +22,7 @@ COLORS = {
     "demanded": "#999999",
 }
 """Also the order of the legend."""
-MARKS = {"spatial": "o-", "spatial, aware": "s-", "temporal": "^-", "mux": "D-", "demanded": "--"}
+MARKS = {"spatial": "o-", "spatial, aware": "s-", "temporal": "^-", "mux": "D-", "lanes": "v-", "demanded": "--"}
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.axisbelow": True,

@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from scripts import results
 from scripts.paper.ablation import Ablation, ablations
-from scripts.paper.comparison import Comparison, Timing, comparisons
+from scripts.paper.comparison import TIMING, Comparison, Timing, comparisons
 from scripts.paper.figures import draw
 from scripts.paper.page import page
 from scripts.paper.tables import QUESTION
 
-TIMING = Timing(warm_s=10.0, arrive_s=30.0, end_s=40.0)
 QUICK = Timing(warm_s=0.5, arrive_s=2.0, end_s=3.0)
 ABLATION_S = 120.0
 

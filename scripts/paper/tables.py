@@ -47,13 +47,15 @@ def ours(records: Sequence[Record], part: str = "comparison") -> dict[Key, Value
     return found
 
 
-def gains(found: dict[Key, Values], read: Read, over: Sequence[str] = ("spatial", "temporal")) -> dict[tuple[float, float], float]:
-    """Gains of mux over the best of some systems, by setting; of those settings that have them all."""
+def gains(
+    found: dict[Key, Values], read: Read, over: Sequence[str] = ("spatial", "temporal"), *, of: str = "mux"
+) -> dict[tuple[float, float], float]:
+    """Gains of a system over the best of some systems, by setting; of those settings that have them all."""
     gained = {}
     for at in GRID:
         others = [read(found[Key(*at, system)]) for system in over if Key(*at, system) in found]
         if len(others) == len(over):
-            gained[at] = read(found[Key(*at, "mux")]) / max(others)
+            gained[at] = read(found[Key(*at, of)]) / max(others)
     return gained
 
 

@@ -55,10 +55,10 @@ class Steps:
         """In a turn, of `decode_s`."""
         return self._decodes(batch_MG, self.hidden_MS) if self.hidden_MS.any() else np.zeros_like(batch_MG)
 
-    def busy_s(self, batch_MG: np.ndarray, token_s_MG: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
-        """In a turn, with the prefills that keep so many decoding, a token every token_s."""
+    def prefills_s(self, batch_MG: np.ndarray, token_s_MG: np.ndarray, turn_s: np.ndarray) -> np.ndarray:
+        """In a turn, of the prefills that keep so many decoding, a token every token_s."""
         served_MG = batch_MG / self.output_tokens_M1 * turn_s / token_s_MG
-        return self.decode_s(batch_MG) + served_MG * self._prefill_s(np.maximum(served_MG, 1))
+        return served_MG * self._prefill_s(np.maximum(served_MG, 1))
 
     def _decodes(self, batch_MG: np.ndarray, of_sizes_MS: np.ndarray) -> np.ndarray:
         """In a turn, of what decode steps of `sizes` take."""
@@ -116,7 +116,7 @@ def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: CostModel, ma
         turn_s=turn_s,
         token_s=token_s,
         batch=batch,
-        busy=steps.busy_s(batch[None], token_s, turn_s)[0] / turn_s,
+        busy=(steps.decode_s(batch[None]) + steps.prefills_s(batch[None], token_s, turn_s))[0] / turn_s,
         hidden=steps.hidden_s(batch[None])[0] / turn_s,
         steps=steps,
     )

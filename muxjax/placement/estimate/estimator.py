@@ -202,14 +202,15 @@ def _paces(parts: Sequence[_Part], at: Sequence[int], level: Sequence[float], me
     token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
     batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
     batch_M1, token_s_M1 = np.array(batch)[:, None], np.array(token_s)[:, None]
-    busy_M1, hidden_M1 = steps.busy_s(batch_M1, token_s_M1, turn_s_M1) / turn_s_M1, steps.hidden_s(batch_M1) / turn_s_M1
+    decode_s_M1, hidden_M1 = steps.decode_s(batch_M1), steps.hidden_s(batch_M1) / turn_s_M1
+    busy_M1 = (decode_s_M1 + steps.prefills_s(batch_M1, token_s_M1, turn_s_M1)) / turn_s_M1
     use = [0.0] * len(parts)
     for share in memory:
         members = [*share.members]
         total = float(_use(busy_M1[members], hidden_M1[members])[0]) if members else 0.0
         for i in members:
             use[i] = max(use[i], total)
-    return [_Pace(*values) for values in zip(batch, token_s, steps.decode_s(batch_M1)[:, 0].tolist(), use, strict=True)]
+    return [_Pace(*values) for values in zip(batch, token_s, decode_s_M1[:, 0].tolist(), use, strict=True)]
 
 
 def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
@@ -228,7 +229,7 @@ def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
         batch_MG = np.minimum(needs[:, places], level) / sequence_blocks_M1
         token_s_MG = np.array([part.curves.token_s[places] for part in parts])
         turn_s_MG = np.array([part.curves.turn_s[places] for part in parts])
-        busy_s_MG = steps.busy_s(batch_MG, token_s_MG, turn_s_MG)
+        busy_s_MG = steps.decode_s(batch_MG) + steps.prefills_s(batch_MG, token_s_MG, turn_s_MG)
         first = _first(_use(busy_s_MG / turn_s_MG, steps.hidden_s(batch_MG) / turn_s_MG) <= 1)
         low, high = places[max(0, first - 1)], places[first]
     return int(high), float(level[first])

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muxjax.cost.chip import A100, MeshSpec
-from muxjax.cost.roofline import Roofline
+from muxjax.cost import contention
+from muxjax.cost.chip import A100, H200, MeshSpec
+from muxjax.cost.roofline import Roofline, decode
 from muxjax.errors import ConfigError
 from muxjax.placement.estimate.estimator import UnitEstimate, estimate, score
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
@@ -115,6 +116,36 @@ def test_batches_that_are_capped_alike_are_unfair_to_the_busier_one():
     assert of(crowd).unfairness > 0.1
     assert score(crowd, Roofline())(together(crowd)) > 0
     assert score(replace(crowd, fairness=0.1), Roofline())(together(crowd)) == -math.inf
+
+
+def test_decodes_on_lanes_are_faster_than_in_turns_and_no_faster_than_beside_each_other():
+    """Batches are at their cap, so that steps are known."""
+    asked = replace(problem([100.0, 100.0, 100.0], max_batch=8), cluster=Cluster(chip=H200, nodes=1, devices_per_node=1))
+    unit = replace(together(asked), devices=1)
+    lanes, turns = of(asked, unit), of(replace(asked, lanes=False), unit)
+    steps = {demand.name: decode(demand.spec, MeshSpec(chip=H200), 8, 8 * 350) for demand in asked.demands}
+    beside = dict(zip(steps, contention.rates(list(steps.values())), strict=True))
+
+    assert lanes.throughput_rps > turns.throughput_rps
+    for name in ("a", "c"):
+        assert lanes.models[name].batch == turns.models[name].batch == 8
+        assert steps[name].total_s / beside[name] < lanes.models[name].tpot_s < turns.models[name].tpot_s
+
+
+def test_on_lanes_fewer_layers_make_tokens_sooner():
+    """40 of the 13B beside 32 of the 7B."""
+    found = of(problem([100.0, 100.0], max_batch=8)).models
+
+    assert found["b"].tpot_s / found["a"].tpot_s == pytest.approx(40 / 32, rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.001, 3.0, 100.0])
+def test_an_llm_alone_or_on_several_devices_has_no_lanes(rate):
+    """To the last bit."""
+    alone, wide = problem([rate]), problem([rate, 3.0])
+
+    assert of(alone) == of(replace(alone, lanes=False))
+    assert of(wide, together(wide, (0, 1))) == of(replace(wide, lanes=False), together(wide, (0, 1)))
 
 
 def test_weights_that_do_not_fit_are_an_error_with_both_sizes():
