@@ -10,6 +10,9 @@ LLMs that have one device together run on lanes of it, beside each other. Then i
 a decode that waits for memory leaves others part of its time, and no turn is shorter than what is the LLM's own. An LLM alone, or on
 several devices, has no lanes beside it; more LLMs than the engine has lanes are estimated as if each had its own.
 
+Prompts of a step are as many as the engine's. Two terms of the simulator are left out: the host's time, which is less than a step's and
+goes by beside it, and the padding of steps.
+
 Its error against the simulator, and that of equation 3 of MuxServe: docs/results/estimator/README.md.
 """
 
