@@ -78,7 +78,8 @@ class System:
       permuted: the number of requests of the LLMs is exchanged as MuxServe's released code does; the placement does not know.
       longer: its timing is so many times as long; speed: of the devices, in those of the A100 that the costs were fitted to.
       max_batch: most sequences of an LLM that decode at a time.
-      sharing: with `Lanes`, units of several devices take turns under ADBS, as the engine has them, and the placer knows of the lanes.
+      sharing: with `Lanes`, the placer knows of those that the engine has.
+      wide: units of several devices have lanes, too, where the engine takes turns today.
     """
 
     name: str
@@ -89,15 +90,15 @@ class System:
     longer: float = 1.0
     speed: float = 1.0
     max_batch: int = 256
+    wide: bool = True
 
 
 SPATIAL_BLIND = System(name="spatial", placer="spatial_blind", policy="adbs", sharing=SPATIAL)
 SPATIAL_AWARE = System(name="spatial, aware", placer="spatial_aware", policy="adbs", sharing=SPATIAL)
 TEMPORAL = System(name="temporal", placer="greedy", policy="fcfs", sharing=SERIAL)
 MUX = System(name="mux", placer="greedy", policy="adbs", sharing=SPATIAL)
-ENGINE = System(name="lanes", placer="greedy", policy="mux", sharing=LANES)
-"""What the engine does unless told otherwise."""
-SYSTEMS = (SPATIAL_BLIND, SPATIAL_AWARE, TEMPORAL, MUX, ENGINE)
+LANED = System(name="lanes", placer="greedy", policy="mux", sharing=LANES)
+SYSTEMS = (SPATIAL_BLIND, SPATIAL_AWARE, TEMPORAL, MUX, LANED)
 CAUSES = (
     replace(MUX, name="mux, one replica of each LLM", placer="one_replica"),
     replace(MUX, name="mux, one job at a time", sharing=SERIAL),
@@ -109,6 +110,7 @@ CAUSES = (
     replace(TEMPORAL, name="temporal, memory-greedy placement", placer="memory_greedy"),
     replace(SPATIAL_BLIND, name="spatial, requests permuted", permuted=True),
     replace(SPATIAL_BLIND, name="spatial, twice as long", longer=2.0),
+    replace(LANED, name="lanes, on one device only", wide=False),
 )
 """Each differs in one thing from the system that its name begins with."""
 SLOW, SMALL = 0.6, 128
@@ -120,7 +122,7 @@ SMALLER = tuple(
 """Both may be what the paper's systems were limited by; spatial has no replicas anyway."""
 STEEP, EVEN = Setting(alpha=2.1, rate_scale=2.5), Setting(alpha=0.7, rate_scale=1.0)
 """Where mux gains most in the paper, and where LLMs are asked most alike; what isolates a cause is run in the first, some also there."""
-ALSO_EVEN = ("mux, one job at a time", "mux, lanes without loss", "mux, memory-greedy placement")
+ALSO_EVEN = ("mux, one job at a time", "mux, lanes without loss", "mux, memory-greedy placement", "lanes, on one device only")
 
 PLACERS: dict[str, Callable[[Problem, Objective, Candidates], Placement]] = {
     "greedy": lambda *space: place(*space).placement,
@@ -156,7 +158,9 @@ class Comparison:
             for name, rate in arriving(self.setting, self.system).items()
         ]
         arrivals = generate(streams, timing.arrive_s, self.seed)
-        jobs = (as_engine(job) for job in split(question, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s))
+        jobs = split(question, placement, arrivals, self.system.policy, self.system.sharing, timing.end_s)
+        if self.system.sharing == LANES:
+            jobs = (on_lanes(job, wide=self.system.wide) for job in jobs)
         served = [one for outcome in map(Job.run, jobs) for one in outcome.served]
         config = {
             "part": self.part,
@@ -175,11 +179,9 @@ class Comparison:
         return results.run_record(device=f"simulated {CLUSTER.devices} x {A100.name}", config=config, seed=self.seed, values=values)
 
 
-def as_engine(job: Job) -> Job:
-    """The job with a lane for each LLM of a unit, or in turns where the engine has no lanes."""
-    if job.sharing != LANES:
-        return job
-    if any(hosted.mesh.tp > 1 for hosted in job.machine.hosted.values()):
+def on_lanes(job: Job, *, wide: bool) -> Job:
+    """The job with as many lanes as the engine has for its LLMs; in turns on several devices, if not `wide`."""
+    if not wide and any(hosted.mesh.tp > 1 for hosted in job.machine.hosted.values()):
         return replace(job, policy="adbs", sharing=SERIAL)
     return replace(job, machine=replace(job.machine, lanes=min(len(job.machine.hosted), MOST_LANES_UNASKED)))
 

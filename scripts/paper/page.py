@@ -220,10 +220,11 @@ requests a second (Poisson), of ShareGPT's lengths (in the mean {prompt} tokens 
 | spatial, aware | - | a mesh for each LLM, devices to where they add most; a baseline that the paper lacks |
 | temporal | like AlpaServe: LLMs share meshes, one job at a time | the placement of mux, FCFS, one job at a time |
 | mux | MuxServe's placement and ADBS | greedy placement with replicas, ADBS, jobs of several LLMs side by side (efficiency {efficiency}) |
-| lanes | - | what muxjax does unless told otherwise: the policy `mux` on a lane for each LLM of one device, ADBS in turns on several |
+| lanes | - | greedy placement with replicas, our policy `mux`, up to four lanes in a unit |
 
-Mux shares devices as MuxServe says it does. Lanes share them as [the engine's do](../simulator-truth/README.md), and its placements are
-made for that. The ablations are of units of four devices, where the engine has no lanes.
+Mux shares devices as MuxServe says it does. Lanes share them as [the engine's do](../simulator-truth/README.md). The engine has them on one
+device, and takes turns under ADBS on several; most units here are of several, so that a row of the last table tells what is left without
+them there. The ablations are of units of four devices, in MuxServe's ways only.
 
 {shorter}Requests come for {arrive} s. Throughput is of what ends from {warm} s to {arrive} s. The run ends at {end} s; what is within its
 objective then, but unfinished, counts neither way. Objectives are multiples of what the request takes alone on an idle mesh of the fewest
@@ -316,7 +317,7 @@ ANSWER = """
 - **A baseline that the paper lacks takes the gain in throughput away**: spatial partitioning that gives devices to the LLMs that are asked
   most. Over it, mux gains {aware} in requests a second,
   and its requests take {latency} times less time in the mean.
-- **The engine's own lanes** (`mux`, the policy) serve {lanes_mux} times the requests a second of the paper's mux as simulated,
+- **Lanes as our engine has them**, whose steps contend for the whole device, serve {lanes_mux} times the requests a second of the paper's mux as simulated,
   in {lanes_latency} times the mean latency, and {lanes_temporal} times those of temporal.
 """
 

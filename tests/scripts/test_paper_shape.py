@@ -18,7 +18,7 @@ from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival
 from scripts import results
 from scripts.paper.ablation import VARIANTS, ablations
-from scripts.paper.comparison import CAUSES, MUX, NAMES, SLOWER, SPATIAL_BLIND, TEMPORAL, Setting, Timing, arriving, numbers, problem
+from scripts.paper.comparison import CAUSES, LANED, MUX, NAMES, SLOWER, SPATIAL_BLIND, TEMPORAL, Setting, Timing, arriving, numbers, problem
 from scripts.paper.plots import Axes, bars, panels
 from scripts.paper.tables import GRID, Key, gains, paper, spread
 
@@ -78,7 +78,7 @@ def test_every_cause_differs_from_its_system_in_one_thing():
     def fields(system) -> dict:
         return {name: getattr(system, name) for name in system.__dataclass_fields__ if name != "name"}
 
-    bases = {system.name: fields(system) for system in (SPATIAL_BLIND, TEMPORAL, MUX)}
+    bases = {system.name: fields(system) for system in (SPATIAL_BLIND, TEMPORAL, MUX, LANED)}
     for cause in (*CAUSES, *SLOWER):
         base = bases[cause.name.partition(", ")[0]]
         assert sum(fields(cause)[name] != value for name, value in base.items()) == 1
@@ -147,6 +147,6 @@ def test_a_quick_run_serves_with_every_system_and_policy(tmp_path):
     assert ran.returncode == 0, ran.stderr
     records = [json.loads(line) for line in ran.stdout.splitlines()]
     names = Counter(record["config"].get("system", record["config"]["policy"]) for record in records)
-    assert names == {"spatial": 1, "spatial, aware": 1, "temporal": 1, "mux": 1, "adbs": 2, "round_robin": 1, "fcfs": 1}
+    assert names == {"spatial": 1, "spatial, aware": 1, "temporal": 1, "mux": 1, "lanes": 1, "adbs": 2, "round_robin": 1, "fcfs": 1}
     assert all(0 < record["values"]["jain"] <= 1 for record in records)
     assert not list(tmp_path.iterdir())
