@@ -51,7 +51,7 @@ def _setup(records: Sequence[Record]) -> dict[str, object]:
         "arrive": f"{compared['arrive_s']:g}",
         "end": f"{compared['end_s']:g}",
         "ablated": f"{ablated['duration_s']:g}",
-        "commit": records[0]["commit"],
+        "commit": "` and `".join(dict.fromkeys(record["commit"] for record in records)),
     }
 
 
@@ -317,8 +317,8 @@ ANSWER = """
 - **A baseline that the paper lacks takes the gain in throughput away**: spatial partitioning that gives devices to the LLMs that are asked
   most. Over it, mux gains {aware} in requests a second,
   and its requests take {latency} times less time in the mean.
-- **Lanes as our engine has them**, whose steps contend for the whole device, serve {lanes_mux} times the requests a second of the paper's mux as simulated,
-  in {lanes_latency} times the mean latency, and {lanes_temporal} times those of temporal.
+- **Lanes as our engine has them**, whose steps contend for the whole device, serve {lanes_mux} times the requests a second of mux
+  as simulated here, in {lanes_latency} times the mean latency, and {lanes_temporal} times those of temporal.
 """
 
 DIFFERENCES = """
