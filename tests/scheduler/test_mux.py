@@ -97,7 +97,7 @@ def test_does_not_cut_a_prefill_that_leaves_multiprocessors_to_those_who_are_in_
     assert prefill(asked, hurried) == (448, None)
     assert prefill(sharing, hurried) == (2048, 80)
     assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.05), hurried) == (448, None)  # it would hold up its own
-    assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.25), hurried) == (1208, 80)
+    assert prefill(replace(sharing, decoding=1, running=1, tpot_s=0.25), hurried) == (1360, 80)
 
 
 def test_counts_what_is_left_of_a_long_prompt_for_its_first_token():
