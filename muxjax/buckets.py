@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.scheduler.view import SHARED_TOKENS, TOKEN_GRAIN
+from muxjax.scheduler.view import SHARED_TOKENS, grains
 from muxjax.types import Ints, Phase
 
 TOKEN_BUDGET, PREFILL_ROWS = 2048, 8
@@ -153,11 +153,6 @@ class ShapeChoice:
         if key not in self._smallest:
             self._smallest[key] = smallest(self._shapes, *key)
         return self._smallest[key]
-
-
-def grains(count):
-    """Rounded up to TOKEN_GRAIN."""
-    return -(-count // TOKEN_GRAIN) * TOKEN_GRAIN
 
 
 def _ladder(most: int, *, least: int, factor: int) -> tuple[int, ...]:

@@ -30,8 +30,6 @@ from scripts.colocation import ways
 from scripts.colocation.truth import page
 
 QUESTION, COLOCATION = "simulator-truth", "colocation"
-TTFT_S, TPOT_S = 1.0, 0.05
-"""Targets of the service level, and of `mux`."""
 DRAIN_S = 200.0
 
 RECORDED, POLICIES = "recorded", "policies"
@@ -73,7 +71,7 @@ class Run:
         mesh = MeshSpec(chip=H200)
         return Machine(
             hosted={
-                name: Hosted(spec=BY_NAME[shape], mesh=mesh, rate_rps=1.0, ttft_s=TTFT_S, tpot_s=TPOT_S)
+                name: Hosted(spec=BY_NAME[shape], mesh=mesh, rate_rps=1.0, ttft_s=ways.TTFT_S, tpot_s=ways.TPOT_S)
                 for name, shape in ways.MODELS.items()
             },
             cache_bytes=ways.CACHE_BYTES,
@@ -143,7 +141,7 @@ def figures(served: Sequence[Served], since_s: float) -> dict[str, float]:
         for model in ways.MODELS
         if (own := [one.tpot_s for one in served if one.model == model and one.output_tokens > 1])
     }
-    good = sum(one.ttft_s <= TTFT_S and one.tpot_s <= TPOT_S for one in served)
+    good = sum(one.ttft_s <= ways.TTFT_S and one.tpot_s <= ways.TPOT_S for one in served)
     return {
         "requests_per_s": len(served) / seconds,
         "tokens_per_s": sum(one.output_tokens for one in served) / seconds,

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.buckets import Buckets, grains, smallest
+from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
+from muxjax.scheduler.view import grains
 
 LAYOUT = CacheLayout(windows=(None,), kv_heads=8, head_dim=128, element_bytes=2)
 BUCKETS = Buckets.of(LAYOUT, slots=256, max_tokens=8192, token_budget=2048, prefill_rows=8, ragged=True)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from muxjax.buckets import BatchShape, grains
+from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import Step
+from muxjax.scheduler.view import grains
 
 ROW_FIELDS = ("slot", "start", "count", "temperature", "top_k", "top_p", "min_p", "seed_low", "seed_high")
 """int32 each; floats as their bits."""

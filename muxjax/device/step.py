@@ -18,6 +18,7 @@ from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
+from muxjax.scheduler.view import grains
 from muxjax.types import ModelSpec
 
 
@@ -216,7 +217,7 @@ def _memory(
     decodes = Decodes(slot_B=slot_B[:most], length_B=length_B[:most])
     chunks = Chunks(
         slot_B=slot_B[most:],
-        offset_B=batch.grains(count_B[:most].sum()) + batch.offsets(count_B[most:], jnp.cumsum),
+        offset_B=grains(count_B[:most].sum()) + batch.offsets(count_B[most:], jnp.cumsum),
         count_B=count_B[most:],
         length_B=length_B[most:],
     )

@@ -15,7 +15,7 @@ Every policy is built of these, and owes to them that no request waits for ever:
 import math
 from collections.abc import Callable, Iterable
 
-from muxjax.scheduler.view import TOKEN_GRAIN, Chunk, Job, ModelView, Pending, Running, View
+from muxjax.scheduler.view import Chunk, Job, ModelView, Pending, Running, View, grains
 
 
 def chunks(view: View, model: ModelView, room_blocks: int, tokens: int) -> tuple[Chunk, ...]:
@@ -32,7 +32,7 @@ def chunks(view: View, model: ModelView, room_blocks: int, tokens: int) -> tuple
         if tokens <= 0 or (not request.admitted and (slots == 0 or request.blocks > room_blocks)):
             break
         chunks.append(Chunk(request_id=request.request_id, tokens=min(tokens, request.tokens)))
-        tokens -= -(-chunks[-1].tokens // TOKEN_GRAIN) * TOKEN_GRAIN
+        tokens -= grains(chunks[-1].tokens)
         if not request.admitted:
             slots -= 1
             room_blocks -= request.blocks + model.column_blocks

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from muxjax.scheduler import fit
 from muxjax.scheduler.pace import slowness
-from muxjax.scheduler.view import SHARED_TOKENS, TOKEN_GRAIN, Chunk, ModelView, StepPlan, View
+from muxjax.scheduler.view import SHARED_TOKENS, TOKEN_GRAIN, Chunk, ModelView, StepPlan, View, grains
 from muxjax.scheduler.within_quotas import Prefill, Prefills, admission_blocks, plan
 
 PATIENCE_S = 0.1
@@ -70,7 +70,7 @@ def _budget(view: View, model: ModelView, beside: Collection[ModelView], times: 
     tokens = model.pace.tokens_within(min(patience_s)) / times if patience_s else budget
     if tokens >= budget:
         return budget
-    decodes = -(-(model.decoding + model.growing) // TOKEN_GRAIN) * TOKEN_GRAIN
+    decodes = grains(model.decoding + model.growing)
     sizes = [size - decodes for size in model.step_sizes] or range(TOKEN_GRAIN, budget, TOKEN_GRAIN)
     return min(budget, max([LEAST_TOKENS, *(size for size in sizes if size <= tokens)]))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from muxjax.scheduler.pace import UNKNOWN, Pace
 from muxjax.types import Quotas
@@ -12,6 +13,11 @@ at multiples of eight in a packed step."""
 SHARED_TOKENS = 1024
 """Prompt tokens from which a step may keep to a share of the multiprocessors: one with fewer is over soon, and its tiles are too few to
 be dealt out evenly."""
+
+
+def grains(count: Any) -> Any:
+    """Rounded up to TOKEN_GRAIN: a number, or an array of numpy or jax.numpy."""
+    return -(-count // TOKEN_GRAIN) * TOKEN_GRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

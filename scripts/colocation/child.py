@@ -22,11 +22,9 @@ from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from muxjax.workload.trace import Arrival
 from scripts import results
-from scripts.colocation.ways import HIGHEST, LOADS, RISING, TINY, TPOT_S, TTFT_S, WITHIN, Case, unit
+from scripts.colocation.ways import HIGHEST, LOADS, RISING, SHOWN_AT_S, SHOWN_S, TINY, TPOT_S, TTFT_S, WITHIN, Case, unit
 
 WAIT_S = 120.0
-SHOWN_AT_S, SHOWN_S = 5.0, 0.2
-"""The part of a load of which a line tells every job: since its first request was due, and how long."""
 
 
 @dataclass(slots=True, kw_only=True)

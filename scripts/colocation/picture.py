@@ -6,7 +6,8 @@ Drawn from the timelines in the last lines of `bench_colocation`; needs matplotl
 from typing import Any
 
 from scripts import results
-from scripts.colocation.child import SHOWN_S
+from scripts.colocation.ways import SHOWN_S
+from scripts.paper.plots import pyplot
 
 QUESTION = "colocation"
 ROWS = (("turns", "x1"), ("mux", "x1"), ("mux", "x3"))
@@ -14,18 +15,13 @@ COLORS = {"8b": "#1f6f8b", "3b": "#e08e45", "1b": "#7a9e4b"}
 
 
 def main() -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     lines = {(run["config"]["way"], run["config"]["load"]): run for run in results.read_runs(QUESTION) if "timeline" in run["values"]}
     shown = [row for row in ROWS if row in lines]
     figure, axes = plt.subplots(len(shown), 1, figsize=(11, 1.7 * len(shown)), sharex=True, squeeze=False)
     for axis, row in zip(axes[:, 0], shown, strict=True):
         draw(axis, f"{row[0]}, {row[1]}", lines[row]["values"]["timeline"])
     axes[-1, 0].set_xlabel("milliseconds; a box is a step, hatched where it has prompts")
-    figure.tight_layout()
     figure.savefig(results.RESULTS / QUESTION / "lanes.png", dpi=110)
 
 

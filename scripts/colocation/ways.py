@@ -16,7 +16,9 @@ MODELS = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 SLOTS, MAX_TOKENS, PROMPTS = 512, 8448, 16
 CACHE_BYTES = 40 * 2**30
 TTFT_S, TPOT_S = 1.0, 0.05
-"""Targets of the service level."""
+"""Targets of the service level, and of `mux`."""
+SHOWN_AT_S, SHOWN_S = 5.0, 0.2
+"""The part of a load of which a line tells every job: since its first request was due, and how long."""
 TRACE_S = 40.0
 """Of x1; x3 is as many requests in a third of the time."""
 SCALES = (1.25, 1.4, 1.5, 1.65, 1.75, 1.85, 2.0, 2.25, 2.5)

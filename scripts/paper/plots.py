@@ -55,7 +55,7 @@ class Axes:
 
 def panels(path: Path, rows: Mapping[str, Sequence[Lines]], columns: Sequence[str], axes: Axes) -> None:
     """Line plots: a row for each label of y, a column for each title."""
-    plt = _pyplot()
+    plt = pyplot()
     size = (0.8 + 1.7 * len(columns), 0.7 + 1.6 * len(rows))
     share_y = "row" if axes.y_log else bool(axes.y_limits) or "col"
     figure, grid = plt.subplots(len(rows), len(columns), figsize=size, squeeze=False, sharex=True, sharey=share_y)
@@ -75,7 +75,7 @@ def panels(path: Path, rows: Mapping[str, Sequence[Lines]], columns: Sequence[st
 
 def bars(path: Path, groups: Mapping[str, Mapping[str, Mapping[str, float]]], y_label: str) -> None:
     """Bars, one a system: a panel for each title, and in it the groups by their labels."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, grid = plt.subplots(1, len(groups), figsize=(7.5, 2.8), squeeze=False, sharey=True)
     for axis, (title, found) in zip(grid[0], groups.items(), strict=True):
         for x, values in enumerate(found.values()):
@@ -114,7 +114,7 @@ def _finish(figure: Any, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     """matplotlib without a screen; only who draws needs to have it."""
     import matplotlib
 
