@@ -17,6 +17,7 @@ from muxjax.demo.tokenizer import save_tokenizer, train_tokenizer
 from muxjax.demo.train import fit
 from muxjax.errors import ConfigError
 from muxjax.models import orbax_io
+from muxjax.models.checkpoint import HeldWeights
 from muxjax.models.convert import convert
 from muxjax.specs.config import to_hf_config
 
@@ -56,7 +57,8 @@ def make_model(recipe: Recipe, out: Path, limit_s: float) -> None:
     checkpoint = work / "checkpoint"
     shutil.rmtree(checkpoint, ignore_errors=True)
     checkpoint.mkdir()
-    orbax_io.save(checkpoint, jax.tree.map(lambda array: array.astype(jnp.dtype(recipe.spec.dtype)), params))
+    params = jax.tree.map(lambda array: array.astype(jnp.dtype(recipe.spec.dtype)), params)
+    orbax_io.save(checkpoint, HeldWeights(params, recipe.spec), recipe.spec, lambda _: None)
     _write_json(checkpoint / "config.json", to_hf_config(recipe.spec) | {"bos_token_id": 0})
     _write_json(checkpoint / "generation_config.json", {"temperature": 0.0, "do_sample": False, "bos_token_id": 0, "eos_token_id": 1})
     save_tokenizer(tokenizer, checkpoint, recipe.spec.max_len)

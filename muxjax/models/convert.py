@@ -15,7 +15,6 @@ from muxjax.models.formats import is_orbax, open_checkpoint
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards
-from muxjax.models.tree import nested
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
@@ -26,7 +25,7 @@ _COMPANIONS = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README*")
 def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
     """Writes the checkpoint of one format as the other, bit for bit, with config, tokenizer and chat template beside it.
 
-    To Orbax, the whole model must fit into host memory; to Hugging Face, one shard and one array of the tree.
+    Host memory must hold a share of one array of the tree to Orbax, and to Hugging Face one shard of the files and one array of the tree.
 
     Args:
       dst: a folder that does not exist, or is empty; it appears whole or not at all.
@@ -48,11 +47,12 @@ def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
 
 
 def _write_orbax(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
-    save(folder, nested(dict(checkpoint.read_stacks(None, bar.update))))
+    save(folder, checkpoint, spec, bar.update)
 
 
 def _write_hf(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
-    write_shards(folder, split_stacks(checkpoint.read_stacks(None, bar.update), spec), shard_bytes=SHARD_BYTES)
+    stacks = ((path, checkpoint.read(path, advance=bar.update)) for path in checkpoint.dtypes)
+    write_shards(folder, split_stacks(stacks, spec), shard_bytes=SHARD_BYTES)
 
 
 def _copy_companions(src: Path, folder: Path) -> None:

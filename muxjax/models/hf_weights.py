@@ -13,6 +13,7 @@ from muxjax.models.checkpoint import Advance
 from muxjax.models.decoder import cuts, param_shapes
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
+from muxjax.models.shares import WHOLE, Share
 from muxjax.models.tree import flat
 from muxjax.types import ModelSpec
 
@@ -59,6 +60,7 @@ class Kind(NamedTuple):
         return ((name, part.T if self.transposed else part) for name, part in zip(self.names, parts, strict=True))
 
 
+@functools.lru_cache(maxsize=32)
 def kinds(spec: ModelSpec) -> dict[str, Kind]:
     """Every array of the model's parameter tree, by dotted path."""
     shapes = flat(param_shapes(spec))
@@ -66,28 +68,34 @@ def kinds(spec: ModelSpec) -> dict[str, Kind]:
 
 
 class HfFolder:
-    """The tensors of a folder with safetensors, as arrays of the model's tree; only headers are read until `read_stacks`.
+    """The tensors of a folder with safetensors, as arrays of the model's tree; only headers are read until `read`.
 
     Raises:
       CheckpointError: unreadable, or tensors missing, left over or of another shape than the model's.
     """
 
     def __init__(self, folder: Path, spec: ModelSpec):
-        self._files = TensorFiles(folder)
-        self._kinds = kinds(spec)
-        needed = {name: shape for kind in self._kinds.values() for name, shape in kind.tensor_shapes.items()}
+        self._files, self._spec = TensorFiles(folder), spec
+        needed = {name: shape for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
         found = {name: shape for name, shape in self._files.shapes.items() if name in needed or not _harmless(name, spec)}
         check_inventory(folder, found, needed)
         self.stored_bytes = sum(self._files.dtypes[name].itemsize * math.prod(shape) for name, shape in needed.items())
 
-    def read_stacks(self, dtype: np.dtype | None, advance: Advance) -> Iterator[tuple[str, np.ndarray]]:
-        """As `checkpoint.Checkpoint.read_stacks`; an array whose tensors differ in dtype gets the one that holds all."""
-        for path, kind in self._kinds.items():
-            stored = functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
-            array = np.empty(kind.shape, dtype or stored)
-            for name, view in kind.views(array):
-                self._files.read_into(name, view, advance)
-            yield path, array
+    @property
+    def dtypes(self) -> dict[str, np.dtype]:
+        """That of its tensors; where they differ, one that holds all."""
+        return {
+            path: functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
+            for path, kind in kinds(self._spec).items()
+        }
+
+    def read(self, path: str, share: Share = WHOLE, *, dtype: np.dtype | None = None, advance: Advance) -> np.ndarray:
+        """As `checkpoint.Checkpoint.read`: a share has the tensors of a smaller model, each a piece of the one by that name."""
+        kind = kinds(self._spec.share(share.of))[path]
+        array = np.zeros(kind.shape, dtype or self.dtypes[path])
+        for name, view in kind.views(array):
+            self._files.read_into(name, view, advance, piece=share.index)
+        return array
 
 
 def split_stacks(stacks: Iterable[tuple[str, np.ndarray]], spec: ModelSpec) -> Iterator[tuple[str, np.ndarray]]:

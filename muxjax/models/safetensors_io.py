@@ -1,6 +1,7 @@
 """Tensors of a folder's safetensors files, read in pieces and written in shards."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,19 +40,26 @@ class TensorFiles:
         self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name, (_, opened) in self._places.items()}
         self.dtypes = {name: _dtype(path, name, opened) for name, (path, opened) in self._places.items()}
 
-    def read_into(self, name: str, target: np.ndarray, advance: Advance) -> None:
-        """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each piece."""
+    def read_into(self, name: str, target: np.ndarray, advance: Advance, *, piece: int = 0) -> None:
+        """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each time.
+
+        Args:
+          piece: which of the pieces of target's shape that the tensor falls into, the last of which may have fewer rows: what is beyond
+            stays as it is.
+        """
         path, opened = self._places[name]
-        tensor = opened.get_slice(name)
-        row_bytes = self.dtypes[name].itemsize * int(np.prod(self.shapes[name][1:]))
-        rows = max(1, _PIECE_BYTES // max(1, row_bytes))
-        for first in range(0, self.shapes[name][0], rows):
+        tensor, shape = opened.get_slice(name), self.shapes[name]
+        (first, stop), *others = [_stretch(piece, size, whole) for size, whole in zip(target.shape, shape, strict=True)]
+        row_bytes = self.dtypes[name].itemsize * max(1, math.prod(stop - first for first, stop in others))
+        rows = max(1, _PIECE_BYTES // row_bytes)
+        columns = tuple(slice(*stretch) for stretch in others)
+        for row in range(first, stop, rows):
             try:
-                piece = tensor[first : min(first + rows, len(target))]
+                read = tensor[(slice(row, min(row + rows, stop)), *columns)]
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
-            target[first : first + rows] = piece
-            advance(piece.nbytes)
+            target[row - first : row - first + len(read)] = read
+            advance(read.nbytes)
 
 
 def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int) -> None:
@@ -77,6 +85,11 @@ def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, sha
         total_bytes += tensor.nbytes
     flush()
     _name_shards(folder, shards, total_bytes)
+
+
+def _stretch(piece: int, size: int, whole: int) -> tuple[int, int]:
+    """Where a piece of that size starts and stops along an axis; the axis itself if it is no longer."""
+    return (0, whole) if size >= whole else (min(piece * size, whole), min((piece + 1) * size, whole))
 
 
 def _name_shards(folder: Path, shards: list[list[str]], total_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Tensor parallelism: what each device of a unit holds of a model, and how arrays lie on several devices.
+"""Tensor parallelism: how arrays lie on several devices.
 
 Each device computes a decoder of its own with 1 / tp of the heads, of the FFN and of the vocabulary, and what it adds to the residual
 stream is one term of a sum over all of them (docs/decisions/0012).
@@ -6,29 +6,23 @@ stream is one term of a sum over all of them (docs/decisions/0012).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 from numpy.typing import DTypeLike
 
 from muxjax.errors import require
-from muxjax.models.decoder import Params, cuts, param_shapes
+from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.shares import split_axis
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec
-
-ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 
 AXIS = "tp"
 """Axis of the mesh of a unit's devices."""
 
 SAME, OWN = PartitionSpec(), PartitionSpec(AXIS)
 """Partitions of arrays that are the same on every device, and of those of which each has its own, one after the other."""
-
-_SPLIT = {"embed": -2, "qkv": -1, "qkv_bias": -1, "o": -2, "gate_up": -1, "gate_up_bias": -1, "down": -2, "head": -1}
-"""The axis of each kind of parameter that the devices share out; they all hold the whole of other kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,41 +89,10 @@ def partitions(spec: ModelSpec) -> Params:
 
 def partition(path: str, ndim: int) -> PartitionSpec:
     """How the devices share out the parameter at a dotted path."""
-    axis = _SPLIT.get(_kind(path))
+    axis = split_axis(path)
     return SAME if axis is None else PartitionSpec(*[AXIS if place - ndim == axis else None for place in range(ndim)])
-
-
-def part(path: str, array: ArrayT, spec: ModelSpec, *, tp: int, index: int) -> ArrayT:
-    """One device's part of a parameter, or of one layer of it; an array of numpy or of JAX, as the whole is.
-
-    Of matrices side by side, such as q, k and v, it holds its part of each, so that they are in the same order as in the whole.
-    """
-    axis = _SPLIT.get(_kind(path))
-    if tp == 1 or axis is None:
-        return array
-    arrays: Any = jnp if isinstance(array, jax.Array) else np
-    sections = arrays.split(array, cuts(_kind(path), spec), axis=-1)
-    return arrays.concatenate([_part(arrays, section, axis, tp, index) for section in sections], axis=-1)
-
-
-def place(path: str, array: np.ndarray, spec: ModelSpec, devices: Devices) -> jax.Array:
-    """A parameter from the host on its devices; beside it, the host holds a copy of one device's part at a time."""
-    parts = (jax.device_put(part(path, array, spec, tp=devices.tp, index=index), device) for index, device in enumerate(devices.each))
-    return devices.join(map(jax.block_until_ready, parts), partition(path, array.ndim))
 
 
 def device_bytes(array: jax.Array) -> int:
     """Bytes of it that one device holds."""
     return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * array.dtype.itemsize
-
-
-def _kind(path: str) -> str:
-    return path.rpartition(".")[2]
-
-
-def _part(arrays: Any, section: Any, axis: int, tp: int, index: int) -> Any:
-    """One of tp equal parts; the last ones have zeros where there is nothing left."""
-    size = -(-section.shape[axis] // tp)
-    piece = section[..., size * index : size * (index + 1)] if axis == -1 else section[..., size * index : size * (index + 1), :]
-    short = size - piece.shape[axis]
-    return arrays.pad(piece, [(0, short if place - piece.ndim == axis else 0) for place in range(piece.ndim)]) if short else piece

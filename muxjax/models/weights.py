@@ -4,11 +4,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
+from muxjax.models.checkpoint import Advance, Checkpoint
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
-from muxjax.models.sharding import Devices, part, partition, place
+from muxjax.models.sharding import Devices, partition
+from muxjax.models.shares import WHOLE, Share, part, split_axis
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec
 
@@ -16,8 +19,7 @@ from muxjax.types import ModelSpec
 def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_format: str = "auto", progress: bool = True) -> Params:
     """Parameters in the model's dtype on the devices (the default one), which share them out.
 
-    One array of the tree at a time is in host memory, and of several devices a copy of one's part, so the checkpoint may be larger
-    than that.
+    One device's part of one array of the tree at a time is in host memory, so the checkpoint may be larger than that.
 
     Args:
       folder: Hugging Face (safetensors) or Orbax.
@@ -32,9 +34,20 @@ def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_
     checkpoint = open_checkpoint(folder, spec)
     arrays: dict[str, jax.Array] = {}
     with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=folder.name, disable=not progress) as bar:
-        for path, stack in checkpoint.read_stacks(jnp.dtype(spec.dtype), bar.update):
-            arrays[path] = place(path, stack, spec, devices)
+        for path in checkpoint.dtypes:
+            arrays[path] = _place(path, checkpoint, jnp.dtype(spec.dtype), devices, bar.update)
     return nested(arrays)
+
+
+def _place(path: str, checkpoint: Checkpoint, dtype: np.dtype, devices: Devices, advance: Advance) -> jax.Array:
+    """A parameter from a checkpoint on the devices, each part straight to its own; what all hold is read once."""
+    shares = Share.each(devices.tp) if split_axis(path) else [WHOLE]
+    parts: list[jax.Array] = []
+    for share in shares:
+        array = checkpoint.read(path, share, dtype=dtype, advance=advance)
+        takers = [devices.each[share.index]] if len(shares) > 1 else devices.each
+        parts += jax.block_until_ready([jax.device_put(array, device) for device in takers])
+    return devices.join(parts, partition(path, parts[0].ndim))
 
 
 def dummy(spec: ModelSpec, devices: Devices | None = None, *, seed: int = 0) -> Params:
@@ -47,12 +60,12 @@ def dummy(spec: ModelSpec, devices: Devices | None = None, *, seed: int = 0) -> 
     arrays = {}
     for i, (path, leaf) in enumerate(flat(param_shapes(spec)).items()):
         keys = [jax.device_put(jax.random.fold_in(key, i), device) for device in devices.each]
-        parts = [_random(path, leaf, key, spec, tp=devices.tp, index=index) for index, key in enumerate(keys)]
+        parts = [_random(path, leaf, key, spec, share) for share, key in zip(Share.each(devices.tp), keys, strict=True)]
         arrays[path] = devices.join(parts, partition(path, leaf.ndim))
     return nested(arrays)
 
 
-def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSpec, *, tp: int, index: int) -> jax.Array:
+def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSpec, share: Share) -> jax.Array:
     """One device's part, where its key is. Uniform, drawn in the final dtype and layer by layer: the random bits of a whole stack would
     take twice its memory."""
     stacked, _, kind = path.rpartition(".")
@@ -64,6 +77,6 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
 
     def draw(key: jax.Array) -> jax.Array:
         whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, leaf.dtype, -limit, limit)
-        return part(path, whole, spec, tp=tp, index=index)
+        return part(path, whole, spec, share)
 
     return jax.lax.map(draw, jax.random.split(key, spec.layers)) if stacked else draw(key)

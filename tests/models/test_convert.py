@@ -7,13 +7,14 @@ import shutil
 import jax
 import ml_dtypes
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError, ConfigError
 from muxjax.models import convert as module
+from muxjax.models.checkpoint import PARAMS
 from muxjax.models.convert import convert
-from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import SINGLE
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
@@ -89,7 +90,8 @@ def test_an_orbax_folder_of_another_model_is_refused(folder, tmp_path):
 
 
 def test_an_orbax_folder_of_a_tree_with_q_k_and_v_apart_is_refused_with_the_way_out(tmp_path):
-    save(tmp_path, {"embed": np.zeros((40, 16)), "layers": {kind: np.zeros((2, 16, 16)) for kind in "qkv"}})
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / PARAMS, {"embed": np.zeros((40, 16)), "layers": {kind: np.zeros((2, 16, 16)) for kind in "qkv"}})
     with pytest.raises(CheckpointError, match=r"holds q, k, v, gate and up apart, .*: convert the model to Orbax again$"):
         load(tmp_path, SPEC, progress=False)
 

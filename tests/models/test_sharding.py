@@ -1,7 +1,6 @@
 """What each device holds of a model."""
 
 import dataclasses
-import tracemalloc
 from functools import partial
 
 import jax
@@ -11,9 +10,10 @@ from safetensors.numpy import save_file
 
 from muxjax.errors import ConfigError
 from muxjax.models.decoder import param_shapes
-from muxjax.models.hf_weights import kinds, split_stacks
+from muxjax.models.hf_weights import split_stacks
 from muxjax.models.safetensors_io import SINGLE
-from muxjax.models.sharding import OWN, Devices, part, partition, place
+from muxjax.models.sharding import OWN, Devices, partition
+from muxjax.models.shares import Share, part
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
 from muxjax.types import ModelSpec
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def parts(path: str, tp: int) -> list[np.ndarray]:
-    return [part(path, np.asarray(WHOLE[path]), SPEC, tp=tp, index=index) for index in range(tp)]
+    return [part(path, np.asarray(WHOLE[path]), SPEC, share) for share in Share.each(tp)]
 
 
 def tensors(spec: ModelSpec, path: str, array: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,20 +112,8 @@ def test_loaded_and_random_parameters_lie_on_their_devices(folder, tp):
         whole = flat(make(SPEC))
         for path, array in flat(make(SPEC, devices)).items():
             assert [shard.device for shard in array.addressable_shards] == list(devices.each)
-            for index, shard in enumerate(array.addressable_shards):
-                np.testing.assert_array_equal(shard.data, part(path, np.asarray(whole[path]), SPEC, tp=tp, index=index))
-
-
-def test_the_host_holds_one_array_and_the_devices_parts_of_it(tmp_path):
-    """A device's memory is the host's here, and is counted with it."""
-    spec = dataclasses.replace(SPEC, layers=8, windows=(None,) * 8, width=128, ffn=256)
-    save_file(seeded_tensors(spec, 0), tmp_path / SINGLE)
-    sizes = [np.prod(kind.shape) * 4 for kind in kinds(spec).values()]
-    tracemalloc.start()
-    load(tmp_path, spec, Devices.first(2), progress=False)
-    _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert max(sizes) < peak_bytes < sum(sizes) + 1.2 * max(sizes) < 2 * sum(sizes)
+            for share, shard in zip(Share.each(tp), array.addressable_shards, strict=True):
+                np.testing.assert_array_equal(shard.data, part(path, np.asarray(whole[path]), SPEC, share))
 
 
 def test_arrays_that_lie_apart_are_joined_in_place():
@@ -137,8 +125,8 @@ def test_arrays_that_lie_apart_are_joined_in_place():
     assert [shard.data.unsafe_buffer_pointer() for shard in whole.addressable_shards] == [pool.unsafe_buffer_pointer() for pool in pools]
 
 
-def test_one_device_is_used_as_if_there_were_no_mesh():
+def test_one_device_is_used_as_if_there_were_no_mesh(folder):
     alone = Devices.first(1)
-    placed = place("layers.qkv", np.asarray(WHOLE["layers.qkv"]), SPEC, alone)
+    loaded = load(folder, SPEC, alone, progress=False)["layers"]["qkv"]
     assert alone.mesh is None
-    assert placed.sharding == jax.sharding.SingleDeviceSharding(alone.each[0]) == alone.sharding(partition("layers.qkv", 3))
+    assert loaded.sharding == jax.sharding.SingleDeviceSharding(alone.each[0]) == alone.sharding(partition("layers.qkv", 3))
