@@ -114,8 +114,8 @@ def measured(seed: int) -> Iterator[dict]:
 def _elsewhere(devices: int, *arguments: object) -> dict:
     """What a process of its own measures, which sees so many devices."""
     seen = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={max(1, devices)}"}
-    command = [sys.executable, __file__, "--devices", devices, *arguments]
-    answer = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, env=seen)
+    command = [sys.executable, "-m", "scripts.bench_load", "--devices", devices, *arguments]
+    answer = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True, env=seen, cwd=results.ROOT)
     return json.loads(answer.stdout)
 
 
@@ -149,7 +149,7 @@ Orbax holds a share of one kind at a time. Device: {records[0]["device"]}, {resu
 {results.table(head, rows)}
 
 Memory is RssAnon of a fresh process, sampled every 2 ms: what the process itself has allocated, without the pages of the mapped files.
-A CPU takes an array of the host as its own where it can, so what is above the arrays is less than a part; a GPU does not.
+The largest kind is not the last one that is read, so the peak may lie by less than a part above the arrays.
 """
 
 

@@ -1,5 +1,6 @@
 """A model's parameters on the device: from a checkpoint, or random ones of the same shape."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -41,12 +42,15 @@ def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_
 
 def _place(path: str, checkpoint: Checkpoint, dtype: np.dtype, devices: Devices, advance: Advance) -> jax.Array:
     """A parameter from a checkpoint on the devices, each part straight to its own; what all hold is read once."""
-    shares = Share.each(devices.tp) if split_axis(path) else [WHOLE]
-    parts: list[jax.Array] = []
-    for share in shares:
+
+    def onto(takers: Iterable[jax.Device], share: Share) -> list[jax.Array]:  # the host's part is gone when it returns
         array = checkpoint.read(path, share, dtype=dtype, advance=advance)
-        takers = [devices.each[share.index]] if len(shares) > 1 else devices.each
-        parts += jax.block_until_ready([jax.device_put(array, device) for device in takers])
+        return jax.block_until_ready([jax.device_put(array, device) for device in takers])
+
+    if split_axis(path) is None:
+        parts = onto(devices.each, WHOLE)
+    else:
+        parts = [onto([device], share)[0] for device, share in zip(devices.each, Share.each(devices.tp), strict=True)]
     return devices.join(parts, partition(path, parts[0].ndim))
 
 
