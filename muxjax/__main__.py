@@ -187,6 +187,8 @@ def _add_place(place: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print the placement and what it serves as JSON, as -o writes it, in place of tables"
     )
     place.add_argument("--costs", type=file_path, metavar="COSTS.json", help=f"what `muxjax profile` measured ({_DEFAULT_COSTS})")
+    text = "how to place in the place of a search: memory-greedy, spatial-blind or spatial-aware, to compare it with"
+    place.add_argument("--baseline", metavar="NAME", help=text)
     text = "after which the best placement until then is taken (the search ends by itself)"
     place.add_argument("--time-limit", type=float, metavar="SECONDS", help=text)
 
@@ -194,7 +196,15 @@ def _add_place(place: argparse.ArgumentParser) -> None:
 def _place(args: argparse.Namespace) -> None:
     from muxjax.commands import place
 
-    place.run(args.problem, args.output, explain=args.explain, in_json=args.json, measured=args.costs, time_limit_s=args.time_limit)
+    place.run(
+        args.problem,
+        args.output,
+        explain=args.explain,
+        in_json=args.json,
+        measured=args.costs,
+        time_limit_s=args.time_limit,
+        baseline=args.baseline,
+    )
 
 
 def _add_simulate(simulate: argparse.ArgumentParser) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
-from muxjax.placement import baselines, ilp
 from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.greedy import ESTIMATES_EACH, Effort, place
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.references import baselines, ilp
 from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 from muxjax.workload.lengths import of_trace
@@ -106,7 +106,7 @@ def quality(small: Small) -> dict | None:
     for way, effort in WAYS.items():
         fresh = replace(effort, parts=small.parts)
         try:
-            values[way] = place(asked, objective, candidates, fresh).throughput_rps
+            values[way] = place(asked, objective, candidates, fresh).worth
         except ConfigError:
             values[way] = 0.0
     return values
@@ -220,9 +220,9 @@ def _speed_row(config: dict, values: dict) -> tuple:
 QUALITY_PAGE = """
 # How near to the optimum are placements?
 
-Random problems, small enough for the integer program of `muxjax/placement/ilp.py`, which is exact: 2 to 5 LLMs of MuxServe's shapes on
-2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served. The optimum has up to four replicas of an LLM, two
-where there are 4 LLMs and one where there are 5. Where there are up to 3, a replica's part of the rate may be any quarters of it; the
+Random problems, small enough for the integer program of `muxjax/placement/references/ilp.py`, which is exact: 2 to 5 LLMs of MuxServe's
+shapes on 2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served. The optimum has up to four replicas of an LLM,
+two where there are 4 LLMs and one where there are 5. Where there are up to 3, a replica's part of the rate may be any quarters of it; the
 searches share it evenly, and the first rows tell what that alone costs.
 Loss is of requests a second, by the same estimates for both. "Overloaded" are problems whose demand even the optimum does not meet.
 Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](runs.jsonl).

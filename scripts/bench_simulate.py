@@ -45,7 +45,7 @@ def problem(workload: presets.Workload) -> Problem:
         )
         for stream in workload.streams
     )
-    return Problem(demands=demands, cluster=CLUSTER)
+    return Problem(demands=demands, cluster=CLUSTER, objective="throughput")
 
 
 def measure(requests: int, rate_scale: float, policy: str, seed: int) -> dict:

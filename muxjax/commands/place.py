@@ -1,10 +1,8 @@
 """`muxjax place`: from a problem in YAML to a placement in JSON, with a table for people."""
 
-import itertools
 import json
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -13,25 +11,34 @@ from pathlib import Path
 from tqdm import tqdm
 
 from muxjax.commands.problem_file import read_problem
+from muxjax.cost.cost_model import CostModel
 from muxjax.cost.measured import costs_of
 from muxjax.errors import ConfigError, require
+from muxjax.placement import report
+from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
-from muxjax.placement.estimate.estimator import Estimator, UnitEstimate, score
-from muxjax.placement.explain import Reason, reasons
-from muxjax.placement.greedy import GoOn, PlacementResult
+from muxjax.placement.estimate.estimator import Estimator
+from muxjax.placement.explain import reasons
+from muxjax.placement.greedy import GoOn
 from muxjax.placement.headroom import place_with_headroom
+from muxjax.placement.objective import NO_UNIT, Objective
 from muxjax.placement.plan_file import BEGINS as PLACEMENT
-from muxjax.placement.plan_file import as_json, write_placement
+from muxjax.placement.plan_file import write_placement
 from muxjax.placement.problem import Placement, Problem, UnitPlan
-from muxjax.placement.search_space import search_space
-from muxjax.units import show_s, show_table
+from muxjax.placement.references import baselines
+from muxjax.placement.report import Found
+from muxjax.placement.search_space import score, search_space
+from muxjax.placement.trim import fewest_devices
 from muxjax.whole_file import require_writable
 
 MOST_S = 1e6
-SERVED = 0.995
-"""Share of its rate, from which a model counts as served: rounded, it is all."""
-TOLD = 8
-"""Models that are named at most, those of which the least is served."""
+BASELINES: Mapping[str, Callable[[Problem, Objective, Candidates], Placement]] = {
+    "memory-greedy": baselines.memory_greedy,
+    "spatial-blind": baselines.spatial_blind,
+    "spatial-aware": baselines.spatial_aware,
+}
+PLACERS = {"fewest-devices": fewest_devices, "least-cost": fewest_devices}
+"""Of the objectives that are not for `place_with_headroom`."""
 
 
 def run(
@@ -42,124 +49,73 @@ def run(
     in_json: bool = False,
     measured: Path | None = None,
     time_limit_s: float | None = None,
+    baseline: str | None = None,
 ) -> None:
     """Prints the placement and writes it, where a file is named.
 
     Args:
       in_json: prints a placement file with what it serves in place of the tables.
       measured: a cost table; None for those that come with the package.
-      time_limit_s: after which the best placement so far is taken; None for no end but the search's own.
+      time_limit_s: after which the best placement so far is taken, the first one if need be; None for no end but the search's own.
+      baseline: of BASELINES, which places in the place of the search.
     Raises:
-      ConfigError: the problem is not one, or cannot be solved, or not in time; nothing is written.
+      ConfigError: the problem is not one, or cannot be solved; nothing is written.
     """
     require(not (in_json and explain), "explain", explain, "left out with --json, whose output is read by programs")
     require(time_limit_s is None or 0 < time_limit_s <= MOST_S, "time_limit", time_limit_s, f"over 0, to {MOST_S:g}")
+    require(baseline is None or baseline in BASELINES, "baseline", baseline, "one of " + ", ".join(BASELINES))
     if destination is not None:
         require_writable(destination, field="output", begins=[PLACEMENT])
     problem = read_problem(source)
     costs = costs_of(problem.cluster.chip, measured)
-    with _progress(_demand_rps(problem), time_limit_s) as go_on:
-        result = place_with_headroom(problem, partial(search_space, costs=costs), go_on=go_on)
-    if broken := violations(problem, result.placement):
+    found = _found(problem, costs, baseline, time_limit_s)
+    if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
     estimate = cache(Estimator(problem, costs).estimate)
-    served = _served(estimate, result.placement)
+    served = report.services(problem, found.placement, estimate)
     if in_json:
-        print(json.dumps(as_json(result.placement) | _served_json(problem, result, served), indent=1))
+        print(json.dumps(report.in_json(problem, found, served), indent=1))
     else:
-        print("\n".join(show_table(list(_rows(estimate, result.placement)))))
-        print("\n".join(_summary(problem, result, served)))
+        print("\n".join(report.text(problem, found, served, estimate)))
     if explain:
-        told = reasons(result.placement, score(problem, costs))
-        print("\n".join(map(_reason, tqdm(told, desc="explaining", unit=" models", leave=False, disable=None))))
+        told = reasons(found.placement, score(problem, costs), _throughput(estimate))
+        print("\n".join(map(report.reason, tqdm(told, desc="explaining", unit=" models", leave=False, disable=None))))
     if destination is not None:
-        write_placement(result.placement, destination)
+        write_placement(found.placement, destination)
 
 
-def _served_json(problem: Problem, result: PlacementResult, served: Mapping[str, float]) -> dict[str, object]:
-    """Requests a second in all and of each model, asked and served, and how the search ended."""
-    return {
-        "demand_rps": _demand_rps(problem),
-        "throughput_rps": result.throughput_rps,
-        "growth": result.growth,
-        "complete": result.complete,
-        "models": {demand.name: {"demand_rps": demand.rate_rps, "throughput_rps": served[demand.name]} for demand in problem.demands},
-    }
+def _found(problem: Problem, costs: CostModel, baseline: str | None, time_limit_s: float | None) -> Found:
+    """By the baseline, or else by a search for the problem's objective."""
+    if baseline is not None:
+        return Found(placement=BASELINES[baseline](problem, *search_space(problem, costs)), how=f"placed by {baseline}")
+    placer = PLACERS.get(problem.objective, place_with_headroom)
+    with _progress(time_limit_s) as go_on:
+        result = placer(problem, partial(search_space, costs=costs), go_on=go_on)
+    how = f"{result.groups} mesh groups and {result.units} units tried"
+    return Found(placement=result.placement, how=how, growth=result.growth, complete=result.complete)
+
+
+def _throughput(estimate: report.Estimate) -> Callable[[UnitPlan], float]:
+    """Requests a second of a unit, whatever their worth; NO_UNIT where it cannot be."""
+
+    def of(unit: UnitPlan) -> float:
+        try:
+            return estimate(unit).throughput_rps
+        except ConfigError:
+            return NO_UNIT
+
+    return of
 
 
 @contextmanager
-def _progress(demand_rps: float, limit_s: float | None) -> Iterator[GoOn]:
-    """A bar in a terminal, and whether there is time left."""
+def _progress(limit_s: float | None) -> Iterator[GoOn]:
+    """A bar in a terminal, and whether there is time left, or no placement yet."""
     end_s = time.monotonic() + (limit_s or math.inf)
     with tqdm(desc="placing", unit=" units", leave=False, disable=None) as bar:
 
-        def go_on(units: int, throughput_rps: float) -> bool:
-            bar.set_postfix_str(f"{_rps(throughput_rps)} of {_rps(demand_rps)} requests/s", refresh=False)
+        def go_on(units: int, worth: float) -> bool:
+            bar.set_postfix_str(f"{max(0.0, worth):.1%} of what can be served at best", refresh=False)
             bar.update(units)
-            return time.monotonic() < end_s
+            return time.monotonic() < end_s or worth <= 0
 
         yield go_on
-
-
-def _summary(problem: Problem, result: PlacementResult, served: Mapping[str, float]) -> Iterator[str]:
-    growth = f"; all rates may grow {result.growth:.3g} times" if result.growth > 1 else ""
-    of = f"{_rps(result.throughput_rps)} of {_rps(_demand_rps(problem))} requests/s{growth}"
-    yield f"{of}; {result.groups} mesh groups and {result.units} units tried"
-    if not result.complete:
-        yield "the search ended at its limit: this is the best placement until then"
-    short = [demand for demand in problem.demands if served[demand.name] < demand.rate_rps * SERVED]
-    if short:
-        short.sort(key=lambda demand: served[demand.name] / demand.rate_rps)
-        told = [
-            f"{one.name} {_rps(served[one.name])} of {_rps(one.rate_rps)} ({served[one.name] / one.rate_rps:.0%})" for one in short[:TOLD]
-        ]
-        more = f" and {len(short) - TOLD} more" if len(short) > TOLD else ""
-        yield f"more is asked than is served, in requests/s: {', '.join(told)}{more}"
-
-
-def _rps(rate_rps: float) -> str:
-    return f"{rate_rps:.4g}" if rate_rps < 1e4 else f"{rate_rps:.0f}"
-
-
-def _demand_rps(problem: Problem) -> float:
-    return sum(demand.rate_rps for demand in problem.demands)
-
-
-def _served(estimate: Callable[[UnitPlan], UnitEstimate], placement: Placement) -> Mapping[str, float]:
-    """Requests a second that are served, by model."""
-    served: Counter[str] = Counter()
-    for unit in placement.units:
-        served.update({name: model.throughput_rps for name, model in estimate(unit).models.items()})  # pyright: ignore[reportArgumentType]
-    return served
-
-
-def _rows(estimate: Callable[[UnitPlan], UnitEstimate], placement: Placement) -> Iterator[tuple[str, ...]]:
-    """A row for each LLM of each unit; equal units, which lie beside each other, are told once."""
-    yield "unit", "mesh", "model", "tp", "on", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
-    at = 0
-    for unit, equal in itertools.groupby(placement.units):
-        first, at = at, at + len(list(equal))
-        held = sum(model.blocks for model in estimate(unit).models.values())
-        for placed in unit.members:
-            model = estimate(unit).models[placed.model]
-            yield (
-                str(first) if at == first + 1 else f"{first}-{at - 1}",
-                str(unit.devices),
-                placed.model,
-                str(placed.tp),
-                ",".join(map(str, placed.devices)),
-                f"{placed.sm_share:.0%}",
-                f"{model.throughput_rps:.3g}",
-                f"{placed.rate_rps:.3g}",
-                f"{1 - held / estimate(unit).total_blocks:.0%} of blocks",
-                f"{model.batch:.1f}",
-                show_s(model.ttft_s),
-                show_s(model.tpot_s),
-            )
-
-
-def _reason(reason: Reason) -> str:
-    if reason.runner_up is None:
-        return f"{reason.model} is in unit {reason.unit}: no other unit has room for it"
-    lost = f"would serve {reason.cost_rps:.3g} requests/s less" if reason.cost_rps > 1e-9 else "would serve as much"
-    return f"{reason.model} is in unit {reason.unit}: in unit {reason.runner_up}, the runner-up, the cluster {lost}"

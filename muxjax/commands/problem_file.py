@@ -41,6 +41,8 @@ class DemandOptions:
 
     Args:
       shape: of `muxjax.specs.published`; path: a folder with config.json. One of them.
+      rate: requests a second; ttft, tpot: targets in seconds of the mean time to the first token and of the mean time per output token.
+      weight: in the objective.
       lengths: a public trace whose mean lengths count where prompt_tokens or output_tokens are not given.
     """
 
@@ -53,6 +55,7 @@ class DemandOptions:
     output_tokens: float | None = None
     ttft: float | None = None
     tpot: float | None = None
+    weight: float = 1.0
 
     def __post_init__(self):
         require(0 < self.rate <= MOST_RATE_RPS, "rate", self.rate, f"over 0, to {MOST_RATE_RPS}")
@@ -72,6 +75,7 @@ class DemandOptions:
             output_tokens=lengths.output.mean_tokens if self.output_tokens is None else self.output_tokens,
             ttft_s=self.ttft,
             tpot_s=self.tpot,
+            weight=self.weight,
         )
 
     def stream(self) -> Stream:

@@ -6,6 +6,7 @@ Source: MuxServe (arXiv 2404.02015), algorithm 2.
 import bisect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,26 +37,36 @@ def decode_speed(sm_share: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A way to run an LLM: its degree of tensor parallelism, what it serves with a mesh for itself, and whether that is its rate."""
+    """A way to run an LLM: its degree of tensor parallelism, what it serves with a mesh for itself, what that is worth in requests a second
+    within its targets, and whether that is its rate."""
 
     tp: int
     throughput_rps: float
+    in_time_rps: float
     meets_rate: bool
 
 
-EstimateAlone = Callable[[Demand, float, int, float], float | None]
-"""Requests a second of (LLM, its rate_rps, tp, SM share) alone on a mesh; None if the weights do not fit."""
+class Alone(NamedTuple):
+    """What an LLM alone on a mesh serves, and what that is worth within its targets (`goals.in_time`)."""
+
+    throughput_rps: float
+    in_time_rps: float
+
+
+EstimateAlone = Callable[[Demand, float, int, float], Alone | None]
+"""Of (LLM, its rate_rps, tp, SM share); None if the weights do not fit."""
 
 
 def estimate_alone(problem: Problem, costs: CostModel) -> EstimateAlone:
     """By the estimator, with decodes as much slower as `decode_speed` tells."""
     estimators: dict[float, Estimator] = {}
 
-    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | None:
+    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
         estimator = estimators.setdefault(sm_share, Estimator(problem, _Capped(costs, decode_speed(sm_share))))
         try:
             placed = Placed(model=demand.name, rate_rps=rate_rps, devices=tuple(range(tp)), sm_share=sm_share)
-            return estimator.estimate(UnitPlan(devices=tp, members=(placed,))).throughput_rps
+            found = estimator.estimate(UnitPlan(devices=tp, members=(placed,))).models[demand.name]
+            return Alone(found.throughput_rps, found.throughput_rps * found.in_time(demand))
         except ConfigError:
             return None
 
@@ -125,12 +136,12 @@ class Candidates:
         if not demand.spec.splits(tp):
             return None
         rate_rps = demand.rate_rps / parts
-        alone_rps = self._alone(demand, rate_rps, tp, 1.0)
-        return None if alone_rps is None else Candidate(tp=tp, throughput_rps=alone_rps, meets_rate=_meets(alone_rps, rate_rps))
+        alone = self._alone(demand, rate_rps, tp, 1.0)
+        return None if alone is None else Candidate(tp=tp, **alone._asdict(), meets_rate=_meets(alone, rate_rps))
 
 
-def _meets(served_rps: float | None, rate_rps: float) -> bool:
-    return served_rps is not None and served_rps >= rate_rps * (1 - 1e-9)
+def _meets(alone: Alone | None, rate_rps: float) -> bool:
+    return alone is not None and alone.in_time_rps >= rate_rps * (1 - 1e-9)
 
 
 def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:

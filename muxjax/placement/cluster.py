@@ -12,12 +12,13 @@ MeshGroup = tuple[int, ...]
 
 def mesh_sizes(cluster: Cluster) -> tuple[int, ...]:
     """Devices that a mesh can have, descending."""
-    return tuple(2**power for power in reversed(range(cluster.devices_per_node.bit_length())))
+    largest = min(cluster.devices_per_node, cluster.devices)
+    return tuple(2**power for power in reversed(range(largest.bit_length())))
 
 
 def room(cluster: Cluster, size: int) -> int:
     """Most devices of the cluster that meshes of that size, or larger ones, can cover."""
-    return cluster.nodes * (cluster.devices_per_node // size) * size
+    return min(cluster.nodes * (cluster.devices_per_node // size) * size, cluster.devices)
 
 
 def packs(group: Iterable[int] | Mapping[int, int], cluster: Cluster) -> bool:

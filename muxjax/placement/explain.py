@@ -16,8 +16,8 @@ class Reason:
     """An LLM of a unit, and the best other unit for it.
 
     Args:
-      unit, runner_up: positions in the placement; runner_up is None where no other unit could hold it.
-      cost_rps: throughput of all units together that the move to the runner-up would lose.
+      unit, runner_up: positions in the placement; the runner-up is where it would be worth most, None where no other unit could hold it.
+      cost_rps: throughput of all units together that the move to the runner-up would lose, and may be below 0.
     """
 
     model: str
@@ -26,9 +26,14 @@ class Reason:
     cost_rps: float
 
 
-def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
-    """Reasons of each LLM of each unit, in their order; of units that are equal, for the first one."""
+def reasons(placement: Placement, score: Score, serves: Score | None = None) -> Iterator[Reason]:
+    """Reasons of each LLM of each unit, in their order; of units that are equal, for the first one.
+
+    Args:
+      score: what a unit is worth; serves: its requests a second, the score if None.
+    """
     score = cache(score)
+    serves = cache(serves) if serves else score
     first: dict[UnitPlan, int] = {}
     for at, unit in enumerate(placement.units):
         first.setdefault(unit, at)
@@ -36,21 +41,25 @@ def reasons(placement: Placement, score: Score) -> Iterator[Reason]:
     for unit, at in first.items():
         for placed in unit.members:
             left = replace(unit, members=tuple(other for other in unit.members if other is not placed))
-            before = score(unit) - (score(left) if left.members else 0.0)
-            others = [to for to in by_busyness if to != at]
-            gains = {to: _gain(placed, placement.units[to], score) for to in others}
+            ways = {to: _with(placed, placement.units[to], score) for to in by_busyness if to != at}
+            gains = {to: score(way) - _of(placement.units[to], score) for to, way in ways.items() if way}
             best = max(gains, key=lambda to: (gains[to], -to), default=None)
             if best is None or gains[best] == NO_UNIT:
                 yield Reason(model=placed.model, unit=at, runner_up=None, cost_rps=0.0)
             else:
-                yield Reason(model=placed.model, unit=at, runner_up=best, cost_rps=before - gains[best])
+                before, after = (unit, placement.units[best]), (left, ways[best])
+                cost_rps = sum(_of(one, serves) for one in before) - sum(_of(one, serves) for one in after if one)
+                yield Reason(model=placed.model, unit=at, runner_up=best, cost_rps=cost_rps)
 
 
-def _gain(placed: Placed, unit: UnitPlan, score: Score) -> float:
-    """Objective that a unit gains by an LLM, on the devices of it that suit it best; NO_UNIT if it cannot be there."""
+def _of(unit: UnitPlan, score: Score) -> float:
+    return score(unit) if unit.members else 0.0
+
+
+def _with(placed: Placed, unit: UnitPlan, score: Score) -> UnitPlan | None:
+    """The unit with that LLM on the devices of it that suit it best; None if it cannot be there."""
     if any(other.model == placed.model for other in unit.members) or placed.tp > unit.devices:
-        return NO_UNIT
+        return None
     starts = range(0, unit.devices - placed.tp + 1, placed.tp)
     choices = (replace(placed, devices=tuple(range(start, start + placed.tp))) for start in starts)
-    with_it = max(score(replace(unit, members=(*unit.members, choice))) for choice in choices)
-    return with_it - (score(unit) if unit.members else 0.0)
+    return max((replace(unit, members=(*unit.members, choice)) for choice in choices), key=score)

@@ -59,14 +59,14 @@ class PlacementResult:
     """A placement, and what it took to find it.
 
     Args:
-      throughput_rps: of equation 1; groups, units: that were tried and estimated.
+      worth: by the objective; groups, units: that were tried and estimated.
       complete: whether the search ended by itself, and not for the estimates or because it was told to.
       growth: all rates may grow by this factor, at least, and still be served; 1 where nobody asked, or not all is served.
     """
 
     placement: Placement
     state: State
-    throughput_rps: float
+    worth: float
     groups: int
     units: int
     complete: bool = True
@@ -76,7 +76,8 @@ class PlacementResult:
 Order = tuple[tuple[str, int], ...]
 """LLMs in an order, and replicas of each."""
 GoOn = Callable[[int, float], bool]
-"""Whether a search may go on, which has estimated so many units more than when it last asked, and can serve so many requests a second."""
+"""Whether a search may go on, which has estimated so many units more than when it last asked, and has found a placement that is worth
+so much of one that serves everything, 0 for none."""
 
 
 def place(
@@ -84,7 +85,7 @@ def place(
     objective: Objective,
     candidates: Candidates,
     effort: Effort | None = None,
-    go_on: GoOn = lambda units, throughput_rps: True,
+    go_on: GoOn = lambda units, worth: True,
 ) -> PlacementResult:
     """The best placement found.
 
@@ -101,7 +102,7 @@ def place(
     return PlacementResult(
         placement=objective.placement(run.best),
         state=run.best,
-        throughput_rps=run.best.total(objective),
+        worth=run.best.total(objective),
         groups=len(run.looked_at),
         units=objective.estimates,
         complete=run.complete,
@@ -114,7 +115,6 @@ class _Run:
     def __init__(self, problem: Problem, objective: Objective, candidates: Candidates, effort: Effort, go_on: GoOn):
         self.cluster = problem.cluster
         self.models = tuple(demand.name for demand in problem.demands)
-        self.demand_rps = sum(demand.rate_rps for demand in problem.demands)
         self.objective, self.candidates, self.effort = objective, candidates, effort
         self.moves = Moves(cluster=problem.cluster, objective=objective, candidates=candidates, most_parts=effort.parts)
         self.weights = {demand.name: weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip)) for demand in problem.demands}
@@ -122,7 +122,7 @@ class _Run:
         self.most_estimates = effort.estimates + ESTIMATES_EACH * len(self.models)
         self.looked_at: dict[MeshGroup, State | None] = {}
         self.best: State | None = None
-        self.best_rps = 0.0
+        self.best_worth = 0.0
         self.spent, self.complete = False, True
         self._go_on, self._looks, self._told = go_on, 0, 0
 
@@ -134,14 +134,18 @@ class _Run:
     @property
     def done(self) -> bool:
         """Whether no placement could serve more, or nothing more may be tried."""
-        return self.spent or self.best_rps >= self.demand_rps * (1 - EQUAL)
+        return self.spent or self.objective.serves_all(self.best_worth)
 
     def go_on(self) -> bool:
         """Whether another state may be looked at."""
         self._looks += 1
         units, self._told = self.objective.estimates - self._told, self.objective.estimates
         most = self.most_estimates
-        if self._told >= most or self._looks >= LOOKS_AN_ESTIMATE * most or not self._go_on(units, self.best_rps):
+        if (
+            self._told >= most
+            or self._looks >= LOOKS_AN_ESTIMATE * most
+            or not self._go_on(units, self.best_worth / self.objective.most_worth)
+        ):
             self.spent, self.complete = True, False
         return not self.spent
 
@@ -207,8 +211,8 @@ class _Run:
 
     def _keep(self, state: State | None) -> None:
         """As the best, if it is."""
-        if state and (self.best is None or state.total(self.objective) > self.best_rps * (1 + EQUAL)):
-            self.best, self.best_rps = state, state.total(self.objective)
+        if state and (self.best is None or state.total(self.objective) > self.best_worth * (1 + EQUAL)):
+            self.best, self.best_worth = state, state.total(self.objective)
 
     def _hold(self, parts: Mapping[str, int]) -> bool:
         """Whether the cluster's memory holds the weights of so many replicas."""

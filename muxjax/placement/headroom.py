@@ -30,7 +30,7 @@ SearchSpaceOf = Callable[[Problem], tuple[Objective, Candidates]]
 
 
 def place_with_headroom(
-    problem: Problem, search_space: SearchSpaceOf, effort: Effort | None = None, go_on: GoOn = lambda units, throughput_rps: True
+    problem: Problem, search_space: SearchSpaceOf, effort: Effort | None = None, go_on: GoOn = lambda units, worth: True
 ) -> PlacementResult:
     """The best placement found; if it serves everything, one that would serve more of the same, in so far as one is found.
 
@@ -42,12 +42,12 @@ def place_with_headroom(
     objective, candidates = search_space(problem)
     first = best = place(problem, objective, candidates, effort, go_on)
     growth, step, tried = 1.0, FIRST_STEP, 0
-    most = min(MOST, _most_growth(problem, search_space)) if _serves_all(problem, first) else growth
+    most = min(MOST, _most_growth(problem, search_space)) if objective.serves_all(first.worth) else growth
 
-    def still(units: int, throughput_rps: float) -> bool:
+    def still(units: int, worth: float) -> bool:
         nonlocal tried
         tried += units
-        return go_on(units, first.throughput_rps) and tried < MOST_UNITS
+        return go_on(units, 1.0) and tried < MOST_UNITS
 
     while most > growth and step >= LAST_STEP and still(0, 0):
         grown = _grown(problem, growth * step, search_space, still) if growth * step <= most else None
@@ -60,7 +60,7 @@ def place_with_headroom(
 
 def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
     """Growth beyond which not all is served if none serves more beside others than alone: each LLM has as many devices as it keeps busy."""
-    demands = tuple(replace(demand, rate_rps=ENDLESS_RPS) for demand in problem.demands)
+    demands = tuple(replace(demand, rate_rps=ENDLESS_RPS, ttft_s=None, tpot_s=None) for demand in problem.demands)
     _, candidates = search_space(replace(problem, demands=demands))
     each_rps = {demand.name: max(one.throughput_rps / one.tp for one in candidates.of(demand.name)) for demand in problem.demands}
     return problem.cluster.devices / sum(demand.rate_rps / each_rps[demand.name] for demand in problem.demands)
@@ -71,11 +71,8 @@ def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: 
     demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
     more = replace(problem, demands=demands)
     try:
-        result = place(more, *search_space(more), LIGHT, go_on)
+        objective, candidates = search_space(more)
+        result = place(more, objective, candidates, LIGHT, go_on)
     except ConfigError:
         return None
-    return result if _serves_all(more, result) else None
-
-
-def _serves_all(problem: Problem, result: PlacementResult) -> bool:
-    return result.throughput_rps >= sum(demand.rate_rps for demand in problem.demands) * (1 - 1e-9)
+    return result if objective.serves_all(result.worth) else None

@@ -1,8 +1,9 @@
-"""Objective of placement, F of equation 2, of units by their contents, which are laid out and estimated once."""
+"""Objective of placement, of units by their contents, which are laid out and estimated once."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from muxjax.placement.goals import Worth, throughput
 from muxjax.placement.problem import Demand, Placed, Placement, Problem, UnitPlan
 
 NO_UNIT = float("-inf")
@@ -47,25 +48,36 @@ class UnitContents(NamedTuple):
 Units = tuple[UnitContents, ...]
 """Units of a cluster."""
 Score = Callable[[UnitPlan], float]
-"""Requests a second that a unit serves, or NO_UNIT."""
+"""What a unit is worth, or NO_UNIT."""
 
 
 class Objective:
-    """F of units by their contents, each asked for once.
+    """What units are worth by their contents, each asked for once.
 
     Args:
-      score: of a unit; see `estimator.score` for equation 3.
+      score: of a unit: the sum, over its replicas, of the worth of what is served, times the LLM's weight, over `Member.parts`.
       sm_share: of a replica, by model, degree and rate; all of a device where nothing is told.
+      worth: of a served share, which `score` sums.
     """
 
-    def __init__(self, problem: Problem, score: Score, sm_share: Callable[[str, float, int], float] = lambda model, parts, tp: 1.0):
+    def __init__(
+        self,
+        problem: Problem,
+        score: Score,
+        sm_share: Callable[[str, float, int], float] = lambda model, parts, tp: 1.0,
+        worth: Worth = throughput,
+    ):
         self.problem = problem
         self.demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
         self._score = score
         self._sm_share = sm_share
+        self._worth = worth
         self._known: dict[UnitContents, float] = {}
         self._loads: dict[UnitContents, float] = {}
         self._params = {demand.name: demand.spec.params for demand in problem.demands}
+        self._most = {demand.name: demand.weight * worth(demand.rate_rps, 1.0) for demand in problem.demands}
+        self.most_worth = sum(self._most.values())
+        """Of a placement that serves everything."""
 
     @property
     def estimates(self) -> int:
@@ -73,21 +85,33 @@ class Objective:
         return len(self._known)
 
     def of(self, contents: UnitContents) -> float:
-        """Requests a second, NO_UNIT if it cannot be."""
+        """What it is worth, NO_UNIT if it cannot be."""
         if not contents.members:
             return 0.0
-        throughput_rps = self._known.get(contents)
-        if throughput_rps is None:
-            throughput_rps = self._known[contents] = float(self._score(self.plan(contents)))
-        return throughput_rps
+        worth = self._known.get(contents)
+        if worth is None:
+            worth = self._known[contents] = float(self._score(self.plan(contents)))
+        return worth
+
+    def most(self, model: str, parts: float = 1) -> float:
+        """What one of so many replicas is worth that serves its whole rate."""
+        return self._most[model] / parts
+
+    def alone(self, model: str, parts: float, served_rps: float) -> float:
+        """What one of so many replicas is worth that serves so much within its targets."""
+        demand = self.demands[model]
+        return demand.weight * self._worth(demand.rate_rps, served_rps * parts / demand.rate_rps) / parts
 
     def short(self, contents: UnitContents) -> bool:
-        """Whether it serves less than its rates."""
-        rates_rps = sum(self.demands[member.model].rate_rps / member.parts for member in contents.members)
-        return self.of(contents) < rates_rps * (1 - 1e-9)
+        """Whether it serves less than its rates, or late."""
+        return self.of(contents) < sum(self.most(member.model, member.parts) for member in contents.members) * (1 - 1e-9)
+
+    def serves_all(self, worth: float) -> bool:
+        """Whether a placement of that worth serves everything within its targets."""
+        return worth >= self.most_worth * (1 - 1e-9)
 
     def total(self, units: Iterable[UnitContents]) -> float:
-        """The sum of equation 1."""
+        """What they are worth together."""
         return sum(sorted(map(self.of, units)))
 
     def load(self, contents: UnitContents) -> float:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from muxjax.cost.chip import Chip
 from muxjax.errors import ConfigError, require
+from muxjax.placement.goals import GOALS
 from muxjax.types import ModelSpec
 
-MOST_MODELS, MOST_TOKENS, MOST_BATCH = 1000, 2**24, 2**16
+MOST_MODELS, MOST_TOKENS, MOST_BATCH, MOST_WEIGHT = 1000, 2**24, 2**16, 1000
 MOST_NODES, MOST_DEVICES_PER_NODE, MOST_DEVICES = 4096, 1024, 2**15
 
 
@@ -18,7 +19,8 @@ class Demand:
     Args:
       rate_rps: requests a second, over 0.
       prompt_tokens, output_tokens: of a request, in the mean.
-      ttft_s, tpot_s: targets of the time to the first token and of the time per output token; None for no target.
+      ttft_s, tpot_s: targets of the mean time to the first token and of the mean time per output token; None for no target.
+      weight: of it in the objective; who has 2 counts as two LLMs.
     Raises:
       ConfigError: a value outside its range, NaN included.
     """
@@ -30,6 +32,7 @@ class Demand:
     output_tokens: float
     ttft_s: float | None = None
     tpot_s: float | None = None
+    weight: float = 1.0
 
     def __post_init__(self):
         where = f"models.{self.name}"
@@ -40,12 +43,15 @@ class Demand:
         for field in ("ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
+        require(0 < self.weight <= MOST_WEIGHT, f"{where}.weight", self.weight, f"over 0, to {MOST_WEIGHT}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """Nodes with the same number of the same devices. A mesh lies within a node.
 
+    Args:
+      usable: most devices that may be used, wherever they are; None for all.
     Raises:
       ConfigError: no node, or no device in one, or more than a search can look at.
     """
@@ -53,16 +59,20 @@ class Cluster:
     chip: Chip
     nodes: int
     devices_per_node: int
+    usable: int | None = None
 
     def __post_init__(self):
         for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
             require(1 <= getattr(self, field) <= most, f"cluster.{field}", getattr(self, field), f"1 to {most}")
         limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
-        require(self.devices <= MOST_DEVICES, "cluster.nodes", self.nodes, limit)
+        there = self.nodes * self.devices_per_node
+        require(there <= MOST_DEVICES, "cluster.nodes", self.nodes, limit)
+        require(self.usable is None or 1 <= self.usable <= there, "cluster.usable", self.usable, f"1 to {there}")
 
     @property
     def devices(self) -> int:
-        return self.nodes * self.devices_per_node
+        """That may be used."""
+        return self.nodes * self.devices_per_node if self.usable is None else self.usable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +84,7 @@ class Problem:
       max_batch: most sequences of an LLM that decode at a time.
       fairness: the bound eps of equation 2 on the difference, within a unit, of two LLMs' shares of the head blocks over their shares
         of what the unit's demands ask for; infinity for no bound.
+      objective: what is best, one of `GOALS`.
       lanes: LLMs that share one device run on lanes of it, beside each other, as the engine has them unless told otherwise; else in turns.
     Raises:
       ConfigError: no LLM, or too many, or two of one name, or a value outside its range.
@@ -85,6 +96,7 @@ class Problem:
     max_batch: int = 256
     fairness: float = float("inf")
     lanes: bool = True
+    objective: str = "balanced"
 
     def __post_init__(self):
         require(1 <= len(self.demands) <= MOST_MODELS, "models", len(self.demands), f"at least one, at most {MOST_MODELS}")
@@ -94,6 +106,7 @@ class Problem:
         require(0 < self.memory_frac <= 1, "memory_frac", self.memory_frac, "over 0, to 1")
         require(1 <= self.max_batch <= MOST_BATCH, "max_batch", self.max_batch, f"1 to {MOST_BATCH}")
         require(self.fairness > 0, "fairness", self.fairness, "over 0")
+        require(self.objective in GOALS, "objective", self.objective, "one of " + ", ".join(GOALS))
 
     @property
     def device_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""A search over placements: insert an LLM where it adds most; then change a few units at a time while that serves more."""
+"""A search over placements: insert an LLM where it adds most; then change a few units at a time while that is worth more."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,7 +7,7 @@ from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.state import State
 
 EQUAL = 1e-9
-"""Relative difference of throughputs below which they count as equal: sums in another order."""
+"""Relative difference of worths below which they count as equal: sums in another order."""
 WIDTH = 3
 """Ways to place an LLM on meshes of one size, the least loaded ones with room for it, that are looked at."""
 IDLE_MOVES = 25
@@ -23,15 +23,15 @@ def insert(state: State, model: str, count: int, objective: Objective, candidate
     Args:
       of: replicas in all, if others are there already.
     Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more. What is best for
-    one replica is best for the next, while there are units of those contents. None adds more than it serves alone.
+    one replica is best for the next, while there are units of those contents. None adds more than it is worth alone.
     """
     parts = of or count
-    alone_rps = {candidate.tp: candidate.throughput_rps for candidate in candidates.of(model, parts)}
+    alone = {candidate.tp: objective.alone(model, parts, candidate.in_time_rps) for candidate in candidates.of(model, parts)}
     while count:
         best, best_gain = None, NO_UNIT
         seen: dict[int, int] = {}
         for before, tp in _ways(state, model, parts, objective, candidates):
-            if seen.get(before.devices, 0) >= WIDTH or alone_rps[tp] <= best_gain + EQUAL * abs(best_gain):
+            if seen.get(before.devices, 0) >= WIDTH or alone[tp] <= best_gain + EQUAL * abs(best_gain):
                 continue
             after = before.plus(Member(model, parts, tp))
             if objective.of(after) == NO_UNIT:
@@ -40,7 +40,7 @@ def insert(state: State, model: str, count: int, objective: Objective, candidate
             gain = objective.of(after) - objective.of(before)
             if best is None or gain > best_gain + EQUAL * abs(best_gain):
                 best, best_gain = (before, after), gain
-            if gain >= objective.demands[model].rate_rps / parts * (1 - EQUAL):
+            if gain >= objective.most(model, parts) * (1 - EQUAL):
                 break
         if best is None:
             return None
@@ -52,7 +52,7 @@ def insert(state: State, model: str, count: int, objective: Objective, candidate
 def climb(state: State, moves: list[Move], objective: Objective, *, looks: int, go_on: Callable[[], bool] = lambda: True) -> State:
     """A settled state that no move betters, or the best one when so many others have been looked at, or it may not go on.
 
-    Each move is taken as soon as it serves more, and the next one goes on from there.
+    Each move is taken as soon as it is worth more, and the next one goes on from there.
     """
     state = state.settled()
     least_gain = EQUAL * state.total(objective)

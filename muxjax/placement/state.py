@@ -100,9 +100,9 @@ class State:
         return State(self._counts)
 
     def gain(self, objective: Objective) -> float:
-        """Requests a second more than when it was settled."""
+        """Worth more than when it was settled."""
         return math.fsum(more * objective.of(contents) for contents, more in self._changes.items() if more)
 
     def total(self, objective: Objective) -> float:
-        """Requests a second."""
+        """Worth."""
         return math.fsum(count * objective.of(contents) for contents, count in self._counts.items())

@@ -11,11 +11,11 @@ from typing import Any
 from muxjax.cost.chip import A100, Chip
 from muxjax.cost.roofline import Roofline
 from muxjax.engine.options import MOST_LANES_UNASKED
-from muxjax.placement import baselines
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
+from muxjax.placement.references import baselines
 from muxjax.placement.search_space import search_space
 from muxjax.simulate.cluster import Job, split
 from muxjax.simulate.idle import alone, least_mesh
@@ -227,7 +227,7 @@ def problem(setting: Setting, speed: float = 1.0, max_batch: int = 256) -> Probl
         )
         for name, shape in zip(NAMES, SHAPES, strict=True)
     ]
-    return Problem(demands=tuple(demands), cluster=replace(CLUSTER, chip=chip), max_batch=max_batch)
+    return Problem(demands=tuple(demands), cluster=replace(CLUSTER, chip=chip), max_batch=max_batch, objective="throughput")
 
 
 def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served], timing: Timing) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 
 from muxjax.errors import ConfigError
-from muxjax.placement.baselines import memory_greedy, spatial_aware, spatial_blind
 from muxjax.placement.problem import Cluster, Placement, Problem
+from muxjax.placement.references.baselines import memory_greedy, spatial_aware, spatial_blind
 from tests.placement.toy import CHIP, demand, problems, score, solver
 
 CLUSTER = Cluster(chip=CHIP, nodes=1, devices_per_node=8)

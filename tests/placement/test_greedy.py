@@ -12,10 +12,10 @@ from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
-from muxjax.placement.exhaustive import best_of_all
 from muxjax.placement.greedy import Effort, PlacementResult, place, replicas
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
@@ -53,7 +53,7 @@ def test_every_placement_keeps_what_a_placement_must(problem):
     found = placed(problem)
 
     assert found is None or faults(problem, found) == []
-    assert found is None or found.throughput_rps == pytest.approx(sum(map(score(problem), found.placement.units)))
+    assert found is None or found.worth == pytest.approx(sum(map(score(problem), found.placement.units)))
 
 
 def test_a_lost_replica_is_a_fault():
@@ -72,7 +72,7 @@ def test_a_further_device_or_node_never_lowers_what_is_served(problem, node):
     assume(more.devices <= 8)
     before, after = placed(problem), placed(replace(problem, cluster=more))
 
-    assert before is None or (after is not None and after.throughput_rps >= before.throughput_rps * (1 - ROUNDING))
+    assert before is None or (after is not None and after.worth >= before.worth * (1 - ROUNDING))
 
 
 @settings(deadline=None, max_examples=60)
@@ -92,7 +92,7 @@ def test_no_placement_is_better_than_the_best_of_all(problem, effort):
     best = best_of_all(problem, objective, candidates, most_parts=2)
     found = placed(problem, effort)
 
-    assert found is None or (best is not None and found.throughput_rps <= objective.total(best) * (1 + ROUNDING))
+    assert found is None or (best is not None and found.worth <= objective.total(best) * (1 + ROUNDING))
 
 
 def test_a_popular_model_gets_as_many_units_as_its_rate_needs():
@@ -102,15 +102,15 @@ def test_a_popular_model_gets_as_many_units_as_its_rate_needs():
     assert replicas("a", (1, 1, 1, 1), objective, candidates) == 4
     assert replicas("a", (4,), objective, candidates) == 1
     assert replicas("a", (1, 1), objective, candidates) == 2
-    assert place(problem, objective, candidates, QUICK).throughput_rps == pytest.approx(30.0)
+    assert place(problem, objective, candidates, QUICK).worth == pytest.approx(30.0)
 
 
 def test_replicas_are_as_many_as_a_rate_needs_without_a_limit():
     problem = Problem(demands=(demand("a", 500, 120.0, kv_heads=1),), cluster=Cluster(chip=CHIP, nodes=2, devices_per_node=8))
     few, many = placed(problem, Effort(parts=8)), placed(problem, Effort())
 
-    assert few and len(few.placement.units) == 8 and few.throughput_rps < 120
-    assert many and len(many.placement.units) > 8 and many.throughput_rps == pytest.approx(120.0)
+    assert few and len(few.placement.units) == 8 and few.worth < 120
+    assert many and len(many.placement.units) > 8 and many.worth == pytest.approx(120.0)
 
 
 def test_a_fairness_bound_is_kept_and_costs_what_it_must():
@@ -194,7 +194,8 @@ def test_a_candidate_has_the_least_share_that_meets_the_rate(rate_rps, kiloparam
 
     candidates = Candidates(problem, alone)
     for candidate in candidates.of("a"):
-        meets = [share for share in SM_SHARES if alone(one, rate_rps, candidate.tp, share) >= rate_rps * (1 - ROUNDING)]
+        served = {share: alone(one, rate_rps, candidate.tp, share) for share in SM_SHARES}
+        meets = [share for share, found in served.items() if found and found.in_time_rps >= rate_rps * (1 - ROUNDING)]
         assert candidate.meets_rate == bool(meets)
         assert candidates.sm_share("a", 1, candidate.tp) == (meets[0] if meets else 1.0)
 
@@ -214,4 +215,4 @@ def test_the_estimator_and_the_roofline_place_real_shapes():
     found = place(problem, *search_space(problem, Roofline()))
 
     assert faults(problem, found) == []
-    assert found.throughput_rps == pytest.approx(3.5)
+    assert found.worth == pytest.approx(3)  # all of it, of three

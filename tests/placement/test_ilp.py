@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.placement.cluster import packs
-from muxjax.placement.exhaustive import best_of_all
-from muxjax.placement.ilp import optimum, splits
 from muxjax.placement.problem import Cluster, Problem
+from muxjax.placement.references.exhaustive import best_of_all
+from muxjax.placement.references.ilp import optimum, splits
 from tests.placement.toy import CHIP, demand, problems, solver
 
 SOLVER = 1e-6

@@ -9,10 +9,10 @@ from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement.check import violations
 from muxjax.placement.greedy import Effort, place
-from muxjax.placement.ilp import optimum
 from muxjax.placement.moves import Moves
 from muxjax.placement.objective import NO_UNIT, Member, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
+from muxjax.placement.references.ilp import optimum
 from muxjax.placement.search_space import search_space
 from muxjax.placement.state import State
 from muxjax.specs.published import BY_NAME
@@ -24,6 +24,7 @@ TWO_ON_FOUR = Problem(
         Demand(name="thirty", spec=BY_NAME["llama-30b"], rate_rps=8.9, prompt_tokens=2000, output_tokens=200),
     ),
     cluster=Cluster(chip=H100, nodes=1, devices_per_node=4),
+    objective="throughput",
 )
 """Three replicas of one LLM and one of the other; with at most two, 11 % less is served."""
 THREE_ON_FOUR = Problem(
@@ -32,6 +33,7 @@ THREE_ON_FOUR = Problem(
         for shape, rate in (("llama-30b", 9.7), ("llama-7b", 19.5), ("llama-3.1-8b", 19.2))
     ),
     cluster=Cluster(chip=A100, nodes=2, devices_per_node=2),
+    objective="throughput",
 )
 """The large LLM on one device, and the others together on each of the rest: no insertion leads there while it has two."""
 
@@ -46,7 +48,7 @@ def share_of_optimum(problem: Problem, effort: Effort) -> float:
     objective, candidates = search_space(problem, Roofline())
     best = optimum(problem, objective, candidates, most_parts=4)
     assert best is not None
-    return place(problem, objective, candidates, effort).throughput_rps / objective.total(best)
+    return place(problem, objective, candidates, effort).worth / objective.total(best)
 
 
 @pytest.mark.parametrize("effort", [Effort(parts=4), Effort(parts=4, groups=0)])

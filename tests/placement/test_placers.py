@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
-from muxjax.placement.baselines import memory_greedy, spatial_aware, spatial_blind
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
 from muxjax.placement.greedy import Effort, place
-from muxjax.placement.ilp import optimum
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
+from muxjax.placement.references.baselines import memory_greedy, spatial_aware, spatial_blind
+from muxjax.placement.references.ilp import optimum
 from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 

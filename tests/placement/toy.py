@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from muxjax.cost.chip import A100
-from muxjax.placement.candidates import Candidates, decode_speed
+from muxjax.placement.candidates import Alone, Candidates, decode_speed
 from muxjax.placement.objective import NO_UNIT, Objective
 from muxjax.placement.problem import Cluster, Demand, Problem, UnitPlan
 from muxjax.types import ModelSpec
@@ -41,14 +41,14 @@ def score(problem: Problem):
     return of
 
 
-def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> float | None:
+def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
     """The same formula for one LLM."""
     params = demand.spec.params / tp
     if params > DEVICE_PARAMS:
         return None
     batch = 1 + 8 * (1 - params / DEVICE_PARAMS)
     rps = batch / (params * 1e-7 + params * 1e-6 / decode_speed(sm_share))
-    return min(rate_rps, rps)
+    return Alone(min(rate_rps, rps), min(rate_rps, rps))
 
 
 def solver(problem: Problem) -> tuple[Objective, Candidates]:

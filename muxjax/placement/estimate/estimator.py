@@ -17,7 +17,7 @@ Its error against the simulator, and that of equation 3 of MuxServe: docs/result
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ import numpy as np
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
-from muxjax.errors import ConfigError
+from muxjax.placement import goals
 from muxjax.placement.estimate.curves import TURNS_S, Curves, Steps, curves, sequence_blocks
 from muxjax.placement.estimate.device_memory import Held, Share, shares
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
@@ -60,6 +60,10 @@ class ModelEstimate:
     tpot_s: float
     sm_share: float
 
+    def in_time(self, demand: Demand) -> float:
+        """What its requests are worth by the targets of the demand, see `goals.in_time`: 1 where it keeps them."""
+        return goals.in_time(self.ttft_s, self.tpot_s, demand.ttft_s, demand.tpot_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitEstimate:
@@ -89,20 +93,6 @@ def estimate(problem: Problem, costs: CostModel, unit: UnitPlan) -> UnitEstimate
       ConfigError: weights or one sequence do not fit, or a degree does not divide kv heads.
     """
     return Estimator(problem, costs).estimate(unit)
-
-
-def score(problem: Problem, costs: CostModel) -> Callable[[UnitPlan], float]:
-    """F of units of the problem; minus infinity for one that cannot be, or only with more than the problem's unfairness."""
-    estimator = Estimator(problem, costs)
-
-    def of(unit: UnitPlan) -> float:
-        try:
-            result = estimator.estimate(unit)
-        except ConfigError:
-            return float("-inf")
-        return result.throughput_rps if result.unfairness <= problem.fairness else float("-inf")
-
-    return of
 
 
 @dataclass(frozen=True, slots=True)

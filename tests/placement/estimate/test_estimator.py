@@ -11,8 +11,9 @@ from muxjax.cost import contention
 from muxjax.cost.chip import A100, H200, MeshSpec
 from muxjax.cost.roofline import Roofline, decode
 from muxjax.errors import ConfigError
-from muxjax.placement.estimate.estimator import UnitEstimate, estimate, score
+from muxjax.placement.estimate.estimator import UnitEstimate, estimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
+from muxjax.placement.search_space import score
 from muxjax.specs.published import BY_NAME
 
 SHAPES = {"a": "llama-7b", "b": "llama-13b", "c": "llama-7b"}

@@ -1,0 +1,1 @@
+"""Placers that others are measured by: baselines, and exact ones for small problems."""
