@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"muxjax {muxjax.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="serve models behind an OpenAI-compatible endpoint"))
+    _add_worker(commands.add_parser("worker", help="serve one unit to a server on another host"))
     _add_compile(commands.add_parser("compile", help="compile models' programs ahead of a start, as in the build of an image"))
     _add_run_batch(commands.add_parser("run-batch", help="answer a file of requests, in OpenAI's batch format"))
     _add_chat(commands.add_parser("chat", help="talk in the terminal to the models of a running server"))
@@ -83,33 +84,35 @@ def _parser() -> argparse.ArgumentParser:
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.set_defaults(command=_serve)
     serve.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="a configuration, or the models' names and folders")
+    serve_flags.add_cluster_flags(serve)
     serve_flags.add_http_flags(serve)
     serve_flags.add_unit_flags(serve)
 
 
-def _serve(args: argparse.Namespace) -> None:
-    import asyncio
-
+def _serve(args: argparse.Namespace) -> int:
+    from muxjax.commands import serve
     from muxjax.server.config import load_options
-    from muxjax.server.telemetry import logs
 
-    unit, http = load_options(args.sources, serve_flags.secrets() | serve_flags.settings(args))
-    logs.configure(http.log_level, http.log_format)
+    return serve.run(load_options(args.sources, serve_flags.secrets() | serve_flags.settings(args)))
 
-    from muxjax.server.build import build_service
-    from muxjax.server.http.serve import serve
-    from muxjax.server.net import open_files
-    from muxjax.server.net.sockets import bound
-    from muxjax.server.telemetry.watcher import open_watchers
 
-    open_files.raise_limit()
-    with bound(http) as sockets, open_watchers(http) as watchers:  # before minutes of loading
-        service = build_service(unit)
-        service.watchers += watchers
-        ended = asyncio.run(serve(service, http, sockets))
-    if not ended:
-        print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
-        os._exit(1)  # an orderly end would wait for the device
+def _add_worker(worker: argparse.ArgumentParser) -> None:
+    worker.description = (
+        "Serves one unit to whichever server connects. `muxjax serve --placement` starts its own workers; on another host, start one on a "
+        "port, with the key that both know in MUXJAX_WORKER_KEY."
+    )
+    worker.set_defaults(command=_worker)
+    worker.add_argument("--socket", type=file_path, metavar="PATH", help="where to listen, on this host")
+    worker.add_argument("--listen", metavar="HOST:PORT", help="where to listen, for servers on other hosts")
+    worker.add_argument("--name", default="", help="of the unit, for its log")
+    worker.add_argument("--log-level", default="info", help="as of serve")
+    worker.add_argument("--log-format", default="text", help="as of serve")
+
+
+def _worker(args: argparse.Namespace) -> int:
+    from muxjax.commands import worker
+
+    return worker.run(read_fields(worker.WorkerOptions, args))
 
 
 def _add_compile(compiling: argparse.ArgumentParser) -> None:
@@ -130,7 +133,7 @@ def _compile(args: argparse.Namespace) -> int:
     from muxjax.commands import compile
     from muxjax.server.config import load_options
 
-    unit, _ = load_options(args.sources, serve_flags.settings(args))
+    unit = load_options(args.sources, serve_flags.settings(args)).unit
     return compile.run(unit, args.chip, tune=args.tune)
 
 
@@ -148,7 +151,7 @@ def _run_batch(args: argparse.Namespace) -> int:
     from muxjax.commands import run_batch
     from muxjax.server.config import load_options
 
-    unit, _ = load_options(args.sources, serve_flags.settings(args))
+    unit = load_options(args.sources, serve_flags.settings(args)).unit
     return run_batch.run(unit, read_fields(run_batch.Options, args))
 
 

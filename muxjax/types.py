@@ -137,6 +137,7 @@ class Request:
       tenant, weight: whose it is, and that tenant's share of a model that several want.
       client: name of the sender's line, where the tenant is nobody in particular; "" for the tenant's.
       cache_salt: what is computed for it is used again only for the tenant's requests with the same one.
+      begun: tokens of the answer that there are already, from an engine that is gone; the next ones are the same as it would have drawn.
     """
 
     id: str
@@ -149,11 +150,13 @@ class Request:
     weight: float = 1.0
     client: str = ""
     cache_salt: str = ""
+    begun: tuple[int, ...] = ()
 
     def __post_init__(self):
         _require(abs(self.priority) <= MOST_PRIORITY, "priority", self.priority, f"-{MOST_PRIORITY} to {MOST_PRIORITY}")
         if not self.prompt:
             raise RequestError("the prompt is empty: at least 1 token is needed", param="prompt")
+        _require(len(self.begun) < self.sampling.max_tokens, "begun", f"{len(self.begun)} tokens", "less than max_tokens")
 
     @property
     def due_s(self) -> float:

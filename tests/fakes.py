@@ -10,7 +10,7 @@ from typing import Any
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions
-from muxjax.engine.stats import ModelStats, UnitStats
+from muxjax.engine.stats import ONLY_UNIT, ModelStats, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Logprobs, ModelSpec, Output, Request
 
@@ -92,6 +92,12 @@ class FakeEngine:
         """What a defect in the engine's thread does."""
         self.healthy = False
         self.stop()
+
+    def unit_stats(self) -> Mapping[str, UnitStats]:
+        return {ONLY_UNIT: self.stats()}
+
+    def states(self) -> Mapping[str, str]:
+        return {model.name: model.status.value for model in self.stats().models}
 
     def stats(self) -> UnitStats:
         with self._lock:

@@ -72,7 +72,7 @@ def test_every_flag_of_the_readme_is_known():
 
 def test_the_example_configuration_is_read(tmp_path):
     example = _block("yaml", "port:")
-    unit, http = load_options([_write(tmp_path, example)], {})
+    unit, http, _ = load_options([_write(tmp_path, example)], {})
 
     assert [model.name for model in unit.models] == [model["name"] for model in yaml.safe_load(example)["models"]]
     assert http.port == 8000

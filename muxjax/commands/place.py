@@ -68,9 +68,7 @@ def run(
         require_writable(destination, field="output", begins=[PLACEMENT])
     problem = read_problem(source)
     costs = costs_of(problem.cluster.chip, measured)
-    found = _found(problem, costs, baseline, time_limit_s)
-    if broken := violations(problem, found.placement):
-        raise ConfigError("; ".join(broken), field="models")
+    found = solve(problem, costs, baseline=baseline, time_limit_s=time_limit_s)
     estimate = cache(Estimator(problem, costs).estimate)
     served = report.services(problem, found.placement, estimate)
     if in_json:
@@ -82,6 +80,22 @@ def run(
         print("\n".join(map(report.reason, tqdm(told, desc="explaining", unit=" models", leave=False, disable=None))))
     if destination is not None:
         write_placement(found.placement, destination)
+
+
+def solve(problem: Problem, costs: CostModel | None = None, *, baseline: str | None = None, time_limit_s: float | None = None) -> Found:
+    """The placement of a problem, with a progress bar, and how it was found.
+
+    Args:
+      costs: of steps; None for those that come with the package.
+      baseline, time_limit_s: as of `run`.
+    Raises:
+      ConfigError: the problem cannot be solved.
+    """
+    costs = costs or costs_of(problem.cluster.chip, None)
+    found = _found(problem, costs, baseline, time_limit_s)
+    if broken := violations(problem, found.placement):
+        raise ConfigError("; ".join(broken), field="models")
+    return found
 
 
 def _found(problem: Problem, costs: CostModel, baseline: str | None, time_limit_s: float | None) -> Found:

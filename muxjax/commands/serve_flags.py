@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping
 
+from muxjax.cluster.options import ClusterOptions
 from muxjax.commands.flags import defaults_of, one_of, with_default
 from muxjax.engine.options import DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
@@ -56,6 +57,12 @@ HTTP = {
     "max_connections": "most connections at a time; others wait (what ulimit -n leaves)",
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
+CLUSTER = {
+    "placement": "file of `muxjax place`: its units are served, each by a process of its own on its own devices",
+    "problem": "file that `muxjax place` reads: it is placed, and then served",
+    "worker_dir": "folder of the workers' sockets, by which a server finds those that one before it has left (one by port)",
+    "worker_timeout": "seconds after which a worker that says nothing is ended, and another one started",
+}
 _SWITCHES = ("enable_prefix_caching", "allow_unknown_config", "wait_for_all")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
@@ -72,9 +79,14 @@ def add_http_flags(parser: argparse.ArgumentParser) -> None:
     _add(parser, HTTP)
 
 
+def add_cluster_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of several units."""
+    _add(parser, CLUSTER)
+
+
 def settings(args: argparse.Namespace) -> dict[str, object]:
     """Values of the flags on a command line, by name."""
-    return {name: value for name, value in vars(args).items() if name in UNIT | HTTP}
+    return {name: value for name, value in vars(args).items() if name in UNIT | HTTP | CLUSTER}
 
 
 def secrets(environment: Mapping[str, str] = os.environ) -> dict[str, object]:
@@ -91,7 +103,7 @@ def secrets(environment: Mapping[str, str] = os.environ) -> dict[str, object]:
 
 def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> None:
     """Flags without a default of their own: a configuration's file may say otherwise."""
-    defaults = defaults_of(ModelOptions, UnitOptions, HttpOptions)
+    defaults = defaults_of(ModelOptions, UnitOptions, HttpOptions, ClusterOptions)
     for name, text in texts.items():
         flag, default = "--" + name.replace("_", "-"), defaults.get(name, defaults.get(name + "_s"))
         text = with_default(text, default)

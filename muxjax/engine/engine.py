@@ -5,15 +5,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.job_records import OnJob
 from muxjax.engine.loop import turn
-from muxjax.engine.request_checker import Prepared
-from muxjax.engine.stats import Status, UnitStats
+from muxjax.engine.request_checker import Prepared, RequestChecker
+from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.engine.watchdog import Watchdog
 from muxjax.errors import RequestError
@@ -80,6 +80,11 @@ class Engine:
         """Tells one more of each job that ends, in the engine's thread; to be called before the start."""
         self._unit.watch(on_job)
 
+    @property
+    def checker(self) -> RequestChecker:
+        """Facts by which requests are checked, another value whenever one of them changes."""
+        return self._unit.checker
+
     def prepare(self, request: Request) -> Prepared:
         """Does beforehand what takes time in `submit`; see `RequestChecker.prepare`. From any thread."""
         return self._unit.checker.prepare(request)
@@ -134,6 +139,14 @@ class Engine:
     def stats(self) -> UnitStats:
         """Counts of this moment."""
         return self._unit.stats()
+
+    def unit_stats(self) -> Mapping[str, UnitStats]:
+        """The same by the name of the unit, of which there is one."""
+        return {ONLY_UNIT: self.stats()}
+
+    def states(self) -> Mapping[str, str]:
+        """State of each model in a word."""
+        return {model.name: model.status.value for model in self.stats().models}
 
     def drain(self, timeout_s: float) -> bool:
         """Takes no more requests and waits until all have ended: True if they did in time."""

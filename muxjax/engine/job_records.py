@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muxjax.engine.executor import Done, Step
+from muxjax.engine.stats import ONLY_UNIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class JobRecord:
       prefills: ids of the requests of which it computed prompt tokens.
       padding: tokens computed beside its own.
       sm_share: multiprocessors that it was to keep to; None for all.
+      unit: that it ran on, where there are several.
     """
 
     model: str
@@ -30,6 +32,7 @@ class JobRecord:
     padding: int = 0
     lane: int = 0
     sm_share: int | None = None
+    unit: str = ONLY_UNIT
 
 
 OnJob = Callable[[JobRecord], None]

@@ -1,9 +1,13 @@
 """A unit's state in numbers, for people and for Prometheus."""
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from muxjax.engine.executor import Step
+
+ONLY_UNIT = "0"
+"""Name of a unit where there is but one."""
 
 
 class Status(enum.StrEnum):
@@ -99,3 +103,31 @@ class UnitStats:
     free_blocks: int
     block_bytes: int
     models: tuple[ModelStats, ...]
+
+
+_SUMMED = (
+    *("running", "waiting", "held_blocks", "cached_blocks", "peak_blocks", "quota_blocks", "preemptions"),
+    *("prefix_queries", "prefix_hits", "evicted_blocks"),
+    *("prefill_steps", "decode_steps", "mixed_steps", "prefill_tokens", "decode_tokens"),
+)
+
+
+def merged(units: Iterable[UnitStats]) -> UnitStats:
+    """Counts of several units together, those of a model that several have added up."""
+    units = tuple(units)
+    models: dict[str, ModelStats] = {}
+    for unit in units:
+        for model in unit.models:
+            models[model.name] = _sum(models[model.name], model) if model.name in models else model
+    return UnitStats(
+        total_blocks=sum(unit.total_blocks for unit in units),
+        free_blocks=sum(unit.free_blocks for unit in units),
+        block_bytes=max((unit.block_bytes for unit in units), default=0),
+        models=tuple(models.values()),
+    )
+
+
+def _sum(one: ModelStats, other: ModelStats) -> ModelStats:
+    counts: Mapping[str, int] = {name: getattr(one, name) + getattr(other, name) for name in _SUMMED}
+    status = one.status if one.status is Status.READY else other.status
+    return replace(one, **counts, status=status)

@@ -68,6 +68,9 @@ class TokenControls:
         """None for a request that wants nothing."""
         grammar = request.sampling.grammar
         matcher = grammars.matcher(grammar) if grammars and grammar else None
+        if matcher is not None:
+            for token in request.begun:
+                matcher.take(token)
         controls = cls(request, matcher, vocab)
         return controls if controls._any else None
 

@@ -3,9 +3,15 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.facts import spec_of
+from muxjax.cluster.launcher import Launcher
+from muxjax.cluster.lifecycle import ClusterLifecycle
+from muxjax.cluster.options import SILENCE_S
+from muxjax.cluster.plan import UnitSpec, all_models
 from muxjax.engine.options import UnitOptions
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
@@ -25,17 +31,40 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
     files = [ModelFiles.read(model) for model in options.models]
     from muxjax.launch.build import build  # imports JAX, which takes seconds
 
-    def tell(line: str) -> None:
-        with contextlib.suppress(OSError):  # whoever reads this may have gone, or its disk be full: the models serve all the same
-            report(line)
-
-    built = build(options, report=tell, progress=progress)
+    built = build(options, report=_careful(report), progress=progress)
     now = int(time.time())
     models = []
     for file in files:
         name = file.options.name
         models.append(file.served(built.models[name], max_model_len=built.models[name].max_len, created=now))
     return Service(built.engine, Catalog(models), built.options, built.lifecycle)
+
+
+def build_cluster(
+    specs: Sequence[UnitSpec],
+    options: UnitOptions,
+    launcher: Launcher,
+    *,
+    silence_s: float = SILENCE_S,
+    report: Callable[[str], Any] = print,
+) -> Service:
+    """A service of units whose workers start with it; models are there as soon as their unit is.
+
+    Args:
+      options: of all models, and what units have in common.
+      silence_s: as of `ClusterEngine`.
+    Raises:
+      ConfigError, CheckpointError: a model cannot be served.
+    """
+    check_cache_folder(options.compilation_cache_dir)
+    options = all_models(specs, options)
+    engine = ClusterEngine(specs, launcher, report=_careful(report), silence_s=silence_s)
+    models, now = [], int(time.time())
+    for model in options.models:
+        files, spec = ModelFiles.read(model), spec_of(model)
+        engine.learn(model)
+        models.append(files.served(spec, max_model_len=spec.max_len, created=now))
+    return Service(engine, Catalog(models), options, ClusterLifecycle(engine))
 
 
 def check_cache_folder(folder: str) -> None:
@@ -46,3 +75,13 @@ def check_cache_folder(folder: str) -> None:
     """
     if folder and not keeps_files(folder, field="compilation_cache_dir"):
         _log.warning("newly compiled programs are not kept for the next start: %s cannot be written", folder)
+
+
+def _careful(report: Callable[[str], Any]) -> Callable[[str], None]:
+    """Whoever reads a report may have gone, or its disk be full: the models serve all the same."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(OSError):
+            report(line)
+
+    return tell

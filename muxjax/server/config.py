@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
+from muxjax.cluster.options import ClusterOptions
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require, shown
 from muxjax.server.admission.lines import FAIRNESS
@@ -30,6 +31,7 @@ _OTHER_NAMES = {
     "read_timeout": "read_timeout_s",
     "write_timeout": "write_timeout_s",
     "keep_alive_timeout": "keep_alive_timeout_s",
+    "worker_timeout": "worker_timeout_s",
 }
 _SECRETS = {"api_key": "api_keys", "admin_key": "admin_keys"}
 """Keys as flags give them, and the field that holds their digests."""
@@ -117,7 +119,15 @@ class HttpOptions:
         require(len(set(keys)) == len(keys), "tenants", f"{len(keys)} keys", "of keys that nobody else has")
 
 
-_KEYS = names(UnitOptions, HttpOptions) - {"models", "tenants"}
+class Options(NamedTuple):
+    """All that a server is told."""
+
+    unit: UnitOptions
+    http: HttpOptions
+    cluster: ClusterOptions
+
+
+_KEYS = names(UnitOptions, HttpOptions, ClusterOptions) - {"models", "tenants"}
 
 
 class _Sections(NamedTuple):
@@ -128,7 +138,7 @@ class _Sections(NamedTuple):
     tenants: Sequence[Section] = ()
 
 
-def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> tuple[UnitOptions, HttpOptions]:
+def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> Options:
     """Options of one YAML file, or of NAME=PATH for each model.
 
     Args:
@@ -149,17 +159,17 @@ def named_options(models: Mapping[str, str | Path], options: Mapping[str, object
       ConfigError: with the name of what is wrong.
     """
     settings = [{"name": Setting(name, name), "path": Setting(str(path), name)} for name, path in models.items()]
-    return _options(_Sections({}, settings), {name: Setting(value, name) for name, value in options.items()})[0]
+    return _options(_Sections({}, settings), {name: Setting(value, name) for name, value in options.items()}).unit
 
 
-def _options(sections: _Sections, flags: Section) -> tuple[UnitOptions, HttpOptions]:
+def _options(sections: _Sections, flags: Section) -> Options:
     settings = {canonical(name, _OTHER_NAMES): setting for name, setting in _hashed(flags).items()}
     check_known(settings, _KEYS | names(ModelOptions), _OTHER_NAMES)
     model_settings = {name: setting for name, setting in settings.items() if name not in names(UnitOptions)}
     models = tuple(build(ModelOptions, {**model, **model_settings}) for model in sections.models)
     tenants = tuple(build(Tenant, tenant) for tenant in sections.tenants)
     top = {**sections.top, **settings}
-    return build(UnitOptions, top, models=models), build(HttpOptions, top, tenants=tenants)
+    return Options(build(UnitOptions, top, models=models), build(HttpOptions, top, tenants=tenants), build(ClusterOptions, top))
 
 
 def _hashed(flags: Section) -> Section:

@@ -6,29 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from muxjax.engine.device_control import ProgramProgress
+from muxjax.engine.device_control import Lifecycle, ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import Status
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
-from muxjax.types import ModelSpec
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class Lifecycle(Protocol):
-    """The lifecycle of an engine's models: what changes them, each in its time; see `launch.lifecycle.ModelLifecycle`."""
-
-    def states(self) -> Mapping[str, str]: ...
-    def programs(self) -> Mapping[str, ProgramProgress]: ...
-    def load(self, options: ModelOptions) -> ModelSpec: ...
-    def remove(self, name: str, *, timeout_s: float) -> None: ...
-    def sleep(self, name: str, *, timeout_s: float) -> None: ...
-    def wake(self, name: str) -> None: ...
 
 
 class Fleet:

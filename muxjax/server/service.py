@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from muxjax.engine.device_control import Lifecycle
 from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import UnitStats
@@ -14,7 +15,7 @@ from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.choice import Choice, ChoiceOutput, Delta
-from muxjax.server.fleet import Fleet, Lifecycle
+from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
@@ -42,6 +43,8 @@ class Engine(Protocol):
     def drain(self, timeout_s: float) -> bool: ...
     def stop(self) -> None: ...
     def stats(self) -> UnitStats: ...
+    def unit_stats(self) -> Mapping[str, UnitStats]: ...
+    def states(self) -> Mapping[str, str]: ...
 
 
 class Deltas:
@@ -83,7 +86,7 @@ class Service:
         self.catalog = catalog
         self.fleet = Fleet(lifecycle, catalog, options) if lifecycle and options else None
         self._options = options
-        self.metrics = Metrics(engine.stats, lifecycle.programs if lifecycle else dict)
+        self.metrics = Metrics(engine.unit_stats, lifecycle.programs if lifecycle else dict)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
         self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs
@@ -110,8 +113,7 @@ class Service:
 
     def model_state(self, name: str) -> str:
         """State of one model, in a word: that of the server, or if it is ready the model's own."""
-        states = {model.name: model.status.value for model in self._engine.stats().models}
-        return states.get(name, self.state) if self.ready else self.state
+        return self._engine.states().get(name, self.state) if self.ready else self.state
 
     def model_options(self, name: str) -> ModelOptions | None:
         """Options that a model was configured with."""
@@ -124,6 +126,10 @@ class Service:
     def stats(self) -> UnitStats:
         """Counts of the engine at this moment."""
         return self._engine.stats()
+
+    def unit_stats(self) -> Mapping[str, UnitStats]:
+        """The same of each of its units."""
+        return self._engine.unit_stats()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

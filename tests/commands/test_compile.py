@@ -35,7 +35,7 @@ def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, 
     monkeypatch.setattr(Compiler, "compile", never)
     settings = {name.replace("-", "_")[2:]: value for name, value in zip(arguments[1::2], arguments[2::2], strict=True)}
     assert set(settings) <= set(serve_flags.UNIT)
-    unit, _ = load_options(arguments[:1], settings | {"wait_for_all": True})
+    unit, *_ = load_options(arguments[:1], settings | {"wait_for_all": True})
     worker = start_worker(unit, progress=False)
     ready, everything, failed = worker.control.progress()["m"]
     worker.control.close()

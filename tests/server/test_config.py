@@ -30,7 +30,7 @@ def write(tmp_path):
 
 
 def test_a_file_says_everything(write, tmp_path):
-    unit, http = load_options([write(FILE)], {})
+    unit, http, _ = load_options([write(FILE)], {})
     big, small = unit.models
     assert (big.name, big.path, big.aliases, big.max_model_len) == ("big", tmp_path / "models/big", ("large", "default"), 4096)
     assert (small.path, small.rate, small.max_model_len) == (Path("/models/small"), 2.0, None)
@@ -39,7 +39,7 @@ def test_a_file_says_everything(write, tmp_path):
 
 
 def test_flags_beat_the_file(write):
-    unit, http = load_options(
+    unit, http, _ = load_options(
         [write(FILE)], {"port": "1234", "max_model_len": "128", "kv_cache_size": "1MiB", "policy": "adbs", "tensor_parallel_size": "4"}
     )
     assert http.port == 1234
@@ -48,7 +48,7 @@ def test_flags_beat_the_file(write):
 
 
 def test_models_may_stand_on_the_command_line():
-    unit, http = load_options(["a=x/y", "b=/z=1"], {"load_format": "dummy", "gpu_memory_utilization": "0.5"})
+    unit, http, _ = load_options(["a=x/y", "b=/z=1"], {"load_format": "dummy", "gpu_memory_utilization": "0.5"})
     assert [(model.name, model.path) for model in unit.models] == [("a", Path("x/y")), ("b", Path("/z=1"))]
     assert {model.load_format for model in unit.models} == {"dummy"}
     assert unit.gpu_memory_fraction == 0.5
@@ -65,11 +65,11 @@ def test_unknown_fields_of_checkpoints_refuse_them_unless_a_switch_or_a_line_say
 
 
 def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
-    options, _ = load_options(["a=x"], {})
+    options, *_ = load_options(["a=x"], {})
     assert (options.enable_prefix_caching, options.prefix_cache_fraction) == (True, 0.5)
-    options, _ = load_options(["a=x"], {"enable_prefix_caching": False, "prefix_cache_fraction": "0.2"})
+    options, *_ = load_options(["a=x"], {"enable_prefix_caching": False, "prefix_cache_fraction": "0.2"})
     assert (options.enable_prefix_caching, options.prefix_cache_fraction) == (False, 0.2)
-    options, _ = load_options([write("enable-prefix-caching: false\nmodels: [{name: a, path: x}]")], {})
+    options, *_ = load_options([write("enable-prefix-caching: false\nmodels: [{name: a, path: x}]")], {})
     assert not options.enable_prefix_caching
 
 

@@ -52,7 +52,7 @@ class Sequence:
     @classmethod
     def of(cls, request: Request, config: ModelConfig) -> "Sequence":
         """Converts all that a client has sent: what cannot be computed with raises here, where nothing has been taken for it."""
-        tokens, sampling = np.array(request.prompt, np.int32), request.sampling
+        tokens, sampling = np.array(request.prompt + request.begun, np.int32), request.sampling
         if tokens.min() < 0 or tokens.max() >= config.vocab:
             raise ValueError(f"a token of the prompt is none of the {config.vocab} of its model")
         ends = config.grammars.eos_ids if config.grammars and sampling.grammar else ()

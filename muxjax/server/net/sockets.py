@@ -51,6 +51,11 @@ def listen(one: socket.socket) -> None:
     one.listen(BACKLOG)
 
 
+def port_of(sockets: tuple[socket.socket, ...]) -> int:
+    """The port that they all have."""
+    return sockets[0].getsockname()[1]
+
+
 def url(sockets: tuple[socket.socket, ...], host: str) -> str:
     """The address of a server on those sockets, under the name its host was given."""
     name = f"[{host}]" if ":" in host else host

@@ -76,11 +76,15 @@ async def echo_id(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Request-Id"] = access.id if access else uuid.uuid4().hex
 
 
-def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
-    """Sends all logs to standard error, or to `stream`: muxjax' from that level on, others' warnings."""
+def configure(level: str, log_format: str, stream: TextIO | None = None, *, about: str = "") -> None:
+    """Sends all logs to standard error, or to `stream`: muxjax' from that level on, others' warnings.
+
+    Args:
+      about: what of several processes this is, told in every line.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(Flood())
-    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    handler.setFormatter(_Json(about) if log_format == "json" else _Text(about))
     logging.basicConfig(handlers=[handler], force=True)
     logging.getLogger("muxjax").setLevel(level.upper())
 
@@ -95,18 +99,23 @@ def _log_access(request: web.Request, access: Access, status: int, duration_s: f
 class _Text(logging.Formatter):
     """`time level logger [request id] message key=value ...`, one line but for exceptions."""
 
-    def __init__(self):
+    def __init__(self, about: str):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(about)s%(message)s%(facts)s")
+        self._about = f"{about}: " if about else ""
 
     def format(self, record: logging.LogRecord) -> str:
         access = current.get()
-        record.about = f"[{access.id}] " if access else ""
+        record.about = self._about + (f"[{access.id}] " if access else "")
         record.facts = "".join(f" {key}={value}" for key, value in getattr(record, "fields", {}).items())
         return super().format(record)
 
 
 class _Json(logging.Formatter):
     """One JSON object a line."""
+
+    def __init__(self, about: str):
+        super().__init__()
+        self._about = {"process": about} if about else {}
 
     def format(self, record: logging.LogRecord) -> str:
         access = current.get()
@@ -115,6 +124,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._about,
             **({"request_id": access.id} if access else {}),
             **getattr(record, "fields", {}),
             **({"exception": self.formatException(record.exc_info)} if record.exc_info else {}),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,17 +22,21 @@ _TOKEN_S = (.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .7
 _REQUEST_S = (.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680)  # fmt: skip
 _TOKENS = tuple(digit * 10**power for power in range(6) for digit in (1, 2, 5))
 _LABELS = ("model_name",)
+_UNIT_LABELS = (*_LABELS, "unit")
 
+FamilyT = TypeVar("FamilyT", GaugeMetricFamily, CounterMetricFamily)
+
+Units = Callable[[], Mapping[str, UnitStats]]
 Programs = Callable[[], Mapping[str, ProgramProgress]]
 OnEnd = Callable[[RequestRecord], None]
 
 
 class Metrics:
-    """Counters and histograms of an endpoint, and gauges read from its unit whenever somebody looks."""
+    """Counters and histograms of an endpoint, and gauges read from its units, by name, whenever somebody looks."""
 
-    def __init__(self, stats: Callable[[], UnitStats], programs: Programs = dict):
+    def __init__(self, units: Units, programs: Programs = dict):
         self._registry = registry = CollectorRegistry()
-        registry.register(_UnitCollector(stats))
+        registry.register(_UnitCollector(units))
         registry.register(_ProgramCollector(programs))
         Gauge("muxjax_tasks", "Tasks of the event loop.", registry=registry).set_function(_tasks)
         self.prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed.", _LABELS, registry=registry)
@@ -153,29 +158,30 @@ class RequestMeter:
 
 
 class _UnitCollector(Collector):
-    """Gauges of a unit at the moment of the scrape."""
+    """Gauges of the units at the moment of the scrape."""
 
-    def __init__(self, stats: Callable[[], UnitStats]):
-        self._stats = stats
+    def __init__(self, units: Units):
+        self._units = units
 
     def collect(self) -> Iterator[Metric]:
-        unit = self._stats()
-        yield _gauge(unit, "vllm:num_requests_running", "Requests admitted.", lambda model: model.running)
-        yield _gauge(unit, "vllm:num_requests_waiting", "Requests waiting for admission.", lambda model: model.waiting)
-        yield _gauge(unit, "vllm:kv_cache_usage_perc", "Share of the model's quota in use, 0 to 1.", _usage)
-        yield _gauge(unit, "muxjax_kv_peak_blocks", "Most head blocks the model ever owned.", lambda model: model.peak_blocks)
-        yield _gauge(unit, "muxjax_kv_quota_blocks", "Head blocks the model may own.", lambda model: model.quota_blocks)
-        yield _counter(unit, "vllm:num_preemptions", "Requests that gave their blocks back.", lambda model: model.preemptions)
-        yield _counter(unit, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
-        yield _counter(unit, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
+        units = self._units()
+        yield _gauge(units, "vllm:num_requests_running", "Requests admitted.", lambda model: model.running)
+        yield _gauge(units, "vllm:num_requests_waiting", "Requests waiting for admission.", lambda model: model.waiting)
+        yield _gauge(units, "vllm:kv_cache_usage_perc", "Share of the model's quota in use, 0 to 1.", _usage)
+        yield _gauge(units, "muxjax_kv_peak_blocks", "Most head blocks the model ever owned.", lambda model: model.peak_blocks)
+        yield _gauge(units, "muxjax_kv_quota_blocks", "Head blocks the model may own.", lambda model: model.quota_blocks)
+        yield _counter(units, "vllm:num_preemptions", "Requests that gave their blocks back.", lambda model: model.preemptions)
+        yield _counter(units, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
+        yield _counter(units, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
         yield _counter(
-            unit, "muxjax_prefix_cache_evicted_blocks", "Cached head blocks evicted for others.", lambda model: model.evicted_blocks
+            units, "muxjax_prefix_cache_evicted_blocks", "Cached head blocks evicted for others.", lambda model: model.evicted_blocks
         )
-        blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_LABELS, "state"))
-        for model in unit.models:
-            blocks.add_metric((model.name, "held"), model.held_blocks)
-            blocks.add_metric((model.name, "cached"), model.cached_blocks)
-        blocks.add_metric(("", "free"), unit.free_blocks - sum(model.cached_blocks for model in unit.models))
+        blocks = GaugeMetricFamily("muxjax_kv_blocks", "Head blocks of the arena.", labels=(*_UNIT_LABELS, "state"))
+        for name, unit in units.items():
+            for model in unit.models:
+                blocks.add_metric((model.name, name, "held"), model.held_blocks)
+                blocks.add_metric((model.name, name, "cached"), model.cached_blocks)
+            blocks.add_metric(("", name, "free"), unit.free_blocks - sum(model.cached_blocks for model in unit.models))
         yield blocks
 
     def describe(self) -> Iterator[Metric]:
@@ -201,18 +207,19 @@ class _ProgramCollector(Collector):
         yield from ()
 
 
-def _gauge(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
-    gauge = GaugeMetricFamily(name, help_text, labels=_LABELS)
-    for model in unit.models:
-        gauge.add_metric((model.name,), value(model))
-    return gauge
+def _gauge(units: Mapping[str, UnitStats], name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
+    return _filled(GaugeMetricFamily(name, help_text, labels=_UNIT_LABELS), units, value)
 
 
-def _counter(unit: UnitStats, name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
-    counter = CounterMetricFamily(name, help_text, labels=_LABELS)
-    for model in unit.models:
-        counter.add_metric((model.name,), value(model))
-    return counter
+def _counter(units: Mapping[str, UnitStats], name: str, help_text: str, value: Callable[[ModelStats], float]) -> Metric:
+    return _filled(CounterMetricFamily(name, help_text, labels=_UNIT_LABELS), units, value)
+
+
+def _filled(family: FamilyT, units: Mapping[str, UnitStats], value: Callable[[ModelStats], float]) -> FamilyT:
+    for name, unit in units.items():
+        for model in unit.models:
+            family.add_metric((model.name, name), value(model))
+    return family
 
 
 def _usage(model: ModelStats) -> float:

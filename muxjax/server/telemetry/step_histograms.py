@@ -12,6 +12,7 @@ from muxjax.engine.job_records import JobRecord
 
 _SECONDS = (.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4)  # fmt: skip
 _TOKENS = tuple(2**power for power in range(15))
+_LABELS = ("model_name", "unit", "phase")
 
 
 class StepHistograms(Collector):
@@ -20,18 +21,18 @@ class StepHistograms(Collector):
     def __init__(self):
         self._seconds: dict[tuple[str, ...], _Tally] = {}
         self._tokens: dict[tuple[str, ...], _Tally] = {}
-        self._computed: Counter[tuple[str, str]] = Counter()
-        self._padding: Counter[tuple[str, str]] = Counter()
+        self._computed: Counter[tuple[str, str, str]] = Counter()
+        self._padding: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, job: JobRecord) -> None:
-        _tally(self._seconds, (job.model, job.phase), _SECONDS).add(job.end_s - job.start_s)
-        _tally(self._tokens, (job.model,), _TOKENS).add(job.tokens)
-        self._computed[job.model, job.phase] += job.tokens + job.padding
-        self._padding[job.model, job.phase] += job.padding
+        _tally(self._seconds, (job.model, job.unit, job.phase), _SECONDS).add(job.end_s - job.start_s)
+        _tally(self._tokens, (job.model, job.unit), _TOKENS).add(job.tokens)
+        self._computed[job.model, job.unit, job.phase] += job.tokens + job.padding
+        self._padding[job.model, job.unit, job.phase] += job.padding
 
     def collect(self) -> Iterator[Metric]:
-        yield _family("muxjax_scheduler_step_seconds", "Of a step, by its rows.", ("model_name", "phase"), self._seconds)
-        yield _family("vllm:iteration_tokens_total", "New tokens of a step.", ("model_name",), self._tokens)
+        yield _family("muxjax_scheduler_step_seconds", "Of a step, by its rows.", _LABELS, self._seconds)
+        yield _family("vllm:iteration_tokens_total", "New tokens of a step.", _LABELS[:2], self._tokens)
         yield _counts("muxjax_step_computed_tokens", "Tokens that steps computed, padding among them, by their rows.", self._computed)
         yield _counts("muxjax_step_padding_tokens", "Those of them that were padding.", self._padding)
 
@@ -64,8 +65,8 @@ def _tally(tallies: "dict[tuple[str, ...], _Tally]", key: tuple[str, ...], limit
     return tally
 
 
-def _counts(name: str, help_text: str, counts: Mapping[tuple[str, str], int]) -> Metric:
-    family = CounterMetricFamily(name, help_text, labels=("model_name", "phase"))
+def _counts(name: str, help_text: str, counts: Mapping[tuple[str, str, str], int]) -> Metric:
+    family = CounterMetricFamily(name, help_text, labels=_LABELS)
     for key, count in list(counts.items()):
         family.add_metric(key, count)
     return family

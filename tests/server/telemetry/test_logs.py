@@ -150,7 +150,7 @@ def test_an_odd_id_is_replaced_by_ours(given):
 
 
 def test_the_flags_choose_format_trace_and_spans(tmp_path):
-    _, http = load_options([f"a={tmp_path}"], {"log_format": "json", "trace": str(tmp_path / "trace.json"), "otel": "true"})
+    _, http, _ = load_options([f"a={tmp_path}"], {"log_format": "json", "trace": str(tmp_path / "trace.json"), "otel": "true"})
 
     assert (http.log_format, http.trace, http.otel) == ("json", tmp_path / "trace.json", True)
     assert (HttpOptions().log_format, HttpOptions().trace, HttpOptions().otel) == ("text", None, False)

@@ -1,0 +1,47 @@
+"""The facts of a unit elsewhere as a request checker of this process."""
+
+from collections.abc import Mapping
+
+from muxjax.cluster.messages import Facts, ModelFact
+from muxjax.engine.grammar import Grammars
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import ModelOptions
+from muxjax.engine.request_checker import ModelFacts, RequestChecker
+from muxjax.specs.config import read_spec
+from muxjax.specs.tokens import tokenizer_text
+from muxjax.types import ModelSpec
+
+
+def checker_of(facts: Facts, grammars: Mapping[str, Grammars | None]) -> RequestChecker:
+    """The checker by which that unit checks; grammars are compiled here as they are there."""
+    return RequestChecker(
+        models={fact.name: _model_facts(fact, grammars.get(fact.name)) for fact in facts.models}, total_blocks=facts.total_blocks
+    )
+
+
+def spec_of(model: ModelOptions) -> ModelSpec:
+    """The model as a worker will find it.
+
+    Raises:
+      ConfigError, CheckpointError: its configuration cannot be read.
+    """
+    return read_spec(
+        model.path,
+        dtype=model.dtype,
+        max_len=model.max_model_len,
+        allow_unknown=model.allow_unknown_config,
+        weights=model.load_format != "dummy",
+    )
+
+
+def grammars_of(model: ModelOptions) -> Grammars | None:
+    """Compiler for the model's tokenizer, as of `Grammars.of`."""
+    spec = spec_of(model)
+    return Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids)
+
+
+def _model_facts(fact: ModelFact, grammars: Grammars | None) -> ModelFacts:
+    config = ModelConfig(
+        name=fact.name, layout=fact.layout, slots=fact.slots, max_tokens=fact.max_tokens, vocab=fact.vocab, grammars=grammars
+    )
+    return ModelFacts(config=config, status=fact.status, trouble=fact.trouble)

@@ -1,0 +1,148 @@
+"""Worker processes on this host: started, found again after a restart of the front, and ended."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.wire import Address, UnixAddress
+
+_POLL_S = 0.02
+_MOST_PATH = 100
+"""Bytes of a socket's path: the kernel takes 107."""
+
+
+class Handle(Protocol):
+    """A worker's life, as whoever started it can tell and end it."""
+
+    @property
+    def address(self) -> Address: ...
+    async def gone(self) -> bool:
+        """The worker has ended by itself."""
+        ...
+
+    async def kill(self) -> None:
+        """Ends it at once; returns when its devices are free."""
+        ...
+
+
+class Launcher(Protocol):
+    """What gives units their workers."""
+
+    async def start(self, spec: UnitSpec) -> Handle:
+        """A worker for the unit: one that serves already, or a new one.
+
+        Raises:
+          ConfigError: there is no place for it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalLauncher:
+    """Workers on this host, which outlive the front that started them.
+
+    Args:
+      folder: of their sockets; a front with the same folder finds them again.
+      arguments: of `muxjax worker`, such as of its log.
+    """
+
+    folder: Path
+    arguments: tuple[str, ...] = ()
+
+    async def start(self, spec: UnitSpec) -> Handle:
+        address = UnixAddress(self.folder / f"unit-{spec.name}.sock")
+        pid_file = address.path.with_suffix(".pid")
+        if pid := _running(pid_file):
+            return LocalHandle(address, pid_file, pid, None)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "muxjax", "worker", "--socket", str(address.path), "--name", spec.name, *self.arguments]
+        process = subprocess.Popen(
+            command, env=environment(spec, os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        pid_file.write_text(f"{process.pid} {_born(process.pid)}\n")
+        return LocalHandle(address, pid_file, process.pid, process)
+
+
+class LocalHandle:
+    """A process of this host, a child of this one or of a front before it."""
+
+    def __init__(self, address: UnixAddress, pid_file: Path, pid: int, process: "subprocess.Popen[bytes] | None"):
+        self.address: Address = address
+        self._pid_file, self._pid, self._process = pid_file, pid, process
+
+    async def gone(self) -> bool:
+        return self._gone()
+
+    async def kill(self) -> None:
+        if not self._gone():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        while not self._gone():
+            await asyncio.sleep(_POLL_S)
+        self._pid_file.unlink(missing_ok=True)
+
+    def _gone(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is not None
+        return _running(self._pid_file) != self._pid
+
+
+def environment(spec: UnitSpec, outer: Mapping[str, str]) -> dict[str, str]:
+    """Variables of a worker: it sees the unit's devices and no others."""
+    inner = dict(outer)
+    if is_cpu(outer):
+        flags = [flag for flag in outer.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_force_host_platform_device_count")]
+        inner["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={len(spec.devices)}"])
+        return inner
+    visible = [name for name in outer.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    inner["CUDA_VISIBLE_DEVICES"] = ",".join(visible[device] if visible else str(device) for device in spec.devices)
+    return inner
+
+
+def device_count(outer: Mapping[str, str]) -> int | None:
+    """GPUs that this process may use; None where there is none, and CPUs stand in for as many devices as are wanted."""
+    if is_cpu(outer):
+        return None
+    there = len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+    visible = outer.get("CUDA_VISIBLE_DEVICES")
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name]))
+
+
+def is_cpu(outer: Mapping[str, str]) -> bool:
+    """JAX is told to use CPUs, or finds no GPU."""
+    platforms = outer.get("JAX_PLATFORMS", "")
+    if platforms:
+        return platforms.split(",")[0] == "cpu"
+    return not Path("/dev/nvidiactl").exists()
+
+
+def socket_folder(port: int) -> Path:
+    """Where the workers of a server on that port have their sockets, unless it is told otherwise."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/muxjax-{os.getuid()}"
+    return Path(base) / "muxjax" / str(port)
+
+
+def _running(pid_file: Path) -> int | None:
+    """The process that the file names, if it still runs and no other has its number by now."""
+    try:
+        pid, born = map(int, pid_file.read_text().split())
+    except (OSError, ValueError):
+        return None
+    return pid if born and _born(pid) == born else None
+
+
+def _born(pid: int) -> int:
+    """When a process began, in the kernel's ticks; 0 for one that does not run."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])

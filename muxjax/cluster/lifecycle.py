@@ -1,0 +1,89 @@
+"""The lifecycle of models over several units: each change is made on the units that it is about."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.messages import Load, Remove, Sleep, Wake
+from muxjax.cluster.remote_unit import RemoteUnit, UnitState
+from muxjax.engine.device_control import ProgramProgress
+from muxjax.engine.options import ModelOptions
+from muxjax.errors import RequestError
+from muxjax.types import ModelSpec
+
+
+class ClusterLifecycle:
+    """Changes the models of a running cluster, from threads other than the event loop's; see `engine.device_control.Lifecycle`."""
+
+    def __init__(self, engine: ClusterEngine):
+        self._engine = engine
+
+    def states(self) -> Mapping[str, str]:
+        return self._engine.states()
+
+    def programs(self) -> Mapping[str, ProgramProgress]:
+        return self._engine.programs()
+
+    def load(self, options: ModelOptions) -> ModelSpec:
+        """Serves a model on the unit with the most free cache.
+
+        Raises:
+          ConfigError: it cannot be served there.
+        """
+        ready = [unit for unit in self._engine.units.values() if unit.state is UnitState.READY]
+        if not ready:
+            raise RequestError("No unit is ready to take a model.", code="unavailable", status=503)
+        return self._engine.in_loop(load(self._engine, max(ready, key=_free_blocks), options))
+
+    def remove(self, name: str, *, timeout_s: float) -> None:
+        self._each(name, lambda unit: remove(unit, name, timeout_s))
+
+    def sleep(self, name: str, *, timeout_s: float) -> None:
+        self._each(name, lambda unit: unit.call(lambda call: Sleep(call, name, timeout_s)))
+
+    def wake(self, name: str) -> None:
+        self._each(name, lambda unit: unit.call(lambda call: Wake(call, name)))
+
+    def _each(self, name: str, change: Any) -> None:
+        """Makes a change on all units of a model.
+
+        Raises:
+          RequestError: there is none (404).
+        """
+        units = [unit for unit in self._engine.units.values() if name in unit.spec.models]
+        if not units:
+            raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
+        self._engine.in_loop(_all(change(unit) for unit in units))
+
+
+async def load(engine: ClusterEngine, unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
+    """Serves one more model on a unit, from its next worker's start on too.
+
+    Raises:
+      ConfigError: it cannot be served there.
+    """
+    await asyncio.to_thread(engine.learn, options)
+    changed = await unit.call(lambda call: Load(call, options))
+    unit.spec = replace(unit.spec, options=replace(unit.spec.options, models=(*unit.spec.options.models, options)))
+    assert changed.spec is not None
+    return changed.spec
+
+
+async def remove(unit: RemoteUnit, model: str, timeout_s: float) -> None:
+    """Ends a model on a unit, and for its next worker too; its last requests get so long, and then go on elsewhere if they can.
+
+    Raises:
+      ConfigError: it could not be removed.
+    """
+    await unit.call(lambda call: Remove(call, model, timeout_s))
+    unit.spec = unit.spec.without(model)
+
+
+async def _all(changes: Any) -> None:
+    await asyncio.gather(*changes)
+
+
+def _free_blocks(unit: RemoteUnit) -> int:
+    return unit.pulse.stats.free_blocks if unit.pulse and unit.pulse.stats else 0
