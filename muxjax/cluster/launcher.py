@@ -60,14 +60,14 @@ class LocalLauncher:
     async def start(self, spec: UnitSpec) -> Handle:
         address = UnixAddress(self.folder / f"unit-{spec.name}.sock")
         pid_file = address.path.with_suffix(".pid")
-        if pid := _running(pid_file):
+        if pid := running(pid_file):
             return LocalHandle(address, pid_file, pid, None)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [sys.executable, "-m", "muxjax", "worker", "--socket", str(address.path), "--name", spec.name, *self.arguments]
         process = subprocess.Popen(
             command, env=environment(spec, os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        pid_file.write_text(f"{process.pid} {_born(process.pid)}\n")
+        pid_file.write_text(f"{process.pid} {born(process.pid)}\n")
         return LocalHandle(address, pid_file, process.pid, process)
 
 
@@ -92,7 +92,7 @@ class LocalHandle:
     def _gone(self) -> bool:
         if self._process is not None:
             return self._process.poll() is not None
-        return _running(self._pid_file) != self._pid
+        return running(self._pid_file) != self._pid
 
 
 def environment(spec: UnitSpec, outer: Mapping[str, str]) -> dict[str, str]:
@@ -130,16 +130,16 @@ def socket_folder(port: int) -> Path:
     return Path(base) / "muxjax" / str(port)
 
 
-def _running(pid_file: Path) -> int | None:
+def running(pid_file: Path) -> int | None:
     """The process that the file names, if it still runs and no other has its number by now."""
     try:
-        pid, born = map(int, pid_file.read_text().split())
+        pid, ticks = map(int, pid_file.read_text().split())
     except (OSError, ValueError):
         return None
-    return pid if born and _born(pid) == born else None
+    return pid if ticks and born(pid) == ticks else None
 
 
-def _born(pid: int) -> int:
+def born(pid: int) -> int:
     """When a process began, in the kernel's ticks; 0 for one that does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -14,8 +14,8 @@ from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
-from muxjax.commands.batch_answers import Answer, answer_request, in_order
-from muxjax.commands.batch_file import BatchRequest, count_lines, read_requests, skip_answered
+from muxjax.commands.batch.answers import Answer, answer_request, in_order
+from muxjax.commands.batch.file import BatchRequest, count_lines, read_requests, skip_answered
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.server.build import build_service

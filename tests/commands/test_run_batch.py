@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muxjax.__main__ import main
-from muxjax.commands.batch_answers import WINDOW, in_order
-from muxjax.commands.batch_file import MOST_LINE_BYTES, count_lines, read_requests
+from muxjax.commands.batch.answers import WINDOW, in_order
+from muxjax.commands.batch.file import MOST_LINE_BYTES, count_lines, read_requests
 from muxjax.commands.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog

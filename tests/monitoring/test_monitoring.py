@@ -25,7 +25,7 @@ _DURATION = re.compile(r"\d+[smhd]")
 @pytest.fixture(scope="module")
 def told() -> dict[str, set[str]]:
     """The labels of every sample that the server tells, by its name."""
-    metrics = Metrics(FakeEngine(["a"]).stats)
+    metrics = Metrics(FakeEngine(["a"]).unit_stats)
     for phase in ("prefill", "decode", "mixed"):
         metrics.job(job(phase=phase))
     metrics.rejected.labels("a", "queue_full").inc()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.engine.stats import Status, UnitStats
+from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Stamp
@@ -117,6 +117,12 @@ class World:
 
     def stats(self) -> UnitStats:
         return UnitStats(total_blocks=1, free_blocks=1, block_bytes=1, models=())
+
+    def unit_stats(self) -> Mapping[str, UnitStats]:
+        return {ONLY_UNIT: self.stats()}
+
+    def states(self) -> Mapping[str, str]:
+        return {}
 
     def submit(self, request: Request, *, prepared: bool = False) -> None:
         status = self.status.get(request.model)

@@ -8,7 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from muxjax.commands.batch_file import read_requests
+from muxjax.commands.batch.file import read_requests
 from muxjax.commands.run_batch import Batch, run_through
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.background import in_background

@@ -35,7 +35,7 @@ def counts(metrics: Metrics) -> dict[tuple[str, str], float]:
     ],
 )
 def test_a_request_meets_its_targets_or_not(changes, ttft, tpot):
-    metrics = Metrics(FakeEngine(["a"]).stats)
+    metrics = Metrics(FakeEngine(["a"]).unit_stats)
     metrics.judge(request(**changes), ttft_s=0.5, tpot_s=0.25)
     found = counts(metrics)
 
@@ -45,7 +45,7 @@ def test_a_request_meets_its_targets_or_not(changes, ttft, tpot):
 
 
 def test_a_model_without_targets_is_not_judged():
-    metrics = Metrics(FakeEngine(["a"]).stats)
+    metrics = Metrics(FakeEngine(["a"]).unit_stats)
     metrics.judge(request(), ttft_s=None, tpot_s=None)
 
     assert counts(metrics) == {}

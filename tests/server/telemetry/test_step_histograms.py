@@ -14,10 +14,10 @@ SECONDS = st.one_of(st.floats(0, 10), st.sampled_from(_SECONDS))
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(("prefill", "decode")), SECONDS), max_size=30))
 def test_they_are_those_of_the_client_library(steps):
     ours, registry = StepHistograms(), CollectorRegistry()
-    theirs = Histogram("muxjax_scheduler_step_seconds", "x", ("model_name", "phase"), buckets=_SECONDS, registry=registry)
+    theirs = Histogram("muxjax_scheduler_step_seconds", "x", ("model_name", "unit", "phase"), buckets=_SECONDS, registry=registry)
     for model, phase, seconds in steps:
         ours.add(job(model=model, phase=phase, start_s=0.0, end_s=seconds))
-        theirs.labels(model, phase).observe(seconds)
+        theirs.labels(model, "0", phase).observe(seconds)
 
     assert samples(ours) == samples(registry)
 

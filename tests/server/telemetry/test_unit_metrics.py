@@ -26,7 +26,7 @@ def samples() -> dict[tuple[str, str], float]:
     for i, prompt in enumerate(prompts):
         request = Request(id=str(i), model="m", prompt=prompt, sampling=Sampling(max_tokens=1), arrival_s=float(i))
         run(unit, adbs, device, clock, [request], {})
-    families = text_string_to_metric_families(Metrics(unit.stats, lambda: {"m": PROGRAMS}).exposition().decode())
+    families = text_string_to_metric_families(Metrics(lambda: {"0": unit.stats()}, lambda: {"m": PROGRAMS}).exposition().decode())
     found = [sample for family in families for sample in family.samples]
     return {(sample.name, sample.labels.get("state", "")): sample.value for sample in found}
 

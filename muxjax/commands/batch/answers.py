@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from muxjax.commands.batch_file import BatchRequest, answer_line
+from muxjax.commands.batch.file import BatchRequest, answer_line
 from muxjax.errors import MuxError, RequestError
 from muxjax.server.generation import Stamp
 from muxjax.server.openai.endpoints import ENDPOINTS

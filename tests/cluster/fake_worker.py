@@ -1,0 +1,106 @@
+"""A worker whose unit runs on the device of dictionaries, in a process that can really be killed."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from muxjax.cache.layout import CacheLayout
+from muxjax.cluster.wire import UnixAddress
+from muxjax.cluster.worker import Worker
+from muxjax.engine.device_control import Lifecycle
+from muxjax.engine.engine import Engine
+from muxjax.engine.executor import Done
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.unit import Unit
+from muxjax.errors import ConfigError, RequestError
+from muxjax.scheduler.policies import by_name
+from muxjax.types import ModelSpec
+from tests.fake_device import FakeClock, FakeDevice
+from tests.fakes import FakeLifecycle
+from tests.server.kit import spec
+
+LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
+MAX_TOKENS, STEP_S = 400, 0.004
+
+
+class RealTime(FakeClock):
+    """Nobody moves it."""
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def advance_to(self, at_s: float) -> None:
+        pass
+
+
+class SlowDevice(FakeDevice):
+    """Its steps take their time; while the file "stuck" is beside its socket, they take for ever."""
+
+    def __init__(self, layouts: dict[str, CacheLayout], folder: Path):
+        super().__init__(layouts, RealTime(), step_s=0.0)
+        self._stuck = folder / "stuck"
+
+    def collect(self, *, wait: bool) -> list[Done]:
+        time.sleep(STEP_S)
+        while self._stuck.exists():
+            time.sleep(STEP_S)
+        return super().collect(wait=wait)
+
+
+class Models(FakeLifecycle):
+    """Models that come and go with the unit's."""
+
+    def __init__(self, engine: Engine, unit: Unit, layouts: dict[str, CacheLayout], models: list[str]):
+        super().__init__(models)
+        self._engine, self._unit, self._layouts = engine, unit, layouts
+
+    def load(self, options: ModelOptions) -> ModelSpec:
+        if options.name in self._states:
+            raise RequestError(f"{options.name} is there already", status=409)
+        self._layouts[options.name] = LAYOUT
+        self._engine.do(lambda: self._unit.add(config(options)))
+        self._states[options.name] = "ready"
+        return spec()
+
+    def remove(self, name: str, *, timeout_s: float) -> None:
+        self._engine.drain_model(name, timeout_s)
+        self._engine.do(lambda: self._unit.remove(name))
+        del self._states[name]
+
+
+class Built(NamedTuple):
+    options: UnitOptions
+    engine: Engine
+    lifecycle: Lifecycle
+
+
+def config(model: ModelOptions) -> ModelConfig:
+    return ModelConfig(name=model.name, layout=LAYOUT, slots=model.max_num_seqs, max_tokens=MAX_TOKENS, vocab=50, rate=model.rate)
+
+
+def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Built]:
+    """A model called "never" cannot be built, and one called "broken" ends the process."""
+
+    def built(options: UnitOptions, report: Callable[[str], object]) -> Built:
+        names = [model.name for model in options.models]
+        if "never" in names:
+            raise ConfigError("never can be built")
+        if "broken" in names:
+            os._exit(7)
+        layouts = dict.fromkeys(names, LAYOUT)
+        unit = Unit(map(config, options.models), total_blocks=2000, token_budget=64, max_rows=8)
+        engine = Engine(unit, by_name("adbs"), SlowDevice(layouts, folder), step_timeout_s=options.step_timeout_s)
+        report(f"serves {', '.join(names)}")
+        return Built(replace(options, policy="adbs"), engine, Models(engine, unit, layouts, names))
+
+    return built
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    sys.exit(Worker(build(path.parent), orphan_s=float(sys.argv[2])).run(UnixAddress(path)))
