@@ -274,10 +274,10 @@ def test_metrics_count_requests_and_tokens(server):
         'vllm:inter_token_latency_seconds_count{model_name="org/a"} 3.0',
         'vllm:num_requests_running{model_name="org/a",unit="0"} 0.0',
         'vllm:num_requests_waiting{model_name="plain",unit="0"} 0.0',
-        'vllm:kv_cache_usage_perc{model_name="org/a"} 0.0',
-        'vllm:num_preemptions_total{model_name="org/a"} 0.0',
-        'muxjax_kv_blocks{model_name="",state="free"} 1000.0',
-        'muxjax_kv_quota_blocks{model_name="org/a"} 100.0',
+        'vllm:kv_cache_usage_perc{model_name="org/a",unit="0"} 0.0',
+        'vllm:num_preemptions_total{model_name="org/a",unit="0"} 0.0',
+        'muxjax_kv_blocks{model_name="",state="free",unit="0"} 1000.0',
+        'muxjax_kv_quota_blocks{model_name="org/a",unit="0"} 100.0',
     ):
         assert line in lines
 
