@@ -59,7 +59,6 @@ async def test_a_killed_worker_costs_no_token(tmp_path):
         await asked.ended()
         check(asked)
         assert launcher.started == ["0", "1", "0"]  # the other one was left alone
-        assert max(b.at_s - a.at_s for name in ("r1", "r3") for a, b in zip(asked.told[name], asked.told[name][1:])) < 1.0
 
 
 @in_loop
@@ -85,7 +84,7 @@ async def test_a_stopped_process_is_noticed_by_its_silence(tmp_path):
 
 @in_loop
 async def test_a_stuck_step_has_the_worker_started_again(tmp_path):
-    async with cluster(tmp_path, unit("0", "a", step_timeout_s=0.5)) as (asked, launcher):
+    async with cluster(tmp_path, unit("0", "a", step_timeout_s=0.5)) as (asked, _):
         asked.ask("r", "a", max_tokens=100)
         await asked.until(lambda: asked.begun("r", 5))
         (tmp_path / "stuck").touch()
@@ -167,7 +166,7 @@ async def test_a_unit_that_cannot_start_leaves_the_others_serving(tmp_path):
 
 @in_loop
 async def test_a_drain_lets_requests_end_wherever_they_are(tmp_path):
-    async with cluster(tmp_path, unit("0", "a"), unit("1", "b")) as (asked, launcher):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b")) as (asked, _):
         for i in range(6):
             asked.ask(f"r{i}", "ab"[i % 2], max_tokens=60)
         assert await asyncio.to_thread(asked.engine.drain, 30.0)

@@ -121,9 +121,6 @@ class World:
     def unit_stats(self) -> Mapping[str, UnitStats]:
         return {ONLY_UNIT: self.stats()}
 
-    def states(self) -> Mapping[str, str]:
-        return {}
-
     def submit(self, request: Request, *, prepared: bool = False) -> None:
         status = self.status.get(request.model)
         code = {None: "model_not_found", Status.READY: "", Status.FAILED: "model_failed"}.get(status, "model_loading")
