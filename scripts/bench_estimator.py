@@ -42,6 +42,7 @@ SHARINGS = {"turns": (SERIAL, "adbs"), "lanes": (LANES, "mux")}
 ESTIMATORS = {"turns": "turns of ADBS", "lanes": "lanes", "equation3": "equation 3"}
 OF = {"turns": ("turns", "equation3"), "lanes": ("lanes", "turns", "equation3")}
 """What is held against each."""
+KINDS = ("llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b", "llama-7b", "llama-13b", "llama-30b", "llama-65b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,7 @@ def cases(seed: int, duration_s: float) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
     while True:
         chip, devices, models = (A100, H200)[rng.integers(2)], int(rng.choice([1, 1, 1, 2, 4])), int(rng.integers(1, 5))
-        kinds = [list(BY_NAME)[i] for i in rng.integers(len(BY_NAME), size=models)]
+        kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
         rates = (rng.dirichlet(np.ones(models)) * devices * np.exp(rng.uniform(np.log(0.3), np.log(16))) + 0.02).tolist()
         names = [f"{kind}-{i}" for i, kind in enumerate(kinds)]
         streams = [

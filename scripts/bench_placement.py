@@ -5,6 +5,7 @@ python -m scripts.bench_placement --tiny   prints both for a few small problems
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -31,10 +32,11 @@ QUALITY, SPEED = "placement-quality", "placement-speed"
 KINDS = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
 ALPHA = 0.9
 BASELINES = ("memory_greedy", "spatial_blind", "spatial_aware")
+OBJECTIVES = ("throughput", "balanced")
 PARTS = {2: (4, 4), 3: (4, 4), 4: (2, 1), 5: (1, 1)}
 """Replicas and grain of the optimum's splits, by LLMs: as many as it can be worked out with."""
 SIZES = [(19, 4), (50, 16), (100, 32), (200, 64)]
-HARD_SIZES = [(10, 1), (10, 64), (40, 64), (200, 128), (1000, 4096)]
+HARD_SIZES = [(10, 1), (10, 64), (40, 64), (200, 128), (1000, 512), (1000, 4096)]
 """LLMs and nodes of eight devices."""
 EVEN = "optimum of even splits"
 WAYS = {
@@ -54,7 +56,7 @@ class Small:
     grain: int
 
 
-def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: int) -> Problem:
+def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: int, objective: str = "balanced") -> Problem:
     """LLMs of those shapes on A100s, with requests of ShareGPT's mean lengths."""
     lengths = of_trace("sharegpt")
     demands = tuple(
@@ -67,7 +69,8 @@ def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: 
         )
         for i, (kind, rate) in enumerate(zip(kinds, rates, strict=True))
     )
-    return Problem(demands=demands, cluster=Cluster(chip=A100, nodes=nodes, devices_per_node=devices_per_node))
+    cluster = Cluster(chip=A100, nodes=nodes, devices_per_node=devices_per_node)
+    return Problem(demands=demands, cluster=cluster, objective=objective)
 
 
 def popular(models: int, nodes: int, rps_per_device: float, rng: np.random.Generator) -> Problem:
@@ -78,7 +81,7 @@ def popular(models: int, nodes: int, rps_per_device: float, rng: np.random.Gener
 
 
 def small_problems(seed: int) -> Iterator[Small]:
-    """Without end: 2 to 5 LLMs on 2 to 8 devices, from idle to far overloaded."""
+    """Without end: 2 to 5 LLMs on 2 to 8 devices, from idle to far overloaded, each for every objective."""
     rng = np.random.default_rng(seed)
     while True:
         models = int(rng.integers(2, 6))
@@ -86,11 +89,12 @@ def small_problems(seed: int) -> Iterator[Small]:
         kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=models)]
         rates = rng.dirichlet(np.full(models, 0.7)) * nodes * devices * rng.uniform(1, 12) + 0.05
         parts, grain = PARTS[models]
-        yield Small(problem=problem(kinds, rates.tolist(), nodes, devices), parts=parts, grain=grain)
+        for objective in OBJECTIVES:
+            yield Small(problem=problem(kinds, rates.tolist(), nodes, devices, objective), parts=parts, grain=grain)
 
 
 def quality(small: Small) -> dict | None:
-    """Throughput of each way and of the optimum; None where nothing fits."""
+    """Worth of each way and of the optimum; None where nothing fits."""
     asked = small.problem
     objective, candidates = search_space(asked, Roofline())
     best = ilp.optimum(asked, objective, candidates, most_parts=small.parts, grain=small.grain)
@@ -98,8 +102,8 @@ def quality(small: Small) -> dict | None:
     if best is None or even is None:
         return None
     values = {
-        "demand_rps": sum(one.rate_rps for one in asked.demands),
-        "optimum_rps": objective.total(best),
+        "everything": objective.most_worth,
+        "optimum": objective.total(best),
         EVEN: objective.total(even),
         "columns": objective.estimates,
     }
@@ -136,13 +140,16 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int, *, 
     asked = popular(models, nodes, rps_per_device, np.random.default_rng(seed))
     begin, begin_cpu = time.perf_counter(), time.process_time()
     placement = place_with_headroom(asked, partial(search_space, costs=Roofline()))
+    served = [estimate(asked, Roofline(), unit).models for unit in placement.placement.units]
+    shares = [sum(unit[one.name].throughput_rps for unit in served if one.name in unit) / one.rate_rps for one in asked.demands]
     values = {
         "seconds": time.perf_counter() - begin,
         "cpu_s": time.process_time() - begin_cpu,
         "groups": placement.groups,
         "units": placement.units,
         "complete": placement.complete,
-        "throughput_rps": placement.throughput_rps,
+        "throughput_rps": sum(share * one.rate_rps for share, one in zip(shares, asked.demands, strict=True)),
+        "least_share": min(shares),
         "growth": placement.growth,
     }
     if baselines_too:
@@ -154,6 +161,7 @@ def measure_speed(models: int, nodes: int, rps_per_device: float, seed: int, *, 
 def describe(asked: Problem) -> dict:
     """Configuration that makes a problem again."""
     return {
+        "objective": asked.objective,
         "models": {one.name: one.rate_rps for one in asked.demands},
         "chip": asked.cluster.chip.name,
         "nodes": asked.cluster.nodes,
@@ -172,11 +180,13 @@ def _baseline_rps(name: str, asked: Problem, objective: Objective, candidates) -
 def quality_table(records: list[dict]) -> str:
     """Loss against the optimum, over all problems and those whose demand even the optimum does not meet."""
     rows = []
-    for way in (EVEN, *WAYS):
-        for which, found in (("all", records), ("overloaded", [one for one in records if _overloaded(one["values"])])):
-            losses = [1 - one["values"][way] / one["values"]["optimum_rps"] for one in found] or [0.0]
+    for objective, way in itertools.product(OBJECTIVES, (EVEN, *WAYS)):
+        own = [one for one in records if one["config"]["objective"] == objective]
+        for which, found in (("all", own), ("overloaded", [one for one in own if _overloaded(one["values"])])):
+            losses = [1 - one["values"][way] / one["values"]["optimum"] for one in found] or [0.0]
             rows.append(
                 (
+                    objective,
                     way,
                     which,
                     len(found),
@@ -186,16 +196,16 @@ def quality_table(records: list[dict]) -> str:
                     sum(loss > 0.05 for loss in losses),
                 )
             )
-    return results.table(("way", "problems", "number", "median loss", "p95", "worst", "over 5 %"), rows)
+    return results.table(("objective", "way", "problems", "number", "median loss", "p95", "worst", "over 5 %"), rows)
 
 
 def _overloaded(values: dict) -> bool:
-    return values["optimum_rps"] < values["demand_rps"] * (1 - 1e-6)
+    return values["optimum"] < values["everything"] * (1 - 1e-6)
 
 
 def speed_table(records: list[dict]) -> str:
     """Time and growth, and what the baselines would serve, where that was asked."""
-    head = ("LLMs", "devices", "demand req/s", "served", "may grow", "seconds", "CPU s", "groups", "units")
+    head = ("LLMs", "devices", "demand req/s", "served", "least share", "may grow", "seconds", "CPU s", "groups", "units")
     if any(BASELINES[0] in record["values"] for record in records):
         head += ("memory-greedy", "spatial, blind", "spatial, aware")
     return results.table(head, [_speed_row(record["config"], record["values"]) for record in records])
@@ -208,6 +218,7 @@ def _speed_row(config: dict, values: dict) -> tuple:
         config["nodes"] * config["devices_per_node"],
         f"{sum(config['models'].values()):.0f}",
         f"{values['throughput_rps']:.0f}",
+        f"{values['least_share']:.0%}",
         f"{values['growth']:.2f} x",
         f"{values['seconds']:.2f}",
         f"{values['cpu_s']:.2f}",
@@ -224,7 +235,8 @@ Random problems, small enough for the integer program of `muxjax/placement/refer
 shapes on 2 to 8 A100, ShareGPT's mean lengths, from idle to a few times what can be served. The optimum has up to four replicas of an LLM,
 two where there are 4 LLMs and one where there are 5. Where there are up to 3, a replica's part of the rate may be any quarters of it; the
 searches share it evenly, and the first rows tell what that alone costs.
-Loss is of requests a second, by the same estimates for both. "Overloaded" are problems whose demand even the optimum does not meet.
+Loss is of what the objective counts, which for `throughput` is requests a second, by the same estimates for both. "Overloaded" are
+problems whose demand even the optimum does not meet.
 Made by `python -m scripts.bench_placement`; every problem is in [runs.jsonl](runs.jsonl).
 
 {table}
@@ -237,8 +249,8 @@ SPEED_PAGE = """
 # How long does placing take?
 
 MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's
-mean lengths. Seconds from the problem to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on
-{host}; every value is in [runs.jsonl](runs.jsonl).
+mean lengths, for the objective `balanced`; the least share is that of the rate of the LLM that is served worst. Seconds from the problem
+to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in [runs.jsonl](runs.jsonl).
 
 {table}
 

@@ -1,12 +1,14 @@
-"""A placement problem written in YAML: a cluster, and models with their rates, lengths and targets."""
+"""A placement problem written in YAML (docs/placement.md): a cluster, chips, and models with their rates, lengths and targets."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
-from muxjax.cost.chip import CHIPS
-from muxjax.errors import ConfigError, require
+from muxjax.cost.chip import CHIPS, Chip
+from muxjax.errors import ConfigError, require, shown
 from muxjax.placement.problem import MOST_DEVICES, MOST_DEVICES_PER_NODE, MOST_NODES, Cluster, Demand, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
 from muxjax.specs import published
@@ -21,14 +23,13 @@ MOST_RATE_RPS = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """`Cluster`, its chip by name."""
+    """`Cluster`, its chip by the name of one that is known or described under `chips`."""
 
     chip: str = "H200"
     nodes: int = 1
     devices_per_node: int = 8
 
     def __post_init__(self):
-        require(self.chip in CHIPS, "chip", self.chip, "one of " + ", ".join(CHIPS))
         for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
             require(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
         limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
@@ -61,7 +62,7 @@ class DemandOptions:
         require(0 < self.rate <= MOST_RATE_RPS, "rate", self.rate, f"over 0, to {MOST_RATE_RPS}")
 
     def demand(self) -> Demand:
-        """The demand meant.
+        """The demand meant; errors name its fields as the file does.
 
         Raises:
           ConfigError: no such shape, checkpoint or trace, or a value outside its range.
@@ -112,12 +113,35 @@ def read_streams(path: Path) -> tuple[Stream, ...]:
 
 
 def _problem(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> Problem:
-    top = section(loader, path, node, names(Problem) - {"demands"} | {"models"})
+    top = section(loader, path, node, names(Problem) - {"demands"} | {"models", "chips"})
+    chips = dict(CHIPS) | _chips(loader, child(node, "chips"), path)
     cluster = section(loader, path, child(node, "cluster"), names(ClusterOptions)) if child(node, "cluster") else {}
     demands = tuple(map(_demand, _models(loader, node, path)))
     devices = build(ClusterOptions, cluster)
-    there = Cluster(chip=CHIPS[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node)
+    with _at(cluster):
+        require(devices.chip in chips, "chip", devices.chip, "one of " + ", ".join(chips))
+    there = Cluster(chip=chips[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node)
     return build(Problem, top, demands=demands, cluster=there)
+
+
+def _chips(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> dict[str, Chip]:
+    """Chips that the file describes: all fields of one, or those in which it differs from the one that it is `like`."""
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{path}:{node.start_mark.line + 1}: chips must be names, each with what the chip can do", field="chips")
+    known = names(Chip) - {"name"} | {"like"}
+    return {str(key.value): _chip(str(key.value), section(loader, path, value, known)) for key, value in node.value}
+
+
+def _chip(name: str, written: Section) -> Chip:
+    like = written.pop("like", None)
+    if like is None:
+        return build(Chip, written, name=name)
+    if str(like.value) not in CHIPS:
+        raise ConfigError(f"{like.where}: like must be one of {', '.join(CHIPS)}, got {shown(like.value)}", field="like")
+    usual = asdict(CHIPS[str(like.value)]) | {"name": name}
+    return build(Chip, written, **{field: value for field, value in usual.items() if field not in written})
 
 
 def _models(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list[Section]:
@@ -129,8 +153,16 @@ def _models(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list
 
 def _demand(written: Section) -> Demand:
     options = build(DemandOptions, written)
-    try:
+    with _at(written):
         return options.demand()
+
+
+@contextmanager
+def _at(written: Section) -> Iterator[None]:
+    """Errors are told with the line of the value that they are about, or of the section's first."""
+    try:
+        yield
     except ConfigError as error:
-        where = next(iter(written.values())).where
-        raise ConfigError(f"{where}: {error}", field=error.field) from error
+        field = (error.field or "").rpartition(".")[2]
+        about = next((name for name in (field, field.removesuffix("_s"), field.removesuffix("_rps")) if name in written), None)
+        raise ConfigError(f"{written[about or next(iter(written))].where}: {error}", field=error.field) from error

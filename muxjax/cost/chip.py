@@ -1,6 +1,11 @@
 """Accelerators: what they can do, and how much of it whole steps reach."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from muxjax.errors import require
+
+MOST = 1e30
+"""Of any of a chip's numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +17,8 @@ class Chip:
       link_bytes_per_s: to the other devices of its node, one way.
       compute_frac, memory_frac: of these, what a whole prefill or decode step reaches.
       launch_s: a layer's launches and small kernels; reduce_s: one all-reduce of nothing.
+    Raises:
+      ConfigError: a number outside its range.
     """
 
     name: str
@@ -23,6 +30,11 @@ class Chip:
     memory_frac: float
     launch_s: float
     reduce_s: float
+
+    def __post_init__(self):
+        for field in fields(self)[1:]:
+            value = getattr(self, field.name)
+            require(0 < value <= MOST, field.name, value, f"over 0, to {MOST:g}")
 
 
 A100 = Chip(

@@ -27,7 +27,7 @@ def violations(problem: Problem, placement: Placement, costs: CostModel | None =
     demands = {demand.name: demand for demand in problem.demands}
     if len(placement.units) > problem.cluster.devices:
         return [f"{len(placement.units)} units have no device each, the cluster has {problem.cluster.devices}"]
-    faults = [*_demand(problem, placement), *_packing(problem.cluster, placement)]
+    faults = [*_demand(problem, placement), *_packing(problem.cluster, placement), *_numbers(problem.cluster, placement)]
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
         broken = broken or list(_memory(f"unit {i}", unit, problem, demands))
@@ -57,6 +57,18 @@ def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:
             yield f"a mesh of {size} devices does not lie in a node of {cluster.devices_per_node}, whose meshes have {list(sizes)} devices"
     elif not packs(group, cluster):
         yield f"meshes of {list(group)} devices do not lie side by side in {cluster.nodes} nodes of {cluster.devices_per_node}"
+
+
+def _numbers(cluster: Cluster, placement: Placement) -> Iterator[str]:
+    """Meshes whose devices are numbered lie in one node each, and share none."""
+    end = -math.inf
+    for first, size in sorted((unit.first_device, unit.devices) for unit in placement.units if unit.first_device is not None):
+        last, per_node = first + size - 1, cluster.devices_per_node
+        if first < end:
+            yield f"device {first} is in two meshes"
+        if not 0 <= first <= last < cluster.nodes * per_node or first // per_node != last // per_node:
+            yield f"a mesh of devices {first} to {last} lies in none of {cluster.nodes} nodes of {per_node} devices"
+        end = max(end, last + 1)
 
 
 def _members(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator[str]:

@@ -32,6 +32,22 @@ def packs(group: Iterable[int] | Mapping[int, int], cluster: Cluster) -> bool:
     return meshes.keys() <= set(sizes) and all(devices <= room(cluster, size) for size, devices in larger)
 
 
+def first_devices(group: MeshGroup, cluster: Cluster) -> list[int]:
+    """Number of the first device of each mesh of a group that packs; node n has devices n * devices_per_node and on.
+
+    Each lies in the first node with room for it. Larger ones come first, so that no mesh lies across a boundary of its own size.
+    """
+    used, first = [0] * cluster.nodes, []
+    node = 0
+    for i, size in enumerate(group):
+        node = 0 if i and size < group[i - 1] else node
+        while used[node] + size > cluster.devices_per_node:
+            node += 1
+        first.append(node * cluster.devices_per_node + used[node])
+        used[node] += size
+    return first
+
+
 def mesh_groups(cluster: Cluster, *, grain: int = 1) -> Iterator[MeshGroup]:
     """Groups that use every device, each once, the largest meshes first.
 

@@ -35,19 +35,20 @@ def reasons(placement: Placement, score: Score, serves: Score | None = None) -> 
     score = cache(score)
     serves = cache(serves) if serves else score
     first: dict[UnitPlan, int] = {}
-    for at, unit in enumerate(placement.units):
+    units = [replace(unit, first_device=None) for unit in placement.units]
+    for at, unit in enumerate(units):
         first.setdefault(unit, at)
-    by_busyness = sorted(first.values(), key=lambda at: (len(placement.units[at].members) / placement.units[at].devices, at))[:LOOKED_AT]
+    by_busyness = sorted(first.values(), key=lambda at: (len(units[at].members) / units[at].devices, at))[:LOOKED_AT]
     for unit, at in first.items():
         for placed in unit.members:
             left = replace(unit, members=tuple(other for other in unit.members if other is not placed))
-            ways = {to: _with(placed, placement.units[to], score) for to in by_busyness if to != at}
-            gains = {to: score(way) - _of(placement.units[to], score) for to, way in ways.items() if way}
+            ways = {to: _with(placed, units[to], score) for to in by_busyness if to != at}
+            gains = {to: score(way) - _of(units[to], score) for to, way in ways.items() if way}
             best = max(gains, key=lambda to: (gains[to], -to), default=None)
             if best is None or gains[best] == NO_UNIT:
                 yield Reason(model=placed.model, unit=at, runner_up=None, cost_rps=0.0)
             else:
-                before, after = (unit, placement.units[best]), (left, ways[best])
+                before, after = (unit, units[best]), (left, ways[best])
                 cost_rps = sum(_of(one, serves) for one in before) - sum(_of(one, serves) for one in after if one)
                 yield Reason(model=placed.model, unit=at, runner_up=best, cost_rps=cost_rps)
 

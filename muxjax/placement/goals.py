@@ -17,13 +17,13 @@ def throughput(rate_rps: float, share: float) -> float:
 
 
 def balanced(rate_rps: float, share: float) -> float:
-    """What an LLM of which half is served gains by another tenth is over four times what one gains that lacks a tenth."""
-    return _diminishing(share, power=2, scarce=0.05)
+    """What an LLM of which half is served gains by another tenth is some five times what one gains that lacks a tenth."""
+    return _diminishing(share, power=2, scarce=0.01)
 
 
 def max_min(rate_rps: float, share: float) -> float:
     """As `balanced`, but so steep that next to the LLM that is served least the others hardly count."""
-    return _diminishing(share, power=4, scarce=0.1)
+    return _diminishing(share, power=4, scarce=0.05)
 
 
 Worth = Callable[[float, float], float]

@@ -1,8 +1,10 @@
 """Objective of placement, of units by their contents, which are laid out and estimated once."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
+from muxjax.placement.cluster import first_devices
 from muxjax.placement.goals import Worth, throughput
 from muxjax.placement.problem import Demand, Placed, Placement, Problem, UnitPlan
 
@@ -138,9 +140,11 @@ class Objective:
         return UnitPlan(devices=contents.devices, members=tuple(placed))
 
     def placement(self, units: Iterable[UnitContents]) -> Placement:
-        """Placement of the units that hold something, the largest meshes first."""
+        """Placement of the units that hold something, the largest meshes first, each with its devices."""
         filled = sorted((contents for contents in units if contents.members), key=_order)
-        return Placement(units=tuple(self.plan(contents, lambda member: self._sm_share(*member)) for contents in filled))
+        plans = [self.plan(contents, lambda member: self._sm_share(*member)) for contents in filled]
+        numbers = first_devices(tuple(plan.devices for plan in plans), self.problem.cluster)
+        return Placement(units=tuple(replace(plan, first_device=first) for plan, first in zip(plans, numbers, strict=True)))
 
     def _demanded(self, member: Member) -> float:
         return self._params[member.model] * self.demands[member.model].rate_rps / member.parts

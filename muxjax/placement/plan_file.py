@@ -51,8 +51,11 @@ def read_placement(path: Path) -> Placement:
 
 def _unit(written: object, where: str) -> UnitPlan:
     members = enumerate(_value(written, "members", list, where))
+    numbered = isinstance(written, dict) and written.get("first_device") is not None
     return UnitPlan(
-        devices=_value(written, "devices", int, where), members=tuple(_placed(member, f"{where}.members.{i}") for i, member in members)
+        devices=_value(written, "devices", int, where),
+        members=tuple(_placed(member, f"{where}.members.{i}") for i, member in members),
+        first_device=_value(written, "first_device", int, where) if numbered else None,
     )
 
 

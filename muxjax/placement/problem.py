@@ -1,7 +1,8 @@
 """Problem and placement, what a placer is asked and what it answers: plain values."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 from muxjax.cost.chip import Chip
 from muxjax.errors import ConfigError, require
@@ -40,6 +41,8 @@ class Demand:
         for field in ("prompt_tokens", "output_tokens"):
             value = getattr(self, field)
             require(0 < value <= MOST_TOKENS, f"{where}.{field}", value, f"over 0, to {MOST_TOKENS}")
+            limit = f"below the model's context of {self.spec.max_len} tokens"
+            require(value < self.spec.max_len, f"{where}.{field}", value, limit)
         for field in ("ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
@@ -109,6 +112,11 @@ class Problem:
         require(self.objective in GOALS, "objective", self.objective, "one of " + ", ".join(GOALS))
 
     @property
+    def cut(self) -> list[str]:
+        """LLMs whose mean request is longer than their context: an engine ends such answers there."""
+        return [one.name for one in self.demands if one.prompt_tokens + one.output_tokens > one.spec.max_len]
+
+    @property
     def device_bytes(self) -> int:
         """Memory of each device for weights and cache."""
         return int(self.memory_frac * self.cluster.chip.memory_bytes)
@@ -123,6 +131,31 @@ class Problem:
             if demand.name == name:
                 return demand
         raise ConfigError(f"model must be one of {', '.join(demand.name for demand in self.demands)}, got {name!r}", field="model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Requests of one LLM as they were measured; None for what was not."""
+
+    rate_rps: float
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+
+
+def with_loads(problem: Problem, loads: Mapping[str, Load]) -> Problem:
+    """The problem with other requests of the LLMs named.
+
+    Raises:
+      ConfigError: an LLM that the problem does not have, or a value outside its range.
+    """
+    for name in loads:
+        problem.demand(name)
+
+    def loaded(demand: Demand) -> Demand:
+        known = asdict(loads[demand.name]) if demand.name in loads else {}
+        return replace(demand, **{field: value for field, value in known.items() if value is not None})
+
+    return replace(problem, demands=tuple(map(loaded, problem.demands)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +181,20 @@ class Placed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitPlan:
-    """A mesh of so many devices of one node, and the LLMs that share it; no LLM twice."""
+    """A mesh of so many devices of one node, and the LLMs that share it; no LLM twice.
+
+    Args:
+      first_device: its number in the cluster, where a node's devices, and nodes, follow each other: the mesh has it and those after
+        it, and device d of `Placed.devices` is first_device + d. None where nobody has laid the meshes out.
+    """
 
     devices: int
     members: tuple[Placed, ...] = ()
+    first_device: int | None = None
+
+    def numbers(self, placed: Placed) -> tuple[int, ...]:
+        """Devices of one of its LLMs, by their numbers in the cluster where those are known, else in the mesh."""
+        return tuple((self.first_device or 0) + device for device in placed.devices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muxjax.placement.estimate.estimator import ModelEstimate, UnitEstimate
@@ -63,7 +63,7 @@ def services(problem: Problem, placement: Placement, estimate: Estimate) -> list
     """Of each model, in the problem's order."""
     replicas: dict[str, list[ModelEstimate]] = {}
     for unit in placement.units:
-        for name, model in estimate(unit).models.items():
+        for name, model in estimate(_unnumbered(unit)).models.items():
             replicas.setdefault(name, []).append(model)
     return [_service(demand, replicas[demand.name]) for demand in problem.demands]
 
@@ -106,6 +106,8 @@ def text(problem: Problem, found: Found, served: list[Service], estimate: Estima
     )
     if not found.complete:
         yield "the search ended at its limit: this is the best placement until then"
+    if problem.cut:
+        yield f"the mean request is longer than the context, where answers are cut: {_some(problem.cut)}"
     late = [f"{one.demand.name} {' and '.join(one.missed)}" for one in served if one.missed]
     if late:
         yield f"targets are missed: {_some(late)}"
@@ -138,6 +140,11 @@ def _service(demand: Demand, replicas: list[ModelEstimate]) -> Service:
     )
 
 
+def _unnumbered(unit: UnitPlan) -> UnitPlan:
+    """The same wherever it lies."""
+    return replace(unit, first_device=None)
+
+
 def _share(one: Service) -> float:
     return one.throughput_rps / one.demand.rate_rps
 
@@ -155,24 +162,26 @@ def _time(seconds: float) -> str:
 
 
 def _rows(estimate: Estimate, placement: Placement) -> Iterator[tuple[str, ...]]:
-    """A row for each LLM of each unit; equal units, which lie beside each other, are told once."""
-    yield "unit", "mesh", "model", "tp", "on", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
+    """A row for each LLM of each unit; equal units, which lie beside each other, are told once, with the devices of the first."""
+    yield "unit", "mesh", "model", "tp", "devices", "SM share", "requests/s", "of", "headroom", "batch", "TTFT", "time per token"
     at = 0
-    for unit, equal in itertools.groupby(placement.units):
-        first, at = at, at + len(list(equal))
-        held = sum(model.blocks for model in estimate(unit).models.values())
+    for plan, equal in itertools.groupby(placement.units, key=_unnumbered):
+        units = list(equal)
+        unit, first, at = units[0], at, at + len(units)
+        found = estimate(plan)
+        held = sum(model.blocks for model in found.models.values())
         for placed in unit.members:
-            model = estimate(unit).models[placed.model]
+            model = found.models[placed.model]
             yield (
                 str(first) if at == first + 1 else f"{first}-{at - 1}",
                 str(unit.devices),
                 placed.model,
                 str(placed.tp),
-                ",".join(map(str, placed.devices)),
+                ",".join(map(str, unit.numbers(placed))) + (" .." if len(units) > 1 else ""),
                 f"{placed.sm_share:.0%}",
                 f"{model.throughput_rps:.3g}",
                 f"{placed.rate_rps:.3g}",
-                f"{1 - held / estimate(unit).total_blocks:.0%} of blocks",
+                f"{1 - held / found.total_blocks:.0%} of blocks",
                 f"{model.batch:.1f}",
                 show_s(model.ttft_s),
                 show_s(model.tpot_s),

@@ -1,50 +1,120 @@
-"""Shapes of published models, for dummy weights, placement and benchmarks. Source: their config.json."""
+"""Shapes of published models, for dummy weights, placement and benchmarks. Source: their config.json.
+
+Those of Gemma are for placement: they have the sizes, windows and cache of the models, and not the variants of their decoders.
+"""
 
 from muxjax.types import ModelSpec, RopeScaling
 
 
-def _llama3(*, factor: float, width: int, layers: int, heads: int, kv_heads: int, head_dim: int, ffn: int, tied: bool = False) -> ModelSpec:
-    scaling = RopeScaling(kind="llama3", factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=8192)
+def _model(
+    size: tuple[int, int, int, int, int, int], *, max_len: int, windows: tuple[int | None, ...] | None = None, **variant
+) -> ModelSpec:
+    """Of (width, layers, heads, kv heads, head size, FFN); windows are repeated over the layers."""
+    width, layers, heads, kv_heads, head_dim, ffn = size
+    pattern = windows or (None,)
     return ModelSpec(
-        vocab=128256,
         width=width,
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         ffn=ffn,
-        windows=(None,) * layers,
+        windows=tuple(pattern[layer % len(pattern)] for layer in range(layers)),
+        max_len=max_len,
+        **variant,
+    )
+
+
+def _llama1(*size: int) -> ModelSpec:
+    width, layers, heads, ffn = size
+    return _model((width, layers, heads, heads, 128, ffn), vocab=32000, norm_eps=1e-6, max_len=2048, eos_ids=(2,))
+
+
+def _llama2(*size: int) -> ModelSpec:
+    width, layers, heads, kv_heads, ffn = size
+    return _model((width, layers, heads, kv_heads, 128, ffn), vocab=32000, norm_eps=1e-5, max_len=4096, eos_ids=(2,))
+
+
+def _llama3(*size: int, factor: float, tied: bool = False) -> ModelSpec:
+    width, layers, heads, kv_heads, head_dim, ffn = size
+    return _model(
+        (width, layers, heads, kv_heads, head_dim, ffn),
+        vocab=128256,
         norm_eps=1e-5,
         rope_theta=500000.0,
-        rope_scaling=scaling,
+        rope_scaling=RopeScaling(kind="llama3", factor=factor, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=8192),
         max_len=131072,
         tied=tied,
         eos_ids=(128001, 128008, 128009),
     )
 
 
-def _llama1(*, width: int, layers: int, heads: int, ffn: int) -> ModelSpec:
-    return ModelSpec(
-        vocab=32000,
-        width=width,
-        layers=layers,
-        heads=heads,
-        kv_heads=heads,
-        head_dim=128,
-        ffn=ffn,
-        windows=(None,) * layers,
-        norm_eps=1e-6,
-        max_len=2048,
-        eos_ids=(2,),
+def _qwen2(*size: int, vocab: int = 152064, head_dim: int = 128, tied: bool = False) -> ModelSpec:
+    width, layers, heads, kv_heads, ffn = size
+    variant = {"rope_theta": 1e6, "qkv_bias": True, "tied": tied, "eos_ids": (151643, 151645)}
+    return _model((width, layers, heads, kv_heads, head_dim, ffn), vocab=vocab, max_len=32768, **variant)
+
+
+def _qwen3(*size: int, tied: bool = False) -> ModelSpec:
+    width, layers, heads, ffn = size
+    variant = {"rope_theta": 1e6, "qk_norm": True, "tied": tied, "eos_ids": (151643, 151645)}
+    return _model((width, layers, heads, 8, 128, ffn), vocab=151936, max_len=40960, **variant)
+
+
+def _mistral(*size: int, vocab: int, max_len: int) -> ModelSpec:
+    width, layers, heads, ffn = size
+    return _model((width, layers, heads, 8, 128, ffn), vocab=vocab, norm_eps=1e-5, rope_theta=1e6, max_len=max_len, eos_ids=(2,))
+
+
+def _gemma2(*size: int) -> ModelSpec:
+    width, layers, heads, kv_heads, head_dim, ffn = size
+    return _model(
+        (width, layers, heads, kv_heads, head_dim, ffn), vocab=256000, max_len=8192, windows=(4096, None), tied=True, eos_ids=(1, 107)
     )
 
 
+def _gemma3(*size: int, vocab: int = 262208, max_len: int = 131072, window: int = 1024) -> ModelSpec:
+    width, layers, heads, kv_heads, head_dim, ffn = size
+    variant = {"windows": (window,) * 5 + (None,), "rope_theta": 1e6, "qk_norm": True, "tied": True, "eos_ids": (1, 106)}
+    return _model((width, layers, heads, kv_heads, head_dim, ffn), vocab=vocab, max_len=max_len, **variant)
+
+
 BY_NAME: dict[str, ModelSpec] = {
-    "llama-3.2-1b": _llama3(factor=32.0, width=2048, layers=16, heads=32, kv_heads=8, head_dim=64, ffn=8192, tied=True),
-    "llama-3.2-3b": _llama3(factor=32.0, width=3072, layers=28, heads=24, kv_heads=8, head_dim=128, ffn=8192, tied=True),
-    "llama-3.1-8b": _llama3(factor=8.0, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, ffn=14336),
-    "llama-7b": _llama1(width=4096, layers=32, heads=32, ffn=11008),
-    "llama-13b": _llama1(width=5120, layers=40, heads=40, ffn=13824),
-    "llama-30b": _llama1(width=6656, layers=60, heads=52, ffn=17920),
-    "llama-65b": _llama1(width=8192, layers=80, heads=64, ffn=22016),
+    "llama-3.2-1b": _llama3(2048, 16, 32, 8, 64, 8192, factor=32.0, tied=True),
+    "llama-3.2-3b": _llama3(3072, 28, 24, 8, 128, 8192, factor=32.0, tied=True),
+    "llama-3.1-8b": _llama3(4096, 32, 32, 8, 128, 14336, factor=8.0),
+    "llama-7b": _llama1(4096, 32, 32, 11008),
+    "llama-13b": _llama1(5120, 40, 40, 13824),
+    "llama-30b": _llama1(6656, 60, 52, 17920),
+    "llama-65b": _llama1(8192, 80, 64, 22016),
+    "llama-3.1-70b": _llama3(8192, 80, 64, 8, 128, 28672, factor=8.0),
+    "llama-3.1-405b": _llama3(16384, 126, 128, 8, 128, 53248, factor=8.0),
+    "llama-2-7b": _llama2(4096, 32, 32, 32, 11008),
+    "llama-2-13b": _llama2(5120, 40, 40, 40, 13824),
+    "llama-2-70b": _llama2(8192, 80, 64, 8, 28672),
+    "qwen2.5-0.5b": _qwen2(896, 24, 14, 2, 4864, vocab=151936, head_dim=64, tied=True),
+    "qwen2.5-1.5b": _qwen2(1536, 28, 12, 2, 8960, vocab=151936, tied=True),
+    "qwen2.5-3b": _qwen2(2048, 36, 16, 2, 11008, vocab=151936, tied=True),
+    "qwen2.5-7b": _qwen2(3584, 28, 28, 4, 18944),
+    "qwen2.5-14b": _qwen2(5120, 48, 40, 8, 13824),
+    "qwen2.5-32b": _qwen2(5120, 64, 40, 8, 27648),
+    "qwen2.5-72b": _qwen2(8192, 80, 64, 8, 29568),
+    "qwen3-0.6b": _qwen3(1024, 28, 16, 3072, tied=True),
+    "qwen3-1.7b": _qwen3(2048, 28, 16, 6144, tied=True),
+    "qwen3-4b": _qwen3(2560, 36, 32, 9728, tied=True),
+    "qwen3-8b": _qwen3(4096, 36, 32, 12288),
+    "qwen3-14b": _qwen3(5120, 40, 40, 17408),
+    "qwen3-32b": _qwen3(5120, 64, 64, 25600),
+    "mistral-7b": _mistral(4096, 32, 32, 14336, vocab=32768, max_len=32768),
+    "mistral-nemo-12b": _mistral(5120, 40, 32, 14336, vocab=131072, max_len=131072),
+    "mistral-small-24b": _mistral(5120, 40, 32, 32768, vocab=131072, max_len=32768),
+    "mistral-large-123b": _mistral(12288, 88, 96, 28672, vocab=32768, max_len=131072),
+    "gemma-2-2b": _gemma2(2304, 26, 8, 4, 256, 9216),
+    "gemma-2-9b": _gemma2(3584, 42, 16, 8, 256, 14336),
+    "gemma-2-27b": _gemma2(4608, 46, 32, 16, 128, 36864),
+    "gemma-3-1b": _gemma3(1152, 26, 4, 1, 256, 6912, vocab=262144, max_len=32768, window=512),
+    "gemma-3-4b": _gemma3(2560, 34, 8, 4, 256, 10240),
+    "gemma-3-12b": _gemma3(3840, 48, 16, 8, 256, 15360),
+    "gemma-3-27b": _gemma3(5376, 62, 32, 16, 128, 21504),
 }
+"""The gemma-3s are their decoders, without what reads pictures."""

@@ -2,17 +2,22 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from tqdm import tqdm
 
 from muxjax.__main__ import main
+from muxjax.commands.place import BASELINES
 from muxjax.commands.problem_file import read_problem
+from muxjax.cost.chip import H100
+from muxjax.cost.measured import costs_of
 from muxjax.cost.table import CostTable, Row, Shape, write_table
 from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.plan_file import read_placement, write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 
 PROBLEM = """
@@ -61,6 +66,56 @@ def test_json_has_no_reasons(tmp_path, capsys):
     assert "explain must be left out with --json" in capsys.readouterr().err
 
 
+def test_a_chip_of_ones_own_is_like_another_but_for_what_is_told(tmp_path):
+    chips = "chips:\n  own-1: {like: H100, memory_bytes: 48GiB, memory-bytes-per-s: 864e9}\n"
+    problem = read_problem(write(tmp_path, chips + PROBLEM.replace("chip: H200", "chip: own-1")))
+
+    assert problem.cluster.chip == replace(H100, name="own-1", memory_bytes=48 * 2**30, memory_bytes_per_s=864e9)
+
+
+def test_targets_that_are_missed_and_answers_that_are_cut_are_told(tmp_path, capsys):
+    text = PROBLEM.replace("tpot: 0.05", "tpot: 0.0001, prompt_tokens: 1900, output_tokens: 300")
+    assert main(["place", str(write(tmp_path, text))]) == 0
+    said = capsys.readouterr().out
+    assert "the mean request is longer than the context, where answers are cut: big\n" in said
+    assert re.search(r"targets are missed: big time per token \d[\d.]* ms of 100 us\n", said)
+    assert main(["place", str(write(tmp_path, text)), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["models"]["big"]["goodput_rps"] == 0 < told["models"]["big"]["throughput_rps"]
+    assert told["goodput_rps"] == pytest.approx(told["throughput_rps"] - told["models"]["big"]["throughput_rps"])
+
+
+@pytest.mark.parametrize("name", ["memory-greedy", "spatial-blind", "spatial-aware"])
+def test_a_baseline_places_in_the_place_of_the_search(tmp_path, capsys, name):
+    out = tmp_path / "placement.json"
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--baseline", name, "-o", str(out)]) == 0
+    assert f"placed by {name}" in capsys.readouterr().out
+    problem = read_problem(tmp_path / "problem.yaml")
+    expected = BASELINES[name](problem, *search_space(problem, costs_of(problem.cluster.chip, None)))
+    assert read_placement(out) == expected
+
+
+def test_an_unknown_baseline_is_told_with_the_known_ones(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--baseline", "best"]) == 2
+    assert "baseline must be one of memory-greedy, spatial-blind, spatial-aware, got 'best'" in capsys.readouterr().err
+
+
+def test_the_fewest_devices_are_told_and_used(tmp_path, capsys):
+    assert main(["place", str(write(tmp_path, "objective: fewest-devices\n" + PROBLEM)), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["devices"] < 4 and told["goodput_rps"] == pytest.approx(53)
+
+
+def test_devices_have_numbers_of_the_whole_cluster(tmp_path, capsys):
+    text = PROBLEM.replace("nodes: 1", "nodes: 2").replace("rate: 12", "rate: 500")
+    assert main(["place", str(write(tmp_path, text)), "-o", str(tmp_path / "p.json")]) == 0
+    units = read_placement(tmp_path / "p.json").units
+    numbers = [(unit.first_device or 0) + device for unit in units for device in range(unit.devices)]
+    assert len(set(numbers)) == len(numbers) and max(numbers) == 7
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[4] == ",".join(map(str, units[0].numbers(units[0].members[0])))
+
+
 def test_measured_costs_decide_where_they_are_given(tmp_path, capsys):
     """On devices that take a second for any step of it, the chatting model serves next to nothing."""
     spec = BY_NAME["llama-3.1-8b"]
@@ -90,13 +145,25 @@ def test_a_problem_says_what_its_file_says(tmp_path):
         ("rate: 12", "rate: 0", r"problem\.yaml:4: rate: rate must be over 0, to 100000, got 0\.0"),
         ("rate: 12", "rate: .nan", r"problem\.yaml:4: rate: rate must be a number, got nan"),
         (", rate: 12", "", r"problem\.yaml:4: .*needs rate too"),
-        ("shape: llama-65b", "shape: llama", r"problem\.yaml:6: .*shape must be one of .*llama-65b, got 'llama'"),
+        ("shape: llama-65b", "shape: llama", r"problem\.yaml:6: shape: shape must be one of .*llama-65b, .*, got 'llama'"),
         ("shape: llama-65b", "path: /nowhere", r"problem\.yaml:6: .*/nowhere"),
         ("name: big", "name: chat", "models must be named once each, got 'chat'"),
         ("chip: H200", "chips: H200", r"problem\.yaml:2: chips is no known key; did you mean chip"),
         ("chip: H200", "chip: TPU", r"problem\.yaml:2: chip: chip must be one of A100"),
         ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: nodes must be 1 to 4096, got 0"),
         ("nodes: 1, devices_per_node: 4", "nodes: 4096, devices_per_node: 9", r"yaml:2: nodes: nodes must be at most 3640, for 32768 dev"),
+        ("rate: 12", "rate: 12, prompt_tokens: 131072", r"yaml:4: prompt_tokens: .*below the model's context of 131072 tokens, got 131072"),
+        ("rate: 1,", "rate: 1, output_tokens: 9000,", r"yaml:6: output_tokens: .*below the model's context of 2048 tokens, got 9000"),
+        ("rate: 12", "rate: 12, weight: 0", r"yaml:4: weight: models\.chat\.weight must be over 0, to 1000, got 0\.0"),
+        (
+            "models:",
+            "objective: most\nmodels:",
+            r"yaml:3: objective: objective must be one of balanced, throughput, max-min, .*, got 'most'",
+        ),
+        ("models:", "chips: 3\nmodels:", r"yaml:3: chips must be names"),
+        ("models:", "chips: {x: {like: y}}\nmodels:", r"yaml:3: like: like must be one of A100, .*, got 'y'"),
+        ("models:", "chips: {x: {launch_s: 1}}\nmodels:", r"yaml:3: launch_s: needs memory_bytes and flops_per_s and .* too"),
+        ("models:", "chips: {x: {like: H100, flops_per_s: -1}}\nmodels:", r"yaml:3: flops_per_s: .*over 0, to 1e\+30, got -1"),
         ("models:", "modells:", r"problem\.yaml:3: modells is no known key; did you mean models"),
         ("devices_per_node: 4", "devices_per_node: 1", r"big .*\d+ bytes"),
     ],
@@ -167,6 +234,11 @@ def test_a_placement_file_is_read_as_it_was_written_and_no_other(tmp_path):
     path, written = tmp_path / "p.json", placement(["a", "b"], ["c"])
     write_placement(written, path)
     assert read_placement(path) == written
+    numbered = replace(written, units=tuple(replace(unit, first_device=i) for i, unit in enumerate(written.units)))
+    write_placement(numbered, path)
+    assert read_placement(path) == numbered
+    path.write_text(json.dumps({"muxjax_placement": 1, "units": [{"devices": 1, "members": []}]}))
+    assert read_placement(path).units[0].first_device is None
     for wrong in ({"muxjax_placement": 2}, {}, {"muxjax_placement": 1, "units": [{"devices": 1}]}):
         path.write_text(json.dumps(wrong))
         with pytest.raises(ConfigError, match=r"p\.json"):

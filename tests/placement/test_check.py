@@ -48,6 +48,9 @@ def test_a_placement_that_keeps_all_limits_has_no_violations():
         (shared(SMALL, replace(LARGE, devices=(1, 2))), "on devices [1, 2], which must be different ones of 0 to 1"),
         (shared(SMALL, replace(LARGE, devices=(1, 1))), "on devices [1, 1]"),
         (shared(replace(SMALL, sm_share=0.0), LARGE), "an SM share of 0"),
+        ((replace(GOOD[0], first_device=0), replace(GOOD[1], first_device=1)), "device 1 is in two meshes"),
+        ((replace(GOOD[0], first_device=3), GOOD[1]), "a mesh of devices 3 to 4 lies in none of 1 nodes of 4 devices"),
+        ((replace(GOOD[0], first_device=-1), GOOD[1]), "a mesh of devices -1 to 0 lies in none of 1 nodes of 4 devices"),
         (shared(replace(SMALL, rate_rps=1.0), replace(SMALL, rate_rps=1.0, devices=(1,)), LARGE), "small is there 2 times"),
     ],
 )

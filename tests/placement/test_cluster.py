@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.cost.chip import A100
-from muxjax.placement.cluster import few_groups, groups_with_idle_devices, mesh_groups, mesh_sizes, neighbours, packs
+from muxjax.errors import ConfigError
+from muxjax.placement.cluster import few_groups, first_devices, groups_with_idle_devices, mesh_groups, mesh_sizes, neighbours, packs
 from muxjax.placement.problem import Cluster
 
 
@@ -51,6 +52,27 @@ def test_two_meshes_of_four_do_not_pack_into_a_node_of_six():
     assert not packs((4, 4, 4), cluster(2, 6))
     assert packs((4, 4, 2, 2), cluster(2, 6))
     assert not packs((3, 3), cluster(1, 6))
+
+
+@given(clusters, st.data())
+def test_meshes_of_a_group_lie_side_by_side_within_nodes(asked, data):
+    group = data.draw(st.sampled_from(list(itertools.islice(mesh_groups(asked), 50))))
+    meshes = list(zip(first_devices(group, asked), group, strict=True))
+    devices = [device for first, size in meshes for device in range(first, first + size)]
+
+    assert sorted(devices) == list(range(asked.devices))
+    assert all(first // asked.devices_per_node == (first + size - 1) // asked.devices_per_node for first, size in meshes)
+
+
+def test_devices_that_may_not_be_used_are_in_no_group():
+    few = Cluster(chip=A100, nodes=2, devices_per_node=4, usable=5)
+
+    assert few.devices == 5 and mesh_sizes(few) == (4, 2, 1)
+    assert {sum(group) for group in mesh_groups(few)} == {5} and (4, 1) in mesh_groups(few) and (2, 2, 1) in mesh_groups(few)
+    assert packs((4, 1), few) and not packs((4, 2), few)
+    assert mesh_sizes(Cluster(chip=A100, nodes=1, devices_per_node=8, usable=3)) == (2, 1)
+    with pytest.raises(ConfigError, match=r"cluster\.usable must be 1 to 8, got 9"):
+        Cluster(chip=A100, nodes=2, devices_per_node=4, usable=9)
 
 
 @pytest.mark.parametrize("nodes, devices, groups", [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 6, 6), (1, 8, 10), (4, 8, 165)])

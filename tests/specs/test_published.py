@@ -1,0 +1,49 @@
+"""Shapes by name are those of the models: their numbers of parameters, as published, tell."""
+
+import pytest
+
+from muxjax.specs.published import BY_NAME
+
+BILLIONS = {
+    "llama-3.2-1b": 1.24,
+    "llama-3.2-3b": 3.21,
+    "llama-3.1-8b": 8.03,
+    "llama-3.1-70b": 70.6,
+    "llama-3.1-405b": 405.9,
+    "llama-2-7b": 6.74,
+    "llama-2-13b": 13.0,
+    "llama-2-70b": 69.0,
+    "llama-7b": 6.74,
+    "llama-13b": 13.0,
+    "llama-30b": 32.5,
+    "llama-65b": 65.3,
+    "qwen2.5-0.5b": 0.494,
+    "qwen2.5-1.5b": 1.54,
+    "qwen2.5-3b": 3.09,
+    "qwen2.5-7b": 7.62,
+    "qwen2.5-14b": 14.8,
+    "qwen2.5-32b": 32.8,
+    "qwen2.5-72b": 72.7,
+    "qwen3-0.6b": 0.596,
+    "qwen3-1.7b": 1.72,
+    "qwen3-4b": 4.02,
+    "qwen3-8b": 8.19,
+    "qwen3-14b": 14.8,
+    "qwen3-32b": 32.8,
+    "mistral-7b": 7.25,
+    "mistral-nemo-12b": 12.2,
+    "mistral-small-24b": 23.6,
+    "mistral-large-123b": 122.6,
+    "gemma-2-2b": 2.61,
+    "gemma-2-9b": 9.24,
+    "gemma-2-27b": 27.2,
+    "gemma-3-1b": 1.00,
+    "gemma-3-4b": 3.88,
+    "gemma-3-12b": 11.8,
+    "gemma-3-27b": 27.0,
+}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_shape_has_the_parameters_of_its_model(name):
+    assert BY_NAME[name].params / 1e9 == pytest.approx(BILLIONS[name], rel=0.01)
