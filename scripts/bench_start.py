@@ -206,13 +206,13 @@ def costs(models: Mapping[str, str], slots: int) -> list[dict[str, Any]]:
     jax.monitoring.register_event_duration_secs_listener(heard)
     options = [ModelOptions(name=name, path=Path(path), load_format="dummy", max_num_seqs=slots) for name, path in models.items()]
     loader = ModelLoader.of(UnitOptions(models=tuple(options), kv_cache_bytes=2**24 if slots <= 16 else 2**33))
-    arena = loader.arena(memory.blocks_in(loader.options, loader.options.kv_cache_bytes or 0))
+    pool = loader.pool(memory.blocks_in(loader.options, loader.options.kv_cache_bytes or 0))
     compiler, seen, rows = Compiler(devices=loader.devices), set(), {}
     with tempfile.TemporaryDirectory() as folder:
         store = ProgramStore(Path(folder), "costs")
         for model in options:
             needs = loader.needs(loader.plan(model))
-            for source in needs.of(needs.essential, arena):
+            for source in needs.of(needs.essential, pool):
                 if source in seen:
                     continue
                 seen.add(source)

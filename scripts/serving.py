@@ -91,7 +91,7 @@ class Serving:
         shape = blocks_shape(self.total_blocks, self.layout.block_bytes, dtype, device)
         started = time.perf_counter()
         library = ProgramLibrary.open(devices, programs)
-        list(self.model.compile(library, self.model.needs.of(self.model.shapes, devices.joined(shape, OWN))))
+        list(self.model.compile(library, self.model.needs.of(self.model.shapes, shape)))
         self.compiled = {"compile_s": time.perf_counter() - started, "temporary_bytes": self.model.temporary_bytes}
 
         def random_blocks(whole: jax.ShapeDtypeStruct) -> jax.Array:

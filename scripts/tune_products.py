@@ -55,7 +55,7 @@ def tune(scratch: Path, programs: Path, seconds: float, out: Path) -> None:
     names = {BY_NAME[shape].params: name for name, shape in ways.MODELS.items()}
     steps = {
         (names[source.spec.params], source.shape.rows): source
-        for source in needed(options, ModelLoader.on(filling.devices, options))
+        for source, _ in needed(options, ModelLoader.on(filling.devices, options))
         if isinstance(source, StepSource) and source.tuned
     }
     for source, tried in filling.tune(steps[key] for key in useful_first(list(steps))):

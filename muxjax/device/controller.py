@@ -80,10 +80,10 @@ class DeviceController:
         self._executor.warm(model, self._executor.models[model].shapes[shape])
 
     def build(self) -> Iterator[tuple[str, int]]:
-        arena, models = self._loader.arena(self._total_blocks), self._awake()
+        pool, models = self._loader.pool(self._total_blocks), self._awake()
         self._built, self._failed = {}, {name: {} for name in models}
         missing = _interleaved({name: [shape for shape in model.shapes if shape not in model.steps] for name, model in models.items()})
-        needs = {(name, shape): models[name].needs.of_shape(shape, arena) for name, shape in missing}
+        needs = {(name, shape): models[name].needs.of_shape(shape, pool) for name, shape in missing}
         self._stopped.clear()
 
         def devices_of(key: tuple[str, BatchShape]) -> Devices:
@@ -157,7 +157,7 @@ class DeviceController:
 
     def _essential(self, model: DeviceModel, total_blocks: int) -> Programs:
         """Programs that hold every step of a model, on an arena of so many head blocks; made beside the steps of others."""
-        sources = model.needs.of(model.needs.essential, self._loader.arena(total_blocks))
+        sources = model.needs.of(model.needs.essential, self._loader.pool(total_blocks))
         return dict(self._library.find(sources, model.devices, beside=True))
 
     def _make_ready(self, name: str, model: DeviceModel) -> None:

@@ -21,6 +21,7 @@ class DeviceExecutor:
 
     Args:
       lanes: so many; each model names its own.
+      beside: steps may end in another order than that of their launch; by default, where there are several lanes.
     """
 
     def __init__(
@@ -29,13 +30,15 @@ class DeviceExecutor:
         arena: ArenaMemory,
         *,
         lanes: int = 1,
+        beside: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
         self._arena, self._clock, self._sleep = arena, clock, sleep
         self._landed = threading.Event()  # a step of some lane, since it was looked for, or somebody asks for the loop
         self._is_woken = False
-        on_landing = self._landed.set if lanes > 1 else None
+        self._beside = lanes > 1 if beside is None else beside
+        on_landing = self._landed.set if self._beside else None
         self.lanes = tuple(Lane(number, arena, clock, on_landing) for number in range(lanes))
         for name, model in models.items():
             self.add(name, model)
@@ -53,8 +56,8 @@ class DeviceExecutor:
         return done
 
     def wake(self) -> None:
-        """From any thread: has `collect` wait no longer, for there may be something to launch on another lane."""
-        if len(self.lanes) > 1:
+        """From any thread: has `collect` wait no longer, for there may be something to launch beside those in flight."""
+        if self._beside:
             self._is_woken = True
             self._landed.set()
 
@@ -128,7 +131,7 @@ class DeviceExecutor:
         """Waits until a step may have ended, or is due to be launched again; False if there is none."""
         flying = [lane for lane in self.lanes if lane.is_flying]
         due_s = min((due_s for lane in self.lanes if (due_s := lane.due_s) is not None), default=None)
-        if flying and len(self.lanes) == 1:  # nothing else can end, or begin, before it
+        if flying and not self._beside:  # nothing else can end, or begin, before it
             flying[0].wait()
         elif flying:
             self._landed.wait(None if due_s is None else max(0.0, due_s - self._clock()))

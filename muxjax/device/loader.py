@@ -88,11 +88,11 @@ class ModelLoader:
             weights=model.load_format != "dummy",
         )
         try:
-            own = spec.share(self.devices.tp)
+            own = spec.share(len(self.options.devices_of(model)))
         except ConfigError as error:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
         self._require_shares(model.name, spec)
-        layout = layout_of(self.options, spec, self.kv_dtype)
+        layout = layout_of(self.options, model, spec, self.kv_dtype)
         table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
         weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
         return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + table_bytes)
@@ -103,7 +103,7 @@ class ModelLoader:
         Raises:
           CheckpointError: the weights do not match.
         """
-        model, spec, devices = plan.options, plan.spec, self.lanes[lane]
+        model, spec, devices = plan.options, plan.spec, self.lanes[lane].at(self.options.devices_of(plan.options))
         params = jax.block_until_ready(weights.load(model.path, spec, devices, load_format=model.load_format, progress=progress))
         return DeviceModel.empty(
             spec,
@@ -124,8 +124,12 @@ class ModelLoader:
             buckets=self._buckets(plan),
             slots=plan.options.max_num_seqs,
             columns=plan.layout.columns(plan.spec.max_len),
-            tp=self.devices.tp,
+            tp=self.devices_of(plan).tp,
         )
+
+    def devices_of(self, plan: ModelPlan) -> Devices:
+        """Those that hold a model, as the first lane sees them."""
+        return self.devices.at(self.options.devices_of(plan.options))
 
     def _require_shares(self, model: str, spec: ModelSpec) -> None:
         *there, _ = sm_shares(spec, self.devices) or [0]
@@ -148,8 +152,11 @@ class ModelLoader:
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
         """The arena of so many head blocks a device, without its memory."""
-        part = blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0])
-        return self.devices.joined(part, OWN)
+        return self.devices.joined(self.pool(total_blocks), OWN)
+
+    def pool(self, total_blocks: int) -> jax.ShapeDtypeStruct:
+        """What one device has of it."""
+        return blocks_shape(total_blocks, self.options.block_bytes, self.kv_dtype, self.devices.each[0])
 
     def make_arena(self, total_blocks: int) -> ArenaMemory:
         """The arena's memory.
@@ -163,9 +170,9 @@ class ModelLoader:
         return OwnArenas(*(jax.ShapeDtypeStruct(whole.shape, whole.dtype, sharding=lane.sharding(OWN)) for lane in self.lanes))
 
 
-def layout_of(options: UnitOptions, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:
+def layout_of(options: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:
     """Head blocks of one device's share of a model's heads."""
-    own = spec.share(options.tensor_parallel_size)
+    own = spec.share(len(options.devices_of(model)))
     return CacheLayout.of(own, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes)
 
 

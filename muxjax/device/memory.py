@@ -25,7 +25,7 @@ class MemoryPlan:
     """Memory of a device, by use.
 
     Args:
-      devices: so many, each of which holds as much.
+      devices: so many, each of which holds as much, or less where there are some that models leave out.
       limit_bytes: most that muxjax may use of one; None where nobody sets a limit (CPU).
       resident_bytes: weights and block tables of each model.
       temporary_bytes: most that any one step needs while it runs. Steps of a lane run one after another and share it; the sum of lanes.
@@ -38,6 +38,7 @@ class MemoryPlan:
     arena_bytes: int
     temporary_bytes: int
     devices: int = 1
+    alike: bool = True
 
     def __post_init__(self):
         if self.limit_bytes is not None and self.used_bytes > self.limit_bytes:
@@ -56,7 +57,8 @@ class MemoryPlan:
         """Lines of a report, for people."""
         models = ", ".join(f"{name} {show_bytes(count)}" for name, count in self.resident_bytes.items())
         limit = "no limit" if self.limit_bytes is None else f"{show_bytes(self.limit_bytes - self.used_bytes)} free"
-        whose = f"memory of each of {self.devices} devices" if self.devices > 1 else "memory"
+        which = "each" if self.alike else "the fullest"
+        whose = f"memory of {which} of {self.devices} devices" if self.devices > 1 else "memory"
         yield f"{whose}: {models}; cache {show_bytes(self.arena_bytes)}; a step's own {show_bytes(self.temporary_bytes)}; {limit}"
 
 
@@ -74,11 +76,11 @@ def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
     return min(limits, default=None)
 
 
-def require_memory(options: UnitOptions, devices: Devices, resident_bytes: Mapping[str, int]) -> None:
+def require_memory(options: UnitOptions, devices: Devices, residents: Mapping[str, tuple[Devices, int]]) -> None:
     """Holds weights and a cache of a given size against the memory there is, before minutes go into loading and compiling.
 
     Args:
-      resident_bytes: of each model, on one device.
+      residents: the devices of each model, and its bytes on one of them.
     Raises:
       ConfigError: they are more than a device has, or than the machine has, whose memory the devices of a CPU share.
     """
@@ -86,7 +88,7 @@ def require_memory(options: UnitOptions, devices: Devices, resident_bytes: Mappi
     if limit is None:
         limit = _machine_bytes() // devices.tp
     cache_bytes = options.kv_cache_bytes or 0
-    weights_bytes = sum(resident_bytes.values())
+    weights_bytes = sum(residents[name][1] for name in _fullest(residents))
     if cache_bytes + weights_bytes > limit:
         cache = f" and a cache of {show_bytes(cache_bytes)}" if cache_bytes else ""
         raise ConfigError(
@@ -99,19 +101,22 @@ def require_memory(options: UnitOptions, devices: Devices, resident_bytes: Mappi
 def plan(
     options: UnitOptions, lanes: Sequence[Devices], models: Mapping[str, DeviceModel], total_blocks: int, *, more_bytes: int = 0
 ) -> MemoryPlan:
-    """The plan of one of the devices, for so many bytes of weights more than it holds.
+    """The plan of the device that holds most, for so many bytes of weights more than it holds.
 
     Args:
       lanes: the devices, as each lane sees them.
     Raises:
       ConfigError: it has too little memory.
     """
+    alike = all(model.devices.tp == lanes[0].tp for model in models.values())
+    models = {name: models[name] for name in _fullest(_residents(models))}
     resident_bytes = {name: model.resident_bytes for name, model in models.items()}
     temporary_bytes = dict.fromkeys(range(len(lanes)), 0)
     for model in models.values():
         temporary_bytes[model.lane] = max(temporary_bytes[model.lane], model.temporary_bytes)
     return MemoryPlan(
         devices=lanes[0].tp,
+        alike=alike,
         limit_bytes=limit_bytes(options, lanes[0].each[0]),
         resident_bytes=resident_bytes | ({"coming": more_bytes} if more_bytes else {}),
         arena_bytes=total_blocks * options.block_bytes,
@@ -149,13 +154,31 @@ def blocks_in(options: UnitOptions, cache_bytes: int) -> int:
 
 
 def _held_bytes(lanes: Sequence[Devices], models: Mapping[str, DeviceModel], arena_bytes: int) -> int:
-    """Bytes that one device holds beside the arena: models, and on a GPU whatever else there is."""
-    resident_bytes = sum(model.resident_bytes for model in models.values())
+    """Bytes that the fullest device holds beside the arena: models, and on a GPU whatever else there is."""
+    residents = _residents(models)
+    resident_bytes = sum(residents[name][1] for name in _fullest(residents))
     if len(lanes) > 1:  # no client has allocated the arena, and each keeps what it has once taken
         pools = [stats.get("pool_bytes", stats["bytes_in_use"]) for lane in lanes for stats in map(_stats, lane.each) if stats]
         return max(resident_bytes, sum(pools))
     in_use = [stats["bytes_in_use"] - arena_bytes for stats in map(_stats, lanes[0].each) if stats]
     return max(resident_bytes, *in_use, 0)
+
+
+def _residents(models: Mapping[str, DeviceModel]) -> dict[str, tuple[Devices, int]]:
+    return {name: (model.devices, model.resident_bytes) for name, model in models.items()}
+
+
+def _fullest(residents: Mapping[str, tuple[Devices, int]]) -> list[str]:
+    """The models of the device that holds most, by names; all of them where all are on all devices. A device is the same in every lane.
+
+    Args:
+      residents: the devices of each model, and its bytes on one of them.
+    """
+    held: dict[int, list[str]] = {}
+    for name, (devices, _) in residents.items():
+        for place in devices.places:
+            held.setdefault(place, []).append(name)
+    return max(held.values(), key=lambda names: sum(residents[name][1] for name in names), default=[])
 
 
 def _stats(device: jax.Device) -> dict[str, int] | None:

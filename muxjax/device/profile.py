@@ -135,7 +135,7 @@ class Profiler:
         self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
         self._model.table_LSKC = _random_tables(self._model.table_LSKC, total)
         self._library = ProgramLibrary.open(devices, programs)
-        self._needs = self._model.needs.of(self._model.shapes, devices.joined(self._arena, OWN), greedy=True)
+        self._needs = self._model.needs.of(self._model.shapes, self._arena, greedy=True)
 
     @property
     def program_count(self) -> int:

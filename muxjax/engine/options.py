@@ -1,6 +1,7 @@
 """Options of a unit and its models: what is served, and with how much."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
@@ -38,6 +39,7 @@ class ModelOptions:
       auto_wake: when it sleeps, a request wakes it.
       max_grammar_characters: most of a request's JSON schema, pattern or grammar, or of all its tools together.
       allow_unknown_config: fields of config.json that are not known are ignored with a warning; without it they refuse the model.
+      devices: those of the unit that share the model out, by number; None for all.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -60,6 +62,7 @@ class ModelOptions:
     auto_wake: bool = False
     max_grammar_characters: int = GRAMMAR_CHARACTERS
     allow_unknown_config: bool = False
+    devices: tuple[int, ...] | None = None
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -74,6 +77,9 @@ class ModelOptions:
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")
         _require_queue(self)
+        chosen = self.devices
+        fits = chosen is None or (len(chosen) > 0 and chosen[0] >= 0 and all(one < next_one for one, next_one in pairwise(chosen)))
+        require(fits, "devices", chosen, "numbers of the unit's devices from 0, in order, each once")
         require(not self.enforce or bool(self.ttft_s or self.tpot_s), "enforce", self.enforce, "with a target, ttft_s or tpot_s")
 
 
@@ -90,7 +96,7 @@ class UnitOptions:
       max_num_batched_tokens: most prompt tokens of one step, in eights a prompt; longer prompts go in chunks. What it decodes comes on top.
       max_num_prefill_seqs: most prompts of one step.
       max_num_shared_tokens: the same while another model has requests that run, which a long step would hold up; None for no other.
-      tensor_parallel_size: devices, each of which holds an equal share of every model.
+      tensor_parallel_size: devices, each of which holds an equal share of every model that does not name some of them.
       kv_cache_bytes: size of the arena of each device; None takes what the weights leave.
       memory_bytes: of a device, for weights, cache and steps together; None for gpu_memory_fraction of a GPU's, and elsewhere for no limit.
       gpu_memory_fraction: of a device's memory, for weights, cache and steps together.
@@ -157,6 +163,24 @@ class UnitOptions:
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
+        for model in self.models:
+            self.devices_of(model)
+
+    def devices_of(self, model: ModelOptions) -> tuple[int, ...]:
+        """Numbers of the unit's devices that hold a model.
+
+        Raises:
+          ConfigError: the unit has fewer.
+        """
+        count = self.tensor_parallel_size
+        devices = tuple(range(count)) if model.devices is None else model.devices
+        require(devices[-1] < count, "devices", list(devices), f"below tensor_parallel_size={count} for {model.name}")
+        return devices
+
+    @property
+    def has_steps_beside(self) -> bool:
+        """Steps may run beside each other: on lanes, or on devices of which models have some only."""
+        return self.most_lanes > 1 or any(model.devices is not None for model in self.models)
 
     @property
     def most_lanes(self) -> int:

@@ -73,7 +73,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
     spec = loaded.spec
     return ModelConfig(
         name=model.name,
-        layout=layout_of(unit, spec, kv_dtype),
+        layout=layout_of(unit, model, spec, kv_dtype),
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         vocab=spec.vocab,

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from muxjax.device import memory
 from muxjax.device.loader import ModelLoader
-from muxjax.device.programs.filling import Filling
+from muxjax.device.programs.filling import Filling, Wanted
 from muxjax.device.programs.sources import Source, StepSource
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
@@ -41,20 +41,20 @@ def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False, progre
     """
     folder = Path(options.compilation_cache_dir).expanduser()
     filling = Filling.of(chip, options.tensor_parallel_size, folder)
-    sources = needed(options, ModelLoader.on(filling.devices, options))
-    tuned = _tuned(filling, sources, progress=progress) if tune else 0
-    missing = [source for source in sources if filling.kept_bytes(source) is None]
+    programs = needed(options, ModelLoader.on(filling.devices, options))
+    tuned = _tuned(filling, [source for source, _ in programs], progress=progress) if tune else 0
+    missing = [program for program in programs if filling.kept_bytes(*program) is None]
     troubles: list[str] = []
-    with tqdm(total=len(sources), initial=len(sources) - len(missing), unit="program", desc="programs", disable=not progress) as bar:
+    with tqdm(total=len(programs), initial=len(programs) - len(missing), unit="program", desc="programs", disable=not progress) as bar:
         for _, trouble in filling.fill(missing):
             troubles += [trouble] if trouble else []
             bar.update()
-    sizes = [size for size in map(filling.kept_bytes, sources) if size is not None]
-    if len(sizes) < len(sources) and not troubles:
+    sizes = [size for program in programs if (size := filling.kept_bytes(*program)) is not None]
+    if len(sizes) < len(programs) and not troubles:
         troubles.append(f"programs cannot be kept in {folder}")
     return CompiledAhead(
         programs=len(sizes),
-        compiled=len(sizes) - len(sources) + len(missing),
+        compiled=len(sizes) - len(programs) + len(missing),
         total_bytes=sum(sizes),
         tuned=tuned,
         troubles=tuple(troubles),
@@ -67,13 +67,12 @@ def _tuned(filling: Filling, sources: Sequence[Source], *, progress: bool) -> in
     return sum(tried for _, tried in tqdm(filling.tune(may_be), total=len(may_be), unit="step", desc="tuned", disable=not progress))
 
 
-def needed(options: UnitOptions, loader: ModelLoader) -> list[Source]:
+def needed(options: UnitOptions, loader: ModelLoader) -> list[Wanted]:
     """All programs of all models, each once; those that a start waits for come first."""
-    plans = [loader.plan(model) for model in options.models]
-    arena = loader.arena(_total_blocks(options, loader))
-    needs = [loader.needs(plan) for plan in plans]
-    first = [source for each in needs for source in each.of(each.essential, arena)]
-    return list(dict.fromkeys([*first, *(source for each in needs for source in each.of(each.shapes, arena))]))
+    pool = loader.pool(_total_blocks(options, loader))
+    needs = [(loader.needs(loader.plan(model)), options.devices_of(model)) for model in options.models]
+    first = [(source, places) for each, places in needs for source in each.of(each.essential, pool)]
+    return list(dict.fromkeys([*first, *((source, places) for each, places in needs for source in each.of(each.shapes, pool))]))
 
 
 def _total_blocks(options: UnitOptions, loader: ModelLoader) -> int:

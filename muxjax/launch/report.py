@@ -12,17 +12,25 @@ def start_report(options: UnitOptions, worker: Worker, configs: Sequence[ModelCo
     """A line for each model, one for the cache, and those of the memory plan."""
     later = "" if options.wait_for_all else "; those that fit better follow"
     programs = f"programs that hold every step: compiled in {show_s(worker.compile_s)}{later}"
-    return (*(_model_line(worker, config) for config in configs), programs, _cache_line(options, worker), *worker.memory.lines())
+    return (*(_model_line(options, worker, config) for config in configs), programs, _cache_line(options, worker), *worker.memory.lines())
 
 
-def _model_line(worker: Worker, config: ModelConfig) -> str:
+def _model_line(options: UnitOptions, worker: Worker, config: ModelConfig) -> str:
     name, layout, spec = config.name, config.layout, worker.models[config.name].spec
     tokens = worker.total_blocks // layout.column_blocks * layout.tokens_per_block
     return (
         f"{name}: {show_count(spec.params)} parameters, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "
         f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; "
-        f"loaded in {show_s(worker.load_s[name])}"
+        f"loaded in {show_s(worker.load_s[name])}{_where(options, name)}"
     )
+
+
+def _where(options: UnitOptions, name: str) -> str:
+    """On which devices a model is that leaves some out."""
+    held = next(model.devices for model in options.models if model.name == name)
+    if held is None or len(held) == options.tensor_parallel_size:
+        return ""
+    return f", on device{'s' * (len(held) > 1)} {', '.join(map(str, held))} of {options.tensor_parallel_size}"
 
 
 def _cache_line(options: UnitOptions, worker: Worker) -> str:

@@ -53,14 +53,14 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     memory.claim(options)
     loader = ModelLoader.of(options)
     plans = {model.name: loader.plan(model) for model in options.models}
-    memory.require_memory(options, loader.devices, {name: plan.resident_bytes for name, plan in plans.items()})
+    memory.require_memory(options, loader.devices, {name: (loader.devices_of(plan), plan.resident_bytes) for name, plan in plans.items()})
     library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     load_s = _Seconds()
     models = _load(loader, plans, load_s, progress=progress)
     total_blocks = memory.arena_blocks(options, loader.lanes, models)
     compile_s = _compile(models, loader, total_blocks, library, all_shapes=options.wait_for_all, progress=progress)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
-    executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes))
+    executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
     _warm_up(executor, progress=progress)
     return Worker(
         executor=executor,
@@ -87,16 +87,16 @@ def _compile(
     models: Mapping[str, DeviceModel], loader: ModelLoader, total_blocks: int, library: ProgramLibrary, *, all_shapes: bool, progress: bool
 ) -> float:
     """Makes the programs there must be at first, several at a time; the seconds that took."""
-    started, arena = time.perf_counter(), loader.arena(total_blocks)
-    owners: dict[int, dict[Source, list[DeviceModel]]] = {}  # models of one vocabulary and lane share some
-    for model in models.values():
-        for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, arena):
-            owners.setdefault(model.lane, {}).setdefault(source, []).append(model)
-    with tqdm(total=sum(map(len, owners.values())), unit="program", desc="programs", disable=not progress) as bar:
-        finds = [(of_lane, library.find(of_lane, loader.lanes[lane])) for lane, of_lane in owners.items()]  # all are asked for by now
-        for of_lane, programs in finds:
+    started, pool = time.perf_counter(), loader.pool(total_blocks)
+    wanted_on = {model.devices: dict[Source, list[DeviceModel]]() for model in models.values()}
+    for model in models.values():  # those of one vocabulary on the same devices share some
+        for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, pool):
+            wanted_on[model.devices].setdefault(source, []).append(model)
+    with tqdm(total=sum(map(len, wanted_on.values())), unit="program", desc="programs", disable=not progress) as bar:
+        finds = [(wanted, library.find(wanted, devices)) for devices, wanted in wanted_on.items()]  # all are asked for by now
+        for wanted, programs in finds:
             for source, program in programs:
-                for model in of_lane[source]:
+                for model in wanted[source]:
                     model.add({source: program})
                 bar.update()
     return time.perf_counter() - started

@@ -27,7 +27,7 @@ SAME, OWN = PartitionSpec(), PartitionSpec(AXIS)
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Devices of one process that hold every model of a unit together. One alone is used as if there were no mesh."""
+    """Devices of one process, those of a unit or some of them, that hold a model together. One alone is used as if there were no mesh."""
 
     each: tuple[jax.Device, ...]
 
@@ -41,6 +41,15 @@ class Devices:
         visible = jax.devices()
         require(tp <= len(visible), "tensor_parallel_size", tp, f"at most the number of devices, {len(visible)}")
         return cls(tuple(visible[:tp]))
+
+    def at(self, places: Iterable[int]) -> "Devices":
+        """Some of them."""
+        return Devices(tuple(self.each[place] for place in places))
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Their numbers among those that JAX sees."""
+        return tuple(device.id for device in self.each)
 
     @property
     def tp(self) -> int:

@@ -44,11 +44,11 @@ def make_executor(tp: int, **options) -> DeviceExecutor:
         )
         for seed, name in enumerate("ab")
     }
-    blocks = devices.joined(blocks_shape(BLOCKS, layout.block_bytes, np.dtype(np.float32), devices.each[0]), OWN)
+    pool = blocks_shape(BLOCKS, layout.block_bytes, np.dtype(np.float32), devices.each[0])
     for model in models.values():
-        needs = model.needs.of(model.shapes, blocks)
+        needs = model.needs.of(model.shapes, pool)
         assert sum(1 for _ in model.compile(kept_programs(tp), needs)) == len(needs) > len(buckets.shapes())
-    executor = DeviceExecutor(models, OwnArenas(blocks), **options)
+    executor = DeviceExecutor(models, OwnArenas(devices.joined(pool, OWN)), **options)
     executor.warm_up()
     return executor
 

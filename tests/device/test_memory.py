@@ -2,8 +2,10 @@
 
 import pytest
 
-from muxjax.device.memory import MemoryPlan
+from muxjax.device.memory import MemoryPlan, require_memory
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.models.sharding import Devices
 
 GIB = 2**30
 
@@ -35,3 +37,18 @@ def test_the_report_tells_what_is_free():
     (line,) = make_plan(arena_bytes=70 * GIB).lines()
 
     assert line.endswith("; 10 GiB free")
+
+
+def test_weights_on_different_devices_need_not_fit_on_one(tmp_path):
+    two = Devices.first(2)
+    options = UnitOptions(models=(ModelOptions(name="m", path=tmp_path),), tensor_parallel_size=2, memory_bytes=10 * GIB)
+    apart = {"both": (two, 3 * GIB), "first": (two.at([0]), 6 * GIB), "second": (two.at([1]), 7 * GIB)}
+    require_memory(options, two, apart)
+    with pytest.raises(ConfigError, match="11 GiB of weights and tables are more than the 10 GiB"):
+        require_memory(options, two, apart | {"second": (two.at([0]), 2 * GIB)})
+
+
+def test_the_report_tells_where_devices_are_not_alike():
+    (line,) = make_plan(devices=2, alike=False).lines()
+
+    assert line.startswith("memory of the fullest of 2 devices: a 16 GiB, b 3 GiB;")

@@ -160,7 +160,7 @@ def test_a_worker_without_a_gpu_leaves_a_program_for_it_in_the_store(tmp_path):
     setup = Setup(target=shipped("H200"), devices=1, folder=tmp_path, environment=made_for, tuning=None, niceness=0)
     workers = CompileWorkers(setup, 1)
     try:
-        assert workers.compile(source(batch_shape(decodes=64))).result() == ""
+        assert workers.compile(source(batch_shape(decodes=64)), (0,)).result() == ""
     finally:
         workers.close()
     path = ProgramStore(tmp_path, made_for).path(repr(source(batch_shape(decodes=64))))

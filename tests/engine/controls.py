@@ -66,10 +66,10 @@ class ControlledModel:
             max_tokens=SPEC.max_len,
             devices=devices,
         )
-        blocks = devices.joined(blocks_shape(BLOCKS, LAYOUT.block_bytes, np.dtype("f4"), devices.each[0]), OWN)
-        needs = self.model.needs.of(self.model.shapes, blocks)
+        pool = blocks_shape(BLOCKS, LAYOUT.block_bytes, np.dtype("f4"), devices.each[0])
+        needs = self.model.needs.of(self.model.shapes, pool)
         assert sum(1 for _ in self.model.compile(kept_programs(tp), needs)) == len(needs)
-        self.executor = DeviceExecutor({"m": self.model}, OwnArenas(blocks))
+        self.executor = DeviceExecutor({"m": self.model}, OwnArenas(devices.joined(pool, OWN)))
         self.executor.warm_up()
         self.steps: list[Step] = []
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.pools import Pools
 from muxjax.device.offload import offload, onload
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError, RequestError
@@ -215,7 +216,8 @@ def test_the_check_notices_an_arena_that_was_emptied_under_a_running_answer(elas
     seen, executor = len(elastic.answers), elastic.device
 
     def empty() -> None:
-        executor.lanes[0].blocks_NE = executor.lanes[0].blocks_NE * 0
+        (lane,) = executor.lanes
+        lane.pools = Pools({device: pool * 0 for device, pool in lane.pools.by_device.items()})
 
     while len(elastic.answers) < seen + 2 * len(PROMPTS):
         elastic.engine.do(empty)

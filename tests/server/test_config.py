@@ -47,6 +47,11 @@ def test_flags_beat_the_file(write):
     assert (unit.kv_cache_bytes, unit.policy, unit.tensor_parallel_size) == (2**20, "adbs", 4)
 
 
+def test_a_model_may_name_its_devices(write):
+    unit, _ = load_options([write(FILE.replace("rate: 2", "rate: 2, devices: [1]"))], {})
+    assert [model.devices for model in unit.models] == [None, (1,)]
+
+
 def test_models_may_stand_on_the_command_line():
     unit, http, _ = load_options(["a=x/y", "b=/z=1"], {"load_format": "dummy", "gpu_memory_utilization": "0.5"})
     assert [(model.name, model.path) for model in unit.models] == [("a", Path("x/y")), ("b", Path("/z=1"))]

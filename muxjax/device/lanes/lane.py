@@ -15,6 +15,7 @@ from muxjax.buckets import BatchShape
 from muxjax.device import batch
 from muxjax.device.lanes.arena import ArenaMemory
 from muxjax.device.lanes.launch_queue import LaunchQueue
+from muxjax.device.lanes.pools import Pools
 from muxjax.device.model import DeviceModel
 from muxjax.device.post_step import PackedControls, StepResult, logprobs_of
 from muxjax.engine.executor import Done, Fault, Step
@@ -23,7 +24,8 @@ _log = logging.getLogger(__name__)
 
 
 class Lane:
-    """Runs the steps of its models in the order of their launch.
+    """Runs the steps of its models in the order of their launch, but for models that have no device in common, whose steps run beside
+    each other.
 
     A launch that fails for a reason that passes, and has changed nothing, is tried again, before later ones of its model.
 
@@ -34,12 +36,12 @@ class Lane:
 
     def __init__(self, number: int, arena: ArenaMemory, clock: Callable[[], float], on_landing: Callable[[], object] | None = None):
         self.models: Mapping[str, DeviceModel] = {}  # replaced, never changed
-        self.blocks_NE = arena.view(number)
+        self.pools = Pools.of(arena.view(number))
         self._number, self._arena, self._clock = number, arena, clock
         self._flights: deque[_Flight] = deque()
         self._queues: dict[str, LaunchQueue] = {}  # of models, not empty
         self._on_landing = on_landing
-        self._watch = ThreadPoolExecutor(1, thread_name_prefix=f"muxjax-lane-{number}") if on_landing else None
+        self._watches: dict[frozenset[jax.Device], ThreadPoolExecutor] = {}  # by devices, on which steps end in their order
 
     def launch(self, step: Step) -> None:
         """Starts a step, or has `advance` start it later, or `landed` tell why it could not be."""
@@ -67,10 +69,11 @@ class Lane:
         self._flights[0].wait()
 
     def landed(self) -> list[Done]:
-        """Steps that have ended, in their order. Those behind one that has taken with it what they write to are dropped."""
+        """Steps that have ended, those of a device in their order. All behind one that has taken with it what it writes to are dropped."""
         done = []
-        while self._flights and self._flights[0].is_ready:
-            step, ended = self._flights[0].step, self._flights.popleft().ended()
+        while (place := self._first_ended()) is not None:
+            step, ended = self._flights[place].step, self._flights[place].ended()
+            del self._flights[place]
             if isinstance(ended, _Failure):
                 ended = self._failed(step, ended)
             done.append(ended)
@@ -80,10 +83,7 @@ class Lane:
         """Drops the steps in flight, and the view of the arena when they have ended."""
         self._flights.clear()
         self._queues.clear()
-        if not self.blocks_NE.is_deleted():
-            with suppress(jax.errors.JaxRuntimeError):
-                jax.block_until_ready(self.blocks_NE)
-            self.blocks_NE.delete()
+        self.pools.delete()
 
     def renew(self) -> None:
         """Another view of the arena in place of one that was dropped.
@@ -91,33 +91,33 @@ class Lane:
         Raises:
           JaxRuntimeError, MemoryError: as `ArenaMemory.view`.
         """
-        self.blocks_NE = self._arena.view(self._number)
+        self.pools = Pools.of(self._arena.view(self._number))
         for model in self.models.values():
             model.reset()
 
     def run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
         """Launches a packed step, and what follows it."""
-        arrays = model.run(packed, shape, self.blocks_NE)
-        self.blocks_NE = arrays.blocks_NE  # before anything else can fail
+        arrays = model.run(packed, shape, self.pools.under(model.devices))
+        self.pools = self.pools.replaced(arrays.blocks_NE)  # before anything else can fail
         return model.follow(arrays, packed, shape, controls)
 
     def _advance(self, model: str) -> None:
         """Launches what is due of a model, in its order; if that cannot be, its flights tell why."""
         queue = self._queues[model]
         while queue.is_due:
-            before = self.blocks_NE
+            before = self.pools
             try:
                 flight = self._start(queue.steps[0])
             except Exception as error:  # of whatever kind: this is where one model's troubles are kept from the others
-                lost = self.blocks_NE.is_deleted()
-                if self.blocks_NE is before and not lost and self.models[model].has_tables and queue.failed(error):
+                lost = self.pools.is_deleted
+                if self.pools is before and not lost and self.models[model].has_tables and queue.failed(error):
                     if queue.tries == 1:
                         _log.warning("a step of %s cannot be launched, and is tried again for a while", model, exc_info=True)
                     return
                 _log.exception("a step of %s cannot be launched", model)
                 failure = _Failure(_line(error), lost)
                 for _ in range(len(queue.steps)):
-                    self._fly(_Flight(queue.launched(), None, failure))
+                    self._fly(_Flight(queue.launched(), None, failure, self._devices_of(model)))
             else:
                 if queue.tries:
                     _log.warning("a step of %s is launched after %s tries that failed", model, queue.tries)
@@ -134,11 +134,24 @@ class Lane:
         fault = Fault(what=failure.what, lost_models=frozenset(self.models) if failure.lost else frozenset())
         return Done(step_id=step.id, tokens=np.zeros(0, np.int32), at_s=time.monotonic(), fault=fault)
 
+    def _first_ended(self) -> int | None:
+        """Where in flight the first step is that has ended, with none before it on a device of its own."""
+        busy: set[jax.Device] = set()
+        for place, flight in enumerate(self._flights):
+            if busy.isdisjoint(flight.devices) and flight.is_ready:
+                return place
+            busy |= flight.devices
+        return None
+
+    def _devices_of(self, model: str) -> frozenset[jax.Device]:
+        return frozenset(self.models[model].devices.each)
+
     def _fly(self, flight: "_Flight") -> None:
         self._flights.append(flight)
-        if self._watch and self._on_landing:
-            on_landing = self._on_landing
-            self._watch.submit(flight.wait).add_done_callback(lambda _: on_landing())
+        if on_landing := self._on_landing:
+            if flight.devices not in self._watches:
+                self._watches[flight.devices] = ThreadPoolExecutor(1, thread_name_prefix=f"muxjax-lane-{self._number}")
+            self._watches[flight.devices].submit(flight.wait).add_done_callback(lambda _: on_landing())
 
     def _start(self, step: Step) -> "_Flight":
         model = self.models[step.model]
@@ -149,7 +162,7 @@ class Lane:
         result = self.run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
         for array in jax.tree.leaves(result):
             array.copy_to_host_async()
-        return _Flight(step, shape, result)
+        return _Flight(step, shape, result, self._devices_of(step.model))
 
 
 class _Failure(NamedTuple):
@@ -165,6 +178,7 @@ class _Flight(NamedTuple):
     step: Step
     shape: BatchShape | None
     result: StepResult | _Failure
+    devices: frozenset[jax.Device]
 
     @property
     def is_ready(self) -> bool:

@@ -11,7 +11,7 @@ from muxjax.device.programs import target, tuning
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.environment import environment
 from muxjax.device.programs.pool import CompileWorkers
-from muxjax.device.programs.sources import Source, StepSource, untuned
+from muxjax.device.programs.sources import Source, StepSource, program_name, untuned
 from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.target import Target
 from muxjax.device.programs.worker import Setup
@@ -20,6 +20,10 @@ from muxjax.models.sharding import Devices
 
 _SKIP_CHECK = "JAX_SKIP_CUDA_CONSTRAINTS_CHECK"
 """The plugin looks for a GPU otherwise."""
+
+
+Wanted = tuple[Source, tuple[int, ...]]
+"""A source, and the numbers of the devices that its program is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +73,13 @@ class Filling:
         made_for = environment(devices.kind)
         return cls(devices=devices, target=chip, folder=folder, environment=made_for, store=ProgramStore(folder, made_for))
 
-    def kept_bytes(self, source: Source) -> int | None:
-        """Size of a program that is kept, tuned or not; None if it is not."""
-        sizes = (self.store.kept_bytes(repr(each)) for each in dict.fromkeys((source, untuned(source))))
+    def kept_bytes(self, source: Source, places: tuple[int, ...]) -> int | None:
+        """Size of a program that is kept for those devices, tuned or not; None if it is not."""
+        sizes = (self.store.kept_bytes(program_name(each, places)) for each in dict.fromkeys((source, untuned(source))))
         return next((size for size in sizes if size is not None), None)
 
-    def fill(self, sources: Iterable[Source]) -> Iterator[tuple[Source, str]]:
-        """Compiles each of the sources, several at a time; yields it with what went wrong, or ""."""
+    def fill(self, wanted: Iterable[Wanted]) -> Iterator[tuple[Wanted, str]]:
+        """Compiles each of the programs, several at a time; yields it with what went wrong, or ""."""
         setup = Setup(
             target=self.target,
             devices=self.devices.tp,
@@ -85,7 +89,7 @@ class Filling:
             niceness=0,
         )
         with closing(CompileWorkers(setup, os.cpu_count() or 1)) as workers:
-            futures = {workers.compile(source): source for source in sources}
+            futures = {workers.compile(*program): program for program in wanted}
             for future in as_completed(futures):
                 yield futures[future], future.result()
 

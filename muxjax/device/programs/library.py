@@ -21,7 +21,7 @@ from muxjax.device.programs import target, tuning
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.environment import environment
 from muxjax.device.programs.pool import CompileWorkers
-from muxjax.device.programs.sources import Source, untuned
+from muxjax.device.programs.sources import Source, program_name, untuned
 from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.worker import Setup
 from muxjax.models.sharding import Devices
@@ -88,7 +88,7 @@ class ProgramLibrary:
         self._lock = threading.RLock()  # a program may be there before its future is looked at
         self._orders: dict[_Key, _Order] = {}
         self._loaded: weakref.WeakValueDictionary[_Key, jax.stages.Compiled] = weakref.WeakValueDictionary()
-        self._making: dict[Source, Future[str]] = {}  # what workers compile at this moment
+        self._making: dict[str, Future[str]] = {}  # what workers compile at this moment
 
     @classmethod
     def open(cls, devices: Devices, folder: str) -> "ProgramLibrary":
@@ -223,7 +223,8 @@ class ProgramLibrary:
 
     def _kept(self, key: _Key) -> jax.stages.Compiled | None:
         source, devices = key
-        programs = (self._store.load(repr(each), devices.each) for each in dict.fromkeys((source, untuned(source))))
+        names = [program_name(each, devices.places) for each in dict.fromkeys((source, untuned(source)))]
+        programs = (self._store.load(name, devices.each) for name in names)
         return next((program for program in programs if program is not None), None)
 
     @functools.cached_property
@@ -231,19 +232,20 @@ class ProgramLibrary:
         return self._make_workers()
 
     def _from_worker(self, key: _Key) -> jax.stages.Compiled | None:
-        source, _ = key
+        source, devices = key
+        name = program_name(source, devices.places)
         with self._lock:
             workers = None if self._closed else self._workers
             if workers is None:
                 return None
-            if source not in self._making:  # what several lanes need is made once
-                self._making[source] = workers.compile(source)
-            making = self._making[source]
+            if name not in self._making:  # what several lanes need is made once
+                self._making[name] = workers.compile(source, devices.places)
+            making = self._making[name]
         try:
             trouble = making.result()
         finally:
             with self._lock:
-                self._making.pop(source, None)
+                self._making.pop(name, None)
         program = self._kept(key)
         if program is None and not self._closed:
             _log.warning("a program is compiled in the serving process: %s", trouble or "what a worker made could not be loaded")
@@ -254,7 +256,7 @@ class ProgramLibrary:
             raise CancelledError("the library of programs is closed")
         source, devices = key
         made_of, program = replace(self._compiler, devices=devices).compile(source)
-        self._store.keep(repr(made_of), program)
+        self._store.keep(program_name(made_of, devices.places), program)
         return program
 
 

@@ -21,7 +21,8 @@ from muxjax.device.programs.sources import (
 )
 from muxjax.types import ModelSpec
 
-Arena = jax.Array | jax.ShapeDtypeStruct
+Pool = jax.Array | jax.ShapeDtypeStruct
+"""Head blocks of one device."""
 
 LITTLE_WORK = 2**28
 """Parameters times tokens of a step that is done at once even on one core."""
@@ -55,9 +56,9 @@ class ProgramNeeds:
         shapes = essential(self.buckets.shapes())
         return shapes[-1:] if self.spec.params * shapes[-1].tokens <= LITTLE_WORK else shapes
 
-    def of_shape(self, shape: BatchShape, blocks_NE: Arena) -> list[Source]:
-        """What steps of a shape are made of, on such an arena: the step first, then all that may follow it."""
-        return [self._step(shape, blocks_NE), *self._post_step(shape)]
+    def of_shape(self, shape: BatchShape, pool_NE: Pool) -> list[Source]:
+        """What steps of a shape are made of, on such a pool: the step first, then all that may follow it."""
+        return [self._step(shape, pool_NE), *self._post_step(shape)]
 
     def of_tables(self) -> list[Source]:
         """What updates of the tables are made of, in each of their sizes."""
@@ -65,25 +66,25 @@ class ProgramNeeds:
         sizes = [4**power for power in range(16) if 4**power <= most]
         return [TableSource(layout=self.layout, slots=self.slots, columns=self.columns, entries=entries, tp=self.tp) for entries in sizes]
 
-    def of(self, shapes: Iterable[BatchShape], blocks_NE: Arena, *, greedy: bool = False) -> list[Source]:
-        """What makes those shapes ready for such an arena, each once, and the updates of the tables.
+    def of(self, shapes: Iterable[BatchShape], pool_NE: Pool, *, greedy: bool = False) -> list[Source]:
+        """What makes those shapes ready for such a pool, each once, and the updates of the tables.
 
         Args:
           greedy: nobody will ask for more than the likeliest tokens.
         """
-        steps = [source for shape in shapes for source in self.of_shape(shape, blocks_NE)[: 1 if greedy else None]]
+        steps = [source for shape in shapes for source in self.of_shape(shape, pool_NE)[: 1 if greedy else None]]
         return list(dict.fromkeys([*steps, *self.of_tables()]))
 
-    def _step(self, shape: BatchShape, blocks_NE: Arena) -> StepSource:
+    def _step(self, shape: BatchShape, pool_NE: Pool) -> StepSource:
         return StepSource(
             spec=self.spec,
             layout=self.layout,
             shape=shape,
             slots=self.slots,
             columns=self.columns,
-            blocks=blocks_NE.shape[0] // self.tp,
-            block_elements=blocks_NE.shape[1],
-            kv_dtype=blocks_NE.dtype.name,
+            blocks=pool_NE.shape[0],
+            block_elements=pool_NE.shape[1],
+            kv_dtype=pool_NE.dtype.name,
             tp=self.tp,
             tuned=may_be_tuned(shape),
         )

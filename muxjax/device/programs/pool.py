@@ -29,9 +29,9 @@ class CompileWorkers:
         for _ in range(count):
             self._idle.put(None)
 
-    def compile(self, source: Source) -> Future[str]:
-        """Has a program compiled into the store; in the end, what went wrong, or ""."""
-        return self._threads.submit(self._ask, source)
+    def compile(self, source: Source, places: tuple[int, ...]) -> Future[str]:
+        """Has the program for some of the unit's devices compiled into the store; in the end, what went wrong, or ""."""
+        return self._threads.submit(self._ask, source, places)
 
     def pause(self) -> None:
         """Stops all processes where they are, until `resume`."""
@@ -61,13 +61,13 @@ class CompileWorkers:
         for process in tuple(self._processes):
             self._end(process)
 
-    def _ask(self, source: Source) -> str:
+    def _ask(self, source: Source, places: tuple[int, ...]) -> str:
         if self._closed:
             return "the compiling processes have ended"
         process = self._idle.get() or self._start()
         try:
             assert process.stdin and process.stdout
-            send(process.stdin, source)
+            send(process.stdin, (source, places))
             answer = process.stdout.readline()
         except OSError as error:
             answer, trouble = b"", str(error)

@@ -61,6 +61,11 @@ class Source(Protocol):
         ...
 
 
+def program_name(source: Source, places: tuple[int, ...]) -> str:
+    """Under which the program for those devices is kept, by their numbers; the first ones go without saying."""
+    return repr(source) if places == tuple(range(len(places))) else f"{source!r} on devices {places}"
+
+
 class _SmallSource:
     """A source without products that would be worth a choice."""
 

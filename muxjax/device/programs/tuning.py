@@ -38,11 +38,11 @@ def tune(sources: Iterable[Source], compiler: Compiler, store: ProgramStore) -> 
     tries = replace(compiler, tunes=True)
     for source in sources:
         if isinstance(source, StepSource) and source.tuned:
-            tried = False
+            tried, own = False, compiler.devices.at(range(source.tp))
             if store.kept_bytes(repr(source)) is None:
-                program = compiler.compile_tuned(source)
+                program = replace(compiler, devices=own).compile_tuned(source)
                 tried = program is None
-                store.keep(repr(source), program or tries.compile(source)[1])
+                store.keep(repr(source), program or replace(tries, devices=own).compile(source)[1])
             yield source, tried
 
 

@@ -2,22 +2,23 @@
 
     python -m muxjax.device.programs.worker
 
-It reads a `Setup`, then sources, from standard input, each as a pickle behind its length, and answers each source with a line: empty,
-or what went wrong. Tracing holds a process's interpreter for seconds, so it happens in processes that nobody waits for.
+It reads a `Setup`, then sources and the numbers of their devices, from standard input, each pair as a pickle behind its length, and
+answers each with a line: empty, or what went wrong. Tracing holds a process's interpreter for seconds, so it happens in processes
+that nobody waits for.
 """
 
 import os
 import pickle
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import jax
 
 from muxjax.device.programs.compiler import Compiler
-from muxjax.device.programs.sources import Source
+from muxjax.device.programs.sources import Source, program_name
 from muxjax.device.programs.store import ProgramStore, without_jax_cache
 from muxjax.device.programs.target import Target
 from muxjax.models.sharding import Devices
@@ -68,16 +69,17 @@ def main() -> None:
     store, target = ProgramStore(setup.folder, setup.environment), setup.target
     devices = target.devices(setup.devices) if target else Devices.first(setup.devices)
     compiler = Compiler(devices=devices, mesh=target.mesh if target else None, tuning=setup.tuning)
-    while (source := receive(sys.stdin.buffer)) is not None:
-        answers.write(_outcome(source, compiler, store).encode() + b"\n")
+    while (wanted := receive(sys.stdin.buffer)) is not None:
+        source, places = wanted
+        answers.write(_outcome(source, places, compiler, store).encode() + b"\n")
         answers.flush()
 
 
-def _outcome(source: Source, compiler: Compiler, store: ProgramStore) -> str:
+def _outcome(source: Source, places: tuple[int, ...], compiler: Compiler, store: ProgramStore) -> str:
     """What went wrong, in a line; "" where nothing did."""
     try:
-        made_of, program = compiler.compile(source)
-        store.keep(repr(made_of), program)
+        made_of, program = replace(compiler, devices=compiler.devices.at(places)).compile(source)
+        store.keep(program_name(made_of, places), program)
     except Exception as error:  # told to who asked
         return f"{type(error).__name__}: {error}".replace("\n", " ")[:2000]
     return ""

@@ -43,7 +43,7 @@ class FakeWorkers:
         self.asked: list[Times] = []
         self._store, self._trouble = store, trouble
 
-    def compile(self, source: Times) -> Future[str]:
+    def compile(self, source: Times, places: tuple[int, ...]) -> Future[str]:
         self.asked.append(source)
         if not self._trouble:
             self._store.keep(repr(source), Compiler(devices=DEVICES).compile(source)[1])
@@ -188,7 +188,7 @@ class StuckWorkers(FakeWorkers):
         super().__init__(store)
         self.began, self._answer = threading.Event(), Future()
 
-    def compile(self, source: Times) -> Future[str]:
+    def compile(self, source: Times, places: tuple[int, ...]) -> Future[str]:
         self.began.set()
         return self._answer
 

@@ -17,6 +17,7 @@ from muxjax.device.programs.worker import Setup
 from muxjax.models.sharding import Devices
 
 DEVICES = Devices((jax.devices("cpu")[0],))
+PLACES = (0,)
 WAIT_S = 120
 
 
@@ -38,13 +39,13 @@ def source(vocab: int) -> RecountSource:
 
 
 def test_a_process_compiles_stops_goes_on_and_ends(workers, tmp_path):
-    assert workers.compile(source(8)).result(WAIT_S) == ""
+    assert workers.compile(source(8), PLACES).result(WAIT_S) == ""
     assert ProgramStore(tmp_path, "here").load(repr(source(8)), DEVICES.each) is not None
     (process,) = workers._processes
     assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0) + 5
 
     workers.pause()
-    answer = workers.compile(source(9))
+    answer = workers.compile(source(9), PLACES)
     time.sleep(0.2)
     assert state(process.pid) == "T" and not answer.done()
     workers.resume()
@@ -52,12 +53,12 @@ def test_a_process_compiles_stops_goes_on_and_ends(workers, tmp_path):
 
     workers.retire()
     assert process.poll() is not None
-    assert workers.compile(source(10)).result(WAIT_S) == ""
+    assert workers.compile(source(10), PLACES).result(WAIT_S) == ""
 
 
 def test_a_process_that_is_stopped_can_be_ended(workers):
     workers.pause()
-    answer = workers.compile(source(8))
+    answer = workers.compile(source(8), PLACES)
     deadline_s = time.monotonic() + WAIT_S
     while not workers._processes and time.monotonic() < deadline_s:
         time.sleep(0.01)
@@ -67,11 +68,11 @@ def test_a_process_that_is_stopped_can_be_ended(workers):
 
 
 def test_a_process_that_dies_is_told_and_replaced(workers):
-    assert workers.compile(source(8)).result(WAIT_S) == ""
+    assert workers.compile(source(8), PLACES).result(WAIT_S) == ""
     next(iter(workers._processes)).kill()
 
-    assert workers.compile(source(9)).result(WAIT_S) != ""
-    assert workers.compile(source(9)).result(WAIT_S) == ""
+    assert workers.compile(source(9), PLACES).result(WAIT_S) != ""
+    assert workers.compile(source(9), PLACES).result(WAIT_S) == ""
 
 
 def test_what_nobody_waits_for_is_compiled_by_a_process_on_a_cpu_too(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.programs.sources import RecountSource, Source, StepSource
 from muxjax.device.programs.tuning import tune
+from muxjax.models.sharding import Devices
 from muxjax.specs.published import BY_NAME
 
 SPEC = BY_NAME["llama-3.2-1b"]
@@ -26,6 +27,7 @@ class FakeCompiler:
     known: set[int]
     asked: list[int] = field(default_factory=list)
     tunes: bool = False
+    devices: Devices = Devices.first(1)  # noqa: RUF009  (a value)
 
     def compile_tuned(self, source: StepSource) -> str | None:
         assert not self.tunes
