@@ -99,12 +99,17 @@ def environment(spec: UnitSpec, outer: Mapping[str, str]) -> dict[str, str]:
     """Variables of a worker: it sees the unit's devices and no others."""
     inner = dict(outer)
     if is_cpu(outer):
-        flags = [flag for flag in outer.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_force_host_platform_device_count")]
-        inner["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={len(spec.devices)}"])
+        inner["XLA_FLAGS"] = cpu_flags(outer, len(spec.devices))
         return inner
     visible = [name for name in outer.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     inner["CUDA_VISIBLE_DEVICES"] = ",".join(visible[device] if visible else str(device) for device in spec.devices)
     return inner
+
+
+def cpu_flags(outer: Mapping[str, str], devices: int) -> str:
+    """XLA's flags by which the CPU stands in for so many devices."""
+    flags = [flag for flag in outer.get("XLA_FLAGS", "").split() if not flag.startswith("--xla_force_host_platform_device_count")]
+    return " ".join([*flags, f"--xla_force_host_platform_device_count={devices}"])
 
 
 def device_count(outer: Mapping[str, str]) -> int | None:

@@ -15,6 +15,8 @@ class ClusterOptions:
     Args:
       placement: a file that `muxjax place` wrote; problem: a file that it reads, to be placed at the start. Not both.
       worker_dir: folder of the workers' sockets, by which a server finds workers that a server before it has left; None for one by port.
+      ray: address of a Ray cluster whose nodes serve the units, HOST:PORT of its head or auto for the one of this host; None for none.
+      ray_timeout_s: time in which Ray must have devices for a unit.
       worker_timeout_s: a worker that says nothing for so long is ended, and another one started.
     Raises:
       ConfigError: a value outside its range.
@@ -24,12 +26,23 @@ class ClusterOptions:
     problem: Path | None = None
     worker_dir: Path | None = None
     worker_timeout_s: float = SILENCE_S
+    ray: str | None = None
+    ray_timeout_s: float = 60.0
 
     def __post_init__(self):
         require(self.placement is None or self.problem is None, "problem", self.problem, "left out where there is a placement")
+        require(self.ray is None or not self.is_one_unit, "ray", self.ray, "left out where there is neither placement nor problem")
+        require(self.ray is None or _is_address(self.ray), "ray", self.ray, "auto or HOST:PORT of a cluster's head")
+        require(self.ray is None or self.worker_dir is None, "worker_dir", str(self.worker_dir), "left out with ray")
+        require(0 <= self.ray_timeout_s < float("inf"), "ray_timeout_s", self.ray_timeout_s, "0 or more seconds")
         require(1 <= self.worker_timeout_s < float("inf"), "worker_timeout_s", self.worker_timeout_s, "1 or more seconds")
 
     @property
     def is_one_unit(self) -> bool:
         """No units are named."""
         return self.placement is None and self.problem is None
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return text == "auto" or (bool(host) and "/" not in host and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 2**16)

@@ -1,12 +1,16 @@
 """`muxjax serve`: one unit in this process, or the units of a placement in processes of their own."""
 
 import asyncio
+import functools
 import os
 import sys
+from collections.abc import Sequence
 
 from muxjax.cluster import launcher
+from muxjax.cluster.on_ray.connect import connect, kind_for
+from muxjax.cluster.on_ray.launcher import RayLauncher
 from muxjax.cluster.options import ClusterOptions
-from muxjax.cluster.plan import unit_specs
+from muxjax.cluster.plan import UnitSpec, unit_specs
 from muxjax.commands.place import solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.placement.plan_file import read_placement
@@ -41,16 +45,42 @@ def run(options: Options) -> int:
 
 
 def _cluster(options: Options, port: int) -> Service:
-    """The service of a placement's units, by workers on this host.
+    """The service of a placement's units, by workers on this host or where Ray has room.
 
     Raises:
-      ConfigError: there is none, or it cannot be served here.
+      ConfigError: there is none, or it cannot be served there.
     """
-    unit, http, cluster = options
-    specs = unit_specs(_placement(cluster), unit, devices=launcher.device_count(os.environ))
-    folder = cluster.worker_dir or launcher.socket_folder(port)
-    workers = launcher.LocalLauncher(folder=folder, arguments=("--log-level", http.log_level, "--log-format", http.log_format))
+    unit, _, cluster = options
+    on_this_host = None if cluster.ray else launcher.device_count(os.environ)
+    specs = unit_specs(_placement(cluster), unit, devices=on_this_host)
+    workers = _ray_workers(options, specs, port) if cluster.ray else _local_workers(options, port)
     return build_cluster(specs, unit, workers, silence_s=cluster.worker_timeout_s)
+
+
+def _local_workers(options: Options, port: int) -> launcher.Launcher:
+    _, http, cluster = options
+    folder = cluster.worker_dir or launcher.socket_folder(port)
+    return launcher.LocalLauncher(folder=folder, arguments=("--log-level", http.log_level, "--log-format", http.log_format))
+
+
+def _ray_workers(options: Options, specs: Sequence[UnitSpec], port: int) -> launcher.Launcher:
+    """Workers by a Ray cluster, which is joined.
+
+    Raises:
+      ConfigError: Ray or its cluster is not there, or has too few devices.
+    """
+    _, http, cluster = options
+    assert cluster.ray is not None
+    connect(cluster.ray)
+    kind, begin = kind_for(specs, cluster.ray_timeout_s), functools.partial(_begin_worker, http.log_level, http.log_format)
+    workers = RayLauncher(f"muxjax {port}", kind, room_s=cluster.ray_timeout_s, begin=begin)
+    workers.end_others(spec.name for spec in specs)
+    return workers
+
+
+def _begin_worker(log_level: str, log_format: str, unit: str) -> None:
+    """What a worker's process does first."""
+    logs.configure(log_level, log_format, about=f"unit {unit}")
 
 
 def _placement(cluster: ClusterOptions) -> Placement:

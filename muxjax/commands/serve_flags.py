@@ -61,10 +61,14 @@ CLUSTER = {
     "placement": "file of `muxjax place`: its units are served, each by a process of its own on its own devices",
     "problem": "file that `muxjax place` reads: it is placed, and then served",
     "worker_dir": "folder of the workers' sockets, by which a server finds those that one before it has left (one by port)",
+    "ray": "serve the units on the nodes of a Ray cluster: HOST:PORT of its head, or nothing or auto for the cluster of this host",
+    "ray_timeout": "seconds in which Ray must have devices for a unit",
     "worker_timeout": "seconds after which a worker that says nothing is ended, and another one started",
 }
 _SWITCHES = ("enable_prefix_caching", "allow_unknown_config", "wait_for_all")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
+_WITHOUT_VALUE = {"ray": "auto"}
+"""What a flag stands for that is given alone."""
 _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 
@@ -109,6 +113,8 @@ def _add(parser: argparse.ArgumentParser, texts: Mapping[str, str]) -> None:
         text = with_default(text, default)
         if name in _SWITCHES:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        elif name in _WITHOUT_VALUE:
+            parser.add_argument(flag, nargs="?", const=_WITHOUT_VALUE[name], default=argparse.SUPPRESS, metavar="VALUE", help=text)
         else:
             spellings, action = [flag, *_OTHER_SPELLINGS.get(name, ())], "append" if name in _REPEATED else "store"
             parser.add_argument(*spellings, action=action, default=argparse.SUPPRESS, metavar="VALUE", help=text)
