@@ -1,41 +1,40 @@
 """An engine made of units elsewhere: it gives each request to one, and to another where that one is lost."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from muxjax.cluster.facts import checker_of, grammars_of
 from muxjax.cluster.launcher import Launcher
 from muxjax.cluster.ledger import Entry, Ledger
 from muxjax.cluster.messages import Cancel, Refused, Submit, Turn, jobs_of, outputs_of
 from muxjax.cluster.options import SILENCE_S
+from muxjax.cluster.places import Places
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.engine import OnOutputs
-from muxjax.engine.grammar import Grammars
 from muxjax.engine.job_records import OnJob
 from muxjax.engine.options import ModelOptions
-from muxjax.engine.request_checker import Prepared, RequestChecker
-from muxjax.engine.stats import Status, UnitStats, merged
+from muxjax.engine.request_checker import Prepared
+from muxjax.engine.stats import UnitStats, merged
 from muxjax.errors import RequestError
 from muxjax.scheduler.router import Replica, route
 from muxjax.types import Finish, Output, Request
 
 MOST_LOSSES = 3
 """A request that has lost so many units is suspected of it, and ends."""
-_RETRY_S = 5.0
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class ClusterEngine:
     """Serves the models of several units. What it is asked, it is asked in the thread of the event loop that it was started on, but for
-    `prepare`, `drain`, `stop` and the counts, which may be asked from any.
+    `learn`, `prepare`, `drain`, `stop` and the counts, which may be asked from any.
 
     Args:
       specs: of the units.
@@ -43,19 +42,9 @@ class ClusterEngine:
       silence_s: as of `RemoteUnit`.
     """
 
-    def __init__(
-        self,
-        specs: Iterable[UnitSpec],
-        launcher: Launcher,
-        *,
-        report: Callable[[str], object],
-        silence_s: float = SILENCE_S,
-    ):
-        self._specs, self._launcher = tuple(specs), launcher
-        self._grammars: dict[str, Grammars | None] = {}  # of each model's tokenizer
-        self._report, self._silence_s = report, silence_s
-        self._units: Mapping[str, RemoteUnit] = {}  # by name; replaced, never changed
-        self._checkers: Mapping[str, RequestChecker] = {}  # of units that have facts; likewise
+    def __init__(self, specs: Iterable[UnitSpec], launcher: Launcher, *, report: Callable[[str], object], silence_s: float = SILENCE_S):
+        self._specs, self._launcher, self._report, self._silence_s = tuple(specs), launcher, report, silence_s
+        self._places = Places()
         self._ledger = Ledger()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -67,12 +56,12 @@ class ClusterEngine:
     @property
     def healthy(self) -> bool:
         """Some unit serves, or will."""
-        return not self._stopped and any(unit.state is not UnitState.FAILED for unit in self._units.values())
+        return not self._stopped and any(unit.state is not UnitState.FAILED for unit in self.units.values())
 
     @property
     def units(self) -> Mapping[str, RemoteUnit]:
         """Units by name."""
-        return self._units
+        return self._places.units
 
     def learn(self, model: ModelOptions) -> None:
         """Reads what a model's requests are checked by, before it is served; takes a while.
@@ -80,7 +69,7 @@ class ClusterEngine:
         Raises:
           ConfigError: it cannot be read.
         """
-        self._grammars[model.name] = grammars_of(model)
+        self._places.learn(model)
 
     def watch(self, on_job: OnJob) -> None:
         """As of `Engine`."""
@@ -89,13 +78,12 @@ class ClusterEngine:
     def start(self, on_outputs: OnOutputs) -> None:
         """Has every unit started, in the running event loop."""
         self._loop, self._thread, self._on_outputs = asyncio.get_running_loop(), threading.current_thread(), on_outputs
-        self._units = {spec.name: self._unit(spec) for spec in self._specs}
-        for unit in self._units.values():
-            unit.start()
+        for spec in self._specs:
+            self.add_unit(spec)
 
     async def settled(self) -> None:
         """Returns when no unit is on its way: each serves, or has failed."""
-        while any(unit.state.is_coming for unit in self._units.values()):
+        while any(unit.state.is_coming for unit in self.units.values()):
             self._changed.clear()
             await self._changed.wait()
 
@@ -105,7 +93,7 @@ class ClusterEngine:
         Raises:
           RequestError: it can never be served, or its model not now.
         """
-        return self._checker(request.model).prepare(request)
+        return self._places.checker(request.model).prepare(request)
 
     def submit(self, request: Request, *, prepared: bool = False) -> None:
         """Takes a request, which ends in exactly one Output with a finish, whichever units are lost meanwhile.
@@ -115,7 +103,7 @@ class ClusterEngine:
         """
         if self._closed:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
-        self._check(request, prepared=prepared)
+        self._places.check(request, prepared=prepared)
         if request.id in self._ledger:
             raise RequestError(f"request id {request.id!r} is in use", param="request_id", status=409)
         self._give(self._ledger.add(request))
@@ -137,23 +125,15 @@ class ClusterEngine:
 
     def unit_stats(self) -> Mapping[str, UnitStats]:
         """Counts of each unit that serves."""
-        return {name: unit.pulse.stats for name, unit in self._units.items() if unit.pulse and unit.pulse.stats}
+        return self._places.unit_stats()
 
     def states(self) -> Mapping[str, str]:
         """State of each model in a word, the best of its units'."""
-        states: dict[str, str] = {}
-        for unit in self._units.values():
-            for model, state in _model_states(unit).items():
-                states[model] = min(state, states.get(model, state), key=_best)
-        return states
+        return self._places.states()
 
     def programs(self) -> Mapping[str, ProgramProgress]:
         """How far each model's programs are, where they have come least far."""
-        found: dict[str, ProgramProgress] = {}
-        for unit in self._units.values():
-            for model, progress in (unit.pulse.programs if unit.pulse else {}).items():
-                found[model] = min(progress, found.get(model, progress))
-        return found
+        return self._places.programs()
 
     def drain(self, timeout_s: float) -> bool:
         """As of `Engine.drain`; from another thread than the event loop's."""
@@ -166,25 +146,60 @@ class ClusterEngine:
     async def leave(self) -> None:
         """Lets the workers go on without this front, as if it had been killed."""
         self._closed = self._stopped = True
-        for unit in self._units.values():
+        for unit in self.units.values():
             unit.leave()
+
+    def add_unit(self, spec: UnitSpec) -> RemoteUnit:
+        """One more unit, which starts at once."""
+        unit = RemoteUnit(spec, self._launcher, self, silence_s=self._silence_s, report=self._report)
+        self._places.add(unit)
+        unit.start()
+        return unit
+
+    async def drop_unit(self, name: str) -> None:
+        """Ends a unit and its worker; what it has of requests goes on elsewhere."""
+        unit = self._places.drop(name)
+        for entry in self._ledger.of(unit):
+            unit.send(Cancel(entry.request.id))
+            self._take_back(entry)
+        self._give_waiting()
+        await unit.stop()
+
+    @contextlib.contextmanager
+    def expecting(self, models: Iterable[str]) -> Iterator[None]:
+        """Requests for these models wait where nobody serves them: somebody will."""
+        with self._places.expecting(models):
+            yield
+        self._give_waiting()
+
+    @contextlib.contextmanager
+    def closing(self, name: str, models: Iterable[str]) -> Iterator[None]:
+        """The unit gets no more requests for these models."""
+        with self._places.closing(name, models):
+            yield
+        self._give_waiting()
+
+    def has_requests(self, name: str, models: Iterable[str]) -> bool:
+        """The unit has requests for one of these models."""
+        models = set(models)
+        return any(entry.request.model in models for entry in self._ledger.of(self.units[name]))
+
+    def served_beside(self, name: str, model: str) -> bool:
+        """Another unit serves the model too."""
+        return any(unit.name != name for unit in self._places.takers(model))
 
     def unit_ready(self, unit: RemoteUnit) -> None:
         """It has facts, perhaps other ones: whoever waited for that may go on."""
-        assert unit.facts is not None
-        self._checkers = {**self._checkers, unit.name: checker_of(unit.facts, self._grammars)}
-        for entry in self._ledger.of(None):
-            self._give(entry)
+        self._places.note_facts(unit)
+        self._give_waiting()
         self._changed.set()
 
     def unit_lost(self, unit: RemoteUnit) -> None:
         """Its requests go on elsewhere, or wait until it is back."""
         for entry in self._ledger.of(unit):
-            entry.leave()
-            entry.losses += 1
+            self._take_back(entry)
             self._go_on(entry)
-        for entry in self._ledger.of(None):
-            self._give(entry)  # it may be that nobody is coming any more
+        self._give_waiting()
         self._changed.set()
 
     def unit_turned(self, unit: RemoteUnit, turn: Turn) -> None:
@@ -218,67 +233,34 @@ class ClusterEngine:
         entry.leave()
         self._end(entry, Finish.ERROR if refused.status == 500 else Finish.FAILED)
 
-    def _unit(self, spec: UnitSpec) -> RemoteUnit:
-        return RemoteUnit(spec, self._launcher, self, silence_s=self._silence_s, report=self._report)
+    def in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """Result of what is done in the event loop's thread; from another one."""
+        assert self._loop is not None and threading.current_thread() is not self._thread, "this would wait for itself"
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _check(self, request: Request, *, prepared: bool) -> None:
-        """Raises RequestError: no unit could serve it."""
-        self._checker(request.model)
-        error: RequestError | None = None
-        for checker in self._checkers_of(request.model):
-            try:
-                return checker.check(request, prepared=prepared)
-            except RequestError as refused:
-                error = refused
-        raise error or self._not_now(request.model)
+    def _give_waiting(self) -> None:
+        """Those that wait for a unit have one by now, or nobody is coming any more."""
+        for entry in self._ledger.of(None):
+            self._give(entry)
 
-    def _checker(self, model: str) -> RequestChecker:
-        """Raises RequestError: no unit has said anything of the model yet, or none ever will."""
-        if not any(unit.state is UnitState.READY or unit.state is UnitState.RESTARTING for unit in self._units_of(model)):
-            raise self._not_now(model)
-        checkers = self._checkers_of(model)
-        if not checkers:
-            raise self._not_now(model)
-        return checkers[0]
-
-    def _checkers_of(self, model: str) -> list[RequestChecker]:
-        """What is known of the model, by the largest cache first."""
-        there = [checker for checker in self._checkers.values() if model in checker.models]
-        return sorted(there, key=lambda checker: -checker.total_blocks)
-
-    def _not_now(self, model: str) -> RequestError:
-        units = self._units_of(model)
-        if any(unit.state.is_coming for unit in units):
-            text = f"The model `{model}` is loading."
-            return RequestError(text, param="model", code="model_loading", status=503, retry_after_s=_RETRY_S)
-        trouble = "; ".join(f"unit {unit.name}: {unit.trouble}" for unit in units if unit.trouble)
-        text = f"The model `{model}` has failed: {trouble or 'no unit serves it'}."
-        return RequestError(text, param="model", code="model_failed", status=503)
-
-    def _units_of(self, model: str) -> list[RemoteUnit]:
-        """Units that serve the model, or are to."""
-        return [unit for unit in self._units.values() if model in unit.spec.models]
-
-    def _takers(self, model: str) -> list[RemoteUnit]:
-        """Units that take requests for it now."""
-        return [unit for unit in self._units.values() if unit.state is UnitState.READY and _takes(self._checkers.get(unit.name), model)]
-
-    def _give(self, entry: Entry, *, but: RemoteUnit | None = None) -> bool:
-        """Gives a request to a unit, or has it wait for one that is coming; else it ends. Whether some unit has it."""
-        model = entry.request.model
-        takers = [unit for unit in self._takers(model) if unit is not but]
+    def _give(self, entry: Entry) -> None:
+        """Gives a request to a unit, or has it wait for one that is coming; else it ends."""
+        takers = self._places.takers(entry.request.model)
         if takers:
-            replicas = [Replica(unit.outstanding_tokens, unit.spec.rate_rps(model), unit.routed) for unit in takers]
-            unit = takers[route(replicas, entry.request.most_tokens)]
-            entry.enter(unit)
-            unit.send(Submit(time.monotonic(), entry.onward))
-            return True
-        if but is None and not any(unit.state.is_coming for unit in self._units_of(model)):
+            self._send(entry, takers)
+        elif not self._places.is_coming(entry.request.model):
             self._end(entry, Finish.FAILED)
-        return False
+
+    def _send(self, entry: Entry, takers: list[RemoteUnit]) -> None:
+        model = entry.request.model
+        replicas = [Replica(unit.outstanding_tokens, unit.spec.rate_rps(model), unit.routed) for unit in takers]
+        unit = takers[route(replicas, entry.request.most_tokens)]
+        entry.enter(unit)
+        unit.send(Submit(time.monotonic(), entry.onward))
 
     def _go_on(self, entry: Entry) -> None:
         """A unit was lost with this request on it."""
+        entry.losses += 1
         if entry.cancelled:
             self._end(entry, Finish.ABORT)
         elif entry.losses >= MOST_LOSSES:
@@ -289,11 +271,17 @@ class ClusterEngine:
 
     def _elsewhere(self, entry: Entry, unit: RemoteUnit) -> bool:
         """Another unit goes on with a request that this one has ended for a reason of its own."""
-        if self._stopped or not [taker for taker in self._takers(entry.request.model) if taker is not unit]:
+        others = [taker for taker in self._places.takers(entry.request.model) if taker is not unit]
+        if self._stopped or not others:
             return False
+        self._take_back(entry)
+        self._send(entry, others)
+        return True
+
+    def _take_back(self, entry: Entry) -> None:
+        """Whoever gets it next goes on where this unit has stopped."""
         entry.leave()
-        entry.losses += 1
-        return self._give(entry, but=unit)
+        entry.moved = True
 
     def _end(self, entry: Entry, finish: Finish) -> None:
         """Ends a request that no unit has."""
@@ -310,31 +298,7 @@ class ClusterEngine:
 
     async def _stop(self) -> None:
         self._closed = self._stopped = True
-        await asyncio.gather(*(unit.stop() for unit in self._units.values()))
+        await asyncio.gather(*(unit.stop() for unit in self.units.values()))
         for entry in self._ledger:
             entry.leave()
             self._end(entry, Finish.ABORT)
-
-    def in_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        """Result of what is done in the event loop's thread; from another one."""
-        assert self._loop is not None and threading.current_thread() is not self._thread, "this would wait for itself"
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _takes(checker: RequestChecker | None, model: str) -> bool:
-    return checker is not None and model in checker.models and checker.models[model].status is Status.READY
-
-
-_ORDER: Sequence[str] = ("ready", "waking", "asleep", "falling asleep", "restarting", "loading", "draining", "unloading", "failed")
-
-
-def _best(state: str) -> int:
-    return _ORDER.index(state) if state in _ORDER else len(_ORDER)
-
-
-def _model_states(unit: RemoteUnit) -> Mapping[str, str]:
-    """State of each model of a unit."""
-    if unit.state is UnitState.READY and unit.pulse:
-        return unit.pulse.states
-    state = "failed" if unit.state is UnitState.FAILED else "loading"
-    return dict.fromkeys(unit.spec.models, state)

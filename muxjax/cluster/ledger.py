@@ -14,7 +14,7 @@ class Entry:
     Args:
       tokens: of its answer, as far as they have been told.
       unit: that computes it; None while it waits for one. charged_tokens: of what that one has to do for it.
-      losses: units that were lost while they had it.
+      losses: units that were lost while they had it. moved: more than one unit has had it.
       cancelled: nobody wants the rest.
     """
 
@@ -23,6 +23,7 @@ class Entry:
     unit: RemoteUnit | None = None
     charged_tokens: int = 0
     losses: int = 0
+    moved: bool = False
     cancelled: bool = False
 
     @property
@@ -38,7 +39,7 @@ class Entry:
 
     def take(self, output: Output) -> Output:
         """Takes in an output; what belongs to the first one alone is not told twice."""
-        if self.losses and self.tokens:
+        if self.moved and self.tokens:
             output = output._replace(prompt_logprobs=None, cached_tokens=0)
         if output.token is not None:
             self.tokens.append(output.token)

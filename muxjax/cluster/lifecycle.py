@@ -32,10 +32,11 @@ class ClusterLifecycle:
         Raises:
           ConfigError: it cannot be served there.
         """
+        self._engine.learn(options)
         ready = [unit for unit in self._engine.units.values() if unit.state is UnitState.READY]
         if not ready:
             raise RequestError("No unit is ready to take a model.", code="unavailable", status=503)
-        return self._engine.in_loop(load(self._engine, max(ready, key=_free_blocks), options))
+        return self._engine.in_loop(load(max(ready, key=_free_blocks), options))
 
     def remove(self, name: str, *, timeout_s: float) -> None:
         self._each(name, lambda unit: remove(unit, name, timeout_s))
@@ -58,13 +59,12 @@ class ClusterLifecycle:
         self._engine.in_loop(_all(change(unit) for unit in units))
 
 
-async def load(engine: ClusterEngine, unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
+async def load(unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
     """Serves one more model on a unit, from its next worker's start on too.
 
     Raises:
       ConfigError: it cannot be served there.
     """
-    await asyncio.to_thread(engine.learn, options)
     changed = await unit.call(lambda call: Load(call, options))
     unit.spec = replace(unit.spec, options=replace(unit.spec.options, models=(*unit.spec.options.models, options)))
     assert changed.spec is not None

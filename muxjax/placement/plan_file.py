@@ -42,11 +42,22 @@ def read_placement(path: Path) -> Placement:
         raise ConfigError(f"cannot read a placement from {path}: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"cannot read a placement from {path}: it is nested too deep") from error
+    return of_json(written, str(path))
+
+
+def of_json(written: object, where: str) -> Placement:
+    """The placement that `as_json` made, by way of a file or of HTTP.
+
+    Args:
+      where: it comes from.
+    Raises:
+      ConfigError: of another version, or not of that form.
+    """
     version = written.get("muxjax_placement") if isinstance(written, dict) else None
     if version != VERSION:
-        raise ConfigError(f"{path}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
-    units = _value(written, "units", list, str(path))
-    return Placement(units=tuple(_unit(unit, f"{path}: units.{i}") for i, unit in enumerate(units)))
+        raise ConfigError(f"{where}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
+    units = _value(written, "units", list, where)
+    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)))
 
 
 def _unit(written: object, where: str) -> UnitPlan:

@@ -60,6 +60,8 @@ class Models(FakeLifecycle):
         self._engine, self._unit, self._layouts = engine, unit, layouts
 
     def load(self, options: ModelOptions) -> ModelSpec:
+        if options.name == "large" and len(self._states) > 1:
+            raise ConfigError("there is no room for large beside two others")
         if options.name in self._states:
             raise RequestError(f"{options.name} is there already", status=409)
         self._layouts[options.name] = LAYOUT
@@ -84,7 +86,7 @@ def config(model: ModelOptions) -> ModelConfig:
 
 
 def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Built]:
-    """A model called "never" cannot be built, and one called "broken" ends the process."""
+    """A model called "never" cannot be built, one called "broken" ends the process, and "large" has room beside one other alone."""
 
     def built(options: UnitOptions, report: Callable[[str], object]) -> Built:
         names = [model.name for model in options.models]

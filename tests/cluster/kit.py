@@ -8,6 +8,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
 
 from muxjax.cluster.engine import ClusterEngine
@@ -48,12 +50,9 @@ class FakeLauncher:
         os.kill(pid, number)
 
 
-def unit(name: str, *models: str, step_timeout_s: float = 300.0, rates: Iterable[float] = ()) -> UnitSpec:
-    rates = (*rates, *[1.0] * len(models))
-    options = tuple(
-        ModelOptions(name=model, path=Path("/none"), max_num_seqs=8, rate=rate) for model, rate in zip(models, rates, strict=False)
-    )
-    return UnitSpec(name=name, devices=(0,), options=UnitOptions(models=options, step_timeout_s=step_timeout_s))
+def unit(name: str, *models: str, devices: tuple[int, ...] = (0,), step_timeout_s: float = 300.0) -> UnitSpec:
+    options = tuple(ModelOptions(name=model, path=Path("/none"), max_num_seqs=8) for model in models)
+    return UnitSpec(name=name, devices=devices, options=UnitOptions(models=options, step_timeout_s=step_timeout_s))
 
 
 class Asked:
@@ -89,6 +88,11 @@ class Asked:
     async def ended(self) -> None:
         await self.until(lambda: all(self.told[name] and self.told[name][-1].finish for name in self.requests))
 
+    @property
+    def moved(self) -> bool:
+        """Some unit has lost or given up a request."""
+        return sum(unit.routed for unit in self.engine.units.values()) > len(self.requests)
+
     def begun(self, name: str, tokens: int = 1) -> bool:
         return len(self.told[name]) >= tokens
 
@@ -109,3 +113,29 @@ class Asked:
 
 def _fields(request: Request) -> dict:
     return {name: getattr(request, name) for name in request.__slots__}
+
+
+def in_loop(test):
+    """A test that is a coroutine."""
+
+    @wraps(test)
+    def run(*args, **kwargs):
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+@asynccontextmanager
+async def cluster(folder, *specs, **options):
+    asked = Asked(specs, FakeLauncher(folder), **options)
+    try:
+        await asked.start()
+        yield asked, asked.engine._launcher
+    finally:
+        await asked.stop()
+
+
+def check(asked: Asked) -> None:
+    for name in asked.requests:
+        assert asked.tokens(name) == asked.expected(name), name
+        assert [output.finish for output in asked.told[name]].count(None) == len(asked.told[name]) - 1, name

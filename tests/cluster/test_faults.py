@@ -3,41 +3,13 @@
 import asyncio
 import random
 import signal
-from contextlib import asynccontextmanager
-from functools import wraps
 
 import pytest
 
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import RequestError
 from muxjax.types import Finish
-from tests.cluster.kit import Asked, FakeLauncher, unit
-
-
-def in_loop(test):
-    """A test that is a coroutine."""
-
-    @wraps(test)
-    def run(*args, **kwargs):
-        asyncio.run(test(*args, **kwargs))
-
-    return run
-
-
-@asynccontextmanager
-async def cluster(folder, *specs, **options):
-    asked = Asked(specs, FakeLauncher(folder), **options)
-    try:
-        await asked.start()
-        yield asked, asked.engine._launcher
-    finally:
-        await asked.stop()
-
-
-def check(asked: Asked) -> None:
-    for name in asked.requests:
-        assert asked.tokens(name) == asked.expected(name), name
-        assert [output.finish for output in asked.told[name]].count(None) == len(asked.told[name]) - 1, name
+from tests.cluster.kit import check, cluster, in_loop, unit
 
 
 @in_loop

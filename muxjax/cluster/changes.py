@@ -1,0 +1,63 @@
+"""From the units there are to those that are wanted: what has to be done, as a value."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from muxjax.cluster.plan import UnitSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanChange:
+    """The steps of a change of plan.
+
+    Args:
+      start: units on devices that nobody has, or that a unit of `stop` gives back.
+      stop: units that are no longer wanted.
+      load, remove: models that come to a unit that stays, or go from it: (unit, model).
+      stay: the units that stay, as they will be.
+    """
+
+    start: tuple[UnitSpec, ...]
+    stop: tuple[str, ...]
+    load: tuple[tuple[str, str], ...]
+    remove: tuple[tuple[str, str], ...]
+    stay: tuple[UnitSpec, ...]
+
+    @property
+    def is_nothing(self) -> bool:
+        """No model moves."""
+        return not (self.start or self.stop or self.load or self.remove)
+
+    @property
+    def coming(self) -> frozenset[str]:
+        """Models that will be where they were not."""
+        return frozenset([model for _, model in self.load] + [model for unit in self.start for model in unit.models])
+
+
+def plan_change(old: Iterable[UnitSpec], new: Iterable[UnitSpec]) -> PlanChange:
+    """What leads from the old units to the new ones. A unit on the same devices stays, and its worker with it."""
+    before, after = {unit.name: unit for unit in old}, {unit.name: unit for unit in new}
+    stay = [unit for name, unit in after.items() if name in before]
+    return PlanChange(
+        start=tuple(unit for name, unit in after.items() if name not in before),
+        stop=tuple(name for name in before if name not in after),
+        load=tuple((unit.name, model) for unit in stay for model in unit.models if model not in before[unit.name].models),
+        remove=tuple((unit.name, model) for unit in stay for model in before[unit.name].models if model not in unit.models),
+        stay=tuple(stay),
+    )
+
+
+def in_the_way(change: PlanChange, old: Iterable[UnitSpec]) -> tuple[str, ...]:
+    """Of the units to stop, those that have devices of a unit to start."""
+    wanted = {device for unit in change.start for device in unit.devices}
+    return tuple(unit.name for unit in old if unit.name in change.stop and wanted.intersection(unit.devices))
+
+
+def told(change: PlanChange) -> list[str]:
+    """The change in words, a line a step."""
+    return [
+        *(f"load {model} on unit {unit}" for unit, model in change.load),
+        *(f"start unit {unit.name} with {', '.join(unit.models)}" for unit in change.start),
+        *(f"remove {model} from unit {unit}" for unit, model in change.remove),
+        *(f"stop unit {name}" for name in change.stop),
+    ]

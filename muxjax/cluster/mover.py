@@ -1,0 +1,132 @@
+"""A change of plan carried out while requests go on: what comes is there before what goes is closed, wherever there is room for both."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+
+from muxjax.cluster.changes import PlanChange, in_the_way, plan_change
+from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.lifecycle import load, remove
+from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.remote_unit import UnitState
+from muxjax.engine.options import ModelOptions
+from muxjax.errors import ConfigError
+
+DRAIN_S = 60.0
+"""Time that requests get to end where they are; then they go on at the new place."""
+_POLL_S = 0.05
+_log = logging.getLogger(__name__)
+
+
+class Mover:
+    """Changes the units of a running cluster, one plan at a time; for the tasks of its event loop."""
+
+    def __init__(self, engine: ClusterEngine, *, drain_s: float = DRAIN_S):
+        self._engine, self._drain_s = engine, drain_s
+        self._one = asyncio.Lock()
+
+    def change_to(self, specs: Sequence[UnitSpec]) -> PlanChange:
+        """What leads from the units of now to these."""
+        return plan_change([unit.spec for unit in self._engine.units.values()], specs)
+
+    async def move(self, specs: Sequence[UnitSpec]) -> PlanChange:
+        """Has these units serve, and no others.
+
+        Raises:
+          ConfigError: a model cannot come to a unit, or a unit not start; what served before serves on, where that is possible.
+        """
+        async with self._one:
+            change = self.change_to(specs)
+            with self._engine.expecting(change.coming):
+                await self._bring(change, {spec.name: spec for spec in specs})
+                await self._clear(change)
+            for spec in change.stay:
+                self._engine.units[spec.name].spec = spec
+            return change
+
+    async def _bring(self, change: PlanChange, specs: Mapping[str, UnitSpec]) -> None:
+        """Loads and starts what is to come."""
+        loaded: list[tuple[str, str]] = []
+        try:
+            for name, model in change.load:
+                if model not in self._engine.units[name].spec.models:
+                    await self._load(specs[name], model, change)
+                    loaded.append((name, model))
+            await self._replace(in_the_way(change, [unit.spec for unit in self._engine.units.values()]), change.start)
+        except ConfigError:
+            for name, model in loaded:
+                await self._undo(name, model)
+            raise
+
+    async def _load(self, spec: UnitSpec, model: str, change: PlanChange) -> None:
+        """A model more on a unit; where there is no room for it beside those that are to go, these go first."""
+        unit = self._engine.units[spec.name]
+        try:
+            await load(unit, _options(spec, model))
+        except ConfigError as error:
+            going = [gone for where, gone in change.remove if where == spec.name and gone in unit.spec.models]
+            if not going:
+                raise
+            _log.info("unit %s has no room for %s yet (%s): %s goes first", spec.name, model, error, ", ".join(going))
+            if len(going) == len(unit.spec.models):  # nothing of it stays
+                await self._replace([spec.name], [spec])
+                return
+            for gone in going:
+                await self._remove(spec.name, gone)
+            await load(unit, _options(spec, model))
+
+    async def _replace(self, names: Sequence[str], specs: Sequence[UnitSpec]) -> None:
+        """New units on devices that old ones give back, which get them again if that goes wrong."""
+        before = [self._engine.units[name].spec for name in names]
+        await self._stop(names)
+        try:
+            await self._start(specs)
+        except ConfigError:
+            await self._stop([spec.name for spec in specs])
+            for spec in before:
+                self._engine.add_unit(spec)
+            raise
+
+    async def _start(self, specs: Sequence[UnitSpec]) -> None:
+        units = [self._engine.add_unit(spec) for spec in specs]
+        while any(unit.state.is_coming for unit in units):
+            await asyncio.sleep(_POLL_S)
+        failed = [f"unit {unit.name}: {unit.trouble}" for unit in units if unit.state is UnitState.FAILED]
+        if failed:
+            raise ConfigError("; ".join(failed), field="placement")
+
+    async def _clear(self, change: PlanChange) -> None:
+        """Closes what is to go, now that its requests have where to go."""
+        for name, model in change.remove:
+            if model in self._engine.units[name].spec.models:
+                await self._remove(name, model)
+        await self._stop([name for name in change.stop if name in self._engine.units])
+
+    async def _remove(self, name: str, model: str) -> None:
+        """Closes a model on a unit: new requests go elsewhere at once, those that it has when they have ended or have had their time."""
+        with self._engine.closing(name, [model]):
+            await self._settle(name, [model])
+            await remove(self._engine.units[name], model, 0.0)
+
+    async def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            models = self._engine.units[name].spec.models
+            with self._engine.closing(name, models):
+                await self._settle(name, [model for model in models if self._engine.served_beside(name, model)])
+                await self._engine.drop_unit(name)
+
+    async def _settle(self, name: str, models: Sequence[str]) -> None:
+        """Waits until a unit has no requests for models that are closed on it, but not for ever."""
+        until_s = asyncio.get_running_loop().time() + self._drain_s
+        while self._engine.has_requests(name, models) and asyncio.get_running_loop().time() < until_s:
+            await asyncio.sleep(_POLL_S)
+
+    async def _undo(self, name: str, model: str) -> None:
+        try:
+            await self._remove(name, model)
+        except ConfigError as error:
+            _log.warning("unit %s keeps %s: %s", name, model, error)
+
+
+def _options(spec: UnitSpec, model: str) -> ModelOptions:
+    return next(own for own in spec.options.models if own.name == model)

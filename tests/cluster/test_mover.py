@@ -1,0 +1,89 @@
+"""Plans that change while requests go on: none fails, and none gets a wrong token."""
+
+import pytest
+
+from muxjax.cluster.mover import Mover
+from muxjax.errors import ConfigError
+from tests.cluster.kit import Asked, check, cluster, in_loop, unit
+
+
+def places(asked: Asked) -> dict[str, set[str]]:
+    return {name: {model.name for model in stats.models} for name, stats in asked.engine.unit_stats().items()}
+
+
+async def settled_at(asked: Asked, **wanted: set[str]) -> None:
+    await asked.until(lambda: places(asked) == {name[1:]: models for name, models in wanted.items()})
+
+
+@in_loop
+async def test_a_model_moves_between_units_while_all_stream(tmp_path):
+    async with cluster(tmp_path, unit("0", "a", "b"), unit("1", "c")) as (asked, launcher):
+        for i in range(12):
+            asked.ask(f"r{i}", "abc"[i % 3], max_tokens=150)
+        await asked.until(lambda: all(asked.begun(f"r{i}", 5) for i in range(12)))
+        change = await Mover(asked.engine, drain_s=0.2).move([unit("0", "a"), unit("1", "c", "b")])
+        assert (change.load, change.remove) == ((("1", "b"),), (("0", "b"),))
+        asked.ask("after", "b")
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, _0={"a"}, _1={"b", "c"})
+        assert launcher.started == ["0", "1"]
+
+
+@in_loop
+async def test_requests_get_their_time_to_end_where_they_are(tmp_path):
+    async with cluster(tmp_path, unit("0", "a", "b"), unit("1", "c")) as (asked, _):
+        asked.ask("r", "b", max_tokens=100)
+        await asked.until(lambda: asked.begun("r", 5))
+        await Mover(asked.engine).move([unit("0", "a"), unit("1", "c", "b")])
+        await asked.ended()
+        check(asked)
+        assert not asked.moved
+
+
+@in_loop
+async def test_units_on_other_devices_take_the_place_of_those_in_their_way(tmp_path):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b", devices=(1,))) as (asked, launcher):
+        for i in range(8):
+            asked.ask(f"r{i}", "ab"[i % 2], max_tokens=120)
+        await asked.until(lambda: all(asked.begun(f"r{i}", 5) for i in range(8)))
+        await Mover(asked.engine, drain_s=0.2).move([unit("0-1", "a", "b", devices=(0, 1))])
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, **{"_0-1": {"a", "b"}})
+        assert launcher.started == ["0", "1", "0-1"] and not launcher.pid("0") and not launcher.pid("1")
+
+
+@in_loop
+async def test_a_unit_that_does_not_start_gives_its_devices_back(tmp_path):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b", devices=(1,))) as (asked, _):
+        asked.ask("r", "a", max_tokens=120)
+        await asked.until(lambda: asked.begun("r", 5))
+        with pytest.raises(ConfigError, match="never can be built"):
+            await Mover(asked.engine, drain_s=0.1).move([unit("0-1", "a", "never", devices=(0, 1))])
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, _0={"a"}, _1={"b"})
+
+
+@in_loop
+async def test_a_model_that_cannot_come_leaves_all_as_it_was(tmp_path):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b", devices=(1,))) as (asked, _):
+        with pytest.raises(ConfigError, match="no room"):
+            await Mover(asked.engine).move([unit("0", "a", "b", "large"), unit("1", "b", devices=(1,))])
+        await settled_at(asked, _0={"a"}, _1={"b"})
+        asked.ask("r", "b")
+        await asked.ended()
+        check(asked)
+
+
+@in_loop
+async def test_where_there_is_no_room_for_both_what_goes_goes_first(tmp_path):
+    async with cluster(tmp_path, unit("0", "a", "b")) as (asked, _):
+        asked.ask("r", "a", max_tokens=150)
+        await asked.until(lambda: asked.begun("r", 5))
+        await Mover(asked.engine, drain_s=0.1).move([unit("0", "a", "large")])
+        asked.ask("new", "large")
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, _0={"a", "large"})
