@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from muxjax.cluster.launcher import Launcher
 from muxjax.cluster.ledger import Entry, Ledger
-from muxjax.cluster.messages import Cancel, Refused, Submit, Turn, jobs_of, outputs_of
+from muxjax.cluster.wire.messages import Cancel, Refused, Submit, Turn, jobs_of, outputs_of
 from muxjax.cluster.options import SILENCE_S
 from muxjax.cluster.places import Places
 from muxjax.cluster.plan import UnitSpec

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from muxjax.cluster.messages import Facts, ModelFact
+from muxjax.cluster.wire.messages import Facts, ModelFact
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions

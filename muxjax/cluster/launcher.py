@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.wire import Address, UnixAddress
+from muxjax.cluster.wire.frames import Address, UnixAddress
 
 _POLL_S = 0.02
 _MOST_PATH = 100

@@ -59,12 +59,6 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     return tuple(_unit(unit, first, options) for unit, first in zip(filled, firsts, strict=True))
 
 
-def all_models(specs: Iterable[UnitSpec], options: UnitOptions) -> UnitOptions:
-    """The options with the models that some unit serves, in their order."""
-    placed = {model for spec in specs for model in spec.models}
-    return replace(options, models=tuple(model for model in options.models if model.name in placed), lanes=None, sm_shares=())
-
-
 def _check_models(units: Iterable[UnitPlan], options: UnitOptions) -> None:
     there, placed = {model.name for model in options.models}, {member.model for unit in units for member in unit.members}
     if missing := sorted(placed - there):

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol
 
-from muxjax.cluster.connection import Connection
-from muxjax.cluster.messages import (
+from muxjax.cluster.wire.connection import Connection
+from muxjax.cluster.wire.messages import (
     Cancel,
     Changed,
     Facts,

@@ -51,10 +51,9 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    on_this_host = None if cluster.ray else launcher.device_count(os.environ)
-    specs = unit_specs(_placement(cluster), unit, devices=on_this_host)
-    workers = _ray_workers(options, specs, port) if cluster.ray else _local_workers(options, port)
-    return build_cluster(specs, unit, workers, silence_s=cluster.worker_timeout_s)
+    placement, devices = _placement(cluster), None if cluster.ray else launcher.device_count(os.environ)
+    workers = _ray_workers(options, unit_specs(placement, unit), port) if cluster.ray else _local_workers(options, port)
+    return build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
 
 
 def _local_workers(options: Options, port: int) -> launcher.Launcher:

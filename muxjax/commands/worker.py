@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from muxjax.cluster.wire import Address, TcpAddress, UnixAddress
+from muxjax.cluster.wire.frames import Address, TcpAddress, UnixAddress
 from muxjax.cluster.worker import Worker
 from muxjax.errors import ConfigError, require
 from muxjax.server.telemetry import logs

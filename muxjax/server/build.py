@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from muxjax.cluster.engine import ClusterEngine
@@ -11,10 +12,12 @@ from muxjax.cluster.facts import spec_of
 from muxjax.cluster.launcher import Launcher
 from muxjax.cluster.lifecycle import ClusterLifecycle
 from muxjax.cluster.options import SILENCE_S
-from muxjax.cluster.plan import UnitSpec, all_models
+from muxjax.cluster.plan import unit_specs
 from muxjax.engine.options import UnitOptions
+from muxjax.placement.problem import Placement
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
+from muxjax.server.placing import Placing
 from muxjax.server.service import Service
 from muxjax.whole_file import keeps_files
 
@@ -41,30 +44,33 @@ def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print,
 
 
 def build_cluster(
-    specs: Sequence[UnitSpec],
+    placement: Placement,
     options: UnitOptions,
     launcher: Launcher,
     *,
+    devices: int | None = None,
     silence_s: float = SILENCE_S,
     report: Callable[[str], Any] = print,
 ) -> Service:
-    """A service of units whose workers start with it; models are there as soon as their unit is.
+    """A service of the units of a placement, whose workers start with it; models are there as soon as their unit is.
 
     Args:
       options: of all models, and what units have in common.
+      devices: that there are; None where that is not known.
       silence_s: as of `ClusterEngine`.
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
     check_cache_folder(options.compilation_cache_dir)
-    options = all_models(specs, options)
+    specs = unit_specs(placement, options, devices=devices)
     engine = ClusterEngine(specs, launcher, report=_careful(report), silence_s=silence_s)
     models, now = [], int(time.time())
     for model in options.models:
         files, spec = ModelFiles.read(model), spec_of(model)
         engine.learn(model)
         models.append(files.served(spec, max_model_len=spec.max_len, created=now))
-    return Service(engine, Catalog(models), options, ClusterLifecycle(engine))
+    common = replace(options, lanes=None, sm_shares=())  # whatever each unit has come to have
+    return Service(engine, Catalog(models), common, ClusterLifecycle(engine), Placing(engine, placement, options, devices))
 
 
 def check_cache_folder(folder: str) -> None:

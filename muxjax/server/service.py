@@ -17,6 +17,7 @@ from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
+from muxjax.server.placing import Placing
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
 from muxjax.server.telemetry.request_record import RequestRecord
@@ -80,10 +81,18 @@ class Service:
     Args:
       options: what the engine was built of; None where it was not built of any.
       lifecycle: what changes its models; None where they stay as they are.
+      placing: what moves them between units; None where there is one.
     """
 
-    def __init__(self, engine: Engine, catalog: Catalog, options: UnitOptions | None = None, lifecycle: Lifecycle | None = None):
-        self.catalog = catalog
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        options: UnitOptions | None = None,
+        lifecycle: Lifecycle | None = None,
+        placing: Placing | None = None,
+    ):
+        self.catalog, self.placing = catalog, placing
         self.fleet = Fleet(lifecycle, catalog, options) if lifecycle and options else None
         self._options = options
         self.metrics = Metrics(engine.unit_stats, lifecycle.programs if lifecycle else dict)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.cluster.wire import UnixAddress
+from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.cluster.worker import Worker
 from muxjax.engine.device_control import Lifecycle
 from muxjax.engine.engine import Engine

@@ -15,7 +15,7 @@ from pathlib import Path
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.launcher import Handle, LocalHandle, born, running
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.wire import UnixAddress
+from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.types import Output, Request, Sampling
 from tests.fake_device import continuation

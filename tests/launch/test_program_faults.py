@@ -12,7 +12,7 @@ from muxjax.device.programs.sources import StepSource
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.launch.build import Built, build
 from muxjax.server.catalog import Catalog
-from muxjax.server.http.info import about
+from muxjax.server.http.routes.info import about
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
 from muxjax.specs.config import to_hf_config

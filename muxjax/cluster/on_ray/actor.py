@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from muxjax.cluster.wire import TcpAddress
+from muxjax.cluster.wire.frames import TcpAddress
 from muxjax.cluster.worker import Build, Worker
 
 _KEY_BYTES, _LISTEN_S = 32, 30.0

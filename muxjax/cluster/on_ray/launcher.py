@@ -13,7 +13,7 @@ from muxjax.cluster.launcher import Handle
 from muxjax.cluster.on_ray.actor import WorkerActor
 from muxjax.cluster.on_ray.nodes import CPU, GPU, NoRoom, environment
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.wire import TcpAddress, WireError
+from muxjax.cluster.wire.frames import TcpAddress, WireError
 from muxjax.cluster.worker import ORPHAN_S, Build, launched
 from muxjax.errors import first_line
 

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from muxjax.server.choice import Delta
 from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Generation, Stamp
-from muxjax.server.http import admin, health, info, listing, page, tokenize
+from muxjax.server.http.routes import admin, health, info, listing, page, placement, tokenize
 from muxjax.server.http.auth import Surface, sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.errors import errors
@@ -47,6 +47,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
             *info.routes(service),
             *page.routes(),
             *admin.routes(service, http.model_root),
+            *placement.routes(service),
         ]
     )
     return app

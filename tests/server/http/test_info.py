@@ -8,7 +8,7 @@ import pytest
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.fleet import Fleet
-from muxjax.server.http.info import about, now
+from muxjax.server.http.routes.info import about, now
 from tests.fakes import FakeLifecycle
 from tests.server.http.test_app import ask
 

@@ -10,7 +10,7 @@ from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions, load_options
-from muxjax.server.http.admin import model_options
+from muxjax.server.http.routes.admin import model_options
 from muxjax.server.model_root import confined
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer

@@ -12,7 +12,7 @@ import pytest
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
 from muxjax.server.config import HttpOptions
-from muxjax.server.http import page
+from muxjax.server.http.routes import page
 from muxjax.server.service import Service
 from tests.fakes import FakeEngine
 from tests.server.http.test_app import ask

@@ -4,7 +4,7 @@ import pytest
 
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
-from muxjax.server.http.tokenize import info_of, text_of, tokens_of
+from muxjax.server.http.routes.tokenize import info_of, text_of, tokens_of
 from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import BOS, EOS, VOCAB, served, spec
 

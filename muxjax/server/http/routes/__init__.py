@@ -1,0 +1,1 @@
+"""Routes of the endpoint beside those that generate."""

@@ -1,0 +1,88 @@
+"""The placement that a service serves, and its change while requests go on."""
+
+import asyncio
+import logging
+from typing import NamedTuple
+
+from muxjax.cluster.changes import PlanChange, told
+from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.mover import Mover
+from muxjax.cluster.plan import UnitSpec, unit_specs
+from muxjax.engine.options import UnitOptions
+from muxjax.errors import ConfigError, RequestError
+from muxjax.placement.problem import Placement
+
+_log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """A unit as people see it."""
+
+    name: str
+    devices: tuple[int, ...]
+    models: tuple[str, ...]
+    state: str
+    trouble: str
+    starts: int
+
+
+class Placing:
+    """Moves models between units; for the tasks of one event loop. A change that has begun is carried through.
+
+    Args:
+      options: of all models that may be placed, and what units have in common.
+      devices: that there are; None where that is not known.
+
+    Attributes:
+      placement: the one that is served, or is on its way.
+    """
+
+    def __init__(self, engine: ClusterEngine, placement: Placement, options: UnitOptions, devices: int | None):
+        self.placement = placement
+        self._engine, self._options, self._devices = engine, options, devices
+        self._mover = Mover(engine)
+        self._moving: asyncio.Task[PlanChange] | None = None
+
+    def places(self) -> list[Place]:
+        """The units there are."""
+        return [
+            Place(unit.name, unit.spec.devices, unit.spec.models, unit.state.value, unit.trouble, unit.starts)
+            for unit in self._engine.units.values()
+        ]
+
+    def change_to(self, placement: Placement) -> list[str]:
+        """What a change to that placement would do, a line a step.
+
+        Raises:
+          RequestError: it cannot be served here.
+        """
+        return told(self._mover.change_to(self._specs(placement)))
+
+    async def move_to(self, placement: Placement) -> list[str]:
+        """Serves another placement; returns when it is served, with what was done, a line a step.
+
+        Raises:
+          RequestError: it cannot be served here (400), or another change is on its way (409).
+        """
+        specs = self._specs(placement)
+        if self._moving is not None and not self._moving.done():
+            raise RequestError("Another placement is on its way.", code="conflict", status=409)
+        self._moving = asyncio.create_task(self._mover.move(specs))
+        try:
+            change = await asyncio.shield(self._moving)
+        except ConfigError as error:
+            raise _refused(error) from error
+        self.placement = placement
+        for line in told(change):
+            _log.info("the plan has changed: %s", line)
+        return told(change)
+
+    def _specs(self, placement: Placement) -> tuple[UnitSpec, ...]:
+        try:
+            return unit_specs(placement, self._options, devices=self._devices)
+        except ConfigError as error:
+            raise _refused(error) from error
+
+
+def _refused(error: ConfigError) -> RequestError:
+    return RequestError(str(error), param=error.field or None, code="placement_refused")
