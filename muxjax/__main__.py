@@ -148,7 +148,7 @@ def _add_run_batch(batch: argparse.ArgumentParser) -> None:
 
 
 def _run_batch(args: argparse.Namespace) -> int:
-    from muxjax.commands import run_batch
+    from muxjax.commands.batch import run_batch
     from muxjax.server.config import load_options
 
     unit = load_options(args.sources, serve_flags.settings(args)).unit
@@ -192,6 +192,9 @@ def _add_place(place: argparse.ArgumentParser) -> None:
     place.add_argument("--costs", type=file_path, metavar="COSTS.json", help=f"what `muxjax profile` measured ({_DEFAULT_COSTS})")
     text = "how to place in the place of a search: memory-greedy, spatial-blind or spatial-aware, to compare it with"
     place.add_argument("--baseline", metavar="NAME", help=text)
+    text = "a running server: what comes for it in the window is placed, not what the problem expects"
+    place.add_argument("--from-metrics", metavar="URL", help=text)
+    place.add_argument("--window", type=float, default=60.0, metavar="SECONDS", help="of --from-metrics (%(default)g)")
     text = "after which the best placement until then is taken (the search ends by itself)"
     place.add_argument("--time-limit", type=float, metavar="SECONDS", help=text)
 
@@ -207,6 +210,8 @@ def _place(args: argparse.Namespace) -> None:
         measured=args.costs,
         time_limit_s=args.time_limit,
         baseline=args.baseline,
+        from_metrics=args.from_metrics,
+        window_s=args.window,
     )
 
 

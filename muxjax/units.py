@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from muxjax.errors import ConfigError, shown
 
 _BYTES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
 MOST_BYTES = 2**50
 
 
@@ -20,6 +21,12 @@ def parse_bytes(text: str | int, *, field: str) -> int:
     if not 0 < count <= MOST_BYTES:
         raise ConfigError(f"{field} must be a size such as 512MiB or 16GiB, up to {show_bytes(MOST_BYTES)}, got {shown(text)}", field=field)
     return count
+
+
+def parse_s(text: str) -> float | None:
+    """Seconds of a text such as "90s", "10m" or "1.5h"; None of any other."""
+    match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)\s*([smh])\s*", text, re.IGNORECASE | re.ASCII)
+    return float(match[1]) * _SECONDS[match[2].lower()] if match else None
 
 
 def show_bytes(count: float) -> str:

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 from muxjax.cluster.launcher import Launcher
 from muxjax.cluster.ledger import Entry, Ledger
-from muxjax.cluster.wire.messages import Cancel, Refused, Submit, Turn, jobs_of, outputs_of
 from muxjax.cluster.options import SILENCE_S
 from muxjax.cluster.places import Places
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
+from muxjax.cluster.wire.messages import Cancel, Refused, Submit, Turn, jobs_of, outputs_of
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.engine import OnOutputs
 from muxjax.engine.job_records import OnJob

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from muxjax.cluster.engine import ClusterEngine
-from muxjax.cluster.wire.messages import Load, Remove, Sleep, Wake
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
+from muxjax.cluster.wire.messages import Load, Remove, Sleep, Wake
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import RequestError

@@ -1,11 +1,11 @@
 """From a placement to what each worker serves, on which devices: pure."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 
 _log = logging.getLogger(__name__)
@@ -51,12 +51,23 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     filled = [unit for unit in placement.units if unit.members]
     if not filled:
         raise ConfigError("the placement has no unit with a model", field="placement")
-    needed = sum(unit.devices for unit in filled)
+    firsts = _firsts(filled)
+    needed = max(first + unit.devices for first, unit in zip(firsts, filled, strict=True))
+    taken = [device for first, unit in zip(firsts, filled, strict=True) for device in range(first, first + unit.devices)]
+    if len(set(taken)) < len(taken) or min(taken) < 0:
+        raise ConfigError("the placement has units that share a device, or one that cannot be", field="placement")
     if devices is not None and needed > devices:
-        raise ConfigError(f"the placement needs {needed} devices, and this host has {devices}", field="placement")
+        raise ConfigError(f"the placement needs {needed} devices, and there are {devices}", field="placement")
     _check_models(filled, options)
-    firsts = [sum(unit.devices for unit in filled[:i]) for i in range(len(filled))]
     return tuple(_unit(unit, first, options) for unit, first in zip(filled, firsts, strict=True))
+
+
+def _firsts(units: Sequence[UnitPlan]) -> list[int]:
+    """Number of the first device of each unit: as the placement says, or one after the other."""
+    told = [unit.first_device for unit in units if unit.first_device is not None]
+    if len(told) == len(units):
+        return told
+    return [sum(unit.devices for unit in units[:i]) for i in range(len(units))]
 
 
 def _check_models(units: Iterable[UnitPlan], options: UnitOptions) -> None:
@@ -83,6 +94,6 @@ def _unit(unit: UnitPlan, first: int, options: UnitOptions) -> UnitSpec:
 
 def _model(options: ModelOptions, placed: Placed, unit: UnitPlan) -> ModelOptions:
     """The model with its part of the rate, by which its quota is dealt."""
-    if placed.tp < unit.devices:
-        raise ConfigError(f"{placed.model} is placed on {placed.tp} of a unit's {unit.devices} devices", field="devices")
-    return replace(options, rate=placed.rate_rps)
+    fits = bool(placed.devices) and set(placed.devices) <= set(range(unit.devices)) and len(set(placed.devices)) == placed.tp
+    require(fits, f"devices of {placed.model}", list(placed.devices), f"of the {unit.devices} of its unit, each once")
+    return replace(options, rate=placed.rate_rps, devices=placed.devices if placed.tp < unit.devices else None)

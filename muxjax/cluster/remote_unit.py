@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from muxjax.cluster.launcher import Handle, Launcher
-from muxjax.cluster.wire.link import Link
-from muxjax.cluster.wire.messages import Broken, Changed, Facts, FromWorker, Message, Pulse, Refused, Report, Stop, Turn, Welcome
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import WireError
+from muxjax.cluster.wire.link import Link
+from muxjax.cluster.wire.messages import Broken, Changed, Facts, FromWorker, Message, Pulse, Refused, Report, Stop, Turn, Welcome
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, MuxError
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 from muxjax import __version__
-from muxjax.cluster.wire.connection import Connection
-from muxjax.cluster.wire.messages import PROTOCOL, Broken, FromFront, Hello, Message, Pulse, Report, Stop, Welcome
 from muxjax.cluster.unit_host import Served, UnitHost
+from muxjax.cluster.wire.connection import Connection
 from muxjax.cluster.wire.frames import Address, TcpAddress, WireError, challenge, listen
+from muxjax.cluster.wire.messages import PROTOCOL, Broken, FromFront, Hello, Message, Pulse, Report, Stop, Welcome
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import MuxError
 

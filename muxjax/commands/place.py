@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from muxjax.cluster.replan import gain, rescaled
+from muxjax.commands.measure import measured_problem
 from muxjax.commands.problem_file import read_problem
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.measured import costs_of
@@ -29,6 +31,7 @@ from muxjax.placement.references import baselines
 from muxjax.placement.report import Found
 from muxjax.placement.search_space import score, search_space
 from muxjax.placement.trim import fewest_devices
+from muxjax.server.replanner import Better
 from muxjax.whole_file import require_writable
 
 MOST_S = 1e6
@@ -50,6 +53,8 @@ def run(
     measured: Path | None = None,
     time_limit_s: float | None = None,
     baseline: str | None = None,
+    from_metrics: str | None = None,
+    window_s: float = 60.0,
 ) -> None:
     """Prints the placement and writes it, where a file is named.
 
@@ -58,8 +63,9 @@ def run(
       measured: a cost table; None for those that come with the package.
       time_limit_s: after which the best placement so far is taken, the first one if need be; None for no end but the search's own.
       baseline: of BASELINES, which places in the place of the search.
+      from_metrics: address of a server whose requests, as they come in a window of so many seconds, are placed instead of the problem's.
     Raises:
-      ConfigError: the problem is not one, or cannot be solved; nothing is written.
+      ConfigError: the problem is not one, or cannot be solved, or the server not be asked; nothing is written.
     """
     require(not (in_json and explain), "explain", explain, "left out with --json, whose output is read by programs")
     require(time_limit_s is None or 0 < time_limit_s <= MOST_S, "time_limit", time_limit_s, f"over 0, to {MOST_S:g}")
@@ -67,6 +73,8 @@ def run(
     if destination is not None:
         require_writable(destination, field="output", begins=[PLACEMENT])
     problem = read_problem(source)
+    if from_metrics is not None:
+        problem = measured_problem(problem, from_metrics, window_s)
     costs = costs_of(problem.cluster.chip, measured)
     found = solve(problem, costs, baseline=baseline, time_limit_s=time_limit_s)
     estimate = cache(Estimator(problem, costs).estimate)
@@ -96,6 +104,18 @@ def solve(problem: Problem, costs: CostModel | None = None, *, baseline: str | N
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
     return found
+
+
+def better(problem: Problem, now: Placement) -> Better:
+    """A placement for the problem beside the one there is, as of `server.replanner.Search`.
+
+    Raises:
+      ConfigError: the problem cannot be solved.
+    """
+    costs = costs_of(problem.cluster.chip, None)
+    placement = solve(problem, costs).placement
+    throughput_rps = _throughput(cache(Estimator(problem, costs).estimate))
+    return Better(placement, gain(rescaled(now, problem), placement, throughput_rps))
 
 
 def _found(problem: Problem, costs: CostModel, baseline: str | None, time_limit_s: float | None) -> Found:

@@ -11,7 +11,7 @@ from muxjax.cluster.on_ray.connect import connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher
 from muxjax.cluster.options import ClusterOptions
 from muxjax.cluster.plan import UnitSpec, unit_specs
-from muxjax.commands.place import solve
+from muxjax.commands.place import better, solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement
@@ -20,6 +20,7 @@ from muxjax.server.config import Options
 from muxjax.server.http.serve import serve
 from muxjax.server.net import open_files
 from muxjax.server.net.sockets import bound, port_of
+from muxjax.server.replanner import Replanner
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 from muxjax.server.telemetry.watcher import open_watchers
@@ -53,7 +54,10 @@ def _cluster(options: Options, port: int) -> Service:
     unit, _, cluster = options
     placement, devices = _placement(cluster), None if cluster.ray else launcher.device_count(os.environ)
     workers = _ray_workers(options, unit_specs(placement, unit), port) if cluster.ray else _local_workers(options, port)
-    return build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
+    service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
+    if cluster.replan_s is not None:
+        service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
+    return service
 
 
 def _local_workers(options: Options, port: int) -> launcher.Launcher:
@@ -82,9 +86,21 @@ def _begin_worker(log_level: str, log_format: str, unit: str) -> None:
     logs.configure(log_level, log_format, about=f"unit {unit}")
 
 
+def _replanner(cluster: ClusterOptions, every_s: float, service: Service) -> Replanner:
+    assert cluster.problem is not None and service.placing is not None
+    return Replanner(
+        problem=read_problem(cluster.problem),
+        placing=service.placing,
+        exposition=service.metrics.exposition,
+        search=better,
+        every_s=every_s,
+        applies=cluster.replan_apply,
+    )
+
+
 def _placement(cluster: ClusterOptions) -> Placement:
     """Raises ConfigError: the file cannot be read, or the problem not be solved."""
-    if cluster.problem is not None:
-        return solve(read_problem(cluster.problem)).placement
-    assert cluster.placement is not None
-    return read_placement(cluster.placement)
+    if cluster.placement is not None:
+        return read_placement(cluster.placement)
+    assert cluster.problem is not None
+    return solve(read_problem(cluster.problem)).placement

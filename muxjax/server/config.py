@@ -33,6 +33,7 @@ _OTHER_NAMES = {
     "keep_alive_timeout": "keep_alive_timeout_s",
     "worker_timeout": "worker_timeout_s",
     "ray_timeout": "ray_timeout_s",
+    "replan": "replan_s",
 }
 _SECRETS = {"api_key": "api_keys", "admin_key": "admin_keys"}
 """Keys as flags give them, and the field that holds their digests."""

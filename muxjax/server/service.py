@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from muxjax.engine.device_control import Lifecycle
 from muxjax.engine.job_records import JobRecord, OnJob
@@ -29,6 +29,10 @@ from muxjax.types import Finish, Output, Request
 _CHECK_EVERY_S = 0.5
 _MOST_AT_ONCE = 64
 """Outputs of one generation that become text before others have their turn: some milliseconds."""
+
+
+Chore = Callable[[], Coroutine[Any, Any, None]]
+"""What is done beside the requests as long as a service runs."""
 
 
 class Engine(Protocol):
@@ -98,7 +102,8 @@ class Service:
         self.metrics = Metrics(engine.unit_stats, lifecycle.programs if lifecycle else dict)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
-        self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs
+        self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs, and so are:
+        self.chores: list[Chore] = []
         self.pools = WorkPools()
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
@@ -150,11 +155,12 @@ class Service:
 
         self._engine.watch(self._tell_job)
         self._engine.start(tell)
-        watch = asyncio.create_task(self._watch())
+        chores = [asyncio.create_task(chore()) for chore in (self._watch, *self.chores)]
         try:
             yield
         finally:
-            watch.cancel()
+            for chore in chores:
+                chore.cancel()
             self.pools.close()
             await asyncio.to_thread(self._engine.stop)
 

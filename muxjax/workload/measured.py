@@ -21,8 +21,8 @@ class Counts(NamedTuple):
     output_tokens: float = 0.0
 
 
-class Load(NamedTuple):
-    """Of one model: requests a second, and the mean lengths of them; None where there were too few to tell."""
+class CameFor(NamedTuple):
+    """What came for one model: requests a second, and their mean lengths; None where there were too few to tell."""
 
     rate_rps: float
     prompt_tokens: float | None
@@ -50,8 +50,8 @@ def counts_of(exposition: str) -> dict[str, Counts]:
     return {model: Counts(*(float(totals[field][model]) for field in Counts._fields)) for model in models}
 
 
-def loads(before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float) -> dict[str, Load]:
-    """Load of each model between two looks, so many seconds apart.
+def came_between(before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float) -> dict[str, CameFor]:
+    """What came for each model between two looks, so many seconds apart.
 
     A model of which fewer than one request came is taken to have half of one, so that it keeps a place.
 
@@ -65,7 +65,7 @@ def loads(before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: fl
         if min(requests, prompt, output) < 0:
             raise ConfigError(f"the counts of {model} went down: the server was started again meanwhile")
         enough = requests >= 1 and prompt > 0 and output > 0
-        found[model] = Load(
+        found[model] = CameFor(
             rate_rps=max(requests, 0.5) / seconds,
             prompt_tokens=prompt / requests if enough else None,
             output_tokens=output / requests if enough else None,

@@ -27,5 +27,5 @@ def folder(tmp_path, monkeypatch):
         raise AssertionError("nothing was found to be wrong")
 
     monkeypatch.setattr(build, "build_service", load)
-    monkeypatch.setattr("muxjax.commands.run_batch.build_service", load)
+    monkeypatch.setattr("muxjax.commands.batch.run_batch.build_service", load)
     return tmp_path

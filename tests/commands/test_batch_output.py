@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.commands.run_batch import Options, opened, run_through
+from muxjax.commands.batch.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError
 from tests.commands.test_run_batch import answers, ask, content, service, written
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from muxjax.__main__ import main
 from muxjax.commands.batch.answers import WINDOW, in_order
 from muxjax.commands.batch.file import MOST_LINE_BYTES, count_lines, read_requests
-from muxjax.commands.run_batch import Options, opened, run_through
+from muxjax.commands.batch.run_batch import Options, opened, run_through
 from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.service import Service
@@ -26,7 +26,7 @@ from tests.server.kit import served
 
 PROGRAM = """
 import sys
-from muxjax.commands.run_batch import Options, opened, run_through
+from muxjax.commands.batch.run_batch import Options, opened, run_through
 from tests.commands.test_run_batch import service
 with opened(Options(input_file=sys.argv[1], output_file=sys.argv[2], resume=True)) as batch:
     sys.exit(run_through(service(turn_s=0.002), batch, most_open=5))

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from muxjax.commands.batch.file import read_requests
-from muxjax.commands.run_batch import Batch, run_through
+from muxjax.commands.batch.run_batch import Batch, run_through
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog

@@ -6,9 +6,9 @@ import struct
 import threading
 from collections.abc import Iterator
 
-from muxjax.cluster.wire.frames import messages
-from muxjax.cluster.wire.messages import FromFront, Message
+from muxjax.cluster.wire import messages
 from muxjax.cluster.wire.frames import frame, received
+from muxjax.cluster.wire.messages import FromFront, Message
 
 SEND_S = 10
 """A front that takes nothing for so long is gone."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from muxjax import __version__
-from muxjax.cluster.wire.frames import messages
-from muxjax.cluster.wire.messages import PROTOCOL, FromWorker, Hello, Message
+from muxjax.cluster.wire import messages
 from muxjax.cluster.wire.frames import NONCE_BYTES, PROOF_BYTES, Address, Frames, TcpAddress, WireError, frame, proof
+from muxjax.cluster.wire.messages import PROTOCOL, FromWorker, Hello, Message
 from muxjax.engine.options import UnitOptions
 
 

@@ -10,12 +10,12 @@ from aiohttp.typedefs import Handler
 from muxjax.server.choice import Delta
 from muxjax.server.config import HttpOptions
 from muxjax.server.generation import Generation, Stamp
-from muxjax.server.http.routes import admin, health, info, listing, page, placement, tokenize
 from muxjax.server.http.auth import Surface, sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.errors import errors
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.http.middleware import add_middlewares
+from muxjax.server.http.routes import admin, health, info, listing, page, placement, tokenize
 from muxjax.server.http.sse import send_events
 from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
 from muxjax.server.openai.grammar import GRAMMAR_FIELDS

@@ -1,29 +1,14 @@
 """Whether another placement is worth the move: pure, by what was measured."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from muxjax.errors import ConfigError
-from muxjax.placement.problem import MOST_TOKENS, Demand, Placement, Problem, UnitPlan
+from muxjax.placement.problem import Placement, Problem, UnitPlan
 
 THRESHOLD = 0.10
 """Gain from which on a move is worth it."""
 PATIENCE = 2
 """Looks in a row that must say so."""
-
-
-class Measured(NamedTuple):
-    """What came for a model: requests a second, and their mean lengths, None for those of the problem."""
-
-    rate_rps: float
-    prompt_tokens: float | None
-    output_tokens: float | None
-
-
-def with_loads(problem: Problem, measured: Mapping[str, Measured]) -> Problem:
-    """The problem with what was measured in place of what was expected; of models that were not, the problem's own stays."""
-    return replace(problem, demands=tuple(_demand(demand, measured.get(demand.name)) for demand in problem.demands))
 
 
 def rescaled(placement: Placement, problem: Problem) -> Placement:
@@ -72,16 +57,6 @@ class Hysteresis:
         return self.looks >= self.patience
 
 
-def _demand(demand: Demand, found: Measured | None) -> Demand:
-    if found is None:
-        return demand
-    prompt, output = found.prompt_tokens or demand.prompt_tokens, found.output_tokens or demand.output_tokens
-    longest = min(MOST_TOKENS, demand.spec.max_len / 2)  # a mean, of requests that fit
-    return replace(demand, rate_rps=found.rate_rps, prompt_tokens=min(prompt, longest), output_tokens=min(output, longest))
-
-
 def _served(unit: UnitPlan, throughput_rps: Callable[[UnitPlan], float]) -> float:
-    try:
-        return throughput_rps(unit) if unit.members else 0.0
-    except ConfigError:
-        return 0.0
+    """0 of a unit that cannot be, which is worth less than that."""
+    return max(0.0, throughput_rps(unit)) if unit.members else 0.0

@@ -1,0 +1,54 @@
+"""What comes for a running server, by its metrics: two looks, a window apart."""
+
+import time
+import urllib.request
+from collections.abc import Mapping
+
+from tqdm import tqdm
+
+from muxjax.errors import ConfigError, require
+from muxjax.placement.problem import Load, Problem, with_loads
+from muxjax.workload.measured import Counts, came_between, counts_of
+
+MOST_WINDOW_S = 86400.0
+_ANSWER_S = 10.0
+_MOST_BYTES = 2**26
+
+
+def measured_problem(problem: Problem, url: str, window_s: float) -> Problem:
+    """The problem with what comes for the server in the next seconds; of models that it does not serve, the problem's own stays.
+
+    Args:
+      url: of its metrics, or of the server.
+    Raises:
+      ConfigError: the server does not answer, or its metrics are no such.
+    """
+    require(0 < window_s <= MOST_WINDOW_S, "window", window_s, f"over 0, to {MOST_WINDOW_S:g} seconds")
+    began_s, before = time.monotonic(), _look(url)
+    _wait(window_s)
+    after, seconds = _look(url), time.monotonic() - began_s
+    known = {demand.name for demand in problem.demands}
+    came = {model: Load(**found._asdict()) for model, found in came_between(before, after, seconds).items() if model in known}
+    if not came:
+        raise ConfigError(f"{url} serves none of the problem's models", field="from_metrics")
+    return with_loads(problem, came)
+
+
+def _wait(seconds: float) -> None:
+    with tqdm(total=round(seconds), desc="measuring", unit=" s", leave=False, disable=None) as bar:
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(1.0, left_s))
+            bar.update(1)
+
+
+def _look(url: str) -> Mapping[str, Counts]:
+    """Raises ConfigError: no answer, or another one than metrics."""
+    address = url if url.rstrip("/").endswith("/metrics") else url.rstrip("/").removesuffix("/v1") + "/metrics"
+    try:
+        with urllib.request.urlopen(address, timeout=_ANSWER_S) as answer:
+            text = answer.read(_MOST_BYTES).decode()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ConfigError(f"cannot read the metrics at {address}: {reason}", field="from_metrics") from error
+    return counts_of(text)

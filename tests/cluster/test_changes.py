@@ -1,0 +1,24 @@
+from muxjax.cluster.changes import in_the_way, plan_change, told
+from tests.cluster.kit import unit
+
+
+def test_nothing_moves_between_equal_plans():
+    units = [unit("0", "a", "b"), unit("1", "c", devices=(1,))]
+    assert plan_change(units, units).is_nothing
+
+
+def test_units_on_the_same_devices_stay_and_models_move():
+    old = [unit("0", "a", "b"), unit("1", "c", devices=(1,))]
+    new = [unit("0", "a"), unit("1", "c", "b", devices=(1,))]
+    change = plan_change(old, new)
+    assert (change.load, change.remove, change.start, change.stop) == ((("1", "b"),), (("0", "b"),), (), ())
+    assert change.coming == {"b"}
+    assert told(change) == ["load b on unit 1", "remove b from unit 0"]
+
+
+def test_units_on_other_devices_are_started_and_stopped():
+    old = [unit("0", "a"), unit("1", "b", devices=(1,)), unit("2", "c", devices=(2,))]
+    new = [unit("0-1", "a", "b", devices=(0, 1)), unit("3", "c", devices=(3,))]
+    change = plan_change(old, new)
+    assert [one.name for one in change.start] == ["0-1", "3"] and change.stop == ("0", "1", "2")
+    assert in_the_way(change, old) == ("0", "1")

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from muxjax.cluster.plan import unit_specs
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.errors import ConfigError
+from muxjax.placement.problem import Placed, Placement, UnitPlan
+
+OPTIONS = UnitOptions(models=tuple(ModelOptions(name=name, path=Path(f"/{name}")) for name in "abc"), sm_shares=(64,))
+
+
+def plan(devices: int, *members: tuple[str, tuple[int, ...]], first: int | None = None) -> UnitPlan:
+    placed = tuple(Placed(model=model, rate_rps=len(on) + 1.0, devices=on) for model, on in members)
+    return UnitPlan(devices=devices, members=placed, first_device=first)
+
+
+def specs(*units: UnitPlan, devices: int | None = 8):
+    return unit_specs(Placement(units=units), OPTIONS, devices=devices)
+
+
+def test_units_take_their_devices_one_after_the_other():
+    two, one = specs(plan(2, ("a", (0, 1))), plan(1, ("b", (0,)), ("c", (0,))))
+    assert (two.name, two.devices, two.models) == ("0-1", (0, 1), ("a",))
+    assert (one.name, one.devices, one.models) == ("2", (2,), ("b", "c"))
+
+
+def test_numbers_of_the_placement_count():
+    (one,) = specs(plan(2, ("a", (0, 1)), first=4))
+    assert (one.name, one.devices) == ("4-5", (4, 5))
+
+
+def test_rates_meshes_and_submeshes_reach_the_unit():
+    (unit,) = specs(plan(2, ("a", (0, 1)), ("b", (1,))))
+    a, b = unit.options.models
+    assert unit.options.tensor_parallel_size == 2
+    assert (a.rate, a.devices, b.rate, b.devices) == (3.0, None, 2.0, (1,))
+    assert unit.options.sm_shares == ()  # of lanes on one device alone
+    assert specs(plan(1, ("a", (0,)), ("b", (0,))))[0].options.sm_shares == (64,)
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [
+        ((plan(2, ("a", (0, 1))), plan(7, ("b", (0,)))), "needs 9 devices, and there are 8"),
+        ((plan(1, ("d", (0,))),), "not configured: d"),
+        ((plan(2, ("a", (0,)), first=0), plan(1, ("b", (0,)), first=1)), "share a device"),
+        ((plan(1, ("a", (0,)), first=-1),), "share a device, or one that cannot be"),
+        ((plan(1, ("a", (0,)), ("a", (0,))),), "named once each"),
+        ((plan(1),), "no unit with a model"),
+        ((plan(2, ("a", (0, 5))),), "devices"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(units, message):
+    with pytest.raises(ConfigError, match=message):
+        specs(*units)

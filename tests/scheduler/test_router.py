@@ -1,0 +1,32 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.scheduler.router import Replica, route
+
+REPLICAS = st.lists(st.builds(Replica, st.floats(0, 1e6), st.floats(0.01, 100), st.integers(0, 100)), min_size=1, max_size=6)
+
+
+@given(REPLICAS, st.floats(1, 1e5))
+def test_no_other_has_less_to_do_for_its_rate(replicas, tokens):
+    chosen = replicas[route(replicas, tokens)]
+    assert all(
+        (chosen.outstanding_tokens + tokens) / chosen.rate_rps <= (other.outstanding_tokens + tokens) / other.rate_rps for other in replicas
+    )
+
+
+def test_idle_equals_take_turns():
+    routed: Counter[int] = Counter()
+    for _ in range(9):
+        routed[route([Replica(0, 1.0, routed[i]) for i in range(3)], 10)] += 1
+    assert set(routed.values()) == {3}
+
+
+def test_parts_follow_the_rates_where_nothing_ends():
+    outstanding, routed = [0.0, 0.0], Counter()
+    for _ in range(400):
+        i = route([Replica(outstanding[0], 3.0, routed[0]), Replica(outstanding[1], 1.0, routed[1])], 10)
+        outstanding[i] += 10
+        routed[i] += 1
+    assert 295 <= routed[0] <= 305
