@@ -48,7 +48,7 @@ def test_flags_beat_the_file(write):
 
 
 def test_a_model_may_name_its_devices(write):
-    unit, _ = load_options([write(FILE.replace("rate: 2", "rate: 2, devices: [1]"))], {})
+    unit, *_ = load_options([write(FILE.replace("rate: 2", "rate: 2, devices: [1]"))], {})
     assert [model.devices for model in unit.models] == [None, (1,)]
 
 
