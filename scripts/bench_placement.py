@@ -250,7 +250,8 @@ SPEED_PAGE = """
 
 MuxServe's mix of shapes (12 : 4 : 2 : 1 of 7B, 13B, 30B, 65B) with power-law rates (alpha {alpha}) on nodes of eight A100, ShareGPT's
 mean lengths, for the objective `balanced`; the least share is that of the rate of the LLM that is served worst. Seconds from the problem
-to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in [runs.jsonl](runs.jsonl).
+to the placement, estimates included, one process. Made by `python -m scripts.bench_placement` on {host}; every value is in
+[runs.jsonl](runs.jsonl).
 
 {table}
 

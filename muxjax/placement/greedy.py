@@ -7,7 +7,7 @@ import bisect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.roofline import weight_bytes
@@ -22,12 +22,14 @@ from muxjax.placement.state import State
 
 COARSE = 32
 """A further look at groups ends when they differ by less than one part in so many of the devices."""
-LEAST_CLIMBS, CLIMBS_A_FINALIST = 3, 6
+LEAST_CLIMBS, CLIMBS_A_FINALIST = 2, 6
 """On a larger cluster, quick climbs, and how many of them there are for each thorough one."""
 LOOKS_AN_ESTIMATE = 20
 """Other states that a search looks at, at most, for each unit that it may estimate: most are of units that were estimated before."""
-LOOKS_EACH, ESTIMATES_EACH = 20, 200
+LOOKS_EACH, ESTIMATES_EACH = 20, 50
 """Other states that a climb looks at, and units that a search estimates, for each LLM."""
+LOOK_SHARE = 0.3
+"""Share of the estimates after which no further groups are looked at."""
 QUICK_SHARE = 0.5
 """Share of the estimates after which quick climbs end, where thorough ones follow."""
 
@@ -42,6 +44,7 @@ class Effort:
       cuts: of a cluster with more of them, those of the first look, which is coarse and refined around the best.
       breadth: then, quick climbs times the square of the LLMs, which is what one costs; but LEAST_CLIMBS at least, unless it is 0.
       looks: other states that a climb looks at, at least, and LOOKS_EACH for each LLM.
+      whole: only ways to fill are gone on with under which everything placed is served.
       parts: most replicas of an LLM; as many as its rate needs or meshes can take if None.
       estimates: most units that are estimated, besides ESTIMATES_EACH for each LLM; there are at most LOOKS_AN_ESTIMATE looks for each.
     """
@@ -50,26 +53,36 @@ class Effort:
     cuts: int = 16
     breadth: int = 1200
     looks: int = 400
+    whole: bool = False
     parts: int | None = None
     estimates: int = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementResult:
-    """A placement, and what it took to find it.
+class Searched:
+    """The best state that a search found, and what that took.
 
     Args:
       worth: by the objective; groups, units: that were tried and estimated.
       complete: whether the search ended by itself, and not for the estimates or because it was told to.
-      growth: all rates may grow by this factor, at least, and still be served; 1 where nobody asked, or not all is served.
     """
 
-    placement: Placement
     state: State
     worth: float
     groups: int
     units: int
     complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementResult(Searched):
+    """A placement, and what it took to find it.
+
+    Args:
+      growth: all rates may grow by this factor, at least, and still be served; 1 where nobody asked, or not all is served.
+    """
+
+    placement: Placement
     growth: float = 1.0
 
 
@@ -87,7 +100,24 @@ def place(
     effort: Effort | None = None,
     go_on: GoOn = lambda units, worth: True,
 ) -> PlacementResult:
-    """The best placement found.
+    """The best placement found; for the arguments and errors, see `search`."""
+    return placed(search(problem, objective, candidates, effort, go_on), objective)
+
+
+def placed(searched: Searched, objective: Objective, growth: float = 1.0) -> PlacementResult:
+    """The state laid out, with the SM shares that its LLMs need."""
+    known = {field.name: getattr(searched, field.name) for field in fields(Searched)}
+    return PlacementResult(placement=objective.placement(searched.state), growth=growth, **known)
+
+
+def search(
+    problem: Problem,
+    objective: Objective,
+    candidates: Candidates,
+    effort: Effort | None = None,
+    go_on: GoOn = lambda units, worth: True,
+) -> Searched:
+    """The best state found.
 
     Args:
       go_on: is asked at every look, and once it says no the search ends, in failure if no placement was found yet.
@@ -99,8 +129,7 @@ def place(
         run.search()
     if run.best is None:
         raise ConfigError(_does_not_fit(problem, run), field="models")
-    return PlacementResult(
-        placement=objective.placement(run.best),
+    return Searched(
         state=run.best,
         worth=run.best.total(objective),
         groups=len(run.looked_at),
@@ -120,6 +149,7 @@ class _Run:
         self.weights = {demand.name: weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip)) for demand in problem.demands}
         self.device_bytes = problem.cluster.devices * problem.device_bytes
         self.most_estimates = effort.estimates + ESTIMATES_EACH * len(self.models)
+        self.most_look_estimates = LOOK_SHARE * self.most_estimates
         self.looked_at: dict[MeshGroup, State | None] = {}
         self.best: State | None = None
         self.best_worth = 0.0
@@ -178,7 +208,7 @@ class _Run:
     def _look(self, groups: Iterable[MeshGroup]) -> None:
         """At the first start of each."""
         for group in groups:
-            if self.done:
+            if self.done or (self.best and self.objective.estimates >= self.most_look_estimates):
                 return
             if group not in self.looked_at:
                 self.looked_at[group] = next(self._starts(group), None)
@@ -244,7 +274,7 @@ class _Run:
         for first, sign in itertools.product((demand, size, rate), (-1, 1)):
             order = tuple((model, parts[model]) for model in sorted(self.models, key=lambda model: (sign * first[model], model)))
             if order not in tried and self._hold(parts) and not self.spent:
-                state = fill(group, dict(order), self.objective, self.candidates, self.go_on)
+                state = fill(group, dict(order), self.objective, self.candidates, self.go_on, whole=self.effort.whole)
                 if state is not None:
                     yield state
             tried.add(order)
@@ -264,12 +294,19 @@ class _Run:
 
 
 def fill(
-    group: MeshGroup, parts: Mapping[str, int], objective: Objective, candidates: Candidates, go_on: Callable[[], bool] = lambda: True
+    group: MeshGroup,
+    parts: Mapping[str, int],
+    objective: Objective,
+    candidates: Candidates,
+    go_on: Callable[[], bool] = lambda: True,
+    *,
+    whole: bool = False,
 ) -> State | None:
-    """So many replicas of each LLM on the meshes of a group, in that order, each where it adds most; None if one finds no room."""
+    """So many replicas of each LLM on the meshes of a group, in that order, each where it adds most; None if one finds no room, which is
+    where all would be served if `whole`."""
     state: State | None = State.of(map(UnitContents, group))
     for model, count in parts.items():
-        state = insert(state, model, count, objective, candidates)
+        state = insert(state, model, count, objective, candidates, whole=whole)
         if state is None or not go_on():
             return None
     return state

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
+from muxjax.placement.greedy import Effort, GoOn, PlacementResult, Searched, placed, search
 from muxjax.placement.objective import Objective
 from muxjax.placement.problem import Problem
 from muxjax.placement.search import EQUAL
 
-LIGHT = Effort(groups=0, cuts=4, breadth=0, estimates=5_000)
+LIGHT = Effort(groups=0, cuts=4, breadth=0, estimates=5_000, whole=True)
 """Effort of the search with grown rates: it mostly ends where one cannot do more."""
 MOST_UNITS = 100_000
 """That are estimated with grown rates."""
@@ -40,7 +40,7 @@ def place_with_headroom(
       ConfigError: an LLM, or all of them together, do not fit.
     """
     objective, candidates = search_space(problem)
-    first = best = place(problem, objective, candidates, effort, go_on)
+    first = best = search(problem, objective, candidates, effort, go_on)
     growth, step, tried = 1.0, FIRST_STEP, 0
     most = min(MOST, _most_growth(problem, search_space)) if objective.serves_all(first.worth) else growth
 
@@ -55,7 +55,7 @@ def place_with_headroom(
             most, step = min(most, growth * step * (1 - EQUAL)), math.sqrt(step)
         else:
             growth, best = growth * step, grown
-    return replace(first, state=best.state, placement=objective.placement(best.state), growth=growth)
+    return placed(replace(first, state=best.state), objective, growth)
 
 
 def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
@@ -66,13 +66,13 @@ def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
     return problem.cluster.devices / sum(demand.rate_rps / each_rps[demand.name] for demand in problem.demands)
 
 
-def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: GoOn) -> PlacementResult | None:
+def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: GoOn) -> Searched | None:
     """A placement that serves so many times the rates; None if none was found."""
     demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
     more = replace(problem, demands=demands)
     try:
         objective, candidates = search_space(more)
-        result = place(more, objective, candidates, LIGHT, go_on)
+        result = search(more, objective, candidates, LIGHT, go_on)
     except ConfigError:
         return None
     return result if objective.serves_all(result.worth) else None

@@ -44,7 +44,7 @@ class UnitContents(NamedTuple):
         return next(member for member in self.members if member.model == model)
 
     def holds(self, model: str) -> bool:
-        return any(member.model == model for member in self.members)
+        return model in [member.model for member in self.members]  # a search asks millions of times; `any` takes thrice as long
 
 
 Units = tuple[UnitContents, ...]
@@ -75,6 +75,7 @@ class Objective:
         self._sm_share = sm_share
         self._worth = worth
         self._known: dict[UnitContents, float] = {}
+        self._alone: dict[tuple[str, float, float], float] = {}
         self._loads: dict[UnitContents, float] = {}
         self._params = {demand.name: demand.spec.params for demand in problem.demands}
         self._most = {demand.name: demand.weight * worth(demand.rate_rps, 1.0) for demand in problem.demands}
@@ -101,8 +102,13 @@ class Objective:
 
     def alone(self, model: str, parts: float, served_rps: float) -> float:
         """What one of so many replicas is worth that serves so much within its targets."""
-        demand = self.demands[model]
-        return demand.weight * self._worth(demand.rate_rps, served_rps * parts / demand.rate_rps) / parts
+        key = model, parts, served_rps
+        worth = self._alone.get(key)
+        if worth is None:
+            demand = self.demands[model]
+            worth = demand.weight * self._worth(demand.rate_rps, served_rps * parts / demand.rate_rps) / parts
+            self._alone[key] = worth
+        return worth
 
     def short(self, contents: UnitContents) -> bool:
         """Whether it serves less than its rates, or late."""
@@ -132,7 +138,9 @@ class Objective:
         used = [0.0] * contents.devices
         placed = []
         for member in sorted(contents.members, key=lambda member: (-self._demanded(member), member)):
-            devices = sorted(sorted(range(contents.devices), key=lambda device: (used[device], device))[: member.tp])
+            devices = range(contents.devices)
+            if member.tp < contents.devices:
+                devices = sorted(sorted(devices, key=used.__getitem__)[: member.tp])
             for device in devices:
                 used[device] += self._params[member.model] / member.tp
             rate_rps = self.demands[member.model].rate_rps / member.parts

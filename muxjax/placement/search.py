@@ -1,5 +1,6 @@
 """A search over placements: insert an LLM where it adds most; then change a few units at a time while that is worth more."""
 
+import heapq
 from collections.abc import Callable, Iterator
 
 from muxjax.placement.candidates import Candidates
@@ -17,36 +18,63 @@ Move = Callable[[State], Iterator[State]]
 """The states that are one change away, the likeliest first."""
 
 
-def insert(state: State, model: str, count: int, objective: Objective, candidates: Candidates, *, of: float = 0) -> State | None:
+def insert(
+    state: State, model: str, count: int, objective: Objective, candidates: Candidates, *, of: float = 0, whole: bool = False
+) -> State | None:
     """With so many replicas of an LLM, each where it adds most; of equals, where the least load is. None where there is no room.
 
     Args:
       of: replicas in all, if others are there already.
+      whole: none is inserted where not all that is asked, of it and of those there, would be served.
     Meshes are looked at by load: the first one that serves the whole rate ends the search, since none can add more. What is best for
     one replica is best for the next, while there are units of those contents. None adds more than it is worth alone.
     """
     parts = of or count
-    alone = {candidate.tp: objective.alone(model, parts, candidate.in_time_rps) for candidate in candidates.of(model, parts)}
     while count:
-        best, best_gain = None, NO_UNIT
-        seen: dict[int, int] = {}
-        for before, tp in _ways(state, model, parts, objective, candidates):
-            if seen.get(before.devices, 0) >= WIDTH or alone[tp] <= best_gain + EQUAL * abs(best_gain):
-                continue
-            after = before.plus(Member(model, parts, tp))
-            if objective.of(after) == NO_UNIT:
-                continue
-            seen[before.devices] = seen.get(before.devices, 0) + 1
-            gain = objective.of(after) - objective.of(before)
-            if best is None or gain > best_gain + EQUAL * abs(best_gain):
-                best, best_gain = (before, after), gain
-            if gain >= objective.most(model, parts) * (1 - EQUAL):
-                break
-        if best is None:
+        best = _best_way(state, model, parts, objective, candidates)
+        if best is None or (whole and objective.short(best[1])):
             return None
         times = min(count, state.count(best[0]))
         state, count = state.replaced(*best, times=times), count - times
     return state
+
+
+def _best_way(
+    state: State, model: str, parts: float, objective: Objective, candidates: Candidates
+) -> tuple[UnitContents, UnitContents] | None:
+    """Contents of a unit before and after one replica more, where that adds most; None where there is no room."""
+    alone = {one.tp: objective.alone(model, parts, one.in_time_rps) for one in candidates.of(model, parts)}
+    best, best_gain, most = None, NO_UNIT, objective.most(model, parts) * (1 - EQUAL)
+    waiting = _by_load(state, model, objective)
+    added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
+    seen = dict.fromkeys(waiting, 0)
+    while waiting and best_gain < most:
+        size = min(waiting, key=lambda size: waiting[size][0][0] + added / size)
+        _, before = heapq.heappop(waiting[size])
+        for tp in candidates.degrees(model, size, parts):
+            if seen[size] >= WIDTH or alone[tp] <= best_gain + EQUAL * abs(best_gain):
+                continue
+            after = before.plus(Member(model, parts, tp))
+            gain = objective.of(after) - objective.of(before)
+            seen[size] += gain > NO_UNIT
+            if gain > NO_UNIT and (best is None or gain > best_gain + EQUAL * abs(best_gain)):
+                best, best_gain = (before, after), gain
+                if gain >= most:
+                    break
+        if seen[size] >= WIDTH or not waiting[size]:
+            del waiting[size]
+    return best
+
+
+def _by_load(state: State, model: str, objective: Objective) -> dict[int, list[tuple[float, UnitContents]]]:
+    """Contents without that LLM, equal ones once: by the size of their mesh a heap, the least loaded first."""
+    waiting: dict[int, list[tuple[float, UnitContents]]] = {}
+    for contents in state.different:
+        if not contents.holds(model):
+            waiting.setdefault(contents.devices, []).append((objective.load(contents), contents))
+    for heap in waiting.values():
+        heapq.heapify(heap)
+    return waiting
 
 
 def climb(state: State, moves: list[Move], objective: Objective, *, looks: int, go_on: Callable[[], bool] = lambda: True) -> State:
@@ -71,11 +99,3 @@ def climb(state: State, moves: list[Move], objective: Objective, *, looks: int, 
             if unchanged == len(moves) or idle <= 0:
                 break
     return state
-
-
-def _ways(state: State, model: str, parts: float, objective: Objective, candidates: Candidates) -> list[tuple[UnitContents, int]]:
-    """Contents that could take one more replica, and its degrees there, by load a device; equal contents once."""
-    added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
-    open_to_it = (contents for contents in state.different if not contents.holds(model))
-    by_load = sorted(open_to_it, key=lambda contents: (objective.load(contents) + added / contents.devices, contents))
-    return [(contents, tp) for contents in by_load for tp in candidates.degrees(model, contents.devices, parts)]

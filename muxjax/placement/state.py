@@ -90,7 +90,7 @@ class State:
     def divided(self, model: str, parts: float) -> "State":
         """With that LLM's rate shared by so many replicas, wherever they are."""
         state = self
-        for contents in self.holding(model):
+        for contents in [contents for contents in self._counts if contents.holds(model)]:
             member = contents.member(model)._replace(parts=parts)
             state = state.replaced(contents, contents.without(model).plus(member), times=self._counts[contents])
         return state

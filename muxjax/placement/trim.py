@@ -10,7 +10,7 @@ from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
 from muxjax.placement.headroom import SearchSpaceOf, place_with_headroom
 from muxjax.placement.problem import Problem
 
-LIGHT = Effort(cuts=4, breadth=0, estimates=5_000)
+LIGHT = Effort(cuts=4, breadth=0, estimates=5_000, whole=True)
 """Effort of a search on fewer devices, which mostly ends where they suffice."""
 
 

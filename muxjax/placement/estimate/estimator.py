@@ -16,17 +16,17 @@ goes by beside it, and the padding of steps.
 Its error against the simulator, and that of equation 3 of MuxServe: docs/results/estimator/README.md.
 """
 
+import math
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.placement import goals
-from muxjax.placement.estimate.curves import TURNS_S, Curves, Steps, curves, sequence_blocks
+from muxjax.placement.estimate.curves import TURNS_S, Curves, Turn, curves, sequence_blocks
 from muxjax.placement.estimate.device_memory import Held, Share, shares
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
 
@@ -35,9 +35,6 @@ LOOK_AHEAD = 2
 
 SHORTER = float(TURNS_S[0] / TURNS_S[1])
 """A turn over the next longer one: the shortest that suffices lies between the two."""
-
-STRIDE = 16
-"""Stride of a first look along the turns."""
 
 NEARLY = 0.99
 """Share of its demand: who serves less has a queue that grows for ever."""
@@ -106,10 +103,14 @@ class _Part:
     curves: Curves
     held: Held
 
-    @property
-    def needs(self) -> np.ndarray:
-        """[G] head blocks in turns of TURNS_S."""
-        return self.curves.batch * self.held.sequence_blocks
+    def needs(self, at: int) -> float:
+        """Head blocks in a turn of that place among TURNS_S."""
+        return self.curves.batch[at] * self.held.sequence_blocks
+
+    def turn(self, at: int, level: float) -> tuple[float, Turn]:
+        """Its batch in such a turn if it holds no more head blocks than the level, and what it does."""
+        batch = min(self.curves.batch[at], level / self.held.sequence_blocks)
+        return batch, self.curves.steps.turn(batch, self.curves.token_s[at], self.curves.turn_s[at])
 
 
 class Estimator:
@@ -136,9 +137,9 @@ class Estimator:
 
     def _models(self, parts: Sequence["_Part"], memory: Sequence[Share]) -> dict[str, ModelEstimate]:
         """An LLM's turn is the longest of its devices', its batch the smallest that they have blocks for."""
-        at, level = [0] * len(parts), [np.inf] * len(parts)
+        at, level = [0] * len(parts), [math.inf] * len(parts)
         for share in memory:
-            turn, blocks = self._turn([parts[i] for i in share.members], share.blocks) if share.members else (0, np.inf)
+            turn, blocks = self._turn([parts[i] for i in share.members], share.blocks) if share.members else (0, math.inf)
             for i in share.members:
                 at[i], level[i] = max(at[i], turn), min(level[i], blocks)
         return {part.demand.name: _model(part, pace) for part, pace in zip(parts, _paces(parts, at, level, memory), strict=True)}
@@ -190,59 +191,56 @@ class _Pace:
 
 def _paces(parts: Sequence[_Part], at: Sequence[int], level: Sequence[float], memory: Sequence[Share]) -> list[_Pace]:
     """Paces of the LLMs in those of TURNS_S, each holding no more blocks than its level."""
-    steps = Steps.together([part.curves.steps for part in parts])
-    turn_s_M1 = np.array([[part.curves.turn_s[i]] for part, i in zip(parts, at, strict=True)])
-    token_s = [float(part.curves.token_s[i]) for part, i in zip(parts, at, strict=True)]
-    batch = [min(float(p.curves.batch[i]), most / p.held.sequence_blocks) for p, i, most in zip(parts, at, level, strict=True)]
-    batch_M1, token_s_M1 = np.array(batch)[:, None], np.array(token_s)[:, None]
-    decode_s_M1, hidden_M1 = steps.decode_s(batch_M1), steps.hidden_s(batch_M1) / turn_s_M1
-    busy_M1 = (decode_s_M1 + steps.prefills_s(batch_M1, token_s_M1, turn_s_M1)) / turn_s_M1
+    turns = [part.turn(place, most) for part, place, most in zip(parts, at, level, strict=True)]
+    loads = [_load(part, place, turn) for part, place, (_, turn) in zip(parts, at, turns, strict=True)]
     use = [0.0] * len(parts)
     for share in memory:
-        members = [*share.members]
-        total = float(_use(busy_M1[members], hidden_M1[members])[0]) if members else 0.0
-        for i in members:
+        total = _use([loads[i] for i in share.members])
+        for i in share.members:
             use[i] = max(use[i], total)
-    return [_Pace(*values) for values in zip(batch, token_s, decode_s_M1[:, 0].tolist(), use, strict=True)]
+    return [
+        _Pace(batch, part.curves.token_s[place], turn.decode_s, used)
+        for part, place, (batch, turn), used in zip(parts, at, turns, use, strict=True)
+    ]
 
 
 def _turn(parts: Sequence[_Part], blocks: int) -> tuple[int, float]:
     """Place among TURNS_S of the shortest turn in which all of the LLMs on the same devices gets done, the longest if there is none; and
-    the head blocks that none of them holds more of."""
-    long = _first(_use(np.array([part.curves.busy for part in parts]), np.array([part.curves.hidden for part in parts])) <= 1)
-    needs = np.array([part.needs[: long + 1] for part in parts])
-    needed = needs.sum(axis=0)
-    if needed[-1] <= blocks:
-        return long, np.inf
-    low, high = max(0, int(np.searchsorted(needed, blocks, side="right")) - 1), long
-    steps, sequence_blocks_M1 = Steps.together([part.curves.steps for part in parts]), np.array([[p.held.sequence_blocks] for p in parts])
-    for stride in (STRIDE, 1):
-        places = np.append(np.arange(low, high, stride), high)
-        level = _level(needs[:, places], blocks)
-        batch_MG = np.minimum(needs[:, places], level) / sequence_blocks_M1
-        token_s_MG = np.array([part.curves.token_s[places] for part in parts])
-        turn_s_MG = np.array([part.curves.turn_s[places] for part in parts])
-        busy_s_MG = steps.decode_s(batch_MG) + steps.prefills_s(batch_MG, token_s_MG, turn_s_MG)
-        first = _first(_use(busy_s_MG / turn_s_MG, steps.hidden_s(batch_MG) / turn_s_MG) <= 1)
-        low, high = places[max(0, first - 1)], places[first]
-    return int(high), float(level[first])
+    the head blocks that none of them holds more of. Longer turns do at least as much, which is why halving finds it."""
+    last = len(TURNS_S) - 1
+    long = bisect_left(range(last), True, key=lambda at: _use([(part.curves.busy[at], part.curves.taken[at]) for part in parts]) <= 1)
+    if sum(part.needs(long) for part in parts) <= blocks:
+        return long, math.inf
+
+    def level(at: int) -> float:
+        return _level([part.needs(at) for part in parts], blocks)
+
+    def done(at: int) -> bool:
+        most = level(at)
+        return _use([_load(part, at, part.turn(at, most)[1]) for part in parts]) <= 1
+
+    fits = bisect_left(range(long), True, key=lambda at: sum(part.needs(at) for part in parts) > blocks)
+    at = bisect_left(range(long), True, lo=max(0, fits - 1), key=done)
+    return at, level(at)
 
 
-def _use(busy_MG: np.ndarray, hidden_MG: np.ndarray) -> np.ndarray:
-    """[G] share of the turn that the device needs for LLMs, each of which is busy for a share of its own, but for what is hidden."""
-    return np.maximum((busy_MG - hidden_MG).sum(axis=0), busy_MG.max(axis=0))
+def _load(part: _Part, at: int, turn: Turn) -> tuple[float, float]:
+    """Shares of such a turn that it is busy for, and that it takes of the device."""
+    busy_s, turn_s = turn.decode_s + turn.prefill_s, part.curves.turn_s[at]
+    return busy_s / turn_s, (busy_s - turn.hidden_s) / turn_s
 
 
-def _level(needs: np.ndarray, blocks: int) -> np.ndarray:
-    """[G] blocks up to which each of the needs [LLMs, G] is met so that all are given out; over the needs where they suffice."""
-    ascending = np.sort(needs, axis=0)
-    left = blocks - np.cumsum(ascending, axis=0) + ascending  # when those that need less have got it
-    return (left / np.arange(len(needs), 0, -1)[:, None]).max(axis=0)
+def _use(loads: Sequence[tuple[float, float]]) -> float:
+    """Share of the turn that the device needs for LLMs of those loads, none of which is busy for longer than it lasts."""
+    return max(sum(taken for _, taken in loads), max((busy for busy, _ in loads), default=0.0))
 
 
-def _first(holds: np.ndarray) -> int:
-    """Where it is true first; the last place if nowhere."""
-    return int(np.argmax(holds)) if holds.any() else len(holds) - 1
+def _level(needs: Sequence[float], blocks: int) -> float:
+    """Blocks up to which each of the needs is met so that all are given out; over the needs where they suffice."""
+    most, left = 0.0, float(blocks)
+    for i, need in enumerate(sorted(needs)):  # when those that need less have got it
+        most, left = max(most, left / (len(needs) - i)), left - need
+    return most
 
 
 def _model(part: _Part, pace: _Pace) -> ModelEstimate:
@@ -253,18 +251,19 @@ def _model(part: _Part, pace: _Pace) -> ModelEstimate:
         throughput_rps=throughput_rps,
         batch=pace.batch,
         blocks=pace.batch * part.held.sequence_blocks * part.tp,
-        ttft_s=float(part.curves.steps.one_s_M1[0, 0]) + LOOK_AHEAD * min(1.0, pace.use) * tpot_s if met else float("inf"),
+        ttft_s=part.curves.steps.one_s + LOOK_AHEAD * min(1.0, pace.use) * tpot_s if met else float("inf"),
         tpot_s=tpot_s,
         sm_share=min(1.0, pace.decode_s / tpot_s),
     )
 
 
 def _unfairness(parts: Sequence[_Part], models: Sequence[ModelEstimate]) -> float:
-    asked = np.array(
-        [p.rate_rps * p.demand.output_tokens * m.tpot_s * p.held.sequence_blocks * p.tp for p, m in zip(parts, models, strict=True)]
-    )
-    held = np.array([model.blocks for model in models])
-    if not len(held):
+    if len(parts) < 2:
         return 0.0
-    share = (held / held.sum()) / (asked / asked.sum())
-    return float(share.max() - share.min())
+    asked = [
+        part.rate_rps * part.demand.output_tokens * model.tpot_s * part.held.sequence_blocks * part.tp
+        for part, model in zip(parts, models, strict=True)
+    ]
+    held = [model.blocks for model in models]
+    shares = [(have / sum(held)) / (want / sum(asked)) for have, want in zip(held, asked, strict=True)]
+    return max(shares) - min(shares)
