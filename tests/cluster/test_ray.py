@@ -1,6 +1,8 @@
 """Units as actors of a Ray cluster of several nodes on this host: a node goes under load, and no token is lost, doubled or wrong."""
 
 import os
+import shutil
+import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +32,9 @@ class Nodes:
     def __init__(self):
         from ray.cluster_utils import Cluster
 
+        self._folder = tempfile.mkdtemp(prefix="mux-ray-", dir="/tmp")  # short, since sockets lie in it
         head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False, "_system_config": NOTICE}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
+        self._cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": self._folder})
         self._nodes: dict[str, object] = {}
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False)
 
@@ -50,6 +53,7 @@ class Nodes:
     def end(self) -> None:
         ray.shutdown()
         self._cluster.shutdown()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
