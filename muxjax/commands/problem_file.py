@@ -43,7 +43,7 @@ class DemandOptions:
     Args:
       shape: of `muxjax.specs.published`; path: a folder with config.json. One of them.
       rate: requests a second; ttft, tpot: targets in seconds of the mean time to the first token and of the mean time per output token.
-      weight: in the objective.
+      weight: in the objective; weights, cache: how they are held.
       lengths: a public trace whose mean lengths count where prompt_tokens or output_tokens are not given.
     """
 
@@ -57,6 +57,8 @@ class DemandOptions:
     ttft: float | None = None
     tpot: float | None = None
     weight: float = 1.0
+    weights: str = "bf16"
+    cache: str = "bf16"
 
     def __post_init__(self):
         require(0 < self.rate <= MOST_RATE_RPS, "rate", self.rate, f"over 0, to {MOST_RATE_RPS}")
@@ -77,6 +79,8 @@ class DemandOptions:
             ttft_s=self.ttft,
             tpot_s=self.tpot,
             weight=self.weight,
+            weights=self.weights,
+            cache=self.cache,
         )
 
     def stream(self) -> Stream:

@@ -101,7 +101,18 @@ CHIPS = {"A100": A100, "H100": H100, "H200": H200, "B200": B200}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSpec:
-    """Devices of one node that serve a model together, tensor-parallel of degree tp."""
+    """Devices of one node that serve a model together, tensor-parallel of degree tp.
+
+    Args:
+      bytes_per_weight, bytes_per_kv: as they hold a weight, and an element of the cache.
+    """
 
     chip: Chip
     tp: int = 1
+    bytes_per_weight: float = 2
+    bytes_per_kv: int = 2
+
+    @property
+    def usual(self) -> bool:
+        """Whether weights and cache are held as they are measured: in 16 bits."""
+        return self.bytes_per_weight == self.bytes_per_kv == 2

@@ -147,7 +147,7 @@ def _meets(alone: Alone | None, rate_rps: float) -> bool:
 def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:
     degrees = [tp for tp in sizes if demand.spec.splits(tp)]
     there = problem.device_bytes
-    needed = weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip, tp=degrees[-1]))
+    needed = weight_bytes(demand.spec, demand.on(problem.cluster.chip, degrees[-1]))
     return (
         f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads, "
         f"its FFN of {demand.spec.ffn} and a node allow, its weights and the cache of one request need over {needed} bytes a device, "

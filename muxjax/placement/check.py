@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.cost.chip import Chip, MeshSpec
+from muxjax.cost.chip import Chip
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
@@ -122,7 +122,7 @@ def _memory(where: str, unit: UnitPlan, problem: Problem, demands: dict[str, Dem
 
 def _need_bytes(chip: Chip, members: list[tuple[Demand, int]]) -> int:
     """Bytes of a device with those LLMs, of those degrees."""
-    weights = sum(weight_bytes(demand.spec, MeshSpec(chip=chip, tp=tp)) for demand, tp in members)
+    weights = sum(weight_bytes(demand.spec, demand.on(chip, tp)) for demand, tp in members)
     return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in members), default=0)
 
 

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from muxjax.cost.chip import MeshSpec
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
@@ -146,7 +145,7 @@ class _Run:
         self.models = tuple(demand.name for demand in problem.demands)
         self.objective, self.candidates, self.effort = objective, candidates, effort
         self.moves = Moves(cluster=problem.cluster, objective=objective, candidates=candidates, most_parts=effort.parts)
-        self.weights = {demand.name: weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip)) for demand in problem.demands}
+        self.weights = {demand.name: weight_bytes(demand.spec, demand.on(problem.cluster.chip)) for demand in problem.demands}
         self.device_bytes = problem.cluster.devices * problem.device_bytes
         self.most_estimates = effort.estimates + ESTIMATES_EACH * len(self.models)
         self.most_look_estimates = LOOK_SHARE * self.most_estimates
@@ -340,7 +339,7 @@ def as_group(state: State) -> MeshGroup:
 
 def _does_not_fit(problem: Problem, run: _Run) -> str:
     cluster = problem.cluster
-    needed = sum(weight_bytes(demand.spec, MeshSpec(chip=cluster.chip)) for demand in problem.demands)
+    needed = sum(weight_bytes(demand.spec, demand.on(cluster.chip)) for demand in problem.demands)
     there = cluster.devices * problem.device_bytes
     if needed <= there and problem.fairness < math.inf:
         return f"no way was found to place all models with shares of the cache that differ by at most fairness={problem.fairness}"

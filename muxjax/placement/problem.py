@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from muxjax.cost.chip import Chip
+from muxjax.cost.chip import Chip, MeshSpec
 from muxjax.errors import ConfigError, require
 from muxjax.placement.goals import GOALS
 from muxjax.types import ModelSpec
 
 MOST_MODELS, MOST_TOKENS, MOST_BATCH, MOST_WEIGHT = 1000, 2**24, 2**16, 1000
+PRECISIONS = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5}
+"""Bytes of a weight or an element of the cache."""
 MOST_NODES, MOST_DEVICES_PER_NODE, MOST_DEVICES = 4096, 1024, 2**15
 
 
@@ -21,6 +23,7 @@ class Demand:
       rate_rps: requests a second, over 0.
       prompt_tokens, output_tokens: of a request, in the mean.
       ttft_s, tpot_s: targets of the mean time to the first token and of the mean time per output token; None for no target.
+      weights, cache: how they are held, of PRECISIONS; for memory and for what reading them costs.
       weight: of it in the objective; who has 2 counts as two LLMs.
     Raises:
       ConfigError: a value outside its range, NaN included.
@@ -34,9 +37,14 @@ class Demand:
     ttft_s: float | None = None
     tpot_s: float | None = None
     weight: float = 1.0
+    weights: str = "bf16"
+    cache: str = "bf16"
 
     def __post_init__(self):
         where = f"models.{self.name}"
+        require(self.weights in PRECISIONS, f"{where}.weights", self.weights, "one of " + ", ".join(PRECISIONS))
+        wide = [name for name, size in PRECISIONS.items() if size >= 1]
+        require(self.cache in wide, f"{where}.cache", self.cache, "one of " + ", ".join(wide))
         require(0 < self.rate_rps < float("inf"), f"{where}.rate_rps", self.rate_rps, "over 0 and finite")
         for field in ("prompt_tokens", "output_tokens"):
             value = getattr(self, field)
@@ -47,6 +55,10 @@ class Demand:
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
         require(0 < self.weight <= MOST_WEIGHT, f"{where}.weight", self.weight, f"over 0, to {MOST_WEIGHT}")
+
+    def on(self, chip: Chip, tp: int = 1) -> MeshSpec:
+        """So many of those devices, with the LLM as it is held."""
+        return MeshSpec(chip=chip, tp=tp, bytes_per_weight=PRECISIONS[self.weights], bytes_per_kv=int(PRECISIONS[self.cache]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

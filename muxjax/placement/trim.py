@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-from muxjax.cost.chip import MeshSpec
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
@@ -48,5 +47,5 @@ def _on(problem: Problem, search_space: SearchSpaceOf, go_on: GoOn) -> Placement
 
 def _hold_weights(problem: Problem) -> int:
     """Devices that hold all weights once."""
-    weights = sum(weight_bytes(demand.spec, MeshSpec(chip=problem.cluster.chip)) for demand in problem.demands)
+    weights = sum(weight_bytes(demand.spec, demand.on(problem.cluster.chip)) for demand in problem.demands)
     return min(problem.cluster.devices, math.ceil(weights / problem.device_bytes))

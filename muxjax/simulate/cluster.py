@@ -13,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from muxjax.cost import roofline
-from muxjax.cost.chip import MeshSpec
 from muxjax.errors import ConfigError, require
 from muxjax.placement.check import violations
 from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
@@ -88,8 +87,8 @@ def machine(problem: Problem, members: Sequence[Placed], **sizes: Any) -> Machin
     """Those LLMs on their devices, with the cache that the fullest device has room for."""
     chip = problem.cluster.chip
     hosted = {
-        placed.model: Hosted(spec=problem.demand(placed.model).spec, mesh=MeshSpec(chip=chip, tp=placed.tp), rate_rps=placed.rate_rps)
-        for placed in members
+        placed.model: Hosted(spec=demand.spec, mesh=demand.on(chip, placed.tp), rate_rps=placed.rate_rps)
+        for placed, demand in ((placed, problem.demand(placed.model)) for placed in members)
     }
     weights: Counter[int] = Counter()
     for placed in members:

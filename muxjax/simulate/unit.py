@@ -10,7 +10,6 @@ from muxjax.buckets import Buckets
 from muxjax.cache.layout import CacheLayout
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
-from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.engine.job_records import OnJob
 from muxjax.engine.loop import replay
 from muxjax.engine.model.config import ModelConfig
@@ -154,7 +153,7 @@ class Machine:
 
     @property
     def _layouts(self) -> dict[str, CacheLayout]:
-        return {name: CacheLayout.of(one.spec.share(one.mesh.tp), element_bytes=ELEMENT_BYTES) for name, one in self.hosted.items()}
+        return {name: CacheLayout.of(one.spec.share(one.mesh.tp), element_bytes=one.mesh.bytes_per_kv) for name, one in self.hosted.items()}
 
     @property
     def _padded(self) -> dict[str, PaddedModel]:

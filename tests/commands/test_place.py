@@ -161,6 +161,8 @@ def test_a_problem_says_what_its_file_says(tmp_path):
             "objective: most\nmodels:",
             r"yaml:3: objective: objective must be one of balanced, throughput, max-min, .*, got 'most'",
         ),
+        ("rate: 12", "rate: 12, weights: fp4", r"yaml:4: weights: models\.chat\.weights must be one of bf16, fp8, int8, int4, got 'fp4'"),
+        ("rate: 12", "rate: 12, cache: int4", r"yaml:4: cache: models\.chat\.cache must be one of bf16, fp8, int8, got 'int4'"),
         ("models:", "chips: 3\nmodels:", r"yaml:3: chips must be names"),
         ("models:", "chips: {x: {like: y}}\nmodels:", r"yaml:3: like: like must be one of A100, .*, got 'y'"),
         ("models:", "chips: {x: {launch_s: 1}}\nmodels:", r"yaml:3: launch_s: needs memory_bytes and flops_per_s and .* too"),

@@ -14,9 +14,8 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cost import contention
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
-from muxjax.cost.roofline import ELEMENT_BYTES
 from muxjax.cost.step import step_cost
-from muxjax.placement.problem import Demand
+from muxjax.placement.problem import PRECISIONS, Demand
 
 TURNS_S = np.geomspace(1e-4, 1e4, 1024)
 """[G] seconds of a turn, in which every LLM of a unit decodes once; next to each other 1.8 % apart."""
@@ -116,7 +115,8 @@ def sequence_blocks(demand: Demand, tp: int) -> int:
     Raises:
       ConfigError: tp does not divide the kv heads, or the head size fills no block.
     """
-    return CacheLayout.of(demand.spec.share(tp), element_bytes=ELEMENT_BYTES).blocks(ceil(demand.prompt_tokens + demand.output_tokens))
+    layout = CacheLayout.of(demand.spec.share(tp), element_bytes=int(PRECISIONS[demand.cache]))
+    return layout.blocks(ceil(demand.prompt_tokens + demand.output_tokens))
 
 
 def curves(demand: Demand, rate_rps: float, mesh: MeshSpec, costs: CostModel, max_batch: int, *, on_lane: bool = False) -> Curves:

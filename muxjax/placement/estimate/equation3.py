@@ -95,6 +95,7 @@ def _model(llm: _Llm, batch: int, prefills_s: float) -> ModelEstimate:
 
 
 def _llm(problem: Problem, costs: CostModel, placed: Placed) -> _Llm:
-    demand, mesh = problem.demand(placed.model), MeshSpec(chip=problem.cluster.chip, tp=placed.tp)
+    demand = problem.demand(placed.model)
+    mesh = demand.on(problem.cluster.chip, placed.tp)
     held = Held(weight_bytes=weight_bytes(demand.spec, mesh), sequence_blocks=sequence_blocks(demand, placed.tp))
     return _Llm(demand, placed.rate_rps, mesh, held, costs)

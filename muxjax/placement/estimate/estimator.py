@@ -22,7 +22,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.placement import goals
@@ -155,7 +154,7 @@ class Estimator:
         key = placed.model, placed.rate_rps, placed.tp, on_lane
         if key not in self._parts:
             demand = self._demands[placed.model]
-            mesh = MeshSpec(chip=self._problem.cluster.chip, tp=placed.tp)
+            mesh = demand.on(self._problem.cluster.chip, placed.tp)
             self._parts[key] = _Part(
                 len(self._parts),
                 demand,
