@@ -13,10 +13,15 @@ from typing import Protocol
 
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import Address, UnixAddress
+from muxjax.errors import ConfigError
 
 _POLL_S = 0.02
 _MOST_PATH = 100
 """Bytes of a socket's path: the kernel takes 107."""
+
+
+class NoRoom(ConfigError):
+    """There are no devices for a unit now; there may be later."""
 
 
 class Handle(Protocol):
@@ -40,7 +45,8 @@ class Launcher(Protocol):
         """A worker for the unit: one that serves already, or a new one.
 
         Raises:
-          ConfigError: there is no place for it.
+          NoRoom: there is no place for it, and a while was waited for one.
+          ConfigError: it could not be started anywhere.
         """
         ...
 

@@ -8,7 +8,6 @@ from muxjax.cluster.changes import PlanChange, in_the_way, plan_change
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.lifecycle import load, remove
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.remote_unit import UnitState
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
 
@@ -91,7 +90,7 @@ class Mover:
         units = [self._engine.add_unit(spec) for spec in specs]
         while any(unit.state.is_coming for unit in units):
             await asyncio.sleep(_POLL_S)
-        failed = [f"unit {unit.name}: {unit.trouble}" for unit in units if unit.state is UnitState.FAILED]
+        failed = [f"unit {unit.name}: {unit.trouble}" for unit in units if unit.state.is_away]
         if failed:
             raise ConfigError("; ".join(failed), field="placement")
 

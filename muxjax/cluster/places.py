@@ -157,5 +157,5 @@ def _model_states(unit: RemoteUnit) -> Mapping[str, str]:
     """State of each model of a unit."""
     if unit.state is UnitState.READY and unit.pulse:
         return unit.pulse.states
-    state = "failed" if unit.state is UnitState.FAILED else "loading"
+    state = "failed" if unit.state.is_away else "loading"
     return dict.fromkeys(unit.spec.models, state)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from muxjax.cluster.launcher import Handle, Launcher
+from muxjax.cluster.launcher import Handle, Launcher, NoRoom
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import WireError
 from muxjax.cluster.wire.link import Link
@@ -29,11 +29,13 @@ _log = logging.getLogger(__name__)
 
 
 class UnitState(enum.StrEnum):
-    """State of a unit: RESTARTING is one that has served before; STOPPED one that is no longer wanted."""
+    """State of a unit: RESTARTING is one that has served before; WAITING one without devices, which starts as soon as there are some;
+    STOPPED one that is no longer wanted."""
 
     LOADING = "loading"
     READY = "ready"
     RESTARTING = "restarting"
+    WAITING = "waiting for devices"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -41,6 +43,11 @@ class UnitState(enum.StrEnum):
     def is_coming(self) -> bool:
         """It will serve, if all goes well."""
         return self in (UnitState.LOADING, UnitState.RESTARTING)
+
+    @property
+    def is_away(self) -> bool:
+        """It does not serve, and nobody knows when it will."""
+        return self in (UnitState.WAITING, UnitState.FAILED)
 
 
 class Listener(Protocol):
@@ -149,6 +156,9 @@ class RemoteUnit:
             self._ready_s = 0.0
             try:
                 await self._serve_once()
+            except NoRoom as error:
+                self._wait(str(error))
+                continue
             except (MuxError, WireError, OSError) as error:
                 self.trouble, self._hopeless = str(error), isinstance(error, MuxError)
             failures = self._failures_after(failures)
@@ -161,6 +171,13 @@ class RemoteUnit:
         self.state = UnitState.FAILED
         _log.error("unit %s has failed: %s", self.name, self.trouble)
         self._listener.unit_lost(self)  # now that nobody is coming any more
+
+    def _wait(self, why: str) -> None:
+        """Its requests do not wait with it."""
+        if self.state is not UnitState.WAITING:
+            _log.error("unit %s waits for devices: %s", self.name, why)
+        self.state, self.trouble = UnitState.WAITING, why
+        self._listener.unit_lost(self)
 
     def _failures_after(self, failures: int) -> int:
         """Starts in a row that came to nothing; one that served for a while at least delays the next."""
@@ -219,7 +236,7 @@ class RemoteUnit:
 
     def _learn(self, facts: Facts) -> None:
         self.facts = facts
-        if self.state.is_coming:
+        if self.state.is_coming or self.state is UnitState.WAITING:
             self.state, self.trouble, self._ready_s = UnitState.READY, "", time.monotonic()
             self._report(f"unit {self.name}: ready, with {', '.join(self.spec.models)}")
         self._listener.unit_ready(self)

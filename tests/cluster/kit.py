@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 
 from muxjax.cluster.engine import ClusterEngine
-from muxjax.cluster.launcher import Handle, LocalHandle, born, running
+from muxjax.cluster.launcher import Handle, LocalHandle, NoRoom, born, running
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -30,11 +30,15 @@ class FakeLauncher:
     def __init__(self, folder: Path, orphan_s: float = 30.0):
         self.folder, self.orphan_s = folder, orphan_s
         self.started: list[str] = []
+        self.is_full = False
 
     async def start(self, spec: UnitSpec) -> Handle:
         address, pid_file = UnixAddress(self.folder / f"{spec.name}.sock"), self.folder / f"{spec.name}.pid"
         if pid := running(pid_file):
             return LocalHandle(address, pid_file, pid, None)
+        if self.is_full:
+            await asyncio.sleep(0.05)
+            raise NoRoom("all devices are taken")
         self.started.append(spec.name)
         command = [sys.executable, "-m", "tests.cluster.fake_worker", str(address.path), str(self.orphan_s)]
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)

@@ -137,6 +137,27 @@ async def test_a_unit_that_cannot_start_leaves_the_others_serving(tmp_path):
 
 
 @in_loop
+async def test_a_unit_without_devices_waits_for_some_and_its_requests_do_not(tmp_path):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b")) as (asked, launcher):
+        launcher.is_full = True
+        asked.ask("lost", "a", max_tokens=300)
+        await asked.until(lambda: asked.begun("lost", 5))
+        launcher.kill("0")
+        await asked.ended()
+        assert asked.told["lost"][-1].finish is Finish.FAILED
+        assert asked.engine.states() == {"a": "failed", "b": "ready"} and asked.engine.healthy
+        with pytest.raises(RequestError, match="all devices are taken") as error:
+            asked.ask("refused", "a")
+        assert error.value.code == "model_failed"
+        launcher.is_full = False
+        await asked.until(lambda: asked.engine.states()["a"] == "ready")
+        del asked.requests["lost"], asked.requests["refused"]
+        asked.ask("r", "a")
+        await asked.ended()
+        check(asked)
+
+
+@in_loop
 async def test_a_drain_lets_requests_end_wherever_they_are(tmp_path):
     async with cluster(tmp_path, unit("0", "a"), unit("1", "b")) as (asked, _):
         for i in range(6):

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from muxjax.cluster.launcher import NoRoom
 from muxjax.cluster.on_ray.connect import NAMESPACE, connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher, all_names
-from muxjax.cluster.on_ray.nodes import CPU, NoRoom
+from muxjax.cluster.on_ray.nodes import CPU
 from muxjax.cluster.plan import UnitSpec
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, RequestError
 from tests.cluster.fake_worker import build
 from tests.cluster.kit import Asked, unit
 from tests.cluster.test_faults import check, in_loop
@@ -38,8 +39,12 @@ class Nodes:
         self._nodes: dict[str, object] = {}
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False)
 
-    def add(self) -> None:
-        node = self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    @property
+    def last(self) -> str:
+        return [*self._nodes][-1]
+
+    def add(self, devices: int = 1) -> None:
+        node = self._cluster.add_node(num_cpus=devices, object_store_memory=STORE_BYTES)
         self._nodes[node.node_id] = node
 
     def keep(self, count: int) -> None:
@@ -138,15 +143,20 @@ async def test_the_next_front_finds_the_actors_of_the_one_before(nodes):
 
 
 @in_loop
-async def test_a_unit_without_room_says_so_and_leaves_nothing_behind(nodes):
+async def test_a_unit_without_room_says_so_and_is_started_when_there_is_some(nodes):
     nodes.keep(2)
     async with served(unit("0", "a"), wide("1-2", "b"), room_s=1.0) as asked:
         await asked.until(lambda: asked.engine.states() == {"a": "ready", "b": "failed"})
-        assert asked.engine.units["1-2"].trouble == "no node has had 2 free CPUs for it in 1 s"
-        asked.ask("r", "a")
+        with pytest.raises(RequestError, match="no node has had 2 free CPUs for it in 1 s"):
+            asked.ask("refused", "b")
+        del asked.requests["refused"]
+        nodes.add(devices=2)
+        await asked.until(lambda: asked.engine.states() == {"a": "ready", "b": "ready"})
+        asked.ask("a", "a")
+        asked.ask("b", "b")
         await asked.ended()
         check(asked)
-        await asked.until(lambda: names() == {"test unit 0"})
+    nodes.lose(nodes.last)
 
 
 @in_loop

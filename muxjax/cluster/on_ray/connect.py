@@ -5,7 +5,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from muxjax.cluster.on_ray.nodes import NoRoom, device_kind, lacking, nodes
+from muxjax.cluster.launcher import NoRoom
+from muxjax.cluster.on_ray.nodes import device_kind, lacking, nodes
 from muxjax.cluster.plan import UnitSpec
 from muxjax.errors import ConfigError, first_line
 

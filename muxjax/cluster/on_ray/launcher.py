@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from muxjax.cluster.launcher import Handle
+from muxjax.cluster.launcher import Handle, NoRoom
 from muxjax.cluster.on_ray.actor import WorkerActor
-from muxjax.cluster.on_ray.nodes import CPU, GPU, NoRoom, environment
+from muxjax.cluster.on_ray.nodes import CPU, GPU, environment
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import TcpAddress, WireError
 from muxjax.cluster.worker import ORPHAN_S, Build, launched

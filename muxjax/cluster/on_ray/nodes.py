@@ -6,7 +6,6 @@ from typing import Any
 
 from muxjax.cluster.launcher import cpu_flags
 from muxjax.cluster.plan import UnitSpec
-from muxjax.errors import ConfigError
 
 GPU, CPU = "GPU", "CPU"
 """Ray's resources that a unit's device may be."""
@@ -20,10 +19,6 @@ class Node:
 
     host: str
     devices: int
-
-
-class NoRoom(ConfigError):
-    """A unit's devices are not to be had on any one host."""
 
 
 def device_kind(told: Sequence[Mapping[str, Any]], environment: Mapping[str, str]) -> str:
