@@ -36,7 +36,7 @@ OBJECTIVES = ("throughput", "balanced")
 PARTS = {2: (4, 4), 3: (4, 4), 4: (2, 1), 5: (1, 1)}
 """Replicas and grain of the optimum's splits, by LLMs: as many as it can be worked out with."""
 SIZES = [(19, 4), (50, 16), (100, 32), (200, 64)]
-HARD_SIZES = [(10, 1), (10, 64), (40, 64), (200, 128), (1000, 512), (1000, 4096)]
+HARD_SIZES = [(10, 1), (40, 64), (200, 128), (1000, 512)]
 """LLMs and nodes of eight devices."""
 EVEN = "optimum of even splits"
 WAYS = {
