@@ -40,7 +40,7 @@ BASELINES: Mapping[str, Callable[[Problem, Objective, Candidates], Placement]] =
     "spatial-blind": baselines.spatial_blind,
     "spatial-aware": baselines.spatial_aware,
 }
-PLACERS = {"fewest-devices": fewest_devices, "least-cost": fewest_devices}
+PLACERS = {"fewest-devices": fewest_devices}
 """Of the objectives that are not for `place_with_headroom`."""
 
 

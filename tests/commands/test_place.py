@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from muxjax.cost.measured import costs_of
 from muxjax.cost.table import CostTable, Row, Shape, write_table
 from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons
+from muxjax.placement.goals import GOALS
 from muxjax.placement.plan_file import read_placement, write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 from muxjax.placement.search_space import search_space
@@ -99,6 +101,16 @@ def test_a_baseline_places_in_the_place_of_the_search(tmp_path, capsys, name):
 def test_an_unknown_baseline_is_told_with_the_known_ones(tmp_path, capsys):
     assert main(["place", str(write(tmp_path, PROBLEM)), "--baseline", "best"]) == 2
     assert "baseline must be one of memory-greedy, spatial-blind, spatial-aware, got 'best'" in capsys.readouterr().err
+
+
+def test_the_problem_of_the_manual_is_placed_whole(tmp_path, capsys):
+    manual = (Path(__file__).parents[2] / "docs" / "placement.md").read_text()
+    (text,) = re.findall(r"```yaml\n(.*?)```", manual, re.DOTALL)
+    assert main(["place", str(write(tmp_path, text)), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["goodput_rps"] == pytest.approx(told["demand_rps"]) == 16.5
+    assert all(f"`{name}`" in manual for name in GOALS)
+    assert {*re.findall(r"^\| (`.*?) \|", manual, re.MULTILINE)} >= {"`ttft`, `tpot`", "`weight`", "`weights`, `cache`"}
 
 
 def test_the_fewest_devices_are_told_and_used(tmp_path, capsys):
