@@ -2,6 +2,7 @@
 
     python -m scripts.bench_server                          # 2,000 streams, on anything
     python -m scripts.bench_server --streams 20 --tokens 8 --keep-nothing
+    python -m scripts.bench_server --streams 256 --name units   # and what one or two worker processes add
 
 A process serves models that make a token for every stream and turn, at no cost; another opens all streams at once, writes down when
 what came, and only then looks at it. One run makes tokens as fast as they may come, one at the rate of the goal.
@@ -22,21 +23,38 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from muxjax.bench.raw_client import RecordedStream, record_streams
 from muxjax.bench.stopwatch import quantile
+from muxjax.cache.layout import CacheLayout
+from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.launcher import LocalHandle
+from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.wire.frames import UnixAddress
+from muxjax.cluster.worker import Worker
 from muxjax.demo.run import shipped
+from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.request_checker import ModelFacts, RequestChecker
+from muxjax.engine.stats import Status
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
-from muxjax.server.http.serve import serve
+from muxjax.server.http.serve import listening, serve, until_signal
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import HfTokenizer
 from muxjax.types import ModelSpec
 from scripts import results
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, FakeLifecycle
 
 QUESTION = "server-load"
+MODEL = ModelOptions(name="m", path=Path("made-up"))
+_ANY = CacheLayout(windows=(None,), kv_heads=1, head_dim=8, element_bytes=4)
+CHECKER = RequestChecker(
+    models={"m": ModelFacts(config=ModelConfig(name="m", layout=_ANY, slots=1, max_tokens=2**20), status=Status.READY)},
+    total_blocks=2**30,
+)
 GOAL_PER_S = 15_000
 VOCAB = 512
 FAST_TURN_S = 0.01
@@ -50,6 +68,8 @@ class Load:
     streams: int
     tokens: int
     turn_s: float
+    workers: int = 0
+    """Processes that make the tokens, in place of the server's own."""
 
 
 class TimedEngine(FakeEngine):
@@ -67,6 +87,11 @@ class TimedEngine(FakeEngine):
 
         super().start(timed)
 
+    @property
+    def checker(self) -> RequestChecker:
+        """As of `Engine`, for what is as long as one likes."""
+        return CHECKER
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,23 +99,36 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="of each stream")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
+    parser.add_argument("--name", default="runs", help="of the file of lines; any other one adds workers' runs (%(default)s)")
+    parser.add_argument("--cores", type=int, help="that the server and its workers may use (all)")
+    parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=float, metavar="TURN_S", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve is not None:
-        _serve(args.serve, args.times)
+    if args.work is not None:
+        _work(args.work, args.serve, args.times)
         return
+    if args.serve is not None:
+        _serve(args.serve, args.times, args.workers)
+        return
+    if args.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
     turns = {"as fast as they may": FAST_TURN_S, f"{GOAL_PER_S:,} a second": args.streams / GOAL_PER_S}
-    loads = {name: Load(streams=args.streams, tokens=args.tokens, turn_s=turn_s) for name, turn_s in turns.items()}
-    records = [_record(name, load, args.seed) for name, load in loads.items()]
+    loads = [
+        (name, Load(streams=args.streams, tokens=args.tokens, turn_s=turn_s, workers=workers))
+        for name, turn_s in turns.items()
+        for workers in ((0,) if args.name == "runs" else (0, 1, 2))
+    ]
+    records = [_record(name, load, args.seed) for name, load in loads]
     print(summary(records))
     if not args.keep_nothing:
-        results.write_runs(QUESTION, "runs", records)
-        results.write_readme(QUESTION, page(records))
+        results.write_runs(QUESTION, args.name, records)
+        results.write_readme(QUESTION, "\n\n".join(map(page, results.read_files(QUESTION))))
 
 
 def _record(name: str, load: Load, seed: int) -> dict:
-    config = {"offered": name, "streams": load.streams, "tokens": load.tokens, "turn_s": load.turn_s}
+    config = {"offered": name, "streams": load.streams, "tokens": load.tokens, "turn_s": load.turn_s, "workers": load.workers}
     return results.run_record(device=results.host(), config=config, seed=seed, values=measure(load, seed))
 
 
@@ -102,20 +140,21 @@ def measure(load: Load, seed: int) -> dict:
     bodies = [{"model": "m", "prompt": prompt, "max_tokens": load.tokens, "ignore_eos": True, "stream": True} for prompt in prompts]
     with tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times.json")
-        with _serving(load.turn_s, times) as address:
+        with _serving(load, times) as address:
             answers = asyncio.run(record_streams(address, "/v1/completions", bodies))
-        counts = json.loads(times.read_text())
+        counts = [json.loads(path.read_text()) for path in Path(folder).glob("times*.json")]
+    made_s = {name: made for count in counts for name, made in count["made_s"].items()}
     wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, tokenizer))]
     if wrong:
         raise SystemExit(f"{len(wrong)} of {load.streams} streams are wrong; the first: {wrong[0]}")
     answered = zip(prompts, answers, strict=True)
-    delays_s = [delay for prompt, answer in answered for delay in delays(prompt, answer, counts["made_s"], tokenizer)]
+    delays_s = [delay for prompt, answer in answered for delay in delays(prompt, answer, made_s, tokenizer)]
     seconds = max(answer.last_s for answer in answers) - min(answer.first_s for answer in answers)
     return {
         "tokens": len(delays_s),
         "seconds": seconds,
         "tokens_per_s": len(delays_s) / seconds,
-        "server_processor_s": counts["processor_s"],
+        "server_processor_s": sum(count["processor_s"] for count in counts),
         "delay_s": {f"p{at}": quantile(delays_s, at) for at in (50, 90, 99, 100)},
         "load_average": os.getloadavg()[0],
     }
@@ -153,9 +192,17 @@ def _repeated(prompt: tuple[int, ...], tokenizer: HfTokenizer) -> list[str]:
 
 
 @contextlib.contextmanager
-def _serving(turn_s: float, times: Path) -> Iterator[str]:
-    """The address of a server in a process of its own, which leaves the times of its tokens in that file."""
-    command = [sys.executable, "-u", "-m", "scripts.bench_server", f"--serve={turn_s}", f"--times={times}"]
+def _serving(load: Load, times: Path) -> Iterator[str]:
+    """The address of a server in a process of its own, which leaves the times of its tokens in that file, and its workers beside it."""
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "scripts.bench_server",
+        f"--serve={load.turn_s}",
+        f"--times={times}",
+        f"--workers={load.workers}",
+    ]
     with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -164,11 +211,52 @@ def _serving(turn_s: float, times: Path) -> Iterator[str]:
             process.terminate()
 
 
-def _serve(turn_s: float, times: Path) -> None:
+def _serve(turn_s: float, times: Path, workers: int) -> None:
     engine = TimedEngine(["m"], turn_s)
-    service = Service(engine, Catalog([_model()]))
     begin_s = time.process_time()
-    asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=1)))
+    if workers:
+        asyncio.run(_serve_workers(turn_s, times, workers))
+    else:
+        asyncio.run(serve(Service(engine, Catalog([_model()])), HttpOptions(port=0, shutdown_timeout_s=1)))
+    times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
+
+
+async def _serve_workers(turn_s: float, times: Path, workers: int) -> None:
+    """The same by units elsewhere; tells its address when all are ready."""
+    specs = [UnitSpec(name=str(i), devices=(i,), options=UnitOptions(models=(MODEL,))) for i in range(workers)]
+    engine = ClusterEngine(specs, MadeUpLauncher(turn_s, times), report=lambda line: None)
+    service = Service(engine, Catalog([_model()]))
+    async with listening(service, HttpOptions(port=0, shutdown_timeout_s=1)) as address:
+        await engine.settled()
+        print(address, flush=True)
+        await until_signal(service, 1.0)
+
+
+class MadeUpLauncher:
+    """Starts workers that make tokens up."""
+
+    def __init__(self, turn_s: float, times: Path):
+        self._turn_s, self._times = turn_s, times
+
+    async def start(self, spec: UnitSpec) -> LocalHandle:
+        socket, times = self._times.with_name(f"{spec.name}.sock"), self._times.with_name(f"times-{spec.name}.json")
+        command = [sys.executable, "-m", "scripts.bench_server", f"--work={socket}", f"--serve={self._turn_s}", f"--times={times}"]
+        process = subprocess.Popen(command, cwd=results.ROOT, start_new_session=True)
+        return LocalHandle(UnixAddress(socket), socket.with_suffix(".pid"), process.pid, process)
+
+
+class MadeUp(NamedTuple):
+    """A unit whose engine makes tokens up."""
+
+    options: UnitOptions
+    engine: TimedEngine
+    lifecycle: FakeLifecycle
+
+
+def _work(socket: Path, turn_s: float, times: Path) -> None:
+    engine = TimedEngine(["m"], turn_s)
+    begin_s = time.process_time()
+    Worker(lambda options, report: MadeUp(options, engine, FakeLifecycle(["m"]))).run(UnixAddress(socket))  # pyright: ignore[reportArgumentType]
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
 
 
@@ -191,15 +279,16 @@ def _model() -> ServedModel:
 
 def summary(records: list[dict]) -> str:
     """A row a run."""
-    head = ("tokens are made", "tokens/s", "added delay p50", "p90", "p99", "most", "tokens a second of the server's processor time")
+    head = ("tokens are made", "by", "tokens/s", "added delay p50", "p90", "p99", "most", "tokens a second of the server's processor time")
     return results.table(head, [_row(record) for record in records])
 
 
 def _row(record: dict) -> tuple:
     values = record["values"]
-    delays_ms = [f"{values['delay_s'][at] * 1e3:.0f} ms" for at in ("p50", "p90", "p99", "p100")]
+    delays_ms = [f"{values['delay_s'][at] * 1e3:.2f} ms" for at in ("p50", "p90", "p99", "p100")]
     return (
         record["config"]["offered"],
+        f"{record['config']['workers']} workers" if record["config"]["workers"] else "the server",
         f"{values['tokens_per_s']:,.0f}",
         *delays_ms,
         f"{values['tokens'] / values['server_processor_s']:,.0f}",
