@@ -41,7 +41,7 @@ class TraceFile:
         except (OSError, ValueError) as error:
             raise _unwritable(path, error) from error
         self._begin_s = time.monotonic()
-        self._tracks: set[int] = set()
+        self._tracks: dict[tuple[str, int], int] = {}
         self._numbers = itertools.count(1)
         self._queue: queue.Queue[RequestRecord | JobRecord | None] = queue.Queue(_MOST_QUEUED)
         self._dropped = 0
@@ -84,11 +84,11 @@ class TraceFile:
                 pass  # so that the queue never fills
 
     def _job(self, record: JobRecord) -> Iterator[Event]:
-        """A track for each lane, whose jobs follow each other."""
-        track = 1 + record.lane
-        if track not in self._tracks:
-            self._tracks.add(track)
-            yield _named(_JOBS, "thread_name", f"lane {record.lane}", track)
+        """A track for each lane of each unit, whose jobs follow each other."""
+        lane = record.unit, record.lane
+        if lane not in self._tracks:
+            self._tracks[lane] = 1 + len(self._tracks)
+            yield _named(_JOBS, "thread_name", f"unit {record.unit}, lane {record.lane}", self._tracks[lane])
         yield {
             "name": f"{record.model}: {record.phase}",
             "cat": "job",
@@ -96,7 +96,7 @@ class TraceFile:
             "ts": self._us(record.start_s),
             "dur": round((record.end_s - record.start_s) * 1e6, 1),
             "pid": _JOBS,
-            "tid": track,
+            "tid": self._tracks[lane],
             "args": {
                 "model": record.model,
                 "sequences": record.rows,

@@ -17,7 +17,7 @@ from muxjax.server.service import Service
 from tests.fakes import FakeEngine
 from tests.server.http.test_app import ask
 
-STATIC = Path(page.__file__).parent / "static"
+STATIC = Path(page.__file__).parents[1] / "static"
 WAIT_S = 30
 needs_chromium = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Debian's chromium and chromium-driver"

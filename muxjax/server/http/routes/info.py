@@ -41,13 +41,15 @@ def routes(service: Service) -> list[web.RouteDef]:
 def about(service: Service) -> dict[str, Any]:
     """The configuration, which changes only when somebody changes it, and each model's state and blocks at this moment."""
     unit, stats = service.options, service.stats()
+    places = service.placing.places() if service.placing else []
     by_name = {model.name: model for model in stats.models}
     return {
         "version": __version__,
         "versions": versions(),
         "state": service.state,
         "policy": unit.policy if unit else None,
-        "devices": unit.tensor_parallel_size if unit else 1,
+        "devices": len({device for place in places for device in place.devices}) or (unit.tensor_parallel_size if unit else 1),
+        "units": [place._asdict() for place in places],
         "cache": {
             "total_blocks": stats.total_blocks,
             "free_blocks": stats.free_blocks,
@@ -87,7 +89,7 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "parameters": model.spec.params,
         "dtype": model.spec.dtype,
         "lane": stats.lane,
-        "devices": list(range(service.options.tensor_parallel_size if service.options else 1)),
+        "devices": _devices(service, model.name),
         "max_model_len": model.max_model_len,
         **({name: getattr(options, name) for name in _OF_OPTIONS} if options else {}),
         "targets": {name: getattr(options, name) for name in ("ttft_s", "tpot_s")} if options else {},
@@ -98,6 +100,13 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "cached_blocks": stats.cached_blocks,
         "peak_blocks": stats.peak_blocks,
     }
+
+
+def _devices(service: Service, name: str) -> list[int]:
+    """Numbers of the devices that serve a model."""
+    if service.placing:
+        return sorted({device for place in service.placing.places() if name in place.models for device in place.devices})
+    return list(range(service.options.tensor_parallel_size if service.options else 1))
 
 
 def _programs(service: Service, name: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`/v1/models`: which models there are."""
+"""`/v1/models`: which models there are, and whether they are ready."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
 
     async def models(request: web.Request) -> web.Response:
-        return json_response({"object": "list", "data": [_entry(name, model) for name, model in service.catalog.names()]})
+        return json_response({"object": "list", "data": [_entry(service, name, model) for name, model in service.catalog.names()]})
 
     async def one_model(request: web.Request) -> web.Response:
         name = request.match_info["id"]
-        return json_response(_entry(name, service.catalog.find(name)))
+        return json_response(_entry(service, name, service.catalog.find(name)))
 
     return [web.get("/v1/models", models), web.get("/v1/models/{id:.+}", one_model)]
 
 
-def _entry(name: str, model: ServedModel) -> dict[str, Any]:
+def _entry(service: Service, name: str, model: ServedModel) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
@@ -31,4 +31,5 @@ def _entry(name: str, model: ServedModel) -> dict[str, Any]:
         "root": model.name,
         "parent": None,
         "max_model_len": model.max_model_len,
+        "state": service.model_state(model.name),
     }

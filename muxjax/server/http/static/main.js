@@ -36,7 +36,7 @@ async function readInfo() {
   info = await get("server_info");
   read = performance.now();
   const devices = info.devices > 1 ? `${info.devices} devices` : "one device";
-  const shares = `${info.models.length} model${info.models.length > 1 ? "s" : ""} on ${devices}`;
+  const shares = `${info.models.length} model${info.models.length > 1 ? "s" : ""} on ${devices}${units(info.units)}`;
   const policy = info.policy ? `, policy ${info.policy}` : "";
   find("about").textContent = `${shares}${policy}, ${bytes(info.cache.total_blocks * info.cache.block_bytes)} of cache; version ${info.version}`;
   playground.offer(info.models);
@@ -76,3 +76,10 @@ find("pause").addEventListener("click", () => {
   find("pause").textContent = jobs.paused ? "Go on" : "Pause";
 });
 look();
+
+/** The units that are not one process, and what is wrong with any. */
+function units(all) {
+  if (!all.length) return "";
+  const told = all.map(({ name, models, state, trouble }) => `unit ${name} (${models.join(", ")}) ${state}${state === "ready" ? "" : trouble && ": " + trouble}`);
+  return `: ${told.join("; ")}`;
+}
