@@ -114,6 +114,7 @@ def cluster(tmp_path_factory):
     running_cluster.process.send_signal(signal.SIGTERM)
     assert running_cluster.process.wait(WAIT_S) == 0
     running_cluster.close()
+    running_cluster.log.close()
     assert not any(pid and born(pid) for pid in pids), "a worker outlives the server that it was stopped by"
 
 

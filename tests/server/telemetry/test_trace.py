@@ -53,9 +53,9 @@ def test_a_trace_has_a_track_for_each_lane(tmp_path):
     names = {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
     boxes = [event for event in events if event["ph"] == "X"]
 
-    assert sorted(names.values()) == ["unit 0, lane 0", "lane 2"]
+    assert sorted(names.values()) == ["unit 0, lane 0", "unit 0, lane 2"]
     assert [(names[box["tid"]], box["name"]) for box in boxes] == [
-        ("unit 0, lane 0", "a: decode"), ("lane 2", "a: prefill"), ("unit 0, lane 0", "b: decode"), ("unit 0, lane 0", "a: decode"),
+        ("unit 0, lane 0", "a: decode"), ("unit 0, lane 2", "a: prefill"), ("unit 0, lane 0", "b: decode"), ("unit 0, lane 0", "a: decode"),
     ]  # fmt: skip
     assert all(box["dur"] == 500_000 for box in boxes)
     assert boxes[3]["ts"] - boxes[0]["ts"] == pytest.approx(1e6)
