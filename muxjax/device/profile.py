@@ -3,14 +3,14 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.buckets import PREFILL_ROWS, Buckets
+from muxjax.buckets import PREFILL_ROWS, BatchShape, Buckets
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.device import batch
@@ -19,6 +19,8 @@ from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.library import ProgramLibrary
+from muxjax.device.programs.needs import ProgramNeeds
+from muxjax.device.programs.sources import Source
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
 from muxjax.models import weights
@@ -113,34 +115,29 @@ class Profiler:
 
     def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1, programs: str = ""):
         devices = Devices.first(tp)
-        device = devices.each[0]
-        dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
-        layout = CacheLayout.of(spec.share(tp), element_bytes=dtype.itemsize)
-        kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
-        max_tokens = max(point.start + point.tokens for point in points)
-        budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
-        buckets = Buckets.of(
-            layout, slots=SLOTS, max_tokens=max_tokens, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged
-        )
+        plan = _Plan.of(spec, points, devices)
+        self._arena, self._needs = plan.pool, plan.needs.of(plan.needs.shapes, plan.pool, greedy=True)
         self._model = DeviceModel.empty(
             spec,
             weights.dummy(spec, devices),
-            layout=layout,
-            buckets=_only(buckets, points),
+            layout=plan.needs.layout,
+            buckets=plan.needs.buckets,
             slots=SLOTS,
-            max_tokens=max_tokens,
+            max_tokens=plan.max_tokens,
             devices=devices,
         )
-        total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
-        self._arena = blocks_shape(total, BLOCK_BYTES, dtype, device)
-        self._model.table_LSKC = _random_tables(self._model.table_LSKC, total)
+        self._model.table_LSKC = _random_tables(self._model.table_LSKC, plan.pool.shape[0])
         self._library = ProgramLibrary.open(devices, programs)
-        self._needs = self._model.needs.of(self._model.shapes, self._arena, greedy=True)
 
     @property
     def program_count(self) -> int:
         """Programs that `compile` compiles."""
         return len(self._needs)
+
+    @property
+    def steps(self) -> Mapping[BatchShape, jax.stages.Compiled]:
+        """The programs of the points."""
+        return self._model.steps
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
@@ -169,6 +166,41 @@ class Profiler:
         run(1)
         calls = int(np.clip(REPEAT_S / run(1), *CALLS))
         return statistics.median(run(calls) for _ in range(REPEATS))
+
+
+def sources(spec: ModelSpec, points: Sequence[Point], devices: Devices) -> list[Source]:
+    """What the programs of points are made of, for devices that need not be here."""
+    plan = _Plan.of(spec, points, devices)
+    return plan.needs.of(plan.needs.shapes, plan.pool, greedy=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Programs that points fall into, and what they run on.
+
+    Args:
+      pool: head blocks of one device.
+    """
+
+    needs: ProgramNeeds
+    max_tokens: int
+    pool: jax.ShapeDtypeStruct
+
+    @classmethod
+    def of(cls, spec: ModelSpec, points: Sequence[Point], devices: Devices) -> "_Plan":
+        device = devices.each[0]
+        dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
+        layout = CacheLayout.of(spec.share(devices.tp), element_bytes=dtype.itemsize)
+        kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
+        max_tokens = max(point.start + point.tokens for point in points)
+        budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
+        buckets = Buckets.of(
+            layout, slots=SLOTS, max_tokens=max_tokens, token_budget=budget, prefill_rows=PREFILL_ROWS, ragged=kernels.ragged
+        )
+        own, columns = _only(buckets, points), layout.columns(max_tokens)
+        total = (CPU_ARENA_BYTES if device.platform == "cpu" else ARENA_BYTES) // BLOCK_BYTES
+        needs = ProgramNeeds(spec=spec, layout=layout, buckets=own, slots=SLOTS, columns=columns, tp=devices.tp)
+        return cls(needs, max_tokens, blocks_shape(total, BLOCK_BYTES, dtype, device))
 
 
 def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:

@@ -124,12 +124,14 @@ def test_a_step_within_a_share_of_the_multiprocessors_does_none_of_that_either(n
 
 @pytest.mark.parametrize("name", ["decode", "mixed"])
 def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(name):
-    """Beside those, one sum for the embedding; and the logits of both, for each to draw from."""
+    """Beside those, one sum for the embedding; and the logits of both, for each to draw from. The sums of a decode are kernels that read
+    what the other device has, and not NCCL's."""
     shape, temporaries_bytes = STEPS[name]
     own = SPEC.share(2)
     compiled = program_for_h200(source(shape, tp=2), devices=2)
     assert list(faults(compiled, shape, temporaries_bytes, own)) == []
     assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.hlo)) == 2 * LAYERS + 1
+    assert len(re.findall("KERNEL_STRATEGY_TRITON_(?:ONE|TWO)_SHOT", compiled.hlo)) == (2 * LAYERS + 1 if name == "decode" else 0)
     assert len(re.findall(r" all-gather(?:-start)?\(", compiled.hlo)) == 1
 
 

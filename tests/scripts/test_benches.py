@@ -15,8 +15,8 @@ RATES = {"flops_per_s": 790e12, "bytes_per_s": 4.3e12}
 STAMP = {"commit": "abc", "device": "NVIDIA H200", "versions": {"jax": "0.11.2"}, "seed": 0}
 
 
-def run(*arguments: str, folder: Path) -> str:
-    environment = os.environ | {"MUXJAX_RESULTS": str(folder), "JAX_PLATFORMS": "cpu"}
+def run(*arguments: str, folder: Path, **variables: str) -> str:
+    environment = os.environ | {"MUXJAX_RESULTS": str(folder), "JAX_PLATFORMS": "cpu"} | variables
     ran = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -156,3 +156,28 @@ def test_the_page_of_products_tells_rates_and_shares_of_what_its_lines_say():
     assert "| llama-3.1-8b | 2048 | o 4096 x 4096 | 687 | 550 |" in said
     assert "cuBLAS 1.0e-03, 112 2.0e-03" in said and "cuBLAS 0.5 s, 132 1.5 s" in said
     assert "| 112 | 0.91 | 0.80 | 0.50 | 1.30 | 9.9 / 14.0 |" in said
+
+
+def test_two_devices_are_measured_in_a_process_a_case(tmp_path):
+    flags = "--xla_force_host_platform_device_count=2"
+    said = run("scripts.bench_tensor_parallel", "--tiny", "--cases", "8b-2", folder=tmp_path, XLA_FLAGS=flags)
+    assert "'decode': {'measured_s': " in said and "'prefill': {'measured_s': " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_of_two_devices_holds_them_against_one_and_against_the_floor(tmp_path):
+    steps = {"8b-1": (4.0e-3, 50e-3), "8b-2": (2.4e-3, 30e-3), "70b-2": (20e-3, 200e-3)}
+    (tmp_path / "tensor-parallel").mkdir()
+    for name, (decode_s, prefill_s) in steps.items():
+        alone = {"sum_s": 9e-6, "sum_is": {"one_shot": 64}} if name != "8b-1" else {}
+        points = {step: {"measured_s": s, "floor_s": s / 1.3} | alone for step, s in (("decode", decode_s), ("prefill", prefill_s))}
+        sums = {
+            step: {"one_shot": 65 if alone and step == "decode" else 0, "nccl": 65 if alone and step == "prefill" else 0} for step in points
+        }
+        record = STAMP | {"config": {"case": name}, "values": RATES | {"links": 18, "sums": sums, "points": points}}
+        (tmp_path / "tensor-parallel" / f"{name}.jsonl").write_text(json.dumps(record) + "\n")
+    page = run("scripts.bench_tensor_parallel", "--page", folder=tmp_path)
+    assert "A decode of the 8B model takes 0.600 of its time on one device (the goal of 0.62 at most is met)." in page
+    assert "A prefill of the 8B model takes 0.600 of its time on one device (the goal of 0.58 at most is missed)." in page
+    assert "A decode of the 70B shape takes 1.300 of its floor (the goal of 1.35 at most is met)." in page
+    assert "| 8b-2 | decode | 2.400 ms | 1.846 ms | 1.300 | 65 one_shot | 9.0 us |" in page

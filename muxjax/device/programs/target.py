@@ -13,7 +13,8 @@ from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
 
 _SHIPPED = {"NVIDIA H200": "h200.txtpb"}
-"""Descriptions that come with the package, by JAX's name of the chip; XLA printed them on such a chip."""
+"""Descriptions that come with the package, by JAX's name of the chip. XLA printed them on such a chip, all but its NVLinks, of which it
+told nothing where there was one chip: for chips without any, sums over devices are NCCL's, and not kernels that fit few tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
