@@ -13,7 +13,8 @@ class ClusterOptions:
     """Which units there are, and how their workers are kept; with none of the first two there is one unit, in the server's own process.
 
     Args:
-      placement: a file that `muxjax place` wrote; problem: a file that it reads, to be placed at the start, or by `replan_s`.
+      placement: a file that `muxjax place` wrote; problem: a file that it reads, to be placed at the start, by `replan_s`, or
+        by the devices that `ray` has lost or found.
       worker_dir: folder of the workers' sockets, by which a server finds workers that a server before it has left; None for one by port.
       ray: address of a Ray cluster whose nodes serve the units, HOST:PORT of its head or auto for the one of this host; None for none.
       ray_timeout_s: time in which Ray must have devices for a unit.
@@ -39,7 +40,8 @@ class ClusterOptions:
         require(self.ray is None or self.worker_dir is None, "worker_dir", str(self.worker_dir), "left out with ray")
         require(0 <= self.ray_timeout_s < float("inf"), "ray_timeout_s", self.ray_timeout_s, "0 or more seconds")
         both = self.placement is not None and self.problem is not None
-        require(not both or self.replan_s is not None, "problem", self.problem, "left out where there is a placement, but for replan")
+        again = self.replan_s is not None or self.ray is not None
+        require(not both or again, "problem", self.problem, "left out where there is a placement, but for replan and ray")
         require(self.replan_s is None or self.problem is not None, "replan", self.replan_s, "left out where there is no problem")
         require(self.replan_s is None or 10 <= self.replan_s < float("inf"), "replan", self.replan_s, "10 or more seconds")
         require(not self.replan_apply or self.replan_s is not None, "replan_apply", True, "left out without replan")

@@ -5,6 +5,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from muxjax.cluster import launcher
 from muxjax.cluster.on_ray.connect import connect, kind_for
@@ -14,12 +15,13 @@ from muxjax.cluster.plan import UnitSpec, unit_specs
 from muxjax.commands.place import better, solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.placement.plan_file import read_placement
-from muxjax.placement.problem import Placement
+from muxjax.placement.problem import Placement, Problem
 from muxjax.server.build import build_cluster, build_service
 from muxjax.server.config import Options
 from muxjax.server.http.serve import serve
 from muxjax.server.net import open_files
 from muxjax.server.net.sockets import bound, port_of
+from muxjax.server.refit import Refit
 from muxjax.server.replanner import Replanner
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
@@ -52,9 +54,15 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    placement, devices = _placement(cluster), None if cluster.ray else launcher.device_count(os.environ)
-    workers = _ray_workers(options, unit_specs(placement, unit), port) if cluster.ray else _local_workers(options, port)
-    service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
+    placement = _placement(cluster)
+    if cluster.ray:
+        workers = _ray_workers(options, unit_specs(placement, unit), port)
+        service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s)
+        if cluster.problem is not None and cluster.replan_s is None:
+            service.chores.append(_refit(cluster.problem, workers, service).run)
+    else:
+        devices = launcher.device_count(os.environ)
+        service = build_cluster(placement, unit, _local_workers(options, port), devices=devices, silence_s=cluster.worker_timeout_s)
     if cluster.replan_s is not None:
         service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
     return service
@@ -66,7 +74,7 @@ def _local_workers(options: Options, port: int) -> launcher.Launcher:
     return launcher.LocalLauncher(folder=folder, arguments=("--log-level", http.log_level, "--log-format", http.log_format))
 
 
-def _ray_workers(options: Options, specs: Sequence[UnitSpec], port: int) -> launcher.Launcher:
+def _ray_workers(options: Options, specs: Sequence[UnitSpec], port: int) -> RayLauncher:
     """Workers by a Ray cluster, which is joined.
 
     Raises:
@@ -98,9 +106,18 @@ def _replanner(cluster: ClusterOptions, every_s: float, service: Service) -> Rep
     )
 
 
+def _refit(problem: Path, workers: RayLauncher, service: Service) -> Refit:
+    assert service.placing is not None
+    return Refit(problem=read_problem(problem), placing=service.placing, devices=workers.devices, search=_solved)
+
+
+def _solved(problem: Problem) -> Placement:
+    return solve(problem).placement
+
+
 def _placement(cluster: ClusterOptions) -> Placement:
     """Raises ConfigError: the file cannot be read, or the problem not be solved."""
     if cluster.placement is not None:
         return read_placement(cluster.placement)
     assert cluster.problem is not None
-    return solve(read_problem(cluster.problem)).placement
+    return _solved(read_problem(cluster.problem))

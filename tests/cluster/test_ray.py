@@ -16,8 +16,7 @@ from muxjax.cluster.on_ray.nodes import CPU
 from muxjax.cluster.plan import UnitSpec
 from muxjax.errors import ConfigError, RequestError
 from tests.cluster.fake_worker import build
-from tests.cluster.kit import Asked, unit
-from tests.cluster.test_faults import check, in_loop
+from tests.cluster.kit import Asked, check, in_loop, unit
 
 ray = pytest.importorskip("ray")
 from ray.util import get_placement_group, placement_group_table  # noqa: E402
@@ -175,6 +174,12 @@ async def test_a_worker_sees_its_devices_and_the_variables_of_the_front(nodes, m
         told = dict(line.split("=", 1) for line in Path(f"/proc/{pid('0')}/environ").read_text().split("\0") if "=" in line)
         assert told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and told["JAX_PLATFORMS"] == "cpu"
         assert "--xla_force_host_platform_device_count=1" in told["XLA_FLAGS"].split()
+
+
+@in_loop
+async def test_the_devices_of_each_node_are_told(nodes):
+    nodes.keep(2)
+    assert sorted(await launcher().devices()) == [0, 1, 1]
 
 
 def test_units_are_refused_that_the_cluster_cannot_hold(nodes):

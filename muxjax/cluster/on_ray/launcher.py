@@ -5,13 +5,13 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from muxjax.cluster.launcher import Handle, NoRoom
 from muxjax.cluster.on_ray.actor import WorkerActor
-from muxjax.cluster.on_ray.nodes import CPU, GPU, environment
+from muxjax.cluster.on_ray.nodes import CPU, GPU, environment, nodes
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import TcpAddress, WireError
 from muxjax.cluster.worker import ORPHAN_S, Build, launched
@@ -75,6 +75,16 @@ class RayLauncher:
         for name in all_names():
             if name.startswith(self._name("")) and name not in own:
                 _remove(name)
+
+    async def devices(self) -> Sequence[int]:
+        """Of each living node, whoever has them; none where Ray does not say."""
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            return [node.devices for node in nodes(await self._ask(ray.nodes), self._kind)]
+        except (RayError, RuntimeError):
+            return ()
 
     async def _placed(self, spec: UnitSpec, group: Any) -> None:
         """Waits until the group has its devices.
