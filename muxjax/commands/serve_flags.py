@@ -63,7 +63,7 @@ CLUSTER = {
     "replan": "seconds, or such as 10m, after which it is looked each time whether another placement serves what comes better; only logged",
     "replan_apply": "such a placement is then served",
     "worker_dir": "folder of the workers' sockets, by which a server finds those that one before it has left (one by port)",
-    "ray": "serve the units on the nodes of a Ray cluster, this host's or HOST:PORT; by --problem all is placed anew when nodes come and go",
+    "ray": "serve the units on the nodes of a Ray cluster, this host's or HOST:PORT; by --problem all is placed anew when nodes go or come",
     "ray_timeout": "seconds in which Ray must have devices for a unit",
     "worker_timeout": "seconds after which a worker that says nothing is ended, and another one started",
 }

@@ -1,0 +1,1 @@
+"""What is served on which devices, and when that changes."""
