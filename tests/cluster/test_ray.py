@@ -1,5 +1,6 @@
 """Units as actors of a Ray cluster of several nodes on this host: a node goes under load, and no token is lost, doubled or wrong."""
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -12,11 +13,11 @@ import pytest
 from muxjax.cluster.launcher import NoRoom
 from muxjax.cluster.on_ray.connect import NAMESPACE, connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher, all_names
-from muxjax.cluster.on_ray.nodes import CPU
+from muxjax.cluster.on_ray.nodes import CPU, GPU
 from muxjax.cluster.plan import UnitSpec
 from muxjax.errors import ConfigError, RequestError
 from tests.cluster.fake_worker import build
-from tests.cluster.kit import Asked, check, in_loop, unit
+from tests.cluster.kit import WAIT_S, Asked, check, in_loop, unit
 
 ray = pytest.importorskip("ray")
 from ray.util import get_placement_group, placement_group_table  # noqa: E402
@@ -42,8 +43,8 @@ class Nodes:
     def last(self) -> str:
         return [*self._nodes][-1]
 
-    def add(self, devices: int = 1) -> None:
-        node = self._cluster.add_node(num_cpus=devices, object_store_memory=STORE_BYTES)
+    def add(self, devices: int = 1, gpus: int = 0) -> None:
+        node = self._cluster.add_node(num_cpus=devices, num_gpus=gpus, object_store_memory=STORE_BYTES)
         self._nodes[node.node_id] = node
 
     def keep(self, count: int) -> None:
@@ -68,8 +69,8 @@ def nodes():
     cluster.end()
 
 
-def launcher(room_s: float = 30.0, orphan_s: float = 20.0) -> RayLauncher:
-    return RayLauncher("test", CPU, room_s=room_s, build=build(Path("/nowhere")), orphan_s=orphan_s)
+def launcher(kind: str = CPU, room_s: float = 30.0, orphan_s: float = 20.0) -> RayLauncher:
+    return RayLauncher("test", kind, room_s=room_s, build=build(Path("/nowhere")), orphan_s=orphan_s)
 
 
 @asynccontextmanager
@@ -94,6 +95,11 @@ def names() -> set[str]:
 def pid(unit: str) -> int:
     """Of the unit's worker."""
     return ray.get(ray.get_actor(f"test unit {unit}").__ray_call__.remote(lambda actor: os.getpid()))
+
+
+def variable(unit: str, name: str) -> str:
+    """Of the environment of the unit's worker."""
+    return ray.get(ray.get_actor(f"test unit {unit}").__ray_call__.remote(lambda actor: os.environ.get(name, "")))
 
 
 def node_of(unit: str) -> str:
@@ -171,15 +177,29 @@ async def test_a_worker_sees_its_devices_and_the_variables_of_the_front(nodes, m
     nodes.keep(1)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     async with served(unit("0", "a")):
-        told = dict(line.split("=", 1) for line in Path(f"/proc/{pid('0')}/environ").read_text().split("\0") if "=" in line)
-        assert told["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and told["JAX_PLATFORMS"] == "cpu"
-        assert "--xla_force_host_platform_device_count=1" in told["XLA_FLAGS"].split()
+        assert variable("0", "XLA_PYTHON_CLIENT_PREALLOCATE") == "false" and variable("0", "JAX_PLATFORMS") == "cpu"
+        assert "--xla_force_host_platform_device_count=1" in variable("0", "XLA_FLAGS").split()
+
+
+@in_loop
+async def test_a_worker_sees_the_gpus_that_ray_gave_it(nodes, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nodes.add(devices=0, gpus=4)  # nobody uses them
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")  # of the front's host
+    async with served(wide("0-1", "a"), unit("2", "b"), kind=GPU):
+        seen = {each for name in ("0-1", "2") for each in variable(name, "CUDA_VISIBLE_DEVICES").split(",")}
+        assert len(seen) == 3 and seen < set("0123")
+        assert len(variable("0-1", "CUDA_VISIBLE_DEVICES").split(",")) == 2
+    nodes.lose(nodes.last)
 
 
 @in_loop
 async def test_the_devices_of_each_node_are_told(nodes):
     nodes.keep(2)
-    assert sorted(await launcher().devices()) == [0, 1, 1]
+    asked = launcher()
+    async with asyncio.timeout(WAIT_S):
+        while sorted(await asked.devices()) != [0, 1, 1]:  # until Ray misses those of other tests
+            await asyncio.sleep(0.1)
 
 
 def test_units_are_refused_that_the_cluster_cannot_hold(nodes):

@@ -15,7 +15,7 @@ from muxjax.cluster.plan import unit_specs
 from muxjax.commands import serve_flags
 from muxjax.placement.plan_file import read_placement
 from muxjax.server.config import load_options
-from tests.deploy.lint import compose_faults, container_faults, documents, instructions, kubernetes_faults
+from tests.deploy.lint import compose_faults, container_faults, documents, instructions, kubernetes_faults, pod_templates
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy"
@@ -140,6 +140,17 @@ def test_the_placement_on_kubernetes_fits_its_nodes(tmp_path):
     assert lacking(specs, nodes, GPU) == ""
     assert lacking([*specs, *specs], nodes, GPU)
     assert args.ray == "auto" and options.http.port == 8000
+
+
+def test_all_pods_of_kubernetes_have_the_token_of_the_cluster():
+    pods = [
+        {env["name"]: env for env in container.get("env", ())}
+        for pod in pod_templates(KUBERNETES)
+        for container in pod["spec"]["containers"]
+    ]
+    assert len(pods) == 3
+    assert all(env["RAY_AUTH_MODE"]["value"] == "token" for env in pods)
+    assert len({str(env["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]) for env in pods}) == 1
 
 
 def _front(folder: Path):

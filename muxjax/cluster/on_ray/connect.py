@@ -24,12 +24,13 @@ def connect(address: str) -> None:
     """
     try:
         import ray
+        from ray.exceptions import RayError
     except ModuleNotFoundError as error:
         raise ConfigError("ray needs a package that is not installed: pip install 'muxjax[ray]'", field="ray") from error
     _check_listens(address)
     try:
         ray.init(address=address, namespace=NAMESPACE)
-    except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
+    except (ConnectionError, ValueError, RuntimeError, AssertionError, RayError) as error:
         raise ConfigError(f"ray: no cluster to be had at {address}: {first_line(error)}", field="ray") from error
 
 
