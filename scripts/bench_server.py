@@ -55,7 +55,8 @@ CHECKER = RequestChecker(
     models={"m": ModelFacts(config=ModelConfig(name="m", layout=_ANY, slots=1, max_tokens=2**20), status=Status.READY)},
     total_blocks=2**30,
 )
-GOAL_PER_S = 15_000
+GOAL_PER_S, CALM_PER_S = 15_000, 5_000
+"""Tokens; at the lower rate nothing queues, so that what workers add can be seen."""
 VOCAB = 512
 FAST_TURN_S = 0.01
 """Far more than the server takes, so that it is what limits."""
@@ -87,6 +88,9 @@ class TimedEngine(FakeEngine):
 
         super().start(timed)
 
+    def watch(self, on_job) -> None:
+        """Of no job: this one has a job for each request, and a real engine one for hundreds."""
+
     @property
     def checker(self) -> RequestChecker:
         """As of `Engine`, for what is as long as one likes."""
@@ -99,7 +103,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="of each stream")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
-    parser.add_argument("--name", default="runs", help="of the file of lines; any other one adds workers' runs (%(default)s)")
+    parser.add_argument("--name", default="runs", help="of the file of lines; units adds runs by workers (%(default)s)")
     parser.add_argument("--cores", type=int, help="that the server and its workers may use (all)")
     parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -114,11 +118,12 @@ def main() -> None:
         return
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    turns = {"as fast as they may": FAST_TURN_S, f"{GOAL_PER_S:,} a second": args.streams / GOAL_PER_S}
+    rates = (GOAL_PER_S, CALM_PER_S) if args.name == "units" else (GOAL_PER_S,)
+    turns = {"as fast as they may": FAST_TURN_S} | {f"{rate:,} a second": args.streams / rate for rate in rates}
     loads = [
         (name, Load(streams=args.streams, tokens=args.tokens, turn_s=turn_s, workers=workers))
         for name, turn_s in turns.items()
-        for workers in ((0,) if args.name == "runs" else (0, 1, 2))
+        for workers in ((0, 1, 2) if args.name == "units" else (0,))
     ]
     records = [_record(name, load, args.seed) for name, load in loads]
     print(summary(records))

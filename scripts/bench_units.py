@@ -1,6 +1,7 @@
 """Two units behind one front: how much do they serve, how soon is a killed worker back, and what does a change of plan cost the others?
 
     python -m scripts.bench_units              # on two GPUs: LLaMA 3's 8B, 3B and 1B on each
+    python -m scripts.bench_units --parts restart --name restart   # on one GPU: the killed worker alone
     python -m scripts.bench_units --tiny       # toy models, on CPUs: whether it runs, no more
     python -m scripts.bench_units --page       # only rewrites the page from the lines there are
 
@@ -43,7 +44,7 @@ FIRST, SECOND = "0", "1"
 OVERLOAD, LOAD_S = 3.0, 13.0
 """Times the rates of x1, and for how long, in seconds of the trace so scaled."""
 BUSY_S, CHANGE_AT_S, KILL_AT_S = 24.0, 8.0, 4.0
-MOVED = "1b"
+MOVED, KILLED = "1b", "8b"
 READY_S = 600.0
 
 
@@ -116,9 +117,9 @@ class Bench:
         lanes = min(self.options.lanes or 1, len(own))
         return UnitSpec(name=name, devices=(int(name),), options=replace(self.options, models=own, lanes=lanes))
 
-    def replay(self, scale: float, seconds: float) -> list[Seen]:
-        """The requests of x1, so many times as fast, for so long; toys are asked a few."""
-        arrivals = ways.trace(self.seed, scale, seconds * scale)
+    def replay(self, scale: float, seconds: float, model: str | None = None) -> list[Seen]:
+        """The requests of x1, of one model or of all, so many times as fast, for so long; toys are asked a few."""
+        arrivals = [arrival for arrival in ways.trace(self.seed, scale, seconds * scale) if model in (None, arrival.model)]
         if self.tiny:
             arrivals = [Arrival(arrival.time_s, arrival.model, 20, 20) for arrival in arrivals[:: max(1, len(arrivals) // 60)]]
         return self.clients.replay(arrivals, self.seed)[0]
@@ -135,6 +136,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--programs", default="~/.cache/muxjax/xla", help="folder where compiled programs are kept")
+    parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS))
+    parser.add_argument("--name", default="runs", help="of the file of lines (%(default)s)")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
@@ -145,12 +148,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         programs = str(Path(folder, "programs")) if args.tiny else args.programs
         with started(Path(folder), programs, args.seed, args.tiny) as bench:
-            for part in (throughput, restart, change):
-                for config, values in part(bench):
+            for part in args.parts:
+                for config, values in PARTS[part](bench):
                     print(config, {name: value for name, value in values.items() if not isinstance(value, dict | list)}, flush=True)
                     records.append(results.run_record(device=device(args.tiny), config=config, seed=args.seed, values=values))
                     if not args.tiny:
-                        results.write_runs(QUESTION, "runs", records)
+                        results.write_runs(QUESTION, args.name, records)
     print(page(records))
 
 
@@ -193,20 +196,20 @@ def throughput(bench: Bench) -> Part:
 
 
 def restart(bench: Bench) -> Part:
-    """A worker killed while it serves: of three models, and of the 8B alone."""
-    for models in (tuple(ways.MODELS), ("8b",)):
-        if models != tuple(ways.MODELS):
-            bench.front.move(bench.spec(FIRST), bench.spec(SECOND, *models))
-        with beside(lambda: bench.replay(1.0, BUSY_S / 2)) as seen:
-            time.sleep(KILL_AT_S)
-            said, killed_s = len(bench.lines), bench.kill(SECOND)
-            unit = bench.front.engine.units[SECOND]
-            bench.front.wait_for(lambda unit=unit: unit.state is not UnitState.READY)
-            bench.front.wait_for(lambda unit=unit: unit.state is UnitState.READY)
-            ready_s = time.monotonic() - killed_s
-        lines = [f"{float(line.split()[0]) - killed_s:.2f} s {line.partition(' ')[2]}" for line in bench.lines[said:]]
-        told = {"ready_s": ready_s, "lines": lines, **sound(seen.result(), bench)}
-        yield {"part": "restart", "models": list(models)}, told
+    """A worker of one model killed while it serves, with all programs kept, of which it waits for those that hold every step."""
+    spec = bench.spec(FIRST, KILLED)
+    if FIRST not in bench.front.engine.units:
+        bench.front.add(spec)
+    quick = replace(spec, options=replace(spec.options, wait_for_all=False))
+    bench.front.move(*[unit.spec for name, unit in bench.front.engine.units.items() if name != FIRST], quick)
+    with beside(lambda: bench.replay(1.0, BUSY_S / 2, KILLED)) as seen:
+        time.sleep(KILL_AT_S)
+        said, killed_s, unit = len(bench.lines), bench.kill(FIRST), bench.front.engine.units[FIRST]
+        bench.front.wait_for(lambda: unit.state is not UnitState.READY)
+        bench.front.wait_for(lambda: unit.state is UnitState.READY)
+        ready_s = time.monotonic() - killed_s
+    lines = [f"{float(line.split()[0]) - killed_s:.2f} s {line.partition(' ')[2]}" for line in bench.lines[said:]]
+    yield {"part": "restart", "models": [KILLED]}, {"ready_s": ready_s, "lines": lines, **sound(seen.result(), bench)}
 
 
 def change(bench: Bench) -> Part:
@@ -223,6 +226,9 @@ def change(bench: Bench) -> Part:
         during = gaps_s(requests, model, began_s, began_s + seconds)
         values[f"{model} gap"] = {"before": percentiles(before), "during": percentiles(during)}
     yield {"part": "change", "moved": MOVED}, values
+
+
+PARTS: Mapping[str, Callable[[Bench], Part]] = {"throughput": throughput, "restart": restart, "change": change}
 
 
 def sound(seen: list[Seen], bench: Bench) -> dict[str, Any]:
@@ -264,9 +270,7 @@ def device(tiny: bool) -> str:
 
 def page(runs: list[dict[str, Any]]) -> str:
     """The answer for people."""
-    by_part: Mapping[str, list[dict[str, Any]]] = {
-        part: [run for run in runs if run["config"]["part"] == part] for part in ("throughput", "restart", "change")
-    }
+    by_part: Mapping[str, list[dict[str, Any]]] = {part: [run for run in runs if run["config"]["part"] == part] for part in PARTS}
     rows = [
         (run["config"]["units"], f"{run['values']['requests_per_s']:.1f}", f"{run['values']['tokens_per_s']:,.0f}")
         + (f"{run['values']['of_one']:.2f}", f"{run['values']['start_s']:.1f}", len(run["values"]["faults"]))
