@@ -129,7 +129,7 @@ def main() -> None:
     print(summary(records))
     if not args.keep_nothing:
         results.write_runs(QUESTION, args.name, records)
-        results.write_readme(QUESTION, "\n\n".join(map(page, results.read_files(QUESTION))))
+        results.write_readme(QUESTION, page(results.read_runs(QUESTION)))
 
 
 def _record(name: str, load: Load, seed: int) -> dict:
@@ -293,11 +293,15 @@ def _row(record: dict) -> tuple:
     delays_ms = [f"{values['delay_s'][at] * 1e3:.2f} ms" for at in ("p50", "p90", "p99", "p100")]
     return (
         record["config"]["offered"],
-        f"{record['config']['workers']} workers" if record["config"]["workers"] else "the server",
+        _maker(record["config"].get("workers", 0)),
         f"{values['tokens_per_s']:,.0f}",
         *delays_ms,
         f"{values['tokens'] / values['server_processor_s']:,.0f}",
     )
+
+
+def _maker(workers: int) -> str:
+    return f"{workers} worker{'s' * (workers > 1)}" if workers else "the server"
 
 
 README = """
@@ -315,9 +319,50 @@ tokens/s a turn is {turn_ms:.0f} ms. The machine's load average was {load:.1f}: 
 of the server's processor time, which counts the fake engine's as well.
 """
 
+BY_WORKERS = """
+## By worker processes
+
+{streams:,} streams of {tokens} tokens, which worker processes make in place of the server's own; server, workers and client together have
+{cores} cores, and the processors' time is of server and workers. Goals: {goal:,} tokens/s, and 0.5 ms more a token for 99 of 100. Made by
+`python -m scripts.bench_server --streams {streams} --cores {cores} --name units`; device: {device}.
+
+{summary}
+
+**{most:,.0f} tokens/s by workers: the goal is {verdict}.** At {calm:,} tokens/s, where nothing queues, one worker
+adds {added50:.2f} ms to a token's median delay and {added99:.2f} ms to its 99th percentile.
+The rows of two workers say how far such a difference is to be trusted.
+"""
+WORKERS_GOAL_PER_S = 40_000
+
 
 def page(records: list[dict]) -> str:
     """The README of the results."""
+    alone = [record for record in records if "workers" not in record["config"] or record["config"]["streams"] >= 1000]
+    workers = [record for record in records if record not in alone]
+    return _page_alone(alone) + (_page_workers(workers) if workers else "") if alone else _page_workers(workers)
+
+
+def _page_workers(records: list[dict]) -> str:
+    by = {(record["config"]["offered"], record["config"]["workers"]): record["values"] for record in records}
+    calm, config = f"{CALM_PER_S:,} a second", records[0]["config"]
+    most = max(values["tokens_per_s"] for (_, workers), values in by.items() if workers)
+    added = {at: 1e3 * (by[calm, 1]["delay_s"][at] - by[calm, 0]["delay_s"][at]) for at in ("p50", "p99")}
+    return BY_WORKERS.format(
+        streams=config["streams"],
+        tokens=config["tokens"],
+        cores=config.get("cores") or 4,
+        goal=WORKERS_GOAL_PER_S,
+        device=records[0]["device"],
+        summary=summary(records),
+        most=most,
+        verdict="met" if most >= WORKERS_GOAL_PER_S else "missed",
+        calm=CALM_PER_S,
+        added50=added["p50"],
+        added99=added["p99"],
+    )
+
+
+def _page_alone(records: list[dict]) -> str:
     best, config = max(record["values"]["tokens_per_s"] for record in records), records[0]["config"]
     return README.format(
         streams=config["streams"],

@@ -209,7 +209,10 @@ def restart(bench: Bench) -> Part:
         bench.front.wait_for(lambda: unit.state is UnitState.READY)
         ready_s = time.monotonic() - killed_s
     lines = [f"{float(line.split()[0]) - killed_s:.2f} s {line.partition(' ')[2]}" for line in bench.lines[said:]]
-    yield {"part": "restart", "models": [KILLED]}, {"ready_s": ready_s, "lines": lines, **sound(seen.result(), bench)}
+    yield (
+        {"part": "restart", "models": [KILLED], "waits_for": "those that hold every step"},
+        {"ready_s": ready_s, "lines": lines, **sound(seen.result(), bench)},
+    )
 
 
 def change(bench: Bench) -> Part:
@@ -276,13 +279,14 @@ def page(runs: list[dict[str, Any]]) -> str:
         + (f"{run['values']['of_one']:.2f}", f"{run['values']['start_s']:.1f}", len(run["values"]["faults"]))
         for run in by_part["throughput"]
     ]
-    parts = [HEAD.format(device=runs[-1]["device"], commit=runs[-1]["commit"][:7])]
+    parts = [HEAD.format(device=runs[-1]["device"].split(",")[0], commits=", ".join(sorted({run["commit"][:7] for run in runs})))]
     parts.append(results.table(("units", "requests/s", "tokens/s", "of one", "s to ready", "faults"), rows))
     for run in by_part["restart"]:
         values = run["values"]
+        waits_for, requests = run["config"]["waits_for"], f"{values['wrong']} of {values['requests']} requests were wrong or lost"
         parts.append(
             f"**A worker of {', '.join(run['config']['models'])} killed under load** is ready again in {values['ready_s']:.1f} s, with all "
-            f"programs kept; {values['wrong']} of {values['requests']} requests were wrong or lost. What the new worker said, and when:"
+            f"programs kept, of which it waits for {waits_for}; {requests}. What the new worker said, and when:"
         )
         parts.append("\n".join(f"- {line}" for line in values["lines"]))
     for run in by_part["change"]:
@@ -304,7 +308,7 @@ def page(runs: list[dict[str, Any]]) -> str:
 HEAD = """# Two units behind one front: how much do they serve, how soon is a killed worker back, and what does a change of plan cost?
 
 LLaMA 3's 8B, 3B and 1B with random weights on each of two devices ({device}), a process each, behind one front without HTTP. Requests as
-of `scripts.bench_colocation`: three times the rates of x1 for each unit. Command: `python -m scripts.bench_units`; commit {commit}."""
+of `scripts.bench_colocation`: three times the rates of x1 for each unit. Command: `python -m scripts.bench_units`; commits {commits}."""
 
 
 if __name__ == "__main__":

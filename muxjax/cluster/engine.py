@@ -254,7 +254,7 @@ class ClusterEngine:
     def _send(self, entry: Entry, takers: list[RemoteUnit]) -> None:
         model = entry.request.model
         replicas = [Replica(unit.outstanding_tokens, unit.spec.rate_rps(model), unit.routed) for unit in takers]
-        unit = takers[route(replicas, entry.request.most_tokens)]
+        unit = takers[route(replicas)]
         entry.enter(unit)
         unit.send(Submit(time.monotonic(), entry.onward))
 

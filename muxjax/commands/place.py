@@ -31,7 +31,7 @@ from muxjax.placement.references import baselines
 from muxjax.placement.report import Found
 from muxjax.placement.search_space import score, search_space
 from muxjax.placement.trim import fewest_devices
-from muxjax.server.replanner import Better
+from muxjax.server.plans.replanner import Better
 from muxjax.whole_file import require_writable
 
 MOST_S = 1e6
@@ -107,7 +107,7 @@ def solve(problem: Problem, costs: CostModel | None = None, *, baseline: str | N
 
 
 def better(problem: Problem, now: Placement) -> Better:
-    """A placement for the problem beside the one there is, as of `server.replanner.Search`.
+    """A placement for the problem beside the one there is, as of `server.plans.replanner.Search`.
 
     Raises:
       ConfigError: the problem cannot be solved.

@@ -22,7 +22,7 @@ from muxjax.server.http.serve import serve
 from muxjax.server.net import open_files
 from muxjax.server.net.sockets import bound, port_of
 from muxjax.server.plans.refit import Refit
-from muxjax.server.replanner import Replanner
+from muxjax.server.plans.replanner import Replanner
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 from muxjax.server.telemetry.watcher import open_watchers

@@ -18,13 +18,13 @@ class Replica(NamedTuple):
     routed: int = 0
 
 
-def route(replicas: Sequence[Replica], tokens: float) -> int:
-    """Index of the replica for a request of so many tokens: with it, there is the least outstanding for its rate.
+def route(replicas: Sequence[Replica]) -> int:
+    """Index of the replica for the next request: the one with the least outstanding for its rate.
 
-    Of equals it is the one that has had the fewest requests for its rate, and then the first.
+    Of equals, such as idle ones, it is the one that has had the fewest requests for its rate, so that each gets its part; then the first.
     """
-    return min(range(len(replicas)), key=lambda i: (*_burden(replicas[i], tokens), i))
+    return min(range(len(replicas)), key=lambda i: (*_burden(replicas[i]), i))
 
 
-def _burden(replica: Replica, tokens: float) -> tuple[float, float]:
-    return (replica.outstanding_tokens + tokens) / replica.rate_rps, (replica.routed + 1) / replica.rate_rps
+def _burden(replica: Replica) -> tuple[float, float]:
+    return replica.outstanding_tokens / replica.rate_rps, (replica.routed + 1) / replica.rate_rps

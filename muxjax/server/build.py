@@ -17,7 +17,7 @@ from muxjax.engine.options import UnitOptions
 from muxjax.placement.problem import Placement
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.server.service import Service
 from muxjax.whole_file import keeps_files
 

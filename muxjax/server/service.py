@@ -17,7 +17,7 @@ from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
 from muxjax.server.telemetry.request_record import RequestRecord

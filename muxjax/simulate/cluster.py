@@ -16,6 +16,7 @@ from muxjax.cost import roofline
 from muxjax.errors import ConfigError, require
 from muxjax.placement.check import violations
 from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
+from muxjax.scheduler import router
 from muxjax.scheduler.policies import by_name
 from muxjax.simulate.sharing import Sharing
 from muxjax.simulate.unit import Hosted, Machine, Outcome
@@ -46,7 +47,7 @@ class Job:
 def split(
     problem: Problem, placement: Placement, arrivals: Iterable[Arrival], policy: str, sharing: Sharing, until_s: float, **sizes: Any
 ) -> Iterator[Job]:
-    """A job for the LLMs of each unit that have devices in common; replicas get requests in proportion to their rates.
+    """A job for the LLMs of each unit that have devices in common; replicas get requests as a server's router deals them.
 
     Args:
       sizes: what else the `Machine`s have other than their defaults.
@@ -101,25 +102,53 @@ def machine(problem: Problem, members: Sequence[Placed], **sizes: Any) -> Machin
 
 
 def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list[Arrival]]:
-    """The requests of each machine: of an LLM with replicas, the one that is furthest behind its share gets the next.
+    """The requests of each machine: of an LLM with replicas, the one that the router of a server would give it to.
+
+    Machines are simulated apart, so what a replica has left to do is taken to flow off at its planned rate.
 
     Raises:
       ConfigError: a request for an LLM that no machine has.
     """
-    rates: dict[str, dict[int, float]] = {}
+    arrivals = list(arrivals)
+    hosts: dict[str, list[_Replica]] = {}
     for at, one in enumerate(machines):
         for model, hosted in one.hosted.items():
-            rates.setdefault(model, {})[at] = hosted.rate_rps
+            hosts.setdefault(model, []).append(_Replica(at, hosted.rate_rps, _mean_tokens(arrivals, model)))
     requests: list[list[Arrival]] = [[] for _ in machines]
-    got: Counter[tuple[str, int]] = Counter()
     for arrival in arrivals:
-        if arrival.model not in rates:
-            raise ConfigError(f"the trace asks for model {arrival.model!r}, and the placement has {', '.join(rates)}", field="trace")
-        replicas = rates[arrival.model]
-        at = min(replicas, key=lambda at: ((got[arrival.model, at] + 1) / replicas[at], at))
-        got[arrival.model, at] += 1
-        requests[at].append(arrival)
+        if arrival.model not in hosts:
+            raise ConfigError(f"the trace asks for model {arrival.model!r}, and the placement has {', '.join(hosts)}", field="trace")
+        replicas = hosts[arrival.model]
+        chosen = replicas[router.route([replica.at(arrival.time_s) for replica in replicas])]
+        chosen.take(arrival.prompt_tokens + arrival.output_tokens)
+        requests[chosen.machine].append(arrival)
     return requests
+
+
+class _Replica:
+    """What one place of an LLM has to do, as far as its rate tells."""
+
+    def __init__(self, machine: int, rate_rps: float, mean_tokens: float):
+        self.machine = machine
+        self._rate_rps, self._tokens_per_s = rate_rps, rate_rps * mean_tokens
+        self._outstanding, self._routed, self._last_s = 0.0, 0, 0.0
+
+    def at(self, now_s: float) -> router.Replica:
+        """As the router sees it at that time."""
+        self._outstanding = max(0.0, self._outstanding - (now_s - self._last_s) * self._tokens_per_s)
+        self._last_s = now_s
+        return router.Replica(self._outstanding, self._rate_rps, self._routed)
+
+    def take(self, tokens: int) -> None:
+        """It gets one more request."""
+        self._outstanding += tokens
+        self._routed += 1
+
+
+def _mean_tokens(arrivals: Iterable[Arrival], model: str) -> float:
+    """Of a request for the LLM."""
+    tokens = [arrival.prompt_tokens + arrival.output_tokens for arrival in arrivals if arrival.model == model]
+    return sum(tokens) / len(tokens) if tokens else 0.0
 
 
 def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int | None = None) -> list[Outcome]:

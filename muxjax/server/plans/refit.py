@@ -11,7 +11,7 @@ from muxjax.cluster.remote_unit import UnitState
 from muxjax.cluster.renumber import Taken, renumbered
 from muxjax.errors import MuxError
 from muxjax.placement.problem import Cluster, Placement, Problem
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 
 _log = logging.getLogger(__name__)
 

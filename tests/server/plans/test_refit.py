@@ -11,7 +11,7 @@ from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.refit import Refit, cluster_of, is_due
 from muxjax.specs import published
 from tests.cluster.kit import check, cluster, in_loop

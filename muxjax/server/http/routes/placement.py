@@ -9,7 +9,7 @@ from muxjax.errors import ConfigError, RequestError
 from muxjax.placement.plan_file import as_json, of_json
 from muxjax.placement.problem import Placement
 from muxjax.server.http.body import json_response, read_object, take
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.server.service import Service
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from muxjax.cluster.replan import Hysteresis
 from muxjax.errors import MuxError
 from muxjax.placement.problem import Load, Placement, Problem, with_loads
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.workload.measured import Counts, came_between, counts_of
 
 _log = logging.getLogger(__name__)
