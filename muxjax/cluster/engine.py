@@ -55,8 +55,9 @@ class ClusterEngine:
 
     @property
     def healthy(self) -> bool:
-        """Some unit serves, or will."""
-        return not self._stopped and any(unit.state is not UnitState.FAILED for unit in self.units.values())
+        """Some unit serves, or will; while all are replaced by others, there may be none."""
+        some = self._places.is_changing or any(unit.state is not UnitState.FAILED for unit in self.units.values())
+        return not self._stopped and some
 
     @property
     def units(self) -> Mapping[str, RemoteUnit]:

@@ -32,6 +32,11 @@ class Places:
         self._expected: frozenset[str] = frozenset()
         self._closed: frozenset[tuple[str, str]] = frozenset()  # (unit, model)
 
+    @property
+    def is_changing(self) -> bool:
+        """Models are expected."""
+        return bool(self._expected)
+
     def learn(self, model: ModelOptions) -> None:
         """Reads what a model's requests are checked by, before it is served; takes a while.
 
@@ -117,7 +122,8 @@ class Places:
         for unit in self.units.values():
             for model, state in _model_states(unit).items():
                 states[model] = min(state, states.get(model, state), key=_rank)
-        return states
+        waited_for = {model: "restarting" for model in self._expected if states.get(model, "loading") == "loading"}
+        return states | waited_for
 
     def programs(self) -> Mapping[str, ProgramProgress]:
         """How far each model's programs are, where they have come least far."""
@@ -157,5 +163,5 @@ def _model_states(unit: RemoteUnit) -> Mapping[str, str]:
     """State of each model of a unit."""
     if unit.state is UnitState.READY and unit.pulse:
         return unit.pulse.states
-    state = "failed" if unit.state.is_away else "loading"
+    state = "failed" if unit.state.is_away else "restarting" if unit.state is UnitState.RESTARTING else "loading"
     return dict.fromkeys(unit.spec.models, state)

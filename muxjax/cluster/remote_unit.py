@@ -193,6 +193,8 @@ class RemoteUnit:
         """
         self._lost.clear()
         self.starts += 1
+        if self.state.is_coming:
+            self._report(f"unit {self.name}: {self.state.value}, with {', '.join(self.spec.models)}")
         self._handle = handle = await self._launcher.start(self.spec)
         self._heard_s = time.monotonic()
         while self._link is None:

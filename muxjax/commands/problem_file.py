@@ -158,7 +158,13 @@ def _models(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list
 def _demand(written: Section) -> Demand:
     options = build(DemandOptions, written)
     with _at(written):
-        return options.demand()
+        try:
+            return options.demand()
+        except ConfigError as error:
+            field = (error.field or "").rpartition(".")[2]
+            if field in ("prompt_tokens", "output_tokens") and getattr(options, field) is None:
+                raise ConfigError(f"{error}, the mean of {options.lengths}: give {field}", field=error.field) from error
+            raise
 
 
 @contextmanager

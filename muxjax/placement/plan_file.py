@@ -39,9 +39,9 @@ def read_placement(path: Path) -> Placement:
     try:
         written = json.loads(read_whole(path, most_bytes=MOST_FILE_BYTES))
     except ValueError as error:
-        raise ConfigError(f"cannot read a placement from {path}: {error}") from error
+        raise ConfigError(f"{path} is no placement that `muxjax place -o` wrote: {error}") from error
     except RecursionError as error:
-        raise ConfigError(f"cannot read a placement from {path}: it is nested too deep") from error
+        raise ConfigError(f"{path} is no placement that `muxjax place -o` wrote: it is nested too deep") from error
     return of_json(written, str(path))
 
 

@@ -123,7 +123,7 @@ def text(problem: Problem, found: Found, served: list[Service], estimate: Estima
 def reason(told: Reason) -> str:
     """A line for people."""
     if told.runner_up is None:
-        return f"{told.model} is in unit {told.unit}: no other unit has room for it"
+        return f"{told.model} is in unit {told.unit}: there is no other unit with room for it"
     lost = f"would serve {abs(told.cost_rps):.3g} requests/s " + ("less" if told.cost_rps > 0 else "more, which the objective is not after")
     if abs(told.cost_rps) <= LITTLE_RPS:
         lost = "would serve as much"

@@ -1,5 +1,7 @@
 """Plans that change while requests go on: none fails, and none gets a wrong token."""
 
+import asyncio
+
 import pytest
 
 from muxjax.cluster.mover import Mover
@@ -47,7 +49,11 @@ async def test_units_on_other_devices_take_the_place_of_those_in_their_way(tmp_p
         for i in range(8):
             asked.ask(f"r{i}", "ab"[i % 2], max_tokens=120)
         await asked.until(lambda: all(asked.begun(f"r{i}", 5) for i in range(8)))
-        await Mover(asked.engine, drain_s=0.2).move([unit("0-1", "a", "b", devices=(0, 1))])
+        move = asyncio.create_task(Mover(asked.engine, drain_s=0.2).move([unit("0-1", "a", "b", devices=(0, 1))]))
+        while not move.done():  # also while no unit is left
+            assert asked.engine.healthy and "loading" not in asked.engine.states().values()
+            await asyncio.sleep(0)
+        await move
         await asked.ended()
         check(asked)
         await settled_at(asked, **{"_0-1": {"a", "b"}})

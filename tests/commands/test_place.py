@@ -22,6 +22,7 @@ from muxjax.placement.problem import Placed, Placement, UnitPlan
 from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
 
+FARM = Path(__file__).parents[2] / "muxjax/demo/data/farm"
 PROBLEM = """
 cluster: {chip: H200, nodes: 1, devices_per_node: 4}
 models:
@@ -166,6 +167,7 @@ def test_a_problem_says_what_its_file_says(tmp_path):
         ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: nodes must be 1 to 4096, got 0"),
         ("nodes: 1, devices_per_node: 4", "nodes: 4096, devices_per_node: 9", r"yaml:2: nodes: nodes must be at most 3640, for 32768 dev"),
         ("rate: 12", "rate: 12, prompt_tokens: 131072", r"yaml:4: prompt_tokens: .*below the model's context of 131072 tokens, got 131072"),
+        ("shape: llama-65b", f"path: {FARM}", r"yaml:6: .*prompt_tokens .*, the mean of sharegpt: give prompt_tokens"),
         ("rate: 1,", "rate: 1, output_tokens: 9000,", r"yaml:6: output_tokens: .*below the model's context of 2048 tokens, got 9000"),
         ("rate: 12", "rate: 12, weight: 0", r"yaml:4: weight: models\.chat\.weight must be over 0, to 1000, got 0\.0"),
         (

@@ -102,6 +102,7 @@ async def until_signal(service: Service, timeout_s: float, *, stay: bool = True)
     if not first.is_set():
         signalled.cancel()
         return False
+    _log.info("stopping: requests that run have %g s to end; a second signal ends them at once", timeout_s)
     await drain(service, timeout_s, hurry=second)
     return True
 

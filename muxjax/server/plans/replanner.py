@@ -73,7 +73,10 @@ class Replanner:
         better = await asyncio.get_running_loop().run_in_executor(process, self.search, problem, now)
         state = state.after(better.gain)
         changes = self.placing.change_to(better.placement)
-        _log.info("another placement would serve %.1f %% more: %s", 100 * better.gain, "; ".join(changes) or "nothing moves")
+        if changes:
+            _log.info("another placement would serve %.1f %% more: %s", 100 * better.gain, "; ".join(changes))
+        else:
+            _log.info("no other placement would serve more")
         if not (state.is_due and changes and self.applies):
             return state
         await self.placing.move_to(better.placement)

@@ -63,6 +63,15 @@ def test_readiness_names_models_that_have_failed_and_health_says_that_the_proces
     assert ready(server, "?model=z")[0] == 404 and health(server) == 200 and ask(server, "b")
 
 
+def test_a_server_is_not_ready_while_a_model_loads(endpoint, monkeypatch):
+    server = endpoint(FaultyDevice(LAYOUTS, FakeClock(), faults={}))
+    monkeypatch.setattr(server.engine, "states", lambda: {"a": "loading", "b": "ready", "c": "restarting"})
+    assert ready(server) == (503, {"ready": False, "state": "ready", "failed": [], "loading": ["a"]})
+    assert ready(server, "?model=b")[0] == 200 and health(server) == 200
+    monkeypatch.setattr(server.engine, "states", lambda: {"a": "ready", "b": "ready", "c": "restarting"})
+    assert ready(server)[0] == 200 and ready(server, "?model=c")[0] == 503
+
+
 def ask(server: Server, model: str, tokens: int = 20) -> list:
     stream = server.client.completions.create(model=model, prompt=[5, 6], max_tokens=tokens, stream=True, extra_body={"ignore_eos": True})
     return list(stream)

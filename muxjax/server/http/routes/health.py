@@ -19,9 +19,10 @@ def routes(service: Service) -> list[web.RouteDef]:
         name = request.query.get("model")
         models = list(service.catalog) if name is None else [service.catalog.find(name)]
         states = {model.name: service.model_state(model.name) for model in models}
-        failed = [model for model, state in states.items() if state == "failed"]
-        is_ready = service.ready and not failed and (name is None or set(states.values()) == {"ready"})
-        return json_response({"ready": is_ready, "state": service.state, "failed": failed}, status=200 if is_ready else 503)
+        failed, loading = ([model for model, state in states.items() if state == own] for own in ("failed", "loading"))
+        is_ready = service.ready and not failed and not loading and (name is None or set(states.values()) == {"ready"})
+        told = {"ready": is_ready, "state": service.state, "failed": failed} | ({"loading": loading} if loading else {})
+        return json_response(told, status=200 if is_ready else 503)
 
     async def load(request: web.Request) -> web.Response:
         models = {model.name: {"running": model.running, "waiting": model.waiting} for model in service.stats().models}
