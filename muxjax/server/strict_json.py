@@ -6,16 +6,25 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+import msgspec
+
+_quick = msgspec.json.Encoder().encode
+_NOT_QUICK = (TypeError, ValueError, OverflowError)
+"""Of integers of more than 64 bits, halves of surrogates, and keys that are no text."""
 
 
 def encode(value: object, *, default: Callable[[Any], Any] | None = None) -> str:
     """Compact JSON; NaN and infinities are null.
 
     Args:
-      default: in place of what JSON cannot say.
+      default: in place of what JSON cannot say; then all beyond ASCII is escaped, for logs.
     """
-    write = partial(json.dumps, separators=(",", ":"), allow_nan=False, default=default) if default else _encode
+    if default is None:
+        try:
+            return _quick(value).decode()
+        except _NOT_QUICK:
+            pass
+    write = partial(json.dumps, separators=(",", ":"), allow_nan=False, default=default)
     try:
         return write(value)
     except ValueError:
