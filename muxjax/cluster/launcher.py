@@ -88,9 +88,8 @@ class LocalHandle:
         return self._gone()
 
     async def kill(self) -> None:
-        if not self._gone():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)  # it leads a group, whose compilers would outlive it
         while not self._gone():
             await asyncio.sleep(_POLL_S)
         self._pid_file.unlink(missing_ok=True)

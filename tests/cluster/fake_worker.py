@@ -1,6 +1,7 @@
 """A worker whose unit runs on the device of dictionaries, in a process that can really be killed."""
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -105,4 +106,6 @@ def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Buil
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
+    child = subprocess.Popen(["sleep", "60"])
+    (path.parent / "child").write_text(str(child.pid))
     sys.exit(Worker(build(path.parent), orphan_s=float(sys.argv[2])).run(UnixAddress(path)))

@@ -1,11 +1,13 @@
 """Workers and fronts that are killed, stopped and stuck under load: no token is lost, doubled or wrong."""
 
 import asyncio
+import os
 import random
 import signal
 
 import pytest
 
+from muxjax.cluster.launcher import born
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import RequestError
 from muxjax.types import Finish
@@ -187,3 +189,14 @@ async def test_chaos(tmp_path):
             assert asked.tokens(name) == asked.expected(name)[: len(asked.tokens(name))]
             del asked.requests[name]
         check(asked)
+
+
+@in_loop
+async def test_what_a_worker_has_started_ends_with_it(tmp_path):
+    """A worker's compilers, which may be stopped to leave others the processors, are of its group."""
+    async with cluster(tmp_path, unit("0", "a")) as (asked, launcher):
+        child = int((tmp_path / "child").read_text())
+        os.kill(child, signal.SIGSTOP)
+        launcher.kill("0")
+        await asked.until(lambda: not born(child))
+        await asked.until(lambda: asked.engine.units["0"].state is UnitState.READY)
