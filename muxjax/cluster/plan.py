@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
@@ -18,11 +19,13 @@ class UnitSpec:
     Args:
       name: unlike any other's, and the same for the same devices.
       devices: their numbers on their host.
+      chip: what the devices are to be, as of `Placement`.
     """
 
     name: str
     devices: tuple[int, ...]
     options: UnitOptions
+    chip: str = ""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -59,7 +62,14 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     if devices is not None and needed > devices:
         raise ConfigError(f"the placement needs {needed} devices, and there are {devices}", field="placement")
     _check_models(filled, options)
-    return tuple(_unit(unit, first, options) for unit, first in zip(filled, firsts, strict=True))
+    return tuple(replace(_unit(unit, first, options), chip=placement.chip) for unit, first in zip(filled, firsts, strict=True))
+
+
+def is_other_chip(device: str, chip: str) -> bool:
+    """The device, by JAX's name, is of a kind that we know, and not of the one that the placement was made for."""
+    families = {known.name.partition("-")[0] for known in CHIPS.values()}
+    wanted, found = chip.partition("-")[0], [family for family in families if family in device]
+    return bool(found) and wanted in families and wanted not in found
 
 
 def _firsts(units: Sequence[UnitPlan]) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from muxjax.cluster.launcher import Handle, Launcher, NoRoom
-from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.plan import UnitSpec, is_other_chip
 from muxjax.cluster.wire.frames import WireError
 from muxjax.cluster.wire.link import Link
 from muxjax.cluster.wire.messages import Broken, Changed, Facts, FromWorker, Message, Pulse, Refused, Report, Stop, Turn, Welcome
@@ -237,6 +237,10 @@ class RemoteUnit:
                 self._give_up(message.trouble)
 
     def _learn(self, facts: Facts) -> None:
+        if is_other_chip(facts.device, self.spec.chip):
+            self._hopeless = True
+            self._give_up(f"the placement is for {self.spec.chip}, and the device is {facts.device}")
+            return
         self.facts = facts
         if self.state.is_coming or self.state is UnitState.WAITING:
             self.state, self.trouble, self._ready_s = UnitState.READY, "", time.monotonic()

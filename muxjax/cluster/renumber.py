@@ -33,7 +33,7 @@ def renumbered(placement: Placement, serving: Sequence[Taken], away: Iterable[Ta
         firsts[at] = run[0] if run else fresh
         fresh += 0 if run else units[at].devices
         free = [device for device in free if device not in run]
-    return Placement(units=tuple(replace(unit, first_device=firsts[at]) for at, unit in enumerate(units)))
+    return replace(placement, units=tuple(replace(unit, first_device=firsts[at]) for at, unit in enumerate(units)))
 
 
 def _matches(units: Sequence[UnitPlan], serving: Sequence[Taken]) -> dict[int, Taken]:

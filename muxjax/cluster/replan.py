@@ -27,7 +27,7 @@ def rescaled(placement: Placement, problem: Problem) -> Placement:
         ]
         return replace(unit, members=tuple(members))
 
-    return Placement(units=tuple(map(scaled, placement.units)))
+    return replace(placement, units=tuple(map(scaled, placement.units)))
 
 
 def gain(old: Placement, new: Placement, throughput_rps: Callable[[UnitPlan], float]) -> float:

@@ -44,6 +44,8 @@ class Served(Protocol):
     """What a worker has built; see `launch.build.Built`."""
 
     @property
+    def device(self) -> str: ...
+    @property
     def options(self) -> UnitOptions: ...
     @property
     def engine(self) -> Engine: ...
@@ -59,7 +61,7 @@ class UnitHost:
     """
 
     def __init__(self, built: Served, asked: UnitOptions):
-        self.asked = asked
+        self.asked, self._device = asked, built.device
         self._options, self._engine, self._lifecycle = built.options, built.engine, built.lifecycle
         self._front: Connection | None = None
         self._jobs: list[JobRecord] = []  # since the last turn with outputs; of the engine's thread
@@ -101,7 +103,7 @@ class UnitHost:
         """Tells the front how things are, and the facts if they have changed."""
         if self._told is not self._engine.checker:
             self._told = self._engine.checker
-            self._send(_facts(self._options, self._told))
+            self._send(_facts(self._device, self._options, self._told))
         states, programs = self._lifecycle.states(), self._lifecycle.programs()
         self._send(Pulse(self.healthy, self._engine.stats(), dict(programs), dict(states)))
 
@@ -201,7 +203,7 @@ def _aborted(request_id: str) -> Output:
     return Output(request_id, None, Finish.ABORT, time.monotonic())
 
 
-def _facts(options: UnitOptions, checker: RequestChecker) -> Facts:
+def _facts(device: str, options: UnitOptions, checker: RequestChecker) -> Facts:
     models = tuple(
         ModelFact(
             name=facts.config.name,
@@ -214,4 +216,4 @@ def _facts(options: UnitOptions, checker: RequestChecker) -> Facts:
         )
         for facts in checker.models.values()
     )
-    return Facts(options, checker.total_blocks, models)
+    return Facts(device, options, checker.total_blocks, models)

@@ -28,9 +28,11 @@ class Built:
 
     Args:
       options: with policy and lanes as they have come to be.
+      device: JAX's name of what they are on.
     """
 
     options: UnitOptions
+    device: str
     engine: Engine
     lifecycle: ModelLifecycle
     models: Mapping[str, ModelSpec]
@@ -65,7 +67,7 @@ def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progres
     engine = Engine(unit, by_name(policy), worker.executor, step_timeout_s=options.step_timeout_s)
     lifecycle = ModelLifecycle(engine, unit, worker.control, config_of)
     specs = {name: loaded.spec for name, loaded in worker.models.items()}
-    return Built(options=options, engine=engine, lifecycle=lifecycle, models=specs, report=lines)
+    return Built(options=options, device=worker.device, engine=engine, lifecycle=lifecycle, models=specs, report=lines)
 
 
 def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loaded: Loaded) -> ModelConfig:

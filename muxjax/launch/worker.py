@@ -30,6 +30,7 @@ class Worker:
     """Devices with models on them.
 
     Args:
+      device: JAX's name of each of them.
       total_blocks: head blocks of the arena of each device.
       load_s: seconds that each model's weights took; compile_s: all models' programs that there were to be at first.
     """
@@ -38,6 +39,7 @@ class Worker:
     control: DeviceControl
     models: Mapping[str, Loaded]
     kv_dtype: np.dtype
+    device: str
     total_blocks: int
     memory: MemoryPlan
     load_s: Mapping[str, float]
@@ -67,6 +69,7 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
         control=DeviceController(executor, loader, library),
         models={name: model.loaded for name, model in models.items()},
         kv_dtype=loader.kv_dtype,
+        device=loader.devices.kind,
         total_blocks=total_blocks,
         memory=memory_plan,
         load_s=load_s.by_model,

@@ -152,7 +152,8 @@ class Objective:
         filled = sorted((contents for contents in units if contents.members), key=_order)
         plans = [self.plan(contents, lambda member: self._sm_share(*member)) for contents in filled]
         numbers = first_devices(tuple(plan.devices for plan in plans), self.problem.cluster)
-        return Placement(units=tuple(replace(plan, first_device=first) for plan, first in zip(plans, numbers, strict=True)))
+        laid_out = tuple(replace(plan, first_device=first) for plan, first in zip(plans, numbers, strict=True))
+        return Placement(units=laid_out, chip=self.problem.cluster.chip.name)
 
     def _demanded(self, member: Member) -> float:
         return self._params[member.model] * self.demands[member.model].rate_rps / member.parts

@@ -27,7 +27,8 @@ def write_placement(placement: Placement, path: Path) -> None:
 
 def as_json(placement: Placement) -> dict[str, Any]:
     """What is in such a file, for `json`."""
-    return {"muxjax_placement": VERSION, "units": [asdict(unit) for unit in placement.units]}
+    chip = {"chip": placement.chip} if placement.chip else {}
+    return {"muxjax_placement": VERSION, **chip, "units": [asdict(unit) for unit in placement.units]}
 
 
 def read_placement(path: Path) -> Placement:
@@ -57,7 +58,8 @@ def of_json(written: object, where: str) -> Placement:
     if version != VERSION:
         raise ConfigError(f"{where}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
     units = _value(written, "units", list, where)
-    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)))
+    chip = _value(written, "chip", str, where) if isinstance(written, dict) and written.get("chip") is not None else ""
+    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)), chip=chip)
 
 
 def _unit(written: object, where: str) -> UnitPlan:

@@ -211,6 +211,11 @@ class UnitPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Units of a cluster; the sizes of their meshes can be packed into its nodes."""
+    """Units of a cluster; the sizes of their meshes can be packed into its nodes.
+
+    Args:
+      chip: name of its devices, as the problem has it; empty where nobody has said.
+    """
 
     units: tuple[UnitPlan, ...]
+    chip: str = ""

@@ -26,6 +26,8 @@ from tests.fakes import FakeLifecycle
 from tests.server.kit import spec
 
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
+DEVICE = "FAKE_DEVICE"
+"""Variable that says what the device is called."""
 MAX_TOKENS, STEP_S = 400, 0.004
 
 
@@ -77,6 +79,7 @@ class Models(FakeLifecycle):
 
 
 class Built(NamedTuple):
+    device: str
     options: UnitOptions
     engine: Engine
     lifecycle: Lifecycle
@@ -99,7 +102,7 @@ def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Buil
         unit = Unit(map(config, options.models), total_blocks=2000, token_budget=64, max_rows=8)
         engine = Engine(unit, by_name("adbs"), SlowDevice(layouts, folder), step_timeout_s=options.step_timeout_s)
         report(f"serves {', '.join(names)}")
-        return Built(replace(options, policy="adbs"), engine, Models(engine, unit, layouts, names))
+        return Built(os.environ.get(DEVICE, "cpu"), replace(options, policy="adbs"), engine, Models(engine, unit, layouts, names))
 
     return built
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from muxjax.cluster.launcher import born
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import RequestError
 from muxjax.types import Finish
+from tests.cluster.fake_worker import DEVICE
 from tests.cluster.kit import check, cluster, in_loop, unit
 
 
@@ -200,3 +202,12 @@ async def test_what_a_worker_has_started_ends_with_it(tmp_path):
         launcher.kill("0")
         await asked.until(lambda: not born(child))
         await asked.until(lambda: asked.engine.units["0"].state is UnitState.READY)
+
+
+@in_loop
+async def test_a_placement_for_other_chips_is_not_served_on_these(tmp_path, monkeypatch):
+    monkeypatch.setenv(DEVICE, "NVIDIA H100 80GB HBM3")
+    async with cluster(tmp_path, unit("0", "a"), replace(unit("1", "b"), chip="H200")) as (asked, _):
+        assert asked.engine.states() == {"a": "ready", "b": "failed"}
+        with pytest.raises(RequestError, match="the placement is for H200, and the device is NVIDIA H100"):
+            asked.ask("r", "b")

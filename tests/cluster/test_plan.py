@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.cluster.plan import unit_specs
+from muxjax.cluster.plan import is_other_chip, unit_specs
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.placement.problem import Placed, Placement, UnitPlan
@@ -54,3 +54,19 @@ def test_rates_meshes_and_submeshes_reach_the_unit():
 def test_what_cannot_be_served_is_refused(units, message):
     with pytest.raises(ConfigError, match=message):
         specs(*units)
+
+
+@pytest.mark.parametrize(
+    ("device", "chip", "other"),
+    [
+        ("NVIDIA H200", "H200", False),
+        ("NVIDIA H100 80GB HBM3", "H200", True),
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB", False),
+        ("NVIDIA H200", "A100-80GB", True),
+        ("NVIDIA H200", "mine", False),
+        ("NVIDIA H200", "", False),
+        ("cpu", "H200", False),
+    ],
+)
+def test_a_placement_for_other_chips_is_noticed_where_both_are_known(device, chip, other):
+    assert is_other_chip(device, chip) == other

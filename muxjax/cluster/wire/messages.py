@@ -119,8 +119,13 @@ class ModelFact(msgspec.Struct, array_like=True):
 
 
 class Facts(Message):
-    """The worker takes requests, by these facts; sent again whenever one of them changes."""
+    """The worker takes requests, by these facts; sent again whenever one of them changes.
 
+    Args:
+      device: JAX's name of what it runs on.
+    """
+
+    device: str
     options: UnitOptions
     total_blocks: int
     models: tuple[ModelFact, ...]
