@@ -22,7 +22,7 @@ from muxjax.engine.job_records import OnJob
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import Prepared
 from muxjax.engine.stats import UnitStats, merged
-from muxjax.errors import RequestError
+from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler.router import Replica, route
 from muxjax.types import Finish, Output, Request
 
@@ -51,6 +51,7 @@ class ClusterEngine:
         self._on_outputs: OnOutputs = lambda outputs: None
         self._on_job: list[OnJob] = []
         self._closed = self._stopped = False
+        self._going: set[RemoteUnit] = set()  # dropped, with a worker that has not ended yet
         self._changed = asyncio.Event()
 
     @property
@@ -151,7 +152,13 @@ class ClusterEngine:
             unit.leave()
 
     def add_unit(self, spec: UnitSpec) -> RemoteUnit:
-        """One more unit, which starts at once."""
+        """One more unit, which starts at once.
+
+        Raises:
+          ConfigError: nobody would stop it any more.
+        """
+        if self._stopped:
+            raise ConfigError("the server ends", field="placement")
         unit = RemoteUnit(spec, self._launcher, self, silence_s=self._silence_s, report=self._report)
         self._places.add(unit)
         unit.start()
@@ -164,7 +171,11 @@ class ClusterEngine:
             unit.send(Cancel(entry.request.id))
             self._take_back(entry)
         self._give_waiting()
-        await unit.stop()
+        self._going.add(unit)
+        try:
+            await unit.stop()
+        finally:
+            self._going.discard(unit)
 
     @contextlib.contextmanager
     def expecting(self, models: Iterable[str]) -> Iterator[None]:
@@ -191,6 +202,8 @@ class ClusterEngine:
 
     def unit_ready(self, unit: RemoteUnit) -> None:
         """It has facts, perhaps other ones: whoever waited for that may go on."""
+        if self.units.get(unit.name) is not unit:
+            return  # it was dropped meanwhile
         self._places.note_facts(unit)
         self._give_waiting()
         self._changed.set()
@@ -215,7 +228,7 @@ class ClusterEngine:
             entry = self._ledger.find(output.request_id)
             if entry is None or entry.unit is not unit:
                 continue  # another unit has gone on with it
-            if output.finish in (Finish.ABORT, Finish.FAILED) and not entry.cancelled and self._elsewhere(entry, unit):
+            if output.finish in (Finish.ABORT, Finish.FAILED) and self._elsewhere(entry, unit):
                 continue
             output = entry.take(output)
             if output.finish is not None:
@@ -232,7 +245,8 @@ class ClusterEngine:
             return
         _log.warning("unit %s refused a request: %s", unit.name, refused.message)
         entry.leave()
-        self._end(entry, Finish.ERROR if refused.status == 500 else Finish.FAILED)
+        failed = Finish.ERROR if refused.status == 500 else Finish.FAILED
+        self._end(entry, Finish.ABORT if entry.cancelled else failed)
 
     def in_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Result of what is done in the event loop's thread; from another one."""
@@ -247,7 +261,9 @@ class ClusterEngine:
     def _give(self, entry: Entry) -> None:
         """Gives a request to a unit, or has it wait for one that is coming; else it ends."""
         takers = self._places.takers(entry.request.model)
-        if takers:
+        if entry.cancelled:
+            self._end(entry, Finish.ABORT)
+        elif takers:
             self._send(entry, takers)
         elif not self._places.is_coming(entry.request.model):
             self._end(entry, Finish.FAILED)
@@ -262,9 +278,7 @@ class ClusterEngine:
     def _go_on(self, entry: Entry) -> None:
         """A unit was lost with this request on it."""
         entry.losses += 1
-        if entry.cancelled:
-            self._end(entry, Finish.ABORT)
-        elif entry.losses >= MOST_LOSSES:
+        if entry.losses >= MOST_LOSSES and not entry.cancelled:
             _log.error("request %s ends: %d units were lost while they had it", entry.request.id, entry.losses)
             self._end(entry, Finish.ERROR)
         else:
@@ -273,8 +287,9 @@ class ClusterEngine:
     def _elsewhere(self, entry: Entry, unit: RemoteUnit) -> bool:
         """Another unit goes on with a request that this one has ended for a reason of its own."""
         others = [taker for taker in self._places.takers(entry.request.model) if taker is not unit]
-        if self._stopped or not others:
+        if self._stopped or entry.cancelled or entry.refusals >= MOST_LOSSES or not others:
             return False
+        entry.refusals += 1
         self._take_back(entry)
         self._send(entry, others)
         return True
@@ -299,7 +314,7 @@ class ClusterEngine:
 
     async def _stop(self) -> None:
         self._closed = self._stopped = True
-        await asyncio.gather(*(unit.stop() for unit in self.units.values()))
+        await asyncio.gather(*(unit.stop() for unit in [*self.units.values(), *self._going]))
         for entry in self._ledger:
             entry.leave()
             self._end(entry, Finish.ABORT)

@@ -6,18 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import Address, UnixAddress
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 
 _POLL_S = 0.02
-_MOST_PATH = 100
-"""Bytes of a socket's path: the kernel takes 107."""
+_MOST_FOLDER = 80
+"""Bytes of the sockets' folder: the kernel takes paths of 107."""
 
 
 class NoRoom(ConfigError):
@@ -63,6 +64,22 @@ class LocalLauncher:
     folder: Path
     arguments: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        length = len(os.fsencode(self.folder))
+        require(length <= _MOST_FOLDER, "worker_dir", f"{length} bytes", f"a path of {_MOST_FOLDER} bytes at most, as sockets need it")
+
+    def end_others(self, units: Iterable[str]) -> None:
+        """Ends workers that a front with this folder has left, but for those of these units: they hold devices."""
+        own = {f"unit-{unit}" for unit in units}
+        for pid_file in self.folder.glob("unit-*.pid"):
+            if pid_file.stem in own or not (pid := running(pid_file)):
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while running(pid_file):
+                time.sleep(_POLL_S)
+            pid_file.unlink(missing_ok=True)
+
     async def start(self, spec: UnitSpec) -> Handle:
         address = UnixAddress(self.folder / f"unit-{spec.name}.sock")
         pid_file = address.path.with_suffix(".pid")
@@ -73,7 +90,12 @@ class LocalLauncher:
         process = subprocess.Popen(
             command, env=environment(spec, os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        pid_file.write_text(f"{process.pid} {born(process.pid)}\n")
+        try:
+            pid_file.write_text(f"{process.pid} {born(process.pid)}\n")
+        except OSError:  # nobody would find it again
+            process.kill()
+            process.wait()
+            raise
         return LocalHandle(address, pid_file, process.pid, process)
 
 
@@ -135,9 +157,16 @@ def is_cpu(outer: Mapping[str, str]) -> bool:
 
 
 def socket_folder(port: int) -> Path:
-    """Where the workers of a server on that port have their sockets, unless it is told otherwise."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/muxjax-{os.getuid()}"
-    return Path(base) / "muxjax" / str(port)
+    """Where the workers of a server on that port have their sockets, unless it is told otherwise.
+
+    Raises:
+      ConfigError: it is in somebody else's hands.
+    """
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/muxjax-{os.getuid()}")
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if base.lstat().st_uid != os.getuid():  # they would put workers of their own there
+        raise ConfigError(f"{base} is another user's", field="worker_dir")
+    return base / "muxjax" / str(port)
 
 
 def running(pid_file: Path) -> int | None:

@@ -15,6 +15,7 @@ class Entry:
       tokens: of its answer, as far as they have been told.
       unit: that computes it; None while it waits for one. charged_tokens: of what that one has to do for it.
       losses: units that were lost while they had it. moved: more than one unit has had it.
+      refusals: units that have given it up since its last token.
       cancelled: nobody wants the rest.
     """
 
@@ -23,6 +24,7 @@ class Entry:
     unit: RemoteUnit | None = None
     charged_tokens: int = 0
     losses: int = 0
+    refusals: int = 0
     moved: bool = False
     cancelled: bool = False
 
@@ -43,6 +45,7 @@ class Entry:
             output = output._replace(prompt_logprobs=None, cached_tokens=0)
         if output.token is not None:
             self.tokens.append(output.token)
+            self.refusals = 0
             self._charge(self.request.sampling.max_tokens - len(self.tokens))
         return output
 

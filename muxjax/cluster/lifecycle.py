@@ -1,6 +1,7 @@
 """The lifecycle of models over several units: each change is made on the units that it is about."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import RequestError
 from muxjax.types import ModelSpec
+
+_POLL_S = 0.05
 
 
 class ClusterLifecycle:
@@ -39,13 +42,22 @@ class ClusterLifecycle:
         return self._engine.in_loop(load(max(ready, key=_free_blocks), options))
 
     def remove(self, name: str, *, timeout_s: float) -> None:
-        self._each(name, lambda unit: remove(unit, name, timeout_s))
+        self._each(name, lambda unit: self._remove(unit, name, timeout_s))
 
     def sleep(self, name: str, *, timeout_s: float) -> None:
         self._each(name, lambda unit: unit.call(lambda call: Sleep(call, name, timeout_s)))
 
     def wake(self, name: str) -> None:
         self._each(name, lambda unit: unit.call(lambda call: Wake(call, name)))
+
+    async def _remove(self, unit: RemoteUnit, model: str, timeout_s: float) -> None:
+        if unit.spec.models != (model,):
+            return await remove(unit, model, timeout_s)
+        with self._engine.closing(unit.name, [model]):  # a unit has a model, or is none
+            until_s = time.monotonic() + timeout_s
+            while self._engine.has_requests(unit.name, [model]) and time.monotonic() < until_s:
+                await asyncio.sleep(_POLL_S)
+            await self._engine.drop_unit(unit.name)
 
     def _each(self, name: str, change: Any) -> None:
         """Makes a change on all units of a model.

@@ -45,16 +45,15 @@ class Mover:
 
     async def _bring(self, change: PlanChange, specs: Mapping[str, UnitSpec]) -> None:
         """Loads and starts what is to come."""
-        loaded: list[tuple[str, str]] = []
+        before = [unit.spec for unit in self._engine.units.values()]
         try:
             for name, model in change.load:
                 if model not in self._engine.units[name].spec.models:
                     await self._load(specs[name], model, change)
-                    loaded.append((name, model))
-            await self._replace(in_the_way(change, [unit.spec for unit in self._engine.units.values()]), change.start)
+            await self._replace(in_the_way(change, before), change.start)
         except ConfigError:
-            for name, model in loaded:
-                await self._undo(name, model)
+            for spec in before:
+                await self._put_back(spec)
             raise
 
     async def _load(self, spec: UnitSpec, model: str, change: PlanChange) -> None:
@@ -81,7 +80,7 @@ class Mover:
         try:
             await self._start(specs)
         except ConfigError:
-            await self._stop([spec.name for spec in specs])
+            await self._stop([spec.name for spec in specs if spec.name in self._engine.units])
             for spec in before:
                 self._engine.add_unit(spec)
             raise
@@ -120,11 +119,22 @@ class Mover:
         while self._engine.has_requests(name, models) and asyncio.get_running_loop().time() < until_s:
             await asyncio.sleep(_POLL_S)
 
-    async def _undo(self, name: str, model: str) -> None:
+    async def _put_back(self, before: UnitSpec) -> None:
+        """A unit with the models that it had, as far as that goes."""
+        name, unit = before.name, self._engine.units.get(before.name)
+        models = unit.spec.models if unit else ()
         try:
-            await self._remove(name, model)
+            if unit is None:
+                self._engine.add_unit(before)
+            elif not set(models) & set(before.models):
+                await self._replace([name], [before])
+            else:
+                for model in set(models) - set(before.models):
+                    await self._remove(name, model)
+                for model in set(before.models) - set(models):
+                    await load(unit, _options(before, model))
         except ConfigError as error:
-            _log.warning("unit %s keeps %s: %s", name, model, error)
+            _log.warning("unit %s serves %s and not %s: %s", name, ", ".join(models), ", ".join(before.models), error)
 
 
 def _options(spec: UnitSpec, model: str) -> ModelOptions:

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from muxjax.cost.chip import CHIPS
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import MOST_DEVICES, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 
+_LAST_DEVICE = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -56,11 +57,14 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
         raise ConfigError("the placement has no unit with a model", field="placement")
     firsts = _firsts(filled)
     needed = max(first + unit.devices for first, unit in zip(firsts, filled, strict=True))
-    taken = [device for first, unit in zip(firsts, filled, strict=True) for device in range(first, first + unit.devices)]
-    if len(set(taken)) < len(taken) or min(taken) < 0:
-        raise ConfigError("the placement has units that share a device, or one that cannot be", field="placement")
     if devices is not None and needed > devices:
         raise ConfigError(f"the placement needs {needed} devices, and there are {devices}", field="placement")
+    for unit, first in zip(filled, firsts, strict=True):  # before all are listed
+        require(1 <= unit.devices <= MOST_DEVICES, "devices", unit.devices, f"1 to {MOST_DEVICES} of a unit")
+        require(0 <= first <= _LAST_DEVICE, "first_device", first, f"0 to {_LAST_DEVICE}")
+    taken = [device for first, unit in zip(firsts, filled, strict=True) for device in range(first, first + unit.devices)]
+    if len(set(taken)) < len(taken):
+        raise ConfigError("the placement has units that share a device", field="placement")
     _check_models(filled, options)
     return tuple(replace(_unit(unit, first, options), chip=placement.chip) for unit, first in zip(filled, firsts, strict=True))
 

@@ -23,6 +23,8 @@ PAUSES_S = (0.0, 1.0, 5.0)
 """Before those starts."""
 STEADY_S = 60.0
 """A worker that has served for so long had a good start."""
+LISTEN_S = 120.0
+"""A worker that does not listen for so long after its start is stuck."""
 _CONNECT_S, _POLL_S = 0.02, 0.1
 _STOP_S = 15.0
 _log = logging.getLogger(__name__)
@@ -129,6 +131,7 @@ class RemoteUnit:
     async def stop(self) -> None:
         """Ends the worker, with what it does; returns when its devices are free."""
         self.state = UnitState.STOPPED
+        self._end_calls("it is stopped")
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -145,6 +148,7 @@ class RemoteUnit:
     def leave(self) -> None:
         """Lets the worker go on without this front."""
         self.state = UnitState.STOPPED
+        self._end_calls("its front ends")
         if self._task is not None:
             self._task.cancel()
         self._drop_link()
@@ -199,10 +203,13 @@ class RemoteUnit:
         self._heard_s = time.monotonic()
         while self._link is None:
             try:
-                self._link = await Link.to(handle.address, self.spec.options, self._hear, self._lose)
-            except OSError as error:  # it does not listen yet
+                coming = Link.to(handle.address, self.spec.options, self._hear, self._lose)
+                self._link = await asyncio.wait_for(coming, self._silence_s)
+            except OSError as error:  # it does not listen yet, or has been silent for too long
                 if await handle.gone():
                     raise WireError("the worker has ended before it listened, as the log says") from error
+                if time.monotonic() - self._heard_s > LISTEN_S:
+                    raise WireError(f"the worker has not listened for {LISTEN_S:g} s") from error
                 await asyncio.sleep(_CONNECT_S)
         self._heard_s = time.monotonic()
         while not self._lost.is_set():
@@ -225,8 +232,9 @@ class RemoteUnit:
             case Refused():
                 self._listener.unit_refused(self, message)
             case Changed():
-                if message.call in self._calls:
-                    self._calls[message.call].set_result(message)
+                waiting = self._calls.get(message.call)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
             case Report():
                 self._report(f"unit {self.name}: {message.line}")
             case Welcome():
@@ -264,10 +272,14 @@ class RemoteUnit:
         if self.state is UnitState.READY:
             self.state = UnitState.RESTARTING
         self.pulse = None
+        self._end_calls(self.trouble)
+        self._listener.unit_lost(self)
+
+    def _end_calls(self, why: str) -> None:
+        """Nobody answers them any more."""
         for waiting in self._calls.values():
             if not waiting.done():
-                waiting.set_result(Changed(0, f"unit {self.name}: {self.trouble}"))
-        self._listener.unit_lost(self)
+                waiting.set_result(Changed(0, f"unit {self.name}: {why}"))
 
     def _drop_link(self) -> None:
         if self._link is not None:

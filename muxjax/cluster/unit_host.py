@@ -144,13 +144,16 @@ class UnitHost:
                 self._held[request.id] = held
             self._engine.submit(request, prepared=True)
         except RequestError as error:
-            with self._lock:
-                self._preparing.discard(request.id)
-                self._held.pop(request.id, None)
-            self._send(refusal(request.id, error))
+            self._refuse(refusal(request.id, error))
         except Exception:
             _log.exception("the request %s cannot be taken", request.id)
-            self._send(Refused(request.id, "The server had an error.", "internal_error", 500))
+            self._refuse(Refused(request.id, "The server had an error.", "internal_error", 500))
+
+    def _refuse(self, refused: Refused) -> None:
+        with self._lock:
+            self._preparing.discard(refused.request_id)
+            self._held.pop(refused.request_id, None)
+        self._send(refused)
 
     def _cancel(self, request_id: str) -> None:
         with self._lock:

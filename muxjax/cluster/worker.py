@@ -76,12 +76,12 @@ class Worker:
             incoming = front.incoming()
             hello = next(incoming, None)
             stream.settimeout(None)
-        except (WireError, OSError, ValueError) as error:
+        except (WireError, OSError) as error:
             _log.warning("a connection was refused: %s", error)
             return
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
-            _log.warning("a front of another version was refused")
-            front.send(Broken(f"the worker is muxjax {__version__} with protocol {PROTOCOL}", bad_input=True))
+            _log.warning("a front of another version was refused")  # it will start a worker of its own
+            front.send(Broken(f"the worker is muxjax {__version__} with protocol {PROTOCOL}", bad_input=False))
             front.close()
             return
         self._greet(front, hello)
@@ -91,6 +91,8 @@ class Worker:
                     self._over.set()
                     break
                 self._obey(message)
+        except WireError as error:
+            _log.warning("a front was left: %s", error)
         finally:
             self._leave()
 

@@ -62,13 +62,15 @@ def _cluster(options: Options, port: int) -> Service:
             service.chores.append(_refit(cluster.problem, workers, service).run)
     else:
         devices = launcher.device_count(os.environ)
-        service = build_cluster(placement, unit, _local_workers(options, port), devices=devices, silence_s=cluster.worker_timeout_s)
+        workers = _local_workers(options, port)
+        workers.end_others(spec.name for spec in unit_specs(placement, unit, devices=devices))
+        service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
     if cluster.replan_s is not None:
         service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
     return service
 
 
-def _local_workers(options: Options, port: int) -> launcher.Launcher:
+def _local_workers(options: Options, port: int) -> launcher.LocalLauncher:
     _, http, cluster = options
     folder = cluster.worker_dir or launcher.socket_folder(port)
     return launcher.LocalLauncher(folder=folder, arguments=("--log-level", http.log_level, "--log-format", http.log_format))

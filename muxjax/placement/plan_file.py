@@ -96,4 +96,7 @@ def _value(written: object, key: str, kind: type, where: str) -> Any:
     value = written.get(key) if isinstance(written, dict) else None
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise ConfigError(f"{where}.{key} must be {_NAMES[kind]}, got {shown(value)}", field=key)
-    return value
+    try:
+        return float(value) if kind is float else value
+    except OverflowError:
+        raise ConfigError(f"{where}.{key} is too large: {shown(value)}", field=key) from None

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator
 
 from muxjax.cluster.wire import messages
-from muxjax.cluster.wire.frames import frame, received
+from muxjax.cluster.wire.frames import WireError, frame, received
 from muxjax.cluster.wire.messages import FromFront, Message
+from muxjax.errors import MuxError
 
 SEND_S = 10
 """A front that takes nothing for so long is gone."""
@@ -39,10 +40,18 @@ class Connection:
                 self.close()
 
     def incoming(self) -> Iterator[FromFront]:
-        """What the front sends, until it is gone."""
+        """What the front sends, until it is gone.
+
+        Raises:
+          WireError: it makes no sense.
+        """
         with contextlib.suppress(OSError):
             for data in received(self._stream):
-                yield messages.from_front(data)
+                try:
+                    message = messages.from_front(data)
+                except (ValueError, MuxError) as error:
+                    raise WireError(f"a message that makes no sense: {error}") from error
+                yield message
 
     def close(self) -> None:
         """Ends it; whoever receives notices."""

@@ -15,6 +15,8 @@ from muxjax.errors import ConfigError
 MOST_FRAME_BYTES = 2**30
 _LENGTH = struct.Struct("<I")
 _CHUNK_BYTES = 2**18
+_BACKLOG = 64
+"""Connections that wait: asyncio takes one that finds no place among them for one that is made."""
 NONCE_BYTES, PROOF_BYTES = 32, 32
 
 
@@ -87,13 +89,13 @@ def listen(address: Address) -> socket.socket:
     """
     try:
         if isinstance(address, TcpAddress):
-            return socket.create_server((address.host, address.port), backlog=4)
+            return socket.create_server((address.host, address.port), backlog=_BACKLOG)
         address.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         address.path.unlink(missing_ok=True)
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         one.bind(str(address.path))
         os.chmod(address.path, 0o600)
-        one.listen(4)
+        one.listen(_BACKLOG)
         return one
     except OSError as error:
         raise ConfigError(f"cannot listen at {address}: {error.strerror or error}", field="address") from error

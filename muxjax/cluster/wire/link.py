@@ -61,6 +61,8 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._frames.feed(data):
+                if self._transport.is_closing():
+                    return  # whoever closed it wants no more, of what had come already either
                 self._on_message(messages.from_worker(message))
         except (WireError, ValueError):  # what it says makes no sense: it is as good as gone
             self._transport.abort()

@@ -125,7 +125,7 @@ def _requests(
     param: str,
 ) -> tuple[Request, ...]:
     """One for each choice."""
-    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), fields.text("cache_salt") or ""
+    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), _salt(fields)
     priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
     wanted = fields.integer("min_tokens", None, 0, _INT64 if max_tokens is None else max_tokens)
     least = [model.defaults.least_tokens(len(prompt.tokens)) if wanted is None else wanted for prompt in prompts]
@@ -151,6 +151,16 @@ def _requests(
         )
         for index in range(n * len(prompts))
     )
+
+
+def _salt(fields: Fields) -> str:
+    """Raises RequestError: no text that could be told to another process."""
+    salt = fields.text("cache_salt") or ""
+    try:
+        salt.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError("cache_salt has half of a surrogate pair", param="cache_salt") from error
+    return salt
 
 
 def _wrapped(seed: int) -> int:

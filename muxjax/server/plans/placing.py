@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from muxjax.cluster.changes import PlanChange, told
+from muxjax.cluster.changes import told
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.mover import Mover
 from muxjax.cluster.plan import UnitSpec, unit_specs
@@ -41,7 +42,7 @@ class Placing:
         self.placement = placement
         self._engine, self._options, self._devices = engine, options, devices
         self._mover = Mover(engine)
-        self._moving: asyncio.Task[PlanChange] | None = None
+        self._moving: asyncio.Task[list[str]] | None = None
 
     def places(self) -> list[Place]:
         """The units there are."""
@@ -67,15 +68,23 @@ class Placing:
         specs = self._specs(placement)
         if self._moving is not None and not self._moving.done():
             raise RequestError("Another placement is on its way.", code="conflict", status=409)
-        self._moving = asyncio.create_task(self._mover.move(specs))
+        self._moving = asyncio.create_task(self._move(placement, specs))
+        self._moving.add_done_callback(lambda moved: moved.cancelled() or moved.exception())  # whoever asked may have gone
         try:
-            change = await asyncio.shield(self._moving)
+            return await asyncio.shield(self._moving)
         except ConfigError as error:
             raise _refused(error) from error
+
+    async def _move(self, placement: Placement, specs: Sequence[UnitSpec]) -> list[str]:
+        try:
+            lines = told(await self._mover.move(specs))
+        except ConfigError as error:
+            _log.warning("the plan has not changed: %s", error)
+            raise
         self.placement = placement
-        for line in told(change):
+        for line in lines:
             _log.info("the plan has changed: %s", line)
-        return told(change)
+        return lines
 
     def _specs(self, placement: Placement) -> tuple[UnitSpec, ...]:
         try:

@@ -387,6 +387,7 @@ def test_a_salt_goes_with_every_choice_of_a_request(complete, chat):
     assert [request.cache_salt for request in complete(prompt=["cat", "dog"], n=2, cache_salt="mine").requests] == ["mine"] * 4
     assert chat().requests[0].cache_salt == chat(cache_salt=None).requests[0].cache_salt == ""
     assert refusal(complete, cache_salt=5).param == "cache_salt"
+    assert refusal(complete, cache_salt="\ud800").param == "cache_salt"  # no message to a worker could hold it
 
 
 def test_a_prompt_and_messages_that_are_far_too_long_are_refused_as_too_long(complete, chat):
