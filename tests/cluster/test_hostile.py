@@ -21,7 +21,7 @@ from muxjax.cluster.wire.frames import frame
 from muxjax.cluster.wire.messages import PROTOCOL, Broken, Hello, Load, Pulse, Refused, Submit, encode
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
-from muxjax.server.placing import Placing
+from muxjax.server.plans.placing import Placing
 from muxjax.types import Finish, Request, Sampling
 from tests.cluster.kit import Asked, FakeLauncher, check, cluster, in_loop, unit
 

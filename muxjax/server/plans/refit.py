@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-import multiprocessing
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 
 from muxjax.cluster.remote_unit import UnitState
@@ -12,6 +11,7 @@ from muxjax.cluster.renumber import Taken, renumbered
 from muxjax.errors import MuxError
 from muxjax.placement.problem import Cluster, Placement, Problem
 from muxjax.server.plans.placing import Placing
+from muxjax.server.plans.searching import search_process
 
 _log = logging.getLogger(__name__)
 
@@ -60,22 +60,22 @@ class Refit:
     async def run(self) -> None:
         """Looks for ever."""
         fitted, seen = self.problem.cluster, None
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            while True:
-                await asyncio.sleep(self.every_s)
-                before, seen = seen, cluster_of(self.problem.cluster, await self.devices())
-                if seen is None or seen != before or not is_due(fitted, seen, away=bool(self._units(away=True))):
-                    continue
-                fitted = seen  # whatever comes of it: it would come of it again
-                try:
-                    await self._fit(process, seen)
-                except MuxError as error:
-                    _log.error("no placement could be served on the %d devices there are: %s", seen.devices, error)
+        while True:
+            await asyncio.sleep(self.every_s)
+            before, seen = seen, cluster_of(self.problem.cluster, await self.devices())
+            if seen is None or seen != before or not is_due(fitted, seen, away=bool(self._units(away=True))):
+                continue
+            fitted = seen  # whatever comes of it: it would come of it again
+            try:
+                await self._fit(seen)
+            except (MuxError, BrokenExecutor) as error:
+                _log.error("no placement could be served on the %d devices there are: %s", seen.devices, error)
 
-    async def _fit(self, process: ProcessPoolExecutor, cluster: Cluster) -> None:
+    async def _fit(self, cluster: Cluster) -> None:
         """Raises ConfigError, RequestError: nothing fits, or it cannot be served."""
         _log.warning("there are %d devices: the models are placed anew", cluster.devices)
-        found = await asyncio.get_running_loop().run_in_executor(process, self.search, replace(self.problem, cluster=cluster))
+        with search_process() as process:
+            found = await asyncio.get_running_loop().run_in_executor(process, self.search, replace(self.problem, cluster=cluster))
         await self.placing.move_to(renumbered(found, self._units(away=False), self._units(away=True)))
 
     def _units(self, *, away: bool) -> list[Taken]:

@@ -2,10 +2,9 @@
 
 import asyncio
 import logging
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from muxjax.cluster.replan import Hysteresis
 from muxjax.errors import MuxError
 from muxjax.placement.problem import Load, Placement, Problem, with_loads
 from muxjax.server.plans.placing import Placing
+from muxjax.server.plans.searching import search_process
 from muxjax.workload.measured import Counts, came_between, counts_of
 
 _log = logging.getLogger(__name__)
@@ -50,27 +50,25 @@ class Replanner:
     async def run(self) -> None:
         """Looks for ever."""
         seen, seen_s, state = self._counts(), time.monotonic(), Hysteresis()
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            while True:
-                await asyncio.sleep(self.every_s)
-                before, seen = seen, self._counts()
-                seconds, seen_s = time.monotonic() - seen_s, time.monotonic()
-                try:
-                    state = await self._look(process, before, seen, seconds, state)
-                except MuxError as error:
-                    _log.warning("no other placement was looked for: %s", error)
+        while True:
+            await asyncio.sleep(self.every_s)
+            before, seen = seen, self._counts()
+            seconds, seen_s = time.monotonic() - seen_s, time.monotonic()
+            try:
+                state = await self._look(before, seen, seconds, state)
+            except (MuxError, BrokenExecutor) as error:
+                _log.warning("no other placement was looked for: %s", error)
 
     def _counts(self) -> Mapping[str, Counts]:
         return counts_of(self.exposition().decode())
 
-    async def _look(
-        self, process: ProcessPoolExecutor, before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float, state: Hysteresis
-    ) -> Hysteresis:
+    async def _look(self, before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float, state: Hysteresis) -> Hysteresis:
         """One look; what it makes of those before it."""
         known = {demand.name for demand in self.problem.demands}
         came = {model: Load(**found._asdict()) for model, found in came_between(before, after, seconds).items() if model in known}
         problem, now = with_loads(self.problem, came), self.placing.placement
-        better = await asyncio.get_running_loop().run_in_executor(process, self.search, problem, now)
+        with search_process() as process:
+            better = await asyncio.get_running_loop().run_in_executor(process, self.search, problem, now)
         state = state.after(better.gain)
         changes = self.placing.change_to(better.placement)
         if changes:

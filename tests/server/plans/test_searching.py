@@ -1,0 +1,35 @@
+"""A search beside the server holds nothing up."""
+
+import asyncio
+import multiprocessing
+import os
+import time
+from concurrent.futures import BrokenExecutor
+
+import pytest
+
+from muxjax.server.plans.searching import search_process
+from tests.cluster.kit import in_loop
+
+
+async def searched(search, *arguments):
+    with search_process() as process:
+        return await asyncio.get_running_loop().run_in_executor(process, search, *arguments)
+
+
+@in_loop
+async def test_a_search_ends_with_whoever_waits_for_it():
+    searching = asyncio.create_task(searched(time.sleep, 60))
+    await asyncio.sleep(0.5)
+    began_s = time.monotonic()
+    searching.cancel()
+    await asyncio.gather(searching, return_exceptions=True)
+    assert time.monotonic() - began_s < 10
+    assert all(child.join(10) is None and child.exitcode is not None for child in multiprocessing.active_children())
+
+
+@in_loop
+async def test_a_search_that_dies_is_an_error_and_the_next_one_is_not():
+    with pytest.raises(BrokenExecutor):
+        await searched(os._exit, 1)
+    assert await searched(abs, -1) == 1
