@@ -16,6 +16,7 @@ class ClusterOptions:
       placement: a file that `muxjax place` wrote; problem: a file that it reads, to be placed at the start, by `replan_s`, or
         by the devices that `ray` has lost or found.
       worker_dir: folder of the workers' sockets, by which a server finds workers that a server before it has left; None for one by port.
+        Two servers need folders of their own: workers of other units in it are ended.
       ray: address of a Ray cluster whose nodes serve the units, HOST:PORT of its head or auto for the one of this host; None for none.
       ray_timeout_s: time in which Ray must have devices for a unit.
       replan_s: so often it is looked whether another placement would serve what comes better, by the problem; None for never.

@@ -93,7 +93,7 @@ def _value(written: object, key: str, kind: type, where: str) -> Any:
     Raises:
       ConfigError: it is missing, or of another kind.
     """
-    value = written.get(key) if isinstance(written, dict) else None
+    value: Any = written.get(key) if isinstance(written, dict) else None
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise ConfigError(f"{where}.{key} must be {_NAMES[kind]}, got {shown(value)}", field=key)
     try:
