@@ -75,7 +75,7 @@ class LocalLauncher:
             if pid_file.stem in own or not (pid := running(pid_file)):
                 continue
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.killpg(pid, signal.SIGKILL)  # as of `LocalHandle.kill`
             while running(pid_file):
                 time.sleep(_POLL_S)
             pid_file.unlink(missing_ok=True)

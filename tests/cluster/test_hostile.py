@@ -199,7 +199,8 @@ async def test_a_change_is_known_though_whoever_asked_is_gone():
 
 def test_workers_of_another_placement_are_ended(tmp_path):
     """They would keep the devices that others are to have."""
-    workers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(2)]
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+    workers = [subprocess.Popen(sleeping, start_new_session=True) for _ in range(2)]
     for name, worker in zip(("0", "0-1"), workers, strict=True):
         (tmp_path / f"unit-{name}.pid").write_text(f"{worker.pid} {born(worker.pid)}\n")
     (tmp_path / "unit-7.pid").write_text("stale\n")

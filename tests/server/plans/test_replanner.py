@@ -43,7 +43,7 @@ class Here(Executor):
 @pytest.fixture
 def looks(tmp_path, monkeypatch):
     """Runs some looks, each of which finds 40 requests for a since the last; returns placing and the problems that were searched."""
-    monkeypatch.setattr(replanner, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(replanner, "search_process", Here)
     problem = read_problem(write_problem(tmp_path))
 
     def run(*, gains: list[float], applies: bool):
