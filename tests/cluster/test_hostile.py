@@ -172,7 +172,7 @@ def test_a_worker_forgets_a_request_that_it_cannot_take():
     def fails(*_, **__):
         raise ValueError
 
-    host = UnitHost(SimpleNamespace(options=None, engine=SimpleNamespace(prepare=fails), lifecycle=None), None)  # type: ignore[arg-type]
+    host = UnitHost(SimpleNamespace(options=None, device="", engine=SimpleNamespace(prepare=fails), lifecycle=None), None)  # type: ignore[arg-type]
     host.obey(Submit(0.0, Request(id="r", model="a", prompt=(1,), sampling=Sampling(), arrival_s=0.0)))
     assert not host._held and not host._preparing
 
