@@ -165,6 +165,9 @@ class RemoteUnit:
                 continue
             except (MuxError, WireError, OSError) as error:
                 self.trouble, self._hopeless = str(error), isinstance(error, MuxError)
+            except Exception as error:  # of a launcher: a unit that nobody keeps would load for ever
+                _log.exception("the worker of unit %s cannot be kept", self.name)
+                self.trouble = f"{type(error).__name__}: {error}"
             failures = self._failures_after(failures)
             self._end_worker()
             if self._handle is not None:

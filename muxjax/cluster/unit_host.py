@@ -142,7 +142,7 @@ class UnitHost:
                     return
                 self._preparing.remove(request.id)
                 self._held[request.id] = held
-            self._engine.submit(request, prepared=True)
+                self._engine.submit(request, prepared=True)  # a cancel comes before or after, never in between
         except RequestError as error:
             self._refuse(refusal(request.id, error))
         except Exception:
