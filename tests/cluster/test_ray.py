@@ -34,6 +34,8 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self._folder = tempfile.mkdtemp(prefix="mux-ray-", dir="/tmp")  # short, since sockets lie in it
+        os.environ["RAY_TMPDIR"] = self._folder  # where it notes its address, for which it makes no folder
+        (Path(self._folder) / "ray").mkdir()
         head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False, "_system_config": NOTICE}
         self._cluster = Cluster(initialize_head=True, head_node_args={**head, "temp_dir": self._folder})
         self._nodes: dict[str, object] = {}
@@ -59,6 +61,7 @@ class Nodes:
         ray.shutdown()
         self._cluster.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
+        del os.environ["RAY_TMPDIR"]
 
 
 @pytest.fixture(scope="module")
