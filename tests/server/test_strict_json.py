@@ -3,10 +3,11 @@
 import json
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.server.strict_json import encode
+from muxjax.server.strict_json import encode, encode_event
 
 
 def refuse(constant: str) -> None:
@@ -38,3 +39,11 @@ def expected(value):
 
 def test_what_json_cannot_say_is_said_by_the_default():
     assert read(encode({"path": {1}, "nan": math.nan}, default=sorted)) == {"path": [1], "nan": None}
+
+
+ODD = [{"text": "é\n\u2028"}, {"nan": math.nan, "list": [math.inf, 1.5]}, {"half": "\ud800"}, {"large": 2**70}, {1: 2}, [None, True]]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_events_are_read_as_what_is_encoded_slowly(value):
+    assert read(encode_event(value).decode()) == read(encode(value))

@@ -14,7 +14,7 @@ from muxjax.server.http.errors import error_object, has_left
 from muxjax.server.http.long_json import json_body
 from muxjax.server.openai.responses import Reply
 from muxjax.server.service import Deltas
-from muxjax.server.strict_json import encode
+from muxjax.server.strict_json import encode_event
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
 
 
 def _frame(event: dict[str, Any]) -> bytes:
-    return b"data: %b\n\n" % encode(event).encode()
+    return b"data: %b\n\n" % encode_event(event)
 
 
 def _long_frames(reply: Reply, delta: Delta) -> list[bytes]:
