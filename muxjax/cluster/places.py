@@ -161,7 +161,7 @@ def _rank(state: str) -> int:
 
 def _model_states(unit: RemoteUnit) -> Mapping[str, str]:
     """State of each model of a unit."""
-    if unit.state is UnitState.READY and unit.pulse:
-        return unit.pulse.states
+    if unit.state is UnitState.READY and unit.facts:
+        return unit.pulse.states if unit.pulse else {fact.name: fact.status.value for fact in unit.facts.models}
     state = "failed" if unit.state.is_away else "restarting" if unit.state is UnitState.RESTARTING else "loading"
     return dict.fromkeys(unit.spec.models, state)

@@ -206,8 +206,8 @@ class RemoteUnit:
         self._heard_s = time.monotonic()
         while self._link is None:
             try:
-                coming = Link.to(handle.address, self.spec.options, self._hear, self._lose)
-                self._link = await asyncio.wait_for(coming, self._silence_s)
+                async with asyncio.timeout(self._silence_s):  # not wait_for, in which Python 3.11 may lose a cancel
+                    self._link = await Link.to(handle.address, self.spec.options, self._hear, self._lose)
             except OSError as error:  # it does not listen yet, or has been silent for too long
                 if await handle.gone():
                     raise WireError("the worker has ended before it listened, as the log says") from error
@@ -217,7 +217,8 @@ class RemoteUnit:
         self._heard_s = time.monotonic()
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), min(1.0, self._silence_s / 4))
+                async with asyncio.timeout(min(1.0, self._silence_s / 4)):
+                    await self._lost.wait()
             if time.monotonic() - self._heard_s > self._silence_s:
                 self._give_up(f"its worker has said nothing for {self._silence_s:g} s")
 

@@ -132,7 +132,8 @@ class RayHandle:
         from ray.exceptions import ActorDiedError, RayError
 
         try:
-            await asyncio.wait_for(_answer(self._actor), _PING_S)
+            async with asyncio.timeout(_PING_S):
+                await _answer(self._actor)
         except ActorDiedError:
             return True
         except (TimeoutError, RayError):
@@ -148,7 +149,8 @@ async def _address(actor: Any, most_s: float) -> TcpAddress:
     from ray.exceptions import RayError
 
     try:
-        return await asyncio.wait_for(_answer(actor), most_s)
+        async with asyncio.timeout(most_s):
+            return await _answer(actor)
     except TimeoutError as error:
         raise WireError(f"its actor has not begun to listen within {most_s:g} s") from error
     except RayError as error:
