@@ -2,7 +2,7 @@
 
     python -m scripts.bench_server                          # 2,000 streams, on anything
     python -m scripts.bench_server --streams 20 --tokens 8 --keep-nothing
-    python -m scripts.bench_server --streams 256 --name units   # and what one or two worker processes add
+    python -m scripts.bench_server --streams 256 --cores 4  # and what one or two worker processes add, on so many cores
 
 A process serves models that make a token for every stream and turn, at no cost; another opens all streams at once, writes down when
 what came, and only then looks at it. One run makes tokens as fast as they may come, one at the rate of the goal.
@@ -103,8 +103,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100, help="of each stream")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
-    parser.add_argument("--name", default="runs", help="of the file of lines; units adds runs by workers (%(default)s)")
-    parser.add_argument("--cores", type=int, help="that the server and its workers may use (all)")
+    parser.add_argument("--cores", type=int, help="that all may use, to compare worker processes with the server's own (all, no workers)")
     parser.add_argument("--workers", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--serve", type=float, metavar="TURN_S", help=argparse.SUPPRESS)
@@ -118,22 +117,23 @@ def main() -> None:
         return
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    rates = (GOAL_PER_S, CALM_PER_S) if args.name == "units" else (GOAL_PER_S,)
+    rates, makers = ((GOAL_PER_S, CALM_PER_S), (0, 1, 2)) if args.cores else ((GOAL_PER_S,), (0,))
     turns = {"as fast as they may": FAST_TURN_S} | {f"{rate:,} a second": args.streams / rate for rate in rates}
     loads = [
         (name, Load(streams=args.streams, tokens=args.tokens, turn_s=turn_s, workers=workers))
         for name, turn_s in turns.items()
-        for workers in ((0, 1, 2) if args.name == "units" else (0,))
+        for workers in makers
     ]
-    records = [_record(name, load, args.seed) for name, load in loads]
+    records = [_record(name, load, args.seed, args.cores) for name, load in loads]
     print(summary(records))
     if not args.keep_nothing:
-        results.write_runs(QUESTION, args.name, records)
+        results.write_runs(QUESTION, "units" if args.cores else "runs", records)
         results.write_readme(QUESTION, page(results.read_runs(QUESTION)))
 
 
-def _record(name: str, load: Load, seed: int) -> dict:
-    config = {"offered": name, "streams": load.streams, "tokens": load.tokens, "turn_s": load.turn_s, "workers": load.workers}
+def _record(name: str, load: Load, seed: int, cores: int | None) -> dict:
+    config = {"offered": name, "streams": load.streams, "tokens": load.tokens, "turn_s": load.turn_s}
+    config |= {"workers": load.workers, "cores": cores}
     return results.run_record(device=results.host(), config=config, seed=seed, values=measure(load, seed))
 
 
@@ -325,7 +325,7 @@ BY_WORKERS = """
 
 {streams:,} streams of {tokens} tokens, which worker processes make in place of the server's own; server, workers and client together have
 {cores} cores, and the processors' time is of server and workers. Goals: {goal:,} tokens/s, and 0.5 ms more a token for 99 of 100. Made by
-`python -m scripts.bench_server --streams {streams} --cores {cores} --name units`; device: {device}.
+`python -m scripts.bench_server --streams {streams} --cores {cores}`; device: {device}.
 
 {summary}
 
@@ -338,9 +338,9 @@ WORKERS_GOAL_PER_S = 40_000
 
 def page(records: list[dict]) -> str:
     """The README of the results."""
-    alone = [record for record in records if "workers" not in record["config"] or record["config"]["streams"] >= 1000]
-    workers = [record for record in records if record not in alone]
-    return _page_alone(alone) + (_page_workers(workers) if workers else "") if alone else _page_workers(workers)
+    alone = [record for record in records if record["config"].get("cores") is None]
+    by_workers = [record for record in records if record not in alone]
+    return "".join(make(own) for make, own in ((_page_alone, alone), (_page_workers, by_workers)) if own)
 
 
 def _page_workers(records: list[dict]) -> str:
@@ -351,7 +351,7 @@ def _page_workers(records: list[dict]) -> str:
     return BY_WORKERS.format(
         streams=config["streams"],
         tokens=config["tokens"],
-        cores=config.get("cores") or 4,
+        cores=config["cores"],
         goal=WORKERS_GOAL_PER_S,
         device=records[0]["device"],
         summary=summary(records),

@@ -5,7 +5,7 @@
     python -m scripts.bench_units --tiny       # toy models, on CPUs: whether it runs, no more
     python -m scripts.bench_units --page       # only rewrites the page from the lines there are
 
-The front has no HTTP here, which `scripts.bench_server --units` measures. Writes docs/results/units/.
+The front has no HTTP here, which `scripts.bench_server --cores` measures. Writes docs/results/units/.
 """
 
 import argparse
@@ -169,7 +169,7 @@ def started(folder: Path, programs: str, seed: int, tiny: bool) -> Iterator[Benc
     launcher, loop = LocalLauncher(folder=folder / "workers"), BackgroundLoop()
     engine = ClusterEngine((), launcher, report=lambda line: lines.append(f"{time.monotonic():.3f} {line}"), silence_s=60.0)
     for model in options.models:
-        engine.learn(model)
+        engine.learn(model, specs[model.name])
     front = Front(engine, loop)
     clients = Clients(front, {name: spec.vocab for name, spec in specs.items()})  # pyright: ignore[reportArgumentType]
     bench = Bench(front=front, clients=clients, options=options, sockets=folder / "workers", lines=lines, seed=seed, tiny=tiny)

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from muxjax.cluster.launcher import Launcher
@@ -24,7 +23,7 @@ from muxjax.engine.request_checker import Prepared
 from muxjax.engine.stats import UnitStats, merged
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler.router import Replica, route
-from muxjax.types import Finish, Output, Request
+from muxjax.types import Finish, ModelSpec, Output, Request
 
 MOST_LOSSES = 3
 """A request that has lost so many units is suspected of it, and ends."""
@@ -65,13 +64,13 @@ class ClusterEngine:
         """Units by name."""
         return self._places.units
 
-    def learn(self, model: ModelOptions) -> None:
+    def learn(self, model: ModelOptions, spec: ModelSpec) -> None:
         """Reads what a model's requests are checked by, before it is served; takes a while.
 
         Raises:
           ConfigError: it cannot be read.
         """
-        self._places.learn(model)
+        self._places.learn(model, spec)
 
     def watch(self, on_job: OnJob) -> None:
         """As of `Engine`."""
@@ -219,8 +218,7 @@ class ClusterEngine:
     def unit_turned(self, unit: RemoteUnit, turn: Turn) -> None:
         """Its outputs go to whoever waits for them."""
         now_s = time.monotonic()
-        for job in jobs_of(turn, now_s):
-            job = replace(job, unit=unit.name)
+        for job in jobs_of(turn, now_s, unit.name):
             for on_job in self._on_job:
                 on_job(job)
         told = []

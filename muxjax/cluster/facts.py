@@ -25,18 +25,11 @@ def spec_of(model: ModelOptions) -> ModelSpec:
     Raises:
       ConfigError, CheckpointError: its configuration cannot be read.
     """
-    return read_spec(
-        model.path,
-        dtype=model.dtype,
-        max_len=model.max_model_len,
-        allow_unknown=model.allow_unknown_config,
-        weights=model.load_format != "dummy",
-    )
+    return read_spec(model.path, **model.reading)
 
 
-def grammars_of(model: ModelOptions) -> Grammars | None:
+def grammars_of(model: ModelOptions, spec: ModelSpec) -> Grammars | None:
     """Compiler for the model's tokenizer, as of `Grammars.of`."""
-    spec = spec_of(model)
     return Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids)
 
 

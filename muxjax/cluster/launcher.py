@@ -74,8 +74,7 @@ class LocalLauncher:
         for pid_file in self.folder.glob("unit-*.pid"):
             if pid_file.stem in own or not (pid := running(pid_file)):
                 continue
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)  # as of `LocalHandle.kill`
+            _kill_group(pid)
             while running(pid_file):
                 time.sleep(_POLL_S)
             pid_file.unlink(missing_ok=True)
@@ -110,8 +109,7 @@ class LocalHandle:
         return self._gone()
 
     async def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._pid, signal.SIGKILL)  # it leads a group, whose compilers would outlive it
+        _kill_group(self._pid)
         while not self._gone():
             await asyncio.sleep(_POLL_S)
         self._pid_file.unlink(missing_ok=True)
@@ -120,6 +118,12 @@ class LocalHandle:
         if self._process is not None:
             return self._process.poll() is not None
         return running(self._pid_file) != self._pid
+
+
+def _kill_group(pid: int) -> None:
+    """Ends a worker and what it has started, compilers among it, which would outlive it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def environment(spec: UnitSpec, outer: Mapping[str, str]) -> dict[str, str]:
@@ -150,10 +154,14 @@ def device_count(outer: Mapping[str, str]) -> int | None:
 
 def is_cpu(outer: Mapping[str, str]) -> bool:
     """JAX is told to use CPUs, or finds no GPU."""
+    told = told_cpu(outer)
+    return not Path("/dev/nvidiactl").exists() if told is None else told
+
+
+def told_cpu(outer: Mapping[str, str]) -> bool | None:
+    """JAX is told to use CPUs, or something else; None where it is told nothing."""
     platforms = outer.get("JAX_PLATFORMS", "")
-    if platforms:
-        return platforms.split(",")[0] == "cpu"
-    return not Path("/dev/nvidiactl").exists()
+    return platforms.split(",")[0] == "cpu" if platforms else None
 
 
 def socket_folder(port: int) -> Path:

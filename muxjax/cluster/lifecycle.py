@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from muxjax.cluster.engine import ClusterEngine
+from muxjax.cluster.facts import spec_of
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
 from muxjax.cluster.wire.messages import Load, Remove, Sleep, Wake
 from muxjax.engine.device_control import ProgramProgress
@@ -35,7 +35,7 @@ class ClusterLifecycle:
         Raises:
           ConfigError: it cannot be served there.
         """
-        self._engine.learn(options)
+        self._engine.learn(options, spec_of(options))
         ready = [unit for unit in self._engine.units.values() if unit.state is UnitState.READY]
         if not ready:
             raise RequestError("No unit is ready to take a model.", code="unavailable", status=503)
@@ -78,7 +78,7 @@ async def load(unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
       ConfigError: it cannot be served there.
     """
     changed = await unit.call(lambda call: Load(call, options))
-    unit.spec = replace(unit.spec, options=replace(unit.spec.options, models=(*unit.spec.options.models, options)))
+    unit.spec = unit.spec.plus(options)
     assert changed.spec is not None
     return changed.spec
 

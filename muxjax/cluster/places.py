@@ -11,7 +11,7 @@ from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import RequestChecker
 from muxjax.engine.stats import Status, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import Request
+from muxjax.types import ModelSpec, Request
 
 _RETRY_S = 5.0
 _ORDER: Sequence[str] = ("ready", "waking", "asleep", "falling asleep", "restarting", "loading", "draining", "unloading", "failed")
@@ -37,13 +37,13 @@ class Places:
         """Models are expected."""
         return bool(self._expected)
 
-    def learn(self, model: ModelOptions) -> None:
+    def learn(self, model: ModelOptions, spec: ModelSpec) -> None:
         """Reads what a model's requests are checked by, before it is served; takes a while.
 
         Raises:
           ConfigError: it cannot be read.
         """
-        self._grammars[model.name] = grammars_of(model)
+        self._grammars[model.name] = grammars_of(model, spec)
 
     def add(self, unit: RemoteUnit) -> None:
         """One more unit."""

@@ -1,5 +1,6 @@
 """From a placement to what each worker serves, on which devices: pure."""
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -34,9 +35,11 @@ class UnitSpec:
 
     def without(self, model: str) -> "UnitSpec":
         """The unit with one model less, of which it has more."""
-        left = tuple(own for own in self.options.models if own.name != model)
-        lanes = None if self.options.lanes is None else min(self.options.lanes, len(left))
-        return replace(self, options=replace(self.options, models=left, lanes=lanes))
+        return replace(self, options=self.options.without(model))
+
+    def plus(self, model: ModelOptions) -> "UnitSpec":
+        """The unit with one model more."""
+        return replace(self, options=self.options.plus(model))
 
     def rate_rps(self, model: str) -> float:
         """Requests a second that it is to serve of a model."""
@@ -81,7 +84,7 @@ def _firsts(units: Sequence[UnitPlan]) -> list[int]:
     told = [unit.first_device for unit in units if unit.first_device is not None]
     if len(told) == len(units):
         return told
-    return [sum(unit.devices for unit in units[:i]) for i in range(len(units))]
+    return list(itertools.accumulate((unit.devices for unit in units[:-1]), initial=0))
 
 
 def _check_models(units: Iterable[UnitPlan], options: UnitOptions) -> None:
@@ -97,10 +100,8 @@ def _unit(unit: UnitPlan, first: int, options: UnitOptions) -> UnitSpec:
     name = str(first) if len(devices) == 1 else f"{first}-{devices[-1]}"
     by_name = {model.name: model for model in options.models}
     models = tuple(_model(by_name[member.model], member, unit) for member in unit.members)
-    lanes = None if options.lanes is None or unit.devices > 1 else min(options.lanes, len(models))
-    shares = options.sm_shares if unit.devices == 1 and len(models) > 1 and lanes != 1 else ()
     try:
-        own = replace(options, models=models, tensor_parallel_size=unit.devices, lanes=lanes, sm_shares=shares)
+        own = options.serving(models, devices=unit.devices)
     except ConfigError as error:
         raise ConfigError(f"unit {name}: {error}", field=error.field) from error
     return UnitSpec(name=name, devices=devices, options=own)

@@ -14,7 +14,6 @@ from muxjax.cluster.plan import UnitSpec, is_other_chip
 from muxjax.cluster.wire.frames import WireError
 from muxjax.cluster.wire.link import Link
 from muxjax.cluster.wire.messages import Broken, Changed, Facts, FromWorker, Message, Pulse, Refused, Report, Stop, Turn, Welcome
-from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, MuxError
 
 MOST_STARTS = 3
@@ -93,11 +92,6 @@ class RemoteUnit:
     def name(self) -> str:
         return self.spec.name
 
-    @property
-    def options(self) -> UnitOptions:
-        """As the worker has come to serve them, or as it was asked to."""
-        return self.facts.options if self.facts else self.spec.options
-
     def start(self) -> None:
         """Has a worker serve it from now on, whatever befalls one."""
         self._task = asyncio.create_task(self._keep())
@@ -155,7 +149,7 @@ class RemoteUnit:
 
     async def _keep(self) -> None:
         failures = 0
-        while failures < MOST_STARTS and not self._hopeless:
+        while True:
             await asyncio.sleep(PAUSES_S[failures])
             self._ready_s = 0.0
             try:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any, Protocol
 
 from muxjax.cluster.wire.connection import Connection
@@ -162,13 +161,12 @@ class UnitHost:
 
     def _load(self, options: ModelOptions) -> ModelSpec:
         spec = self._lifecycle.load(options)
-        self.asked = replace(self.asked, models=(*self.asked.models, options))
+        self.asked = self.asked.plus(options)
         return spec
 
     def _remove(self, model: str, timeout_s: float) -> None:
         self._lifecycle.remove(model, timeout_s=timeout_s)
-        left = tuple(own for own in self.asked.models if own.name != model)
-        self.asked = replace(self.asked, models=left, lanes=None if self.asked.lanes is None else min(self.asked.lanes, len(left)))
+        self.asked = self.asked.without(model)
 
     def _change(self, call: int, change: Callable[[], Any]) -> None:
         def make() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from tqdm import tqdm
 
 from muxjax.errors import ConfigError, require
-from muxjax.placement.problem import Load, Problem, with_loads
-from muxjax.workload.measured import Counts, came_between, counts_of
+from muxjax.placement.problem import Problem
+from muxjax.server.plans.came import with_what_came
+from muxjax.workload.measured import Counts, counts_of
 
 MOST_WINDOW_S = 86400.0
 _ANSWER_S = 10.0
@@ -27,11 +28,9 @@ def measured_problem(problem: Problem, url: str, window_s: float) -> Problem:
     began_s, before = time.monotonic(), _look(url)
     _wait(window_s)
     after, seconds = _look(url), time.monotonic() - began_s
-    known = {demand.name for demand in problem.demands}
-    came = {model: Load(**found._asdict()) for model, found in came_between(before, after, seconds).items() if model in known}
-    if not came:
+    if not any(demand.name in after for demand in problem.demands):
         raise ConfigError(f"{url} serves none of the problem's models", field="from_metrics")
-    return with_loads(problem, came)
+    return with_what_came(problem, before, after, seconds)
 
 
 def _wait(seconds: float) -> None:

@@ -80,13 +80,7 @@ class ModelLoader:
           ConfigError: it cannot be read, or not be served on these devices.
           CheckpointError: its weights cannot be read where the configuration leaves a choice to them.
         """
-        spec = read_spec(
-            model.path,
-            dtype=model.dtype,
-            max_len=model.max_model_len,
-            allow_unknown=model.allow_unknown_config,
-            weights=model.load_format != "dummy",
-        )
+        spec = read_spec(model.path, **model.reading)
         try:
             own = spec.share(len(self.options.devices_of(model)))
         except ConfigError as error:

@@ -1,8 +1,10 @@
 """Options of a unit and its models: what is served, and with how much."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
 from muxjax.cache.layout import BLOCK_BYTES
@@ -81,6 +83,16 @@ class ModelOptions:
         fits = chosen is None or (len(chosen) > 0 and chosen[0] >= 0 and all(one < next_one for one, next_one in pairwise(chosen)))
         require(fits, "devices", chosen, "numbers of the unit's devices from 0, in order, each once")
         require(not self.enforce or bool(self.ttft_s or self.tpot_s), "enforce", self.enforce, "with a target, ttft_s or tpot_s")
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Arguments of `specs.config.read_spec` beside the folder."""
+        return {
+            "dtype": self.dtype,
+            "max_len": self.max_model_len,
+            "allow_unknown": self.allow_unknown_config,
+            "weights": self.load_format != "dummy",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +193,25 @@ class UnitOptions:
     def has_steps_beside(self) -> bool:
         """Steps may run beside each other: on lanes, or on devices of which models have some only."""
         return self.most_lanes > 1 or any(model.devices is not None for model in self.models)
+
+    def serving(self, models: Iterable[ModelOptions], *, devices: int | None = None) -> "UnitOptions":
+        """The same for these models, on so many devices (as many as now): lanes, and shares beside them, as far as there can be any.
+
+        Raises:
+          ConfigError: as of the class.
+        """
+        models, devices = tuple(models), devices or self.tensor_parallel_size
+        lanes = None if self.lanes is None or devices > 1 else min(self.lanes, len(models))
+        shares = self.sm_shares if devices == 1 and len(models) > 1 and lanes != 1 else ()
+        return replace(self, models=models, tensor_parallel_size=devices, lanes=lanes, sm_shares=shares)
+
+    def plus(self, model: ModelOptions) -> "UnitOptions":
+        """With one model more."""
+        return self.serving((*self.models, model))
+
+    def without(self, name: str) -> "UnitOptions":
+        """With one model less, of which there are more."""
+        return self.serving(model for model in self.models if model.name != name)
 
     @property
     def most_lanes(self) -> int:

@@ -69,10 +69,14 @@ def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
 def _grown(problem: Problem, growth: float, search_space: SearchSpaceOf, go_on: GoOn) -> Searched | None:
     """A placement that serves so many times the rates; None if none was found."""
     demands = tuple(replace(demand, rate_rps=demand.rate_rps * growth) for demand in problem.demands)
-    more = replace(problem, demands=demands)
+    return serving_all(replace(problem, demands=demands), search_space, LIGHT, go_on)
+
+
+def serving_all(problem: Problem, search_space: SearchSpaceOf, effort: Effort, go_on: GoOn) -> Searched | None:
+    """A state that serves everything; None if none was found."""
     try:
-        objective, candidates = search_space(more)
-        result = search(more, objective, candidates, LIGHT, go_on)
+        objective, candidates = search_space(problem)
+        result = search(problem, objective, candidates, effort, go_on)
     except ConfigError:
         return None
     return result if objective.serves_all(result.worth) else None

@@ -4,9 +4,8 @@ import math
 from dataclasses import replace
 
 from muxjax.cost.roofline import weight_bytes
-from muxjax.errors import ConfigError
-from muxjax.placement.greedy import Effort, GoOn, PlacementResult, place
-from muxjax.placement.headroom import SearchSpaceOf, place_with_headroom
+from muxjax.placement.greedy import Effort, GoOn, PlacementResult, placed
+from muxjax.placement.headroom import SearchSpaceOf, place_with_headroom, serving_all
 from muxjax.placement.problem import Problem
 
 LIGHT = Effort(cuts=4, breadth=0, estimates=5_000, whole=True)
@@ -24,25 +23,20 @@ def fewest_devices(problem: Problem, search_space: SearchSpaceOf, go_on: GoOn = 
     best = place_with_headroom(problem, search_space, go_on=go_on)
     if not search_space(problem)[0].serves_all(best.worth):
         return best
-    few, enough = _hold_weights(problem) - 1, problem.cluster.devices
+    few, enough, least = _hold_weights(problem) - 1, problem.cluster.devices, None
     while enough - few > 1 and go_on(0, 1.0):
         devices = (few + enough) // 2
-        found = _on(replace(problem, cluster=replace(problem.cluster, usable=devices)), search_space, go_on)
+        found = serving_all(_on(problem, devices), search_space, LIGHT, go_on)
         if found is None:
             few = devices
         else:
-            enough, best = devices, found
-    return best
+            enough, least = devices, found
+    return placed(least, search_space(_on(problem, enough))[0]) if least else best
 
 
-def _on(problem: Problem, search_space: SearchSpaceOf, go_on: GoOn) -> PlacementResult | None:
-    """A placement that serves everything there."""
-    try:
-        objective, candidates = search_space(problem)
-        found = place(problem, objective, candidates, LIGHT, go_on)
-    except ConfigError:
-        return None
-    return found if objective.serves_all(found.worth) else None
+def _on(problem: Problem, devices: int) -> Problem:
+    """The problem with so many devices."""
+    return replace(problem, cluster=replace(problem.cluster, usable=devices))
 
 
 def _hold_weights(problem: Problem) -> int:

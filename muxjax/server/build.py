@@ -67,7 +67,7 @@ def build_cluster(
     models, now = [], int(time.time())
     for model in options.models:
         files, spec = ModelFiles.read(model), spec_of(model)
-        engine.learn(model)
+        engine.learn(model, spec)
         models.append(files.served(spec, max_model_len=spec.max_len, created=now))
     common = replace(options, lanes=None, sm_shares=())  # whatever each unit has come to have
     return Service(engine, Catalog(models), common, ClusterLifecycle(engine), Placing(engine, placement, options, devices))

@@ -5,7 +5,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from muxjax.engine.device_control import Lifecycle, ProgramProgress
@@ -126,7 +125,7 @@ class Fleet:
         async with self._one:
             if any(model.name == other.name for other in self.options.models):
                 raise RequestError(f"The model `{model.name}` is there already.", param="name", code="conflict", status=409)
-            with_it = replace(self.options, models=(*self.options.models, model))
+            with_it = self.options.plus(model)
             files = await asyncio.to_thread(ModelFiles.read, model)
             spec = await asyncio.to_thread(self._lifecycle.load, model)
             self._catalog.add(files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
@@ -135,8 +134,7 @@ class Fleet:
     async def _remove(self, name: str, timeout_s: float) -> None:
         async with self._one:
             name = self.find(name).name
-            others = tuple(model for model in self.options.models if model.name != name)
-            if not others:
+            if len(self.options.models) == 1:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
             served = self._catalog.find(name) if name in dict(self._catalog.names()) else None  # None: a removal has failed before
             self._catalog.remove(name)
@@ -149,7 +147,7 @@ class Fleet:
                 if status is not None:
                     raise  # otherwise it stays closed, and can be removed again
                 _log.exception("the model %s is gone, but not all that it had is free", name)
-            self.options = replace(self.options, models=others)
+            self.options = self.options.without(name)
             self._resting.discard(name)
 
     async def _sleep(self, name: str, timeout_s: float) -> None:

@@ -110,10 +110,11 @@ def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list
       ConfigError: a request for an LLM that no machine has.
     """
     arrivals = list(arrivals)
+    means = _mean_tokens(arrivals)
     hosts: dict[str, list[_Replica]] = {}
     for at, one in enumerate(machines):
         for model, hosted in one.hosted.items():
-            hosts.setdefault(model, []).append(_Replica(at, hosted.rate_rps, _mean_tokens(arrivals, model)))
+            hosts.setdefault(model, []).append(_Replica(at, hosted.rate_rps, means.get(model, 0.0)))
     requests: list[list[Arrival]] = [[] for _ in machines]
     for arrival in arrivals:
         if arrival.model not in hosts:
@@ -145,10 +146,14 @@ class _Replica:
         self._routed += 1
 
 
-def _mean_tokens(arrivals: Iterable[Arrival], model: str) -> float:
-    """Of a request for the LLM."""
-    tokens = [arrival.prompt_tokens + arrival.output_tokens for arrival in arrivals if arrival.model == model]
-    return sum(tokens) / len(tokens) if tokens else 0.0
+def _mean_tokens(arrivals: Iterable[Arrival]) -> dict[str, float]:
+    """Of a request, by LLM."""
+    tokens: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
+    for arrival in arrivals:
+        tokens[arrival.model] += arrival.prompt_tokens + arrival.output_tokens
+        requests[arrival.model] += 1
+    return {model: tokens[model] / count for model, count in requests.items()}
 
 
 def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int | None = None) -> list[Outcome]:

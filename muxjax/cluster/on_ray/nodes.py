@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muxjax.cluster.launcher import cpu_flags
+from muxjax.cluster.launcher import cpu_flags, told_cpu
 from muxjax.cluster.plan import UnitSpec
 
 GPU, CPU = "GPU", "CPU"
@@ -27,8 +27,9 @@ def device_kind(told: Sequence[Mapping[str, Any]], environment: Mapping[str, str
     Args:
       told: by `ray.nodes`.
     """
-    if platforms := environment.get("JAX_PLATFORMS", ""):
-        return CPU if platforms.split(",")[0] == "cpu" else GPU
+    told_to = told_cpu(environment)
+    if told_to is not None:
+        return CPU if told_to else GPU
     return GPU if any(node.devices for node in nodes(told, GPU)) else CPU
 
 

@@ -14,7 +14,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.job_records import JobRecord
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.engine.stats import Status, UnitStats
+from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import ModelSpec, Output, Request
 
@@ -219,7 +219,7 @@ def outputs_of(turn: Turn, now_s: float) -> list[Output]:
     ]
 
 
-def jobs_of(turn: Turn, now_s: float) -> list[JobRecord]:
-    """The jobs, likewise."""
+def jobs_of(turn: Turn, now_s: float, unit: str = ONLY_UNIT) -> list[JobRecord]:
+    """The jobs, likewise, as those of a unit of that name."""
     shift_s = now_s - turn.sent_s
-    return [replace(job, start_s=job.start_s + shift_s, end_s=job.end_s + shift_s) for job in turn.jobs]
+    return [replace(job, start_s=job.start_s + shift_s, end_s=job.end_s + shift_s, unit=unit) for job in turn.jobs]

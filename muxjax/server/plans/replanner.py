@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from muxjax.cluster.replan import Hysteresis
 from muxjax.errors import MuxError
-from muxjax.placement.problem import Load, Placement, Problem, with_loads
+from muxjax.placement.problem import Placement, Problem
+from muxjax.server.plans.came import with_what_came
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.searching import search_process
-from muxjax.workload.measured import Counts, came_between, counts_of
+from muxjax.workload.measured import Counts, counts_of
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +65,7 @@ class Replanner:
 
     async def _look(self, before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float, state: Hysteresis) -> Hysteresis:
         """One look; what it makes of those before it."""
-        known = {demand.name for demand in self.problem.demands}
-        came = {model: Load(**found._asdict()) for model, found in came_between(before, after, seconds).items() if model in known}
-        problem, now = with_loads(self.problem, came), self.placing.placement
+        problem, now = with_what_came(self.problem, before, after, seconds), self.placing.placement
         with search_process() as process:
             better = await asyncio.get_running_loop().run_in_executor(process, self.search, problem, now)
         state = state.after(better.gain)
