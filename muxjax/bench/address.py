@@ -32,7 +32,7 @@ class Address:
     tls: ssl.SSLContext | None
     peer: str
 
-    async def connect(self, protocol: asyncio.Protocol) -> None:
+    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
         """Raises OSError: nobody listens, or nobody that is who the certificate must say."""
         name = None if self.tls is None else self.host
         await asyncio.get_running_loop().create_connection(lambda: protocol, self.peer, self.port, ssl=self.tls, server_hostname=name)

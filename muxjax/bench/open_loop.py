@@ -14,6 +14,8 @@ from muxjax.workload.metrics import percentiles
 
 BEAT_S = 0.01
 """How often the client looks whether it is late."""
+BURST = 64
+"""Requests that are begun in a row when several are due."""
 ROUNDED = 6
 """Digits of seconds that are kept."""
 
@@ -61,46 +63,40 @@ class Client:
     keep: Callable[[Record], None]
     _begin_s: float = 0.0
     _last_s: float = 0.0
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
     _late_s: list[float] = field(default_factory=list)
 
     async def run(self, asks: Iterable[Ask]) -> None:
-        """Returns when all requests have ended; whoever cancels it hangs up on those that have not."""
+        """Returns when all requests have ended; whoever cancels it hangs up on those that have not.
+
+        Raises:
+          Exception: the first that `asks` or `keep` raised.
+        """
         beat = asyncio.create_task(self._beat())
         self._begin_s = clock()
         try:
-            await self._send(iter(asks))
-            while self._open:
-                await asyncio.wait(self._open)
+            async with asyncio.TaskGroup() as group:
+                await self._send(iter(asks), group)
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         finally:
-            for task in (*self._open, beat):
-                task.cancel()
-            await asyncio.gather(*self._open, beat, return_exceptions=True)
+            beat.cancel()
 
     def end(self, *, complete: bool) -> End:
         """What is to be said of the run as a whole."""
         late = {name: round(value, ROUNDED) for name, value in percentiles(self._late_s or [0.0], (50, 99, 100)).items()}
         return End(ended_s=round(self._last_s, ROUNDED), complete=complete, late_s=late)
 
-    async def _send(self, asks: Iterator[Ask]) -> None:
-        for ask in asks:  # made before its time, not at it
-            await asyncio.sleep(max(0.0, self._begin_s + ask.at_s - clock()))
-            task = asyncio.create_task(self._one(ask))
-            self._open.add(task)
-            task.add_done_callback(self._closed)
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        self._open.discard(task)
-        if not task.cancelled():
-            task.result()  # of what is a defect of ours, asyncio tells
+    async def _send(self, asks: Iterator[Ask], group: asyncio.TaskGroup) -> None:
+        for number, ask in enumerate(asks):  # made before its time, not at it
+            wait_s = self._begin_s + ask.at_s - clock()
+            if wait_s > 0 or number % BURST == 0:
+                await asyncio.sleep(max(0.0, wait_s))
+            group.create_task(self._one(ask))
 
     async def _one(self, ask: Ask) -> None:
         sent_s = clock()
         answer = await exchange(self.server, ask)
-        self._keep(ask, sent_s, answer, clock())
-
-    def _keep(self, ask: Ask, sent_s: float, answer: Answer, now_s: float) -> None:
-        record = recorded(ask, answer, seed=self.seed, begin_s=self._begin_s, sent_s=sent_s, now_s=now_s)
+        record = recorded(ask, answer, seed=self.seed, begin_s=self._begin_s, sent_s=sent_s, now_s=clock())
         self._last_s = max(self._last_s, record.end_s)
         self.keep(record)
 

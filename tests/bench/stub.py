@@ -18,6 +18,7 @@ class Stub:
       first_s: until the first event; gap_s: between events; chunked: else the end of the connection ends the answer.
       wrong: a status and a body in place of an answer, for whom it names.
       broken_after: events after which the connection breaks, None for never.
+      heads, heard: of each POST.
     """
 
     first_s: float = 0.0
@@ -26,62 +27,81 @@ class Stub:
     wrong: Callable[[dict], tuple[int, str] | None] = lambda body: None
     broken_after: int | None = None
     models: tuple[str, ...] = ("m",)
-    heard: list[dict] = field(default_factory=list)
     heads: list[bytes] = field(default_factory=list)
+    heard: list[dict] = field(default_factory=list)
 
     async def start(self, port: int = 0) -> tuple[asyncio.Server, str]:
         """The server, and the URL of its API."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port, backlog=4096)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", port, backlog=4096)
         return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"GET"):
-                self._whole(writer, 200, json.dumps({"data": [{"id": name} for name in self.models]}))
-                return
-            length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
-            body = json.loads(await reader.readexactly(length))
-            self.heads.append(head)
-            self.heard.append(body)
-            refusal = self.wrong(body)
-            if refusal is not None:
-                self._whole(writer, *refusal)
-            else:
-                await self._stream(writer, body)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    def framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
-    async def _stream(self, writer: asyncio.StreamWriter, body: dict) -> None:
-        framing = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
-        tokens = body["max_tokens"]
-        at_s = asyncio.get_running_loop().time() + self.first_s
-        for k in range(tokens):
-            await asyncio.sleep(max(0.0, at_s - asyncio.get_running_loop().time()))
-            at_s += self.gap_s
-            if k == self.broken_after:
-                writer.transport.abort()
-                return
-            shown = {"delta": {"content": "x"}} if "messages" in body else {"text": "x"}
-            self._event(writer, {"id": "1", "choices": [{"index": 0, **shown, "finish_reason": "length" if k == tokens - 1 else None}]})
-        asked = body.get("prompt", body.get("messages"))
-        self._event(writer, {"id": "1", "choices": [], "usage": {"prompt_tokens": len(asked), "completion_tokens": tokens}})
-        self._write(writer, b"data: [DONE]\n\n")
-        if self.chunked:
-            writer.write(b"0\r\n\r\n")
+    def event(self, **event: object) -> bytes:
+        return self.framed(b"data: " + json.dumps({"id": "1", **event}).encode() + b"\n\n")
 
-    def _event(self, writer: asyncio.StreamWriter, event: dict) -> None:
-        self._write(writer, b"data: " + json.dumps(event).encode() + b"\n\n")
+    def token(self, body: dict, finish: str | None = None) -> bytes:
+        shown = {"delta": {"content": "x"}} if "messages" in body else {"text": "x"}
+        return self.event(choices=[{"index": 0, **shown, "finish_reason": finish}])
 
-    def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        writer.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
-    @staticmethod
-    def _whole(writer: asyncio.StreamWriter, status: int, body: str) -> None:
-        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+class _Connection(asyncio.Protocol):
+    def __init__(self, stub: Stub):
+        self._stub, self._loop = stub, asyncio.get_running_loop()
+        self._data = b""
+        self._body: dict = {}
+        self._sent, self._due_s = 0, 0.0
+
+    def connection_made(self, transport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        head, end, rest = self._data.partition(b"\r\n\r\n")
+        if not end:
+            return
+        if head.startswith(b"GET"):
+            self._whole(200, json.dumps({"data": [{"id": name} for name in self._stub.models]}))
+            return
+        length = next(int(line[15:]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+        if len(rest) == length:
+            self._stub.heads.append(head)
+            self._answer(json.loads(rest))
+
+    def _answer(self, body: dict) -> None:
+        self._body = body
+        self._stub.heard.append(body)
+        refusal = self._stub.wrong(body)
+        if refusal is not None:
+            self._whole(*refusal)
+            return
+        framing = b"Transfer-Encoding: chunked\r\n" if self._stub.chunked else b""
+        self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + framing + b"\r\n")
+        self._token = self._stub.token(body)
+        self._due_s = self._loop.time() + self._stub.first_s
+        self._loop.call_at(self._due_s, self._next)
+
+    def _next(self) -> None:
+        if self._sent == self._stub.broken_after:
+            self._transport.abort()
+            return
+        self._sent += 1
+        self._due_s += self._stub.gap_s
+        if self._sent < self._body["max_tokens"]:
+            self._transport.write(self._token)
+            self._loop.call_at(self._due_s, self._next)
+            return
+        asked = self._body.get("prompt", self._body.get("messages"))
+        usage = {"prompt_tokens": len(asked), "completion_tokens": self._sent}
+        last = self._stub.token(self._body, "length") + self._stub.event(choices=[], usage=usage) + self._stub.framed(b"data: [DONE]\n\n")
+        self._transport.write(last + (b"0\r\n\r\n" if self._stub.chunked else b""))
+        self._transport.close()
+
+    def _whole(self, status: int, body: str) -> None:
+        self._transport.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        self._transport.close()
 
 
 async def main() -> None:
