@@ -53,21 +53,12 @@ def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache
         "--kv-cache-size": cache_bytes,
         "--compilation-cache-dir": fleet.programs,
     }
-    told = (f"{member.name}={member.path}" for member in members)
-    command = (
-        sys.executable,
-        "-m",
-        "muxjax",
-        "serve",
-        *told,
-        *(str(part) for pair in options.items() for part in pair),
-        "--wait-for-all",
-        *flags,
-    )
+    paths = [f"{member.name}={member.path}" for member in members]
+    told = [str(part) for pair in options.items() for part in pair]
     return Server(
         name=name,
         models=tuple(member.name for member in members),
-        command=command,
+        command=(sys.executable, "-m", "muxjax", "serve", *paths, *told, "--wait-for-all", *flags),
         port=port,
         environment={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment},
         health="/ready",

@@ -62,10 +62,8 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = READ
     with contextlib.ExitStack() as stack:
         shared = stack.enter_context(mps.daemon()) if backend.mps and len(fleet.members) > 1 else {}
         servers = backend.servers(fleet, free_port)
-        started = [
-            (server, stack.enter_context(_started(server, shared, logs / f"{backend.name}-{server.name}.log"))) for server in servers
-        ]
-        _wait(backend.name, started, logs, begun_s + ready_s)
+        started = [(server, stack.enter_context(_started(server, shared, _log(logs, backend, server)))) for server in servers]
+        _wait(backend, started, logs, begun_s + ready_s)
         unattached = mps.strangers((_group(process.pid) for _, process in started), mps.attached(shared)) if shared else 0
         urls = {model: server.url for server in servers for model in server.models}
         yield Running(urls=urls, start_s=time.monotonic() - begun_s, unattached=unattached)
@@ -102,10 +100,14 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _wait(name: str, started: Sequence[tuple[Server, subprocess.Popen[bytes]]], logs: Path, until_s: float) -> None:
+def _log(logs: Path, backend: Backend, server: Server) -> Path:
+    return logs / f"{backend.name}-{server.name}.log"
+
+
+def _wait(backend: Backend, started: Sequence[tuple[Server, subprocess.Popen[bytes]]], logs: Path, until_s: float) -> None:
     """Returns when all are ready; raises ConfigError if one ends before, or there is no time left."""
     left = list(started)
-    with tqdm(total=len(left), desc=f"starting {name}", unit=" servers", leave=False, disable=None) as bar:
+    with tqdm(total=len(left), desc=f"starting {backend.name}", unit=" servers", leave=False, disable=None) as bar:
         while left:
             for server, process in list(left):
                 if is_ready(server):
@@ -113,7 +115,7 @@ def _wait(name: str, started: Sequence[tuple[Server, subprocess.Popen[bytes]]], 
                     bar.update()
                 elif process.poll() is not None or time.monotonic() > until_s:
                     why = "is not ready in time" if process.poll() is None else f"has ended with {process.returncode}"
-                    raise ConfigError(f"{name}: {server.name} {why}: {_told(logs / f'{name}-{server.name}.log')}", field="backend")
+                    raise ConfigError(f"{backend.name}: {server.name} {why}: {_told(_log(logs, backend, server))}", field="backend")
             bar.refresh()
             time.sleep(POLL_S)
 
