@@ -1,7 +1,7 @@
 """Runs of a load as JSON lines: a line that begins the run, one for each request that ended, and one that ends it."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -36,7 +36,8 @@ class Begin:
     """What a run was to be.
 
     Args:
-      label: of runs that a picture has in one line; load: what was asked, its seed and its rate apart.
+      label: of runs that a picture has in one line; path: of the endpoint.
+      load: what was asked, its seed and its rate apart.
       rate_rps: requests a second of all models, in the mean; None where all come at once.
       rates: of each model; demanded: requests that were to be sent.
       alone: of each model that was asked alone before.
@@ -45,6 +46,7 @@ class Begin:
     muxjax_bench: int = VERSION
     label: str
     date: str
+    path: str
     load: dict[str, Any]
     seed: int
     scale: float
@@ -214,9 +216,10 @@ def _whole(path: Path) -> int:
     return 0
 
 
-def by_load(runs: list[Run]) -> Mapping[tuple[str, float], list[Run]]:
-    """Complete runs of each label and scale of the load."""
-    found: dict[tuple[str, float], list[Run]] = {}
+def by_load(runs: Iterable[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but their seeds, together."""
+    found: dict[tuple[str, float, bytes], list[Run]] = {}
     for run in runs:
-        found.setdefault((run.begin.label, run.begin.scale), []).append(run)
-    return found
+        load = msgspec.json.encode(run.begin.load, order="sorted")
+        found.setdefault((run.begin.label, run.begin.scale, load), []).append(run)
+    return list(found.values())

@@ -91,6 +91,8 @@ def values(found: Summary, runs: Sequence[Run], **about: Any) -> dict[str, Any]:
         "label": begin.label,
         **load,
         "burstiness": begin.load.get("burstiness"),
+        "backend": "openai",
+        "endpoint_type": "openai-chat" if begin.path.startswith("/chat") else "openai",
         **about,
         "duration": found.duration_s,
         "completed": every.completed,

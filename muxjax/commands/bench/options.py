@@ -9,6 +9,8 @@ from muxjax.commands.simulate_options import FORMATS, MOST_S, MOST_SCALE
 from muxjax.errors import require
 
 ENDPOINTS = ("completions", "chat")
+MOST_TRIED = 64.0
+"""Multiples of a rate that a search tries, as muxjax/workload/goodput.py has it."""
 MOST_RATE, MOST_TOKENS, MOST_SEEDS, MOST_ALONE = 1e5, 2**18, 100, 100
 
 
@@ -109,6 +111,24 @@ class BenchOptions:
         for field in ("records", "json"):
             path = getattr(self, field)
             require(path is None or path.parent.is_dir(), field, str(path), "in a folder that exists")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """What is searched.
+
+    Args:
+      least: share of the requests within their targets; most_scale: highest multiple of the load's rate that is tried.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    least: float = 0.99
+    most_scale: float = MOST_TRIED
+
+    def __post_init__(self):
+        require(0 < self.least <= 1, "least", self.least, "over 0, to 1")
+        require(1 <= self.most_scale <= MOST_TRIED, "most_scale", self.most_scale, f"1 to {MOST_TRIED:g}")
 
 
 def _plain(value: Any) -> Any:

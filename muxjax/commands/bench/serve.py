@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from muxjax.bench import report
 from muxjax.bench.records import Run
@@ -33,16 +34,15 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets) -> int:
         if not session.runs:
             raise
         status = INTERRUPTED
-    valid = tell(session.runs, targets, options)
+    valid = tell(session.runs, targets, options.json, base_url=options.base_url)
     return status or (0 if valid else INVALID)
 
 
-def tell(runs: Sequence[Run], targets: Targets, options: BenchOptions) -> bool:
+def tell(runs: Sequence[Run], targets: Targets, output: Path | None, **about: str) -> bool:
     """Prints the summary and writes it where it is to go; whether it is valid."""
     found = summary(runs, targets)
     print("\n".join(report.text(found, runs)))
-    if options.json is not None:
-        about = {"backend": "openai", "endpoint_type": runs[0].begin.load.get("endpoint", "openai"), "base_url": options.base_url}
-        with whole_file(options.json, field="json") as file:
+    if output is not None:
+        with whole_file(output, field="json") as file:
             file.write(json.dumps(report.values(found, runs, **about), indent=1, allow_nan=False) + "\n")
     return found.lag.valid

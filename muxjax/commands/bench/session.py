@@ -69,6 +69,7 @@ class Session:
         begin = Begin(
             label=self.options.label,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
+            path=what.path,
             load=self.load.written,
             seed=seed,
             scale=scale,
