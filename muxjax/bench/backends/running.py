@@ -21,8 +21,8 @@ from muxjax.bench.backends.backend import Backend, Server
 from muxjax.bench.backends.fleet import Fleet
 from muxjax.errors import ConfigError
 
-READY_S, STOP_S, POLL_S = 900.0, 30.0, 0.2
-"""Time in which servers must be ready, and in which they must end when they are told to; and how often it is looked."""
+STOP_S, POLL_S = 30.0, 0.2
+"""Time in which servers must end when they are told to, and how often it is looked whether they are ready."""
 TOLD_LINES = 15
 """Of a server's log, in the error when it does not start."""
 
@@ -50,7 +50,7 @@ def lacking(backend: Backend) -> str:
 
 
 @contextlib.contextmanager
-def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = READY_S) -> Iterator[Running]:
+def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.0) -> Iterator[Running]:
     """The backend while the block runs; its servers end in the opposite order.
 
     Args:
@@ -67,6 +67,16 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = READ
         unattached = mps.strangers((_group(process.pid) for _, process in started), mps.attached(shared)) if shared else 0
         urls = {model: server.url for server in servers for model in server.models}
         yield Running(urls=urls, start_s=time.monotonic() - begun_s, unattached=unattached)
+
+
+def device_bytes() -> int:
+    """Memory of the GPU, as the driver tells; 0 where there is none."""
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    except OSError:
+        return 0
+    return int(lines[0]) * 2**20 if lines and lines[0].isdigit() else 0
 
 
 def free_port() -> int:

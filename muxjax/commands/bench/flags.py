@@ -4,7 +4,7 @@ import argparse
 
 from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
-from muxjax.commands.bench.options import BenchOptions, LoadOptions, SweepOptions
+from muxjax.commands.bench.options import BenchOptions, CompareOptions, LoadOptions, SweepOptions
 from muxjax.commands.flags import add_fields, file_path, read_fields
 
 LOAD = {
@@ -46,6 +46,15 @@ SWEEP = {
     "most_scale": "highest multiple of the load's rate that is tried",
 }
 
+COMPARED = ("seeds", "warmup", "timeout_s", "records")
+"""Of BENCH, what is the user's to say where the servers are started for it."""
+COMPARE = {
+    "backends": "mux, lanes, adbs, round-robin, turns, spatial, static-memory; vllm, sglang (-mps), llama.cpp if installed; or NAME=MODULE",
+    "rate_scales": "multiples of the load's rate, which all are asked",
+    "logs": "folder for what the servers print",
+    "ready_s": "seconds in which a backend must have started",
+}
+
 
 def add_bench(bench: argparse.ArgumentParser) -> None:
     """The commands of `muxjax bench`."""
@@ -58,6 +67,7 @@ def add_bench(bench: argparse.ArgumentParser) -> None:
         add_fields(parser, BenchOptions, BENCH | JSON)
         add_fields(parser, Targets, TARGETS)
     add_fields(sweep, SweepOptions, SWEEP)
+    _add_compare(commands.add_parser("compare", help="give a load to one serving system after another, each started for it"))
     _add_throughput(commands.add_parser("throughput", help="give a load to models of this process, all at once, without HTTP"))
     _add_report(commands.add_parser("report", help="print again what files of records come to, with other targets"))
     _add_plot(commands.add_parser("plot", help="draw files of records over their rates"))
@@ -73,6 +83,27 @@ def _sweep(args: argparse.Namespace) -> int:
     from muxjax.commands.bench import sweep
 
     return sweep.run(_load(args), _bench(args), read_fields(Targets, args), read_fields(SweepOptions, args))
+
+
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    compare.set_defaults(command=_compare)
+    compare.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    _add_load(compare, LOAD | WHEN)
+    add_fields(compare, BenchOptions, {name: BENCH[name] for name in COMPARED})
+    add_fields(compare, Targets, TARGETS)
+    add_fields(compare, CompareOptions, COMPARE)
+    serve_flags.add_unit_flags(compare)
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from muxjax.commands.bench import compare
+    from muxjax.server.config import load_options
+
+    unit = load_options(args.sources, serve_flags.settings(args)).unit
+    options = BenchOptions(**{name: getattr(args, name) for name in COMPARED} | {"seeds": tuple(args.seeds), "api_key": ""})
+    load = LoadOptions(**{name: getattr(args, name) for name in (*LOAD, *WHEN, "ignore_eos")}, rename=tuple(args.rename))
+    several = read_fields(CompareOptions, _with_tuples(args, "backends", "rate_scales"))
+    return compare.run(unit, load, options, read_fields(Targets, args), several)
 
 
 def _add_throughput(throughput: argparse.ArgumentParser) -> None:

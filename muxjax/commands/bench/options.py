@@ -70,8 +70,9 @@ class LoadOptions:
 
     @property
     def written(self) -> dict[str, Any]:
-        """For a run's record: what was asked, apart from how fast."""
+        """For a run's record: what was asked, apart from how fast and where."""
         values = {name: getattr(self, name) for name in self.__slots__ if name not in ("rate_scale",)}
+        values["model"] = tuple(model.partition("=")[0] for model in self.model)
         return {name: _plain(value) for name, value in values.items() if value not in (None, (), [], False)}
 
 
@@ -129,6 +130,30 @@ class SweepOptions:
     def __post_init__(self):
         require(0 < self.least <= 1, "least", self.least, "over 0, to 1")
         require(1 <= self.most_scale <= MOST_TRIED, "most_scale", self.most_scale, f"1 to {MOST_TRIED:g}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions:
+    """Who is compared, and how far.
+
+    Args:
+      backends: in this order, by name, or as NAME=MODULE: a Python module that takes the flags of `muxjax serve`, a process a model.
+      rate_scales: multiples of the load's rate, each of which all backends are asked.
+      logs: folder of what servers print; None for one that goes.
+      ready_s: time in which a backend must have started.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    backends: tuple[str, ...] = ("mux", "turns")
+    rate_scales: tuple[float, ...] = (1.0,)
+    logs: Path | None = None
+    ready_s: float = 900.0
+
+    def __post_init__(self):
+        require(bool(self.backends), "backends", "none", "at least one")
+        require(bool(self.rate_scales) and all(scale > 0 for scale in self.rate_scales), "rate_scales", list(self.rate_scales), "over 0")
+        require(0 < self.ready_s < float("inf"), "ready_s", self.ready_s, "over 0 and finite")
 
 
 def _plain(value: Any) -> Any:
