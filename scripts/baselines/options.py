@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("auto", "bfloat16", "float16", "float32"), default="auto")
     parser.add_argument("--max-model-len", type=int, default=2048, help="most tokens of prompt and answer")
     parser.add_argument("--max-num-seqs", type=int, default=256, help="most requests at once")
-    parser.add_argument("--max-num-batched-tokens", type=int, default=8192, help="most tokens of a prefill of several prompts")
+    parser.add_argument("--max-num-batched-tokens", type=int, help="most tokens of a prefill of several prompts")
     parser.add_argument("--gpu-memory-utilization", type=float, default=0.9, help="share of the whole GPU's memory")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 for any that is free")

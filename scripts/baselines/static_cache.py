@@ -26,6 +26,8 @@ from scripts.baselines.engine import Made, Request
 from scripts.baselines.slots import Row, Slots
 from scripts.baselines.steps import PROMPTS, Steps, Tokens, graph_sizes
 
+TOKEN_BUDGET = 8192
+
 
 class _Launched(NamedTuple):
     """A step whose tokens have not been read: who gets one, from which slot, and for whom it is the last."""
@@ -173,7 +175,7 @@ def build(args: argparse.Namespace, *, report: Callable[[str], object] = print) 
         "weights_bytes": loaded.read_bytes + (0 if spec.tied else loaded.embed.nbytes),
     }
     report(json.dumps(told))
-    return StaticCache(steps, token_budget=args.max_num_batched_tokens)
+    return StaticCache(steps, token_budget=_budget(args))
 
 
 def compiler(choice: str, device: torch.device) -> tuple[Callable[[Callable], Callable], str]:
@@ -196,12 +198,16 @@ def fitting_rows(args: argparse.Namespace, spec: ModelSpec, device: torch.device
     element_bytes = getattr(torch, spec.dtype).itemsize
     row_bytes = 2 * spec.layers * spec.kv_heads * spec.head_dim * spec.max_len * element_bytes
     widest = 4 * spec.width + 2 * (spec.heads + 2 * spec.kv_heads) * spec.head_dim + 4 * spec.ffn
-    step_bytes = max(args.max_num_batched_tokens, spec.max_len) * widest * element_bytes + args.max_num_seqs * spec.vocab * 4
+    step_bytes = max(_budget(args), spec.max_len) * widest * element_bytes + args.max_num_seqs * spec.vocab * 4
     share = int(args.gpu_memory_utilization * torch.cuda.get_device_properties(device).total_memory)
     room = share - torch.cuda.memory_allocated(device) - step_bytes - 2**30  # the context, graphs and the compiler's own
     if room < 2 * row_bytes:
         raise ValueError(f"{share} bytes are no room for weights, steps and a row of {row_bytes} bytes: ask for more, or for shorter rows")
     return min(args.max_num_seqs, room // row_bytes - 1)
+
+
+def _budget(args: argparse.Namespace) -> int:
+    return args.max_num_batched_tokens or TOKEN_BUDGET
 
 
 def main() -> None:
