@@ -138,9 +138,9 @@ def prefill(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int) -> Te
         return _flash(q, k, v, starts, starts, (longest, longest), causal=True)
     out, bounds = torch.zeros_like(q), starts.tolist()
     for begin, end in pairwise(bounds):
-        heads = [part[begin:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v)]
         if end > begin:
-            out[begin:end] = F.scaled_dot_product_attention(*heads, is_causal=True, enable_gqa=True)[0].transpose(0, 1)
+            q_1, k_1, v_1 = (part[begin:end].transpose(0, 1).unsqueeze(0) for part in (q, k, v))
+            out[begin:end] = F.scaled_dot_product_attention(q_1, k_1, v_1, is_causal=True, enable_gqa=True)[0].transpose(0, 1)
     return out
 
 

@@ -32,8 +32,11 @@ class Engine(Protocol):
 
     max_len: int
     """Most tokens of prompt and answer together."""
-    busy: bool
-    """Whether a request is unfinished."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is unfinished."""
+        ...
 
     def submit(self, request: Request) -> None:
         """Queues a request that `check` has let pass."""

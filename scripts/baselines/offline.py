@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from muxjax.workload.lengths import lognormal
-from scripts.baselines import options
+from scripts.baselines import options, static_cache, transformers_batching
 from scripts.baselines.engine import Engine, Request, check
 
+TRANSFORMERS = "transformers_batching"
 LEAST = 4
 """Fewest tokens that are drawn, of prompt and answer each."""
 
@@ -68,18 +69,22 @@ def run(engine: Engine, sizes: Sizes, *, vocab: int, seed: int) -> dict[str, flo
     return {"requests": len(requests), "prompt_tokens": prompt_tokens, "output_tokens": made, "s": spent, "tokens_per_s": made / spent}
 
 
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lengths", type=Path, help="JSON lines of prompt_tokens and output_tokens, in place of drawing them")
+    parser.add_argument("--requests", type=int, default=512)
+    parser.add_argument("--mean-in", type=float, default=220)
+    parser.add_argument("--mean-out", type=float, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=2, help="runs of the same requests; the first may have much to make ready")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     engines = parser.add_subparsers(dest="engine", required=True)
-    for name in ("static_cache", "transformers_batching"):
+    for name, add_arguments in {"static_cache": static_cache.add_arguments, TRANSFORMERS: transformers_batching.add_arguments}.items():
         options.add_arguments(of_engine := engines.add_parser(name))
-        _module(name).add_arguments(of_engine)
-        of_engine.add_argument("--lengths", type=Path, help="JSON lines of prompt_tokens and output_tokens, in place of drawing them")
-        of_engine.add_argument("--requests", type=int, default=512)
-        of_engine.add_argument("--mean-in", type=float, default=220)
-        of_engine.add_argument("--mean-out", type=float, default=200)
-        of_engine.add_argument("--seed", type=int, default=0)
-        of_engine.add_argument("--repeats", type=int, default=2, help="runs of the same requests; the first may have much to make ready")
+        add_arguments(of_engine)
+        _add_arguments(of_engine)
     args = parser.parse_args()
     spec = options.model(args).spec
     drawn = {"mean_in": args.mean_in, "mean_out": args.mean_out, "max_len": spec.max_len, "seed": args.seed}
@@ -93,22 +98,11 @@ def main() -> None:
 
 
 def _build(args: argparse.Namespace) -> Engine:
-    if args.engine == "static_cache":
-        engine = _module(args.engine).build(args, report=options.say)
-        engine.warm_up(report=options.say)
-        return engine
-    return _module(args.engine).build(args, streaming=False, report=options.say)
-
-
-def _module(engine: str):
-    """Each where it is asked for: the one needs no transformers."""
-    if engine == "static_cache":
-        from scripts.baselines import static_cache
-
-        return static_cache
-    from scripts.baselines import transformers_batching
-
-    return transformers_batching
+    if args.engine == TRANSFORMERS:
+        return transformers_batching.build(args, streaming=False, report=options.say)
+    engine = static_cache.build(args, report=options.say)
+    engine.warm_up(report=options.say)
+    return engine
 
 
 if __name__ == "__main__":

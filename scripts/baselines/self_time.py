@@ -14,12 +14,14 @@ PREFILLS = ((1, 256), (8, 256), (1, 1024))
 
 
 def tell(steps: Steps, *, rows: Sequence[int] = ROWS, context: int = CONTEXT, report: Callable[[str], object] = print) -> None:
-    """A JSON line for the rate, and for each number of rows and prefill that the cache has room for. Rows are of zeros, which take a step
-    as long as others; nobody may have one yet."""
+    """A JSON line for the rate, and for each number of rows and prefill that the cache has room for. Nobody may have a
+    row yet: the cache is filled with random numbers, as zeros are faster to multiply."""
+    for cache in (*steps.decoder.keys, *steps.decoder.values):
+        cache.normal_()
     rate = copy_rate(steps.device)
     report(json.dumps({"what": "copy", "bytes_per_s": rate}))
     context = min(context, steps.max_len)
-    for count in (count for count in rows if count <= steps.rows):
+    for count in sorted((count for count in rows if count <= steps.rows), reverse=True):  # as a server compiles, for many rows first
         spent, floor_s = decode_s(steps, count, context), decode_bytes(steps, count, context) / rate
         report(
             json.dumps({"what": "decode", "rows": count, "context": context, "s": spent, "floor_s": floor_s, "of_floor": floor_s / spent})

@@ -11,8 +11,8 @@ first, all tokens of a step come to the host one step late, so that the device n
 import argparse
 import functools
 import gc
+import itertools
 import json
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable
@@ -27,6 +27,8 @@ from scripts.baselines.slots import Row, Slots
 from scripts.baselines.steps import PROMPTS, Steps, Tokens, graph_sizes
 
 TOKEN_BUDGET = 8192
+FEW_TOKENS = 1024
+"""Of a prefill that takes not much longer with more."""
 
 
 class _Launched(NamedTuple):
@@ -42,10 +44,11 @@ class StaticCache:
 
     Args:
       token_budget: most tokens of one prefill of several prompts.
+      patience: decode steps that prompts of few tokens wait for others, so that the weights are read once for all of them.
     """
 
-    def __init__(self, steps: Steps, *, token_budget: int):
-        self.steps, self.max_len, self._budget = steps, steps.max_len, token_budget
+    def __init__(self, steps: Steps, *, token_budget: int, patience: int = 0):
+        self.steps, self.max_len, self._budget, self._patience, self._waited = steps, steps.max_len, token_budget, patience, 0
         self._slots = Slots(steps.rows)
         self._waiting: deque[Request] = deque()
         self._launched: deque[_Launched] = deque()
@@ -81,26 +84,29 @@ class StaticCache:
         started = time.perf_counter()
         gc.collect()
         gc.freeze()  # recording collects garbage, which is slow among all that a compiler leaves
-        sizes = graph_sizes(max(self._budget, self.max_len))
-        for size in sizes:
-            prompts = [[0] * min(self.max_len, size - at) for at in range(0, size, self.max_len)][:PROMPTS]
-            self.steps.prefill(prompts, [self.steps.rows] * len(prompts))
         for rows in reversed(self.steps.sizes):
             for most in self.steps.contexts:
                 self.steps.decode(rows, most)
+        sizes = graph_sizes(max(self._budget, self.max_len))
+        for size in reversed(sizes):
+            prompts = [[0] * min(self.max_len, size - at) for at in range(0, size, self.max_len)][:PROMPTS]
+            self.steps.prefill(prompts, [self.steps.rows] * len(prompts))
         count = len(sizes) + len(self.steps.sizes) * len(self.steps.contexts)
         report(f"recorded {count} steps in {time.perf_counter() - started:.1f} s")
 
     def _prefill(self) -> None:
-        batch: list[Request] = []
-        tokens = 0
-        while self._waiting and len(batch) < min(PROMPTS, self._slots.free):
-            tokens += len(self._waiting[0].prompt)
-            if batch and tokens > self._budget:
+        count = tokens = 0
+        for request in itertools.islice(self._waiting, min(PROMPTS, self._slots.free)):
+            if count and tokens + len(request.prompt) > self._budget:
                 break
-            batch.append(self._waiting.popleft())
-        if not batch:
+            count, tokens = count + 1, tokens + len(request.prompt)
+        if count and tokens < FEW_TOKENS and self._slots.seats and self._waited < self._patience:
+            self._waited += 1
             return
+        if not count:
+            return
+        self._waited = 0
+        batch = [self._waiting.popleft() for _ in range(count)]
         rows = [self._slots.admit(request) for request in batch]
         self.steps.prefill([request.prompt for request in batch], [row.slot for row in rows])
         seats = tuple((row, row.slot) for row in rows)
@@ -141,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of this engine alone."""
     parser.add_argument("--attention", choices=("auto", *attention.WAYS), default="auto", help="auto: which is the fastest, by a trial")
     parser.add_argument("--compile", choices=("auto", "default", "max-autotune-no-cudagraphs", "none"), default="auto")
+    parser.add_argument("--patience", type=int, default=0, help="decode steps that short prompts wait for more to be prefilled with")
 
 
 def build(args: argparse.Namespace, *, report: Callable[[str], object] = print) -> StaticCache:
@@ -175,16 +182,25 @@ def build(args: argparse.Namespace, *, report: Callable[[str], object] = print) 
         "weights_bytes": loaded.read_bytes + (0 if spec.tied else loaded.embed.nbytes),
     }
     report(json.dumps(told))
-    return StaticCache(steps, token_budget=_budget(args))
+    return StaticCache(steps, token_budget=_budget(args), patience=args.patience)
 
 
 def compiler(choice: str, device: torch.device) -> tuple[Callable[[Callable], Callable], str]:
-    """What makes functions fast, and its name. "auto" compiles on a GPU, where there is what a compiler needs."""
+    """What makes functions fast, and its name. "auto" compiles on a GPU, if that works there: it needs a C compiler, and headers."""
     if choice == "auto":
-        choice = "default" if device.type == "cuda" and any(map(shutil.which, ("cc", "gcc", "clang"))) else "none"
+        choice = "default" if device.type == "cuda" and _compiles(device) else "none"
     if choice == "none":
         return lambda function: function, choice
     return functools.partial(torch.compile, mode=choice), choice
+
+
+def _compiles(device: torch.device) -> bool:
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # of whatever kind: it tells what is missing
+        options.say(f"torch.compile does not work here: {error}")
+        return False
+    return True
 
 
 def fitting_rows(args: argparse.Namespace, spec: ModelSpec, device: torch.device) -> int:

@@ -94,8 +94,8 @@ class Steps:
     @torch.no_grad()
     def move(self, source: int, target: int, tokens: int) -> None:
         """A row to another slot."""
-        caches = [*self.decoder.keys, *self.decoder.values]
-        torch._foreach_copy_([cache[target, :tokens] for cache in caches], [cache[source, :tokens] for cache in caches])
+        for cache in (*self.decoder.keys, *self.decoder.values):
+            cache[target, :tokens] = cache[source, :tokens]
         self._token[target] = self._token[source]
 
     def _sent(self, array: np.ndarray) -> Tensor:

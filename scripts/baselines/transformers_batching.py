@@ -19,7 +19,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
-from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from muxjax.specs.dummy import write_dummy_models
 from scripts.baselines import options
@@ -112,7 +112,7 @@ def build(args: argparse.Namespace, *, streaming: bool = True, report: Callable[
             model = AutoModelForCausalLM.from_config(_config(served), dtype=dtype, attn_implementation=name)
         else:
             model = AutoModelForCausalLM.from_pretrained(served.folder, dtype=dtype, attn_implementation=name)
-    model = model.to(device).eval()
+    model.eval()
     report(f"loaded {served.name} in {time.perf_counter() - started:.1f} s")
     with torch.no_grad():
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=served.spec.max_len)
@@ -121,7 +121,7 @@ def build(args: argparse.Namespace, *, streaming: bool = True, report: Callable[
         if device.type == "cuda":
             manager.warmup()
     manager.start()
-    used = model.config._attn_implementation
+    used = str(model.config._attn_implementation)
     told = {
         "engine": "transformers_batching",
         "transformers": transformers.__version__,

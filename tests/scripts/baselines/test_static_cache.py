@@ -140,5 +140,5 @@ def test_steps_tell_what_they_take(tmp_path):
     engine.warm_up(report=lines.append)
     self_time.tell(engine.steps, rows=(1, 3, 8), context=64, report=lines.append)
     decodes = [line for line in map(json.loads, lines[2:]) if line["what"] == "decode"]
-    assert [line["rows"] for line in decodes] == [1, 3]
+    assert [line["rows"] for line in decodes] == [3, 1]
     assert all(line["of_floor"] > 0 and line["context"] == 64 for line in decodes)
