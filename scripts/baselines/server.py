@@ -21,43 +21,73 @@ from aiohttp import web
 from scripts.baselines.engine import Engine, Made, Request, check
 
 _MOST_BODY_BYTES = 64 * 2**20
+Take = Callable[[Sequence[int], bool], object]
+"""Of tokens, and whether there are no more."""
 _SWITCH_S = 2e-4
 """How soon the engine's thread gets its turn from the event loop's: it has a step to launch."""
 
 
 class Stream:
-    """The tokens of one request as they come."""
+    """The tokens of one request as they come; all of it happens in the event loop."""
 
     def __init__(self) -> None:
         self._tokens: list[int] = []
         self._last = False
         self._error: Exception | None = None
         self._came = asyncio.Event()
+        self._take: Take | None = None
 
     def put(self, token: int, last: bool) -> None:
-        """In the event loop."""
-        self._tokens.append(token)
         self._last = last
-        self._came.set()
+        if self._take is not None:
+            self._take([token], last)
+        else:
+            self._tokens.append(token)
+        if last or self._take is None:
+            self._came.set()
 
     def fail(self, error: Exception) -> None:
         self._error = error
         self._came.set()
 
-    async def pieces(self) -> AsyncIterator[list[int]]:
-        """Those that have come since the last time, until there are no more.
+    async def some(self) -> list[int]:
+        """Those that have come since the last time, at least one; none where there are no more.
 
         Raises:
           Exception: what the engine ended by.
         """
-        while not (self._last and not self._tokens):
-            await self._came.wait()
-            self._came.clear()
-            if self._error is not None:
-                raise self._error
-            tokens, self._tokens = self._tokens, []
-            if tokens:
-                yield tokens
+        while not self._tokens and not self._last:
+            await self._next()
+        tokens, self._tokens = self._tokens, []
+        return tokens
+
+    async def all(self) -> list[int]:
+        """Once the last one has come.
+
+        Raises:
+          Exception: what the engine ended by.
+        """
+        while not self._last:
+            await self._next()
+        return self._tokens
+
+    async def relay(self, take: "Take") -> None:
+        """All that are left, each handed on where it is put, without a task that wakes for it.
+
+        Raises:
+          Exception: what the engine ended by.
+        """
+        if self._tokens:
+            take(self._tokens, self._last)
+        self._take = take
+        while not self._last:
+            await self._next()
+
+    async def _next(self) -> None:
+        await self._came.wait()
+        self._came.clear()
+        if self._error is not None:
+            raise self._error
 
 
 class EngineThread:
@@ -200,18 +230,27 @@ def read_request(body: Any, stop: frozenset[int]) -> Request:
 
 
 async def _whole(request: Request, stream: Stream, frame: Frame) -> web.Response:
-    tokens = [token async for piece in stream.pieces() for token in piece]
+    tokens = await stream.all()
     return web.json_response(frame.whole(tokens, _reason(request, tokens), _usage(request, len(tokens))))
 
 
 async def _streamed(http: web.Request, body: dict[str, Any], request: Request, stream: Stream, frame: Frame) -> web.StreamResponse:
+    """The first event goes through aiohttp, those after it straight to the connection, in chunks as HTTP wants them: thousands a second."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"})
+    response.enable_chunked_encoding()
     await response.prepare(http)
-    count = 0
-    async for tokens in stream.pieces():
+    tokens = await stream.some()
+    count, ended = len(tokens), len(tokens) >= request.max_tokens or tokens[-1] in request.stop
+    await response.write(frame.event(tokens, _reason(request, tokens) if ended else None))
+
+    def take(tokens: Sequence[int], last: bool) -> None:
+        nonlocal count
         count += len(tokens)
-        ended = count >= request.max_tokens or tokens[-1] in request.stop
-        await response.write(frame.event(tokens, _reason(request, tokens) if ended else None))
+        event = frame.event(tokens, _reason(request, tokens) if last else None)
+        if http.transport is not None:  # who has left is cancelled soon
+            http.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+
+    await stream.relay(take)
     if (body.get("stream_options") or {}).get("include_usage"):
         await response.write(frame.usage_event(_usage(request, count)))
     await response.write(b"data: [DONE]\n\n")
