@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+import torch
+
+from muxjax.specs import published
 from scripts.baselines import attention, options, self_time, static_cache
 from scripts.baselines.engine import Request
 from tests.scripts.baselines.models import greedy, save_model
@@ -79,13 +83,46 @@ def test_tokens_are_those_of_transformers(tmp_path, model_type, variant):
     assert found == [greedy(model, request.prompt, request.max_tokens) for request in requests]
 
 
-@pytest.mark.parametrize("way", attention.usable(options.device()))
+@pytest.mark.parametrize("way", ["matmul", "sdpa"])
 def test_all_ways_to_attend_make_the_same_tokens(tmp_path, way):
     model = save_model(tmp_path, "llama", max_position_embeddings=1024)
     requests = drawn((300, 8), (250, 12), (3, 4))
     engine = build(tmp_path, attention=way, max_model_len=1024)
     assert len(engine.steps.contexts) > 1
     assert answers(engine, requests) == [greedy(model, request.prompt, request.max_tokens) for request in requests]
+
+
+@pytest.mark.gpu
+def test_flash_attends_as_others_do():
+    spec, device = replace(published.BY_NAME["llama-3.2-1b"], head_dim=128), options.device()
+    q = torch.randn(5, spec.heads, 128, dtype=torch.bfloat16, device=device)
+    keys, values = (attention.WAYS["flash"].empty_cache(7, 512, spec, device).normal_() for _ in range(2))
+    used = torch.tensor([1, 512, 77, 128, 300], dtype=torch.int32, device=device)
+    found = [way.decode(q, keys, values, way.rows(used, 512, 512)) for way in attention.WAYS.values()]
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.gpu
+def test_flash_prefills_each_prompt_alone():
+    q, k, v = (torch.randn(200, heads, 128, dtype=torch.bfloat16, device="cuda") for heads in (32, 8, 8))
+    starts = torch.tensor([0, 50, 51, 180, 180, 180], dtype=torch.int32, device="cuda")  # the last two are padding
+    found = attention.prefill(q, k, v, starts, 200)[:180].cpu().float()
+    plain = attention.prefill(q.cpu().float(), k.cpu().float(), v.cpu().float(), starts.cpu(), 200)[:180]
+    torch.testing.assert_close(found, plain, atol=2e-2, rtol=2e-2)
+
+
+def test_short_prompts_wait_for_more_of_them_and_no_longer(tmp_path):
+    save_model(tmp_path, "llama")
+    first, second, third = drawn((5, 30), (5, 4), (5, 4))
+    engine = build(tmp_path, patience=3)
+    engine.submit(first)
+    engine.step()
+    engine.submit(second)
+    made = [request for _ in range(2) for request, _, _ in engine.step()]
+    engine.submit(third)
+    made += [request for _ in range(3) for request, _, _ in engine.step()]
+    assert made.index(second) == made.index(third) - 1 == 4
 
 
 @pytest.mark.filterwarnings("ignore")  # what a compiler is made of warns of its own parts
