@@ -138,7 +138,7 @@ def build(args: argparse.Namespace, *, streaming: bool = True, report: Callable[
 
 
 def attention(asked: str) -> str:
-    """As the installed transformers spells it: since 5.2x "paged|" is not said of sdpa."""
+    """As the installed transformers spells it, of which later versions do not say "paged|" of sdpa."""
     if asked != "auto":
         return asked
     if is_flash_attn_3_available():
@@ -149,7 +149,7 @@ def attention(asked: str) -> str:
 
 
 def config(args: argparse.Namespace, max_len: int, device: torch.device) -> ContinuousBatchingConfig:
-    """Of the manager; what it finds best itself is left to it. Its share of memory is of what is free, ours of the whole."""
+    """Of the manager; what it finds best itself is left to it. Its share of memory is of what is free on the device, ours of the whole."""
     chosen: dict[str, Any] = {
         "max_requests_per_batch": args.max_num_seqs,
         "max_batch_tokens": args.max_num_batched_tokens,
@@ -160,9 +160,9 @@ def config(args: argparse.Namespace, max_len: int, device: torch.device) -> Cont
     }
     page = 256
     if device.type == "cuda":
-        whole = torch.cuda.get_device_properties(device).total_memory
-        held = torch.cuda.memory_reserved(device)
-        chosen["max_memory_percent"] = (args.gpu_memory_utilization * whole - held) / (whole - held)
+        free, whole = torch.cuda.mem_get_info(device)
+        room = args.gpu_memory_utilization * whole - torch.cuda.memory_reserved(device)
+        chosen["max_memory_percent"] = min(room / free, 0.95)
         chosen["max_blocks_per_request"] = -(-max_len // page) + 1
     else:
         chosen |= {"num_blocks": args.max_num_seqs * -(-max_len // page), "max_batch_tokens": args.max_num_batched_tokens or 256}
