@@ -171,6 +171,43 @@ def test_what_is_cancelled_makes_no_more_tokens(tmp_path):
     assert [each.request for each in made] == [stays] * 3
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whoever_comes_and_goes_others_have_the_tokens_they_would_have_alone(tmp_path, seed):
+    save_model(tmp_path, "llama", num_hidden_layers=2)
+    rng = np.random.default_rng(seed)
+    sizes = [(int(rng.integers(1, 40)), int(rng.integers(1, 30))) for _ in range(30)]
+    requests = [replace(request, stop=frozenset(rng.integers(0, 128, 5).tolist())) for request in drawn(*sizes)]
+    alone = dict(zip(requests, map(until_stop, answers_alone(build(tmp_path, max_num_seqs=1), requests), requests), strict=True))
+    engine, made, left = build(tmp_path, max_num_seqs=5, patience=int(rng.integers(3))), {request: [] for request in requests}, set()
+    waiting = list(requests)
+    while waiting or engine.busy:
+        for _ in range(min(len(waiting), int(rng.integers(3)))):
+            engine.submit(waiting.pop())
+        for request, token, last in engine.step():
+            assert request not in left
+            made[request].append(token)
+            assert last == (made[request] == alone[request])
+        if rng.random() < 0.1:
+            gone = requests[rng.integers(len(requests))]
+            if gone not in waiting:
+                engine.cancel(gone)
+                left.add(gone)
+    for request in requests:
+        assert made[request] == alone[request][: len(made[request])]
+        assert request in left or made[request] == alone[request]
+
+
+def answers_alone(engine, requests):
+    """One after another, whatever their stop tokens are."""
+    return [answers(engine, [Request(request.prompt, request.max_tokens)])[0] for request in requests]
+
+
+def until_stop(tokens, request):
+    """Tokens up to the first that stops the request."""
+    end = next((i + 1 for i, token in enumerate(tokens) if token in request.stop), len(tokens))
+    return tokens[:end]
+
+
 def test_steps_tell_what_they_take(tmp_path):
     save_model(tmp_path, "llama")
     engine, lines = build(tmp_path, load_format="dummy"), []
