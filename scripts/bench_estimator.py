@@ -70,7 +70,7 @@ def cases(seed: int, duration_s: float) -> Iterator[Case]:
         arrivals = tuple(capped(generate(streams, duration_s, int(rng.integers(2**31))), 2048))
         if {arrival.model for arrival in arrivals} == {*names}:
             demands = tuple(_demand(name, kind, rate, arrivals) for name, kind, rate in zip(names, kinds, rates, strict=True))
-            problem = Problem(demands=demands, cluster=Cluster(chip=chip, nodes=1, devices_per_node=devices))
+            problem = Problem(demands=demands, cluster=Cluster.uniform(chip=chip, nodes=1, devices_per_node=devices))
             placed = tuple(Placed(model=demand.name, rate_rps=demand.rate_rps, devices=tuple(range(devices))) for demand in demands)
             unit = UnitPlan(devices=devices, members=placed)
             with suppress(ConfigError):
@@ -92,10 +92,10 @@ def has_lanes(case: Case) -> bool:
 
 def simulated(case: Case, way: str) -> dict[str, dict]:
     """Throughput of each LLM once the run has warmed up; the latencies of an LLM are None where no request came and ended in time."""
-    chip, tp = case.problem.cluster.chip, case.unit.devices
+    chip, tp = case.problem.cluster.chips[0], case.unit.devices
     mesh = MeshSpec(chip=chip, tp=tp)
     hosted = {demand.name: Hosted(spec=demand.spec, mesh=mesh, rate_rps=demand.rate_rps) for demand in case.problem.demands}
-    cache_bytes = case.problem.device_bytes - sum(weight_bytes(one.spec, mesh) for one in hosted.values())
+    cache_bytes = case.problem.device_bytes() - sum(weight_bytes(one.spec, mesh) for one in hosted.values())
     lanes, (sharing, policy) = len(hosted) if way == "lanes" else 1, SHARINGS[way]
     machine = Machine(hosted=hosted, cache_bytes=cache_bytes, slots=case.problem.max_batch, lanes=lanes)
     served = machine.serve(case.arrivals, by_name(policy), sharing, case.duration_s).served
@@ -132,14 +132,14 @@ def _estimate(one: ModelEstimate) -> dict:
 def measure(case: Case) -> dict:
     """A record of one unit: what each estimator says, and what is served."""
     config = {
-        "chip": case.problem.cluster.chip.name,
+        "chip": case.problem.cluster.chips[0].name,
         "devices": case.unit.devices,
         "rates": {demand.name: demand.rate_rps for demand in case.problem.demands},
         "duration_s": case.duration_s,
     }
     values = {way: estimated(case, way) for way in ESTIMATORS}
     values |= {f"simulated {way}": simulated(case, way) for way in SHARINGS if way == "turns" or has_lanes(case)}
-    return results.run_record(device=f"simulated {case.problem.cluster.chip.name}", config=config, seed=0, values=values)
+    return results.run_record(device=f"simulated {case.problem.cluster.chips[0].name}", config=config, seed=0, values=values)
 
 
 def errors(records: Iterable[dict], way: str, sharing: str, field: str, *, met: bool | None = None) -> list[float]:

@@ -69,7 +69,7 @@ def problem(kinds: list[str], rates: list[float], nodes: int, devices_per_node: 
         )
         for i, (kind, rate) in enumerate(zip(kinds, rates, strict=True))
     )
-    cluster = Cluster(chip=A100, nodes=nodes, devices_per_node=devices_per_node)
+    cluster = Cluster.uniform(chip=A100, nodes=nodes, devices_per_node=devices_per_node)
     return Problem(demands=demands, cluster=cluster, objective=objective)
 
 
@@ -163,9 +163,9 @@ def describe(asked: Problem) -> dict:
     return {
         "objective": asked.objective,
         "models": {one.name: one.rate_rps for one in asked.demands},
-        "chip": asked.cluster.chip.name,
-        "nodes": asked.cluster.nodes,
-        "devices_per_node": asked.cluster.devices_per_node,
+        "chip": asked.cluster.pools[0].chip.name,
+        "nodes": asked.cluster.pools[0].nodes,
+        "devices_per_node": asked.cluster.pools[0].devices_per_node,
     }
 
 

@@ -26,7 +26,7 @@ from scripts import results
 
 QUESTION = "simulate-speed"
 GOAL_S, PROCESSORS = 300.0, 2
-CLUSTER = Cluster(chip=A100, nodes=4, devices_per_node=8)
+CLUSTER = Cluster.uniform(chip=A100, nodes=4, devices_per_node=8)
 REQUESTS = 100_000
 LIGHT_SCALE, LIGHT_FRAC = 0.1, 0.02
 """Share of the rate and of the requests, in a second run that tells what light loads cost."""

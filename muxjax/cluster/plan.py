@@ -10,6 +10,7 @@ from muxjax.engine.options import MOST_DEVICES, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 
+FAMILIES = tuple(chip.name.partition("-")[0] for chip in CHIPS.values())
 _LAST_DEVICE = 2**20
 _log = logging.getLogger(__name__)
 
@@ -69,14 +70,18 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     if len(set(taken)) < len(taken):
         raise ConfigError("the placement has units that share a device", field="placement")
     _check_models(filled, options)
-    return tuple(replace(_unit(unit, first, options), chip=placement.chip) for unit, first in zip(filled, firsts, strict=True))
+    return tuple(replace(_unit(unit, first, options), chip=placement.chip(unit)) for unit, first in zip(filled, firsts, strict=True))
 
 
 def is_other_chip(device: str, chip: str) -> bool:
     """The device, by JAX's name, is of a kind that we know, and not of the one that the placement was made for."""
-    families = {known.name.partition("-")[0] for known in CHIPS.values()}
-    wanted, found = chip.partition("-")[0], [family for family in families if family in device]
-    return bool(found) and wanted in families and wanted not in found
+    wanted, found = family(chip), [known for known in FAMILIES if known in device]
+    return bool(found and wanted) and wanted not in found
+
+
+def family(chip: str) -> str:
+    """Of a chip that we know, "A100" of "A100-80GB"; empty of others."""
+    return next((known for known in FAMILIES if known == chip.partition("-")[0]), "")
 
 
 def _firsts(units: Sequence[UnitPlan]) -> list[int]:

@@ -30,7 +30,7 @@ from muxjax.placement.problem import Placement, Problem, UnitPlan
 from muxjax.placement.references import baselines
 from muxjax.placement.report import Found
 from muxjax.placement.search_space import score, search_space
-from muxjax.placement.trim import fewest_devices
+from muxjax.placement.trim import fewest_devices, least_cost
 from muxjax.server.plans.replanner import Better
 from muxjax.whole_file import require_writable
 
@@ -40,7 +40,7 @@ BASELINES: Mapping[str, Callable[[Problem, Objective, Candidates], Placement]] =
     "spatial-blind": baselines.spatial_blind,
     "spatial-aware": baselines.spatial_aware,
 }
-PLACERS = {"fewest-devices": fewest_devices}
+PLACERS = {"fewest-devices": fewest_devices, "least-cost": least_cost}
 """Of the objectives that are not for `place_with_headroom`."""
 
 
@@ -75,7 +75,7 @@ def run(
     problem = read_problem(source)
     if from_metrics is not None:
         problem = measured_problem(problem, from_metrics, window_s)
-    costs = costs_of(problem.cluster.chip, measured)
+    costs = costs_of(problem.cluster.chips, measured)
     found = solve(problem, costs, baseline=baseline, time_limit_s=time_limit_s)
     estimate = cache(Estimator(problem, costs).estimate)
     served = report.services(problem, found.placement, estimate)
@@ -99,7 +99,7 @@ def solve(problem: Problem, costs: CostModel | None = None, *, baseline: str | N
     Raises:
       ConfigError: the problem cannot be solved.
     """
-    costs = costs or costs_of(problem.cluster.chip, None)
+    costs = costs or costs_of(problem.cluster.chips)
     found = _found(problem, costs, baseline, time_limit_s)
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
@@ -112,7 +112,7 @@ def better(problem: Problem, now: Placement) -> Better:
     Raises:
       ConfigError: the problem cannot be solved.
     """
-    costs = costs_of(problem.cluster.chip, None)
+    costs = costs_of(problem.cluster.chips)
     placement = solve(problem, costs).placement
     throughput_rps = _throughput(cache(Estimator(problem, costs).estimate))
     return Better(placement, gain(rescaled(now, problem), placement, throughput_rps))

@@ -1,6 +1,6 @@
 """A placement problem written in YAML (docs/placement.md): a cluster, chips, and models with their rates, lengths and targets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 
 from muxjax.cost.chip import CHIPS, Chip
 from muxjax.errors import ConfigError, require, shown
-from muxjax.placement.problem import MOST_DEVICES, MOST_DEVICES_PER_NODE, MOST_NODES, Cluster, Demand, Problem
+from muxjax.placement.problem import Cluster, Demand, Pool, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
@@ -22,18 +22,23 @@ MOST_RATE_RPS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterOptions:
-    """`Cluster`, its chip by the name of one that is known or described under `chips`."""
+class PoolOptions:
+    """`Pool`, its chip by the name of one that is known or described under `chips`."""
 
     chip: str = "H200"
     nodes: int = 1
     devices_per_node: int = 8
+    price: float | None = None
 
-    def __post_init__(self):
-        for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
-            require(1 <= getattr(self, field) <= most, field, getattr(self, field), f"1 to {most}")
-        limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
-        require(self.nodes * self.devices_per_node <= MOST_DEVICES, "nodes", self.nodes, limit)
+    def pool(self, chips: Mapping[str, Chip]) -> Pool:
+        """The pool meant.
+
+        Raises:
+          ConfigError: no such chip, or a value outside its range.
+        """
+        require(self.chip in chips, "chip", self.chip, "one of " + ", ".join(chips))
+        price = 1.0 if self.price is None else self.price
+        return Pool(chip=chips[self.chip], nodes=self.nodes, devices_per_node=self.devices_per_node, price=price)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +124,36 @@ def read_streams(path: Path) -> tuple[Stream, ...]:
 def _problem(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> Problem:
     top = section(loader, path, node, names(Problem) - {"demands"} | {"models", "chips"})
     chips = dict(CHIPS) | _chips(loader, child(node, "chips"), path)
-    cluster = section(loader, path, child(node, "cluster"), names(ClusterOptions)) if child(node, "cluster") else {}
     demands = tuple(map(_demand, _models(loader, node, path)))
-    devices = build(ClusterOptions, cluster)
-    with _at(cluster):
-        require(devices.chip in chips, "chip", devices.chip, "one of " + ", ".join(chips))
-    there = Cluster(chip=chips[devices.chip], nodes=devices.nodes, devices_per_node=devices.devices_per_node)
-    return build(Problem, top, demands=demands, cluster=there)
+    cluster = _cluster(loader, child(node, "cluster"), path, chips)
+    problem = build(Problem, top, demands=demands, cluster=cluster)
+    if problem.objective == "least-cost" and len({pool.chip for pool in cluster.pools}) > 1 and not _priced(loader, node, path):
+        raise ConfigError(f"{path}: least-cost needs the price of each kind of nodes", field="price")
+    return problem
+
+
+def _priced(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> bool:
+    return all("price" in written for written in _pools(loader, child(node, "cluster"), path))
+
+
+def _cluster(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path, chips: Mapping[str, Chip]) -> Cluster:
+    """One kind of nodes, or a list of several."""
+    pools = []
+    for own in _pools(loader, node, path):
+        options = build(PoolOptions, own)
+        with _at(own):
+            pools.append(options.pool(chips))
+    if node is None:
+        return Cluster(tuple(pools))
+    try:
+        return Cluster(tuple(pools))
+    except ConfigError as error:
+        raise ConfigError(f"{path}:{node.start_mark.line + 1}: {error}", field=error.field) from error
+
+
+def _pools(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> list[Section]:
+    nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    return [section(loader, path, one, names(PoolOptions)) if one else {} for one in nodes]
 
 
 def _chips(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> dict[str, Chip]:

@@ -110,7 +110,7 @@ def _replanner(cluster: ClusterOptions, every_s: float, service: Service) -> Rep
 
 def _refit(problem: Path, workers: RayLauncher, service: Service) -> Refit:
     assert service.placing is not None
-    return Refit(problem=read_problem(problem), placing=service.placing, devices=workers.devices, search=_solved)
+    return Refit(problem=read_problem(problem), placing=service.placing, nodes=workers.nodes, search=_solved)
 
 
 def _solved(problem: Problem) -> Placement:

@@ -69,7 +69,7 @@ def _outcomes(problem: Problem, placement: Placement, requests: Load, options: S
 def _jobs(problem: Problem, placement: Placement, requests: Load, options: SimulateOptions) -> list[Job]:
     sharing, until_s = SERIAL if options.lanes == 1 else LANES, requests.last_s + options.drain_s
     longest = max(arrival.prompt_tokens + arrival.output_tokens for arrival in requests.arrivals)
-    most, costs = min(longest, options.max_model_len), costs_of(problem.cluster.chip, options.costs)
+    most, costs = min(longest, options.max_model_len), costs_of(problem.cluster.chips, options.costs)
     return list(
         split(problem, placement, requests.arrivals, options.policy, sharing, until_s, max_tokens=most, measured=costs, lanes=options.lanes)
     )

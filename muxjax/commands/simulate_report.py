@@ -69,9 +69,11 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def idle(problem: Problem) -> Callable[[Served], Alone]:
-    """Seconds that a request would take on an idle mesh of the least degree that holds its LLM."""
-
-    meshes = {demand.name: least_mesh(demand.spec, problem.cluster.chip, problem.device_bytes) for demand in problem.demands}
+    """Seconds that a request would take on an idle mesh of the least degree that holds its LLM, of the fastest memory there is."""
+    pool = max(range(len(problem.cluster.pools)), key=lambda pool: problem.cluster.pools[pool].chip.memory_bytes_per_s)
+    meshes = {
+        demand.name: least_mesh(demand.spec, problem.mesh(demand, pool=pool), problem.device_bytes(pool)) for demand in problem.demands
+    }
 
     @cache
     def on_mesh(model: str, prompt_tokens: int, context: int) -> Alone:

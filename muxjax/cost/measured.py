@@ -2,7 +2,7 @@
 
 import itertools
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +61,27 @@ def of_chip(chip: Chip, device: str) -> bool:
     return chip.name.partition("-")[0] in device
 
 
-def costs_of(chip: Chip, table: Path | None = None) -> CostModel:
-    """Costs of a file that `muxjax profile` wrote, else of what was measured for the package, else the roofline."""
-    return TableCosts(read_table(table)) if table else shipped(chip)
+def costs_of(chips: Iterable[Chip], table: Path | None = None) -> CostModel:
+    """Costs of devices of several kinds: of a file that `muxjax profile` wrote, for the kind that it is of; else of what was measured
+    for the package, else the roofline."""
+    written = read_table(table) if table else None
+    return CostsByChip({chip.name: TableCosts(written) if written and of_chip(chip, written.device) else shipped(chip) for chip in chips})
+
+
+class CostsByChip:
+    """Cost model of several kinds of devices, each with one of its own, by its name; the roofline of others."""
+
+    def __init__(self, costs: Mapping[str, CostModel]):
+        self._costs = costs
+
+    def prefill_s(self, spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> float:
+        return self._of(mesh).prefill_s(spec, mesh, tokens, context)
+
+    def decode_s(self, spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> float:
+        return self._of(mesh).decode_s(spec, mesh, batch, context_tokens)
+
+    def _of(self, mesh: MeshSpec) -> CostModel:
+        return self._costs.get(mesh.chip.name) or Roofline()
 
 
 def shipped(chip: Chip) -> CostModel:

@@ -4,7 +4,7 @@ Source: MuxServe (arXiv 2404.02015), algorithm 2.
 """
 
 import bisect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
-from muxjax.placement.cluster import mesh_sizes
+from muxjax.placement.cluster import Mesh, mesh_sizes
 from muxjax.placement.estimate.estimator import Estimator
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
 from muxjax.types import ModelSpec
@@ -53,19 +53,19 @@ class Alone(NamedTuple):
     in_time_rps: float
 
 
-EstimateAlone = Callable[[Demand, float, int, float], Alone | None]
-"""Of (LLM, its rate_rps, tp, SM share); None if the weights do not fit."""
+EstimateAlone = Callable[[Demand, float, Mesh, float], Alone | None]
+"""Of (LLM, its rate_rps, mesh, SM share); None if the weights do not fit."""
 
 
 def estimate_alone(problem: Problem, costs: CostModel) -> EstimateAlone:
     """By the estimator, with decodes as much slower as `decode_speed` tells."""
     estimators: dict[float, Estimator] = {}
 
-    def alone(demand: Demand, rate_rps: float, tp: int, sm_share: float) -> Alone | None:
+    def alone(demand: Demand, rate_rps: float, mesh: Mesh, sm_share: float) -> Alone | None:
         estimator = estimators.setdefault(sm_share, Estimator(problem, _Capped(costs, decode_speed(sm_share))))
         try:
-            placed = Placed(model=demand.name, rate_rps=rate_rps, devices=tuple(range(tp)), sm_share=sm_share)
-            found = estimator.estimate(UnitPlan(devices=tp, members=(placed,))).models[demand.name]
+            placed = Placed(model=demand.name, rate_rps=rate_rps, devices=tuple(range(mesh.devices)), sm_share=sm_share)
+            found = estimator.estimate(UnitPlan(devices=mesh.devices, pool=mesh.pool, members=(placed,))).models[demand.name]
             return Alone(found.throughput_rps, found.throughput_rps * found.in_time(demand))
         except ConfigError:
             return None
@@ -96,60 +96,66 @@ class Candidates:
 
     def __init__(self, problem: Problem, alone: EstimateAlone):
         self._demands: Mapping[str, Demand] = {demand.name: demand for demand in problem.demands}
-        self._sizes = tuple(reversed(mesh_sizes(problem.cluster)))
+        self._sizes = [tuple(reversed(mesh_sizes(pool))) for pool in problem.cluster.pools]
         self._alone = alone
-        self._known: dict[tuple[str, float], tuple[Candidate, ...]] = {}
-        self._degrees: dict[tuple[str, int, float], tuple[int, ...]] = {}
-        self._sm_shares: dict[tuple[str, float, int], float] = {}
+        self._known: dict[tuple[str, float, int], tuple[Candidate, ...]] = {}
+        self._degrees: dict[tuple[str, Mesh, float], tuple[int, ...]] = {}
+        self._sm_shares: dict[tuple[str, float, Mesh], float] = {}
         for demand in problem.demands:
-            if not self.of(demand.name):
+            if not any(self.of(demand.name, pool=pool) for pool in range(len(self._sizes))):
                 raise ConfigError(_fits_no_mesh(demand, problem, self._sizes), field=f"models.{demand.name}")
 
-    def of(self, model: str, parts: float = 1) -> tuple[Candidate, ...]:
-        """By degree, ascending, for one of so many replicas that share the rate."""
-        if (model, parts) not in self._known:
-            candidates = (self._candidate(self._demands[model], parts, tp) for tp in self._sizes)
-            self._known[model, parts] = tuple(candidate for candidate in candidates if candidate is not None)
-        return self._known[model, parts]
+    def of(self, model: str, parts: float = 1, pool: int = 0) -> tuple[Candidate, ...]:
+        """In a pool, by degree, ascending, for one of so many replicas that share the rate."""
+        key = (model, parts, pool)
+        if key not in self._known:
+            candidates = (self._candidate(self._demands[model], parts, Mesh(tp, pool)) for tp in self._sizes[pool])
+            self._known[key] = tuple(candidate for candidate in candidates if candidate is not None)
+        return self._known[key]
 
-    def degrees(self, model: str, devices: int, parts: float = 1) -> tuple[int, ...]:
-        """Worth trying on a mesh of so many devices: the largest that the model splits into, then, descending, down to the least that meets
-        the rate; all of them where none does."""
-        key = (model, devices, parts)
+    def on(self, model: str, mesh: Mesh, parts: float = 1) -> list[Candidate]:
+        """Those with a degree that the mesh has devices for."""
+        return [candidate for candidate in self.of(model, parts, mesh.pool) if candidate.tp <= mesh.devices]
+
+    def degrees(self, model: str, mesh: Mesh, parts: float = 1) -> tuple[int, ...]:
+        """Worth trying on a mesh: the largest that the model splits into, then, descending, down to the least that meets the rate; all of
+        them where none does."""
+        key = (model, mesh, parts)
         if key not in self._degrees:
-            fitting = [candidate for candidate in self.of(model, parts) if candidate.tp <= devices]
+            fitting = self.on(model, mesh, parts)
             least = next((candidate.tp for candidate in fitting if candidate.meets_rate), 1)
             self._degrees[key] = tuple(candidate.tp for candidate in reversed(fitting) if candidate.tp >= least)
         return self._degrees[key]
 
-    def sm_share(self, model: str, parts: float, tp: int) -> float:
-        """The least of SM_SHARES that meets the rate, else all."""
-        key = (model, parts, tp)
+    def sm_share(self, model: str, parts: float, mesh: Mesh) -> float:
+        """The least of SM_SHARES that meets the rate on all devices of such a mesh, else all."""
+        key = (model, parts, mesh)
         if key not in self._sm_shares:
             demand = self._demands[model]
             rate_rps = demand.rate_rps / parts
-            least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, tp, share), rate_rps))
+            least = bisect.bisect_left(SM_SHARES[:-1], True, key=lambda share: _meets(self._alone(demand, rate_rps, mesh, share), rate_rps))
             self._sm_shares[key] = SM_SHARES[least]
         return self._sm_shares[key]
 
-    def _candidate(self, demand: Demand, parts: float, tp: int) -> Candidate | None:
-        if not demand.spec.splits(tp):
+    def _candidate(self, demand: Demand, parts: float, mesh: Mesh) -> Candidate | None:
+        if not demand.spec.splits(mesh.devices):
             return None
         rate_rps = demand.rate_rps / parts
-        alone = self._alone(demand, rate_rps, tp, 1.0)
-        return None if alone is None else Candidate(tp=tp, **alone._asdict(), meets_rate=_meets(alone, rate_rps))
+        alone = self._alone(demand, rate_rps, mesh, 1.0)
+        return None if alone is None else Candidate(tp=mesh.devices, **alone._asdict(), meets_rate=_meets(alone, rate_rps))
 
 
 def _meets(alone: Alone | None, rate_rps: float) -> bool:
     return alone is not None and alone.in_time_rps >= rate_rps * (1 - 1e-9)
 
 
-def _fits_no_mesh(demand: Demand, problem: Problem, sizes: tuple[int, ...]) -> str:
-    degrees = [tp for tp in sizes if demand.spec.splits(tp)]
-    there = problem.device_bytes
-    needed = weight_bytes(demand.spec, demand.on(problem.cluster.chip, degrees[-1]))
+def _fits_no_mesh(demand: Demand, problem: Problem, sizes: Sequence[tuple[int, ...]]) -> str:
+    """Told of the pool that comes nearest: where most of the devices' memory is left, or least is lacking."""
+    most = {pool: max(tp for tp in degrees if demand.spec.splits(tp)) for pool, degrees in enumerate(sizes) if degrees}
+    needed = {pool: weight_bytes(demand.spec, problem.mesh(demand, tp, pool)) for pool, tp in most.items()}
+    pool = max(needed, key=lambda pool: problem.device_bytes(pool) - needed[pool])
     return (
-        f"models.{demand.name} fits no mesh: at tensor parallelism {degrees[-1]}, the most that its {demand.spec.kv_heads} kv heads, "
-        f"its FFN of {demand.spec.ffn} and a node allow, its weights and the cache of one request need over {needed} bytes a device, "
-        f"and {there} bytes are there"
+        f"models.{demand.name} fits no mesh: at tensor parallelism {most[pool]}, the most that its {demand.spec.kv_heads} kv heads, "
+        f"its FFN of {demand.spec.ffn} and a node allow, its weights and the cache of one request need over {needed[pool]} bytes a device, "
+        f"and {problem.device_bytes(pool)} bytes are there"
     )

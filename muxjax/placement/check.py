@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.cost.chip import Chip
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
-from muxjax.placement.cluster import mesh_sizes, packs
+from muxjax.placement.cluster import Mesh, mesh_sizes, packs
 from muxjax.placement.estimate.curves import sequence_blocks
 from muxjax.placement.estimate.estimator import estimate
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem, UnitPlan
@@ -27,6 +26,8 @@ def violations(problem: Problem, placement: Placement, costs: CostModel | None =
     demands = {demand.name: demand for demand in problem.demands}
     if len(placement.units) > problem.cluster.devices:
         return [f"{len(placement.units)} units have no device each, the cluster has {problem.cluster.devices}"]
+    if faults := list(_pools(problem.cluster, placement)):
+        return faults
     faults = [*_demand(problem, placement), *_packing(problem.cluster, placement), *_numbers(problem.cluster, placement)]
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
@@ -48,26 +49,36 @@ def _demand(problem: Problem, placement: Placement) -> Iterator[str]:
             yield f"the replicas of {demand.name} serve {total:g} requests/s, its demand is {demand.rate_rps:g}"
 
 
+def _pools(cluster: Cluster, placement: Placement) -> Iterator[str]:
+    """Units lie in pools that there are, and these have the devices that the placement was made for."""
+    for i, unit in enumerate(placement.units):
+        if not 0 <= unit.pool < len(cluster.pools):
+            yield f"unit {i} lies in pool {unit.pool} of the cluster, which has {len(cluster.pools)}, counted from 0"
+
+
 def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:
     """Meshes are such as a node can be cut into, and lie within nodes, side by side."""
-    group = tuple(sorted((unit.devices for unit in placement.units), reverse=True))
-    sizes = mesh_sizes(cluster)
-    if odd := sorted({*group} - {*sizes}):
-        for size in odd:
-            yield f"a mesh of {size} devices does not lie in a node of {cluster.devices_per_node}, whose meshes have {list(sizes)} devices"
-    elif not packs(group, cluster):
-        yield f"meshes of {list(group)} devices do not lie side by side in {cluster.nodes} nodes of {cluster.devices_per_node}"
+    for at, pool in enumerate(cluster.pools):
+        group = sorted((unit.devices for unit in placement.units if unit.pool == at), reverse=True)
+        sizes, nodes = mesh_sizes(pool), f"{pool.nodes} nodes of {pool.devices_per_node}"
+        if odd := sorted({*group} - {*sizes}):
+            for size in odd:
+                yield f"a mesh of {size} devices does not lie in a node of {pool.devices_per_node}, whose meshes have {list(sizes)} devices"
+        elif not packs((Mesh(size, at) for size in group), cluster):
+            yield f"meshes of {group} devices do not lie side by side in {nodes}"
 
 
 def _numbers(cluster: Cluster, placement: Placement) -> Iterator[str]:
     """Meshes whose devices are numbered lie in one node each, and share none."""
     end = -math.inf
-    for first, size in sorted((unit.first_device, unit.devices) for unit in placement.units if unit.first_device is not None):
-        last, per_node = first + size - 1, cluster.devices_per_node
+    numbered = ((unit.first_device, unit.devices, unit.pool) for unit in placement.units if unit.first_device is not None)
+    for first, size, at in sorted(numbered):
+        pool, begin = cluster.pools[at], cluster.first(at)
+        last, per_node = first + size - 1, pool.devices_per_node
         if first < end:
             yield f"device {first} is in two meshes"
-        if not 0 <= first <= last < cluster.nodes * per_node or first // per_node != last // per_node:
-            yield f"a mesh of devices {first} to {last} lies in none of {cluster.nodes} nodes of {per_node} devices"
+        if not begin <= first <= last < begin + pool.there or (first - begin) // per_node != (last - begin) // per_node:
+            yield f"a mesh of devices {first} to {last} lies in none of {pool.nodes} nodes of {per_node} devices"
         end = max(end, last + 1)
 
 
@@ -104,11 +115,11 @@ def _degrees(where: str, unit: UnitPlan, demands: dict[str, Demand]) -> Iterator
 
 def _memory(where: str, unit: UnitPlan, problem: Problem, demands: dict[str, Demand]) -> Iterator[str]:
     """Weights, and a sequence of any LLM there, fit on each device."""
-    have_bytes = problem.device_bytes
+    have_bytes = problem.device_bytes(unit.pool)
     for device in sorted({device for placed in unit.members for device in placed.devices}):
         members = [placed for placed in unit.members if device in placed.devices]
         try:
-            need_bytes = _need_bytes(problem.cluster.chip, [(demands[placed.model], placed.tp) for placed in members])
+            need_bytes = _need_bytes(problem, [(demands[placed.model], placed.tp) for placed in members], unit.pool)
         except ConfigError as error:
             yield f"{where}: {error}"
             return
@@ -120,9 +131,9 @@ def _memory(where: str, unit: UnitPlan, problem: Problem, demands: dict[str, Dem
             )
 
 
-def _need_bytes(chip: Chip, members: list[tuple[Demand, int]]) -> int:
+def _need_bytes(problem: Problem, members: list[tuple[Demand, int]], pool: int) -> int:
     """Bytes of a device with those LLMs, of those degrees."""
-    weights = sum(weight_bytes(demand.spec, demand.on(chip, tp)) for demand, tp in members)
+    weights = sum(weight_bytes(demand.spec, problem.mesh(demand, tp, pool)) for demand, tp in members)
     return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in members), default=0)
 
 

@@ -34,8 +34,9 @@ GOALS: Mapping[str, Worth] = {
     "throughput": throughput,
     "max-min": max_min,
     "fewest-devices": balanced,
+    "least-cost": balanced,
 }
-"""By the names that a problem gives. The last one serves everything with the least, and is `balanced` where that cannot be."""
+"""By the names that a problem gives. The last two serve everything with the least, and are `balanced` where that cannot be."""
 
 
 def in_time(ttft_s: float, tpot_s: float, most_ttft_s: float | None, most_tpot_s: float | None) -> float:

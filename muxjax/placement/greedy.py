@@ -3,16 +3,16 @@
 Source: MuxServe (arXiv 2404.02015), algorithm 1. Ours besides: replicas, degrees below the mesh's, and the climbs at the end.
 """
 
-import bisect
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.cluster import MeshGroup, all_groups, few_groups, neighbours
+from muxjax.placement.cluster import Mesh, MeshGroup, all_groups, as_group, few_groups, neighbours
 from muxjax.placement.moves import Moves
 from muxjax.placement.objective import Objective, UnitContents
 from muxjax.placement.problem import Placement, Problem
@@ -145,8 +145,8 @@ class _Run:
         self.models = tuple(demand.name for demand in problem.demands)
         self.objective, self.candidates, self.effort = objective, candidates, effort
         self.moves = Moves(cluster=problem.cluster, objective=objective, candidates=candidates, most_parts=effort.parts)
-        self.weights = {demand.name: weight_bytes(demand.spec, demand.on(problem.cluster.chip)) for demand in problem.demands}
-        self.device_bytes = problem.cluster.devices * problem.device_bytes
+        self.weights = {demand.name: weight_bytes(demand.spec, problem.mesh(demand)) for demand in problem.demands}
+        self.device_bytes = memory_bytes(problem)
         self.most_estimates = effort.estimates + ESTIMATES_EACH * len(self.models)
         self.most_look_estimates = LOOK_SHARE * self.most_estimates
         self.looked_at: dict[MeshGroup, State | None] = {}
@@ -190,7 +190,7 @@ class _Run:
         self._look_coarsely()
         if not self.done and self.effort.breadth:
             climbs = max(LEAST_CLIMBS, self.effort.breadth // len(self.models) ** 2)
-            starts = self._every_start(map(as_group, self._by_rank(filter(None, self.looked_at.values()))))
+            starts = self._every_start(map(group_of, self._by_rank(filter(None, self.looked_at.values()))))
             reached = self._by_rank(self._climb(itertools.islice(starts, climbs), quick))
             self._climb(reached[: math.ceil(climbs / CLIMBS_A_FINALIST)], quick + slow + self.moves.recutting())
 
@@ -200,7 +200,7 @@ class _Run:
         self._look(groups)
         while grain > max(1, self.cluster.devices // COARSE) and self.best is not None:
             before = self.best
-            self._look(neighbours(as_group(self.best), self.cluster, grain))
+            self._look(neighbours(group_of(self.best), self.cluster, grain))
             if self.best is before:
                 grain //= 2
 
@@ -249,16 +249,17 @@ class _Run:
 
     def _starts(self, group: MeshGroup) -> Iterator[State]:
         """The best first of those with as many replicas as the rates need, or fewer; those like it; then one each, or twice the need."""
-        if not group or not all(self.candidates.degrees(model, group[0]) for model in self.models):
+        meshes = Counter(group)
+        most = {model: min(rooms(model, meshes, self.candidates), self.effort.parts or len(group)) for model in self.models}
+        if not all(most.values()):
             return
-        most = {model: min(rooms(model, group, self.candidates), self.effort.parts or len(group)) for model in self.models}
-        needed = {model: replicas(model, group, self.objective, self.candidates) for model in self.models}
+        needed = {model: replicas(model, meshes, self.objective, self.candidates) for model in self.models}
         tried: set[Order] = set()
 
         def filled(wanted: Mapping[str, int]) -> Iterator[State]:
             return self._filled(group, {model: min(wanted[model], most[model]) for model in self.models}, tried)
 
-        starts = [(start, others) for others in map(filled, (needed, *self._fewer(group))) if (start := next(others, None)) is not None]
+        starts = [(start, others) for others in map(filled, (needed, *self._fewer(meshes))) if (start := next(others, None)) is not None]
         for start, others in sorted(starts, key=lambda pair: -pair[0].total(self.objective)):
             yield start
             yield from others
@@ -278,18 +279,19 @@ class _Run:
                     yield state
             tried.add(order)
 
-    def _fewer(self, group: MeshGroup) -> Iterator[dict[str, int]]:
+    def _fewer(self, meshes: Mapping[Mesh, int]) -> Iterator[dict[str, int]]:
         """Replicas where the meshes cannot serve all: more of the LLMs that serve most requests a mesh, or fewer of all alike."""
-        meshes = {model: meshes_needed(model, group, self.objective, self.candidates) for model in self.models}
-        share = len(group) / sum(meshes.values())
+        needs = {model: meshes_needed(model, meshes, self.objective, self.candidates) for model in self.models}
+        there = sum(meshes.values())
+        share = there / sum(needs.values())
         if share >= 1:
             return
-        left, most_rps = max(0.0, len(group) - sum(min(1.0, needed) for needed in meshes.values())), {}
-        for model in sorted(meshes, key=lambda model: (-alone_rps(model, group, self.candidates), model)):
-            more = min(max(0.0, meshes[model] - 1), left)
+        left, most_rps = max(0.0, there - sum(min(1.0, needed) for needed in needs.values())), {}
+        for model in sorted(needs, key=lambda model: (-alone_rps(model, meshes, self.candidates), model)):
+            more = min(max(0.0, needs[model] - 1), left)
             most_rps[model], left = 1 + int(more), left - more
         yield most_rps
-        yield {model: max(1, int(needed * share)) for model, needed in meshes.items()}
+        yield {model: max(1, int(needed * share)) for model, needed in needs.items()}
 
 
 def fill(
@@ -311,36 +313,39 @@ def fill(
     return state
 
 
-def replicas(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> int:
-    """Units that the rate of an LLM needs, each as good as if it had the group's largest mesh alone; at most those that can hold it."""
-    return min(math.ceil(meshes_needed(model, group, objective, candidates) * (1 - 1e-9)), rooms(model, group, candidates))
+def replicas(model: str, meshes: Mapping[Mesh, int], objective: Objective, candidates: Candidates) -> int:
+    """Units that the rate of an LLM needs, each as good as if it had the best mesh alone; at most those that can hold it."""
+    return min(math.ceil(meshes_needed(model, meshes, objective, candidates) * (1 - 1e-9)), rooms(model, meshes, candidates))
 
 
-def meshes_needed(model: str, group: MeshGroup, objective: Objective, candidates: Candidates) -> float:
-    """Meshes that the rate of an LLM keeps busy, each as good as the group's largest."""
-    most_rps = alone_rps(model, group, candidates)
+def meshes_needed(model: str, meshes: Mapping[Mesh, int], objective: Objective, candidates: Candidates) -> float:
+    """Meshes that the rate of an LLM keeps busy, each as good as the best."""
+    most_rps = alone_rps(model, meshes, candidates)
     return objective.demands[model].rate_rps / most_rps if most_rps > 0 else 1.0
 
 
-def alone_rps(model: str, group: MeshGroup, candidates: Candidates) -> float:
-    """Requests a second of an LLM that has the group's largest mesh alone."""
-    return max(one.throughput_rps for one in candidates.of(model) if one.tp <= group[0])
+def alone_rps(model: str, meshes: Iterable[Mesh], candidates: Candidates) -> float:
+    """Requests a second of an LLM that has the best mesh alone."""
+    return max(one.throughput_rps for mesh in meshes for one in candidates.on(model, mesh))
 
 
-def rooms(model: str, group: MeshGroup, candidates: Candidates) -> int:
+def rooms(model: str, meshes: Mapping[Mesh, int], candidates: Candidates) -> int:
     """Meshes that can hold an LLM."""
-    return bisect.bisect_right(group, -candidates.of(model)[0].tp, key=lambda size: -size)
+    return sum(count for mesh, count in meshes.items() if candidates.degrees(model, mesh))
 
 
-def as_group(state: State) -> MeshGroup:
-    """The meshes of a state, descending."""
-    return tuple(sorted(state.meshes.elements(), reverse=True))
+def group_of(state: State) -> MeshGroup:
+    """The meshes of a state."""
+    return as_group(state.meshes)
+
+
+def memory_bytes(problem: Problem) -> int:
+    """For weights and cache, of all devices together."""
+    return sum(pool.devices * problem.device_bytes(at) for at, pool in enumerate(problem.cluster.pools))
 
 
 def _does_not_fit(problem: Problem, run: _Run) -> str:
-    cluster = problem.cluster
-    needed = sum(weight_bytes(demand.spec, demand.on(cluster.chip)) for demand in problem.demands)
-    there = cluster.devices * problem.device_bytes
+    needed, there = sum(run.weights.values()), run.device_bytes
     if needed <= there and problem.fairness < math.inf:
         return f"no way was found to place all models with shares of the cache that differ by at most fairness={problem.fairness}"
     tried = f" in {run.objective.estimates} units that were tried" if run.spent else ""

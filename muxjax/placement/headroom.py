@@ -62,7 +62,11 @@ def _most_growth(problem: Problem, search_space: SearchSpaceOf) -> float:
     """Growth beyond which not all is served if none serves more beside others than alone: each LLM has as many devices as it keeps busy."""
     demands = tuple(replace(demand, rate_rps=ENDLESS_RPS, ttft_s=None, tpot_s=None) for demand in problem.demands)
     _, candidates = search_space(replace(problem, demands=demands))
-    each_rps = {demand.name: max(one.throughput_rps / one.tp for one in candidates.of(demand.name)) for demand in problem.demands}
+    pools = range(len(problem.cluster.pools))
+    each_rps = {
+        demand.name: max(one.throughput_rps / one.tp for pool in pools for one in candidates.of(demand.name, pool=pool))
+        for demand in problem.demands
+    }
     return problem.cluster.devices / sum(demand.rate_rps / each_rps[demand.name] for demand in problem.demands)
 
 

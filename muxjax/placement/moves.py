@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.cluster import packs
+from muxjax.placement.cluster import Mesh, packs
 from muxjax.placement.objective import Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster
 from muxjax.placement.search import Move, insert
@@ -76,13 +76,13 @@ class Moves:
     def retuned(self, model: str, state: State) -> Iterator[State]:
         """With other degrees of several LLMs of a unit at once, that one's among them."""
         for contents in filter(self.objective.short, state.holding(model)):
-            ways = [self._every_degree(member, contents.devices) for member in contents.members]
+            ways = [self._every_degree(member, contents.mesh) for member in contents.members]
             at = contents.members.index(contents.member(model))
             if math.prod(map(len, ways)) <= RETUNED:
                 chosen = itertools.product(*ways) if at == 0 else ()
             else:
                 chosen = _of_two(contents.members, ways, at)
-            yield from (state.replaced(contents, UnitContents(contents.devices, members)) for members in chosen)
+            yield from (state.replaced(contents, UnitContents(contents.mesh, members)) for members in chosen)
 
     def swapped(self, left: str, right: str, state: State) -> Iterator[State]:
         """With a replica of each of two LLMs in the place of the other."""
@@ -100,12 +100,13 @@ class Moves:
     def recut(self, model: str, state: State) -> Iterator[State]:
         """With a unit of that LLM cut in two, or one of it and another of its size in one; who was there is inserted again."""
         for contents in state.holding(model):
-            half = contents.devices // 2
-            if half and self.objective.short(contents):
+            devices, pool = contents.mesh
+            half = Mesh(devices // 2, pool)
+            if devices > 1 and self.objective.short(contents):
                 yield from self._rebuilt(state, (contents,), (half, half))
-            for other in sorted(other for other in state.different if other.devices == contents.devices and other != contents):
+            for other in sorted(other for other in state.different if other.mesh == contents.mesh and other != contents):
                 if self.objective.short(contents) or self.objective.short(other):
-                    yield from self._rebuilt(state, (contents, other), (2 * contents.devices,))
+                    yield from self._rebuilt(state, (contents, other), (Mesh(2 * devices, pool),))
 
     def taken_over(self, model: str, state: State) -> Iterator[State]:
         """With that LLM alone on a mesh of its choice, and those it drives out inserted again where they add most."""
@@ -113,15 +114,15 @@ class Moves:
         for contents in sorted(contents for contents in rest.different if contents.members):
             driven_out = {member.model: state.parts(member.model) for member in contents.members}
             cleared = reduce(State.without, driven_out, rest)
-            for alone in self._with(UnitContents(contents.devices), Member(model, parts, 1)):
-                other: State | None = cleared.replaced(UnitContents(contents.devices), alone)
+            for alone in self._with(UnitContents(contents.mesh), Member(model, parts, 1)):
+                other: State | None = cleared.replaced(UnitContents(contents.mesh), alone)
                 for again, count in ((model, parts - 1), *driven_out.items()):
                     of = parts if again == model else count
                     other = other and insert(other, again, count, self.objective, self.candidates, of=of)
                 if other:
                     yield other
 
-    def _rebuilt(self, state: State, units: tuple[UnitContents, ...], meshes: tuple[int, ...]) -> Iterator[State]:
+    def _rebuilt(self, state: State, units: tuple[UnitContents, ...], meshes: tuple[Mesh, ...]) -> Iterator[State]:
         """With empty meshes in the place of those units, and their LLMs inserted again, the most demanding first."""
         other: State | None = reduce(State.replaced, units[1:], state.replaced(units[0], *map(UnitContents, meshes)))
         if not packs(other.meshes, self.cluster):
@@ -134,15 +135,15 @@ class Moves:
             yield other
 
     def _by_demand(self, member: Member) -> tuple:
-        return -self.objective.load(UnitContents(1, (member,))), member
+        return -self.objective.demanded(member), member
 
     def _with(self, contents: UnitContents, member: Member) -> list[UnitContents]:
         """With that replica, of each degree that is worth trying."""
-        degrees = self.candidates.degrees(member.model, contents.devices, member.parts)
+        degrees = self.candidates.degrees(member.model, contents.mesh, member.parts)
         return [contents.plus(member._replace(tp=tp)) for tp in degrees]
 
-    def _every_degree(self, member: Member, devices: int) -> list[Member]:
-        return [member._replace(tp=one.tp) for one in self.candidates.of(member.model, member.parts) if one.tp <= devices]
+    def _every_degree(self, member: Member, mesh: Mesh) -> list[Member]:
+        return [member._replace(tp=one.tp) for one in self.candidates.on(member.model, mesh, member.parts)]
 
 
 def _of_two(members: tuple[Member, ...], ways: list[list[Member]], at: int) -> Iterator[tuple[Member, ...]]:

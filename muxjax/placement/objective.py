@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from muxjax.placement.cluster import first_devices
+from muxjax.placement.cluster import Mesh, first_devices
 from muxjax.placement.goals import Worth, throughput
 from muxjax.placement.problem import Demand, Placed, Placement, Problem, UnitPlan
 
@@ -26,18 +26,18 @@ class Member(NamedTuple):
 
 
 class UnitContents(NamedTuple):
-    """A mesh of so many devices and who is in it, by name: equal units are equal values."""
+    """A mesh and who is in it, by name: equal units are equal values."""
 
-    devices: int
+    mesh: Mesh
     members: tuple[Member, ...] = ()
 
     def plus(self, member: Member) -> "UnitContents":
-        return UnitContents(self.devices, tuple(sorted((*self.members, member))))
+        return UnitContents(self.mesh, tuple(sorted((*self.members, member))))
 
     def without(self, model: str) -> "UnitContents":
         if not self.holds(model):
             return self
-        return UnitContents(self.devices, tuple(member for member in self.members if member.model != model))
+        return UnitContents(self.mesh, tuple(member for member in self.members if member.model != model))
 
     def member(self, model: str) -> Member:
         """The replica of that LLM, which the unit holds."""
@@ -58,7 +58,7 @@ class Objective:
 
     Args:
       score: of a unit: the sum, over its replicas, of the worth of what is served, times the LLM's weight, over `Member.parts`.
-      sm_share: of a replica, by model, degree and rate; all of a device where nothing is told.
+      sm_share: of a replica, by model, parts and the mesh that holds its weights; all of a device where nothing is told.
       worth: of a served share, which `score` sums.
     """
 
@@ -66,7 +66,7 @@ class Objective:
         self,
         problem: Problem,
         score: Score,
-        sm_share: Callable[[str, float, int], float] = lambda model, parts, tp: 1.0,
+        sm_share: Callable[[str, float, Mesh], float] = lambda model, parts, mesh: 1.0,
         worth: Worth = throughput,
     ):
         self.problem = problem
@@ -77,6 +77,8 @@ class Objective:
         self._known: dict[UnitContents, float] = {}
         self._alone: dict[tuple[str, float, float], float] = {}
         self._loads: dict[UnitContents, float] = {}
+        chips = problem.cluster.chips
+        self._speed = [chip.flops_per_s / max(one.flops_per_s for one in chips) for chip in chips]
         self._params = {demand.name: demand.spec.params for demand in problem.demands}
         self._most = {demand.name: demand.weight * worth(demand.rate_rps, 1.0) for demand in problem.demands}
         self.most_worth = sum(self._most.values())
@@ -123,11 +125,19 @@ class Objective:
         return sum(sorted(map(self.of, units)))
 
     def load(self, contents: UnitContents) -> float:
-        """Computation demand a device, size x rate, in parameters a second."""
+        """Computation demand, size x rate, in parameters a second, over the speed of the mesh."""
         load = self._loads.get(contents)
         if load is None:
-            load = self._loads[contents] = sum(map(self._demanded, contents.members)) / contents.devices
+            load = self._loads[contents] = sum(map(self.demanded, contents.members)) / self.speed(contents.mesh)
         return load
+
+    def demanded(self, member: Member) -> float:
+        """Computation demand of a replica, size x rate, in parameters a second."""
+        return self._params[member.model] * self.demands[member.model].rate_rps / member.parts
+
+    def speed(self, mesh: Mesh) -> float:
+        """How fast it computes, in devices of the fastest kind."""
+        return mesh.devices * self._speed[mesh.pool]
 
     def plan(self, contents: UnitContents, sm_share: Callable[[Member], float] = lambda member: 1.0) -> UnitPlan:
         """The unit laid out: the most demanding LLM first, each on the devices with the most memory left.
@@ -135,29 +145,31 @@ class Objective:
         Args:
           sm_share: of a member; no score depends on it, so a search does without.
         """
-        used = [0.0] * contents.devices
+        devices, pool = contents.mesh
+        used = [0.0] * devices
         placed = []
-        for member in sorted(contents.members, key=lambda member: (-self._demanded(member), member)):
-            devices = range(contents.devices)
-            if member.tp < contents.devices:
-                devices = sorted(sorted(devices, key=used.__getitem__)[: member.tp])
-            for device in devices:
+        for member in sorted(contents.members, key=lambda member: (-self.demanded(member), member)):
+            own = list(range(devices))
+            if member.tp < devices:
+                own = sorted(sorted(own, key=used.__getitem__)[: member.tp])
+            for device in own:
                 used[device] += self._params[member.model] / member.tp
             rate_rps = self.demands[member.model].rate_rps / member.parts
-            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(devices), sm_share=sm_share(member)))
-        return UnitPlan(devices=contents.devices, members=tuple(placed))
+            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(own), sm_share=sm_share(member)))
+        return UnitPlan(devices=devices, pool=pool, members=tuple(placed))
 
     def placement(self, units: Iterable[UnitContents]) -> Placement:
         """Placement of the units that hold something, the largest meshes first, each with its devices."""
         filled = sorted((contents for contents in units if contents.members), key=_order)
-        plans = [self.plan(contents, lambda member: self._sm_share(*member)) for contents in filled]
-        numbers = first_devices(tuple(plan.devices for plan in plans), self.problem.cluster)
+        plans = [self._laid_out(contents) for contents in filled]
+        numbers = first_devices(tuple(contents.mesh for contents in filled), self.problem.cluster)
         laid_out = tuple(replace(plan, first_device=first) for plan, first in zip(plans, numbers, strict=True))
-        return Placement(units=laid_out, chip=self.problem.cluster.chip.name)
+        return Placement(units=laid_out, chips=tuple(chip.name for chip in self.problem.cluster.chips))
 
-    def _demanded(self, member: Member) -> float:
-        return self._params[member.model] * self.demands[member.model].rate_rps / member.parts
+    def _laid_out(self, contents: UnitContents) -> UnitPlan:
+        """With the SM shares that its LLMs need."""
+        return self.plan(contents, lambda member: self._sm_share(member.model, member.parts, Mesh(member.tp, contents.mesh.pool)))
 
 
 def _order(contents: UnitContents) -> tuple:
-    return -contents.devices, contents.members
+    return -contents.mesh.devices, contents.mesh.pool, contents.members

@@ -27,8 +27,8 @@ def write_placement(placement: Placement, path: Path) -> None:
 
 def as_json(placement: Placement) -> dict[str, Any]:
     """What is in such a file, for `json`."""
-    chip = {"chip": placement.chip} if placement.chip else {}
-    return {"muxjax_placement": VERSION, **chip, "units": [asdict(unit) for unit in placement.units]}
+    chips = {"chips": list(placement.chips)} if placement.chips else {}
+    return {"muxjax_placement": VERSION, **chips, "units": [asdict(unit) for unit in placement.units]}
 
 
 def read_placement(path: Path) -> Placement:
@@ -58,17 +58,26 @@ def of_json(written: object, where: str) -> Placement:
     if version != VERSION:
         raise ConfigError(f"{where}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
     units = _value(written, "units", list, where)
-    chip = _value(written, "chip", str, where) if isinstance(written, dict) and written.get("chip") is not None else ""
-    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)), chip=chip)
+    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)), chips=_chips(written, where))
+
+
+def _chips(written: object, where: str) -> tuple[str, ...]:
+    """Names of chips by pool; of a file from before there were pools, the one name."""
+    if _has(written, "chip"):
+        return (_value(written, "chip", str, where),)
+    chips = _value(written, "chips", list, where) if _has(written, "chips") else []
+    if not all(type(chip) is str for chip in chips):
+        raise ConfigError(f"{where}.chips must be names, got {shown(chips)}", field="chips")
+    return tuple(chips)
 
 
 def _unit(written: object, where: str) -> UnitPlan:
     members = enumerate(_value(written, "members", list, where))
-    numbered = isinstance(written, dict) and written.get("first_device") is not None
     return UnitPlan(
         devices=_value(written, "devices", int, where),
         members=tuple(_placed(member, f"{where}.members.{i}") for i, member in members),
-        first_device=_value(written, "first_device", int, where) if numbered else None,
+        first_device=_value(written, "first_device", int, where) if _has(written, "first_device") else None,
+        pool=_value(written, "pool", int, where) if _has(written, "pool") else 0,
     )
 
 
@@ -82,6 +91,10 @@ def _placed(written: object, where: str) -> Placed:
         devices=tuple(devices),
         sm_share=_value(written, "sm_share", float, where),
     )
+
+
+def _has(written: object, key: str) -> bool:
+    return isinstance(written, dict) and written.get(key) is not None
 
 
 _NAMES = {list: "a list", int: "an integer", float: "a number", str: "a text"}

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from muxjax.cost.chip import Chip, MeshSpec
 from muxjax.errors import ConfigError, require
@@ -13,6 +14,7 @@ MOST_MODELS, MOST_TOKENS, MOST_BATCH, MOST_WEIGHT = 1000, 2**24, 2**16, 1000
 PRECISIONS = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5}
 """Bytes of a weight or an element of the cache."""
 MOST_NODES, MOST_DEVICES_PER_NODE, MOST_DEVICES = 4096, 1024, 2**15
+MOST_POOLS, MOST_PRICE = 8, 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +58,14 @@ class Demand:
             require(value is None or 0 < value < float("inf"), f"{where}.{field}", value, "over 0 and finite")
         require(0 < self.weight <= MOST_WEIGHT, f"{where}.weight", self.weight, f"over 0, to {MOST_WEIGHT}")
 
-    def on(self, chip: Chip, tp: int = 1) -> MeshSpec:
-        """So many of those devices, with the LLM as it is held."""
-        return MeshSpec(chip=chip, tp=tp, bytes_per_weight=PRECISIONS[self.weights], bytes_per_kv=int(PRECISIONS[self.cache]))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class Pool:
     """Nodes with the same number of the same devices. A mesh lies within a node.
 
     Args:
       usable: most devices that may be used, wherever they are; None for all.
+      price: of a device, in whatever unit the pools of a cluster have in common, such as dollars an hour.
     Raises:
       ConfigError: no node, or no device in one, or more than a search can look at.
     """
@@ -75,19 +74,65 @@ class Cluster:
     nodes: int
     devices_per_node: int
     usable: int | None = None
+    price: float = 1.0
 
     def __post_init__(self):
         for field, most in (("nodes", MOST_NODES), ("devices_per_node", MOST_DEVICES_PER_NODE)):
             require(1 <= getattr(self, field) <= most, f"cluster.{field}", getattr(self, field), f"1 to {most}")
         limit = f"at most {MOST_DEVICES // self.devices_per_node}, for {MOST_DEVICES} devices in all: a node has {self.devices_per_node}"
-        there = self.nodes * self.devices_per_node
-        require(there <= MOST_DEVICES, "cluster.nodes", self.nodes, limit)
-        require(self.usable is None or 1 <= self.usable <= there, "cluster.usable", self.usable, f"1 to {there}")
+        require(self.there <= MOST_DEVICES, "cluster.nodes", self.nodes, limit)
+        require(self.usable is None or 0 <= self.usable <= self.there, "cluster.usable", self.usable, f"0 to {self.there}")
+        require(0 < self.price <= MOST_PRICE, "cluster.price", self.price, f"over 0, to {MOST_PRICE:g}")
+
+    @property
+    def there(self) -> int:
+        """Devices, usable or not."""
+        return self.nodes * self.devices_per_node
 
     @property
     def devices(self) -> int:
         """That may be used."""
-        return self.nodes * self.devices_per_node if self.usable is None else self.usable
+        return self.there if self.usable is None else self.usable
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Pools of nodes, each with devices of its own kind. They are known by their places, and their devices' numbers follow each other.
+
+    Raises:
+      ConfigError: no pool, or too many, or no device that may be used, or more than a search can look at.
+    """
+
+    pools: tuple[Pool, ...]
+
+    def __post_init__(self):
+        require(1 <= len(self.pools) <= MOST_POOLS, "cluster", f"{len(self.pools)} kinds of nodes", f"1 to {MOST_POOLS}")
+        limit = f"so many that there are 1 to {MOST_DEVICES} devices in all"
+        require(1 <= self.devices <= MOST_DEVICES, "cluster.nodes", f"{self.devices} devices", limit)
+
+    @classmethod
+    def uniform(cls, **pool: Any) -> "Cluster":
+        """Of one pool, whose fields are given."""
+        return cls((Pool(**pool),))
+
+    @property
+    def devices(self) -> int:
+        """That may be used."""
+        return sum(pool.devices for pool in self.pools)
+
+    @property
+    def price(self) -> float:
+        """Of all devices that may be used."""
+        return sum(pool.price * pool.devices for pool in self.pools)
+
+    @property
+    def chips(self) -> tuple[Chip, ...]:
+        """By pool."""
+        return tuple(pool.chip for pool in self.pools)
+
+    def first(self, pool: int) -> int:
+        """Number of the pool's first device."""
+        return sum(before.there for before in self.pools[:pool])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +173,18 @@ class Problem:
         """LLMs whose mean request is longer than their context: an engine ends such answers there."""
         return [one.name for one in self.demands if one.prompt_tokens + one.output_tokens > one.spec.max_len]
 
-    @property
-    def device_bytes(self) -> int:
-        """Memory of each device for weights and cache."""
-        return int(self.memory_frac * self.cluster.chip.memory_bytes)
+    def device_bytes(self, pool: int = 0) -> int:
+        """Memory of each device of a pool for weights and cache."""
+        return int(self.memory_frac * self.cluster.pools[pool].chip.memory_bytes)
+
+    def mesh(self, demand: Demand, tp: int = 1, pool: int = 0) -> MeshSpec:
+        """So many devices of a pool, with the LLM as it is held."""
+        return MeshSpec(
+            chip=self.cluster.pools[pool].chip,
+            tp=tp,
+            bytes_per_weight=PRECISIONS[demand.weights],
+            bytes_per_kv=int(PRECISIONS[demand.cache]),
+        )
 
     def demand(self, name: str) -> Demand:
         """The demand of the LLM of that name.
@@ -198,11 +251,13 @@ class UnitPlan:
     Args:
       first_device: its number in the cluster, where a node's devices, and nodes, follow each other: the mesh has it and those after
         it, and device d of `Placed.devices` is first_device + d. None where nobody has laid the meshes out.
+      pool: of the cluster, in which it lies.
     """
 
     devices: int
     members: tuple[Placed, ...] = ()
     first_device: int | None = None
+    pool: int = 0
 
     def numbers(self, placed: Placed) -> tuple[int, ...]:
         """Devices of one of its LLMs, by their numbers in the cluster where those are known, else in the mesh."""
@@ -214,8 +269,12 @@ class Placement:
     """Units of a cluster; the sizes of their meshes can be packed into its nodes.
 
     Args:
-      chip: name of its devices, as the problem has it; empty where nobody has said.
+      chips: names of the devices of each pool, as the problem has them; empty where nobody has said.
     """
 
     units: tuple[UnitPlan, ...]
-    chip: str = ""
+    chips: tuple[str, ...] = ()
+
+    def chip(self, unit: UnitPlan) -> str:
+        """Name of the unit's devices; empty where nobody has said."""
+        return self.chips[unit.pool] if unit.pool < len(self.chips) else ""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from muxjax.placement.estimate.estimator import ModelEstimate, UnitEstimate
 from muxjax.placement.explain import Reason
 from muxjax.placement.plan_file import as_json
-from muxjax.placement.problem import Demand, Placement, Problem, UnitPlan
+from muxjax.placement.problem import Cluster, Demand, Placement, Problem, UnitPlan
 from muxjax.units import show_s, show_table
 
 SERVED = 0.995
@@ -86,6 +87,7 @@ def in_json(problem: Problem, found: Found, served: list[Service]) -> dict[str, 
         "throughput_rps": sum(one.throughput_rps for one in served),
         "goodput_rps": sum(one.goodput_rps for one in served),
         "devices": sum(unit.devices for unit in found.placement.units),
+        "price": price(problem.cluster, found.placement),
         "growth": found.growth,
         "complete": found.complete,
         "models": models,
@@ -99,9 +101,8 @@ def text(problem: Problem, found: Found, served: list[Service], estimate: Estima
     demand_rps, throughput_rps = (
         sum(values) for values in zip(*((one.demand.rate_rps, one.throughput_rps) for one in served), strict=True)
     )
-    devices = sum(unit.devices for unit in found.placement.units)
     yield (
-        f"{_rps(throughput_rps)} of {_rps(demand_rps)} requests/s{growth}; {devices} of {problem.cluster.devices} devices; "
+        f"{_rps(throughput_rps)} of {_rps(demand_rps)} requests/s{growth}; {_devices(problem.cluster, found.placement)}; "
         f"{problem.objective}, {found.how}"
     )
     if not found.complete:
@@ -118,6 +119,22 @@ def text(problem: Problem, found: Found, served: list[Service], estimate: Estima
             for one in sorted(short, key=_share)
         ]
         yield f"more is asked than is served, in requests/s: {_some(told)}"
+
+
+def price(cluster: Cluster, placement: Placement) -> float:
+    """Of the devices that it uses, see `Pool`."""
+    return math.fsum(cluster.pools[unit.pool].price * unit.devices for unit in placement.units)
+
+
+def _devices(cluster: Cluster, placement: Placement) -> str:
+    """How many are used of how many; of each kind, and for how much, where there are several."""
+    used = Counter(dict.fromkeys(range(len(cluster.pools)), 0))
+    for unit in placement.units:
+        used[unit.pool] += unit.devices
+    if len(cluster.pools) == 1:
+        return f"{used[0]} of {cluster.devices} devices"
+    told = " and ".join(f"{used[at]} of {pool.devices} {pool.chip.name}" for at, pool in enumerate(cluster.pools))
+    return f"{told}, price {price(cluster, placement):.4g} of {cluster.price:.4g}"
 
 
 def reason(told: Reason) -> str:
@@ -174,7 +191,7 @@ def _rows(estimate: Estimate, placement: Placement) -> Iterator[tuple[str, ...]]
             model = found.models[placed.model]
             yield (
                 str(first) if at == first + 1 else f"{first}-{at - 1}",
-                str(unit.devices),
+                f"{unit.devices} {placement.chip(unit)}" if len(placement.chips) > 1 else str(unit.devices),
                 placed.model,
                 str(placed.tp),
                 ",".join(map(str, unit.numbers(placed))) + (" .." if len(units) > 1 else ""),

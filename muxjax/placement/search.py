@@ -4,13 +4,14 @@ import heapq
 from collections.abc import Callable, Iterator
 
 from muxjax.placement.candidates import Candidates
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.state import State
 
 EQUAL = 1e-9
 """Relative difference of worths below which they count as equal: sums in another order."""
 WIDTH = 3
-"""Ways to place an LLM on meshes of one size, the least loaded ones with room for it, that are looked at."""
+"""Ways to place an LLM on equal meshes, the least loaded ones with room for it, that are looked at."""
 IDLE_MOVES = 25
 """Moves that a climb tries, for each state that it may look at: most have none to show."""
 
@@ -43,35 +44,40 @@ def _best_way(
     state: State, model: str, parts: float, objective: Objective, candidates: Candidates
 ) -> tuple[UnitContents, UnitContents] | None:
     """Contents of a unit before and after one replica more, where that adds most; None where there is no room."""
-    alone = {one.tp: objective.alone(model, parts, one.in_time_rps) for one in candidates.of(model, parts)}
     best, best_gain, most = None, NO_UNIT, objective.most(model, parts) * (1 - EQUAL)
     waiting = _by_load(state, model, objective)
-    added = objective.load(UnitContents(1, (Member(model, parts, 1),)))
+    alone = {
+        (one.tp, pool): objective.alone(model, parts, one.in_time_rps)
+        for pool in {mesh.pool for mesh in waiting}
+        for one in candidates.of(model, parts, pool)
+    }
+    added = objective.demanded(Member(model, parts, 1))
+    share = {mesh: added / objective.speed(mesh) for mesh in waiting}
     seen = dict.fromkeys(waiting, 0)
     while waiting and best_gain < most:
-        size = min(waiting, key=lambda size: waiting[size][0][0] + added / size)
-        _, before = heapq.heappop(waiting[size])
-        for tp in candidates.degrees(model, size, parts):
-            if seen[size] >= WIDTH or alone[tp] <= best_gain + EQUAL * abs(best_gain):
+        mesh = min(waiting, key=lambda mesh: waiting[mesh][0][0] + share[mesh])
+        _, before = heapq.heappop(waiting[mesh])
+        for tp in candidates.degrees(model, mesh, parts):
+            if seen[mesh] >= WIDTH or alone[tp, mesh.pool] <= best_gain + EQUAL * abs(best_gain):
                 continue
             after = before.plus(Member(model, parts, tp))
             gain = objective.of(after) - objective.of(before)
-            seen[size] += gain > NO_UNIT
+            seen[mesh] += gain > NO_UNIT
             if gain > NO_UNIT and (best is None or gain > best_gain + EQUAL * abs(best_gain)):
                 best, best_gain = (before, after), gain
                 if gain >= most:
                     break
-        if seen[size] >= WIDTH or not waiting[size]:
-            del waiting[size]
+        if seen[mesh] >= WIDTH or not waiting[mesh]:
+            del waiting[mesh]
     return best
 
 
-def _by_load(state: State, model: str, objective: Objective) -> dict[int, list[tuple[float, UnitContents]]]:
-    """Contents without that LLM, equal ones once: by the size of their mesh a heap, the least loaded first."""
-    waiting: dict[int, list[tuple[float, UnitContents]]] = {}
+def _by_load(state: State, model: str, objective: Objective) -> dict[Mesh, list[tuple[float, UnitContents]]]:
+    """Contents without that LLM, equal ones once: by their mesh a heap, the least loaded first."""
+    waiting: dict[Mesh, list[tuple[float, UnitContents]]] = {}
     for contents in state.different:
         if not contents.holds(model):
-            waiting.setdefault(contents.devices, []).append((objective.load(contents), contents))
+            waiting.setdefault(contents.mesh, []).append((objective.load(contents), contents))
     for heap in waiting.values():
         heapq.heapify(heap)
     return waiting

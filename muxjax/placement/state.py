@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView, Mapping
 
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.objective import Objective, UnitContents
 
 
@@ -46,11 +47,11 @@ class State:
         return self._counts.keys()
 
     @property
-    def meshes(self) -> Counter[int]:
-        """How many meshes there are of each size."""
-        meshes: Counter[int] = Counter()
+    def meshes(self) -> Counter[Mesh]:
+        """How many meshes there are of each kind."""
+        meshes: Counter[Mesh] = Counter()
         for contents, count in self._counts.items():
-            meshes[contents.devices] += count
+            meshes[contents.mesh] += count
         return meshes
 
     def count(self, contents: UnitContents) -> int:

@@ -52,7 +52,7 @@ def split(
     Args:
       sizes: what else the `Machine`s have other than their defaults.
     """
-    machines = [machine(problem, members, **sizes) for unit in placement.units for members in together(unit)]
+    machines = [machine(problem, members, unit.pool, **sizes) for unit in placement.units for members in together(unit)]
     requests = route(machines, arrivals)
     for one, own in zip(machines, requests, strict=True):
         yield Job(machine=one, arrivals=own, policy=policy, sharing=sharing, until_s=until_s)
@@ -84,18 +84,17 @@ def together(unit: UnitPlan) -> list[list[Placed]]:
     return [members for _, members in groups]
 
 
-def machine(problem: Problem, members: Sequence[Placed], **sizes: Any) -> Machine:
-    """Those LLMs on their devices, with the cache that the fullest device has room for."""
-    chip = problem.cluster.chip
+def machine(problem: Problem, members: Sequence[Placed], pool: int = 0, **sizes: Any) -> Machine:
+    """Those LLMs on their devices, of that pool, with the cache that the fullest device has room for."""
     hosted = {
-        placed.model: Hosted(spec=demand.spec, mesh=demand.on(chip, placed.tp), rate_rps=placed.rate_rps)
+        placed.model: Hosted(spec=demand.spec, mesh=problem.mesh(demand, placed.tp, pool), rate_rps=placed.rate_rps)
         for placed, demand in ((placed, problem.demand(placed.model)) for placed in members)
     }
     weights: Counter[int] = Counter()
     for placed in members:
         for device in placed.devices:
             weights[device] += roofline.weight_bytes(hosted[placed.model].spec, hosted[placed.model].mesh)
-    cache_bytes = problem.device_bytes - max(weights.values())
+    cache_bytes = problem.device_bytes(pool) - max(weights.values())
     if cache_bytes <= 0:
         raise ConfigError(f"the weights of {', '.join(hosted)} leave {cache_bytes} bytes of a device for the cache", field="placement")
     return Machine(hosted=hosted, cache_bytes=cache_bytes, slots=problem.max_batch, **sizes)

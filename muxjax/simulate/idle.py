@@ -1,17 +1,22 @@
 """Idle meshes: what a request takes alone, by which objectives are scaled."""
 
+from dataclasses import replace
+
 from muxjax.cost import roofline
-from muxjax.cost.chip import Chip, MeshSpec
+from muxjax.cost.chip import MeshSpec
 from muxjax.types import ModelSpec
 from muxjax.workload.metrics import Alone
 
 
-def least_mesh(spec: ModelSpec, chip: Chip, device_bytes: int) -> MeshSpec:
-    """The mesh of the least degree, a power of two, whose devices have room for the weights."""
-    tp = 1
-    while roofline.weight_bytes(spec, MeshSpec(chip=chip, tp=tp)) > device_bytes:
-        tp *= 2
-    return MeshSpec(chip=chip, tp=tp)
+def least_mesh(spec: ModelSpec, mesh: MeshSpec, device_bytes: int) -> MeshSpec:
+    """The mesh of the least degree, a power of two, whose devices have room for the weights.
+
+    Args:
+      mesh: one such device.
+    """
+    while roofline.weight_bytes(spec, mesh) > device_bytes:
+        mesh = replace(mesh, tp=2 * mesh.tp)
+    return mesh
 
 
 def alone(spec: ModelSpec, mesh: MeshSpec, prompt_tokens: int, context: int) -> Alone:

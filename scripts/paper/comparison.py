@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from muxjax.cost.chip import A100, Chip
+from muxjax.cost.chip import A100, Chip, MeshSpec
 from muxjax.cost.roofline import Roofline
 from muxjax.engine.options import MOST_LANES_UNASKED
 from muxjax.placement.candidates import Candidates
@@ -29,7 +29,8 @@ from muxjax.workload.popularity import power_law
 from muxjax.workload.trace import Arrival, Stream, capped, generate
 from scripts import results
 
-CLUSTER = Cluster(chip=A100, nodes=4, devices_per_node=8)
+SHAPE = {"nodes": 4, "devices_per_node": 8}
+CLUSTER = Cluster.uniform(chip=A100, **SHAPE)
 SHAPES = ("llama-7b",) * 12 + ("llama-13b",) * 4 + ("llama-30b",) * 2 + ("llama-65b",)
 """Shapes of the LLMs, the most popular first."""
 NAMES = tuple(f"{i:02}-{shape}" for i, shape in enumerate(SHAPES))
@@ -227,7 +228,7 @@ def problem(setting: Setting, speed: float = 1.0, max_batch: int = 256) -> Probl
         )
         for name, shape in zip(NAMES, SHAPES, strict=True)
     ]
-    return Problem(demands=tuple(demands), cluster=replace(CLUSTER, chip=chip), max_batch=max_batch, objective="throughput")
+    return Problem(demands=tuple(demands), cluster=Cluster.uniform(chip=chip, **SHAPE), max_batch=max_batch, objective="throughput")
 
 
 def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served], timing: Timing) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def numbers(asked: Problem, arrivals: Sequence[Arrival], served: Sequence[Served
     window_s = timing.arrive_s - timing.warm_s
     steady = [replace(one, end_s=one.end_s - timing.warm_s) for one in served if timing.warm_s < one.end_s <= timing.arrive_s]
     per_model = {model: count / window_s for model, count in metrics.counts(steady, rates).items()}
-    idle = partial(idle_alone, asked.cluster.chip)
+    idle = partial(idle_alone, asked.cluster.chips[0])
     spent = [(timing.end_s - left.arrival_s) / latency_alone(idle, left) for left in unfinished(arrivals, served, timing.end_s)]
     attained = [metrics.attainments(served, idle, len(arrivals) - sum(times < scale for times in spent), (scale,)) for scale in SCALES]
     return {
@@ -288,7 +289,7 @@ def latency_alone(idle: Callable[[Served], Alone], one: Served) -> float:
 def idle_alone(chip: Chip, one: Served) -> Alone:
     """Seconds that the request would take on an idle mesh of the least degree that holds its LLM."""
     spec = BY_NAME[SHAPES[NAMES.index(one.model)]]
-    mesh = least_mesh(spec, chip, chip.memory_bytes)
+    mesh = least_mesh(spec, MeshSpec(chip=chip), chip.memory_bytes)
     return alone(spec, mesh, one.prompt_tokens, int(one.prompt_tokens + one.output_tokens / 2))
 
 

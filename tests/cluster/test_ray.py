@@ -201,7 +201,7 @@ async def test_the_devices_of_each_node_are_told(nodes):
     nodes.keep(2)
     asked = launcher()
     async with asyncio.timeout(WAIT_S):
-        while sorted(await asked.devices()) != [0, 1, 1]:  # until Ray misses those of other tests
+        while sorted(node.devices for node in await asked.nodes()) != [0, 1, 1]:  # until Ray misses those of other tests
             await asyncio.sleep(0.1)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from muxjax.cluster.on_ray.connect import connect
-from muxjax.cluster.on_ray.nodes import CPU, GPU, Node, device_kind, environment, lacking, nodes
+from muxjax.cluster.on_ray.nodes import CPU, GPU, Node, bundle, device_kind, environment, lacking, nodes
 from muxjax.cluster.options import ClusterOptions
 from muxjax.errors import ConfigError
 from tests.cluster.kit import unit
@@ -39,6 +39,15 @@ def test_what_speaks_against_a_placement(devices, trouble):
     specs = [replace(unit(str(i), "a"), devices=tuple(range(count))) for i, count in enumerate(devices)]
     assert lacking(specs, [Node("h0", 2), Node("h1", 2)], GPU) == trouble
     assert "largest node of the cluster has 0" in lacking(specs, [], GPU)
+
+
+def test_units_are_on_nodes_of_their_chip():
+    there = nodes(told({"GPU": 2.0, "accelerator_type:H100": 1.0}, {"GPU": 1.0, "accelerator_type:H200": 1.0}), GPU)
+    one, two = (replace(unit(chip, "a"), devices=(0, 1), chip=chip) for chip in ("H100", "H200"))
+    assert bundle(one, there, GPU) == {GPU: 2, "accelerator_type:H100": 0.001}
+    assert lacking([one], there, GPU) == ""
+    assert lacking([one, two], there, GPU) == "a unit needs 2 H200 GPUs on one node, and the largest node of the cluster has 1"
+    assert bundle(replace(one, chip=""), there, GPU) == bundle(one, [Node("h0", 2)], GPU) == {GPU: 2}
 
 
 def test_a_worker_gets_what_jax_and_xla_are_told_but_no_keys_and_no_gpus_of_another_host():

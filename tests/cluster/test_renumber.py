@@ -47,6 +47,13 @@ def test_who_does_not_stay_is_in_the_way_of_who_comes():
     assert firsts(renumbered(plan((2, "ab")), [taken(4, 1, "a"), taken(6, 1, "b")], [])) == [7]  # no two that follow each other
 
 
+def test_a_unit_does_not_get_the_numbers_of_devices_of_another_chip():
+    wanted = replace(plan((1, "a"), (1, "b")), chips=("H200",))
+    there = [Taken((0,), ("a",), "H100"), Taken((1,), ("b",), "H200")]
+    assert firsts(renumbered(wanted, there, [])) == [2, 1]
+    assert firsts(renumbered(replace(wanted, chips=()), there, [])) == [0, 1]
+
+
 def test_units_without_models_are_left_out():
     assert firsts(renumbered(plan((1, ""), (1, "a")), [], [])) == [0]
 

@@ -74,7 +74,7 @@ def test_a_chip_of_ones_own_is_like_another_but_for_what_is_told(tmp_path):
     chips = "chips:\n  own-1: {like: H100, memory_bytes: 48GiB, memory-bytes-per-s: 864e9}\n"
     problem = read_problem(write(tmp_path, chips + PROBLEM.replace("chip: H200", "chip: own-1")))
 
-    assert problem.cluster.chip == replace(H100, name="own-1", memory_bytes=48 * 2**30, memory_bytes_per_s=864e9)
+    assert problem.cluster.chips[0] == replace(H100, name="own-1", memory_bytes=48 * 2**30, memory_bytes_per_s=864e9)
 
 
 def test_targets_that_are_missed_and_answers_that_are_cut_are_told(tmp_path, capsys):
@@ -95,7 +95,7 @@ def test_a_baseline_places_in_the_place_of_the_search(tmp_path, capsys, name):
     assert main(["place", str(write(tmp_path, PROBLEM)), "--baseline", name, "-o", str(out)]) == 0
     assert f"placed by {name}" in capsys.readouterr().out
     problem = read_problem(tmp_path / "problem.yaml")
-    expected = BASELINES[name](problem, *search_space(problem, costs_of(problem.cluster.chip, None)))
+    expected = BASELINES[name](problem, *search_space(problem, costs_of(problem.cluster.chips)))
     assert read_placement(out) == expected
 
 
@@ -118,6 +118,18 @@ def test_the_fewest_devices_are_told_and_used(tmp_path, capsys):
     assert main(["place", str(write(tmp_path, "objective: fewest-devices\n" + PROBLEM)), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["devices"] < 4 and told["goodput_rps"] == pytest.approx(53)
+
+
+def test_a_cluster_of_several_kinds_is_told_by_kind_and_price(tmp_path, capsys):
+    kinds = ("{chip: H200, nodes: 1, devices_per_node: 2, price: 3.5}", "{chip: A100, nodes: 1, devices_per_node: 4, price: 1.25}")
+    text = PROBLEM.replace("cluster: {chip: H200, nodes: 1, devices_per_node: 4}", "cluster: [" + ", ".join(kinds) + "]")
+    assert main(["place", str(write(tmp_path, text)), "-o", str(tmp_path / "p.json")]) == 0
+    told = capsys.readouterr().out
+    assert "2 of 2 H200 and 4 of 4 A100-80GB, price 12 of 12" in told and "4 A100-80GB" in told
+    assert read_placement(tmp_path / "p.json").chips == ("H200", "A100-80GB")
+    assert main(["place", str(write(tmp_path, "objective: least-cost\n" + text)), "--json"]) == 0
+    cheap = json.loads(capsys.readouterr().out)
+    assert cheap["goodput_rps"] == pytest.approx(53) and cheap["price"] < 12
 
 
 def test_devices_have_numbers_of_the_whole_cluster(tmp_path, capsys):
@@ -164,8 +176,12 @@ def test_a_problem_says_what_its_file_says(tmp_path):
         ("name: big", "name: chat", "models must be named once each, got 'chat'"),
         ("chip: H200", "chips: H200", r"problem\.yaml:2: chips is no known key; did you mean chip"),
         ("chip: H200", "chip: TPU", r"problem\.yaml:2: chip: chip must be one of A100"),
-        ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: nodes must be 1 to 4096, got 0"),
-        ("nodes: 1, devices_per_node: 4", "nodes: 4096, devices_per_node: 9", r"yaml:2: nodes: nodes must be at most 3640, for 32768 dev"),
+        ("nodes: 1", "nodes: 0", r"problem\.yaml:2: nodes: cluster\.nodes must be 1 to 4096, got 0"),
+        (
+            "nodes: 1, devices_per_node: 4",
+            "nodes: 4096, devices_per_node: 9",
+            r"yaml:2: nodes: cluster\.nodes must be at most 3640, for 32768 dev",
+        ),
         ("rate: 12", "rate: 12, prompt_tokens: 131072", r"yaml:4: prompt_tokens: .*below the model's context of 131072 tokens, got 131072"),
         ("shape: llama-65b", f"path: {FARM}", r"yaml:6: .*prompt_tokens .*, the mean of sharegpt: give prompt_tokens"),
         ("rate: 1,", "rate: 1, output_tokens: 9000,", r"yaml:6: output_tokens: .*below the model's context of 2048 tokens, got 9000"),

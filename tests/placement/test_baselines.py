@@ -8,7 +8,7 @@ from muxjax.placement.problem import Cluster, Placement, Problem
 from muxjax.placement.references.baselines import memory_greedy, spatial_aware, spatial_blind
 from tests.placement.toy import CHIP, demand, problems, score, solver
 
-CLUSTER = Cluster(chip=CHIP, nodes=1, devices_per_node=8)
+CLUSTER = Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=8)
 
 
 def meshes(placement: Placement) -> dict[str, int]:
@@ -43,14 +43,16 @@ def test_awareness_never_serves_less_than_what_weights_need(problem):
 
 def test_the_memory_greedy_one_spreads_weights_and_ignores_rates():
     demands = (demand("a", 900, 1.0, kv_heads=1), demand("b", 500, 1.0, kv_heads=1), demand("c", 300, 1.0, kv_heads=1))
-    problem = Problem(demands=demands, cluster=Cluster(chip=CHIP, nodes=2, devices_per_node=1))
+    problem = Problem(demands=demands, cluster=Cluster.uniform(chip=CHIP, nodes=2, devices_per_node=1))
     units = memory_greedy(problem, *solver(problem)).units
 
     assert sorted(sorted(member.model for member in unit.members) for unit in units) == [["a"], ["b", "c"]]
 
 
 def test_too_many_models_for_a_mesh_each_are_told():
-    problem = Problem(demands=tuple(demand(name, 100, 1.0) for name in "abc"), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2))
+    problem = Problem(
+        demands=tuple(demand(name, 100, 1.0) for name in "abc"), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2)
+    )
 
     for spatial in (spatial_blind, spatial_aware):
         with pytest.raises(ConfigError, match="needs 3 devices in nodes of 2, and there are 2"):
@@ -58,7 +60,9 @@ def test_too_many_models_for_a_mesh_each_are_told():
 
 
 def test_what_fits_nowhere_is_told():
-    problem = Problem(demands=tuple(demand(name, 700, 1.0) for name in "ab"), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=1))
+    problem = Problem(
+        demands=tuple(demand(name, 700, 1.0) for name in "ab"), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=1)
+    )
 
     with pytest.raises(ConfigError, match="do not fit"):
         memory_greedy(problem, *solver(problem))

@@ -17,7 +17,7 @@ PROBLEM = Problem(
         Demand(name="small", spec=BY_NAME["llama-7b"], rate_rps=4.0, prompt_tokens=200, output_tokens=300),
         Demand(name="large", spec=BY_NAME["llama-30b"], rate_rps=1.0, prompt_tokens=200, output_tokens=300),
     ),
-    cluster=Cluster(chip=A100, nodes=1, devices_per_node=4),
+    cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=4),
 )
 SMALL = Placed(model="small", rate_rps=2.0, devices=(0,))
 LARGE = Placed(model="large", rate_rps=1.0, devices=(0, 1))
@@ -61,7 +61,7 @@ def test_a_broken_limit_is_reported_alone(units, message):
 
 
 def test_a_degree_that_does_not_divide_kv_heads_is_reported():
-    wide = replace(PROBLEM.cluster, devices_per_node=8)
+    wide = Cluster.uniform(chip=A100, nodes=1, devices_per_node=8)
 
     found = broken(
         UnitPlan(devices=8, members=(replace(LARGE, devices=tuple(range(8))), replace(SMALL, rate_rps=4.0))),
@@ -95,15 +95,15 @@ def test_memory_is_reported_to_the_byte():
     need_bytes = 65_000_000_000 + 2**20
     alone = UnitPlan(devices=1, members=(replace(LARGE, devices=(0,)),)), UnitPlan(devices=1, members=(replace(SMALL, rate_rps=4.0),))
     chip = replace(A100, memory_bytes=need_bytes)
-    problem = replace(PROBLEM, cluster=replace(PROBLEM.cluster, chip=chip), memory_frac=1.0)
+    problem = replace(PROBLEM, cluster=Cluster.uniform(chip=chip, nodes=1, devices_per_node=4), memory_frac=1.0)
     over = broken(*alone, problem=problem)
     excess = int(over[0].split(", ")[1].split(" more")[0])
     fits = replace(chip, memory_bytes=need_bytes + excess)
 
     assert len(over) == 1 and "of device 0" in over[0]
-    assert broken(*alone, problem=replace(problem, cluster=replace(problem.cluster, chip=fits))) == []
+    assert broken(*alone, problem=replace(problem, cluster=Cluster.uniform(chip=fits, nodes=1, devices_per_node=4))) == []
     near = replace(fits, memory_bytes=fits.memory_bytes - 1)
-    assert ", 1 more than" in broken(*alone, problem=replace(problem, cluster=replace(problem.cluster, chip=near)))[0]
+    assert ", 1 more than" in broken(*alone, problem=replace(problem, cluster=Cluster.uniform(chip=near, nodes=1, devices_per_node=4)))[0]
 
 
 def test_unfairness_over_the_bound_is_reported():

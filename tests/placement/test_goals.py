@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from muxjax.cost.chip import A100, H200
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.estimate.estimator import Estimator, ModelEstimate
 from muxjax.placement.goals import GOALS, MISSED, in_time
 from muxjax.placement.greedy import place
@@ -27,7 +28,7 @@ def asked(name: str, shape: str, rate_rps: float, **more) -> Demand:
 
 
 def problem(*demands: Demand, devices: int, chip=A100, **more) -> Problem:
-    return Problem(demands=demands, cluster=Cluster(chip=chip, nodes=1, devices_per_node=devices), **more)
+    return Problem(demands=demands, cluster=Cluster.uniform(chip=chip, nodes=1, devices_per_node=devices), **more)
 
 
 def replicas(problem: Problem, placement: Placement, model: str) -> list[ModelEstimate]:
@@ -114,7 +115,7 @@ def test_a_target_takes_the_degree_that_keeps_it():
 def placement_of(problem: Problem, tp: int) -> Placement:
     """The one LLM, on a mesh of that degree."""
     (demand,) = problem.demands
-    return search_space(problem, Roofline())[0].placement([UnitContents(tp, (Member(demand.name, 1, tp),))])
+    return search_space(problem, Roofline())[0].placement([UnitContents(Mesh(tp), (Member(demand.name, 1, tp),))])
 
 
 def test_what_is_late_counts_little_for_the_objective():
@@ -130,7 +131,7 @@ def test_the_fewest_devices_serve_all_and_one_less_does_not():
     space = partial(search_space, costs=Roofline())
     found = fewest_devices(whole, space)
     devices = sum(unit.devices for unit in found.placement.units)
-    fewer = replace(whole, cluster=replace(whole.cluster, usable=devices - 1))
+    fewer = replace(whole, cluster=Cluster((replace(whole.cluster.pools[0], usable=devices - 1),)))
 
     assert devices < sum(unit.devices for unit in place_with_headroom(whole, space).placement.units)
     assert min(shares(whole, found.placement).values()) == pytest.approx(1)

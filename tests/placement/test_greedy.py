@@ -12,6 +12,7 @@ from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.greedy import Effort, PlacementResult, place, replicas
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
@@ -57,7 +58,7 @@ def test_every_placement_keeps_what_a_placement_must(problem):
 
 
 def test_a_lost_replica_is_a_fault():
-    problem = Problem(demands=(demand("a", 500, 30.0, kv_heads=1),), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4))
+    problem = Problem(demands=(demand("a", 500, 30.0, kv_heads=1),), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=4))
     found = placed(problem)
     assert found and len(found.placement.units) > 1
 
@@ -68,7 +69,8 @@ def test_a_lost_replica_is_a_fault():
 @given(problems(devices=(1, 3)), st.booleans())
 def test_a_further_device_or_node_never_lowers_what_is_served(problem, node):
     cluster = problem.cluster
-    more = replace(cluster, nodes=cluster.nodes + 1) if node else replace(cluster, devices_per_node=cluster.devices_per_node + 1)
+    (pool,) = cluster.pools
+    more = Cluster((replace(pool, nodes=pool.nodes + 1) if node else replace(pool, devices_per_node=pool.devices_per_node + 1),))
     assume(more.devices <= 8)
     before, after = placed(problem), placed(replace(problem, cluster=more))
 
@@ -96,17 +98,17 @@ def test_no_placement_is_better_than_the_best_of_all(problem, effort):
 
 
 def test_a_popular_model_gets_as_many_units_as_its_rate_needs():
-    problem = Problem(demands=(demand("a", 500, 30.0),), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4))
+    problem = Problem(demands=(demand("a", 500, 30.0),), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=4))
     objective, candidates = solver(problem)
 
-    assert replicas("a", (1, 1, 1, 1), objective, candidates) == 4
-    assert replicas("a", (4,), objective, candidates) == 1
-    assert replicas("a", (1, 1), objective, candidates) == 2
+    assert replicas("a", {Mesh(1): 4}, objective, candidates) == 4
+    assert replicas("a", {Mesh(4): 1}, objective, candidates) == 1
+    assert replicas("a", {Mesh(1): 2}, objective, candidates) == 2
     assert place(problem, objective, candidates, QUICK).worth == pytest.approx(30.0)
 
 
 def test_replicas_are_as_many_as_a_rate_needs_without_a_limit():
-    problem = Problem(demands=(demand("a", 500, 120.0, kv_heads=1),), cluster=Cluster(chip=CHIP, nodes=2, devices_per_node=8))
+    problem = Problem(demands=(demand("a", 500, 120.0, kv_heads=1),), cluster=Cluster.uniform(chip=CHIP, nodes=2, devices_per_node=8))
     few, many = placed(problem, Effort(parts=8)), placed(problem, Effort())
 
     assert few and len(few.placement.units) == 8 and few.worth < 120
@@ -118,7 +120,7 @@ def test_a_fairness_bound_is_kept_and_costs_what_it_must():
         Demand(name="busy", spec=BY_NAME["llama-7b"], rate_rps=60.0, prompt_tokens=200, output_tokens=300),
         Demand(name="calm", spec=BY_NAME["llama-13b"], rate_rps=1.0, prompt_tokens=200, output_tokens=300),
     )
-    free = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=1))
+    free = Problem(demands=demands, cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=1))
     bound = replace(free, fairness=0.05)
     placement = place(free, *search_space(free, Roofline())).placement
 
@@ -130,28 +132,30 @@ def test_a_fairness_bound_is_kept_and_costs_what_it_must():
 def test_a_model_needs_no_more_devices_than_the_mesh_it_shares():
     heads = Problem(
         demands=(demand("wide", 900, 1.0, kv_heads=8), demand("narrow", 100, 1.0, kv_heads=1)),
-        cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2),
+        cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2),
     )
     objective, _ = solver(heads)
-    unit = objective.plan(UnitContents(2, (Member("narrow", 1, 1), Member("wide", 1, 2))))
+    unit = objective.plan(UnitContents(Mesh(2), (Member("narrow", 1, 1), Member("wide", 1, 2))))
 
     assert {member.model: member.tp for member in unit.members} == {"wide": 2, "narrow": 1}
-    assert objective.of(UnitContents(2, (Member("narrow", 1, 1), Member("wide", 1, 2)))) == pytest.approx(2.0)
+    assert objective.of(UnitContents(Mesh(2), (Member("narrow", 1, 1), Member("wide", 1, 2)))) == pytest.approx(2.0)
 
 
 def test_units_are_laid_out_on_the_devices_with_the_most_room():
     problem = Problem(
         demands=tuple(demand(name, size, 1.0) for name, size in (("a", 600), ("b", 300), ("c", 200))),
-        cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2),
+        cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2),
     )
-    unit = solver(problem)[0].plan(UnitContents(2, tuple(Member(name, 1, 1) for name in "abc")))
+    unit = solver(problem)[0].plan(UnitContents(Mesh(2), tuple(Member(name, 1, 1) for name in "abc")))
 
     assert {member.model: member.devices for member in unit.members} == {"a": (0,), "b": (1,), "c": (1,)}
 
 
 def test_a_unit_that_cannot_be_is_never_chosen():
     problem = Problem(
-        demands=(demand("a", 100, 5.0), demand("b", 100, 5.0)), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2), fairness=0.1
+        demands=(demand("a", 100, 5.0), demand("b", 100, 5.0)),
+        cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2),
+        fairness=0.1,
     )
     unfair = score(problem)
     _, candidates = solver(problem)
@@ -166,7 +170,7 @@ def test_degrees_that_do_not_divide_the_ffn_are_never_proposed(ffn, degrees):
     spec = replace(BY_NAME["llama-3.1-8b"], ffn=ffn)
     problem = Problem(
         demands=(Demand(name="a", spec=spec, rate_rps=1e4, prompt_tokens=200, output_tokens=300),),
-        cluster=Cluster(chip=A100, nodes=1, devices_per_node=8),
+        cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=8),
     )
     objective, candidates = search_space(problem, Roofline())
     placement = place(problem, objective, candidates).placement
@@ -177,7 +181,7 @@ def test_degrees_that_do_not_divide_the_ffn_are_never_proposed(ffn, degrees):
 
 
 def test_what_does_not_fit_is_told_with_bytes():
-    cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
+    cluster = Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=1)
     with pytest.raises(
         ConfigError, match=r"models\.big fits no mesh: .* 8 kv heads, .* need over 24\d{5} bytes a device, and 2000000 bytes"
     ):
@@ -190,14 +194,15 @@ def test_what_does_not_fit_is_told_with_bytes():
 @given(st.floats(0.1, 40), st.integers(50, 900))
 def test_a_candidate_has_the_least_share_that_meets_the_rate(rate_rps, kiloparams):
     one = demand("a", kiloparams, rate_rps)
-    problem = Problem(demands=(one,), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4), memory_frac=1.0)
+    problem = Problem(demands=(one,), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=4), memory_frac=1.0)
 
-    candidates = Candidates(problem, alone)
+    found_alone = alone(problem)
+    candidates = Candidates(problem, found_alone)
     for candidate in candidates.of("a"):
-        served = {share: alone(one, rate_rps, candidate.tp, share) for share in SM_SHARES}
+        served = {share: found_alone(one, rate_rps, Mesh(candidate.tp), share) for share in SM_SHARES}
         meets = [share for share, found in served.items() if found and found.in_time_rps >= rate_rps * (1 - ROUNDING)]
         assert candidate.meets_rate == bool(meets)
-        assert candidates.sm_share("a", 1, candidate.tp) == (meets[0] if meets else 1.0)
+        assert candidates.sm_share("a", 1, Mesh(candidate.tp)) == (meets[0] if meets else 1.0)
 
 
 def test_decodes_with_more_multiprocessors_are_never_slower():
@@ -211,7 +216,7 @@ def test_the_estimator_and_the_roofline_place_real_shapes():
         Demand(name=f"{kind}-{i}", spec=BY_NAME[kind], rate_rps=rate, prompt_tokens=200, output_tokens=300)
         for i, (kind, rate) in enumerate((("llama-7b", 2.0), ("llama-13b", 1.0), ("llama-30b", 0.5)))
     )
-    problem = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=4))
+    problem = Problem(demands=demands, cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=4))
     found = place(problem, *search_space(problem, Roofline()))
 
     assert faults(problem, found) == []

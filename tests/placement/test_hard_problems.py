@@ -27,7 +27,7 @@ def real(models: int, nodes: int, rps_per_device: float) -> Problem:
         Demand(name=f"m{i:02}", spec=BY_NAME[SHAPES[i % len(SHAPES)]], rate_rps=rate, prompt_tokens=200, output_tokens=300)
         for i, rate in enumerate(rates)
     )
-    return Problem(demands=demands, cluster=Cluster(chip=A100, nodes=nodes, devices_per_node=8))
+    return Problem(demands=demands, cluster=Cluster.uniform(chip=A100, nodes=nodes, devices_per_node=8))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_more_demand_is_never_served_worse():
 def test_a_small_cluster_with_many_models_ends_at_its_limit_with_what_was_found():
     """Every group of meshes is searched there: without a limit, some ten thousand units for eight models."""
     demands = tuple(demand(f"m{i}", 60 + 40 * i, 200.0 / (1 + i)) for i in range(9))
-    problem = Problem(demands=demands, cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=8), memory_frac=1.0)
+    problem = Problem(demands=demands, cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=8), memory_frac=1.0)
     least, most = (place(problem, *solver(problem), Effort(estimates=most)) for most in (100, 10_000))
     each = ESTIMATES_EACH * len(demands)
 
@@ -65,7 +65,7 @@ def test_a_small_cluster_with_many_models_ends_at_its_limit_with_what_was_found(
 
 
 def test_weights_that_no_cluster_of_that_size_holds_are_refused_without_a_look():
-    problem = replace(real(24, 1, 1.0), cluster=Cluster(chip=A100, nodes=1, devices_per_node=4))
+    problem = replace(real(24, 1, 1.0), cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=4))
     objective, candidates = search_space(problem, Roofline())
     with pytest.raises(ConfigError, match=r"no way was found to place all models: their weights need \d+ bytes, 288000000000 bytes"):
         place(problem, objective, candidates)
@@ -89,9 +89,9 @@ def test_a_search_that_may_not_go_on_has_the_best_until_then_or_fails_in_a_line(
 
 
 def test_a_cluster_of_more_devices_than_can_be_searched_is_refused_with_the_limit():
-    Cluster(chip=CHIP, nodes=4096, devices_per_node=8)
+    Cluster.uniform(chip=CHIP, nodes=4096, devices_per_node=8)
     with pytest.raises(ConfigError, match=r"cluster\.nodes must be at most 3640, for 32768 devices in all: a node has 9, got 4096"):
-        Cluster(chip=CHIP, nodes=4096, devices_per_node=9)
+        Cluster.uniform(chip=CHIP, nodes=4096, devices_per_node=9)
 
 
 def test_reasons_of_many_units_look_at_few_others_and_equal_ones_are_told_once():

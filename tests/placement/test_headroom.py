@@ -41,7 +41,7 @@ def test_rates_may_grow_as_told_and_nothing_less_is_served(problem):
 
 
 def test_models_that_fit_on_one_device_get_both():
-    cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=2)
+    cluster = Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2)
     problem = Problem(demands=tuple(demand(name, 300, 2.0, kv_heads=1) for name in "ab"), cluster=cluster, memory_frac=1.0)
     plain, found = place(problem, *solver(problem)), place_with_headroom(problem, solver)
 
@@ -51,7 +51,7 @@ def test_models_that_fit_on_one_device_get_both():
 
 def test_growth_that_devices_cannot_serve_is_never_tried():
     """A device serves no more of one LLM than what it serves of it alone, whose rate here is over half of that."""
-    cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
+    cluster = Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=1)
     problem = Problem(demands=(demand("a", 500, 1.0),), cluster=cluster)
     _, candidates = solver(grown(problem, 1e6))
     most_rps = candidates.of("a")[0].throughput_rps
@@ -84,7 +84,7 @@ def test_no_growth_is_tried_twice(problem):
 
 
 def test_who_serves_not_all_has_no_headroom():
-    cluster = Cluster(chip=CHIP, nodes=1, devices_per_node=1)
+    cluster = Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=1)
     problem = Problem(demands=(demand("a", 500, 100.0),), cluster=cluster)
 
     assert place_with_headroom(problem, solver).growth == 1

@@ -8,6 +8,7 @@ from muxjax.cost.chip import A100, H100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
 from muxjax.placement.check import violations
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.greedy import Effort, place
 from muxjax.placement.moves import Moves
 from muxjax.placement.objective import NO_UNIT, Member, UnitContents
@@ -23,7 +24,7 @@ TWO_ON_FOUR = Problem(
         Demand(name="eight", spec=BY_NAME["llama-3.1-8b"], rate_rps=35.2, prompt_tokens=2000, output_tokens=200),
         Demand(name="thirty", spec=BY_NAME["llama-30b"], rate_rps=8.9, prompt_tokens=2000, output_tokens=200),
     ),
-    cluster=Cluster(chip=H100, nodes=1, devices_per_node=4),
+    cluster=Cluster.uniform(chip=H100, nodes=1, devices_per_node=4),
     objective="throughput",
 )
 """Three replicas of one LLM and one of the other; with at most two, 11 % less is served."""
@@ -32,7 +33,7 @@ THREE_ON_FOUR = Problem(
         Demand(name=shape, spec=BY_NAME[shape], rate_rps=rate, prompt_tokens=200, output_tokens=300)
         for shape, rate in (("llama-30b", 9.7), ("llama-7b", 19.5), ("llama-3.1-8b", 19.2))
     ),
-    cluster=Cluster(chip=A100, nodes=2, devices_per_node=2),
+    cluster=Cluster.uniform(chip=A100, nodes=2, devices_per_node=2),
     objective="throughput",
 )
 """The large LLM on one device, and the others together on each of the rest: no insertion leads there while it has two."""
@@ -66,10 +67,10 @@ def test_without_transfers_a_replica_stays_where_it_serves_less(monkeypatch):
 def test_a_transfer_hands_one_replicas_place_over_and_both_rates_are_shared_anew():
     problem = Problem(
         demands=(demand("a", 300, 9.0, kv_heads=1), demand("b", 300, 90.0, kv_heads=1)),
-        cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4),
+        cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=4),
     )
-    state = State.of([UnitContents(1, (Member("a", 3, 1),))] * 3 + [UnitContents(1, (Member("b", 1, 1),))])
-    after = State.of([UnitContents(1, (Member("a", 2, 1),))] * 2 + [UnitContents(1, (Member("b", 2, 1),))] * 2)
+    state = State.of([UnitContents(Mesh(1), (Member("a", 3, 1),))] * 3 + [UnitContents(Mesh(1), (Member("b", 1, 1),))])
+    after = State.of([UnitContents(Mesh(1), (Member("a", 2, 1),))] * 2 + [UnitContents(Mesh(1), (Member("b", 2, 1),))] * 2)
 
     assert list(moves(problem).transferred("b", state)) == [after]
     assert list(moves(problem, most_parts=1).transferred("b", state)) == []
@@ -77,8 +78,10 @@ def test_a_transfer_hands_one_replicas_place_over_and_both_rates_are_shared_anew
 
 
 def test_a_last_replica_is_never_handed_over():
-    problem = Problem(demands=(demand("a", 300, 9.0), demand("b", 300, 90.0)), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=2))
-    state = State.of([UnitContents(1, (Member(name, 1, 1),)) for name in "ab"])
+    problem = Problem(
+        demands=(demand("a", 300, 9.0), demand("b", 300, 90.0)), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=2)
+    )
+    state = State.of([UnitContents(Mesh(1), (Member(name, 1, 1),)) for name in "ab"])
 
     assert list(moves(problem).transferred("b", state)) == []
 

@@ -29,7 +29,7 @@ def real_problems(draw) -> Problem:
         Demand(name=f"{shape}-{i}", spec=BY_NAME[shape], rate_rps=rate, prompt_tokens=200, output_tokens=300)
         for i, (shape, rate) in enumerate(shapes)
     )
-    cluster = Cluster(chip=A100, nodes=draw(st.integers(1, 2)), devices_per_node=draw(st.sampled_from((2, 3, 4))))
+    cluster = Cluster.uniform(chip=A100, nodes=draw(st.integers(1, 2)), devices_per_node=draw(st.sampled_from((2, 3, 4))))
     return Problem(demands=demands, cluster=cluster, fairness=draw(st.sampled_from((float("inf"), 1.0, 0.2))))
 
 
@@ -75,7 +75,7 @@ def test_every_baseline_without_a_fairness_bound_passes_the_check(baseline, prob
 
 def test_a_placement_of_another_problem_does_not_pass():
     demands = (Demand(name="a", spec=BY_NAME["llama-7b"], rate_rps=1.0, prompt_tokens=200, output_tokens=300),)
-    problem = Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=2))
+    problem = Problem(demands=demands, cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=2))
     other = replace(problem, demands=(replace(demands[0], rate_rps=2.0),))
 
     assert violations(other, by_search(problem, *search_space(problem, Roofline())))

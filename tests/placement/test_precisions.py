@@ -20,18 +20,19 @@ LARGE = Demand(name="large", spec=BY_NAME["llama-65b"], rate_rps=0.5, prompt_tok
 
 def test_what_is_held_in_half_the_bits_takes_half_the_bytes():
     halved = replace(LARGE, weights="fp8", cache="int8")
-    usual, narrow = LARGE.on(A100, 2), halved.on(A100, 2)
+    asked = Problem(demands=(LARGE,), cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=2))
+    usual, narrow = asked.mesh(LARGE, 2), asked.mesh(halved, 2)
 
     assert usual == MeshSpec(chip=A100, tp=2)
     assert weight_bytes(LARGE.spec, narrow) == weight_bytes(LARGE.spec, usual) // 2
     assert kv_bytes_per_token(LARGE.spec, narrow) == kv_bytes_per_token(LARGE.spec, usual) // 2
     assert sequence_blocks(halved, 2) == pytest.approx(sequence_blocks(LARGE, 2) / 2, rel=0.1)
-    assert weight_bytes(LARGE.spec, replace(LARGE, weights="int4").on(A100)) == LARGE.spec.params // 2
+    assert weight_bytes(LARGE.spec, asked.mesh(replace(LARGE, weights="int4"))) == LARGE.spec.params // 2
 
 
 def test_a_decode_that_reads_less_is_faster_and_is_never_taken_for_a_measured_one():
     """An H200's decodes of the 8B are measured, in 16 bits."""
-    spec, costs = BY_NAME["llama-3.1-8b"], costs_of(H200)
+    spec, costs = BY_NAME["llama-3.1-8b"], costs_of([H200])
     usual, narrow = MeshSpec(chip=H200), MeshSpec(chip=H200, bytes_per_weight=1)
 
     assert costs.decode_s(spec, usual, 8, 4000) != Roofline().decode_s(spec, usual, 8, 4000)
@@ -39,7 +40,7 @@ def test_a_decode_that_reads_less_is_faster_and_is_never_taken_for_a_measured_on
 
 
 def test_a_model_that_fits_on_no_device_does_in_fewer_bits():
-    problem = Problem(demands=(LARGE,), cluster=Cluster(chip=A100, nodes=1, devices_per_node=1))
+    problem = Problem(demands=(LARGE,), cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=1))
     with pytest.raises(ConfigError, match="fits no mesh"):
         search_space(problem, Roofline())
     narrow = replace(problem, demands=(replace(LARGE, weights="int4"),))

@@ -8,7 +8,7 @@ from muxjax.errors import ConfigError
 from muxjax.placement.problem import Cluster, Load, Problem, with_loads
 from tests.placement.toy import CHIP, demand
 
-PROBLEM = Problem(demands=(demand("a", 300, 9.0), demand("b", 300, 90.0)), cluster=Cluster(chip=CHIP, nodes=1, devices_per_node=4))
+PROBLEM = Problem(demands=(demand("a", 300, 9.0), demand("b", 300, 90.0)), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=4))
 
 
 def test_measured_loads_take_the_place_of_what_was_asked_for():

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muxjax.placement.cluster import Mesh
 from muxjax.placement.objective import Member, UnitContents
 from muxjax.placement.problem import Cluster, Problem
 from muxjax.placement.search import insert
@@ -14,10 +15,10 @@ from tests.placement.toy import CHIP, demand, solver
 
 NAMES = "abc"
 PROBLEM = Problem(
-    demands=tuple(demand(name, 100, 8.0, kv_heads=1) for name in NAMES), cluster=Cluster(chip=CHIP, nodes=2, devices_per_node=4)
+    demands=tuple(demand(name, 100, 8.0, kv_heads=1) for name in NAMES), cluster=Cluster.uniform(chip=CHIP, nodes=2, devices_per_node=4)
 )
 members = st.sets(st.sampled_from(NAMES)).map(lambda names: tuple(Member(name, 2, 1) for name in sorted(names)))
-units = st.builds(UnitContents, st.sampled_from((1, 2)), members)
+units = st.builds(UnitContents, st.sampled_from((Mesh(1), Mesh(2))), members)
 
 
 @given(st.lists(units, min_size=1, max_size=6), st.data())
@@ -33,7 +34,7 @@ def test_a_state_that_changes_is_the_list_of_units_that_changes(listed, data):
         other += after * times
 
     assert list(state) == sorted(other) and len(state) == len(other) and state == State.of(other)
-    assert state.meshes == Counter(contents.devices for contents in other)
+    assert state.meshes == Counter(contents.mesh for contents in other)
     assert state.total(objective) == pytest.approx(objective.total(other))
     assert state.gain(objective) == pytest.approx(objective.total(other) - objective.total(listed), abs=1e-9)
     assert state.settled() == state and state.settled().gain(objective) == 0
@@ -60,4 +61,4 @@ def test_replicas_that_are_inserted_together_are_where_they_would_be_one_after_t
 
 def test_a_unit_that_is_not_there_is_never_replaced():
     with pytest.raises(AssertionError):
-        State.of([UnitContents(1), UnitContents(2)]).replaced(UnitContents(1), UnitContents(2), times=2)
+        State.of([UnitContents(Mesh(1)), UnitContents(Mesh(2))]).replaced(UnitContents(Mesh(1)), UnitContents(Mesh(2)), times=2)

@@ -88,7 +88,7 @@ def test_every_cause_differs_from_its_system_in_one_thing():
 def test_a_step_of_a_slower_device_takes_longer_by_its_speed(tp):
     whole, half = (problem(SETTING, speed) for speed in (1.0, 0.5))
     spec = whole.demands[0].spec
-    one, other = (roofline.mixed(spec, MeshSpec(chip=asked.cluster.chip, tp=tp), 512, 256, 32, 9000).total_s for asked in (whole, half))
+    one, other = (roofline.mixed(spec, MeshSpec(chip=asked.cluster.chips[0], tp=tp), 512, 256, 32, 9000).total_s for asked in (whole, half))
 
     assert other == pytest.approx(2 * one)
 

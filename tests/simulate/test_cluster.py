@@ -30,7 +30,7 @@ def test_llms_that_share_a_device_even_through_others_are_one_machine():
 def test_the_cache_is_what_the_fullest_device_has_left(problem):
     asked = read_problem(problem)
     found = machine(asked, [placed("a", 0, 1), placed("b", 1)])
-    chip, tps = asked.cluster.chip, {name: hosted.mesh.tp for name, hosted in found.hosted.items()}
+    chip, tps = asked.cluster.chips[0], {name: hosted.mesh.tp for name, hosted in found.hosted.items()}
     assert tps == {"a": 2, "b": 1}
     weights = sum(weight_bytes(hosted.spec, hosted.mesh) for hosted in found.hosted.values())
     assert found.cache_bytes == int(0.9 * chip.memory_bytes) - weights

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from muxjax.cluster.launcher import Handle, NoRoom
 from muxjax.cluster.on_ray.actor import WorkerActor
-from muxjax.cluster.on_ray.nodes import CPU, GPU, environment, nodes
+from muxjax.cluster.on_ray.nodes import CPU, GPU, Node, bundle, environment, nodes
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import TcpAddress, WireError
 from muxjax.cluster.worker import ORPHAN_S, Build, launched
@@ -61,7 +61,7 @@ class RayLauncher:
                 with contextlib.suppress(WireError):
                     return RayHandle(await _address(actor, _FOUND_S), actor, functools.partial(self._ask, _remove, name))
             await self._ask(_remove, name)
-            group = await self._ask(_reserve, name, self._kind, len(spec.devices))
+            group = await self._ask(_reserve, name, spec, self._kind)
             await self._placed(spec, group)
             actor = await self._ask(self._create, spec, group)
             return RayHandle(await _address(actor, _ANSWER_S), actor, functools.partial(self._ask, _remove, name))
@@ -76,13 +76,13 @@ class RayLauncher:
             if name.startswith(self._name("")) and name not in own:
                 _remove(name)
 
-    async def devices(self) -> Sequence[int]:
-        """Of each living node, whoever has them; none where Ray does not say."""
+    async def nodes(self) -> Sequence[Node]:
+        """The living ones, whoever has their devices; none where Ray does not say."""
         import ray
         from ray.exceptions import RayError
 
         try:
-            return [node.devices for node in nodes(await self._ask(ray.nodes), self._kind)]
+            return nodes(await self._ask(ray.nodes), self._kind)
         except (RayError, RuntimeError):
             return ()
 
@@ -179,11 +179,12 @@ def _actor(name: str) -> Any:
         return None
 
 
-def _reserve(name: str, kind: str, devices: int) -> Any:
+def _reserve(name: str, spec: UnitSpec, kind: str) -> Any:
     """A group of one bundle, since an actor cannot have devices of several."""
+    import ray
     from ray.util import placement_group
 
-    return placement_group([{kind: devices}], strategy="STRICT_PACK", name=name, lifetime="detached")
+    return placement_group([bundle(spec, nodes(ray.nodes(), kind), kind)], strategy="STRICT_PACK", name=name, lifetime="detached")
 
 
 def _is_placed(group: Any) -> bool:

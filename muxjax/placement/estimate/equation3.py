@@ -49,8 +49,8 @@ def estimate(problem: Problem, costs: CostModel, unit: UnitPlan) -> dict[str, Mo
     Raises:
       ConfigError: weights or one sequence do not fit, or a degree does not divide kv heads.
     """
-    llms = [_llm(problem, costs, placed) for placed in unit.members]
-    memory = shares(unit, [llm.held for llm in llms], problem.device_bytes)
+    llms = [_llm(problem, costs, placed, unit.pool) for placed in unit.members]
+    memory = shares(unit, [llm.held for llm in llms], problem.device_bytes(unit.pool))
     beside = [{j for share in memory if i in share.members for j in share.members} for i in range(len(llms))]
     batches = _batches(llms, beside, memory, problem.max_batch)
     return {llm.demand.name: _model(llm, batches[i], _prefills_s(llms, beside[i], batches)) for i, llm in enumerate(llms)}
@@ -94,8 +94,8 @@ def _model(llm: _Llm, batch: int, prefills_s: float) -> ModelEstimate:
     )
 
 
-def _llm(problem: Problem, costs: CostModel, placed: Placed) -> _Llm:
+def _llm(problem: Problem, costs: CostModel, placed: Placed, pool: int) -> _Llm:
     demand = problem.demand(placed.model)
-    mesh = demand.on(problem.cluster.chip, placed.tp)
+    mesh = problem.mesh(demand, placed.tp, pool)
     held = Held(weight_bytes=weight_bytes(demand.spec, mesh), sequence_blocks=sequence_blocks(demand, placed.tp))
     return _Llm(demand, placed.rate_rps, mesh, held, costs)

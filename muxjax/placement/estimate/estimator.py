@@ -118,15 +118,15 @@ class Estimator:
     def __init__(self, problem: Problem, costs: CostModel):
         self._problem, self._costs = problem, costs
         self._demands = {demand.name: demand for demand in problem.demands}
-        self._parts: dict[tuple[str, float, int, bool], _Part] = {}
+        self._parts: dict[tuple[str, float, int, int, bool], _Part] = {}
         self._turns: dict[tuple[int, ...], tuple[int, float]] = {}
 
     def estimate(self, unit: UnitPlan) -> UnitEstimate:
         """See `estimate`. The order of the members changes nothing, to the last bit."""
         unit = replace(unit, members=tuple(sorted(unit.members, key=lambda placed: (placed.model, placed.rate_rps, placed.devices))))
         lanes = _on_lanes(unit.members) if self._problem.lanes else [False] * len(unit.members)
-        parts = [self._part(placed, on_lane) for placed, on_lane in zip(unit.members, lanes, strict=True)]
-        memory = shares(unit, [part.held for part in parts], self._problem.device_bytes)
+        parts = [self._part(placed, unit.pool, on_lane) for placed, on_lane in zip(unit.members, lanes, strict=True)]
+        memory = shares(unit, [part.held for part in parts], self._problem.device_bytes(unit.pool))
         models = self._models(parts, memory) if parts else {}
         return UnitEstimate(
             models=models,
@@ -150,11 +150,11 @@ class Estimator:
             self._turns[key] = _turn(parts, blocks)
         return self._turns[key]
 
-    def _part(self, placed: Placed, on_lane: bool) -> _Part:
-        key = placed.model, placed.rate_rps, placed.tp, on_lane
+    def _part(self, placed: Placed, pool: int, on_lane: bool) -> _Part:
+        key = placed.model, placed.rate_rps, placed.tp, pool, on_lane
         if key not in self._parts:
             demand = self._demands[placed.model]
-            mesh = demand.on(self._problem.cluster.chip, placed.tp)
+            mesh = self._problem.mesh(demand, placed.tp, pool)
             self._parts[key] = _Part(
                 len(self._parts),
                 demand,

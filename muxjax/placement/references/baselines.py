@@ -1,10 +1,10 @@
-"""Baselines of a placer: placements that do without multiplexing, or without looking at load."""
+"""Baselines of a placer, on one pool: placements that do without multiplexing, or without looking at load."""
 
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.cluster import MeshGroup, few_groups, packs
+from muxjax.placement.cluster import Mesh, MeshGroup, few_groups, in_order, packs
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
-from muxjax.placement.problem import Placement, Problem
+from muxjax.placement.problem import Placement, Pool, Problem
 
 
 def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates, *, most_groups: int = 64) -> Placement:
@@ -13,6 +13,7 @@ def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates
     Raises:
       ConfigError: the LLMs do not fit that way.
     """
+    _only_pool(problem)
     groups, _ = few_groups(problem.cluster, most_groups)
     states = [_fill_memory(group, objective, candidates) for group in groups]
     best = max(filter(None, states), key=objective.total, default=None)
@@ -53,10 +54,10 @@ def spatial_aware(problem: Problem, objective: Objective, candidates: Candidates
 
 
 def _fill_memory(group: MeshGroup, objective: Objective, candidates: Candidates) -> Units | None:
-    state = [UnitContents(devices) for devices in group]
+    state = list(map(UnitContents, group))
     for model in sorted(objective.demands, key=lambda model: (-objective.demands[model].spec.params, model)):
-        for contents in sorted(state, key=lambda contents: (_weights(contents, objective) / contents.devices, contents)):
-            degrees = candidates.degrees(model, contents.devices)
+        for contents in sorted(state, key=lambda contents: (_weights(contents, objective) / contents.mesh.devices, contents)):
+            degrees = candidates.degrees(model, contents.mesh)
             if degrees and objective.of(contents.plus(Member(model, 1, degrees[0]))) > NO_UNIT:
                 state[state.index(contents)] = contents.plus(Member(model, 1, degrees[0]))
                 break
@@ -71,10 +72,11 @@ def _weights(contents: UnitContents, objective: Objective) -> float:
 
 def _spatial(problem: Problem, objective: Objective, candidates: Candidates, next_to_grow) -> Placement:
     """One LLM a mesh: the least that holds each, then meshes double as next_to_grow(devices by LLM, those that can grow) tells."""
+    pool = _only_pool(problem)
     meshes = {model: candidates.of(model)[0].tp for model in sorted(objective.demands)}
     if not packs(_group(meshes), problem.cluster):
         raise ConfigError(
-            f"one mesh for each model needs {sum(meshes.values())} devices in nodes of {problem.cluster.devices_per_node}, "
+            f"one mesh for each model needs {sum(meshes.values())} devices in nodes of {pool.devices_per_node}, "
             f"and there are {problem.cluster.devices}",
             field="models",
         )
@@ -92,8 +94,15 @@ def _spatial(problem: Problem, objective: Objective, candidates: Candidates, nex
 
 def _alone(model: str, devices: int, candidates: Candidates) -> UnitContents:
     """A mesh for one LLM, over as many of its devices as can be."""
-    return UnitContents(devices, (Member(model, 1, candidates.degrees(model, devices)[0]),))
+    return UnitContents(Mesh(devices), (Member(model, 1, candidates.degrees(model, Mesh(devices))[0]),))
 
 
 def _group(meshes: dict[str, int]) -> MeshGroup:
-    return tuple(sorted(meshes.values(), reverse=True))
+    return in_order(map(Mesh, meshes.values()))
+
+
+def _only_pool(problem: Problem) -> Pool:
+    """Raises ConfigError: there are several."""
+    pools = problem.cluster.pools
+    require(len(pools) == 1, "cluster", f"{len(pools)} kinds of nodes", "one kind for a baseline")
+    return pools[0]

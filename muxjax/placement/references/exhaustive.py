@@ -27,13 +27,17 @@ def best_of_all(problem: Problem, objective: Objective, candidates: Candidates, 
 def _states(group: MeshGroup, models: list[tuple[str, int]], candidates: Candidates) -> Iterator[Units]:
     """All ways to put these LLMs, in so many parts each, on the meshes of the group."""
     if not models:
-        yield tuple(UnitContents(devices) for devices in group)
+        yield tuple(map(UnitContents, group))
         return
     (model, parts), rest = models[0], models[1:]
-    degrees = [one.tp for one in candidates.of(model, parts)]
     for state in _states(group, rest, candidates):
         for meshes in itertools.combinations(range(len(state)), parts):
-            ways = [[state[mesh].plus(Member(model, parts, tp)) for tp in degrees if tp <= state[mesh].devices] for mesh in meshes]
+            ways = [_ways(state[at], model, parts, candidates) for at in meshes]
             for chosen in itertools.product(*ways):
                 after = dict(zip(meshes, chosen, strict=True))
-                yield tuple(after.get(mesh, contents) for mesh, contents in enumerate(state))
+                yield tuple(after.get(at, contents) for at, contents in enumerate(state))
+
+
+def _ways(contents: UnitContents, model: str, parts: int, candidates: Candidates) -> list[UnitContents]:
+    """With that replica, of every degree."""
+    return [contents.plus(Member(model, parts, one.tp)) for one in candidates.on(model, contents.mesh, parts)]

@@ -7,7 +7,7 @@ linear, and exact:
     maximise    sum over columns c of F_c x_c
     subject to  for each LLM m, part p of its rate:  sum over columns with (m, p) of x_c  =  sum over splits s of (how often p is in s) z_ms
                 for each LLM m:                     sum over s of z_ms  =  1
-                for each mesh size s:               devices in meshes of size s or larger  <=  room for those in the nodes
+                for each pool and mesh size s:      devices in meshes of size s or larger  <=  room for those in the nodes
                 x_c a whole number, z_ms 0 or 1
 
 The number of columns grows exponentially with the LLMs in a unit, at most `most_members`.
@@ -20,7 +20,7 @@ import pulp
 
 from muxjax.errors import ConfigError
 from muxjax.placement.candidates import Candidates
-from muxjax.placement.cluster import mesh_sizes, room
+from muxjax.placement.cluster import Mesh, mesh_sizes, room
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
 from muxjax.placement.problem import Problem
 
@@ -57,8 +57,10 @@ def optimum(
     units = {column: program.add_variable(f"x{i}", lowBound=0, cat="Integer") for i, column in enumerate(columns)}
     program += pulp.lpSum(objective.of(column) * x for column, x in units.items())
     _cover(program, problem, units, ways)
-    for size in mesh_sizes(problem.cluster):
-        program += pulp.lpSum(column.devices * x for column, x in units.items() if column.devices >= size) <= room(problem.cluster, size)
+    for at, pool in enumerate(problem.cluster.pools):
+        for size in mesh_sizes(pool):
+            larger = [column.mesh.devices * x for column, x in units.items() if column.mesh.pool == at and column.mesh.devices >= size]
+            program += pulp.lpSum(larger) <= room(pool, size)
     status = program.solve(pulp.PULP_CBC_CMD(msg=False, gapRel=0, threads=1))
     if status == pulp.LpStatusInfeasible:
         return None
@@ -92,17 +94,18 @@ def _columns(
     """Contents that a unit could have: for each mesh size and set of LLMs the best choice of degrees."""
     names = sorted(demand.name for demand in problem.demands)
     choices = [(model, parts) for model in names for parts in all_parts]
-    for size in mesh_sizes(problem.cluster):
+    meshes = [Mesh(size, at) for at, pool in enumerate(problem.cluster.pools) for size in mesh_sizes(pool)]
+    for mesh in meshes:
         for count in range(1, min(most_members, len(names)) + 1):
             for chosen in itertools.combinations(choices, count):
                 if len({model for model, _ in chosen}) == count:
-                    best = max(_degrees(size, chosen, candidates), key=objective.of, default=None)
+                    best = max(_degrees(mesh, chosen, candidates), key=objective.of, default=None)
                     if best is not None and objective.of(best) > NO_UNIT:
                         yield best
 
 
-def _degrees(size: int, chosen: tuple[tuple[str, float], ...], candidates: Candidates) -> Iterator[UnitContents]:
+def _degrees(mesh: Mesh, chosen: tuple[tuple[str, float], ...], candidates: Candidates) -> Iterator[UnitContents]:
     """A mesh with these LLMs, in every combination of their degrees."""
-    ways = [[Member(model, parts, one.tp) for one in candidates.of(model, parts) if one.tp <= size] for model, parts in chosen]
+    ways = [[Member(model, parts, one.tp) for one in candidates.on(model, mesh, parts)] for model, parts in chosen]
     for members in itertools.product(*ways):
-        yield UnitContents(size, tuple(sorted(members)))
+        yield UnitContents(mesh, tuple(sorted(members)))

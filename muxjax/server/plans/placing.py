@@ -25,6 +25,7 @@ class Place(NamedTuple):
     state: str
     trouble: str
     starts: int
+    chip: str
 
 
 class Placing:
@@ -47,7 +48,7 @@ class Placing:
     def places(self) -> list[Place]:
         """The units there are."""
         return [
-            Place(unit.name, unit.spec.devices, unit.spec.models, unit.state.value, unit.trouble, unit.starts)
+            Place(unit.name, unit.spec.devices, unit.spec.models, unit.state.value, unit.trouble, unit.starts, unit.spec.chip)
             for unit in self._engine.units.values()
         ]
 

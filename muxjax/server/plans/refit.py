@@ -2,30 +2,41 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 
+from muxjax.cluster.on_ray.nodes import Node
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.cluster.renumber import Taken, renumbered
 from muxjax.errors import MuxError
-from muxjax.placement.problem import Cluster, Placement, Problem
+from muxjax.placement.problem import Cluster, Placement, Pool, Problem
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.searching import search_process
 
 _log = logging.getLogger(__name__)
 
 
-def cluster_of(wanted: Cluster, devices: Sequence[int]) -> Cluster | None:
+def cluster_of(wanted: Cluster, there: Iterable[Node]) -> Cluster | None:
     """What there is of a cluster that is wanted; None if there is nothing.
 
     Args:
-      devices: of each node there is.
+      there: the nodes, each of which counts for the first pool that it may be of.
     """
+    left, pools = list(there), []
+    for pool in wanted.pools:
+        own = [node for node in left if node.suits(pool.chip.name)]
+        left = [node for node in left if node not in own]
+        pools.append(_pool_of(pool, [node.devices for node in own]))
+    return Cluster(tuple(pools)) if any(pool.devices for pool in pools) else None
+
+
+def _pool_of(wanted: Pool, devices: Sequence[int]) -> Pool:
+    """What there is of a pool, in nodes with so many devices."""
     width = min(max(devices, default=0), wanted.devices_per_node)
     usable = min(sum(min(count, width) for count in devices), wanted.devices)
     if not usable:
-        return None
+        return replace(wanted, usable=0)
     if usable == wanted.devices and width == wanted.devices_per_node:
         return wanted
     return replace(wanted, nodes=sum(count > 0 for count in devices), devices_per_node=width, usable=usable)
@@ -46,14 +57,14 @@ class Refit:
 
     Args:
       problem: what is served, and on which devices when all are there.
-      devices: of each node there is.
+      nodes: that there are.
       search: the placement of a problem; in a process of its own.
       every_s: seconds between two looks; what two in a row have seen counts.
     """
 
     problem: Problem
     placing: Placing
-    devices: Callable[[], Awaitable[Sequence[int]]]
+    nodes: Callable[[], Awaitable[Iterable[Node]]]
     search: Callable[[Problem], Placement]
     every_s: float = 5.0
 
@@ -62,7 +73,7 @@ class Refit:
         fitted, seen = self.problem.cluster, None
         while True:
             await asyncio.sleep(self.every_s)
-            before, seen = seen, cluster_of(self.problem.cluster, await self.devices())
+            before, seen = seen, cluster_of(self.problem.cluster, await self.nodes())
             if seen is None or seen != before or not is_due(fitted, seen, away=bool(self._units(away=True))):
                 continue
             fitted = seen  # whatever comes of it: it would come of it again
@@ -79,4 +90,4 @@ class Refit:
         await self.placing.move_to(renumbered(found, self._units(away=False), self._units(away=True)))
 
     def _units(self, *, away: bool) -> list[Taken]:
-        return [Taken(place.devices, place.models) for place in self.placing.places() if UnitState(place.state).is_away is away]
+        return [Taken(place.devices, place.models, place.chip) for place in self.placing.places() if UnitState(place.state).is_away is away]

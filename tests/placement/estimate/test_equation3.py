@@ -28,7 +28,7 @@ def found(rates: dict[str, float], **changes):
     demands = tuple(
         Demand(name=name, spec=BY_NAME["llama-7b"], rate_rps=rate, prompt_tokens=100, output_tokens=50) for name, rate in rates.items()
     )
-    problem = replace(Problem(demands=demands, cluster=Cluster(chip=A100, nodes=1, devices_per_node=1)), **changes)
+    problem = replace(Problem(demands=demands, cluster=Cluster.uniform(chip=A100, nodes=1, devices_per_node=1)), **changes)
     placed = tuple(Placed(model=name, rate_rps=rate, devices=(0,)) for name, rate in rates.items())
     return estimate(problem, Simple(), UnitPlan(devices=1, members=placed))
 

@@ -26,7 +26,7 @@ def problem(rates_rps: list[float], *, memory_bytes: float = 80e9, max_batch: in
         for name, rate in zip(SHAPES, rates_rps, strict=False)
     ]
     chip = replace(A100, memory_bytes=int(memory_bytes))
-    cluster = Cluster(chip=chip, nodes=1, devices_per_node=2)
+    cluster = Cluster.uniform(chip=chip, nodes=1, devices_per_node=2)
     return Problem(demands=tuple(demands), cluster=cluster, max_batch=max_batch, fairness=fairness)
 
 
@@ -121,7 +121,7 @@ def test_batches_that_are_capped_alike_are_unfair_to_the_busier_one():
 
 def test_decodes_on_lanes_are_faster_than_in_turns_and_no_faster_than_beside_each_other():
     """Batches are at their cap, so that steps are known."""
-    asked = replace(problem([100.0, 100.0, 100.0], max_batch=8), cluster=Cluster(chip=H200, nodes=1, devices_per_node=1))
+    asked = replace(problem([100.0, 100.0, 100.0], max_batch=8), cluster=Cluster.uniform(chip=H200, nodes=1, devices_per_node=1))
     unit = replace(together(asked), devices=1)
     lanes, turns = of(asked, unit), of(replace(asked, lanes=False), unit)
     steps = {demand.name: decode(demand.spec, MeshSpec(chip=H200), 8, 8 * 350) for demand in asked.demands}

@@ -1,16 +1,17 @@
 """Devices are lost and come back: the models are placed on what there is."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from muxjax.cluster.on_ray.nodes import Node
 from muxjax.cluster.plan import unit_specs
 from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
-from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Problem, UnitPlan
+from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Pool, Problem, UnitPlan
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.refit import Refit, cluster_of, is_due
 from muxjax.specs import published
@@ -20,7 +21,12 @@ OPTIONS = UnitOptions(models=tuple(ModelOptions(name=name, path=Path("/none"), m
 
 
 def of(nodes: int, width: int, usable: int | None = None) -> Cluster:
-    return Cluster(chip=CHIPS["H200"], nodes=nodes, devices_per_node=width, usable=usable)
+    return Cluster.uniform(chip=CHIPS["H200"], nodes=nodes, devices_per_node=width, usable=usable)
+
+
+def nodes_of(counts: list[int]) -> list[Node]:
+    """Of a kind that nobody tells."""
+    return [Node(f"h{i}", count) for i, count in enumerate(counts)]
 
 
 def problem() -> Problem:
@@ -47,8 +53,8 @@ class Devices:
 
     counts: list[int] = field(default_factory=lambda: [1, 1])
 
-    async def __call__(self) -> list[int]:
-        return self.counts
+    async def __call__(self) -> list[Node]:
+        return nodes_of(self.counts)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +71,18 @@ class Devices:
     ],
 )
 def test_what_there_is_of_a_cluster(wanted, devices, there):
-    assert cluster_of(wanted, devices) == there
+    assert cluster_of(wanted, nodes_of(devices)) == there
+
+
+def test_what_there_is_of_each_pool_of_a_cluster():
+    pools = tuple(Pool(chip=CHIPS[chip], nodes=2, devices_per_node=4) for chip in ("H200", "H100"))
+    there = [Node("a", 4, "H100"), Node("b", 4, "H200"), Node("c", 8, "A10G")]
+
+    assert cluster_of(Cluster(pools), there) == Cluster(
+        (replace(pools[0], nodes=1, usable=4), replace(pools[1], nodes=1, usable=4)),
+    )
+    assert cluster_of(Cluster(pools), there[:1]) == Cluster((replace(pools[0], usable=0), replace(pools[1], nodes=1, usable=4)))
+    assert cluster_of(Cluster(pools[:1]), there[:1]) is None
 
 
 def test_another_placement_is_due_when_a_unit_has_lost_its_devices_or_there_are_more():
@@ -80,7 +97,7 @@ def test_another_placement_is_due_when_a_unit_has_lost_its_devices_or_there_are_
 async def test_a_lost_device_s_models_go_to_those_that_are_left_and_back_when_it_is_back(tmp_path):
     async with cluster(tmp_path, *unit_specs(placed(problem()), OPTIONS)) as (asked, launcher):
         devices, placing = Devices(), Placing(asked.engine, placed(problem()), OPTIONS, None)
-        refit = asyncio.create_task(Refit(problem=problem(), placing=placing, devices=devices, search=placed, every_s=0.1).run())
+        refit = asyncio.create_task(Refit(problem=problem(), placing=placing, nodes=devices, search=placed, every_s=0.1).run())
         launcher.is_full, devices.counts = True, [1]
         launcher.kill("0")
         await asked.until(lambda: asked.engine.states() == {"a": "ready", "b": "ready"} and [*asked.engine.units] == ["1"])
@@ -98,7 +115,7 @@ async def test_what_cannot_be_placed_is_logged_and_nothing_moves(tmp_path, caplo
     async with cluster(tmp_path, *unit_specs(placed(problem()), OPTIONS)) as (asked, launcher):
         devices, placing = Devices([2, 1]), Placing(asked.engine, placed(problem()), OPTIONS, None)
         wide = Problem(demands=problem().demands, cluster=of(2, 2))
-        refit = asyncio.create_task(Refit(problem=wide, placing=placing, devices=devices, search=placed, every_s=0.1).run())
+        refit = asyncio.create_task(Refit(problem=wide, placing=placing, nodes=devices, search=placed, every_s=0.1).run())
         launcher.is_full = True
         launcher.kill("0")
         await asked.until(lambda: "no placement could be served on the 3 devices there are: nothing fits three" in caplog.text)
