@@ -40,7 +40,7 @@ class Session:
     _key: str = ""
 
     def __post_init__(self):
-        self._key = key_in(os.environ) if self.options.api_key is None else self.options.api_key
+        self._key = key_in(os.environ, self.options.api_key)
         address(self.options.base_url)
         self._urls = _urls(self.load.model)
         self._models = tuple(self._urls)
