@@ -100,8 +100,8 @@ def page(records: Sequence[dict[str, Any]]) -> str:
     return f"""# Does the client of `muxjax bench` keep up with {GOAL_RPS:g} requests and {GOAL_TOKENS:,} tokens a second?
 
 A server makes tokens up at a fixed pace, {pace}. The client asks it, at random times,
-for {config["tokens"]} tokens after a prompt of {config["prompt"]}; both are processes on the same {config["cores"]} cores. A run is valid while
-the client is at most 10 ms late (p99), in sending as in its loop. What it finds beyond the server's pace is an error of both.
+for {config["tokens"]} tokens after a prompt of {config["prompt"]}; both are processes on the same {config["cores"]} cores. A run is
+valid while the client is at most 10 ms late (p99), in sending as in its loop. What it finds beyond the server's pace is an error of both.
 Made by `python -m scripts.bench_client`; the runs are in [runs.jsonl](runs.jsonl). Device: {records[0]["device"]}.
 
 {results.table(head, [_row(record) for record in records])}
