@@ -18,6 +18,7 @@ from muxjax.commands.bench.loads import Asked, asked, rates
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.chat_client import ChatClient
 from muxjax.errors import ConfigError, require
+from muxjax.server.net import open_files
 from muxjax.workload.load import Load
 
 Line = Begin | Record | End
@@ -40,6 +41,7 @@ class Session:
     _key: str = ""
 
     def __post_init__(self):
+        open_files.raise_limit()
         self._key = key_in(os.environ, self.options.api_key)
         address(self.options.base_url)
         self._urls = _urls(self.load.model)
