@@ -1,0 +1,1 @@
+"""Serving systems that a comparison starts, asks and stops."""

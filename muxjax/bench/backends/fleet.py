@@ -1,0 +1,85 @@
+"""What every backend serves: the same models, in the same precision, with the same cache."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from muxjax.errors import require
+from muxjax.units import show_bytes
+
+DTYPES = ("bfloat16", "float16", "float32")
+OVERHEAD_BYTES = 4 * 2**30
+"""Of a process on a GPU beside weights and cache: its context, a step's own memory, graphs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A model of a fleet.
+
+    Args:
+      name: what clients call it; path: its folder.
+      weight_bytes: of its weights, in the fleet's precision.
+      cache_share, compute_share: of the fleet's cache and of the multiprocessors, for backends in which each model has its own.
+    """
+
+    name: str
+    path: Path
+    weight_bytes: int
+    cache_share: float
+    compute_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Models on one GPU (or CPU), and the limits that all backends keep.
+
+    Args:
+      cache_bytes: of the cache of all models together; device_bytes: of the GPU's memory, 0 where there is none.
+      dummy: weights are random, made by each backend itself.
+      dtype: of weights, activations and cache.
+      max_model_len: tokens of prompt and answer; max_num_seqs: sequences of a model at a time.
+      programs: folder where muxjax keeps what it has compiled, "" for nowhere.
+    Raises:
+      ConfigError: no model, two of one name, shares over 1 together, more memory than there is, or a value outside its range.
+    """
+
+    members: tuple[Member, ...]
+    cache_bytes: int
+    device_bytes: int = 0
+    dummy: bool = False
+    dtype: str = "bfloat16"
+    max_model_len: int = 4096
+    max_num_seqs: int = 256
+    programs: str = "~/.cache/muxjax/xla"
+
+    def __post_init__(self):
+        names = [member.name for member in self.members]
+        require(bool(names), "models", 0, "at least one")
+        require(len(set(names)) == len(names), "models", ", ".join(names), "named once each")
+        require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        for share in ("cache_share", "compute_share"):
+            total = sum(getattr(member, share) for member in self.members)
+            require(0 < total <= 1 + 1e-9, share, total, "over 0, to 1, of all models together")
+        need = self.cache_bytes + sum(member.weight_bytes for member in self.members)
+        limit = f"at most the {show_bytes(self.device_bytes)} of the device, weights included"
+        require(not self.device_bytes or need <= self.device_bytes, "cache", show_bytes(need), limit)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(member.name for member in self.members)
+
+    def own_cache_bytes(self, member: Member) -> int:
+        """Of a model that has a cache of its own."""
+        return int(self.cache_bytes * member.cache_share)
+
+    def memory_fraction(self, member: Member) -> float:
+        """Of the device's memory, for a process that serves that model alone; of a device of unknown size all."""
+        if not self.device_bytes:
+            return 1.0
+        return min(1.0, (member.weight_bytes + self.own_cache_bytes(member) + OVERHEAD_BYTES) / self.device_bytes)
+
+
+def in_proportion(wants: Mapping[str, float]) -> dict[str, float]:
+    """Parts that sum to 1."""
+    total = sum(wants.values())
+    return {name: want / total for name, want in wants.items()}

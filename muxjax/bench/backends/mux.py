@@ -1,0 +1,65 @@
+"""muxjax: all models in one process, under any policy; or one process a model, as others have them."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from muxjax.bench.backends.backend import Backend, Ports, Server
+from muxjax.bench.backends.fleet import Fleet, Member
+
+THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
+"""Variable by which MPS gives a process a share of the multiprocessors."""
+LEAST_PERCENT = 5
+
+
+def together(name: str, about: str, *flags: str) -> Backend:
+    """One process, one cache."""
+
+    def servers(fleet: Fleet, ports: Ports) -> Sequence[Server]:
+        return [_server(name, fleet, fleet.members, ports(), fleet.cache_bytes, *flags)]
+
+    return Backend(name=name, about=about, servers=servers)
+
+
+def apart(name: str, about: str, *, percent: Callable[[Member], int | None]) -> Backend:
+    """A process a model, with its share of the memory.
+
+    Args:
+      percent: of the multiprocessors, for a model; None for all.
+    """
+
+    def servers(fleet: Fleet, ports: Ports) -> Sequence[Server]:
+        return [_alone(fleet, member, ports(), percent(member)) for member in fleet.members]
+
+    return Backend(name=name, about=about, servers=servers, mps=True)
+
+
+def share_percent(member: Member) -> int:
+    """Of the multiprocessors, as MPS takes it."""
+    return max(LEAST_PERCENT, round(100 * member.compute_share))
+
+
+def _alone(fleet: Fleet, member: Member, port: int, percent: int | None) -> Server:
+    variables = {} if percent is None else {THREADS: str(percent)}
+    return _server(member.name, fleet, [member], port, fleet.own_cache_bytes(member), **variables)
+
+
+def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache_bytes: int, *flags: str, **environment: str) -> Server:
+    options = {
+        "--port": port,
+        "--load-format": "dummy" if fleet.dummy else "auto",
+        "--dtype": fleet.dtype,
+        "--max-model-len": fleet.max_model_len,
+        "--max-num-seqs": fleet.max_num_seqs,
+        "--kv-cache-size": cache_bytes,
+        "--compilation-cache-dir": fleet.programs,
+    }
+    paths = [f"{member.name}={member.path}" for member in members]
+    told = [str(part) for pair in options.items() for part in pair]
+    return Server(
+        name=name,
+        models=tuple(member.name for member in members),
+        command=(sys.executable, "-m", "muxjax", "serve", *paths, *told, "--wait-for-all", *flags),
+        port=port,
+        environment={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment},
+        health="/ready",
+    )
