@@ -14,7 +14,8 @@ ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
 MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
 SHARED_SCRIPTS = tuple(
-    f"scripts.{name}" for name in "results baselines ceilings clocks colocation paper served serving soak speed_page start_page".split()
+    f"scripts.{name}"
+    for name in "results baselines ceilings clocks colocation experiments paper served serving soak speed_page start_page".split()
 )
 FILE_LINES, FUNCTION_LINES = 400, 60
 FOLDER_FILES = 16

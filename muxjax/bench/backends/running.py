@@ -70,13 +70,24 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.
 
 
 def device_bytes() -> int:
-    """Memory of the GPU, as the driver tells; 0 where there is none."""
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    """Memory of the first GPU, as the driver tells; 0 where there is none."""
+    told = _of_driver("memory.total")
+    return int(told) * 2**20 if told.isdigit() else 0
+
+
+def device_name() -> str:
+    """Of the first GPU; empty where there is none."""
+    return _of_driver("name")
+
+
+def _of_driver(field: str) -> str:
     try:
-        lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+        told = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False
+        )
     except OSError:
-        return 0
-    return int(lines[0]) * 2**20 if lines and lines[0].isdigit() else 0
+        return ""
+    return told.stdout.strip().partition("\n")[0] if not told.returncode else ""
 
 
 def free_port() -> int:

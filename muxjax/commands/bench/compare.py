@@ -1,13 +1,13 @@
 """`muxjax bench compare`: the same load on one serving system after another, each started and stopped for it."""
 
 import contextlib
-import itertools
 import math
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from muxjax.specs.config import read_spec
 from muxjax.units import show_s, show_table
 from muxjax.workload.load import Load
 
+MPS = "-mps"
+"""End of the names of backends whose processes share the GPU through MPS."""
 COLUMNS = ("backend", "requests/s", "served", "in target", "tokens/s", "TTFT p50", "p99", "TPOT p50", "p99", "fairness")
 
 
@@ -59,14 +61,10 @@ def run(unit: UnitOptions, load: LoadOptions, options: BenchOptions, targets: Ta
     Raises:
       ConfigError: a file or a model that is not there, or a value that cannot be.
     """
-    fleet = fleet_of(unit, asked(load, [model.name for model in unit.models], options.seeds[0]).at(1.0), device_bytes())
-    asking = replace(load, model=fleet.names)
-    backends = [backend_of(name) for name in compare.backends]
-    came = [Came(backend=backend, runs=kept(replace(options, label=backend.name), asking)) for backend in backends]
+    came: list[Came] = []
     try:
-        with _folder(compare.logs) as logs:
-            for one in came:
-                _measure(one, fleet, asking, options, compare, logs)
+        for one in compared(unit, load, options, targets, compare):
+            came.append(one)
     except KeyboardInterrupt:
         print("INCOMPLETE: ended early; with --records it goes on where it was")
         return INTERRUPTED
@@ -76,11 +74,23 @@ def run(unit: UnitOptions, load: LoadOptions, options: BenchOptions, targets: Ta
     return 0 if valid and not any(one.trouble for one in came) else INVALID
 
 
+def compared(unit: UnitOptions, load: LoadOptions, options: BenchOptions, targets: Targets, compare: CompareOptions) -> Iterator[Came]:
+    """What each backend came to, as it comes; for the arguments and errors, see `run`."""
+    fleet = fleet_of(unit, asked(load, [model.name for model in unit.models], options.seeds[0]).at(1.0), device_bytes())
+    asking = replace(load, model=fleet.names)
+    backends = [backend_of(name) for name in compare.backends]
+    with _folder(compare.logs) as logs:
+        for backend in backends:
+            one = Came(backend=backend, runs=kept(replace(options, label=backend.name), asking))
+            yield _measured(one, fleet, _Way(asking, options, targets, compare, logs))
+
+
 def backend_of(name: str) -> Backend:
     """Raises ConfigError: there is none of that name."""
     own, equals, module = name.partition("=")
     if equals and own and module:
-        return engines.each(own, f"{module}, a process a model", engines.module(module))
+        mps = own.endswith(MPS)
+        return engines.each(own, f"{module}, a process a model{', under MPS' if mps else ''}", engines.module(module), mps=mps)
     require(name in BY_NAME, "backends", name, "of " + ", ".join(BY_NAME) + ", or NAME=MODULE")
     return BY_NAME[name]
 
@@ -128,24 +138,48 @@ def bytes_of(dtype: str) -> int:
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
-def _measure(one: Came, fleet: Fleet, load: LoadOptions, options: BenchOptions, compare: CompareOptions, logs: Path) -> None:
-    """Adds what is missing; a backend that cannot be run is told of, and the others go on."""
-    there = {(run.begin.scale, run.begin.seed) for run in one.runs}
-    left = [way for way in itertools.product(compare.rate_scales, options.seeds) if (way[0] * load.rate_scale, way[1]) not in there]
+class _Way(NamedTuple):
+    """How a backend is measured."""
+
+    load: LoadOptions
+    options: BenchOptions
+    targets: Targets
+    compare: CompareOptions
+    logs: Path
+
+
+def _measured(one: Came, fleet: Fleet, way: _Way) -> Came:
+    """With what was missing; a backend that cannot be run is told of, and the others go on."""
+    left = _left(one.runs, way)
     one.trouble = lacking(one.backend) if left else ""
     if not left or one.trouble:
-        return
+        return one
     try:
-        with serving(one.backend, fleet, logs, ready_s=compare.ready_s) as running:
+        with serving(one.backend, fleet, way.logs, ready_s=way.compare.ready_s) as running:
             one.start_s = running.start_s
             one.trouble = f"{running.unattached} of its processes are not under MPS" if running.unattached else ""
             one.samples = samples(running.urls)
             urls = tuple(f"{model}={url}" for model, url in running.urls.items())
-            session = Session(replace(options, label=one.backend.name), replace(load, model=urls))
-            for scale, seed in left:
-                one.runs.append(session.run(scale, seed))
+            session = Session(replace(way.options, label=one.backend.name), replace(way.load, model=urls))
+            while left:
+                one.runs.append(session.run(*left[0]))
+                left = _left(one.runs, way)
     except ConfigError as error:
         one.trouble = str(error)
+    return one
+
+
+def _left(runs: Sequence[Run], way: _Way) -> list[tuple[float, int]]:
+    """Scales and seeds that are still to be asked, ascending: none beyond a scale at which too few are good."""
+    there = {(run.begin.scale, run.begin.seed): run for run in runs}
+    for scale in sorted(way.compare.rate_scales):
+        own = {seed: (scale * way.load.rate_scale, seed) for seed in way.options.seeds}
+        if missing := [(scale, seed) for seed, key in own.items() if key not in there]:
+            return missing
+        attained = summary([there[key] for key in own.values()], way.targets).all.attained
+        if attained is not None and attained < way.compare.enough:
+            break
+    return []
 
 
 def text(came: Sequence[Came], targets: Targets) -> Iterator[str]:

@@ -52,6 +52,7 @@ COMPARED = ("seeds", "warmup", "timeout_s", "records")
 COMPARE = {
     "backends": "mux, lanes, adbs, round-robin, turns, spatial, static-memory; vllm, sglang (-mps), llama.cpp if installed; or NAME=MODULE",
     "rate_scales": "multiples of the load's rate, which all are asked",
+    "enough": "a backend is asked no more than the first rate at which less than this share is within its targets",
     "logs": "folder for what the servers print",
     "ready_s": "seconds in which a backend must have started",
 }

@@ -145,6 +145,7 @@ class CompareOptions:
     Args:
       backends: in this order, by name, or as NAME=MODULE: a Python module that takes the flags of `muxjax serve`, a process a model.
       rate_scales: multiples of the load's rate, each of which all backends are asked.
+      enough: a backend is asked no more than the first rate at which less than this share is within its targets.
       logs: folder of what servers print; None for one that goes.
       ready_s: time in which a backend must have started.
     Raises:
@@ -153,12 +154,14 @@ class CompareOptions:
 
     backends: tuple[str, ...] = ("mux", "turns")
     rate_scales: tuple[float, ...] = (1.0,)
+    enough: float = 0.0
     logs: Path | None = None
     ready_s: float = 900.0
 
     def __post_init__(self):
         require(bool(self.backends), "backends", "none", "at least one")
         require(bool(self.rate_scales) and all(scale > 0 for scale in self.rate_scales), "rate_scales", list(self.rate_scales), "over 0")
+        require(0 <= self.enough <= 1, "enough", self.enough, "0 to 1")
         require(0 < self.ready_s < float("inf"), "ready_s", self.ready_s, "over 0 and finite")
 
 

@@ -1,0 +1,142 @@
+"""The page of a question, made from its lines."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from muxjax.bench.plots import check
+from muxjax.units import show_s
+from muxjax.workload.metrics import GOOD
+from scripts import results
+from scripts.experiments.question import Question
+from scripts.experiments.verdicts import verdicts
+
+Line = Mapping[str, Any]
+HEAD = ("system", "asked, requests/s", "served", "within target", "output tokens/s", "TTFT p50 / p99", "TPOT p50 / p99", "fairness")
+
+
+def page(question: Question, lines: Sequence[Line]) -> str:
+    """For people; what was measured on one card in one lease stands together."""
+    parts = [f"# {question.title}", _about(question, lines)]
+    for device, own in itertools.groupby(sorted(lines, key=_place), key=lambda line: line["device"]):
+        parts += _device(question, device, list(own))
+    return "\n\n".join(parts)
+
+
+def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
+    """Attainment, tokens a second and the slowest streams over the rate, a line a system."""
+    check(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    kinds = (
+        ("attainment", "share within target", 1.0),
+        ("output_throughput", "output tokens/s", 1.0),
+        ("p99_ttft_ms", "TTFT p99, ms", 1.0),
+    )
+    axes = figure.subplots(1, len(kinds))
+    for axis, (key, label, _) in zip(axes, kinds, strict=True):
+        for number, (system, own) in enumerate(by_system(lines).items()):
+            points = [(rate(line), line["values"][key]) for line in own if line["values"][key] is not None]
+            axis.plot([x for x, _ in points], [y for _, y in points], marker=".", color=f"C{number % 10}", label=system)
+        axis.set(xlabel="requests/s asked", ylabel=label)
+    axes[0].axhline(GOOD, color="lightgray", zorder=0)
+    axes[0].set_ylim(0, 1.02)
+    axes[2].set_yscale("log")
+    axes[0].legend()
+    figure.savefig(path, dpi=110)
+
+
+def by_system(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    """Lines of each, by rate."""
+    found: dict[str, list[Line]] = {}
+    for line in sorted(lines, key=lambda line: line["config"]["scale"]):
+        found.setdefault(line["config"]["backend"], []).append(line)
+    return {name: found[name] for name in sorted(found, key=lambda name: (name != "mux", name))}
+
+
+def rate(line: Line) -> float:
+    """Requests a second that came, in the mean."""
+    return sum(line["values"]["rates"].values())
+
+
+def _place(line: Line) -> tuple[str, str, float, int]:
+    return line["device"], line["config"]["backend"], line["config"]["scale"], line["seed"]
+
+
+def _about(question: Question, lines: Sequence[Line]) -> str:
+    models = ", ".join(f"{name} ({Path(shape).name})" for name, shape in itertools.islice(question.models.items(), 6))
+    more = f" and {len(question.models) - 6} more" if len(question.models) > 6 else ""
+    when = (
+        f"{question.at_once} requests at once"
+        if question.at_once
+        else f"requests for {question.duration_s:g} s, at multiples of their rates"
+    )
+    targets = " and ".join(f"{name.upper()} {show_s(value)}" for name, value in question.targets.absolute.items())
+    commits = ", ".join(sorted({line["commit"] for line in lines}))
+    seeds = ", ".join(str(seed) for seed in sorted({line["seed"] for line in lines}))
+    return (
+        f"{models}{more}, {'random weights' if question.dummy else 'real weights'} in {question.dtype}, {question.cache} of cache for all together,"
+        f" up to {question.max_model_len} tokens and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths,"
+        f" over HTTP; latencies count from the moment at which a request was due. Within target: {targets}. {question.about}"
+        f" Command: `python -m scripts.bench_systems {question.name}`; commits {commits}; seeds {seeds}; versions {_versions(lines)}."
+    )
+
+
+def _versions(lines: Sequence[Line]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in lines[0]["versions"].items())
+
+
+def _device(question: Question, device: str, lines: Sequence[Line]) -> Iterator[str]:
+    yield f"## {device}"
+    yield "\n".join(f"- {line}" for line in verdicts(question, by_system(lines)))
+    yield results.table(HEAD, (_row(line) for own in by_system(lines).values() for line in own))
+    if len(question.models) > 1 and len(question.models) <= 6:
+        yield "The models apart, at the highest rate that all were asked:"
+        yield results.table(
+            ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99"), _apart(lines)
+        )
+    yield "\n".join(_systems(lines))
+
+
+def _row(line: Line) -> Sequence[object]:
+    found = line["values"]
+    behind = "" if found["valid"] else " (the client fell behind)"
+    return (
+        line["config"]["backend"],
+        f"{rate(line):.4g}" if line["config"]["at_once"] is None else "all at once",
+        f"{found['request_throughput']:.4g}{behind}",
+        share(found["attainment"]),
+        f"{found['output_throughput']:.5g}",
+        _pair(found, "ttft"),
+        _pair(found, "tpot"),
+        f"{found['fairness']:.3f}",
+    )
+
+
+def _apart(lines: Sequence[Line]) -> Iterator[Sequence[object]]:
+    systems = by_system(lines)
+    common = set.intersection(*({line["config"]["scale"] for line in own} for own in systems.values()))
+    for system, own in systems.items():
+        line = next((line for line in reversed(own) if line["config"]["scale"] == max(common, default=None)), own[0])
+        for model, found in line["values"]["models"].items():
+            asked_rps = line["values"]["rates"][model]
+            served = f"{found['request_throughput']:.4g}"
+            yield system, model, f"{asked_rps:.4g}", served, share(found["attainment"]), _pair(found, "ttft"), _pair(found, "tpot")
+
+
+def _systems(lines: Sequence[Line]) -> Iterator[str]:
+    for system, own in by_system(lines).items():
+        found = own[0]["values"]
+        start = f"; ready in {show_s(found['start_s'])}" if "start_s" in found else ""
+        trouble = next((line["values"]["trouble"] for line in own if line["values"]["trouble"]), "")
+        yield f"- **{system}**: {own[0]['config']['about']}{start}{f'; not run to its end: {trouble.splitlines()[0][:200]}' if trouble else ''}"
+
+
+def share(attained: float | None) -> str:
+    return "" if attained is None else f"{attained:.1%}"
+
+
+def _pair(found: Line, name: str) -> str:
+    return " / ".join("" if found[f"{at}_{name}_ms"] is None else show_s(found[f"{at}_{name}_ms"] / 1e3) for at in ("p50", "p99"))
