@@ -42,7 +42,7 @@ class Fleet:
       max_model_len: tokens of prompt and answer; max_num_seqs: sequences of a model at a time.
       programs: folder where muxjax keeps what it has compiled, "" for nowhere.
     Raises:
-      ConfigError: no model, two of one name, shares over 1 together, more memory than there is, or a value outside its range.
+      ConfigError: no model, two of one name or one with a "=" in it, shares over 1 together, more memory than there is, or a value outside its range.
     """
 
     members: tuple[Member, ...]
@@ -58,6 +58,7 @@ class Fleet:
         names = [member.name for member in self.members]
         require(bool(names), "models", 0, "at least one")
         require(len(set(names)) == len(names), "models", ", ".join(names), "named once each")
+        require("=" not in "".join(names), "models", ", ".join(names), "named without a =, behind which their places are told")
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
         for share in ("cache_share", "compute_share"):
             total = sum(getattr(member, share) for member in self.members)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +22,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.server.net import open_files
 from muxjax.workload.load import Load
 
-Line = Begin | Record | End
+Write = Callable[[Begin | Record | End], object]
 WATCH_S = 0.5
 """How often it is looked whether a run may go on."""
 
@@ -42,6 +42,7 @@ class Session:
     about: Mapping[str, Any] = field(default_factory=dict)
     watch: Callable[[], object] = lambda: None
     runs: list[Run] = field(default_factory=list)
+    _asked: dict[int, Asked] = field(default_factory=dict)
     _alone: dict[str, AloneFit] | None = None
     _models: tuple[str, ...] = ()
     _urls: dict[str, str] = field(default_factory=dict)
@@ -65,7 +66,9 @@ class Session:
           KeyboardInterrupt: after what had ended was kept.
         """
         scale *= self.load.rate_scale
-        what = asked(self.load, self._models, seed)
+        if seed not in self._asked:
+            self._asked[seed] = asked(self.load, self._models, seed)
+        what = self._asked[seed]
         requests = what.at(scale)
         named = sorted({arrival.model for arrival in requests.arrivals})
         strangers = [model for model in named if self._urls and model not in self._urls]
@@ -154,7 +157,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _written(options: BenchOptions):
+def _written(options: BenchOptions) -> Iterator[Write]:
     """A function that writes a line, if there is a file for it."""
     if options.records is None:
         yield lambda line: None
@@ -164,7 +167,7 @@ def _written(options: BenchOptions):
 
 
 @contextlib.contextmanager
-def _progress(begin: Begin):
+def _progress(begin: Begin) -> Iterator[Callable[[], object]]:
     """A function that counts a request that has ended."""
     rate = "all at once" if begin.rate_rps is None else f"{begin.rate_rps:.4g} requests/s"
     with tqdm(total=begin.demanded, desc=f"{rate}, seed {begin.seed}", leave=False, disable=None) as bar:

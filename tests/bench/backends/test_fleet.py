@@ -29,6 +29,7 @@ def test_a_models_memory_is_weights_cache_and_what_a_process_needs_beside():
     [
         ({"members": ()}, "models must be at least one"),
         ({"members": (member(), member(compute_share=0.0))}, "named once each"),
+        ({"members": (member("a=b"),)}, "named without a ="),
         ({"members": (member(cache_share=0.6), member("b", cache_share=0.6))}, "cache_share must be over 0, to 1"),
         ({"dtype": "int8"}, "dtype must be one of bfloat16"),
         ({"cache_bytes": 79 * GIB}, "at most the 80 GiB of the device"),
