@@ -22,7 +22,6 @@ class Mover:
 
     def __init__(self, engine: ClusterEngine, *, drain_s: float = DRAIN_S):
         self._engine, self._drain_s = engine, drain_s
-        self._one = asyncio.Lock()
 
     def change_to(self, specs: Sequence[UnitSpec]) -> PlanChange:
         """What leads from the units of now to these."""
@@ -34,7 +33,7 @@ class Mover:
         Raises:
           ConfigError: a model cannot come to a unit, or a unit not start; what served before serves on, where that is possible.
         """
-        async with self._one:
+        async with self._engine.one_change:
             change = self.change_to(specs)
             with self._engine.expecting(change.coming):
                 await self._bring(change, {spec.name: spec for spec in specs})
