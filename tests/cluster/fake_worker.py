@@ -90,12 +90,15 @@ def config(model: ModelOptions) -> ModelConfig:
 
 
 def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Built]:
-    """A model called "never" cannot be built, one called "broken" ends the process, and "large" has room beside one other alone."""
+    """A model called "never" cannot be built, "mended" where the file "mended" is beside the socket; "broken" ends the process, and "large"
+    has room beside one other alone."""
 
     def built(options: UnitOptions, report: Callable[[str], object]) -> Built:
         names = [model.name for model in options.models]
         if "never" in names:
             raise ConfigError("never can be built")
+        if "mended" in names and not (folder / "mended").exists():
+            raise ConfigError("mended cannot be built yet")
         if "broken" in names:
             os._exit(7)
         layouts = dict.fromkeys(names, LAYOUT)

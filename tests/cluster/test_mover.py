@@ -6,6 +6,7 @@ import pytest
 
 from muxjax.cluster import lifecycle
 from muxjax.cluster.mover import Mover
+from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import ConfigError
 from tests.cluster.kit import Asked, check, cluster, in_loop, unit
 from tests.server.kit import spec
@@ -112,3 +113,20 @@ async def test_a_model_that_is_added_while_a_plan_changes_is_served_after_it(tmp
         await asked.ended()
         check(asked)
         assert sorted(model for one in asked.engine.units.values() for model in one.spec.models) == ["a", "b", "c", "new"]
+
+
+@in_loop
+async def test_a_unit_that_has_failed_gets_another_try_by_the_same_plan(tmp_path):
+    wanted = [unit("0", "a"), unit("1", "mended", devices=(1,))]
+    async with cluster(tmp_path, *wanted) as (asked, launcher):
+        assert asked.engine.units["1"].state is UnitState.FAILED
+        with pytest.raises(ConfigError, match="unit 1: mended cannot be built yet"):
+            await Mover(asked.engine).move(wanted)
+        await asked.engine.settled()
+        (tmp_path / "mended").touch()
+        await Mover(asked.engine).move(wanted)
+        asked.ask("r", "mended")
+        await asked.ended()
+        check(asked)
+        await Mover(asked.engine).move(wanted)
+        assert launcher.started.count("0") == 1 and asked.engine.units["1"].starts == 1
