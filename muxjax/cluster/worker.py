@@ -10,7 +10,8 @@ from collections.abc import Callable
 from muxjax import __version__
 from muxjax.cluster.unit_host import Served, UnitHost
 from muxjax.cluster.wire.connection import Connection
-from muxjax.cluster.wire.frames import Address, TcpAddress, WireError, challenge, listen
+from muxjax.cluster.wire.door import Door, Guest
+from muxjax.cluster.wire.frames import Address, TcpAddress, WireError, listen
 from muxjax.cluster.wire.messages import PROTOCOL, Broken, FromFront, Hello, Message, Pulse, Report, Stop, Welcome
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import MuxError
@@ -18,7 +19,6 @@ from muxjax.errors import MuxError
 PULSE_S = 0.25
 ORPHAN_S = 600.0
 """Without a front for so long, a worker gives its devices back."""
-_GREET_S = 10.0
 _log = logging.getLogger(__name__)
 
 Build = Callable[[UnitOptions, Callable[[str], object]], Served]
@@ -52,33 +52,22 @@ class Worker:
         """Serves until a front stops it, or none comes; the status of the process."""
         with listen(address) as listener:
             on_listening(listener)
-            listener.settimeout(self._orphan_s)
+            door = Door(listener, address.key if isinstance(address, TcpAddress) else None)
             threading.Thread(target=self._pulse, name="muxjax-pulse", daemon=True).start()
             while not self._over.is_set() and self._broken is None:
-                try:
-                    stream, _ = listener.accept()
-                except TimeoutError:
+                guest = door.next_guest(self._orphan_s)
+                if guest is None:
                     _log.warning("no front has come for %g s: the worker ends", self._orphan_s)
                     break
-                with stream:
-                    self._serve(stream, address)
+                with guest.stream:
+                    self._serve(guest)
         self._over.set()
         if self._host is not None:
             self._host.stop()
         return 1 if self._broken else 0
 
-    def _serve(self, stream: socket.socket, address: Address) -> None:
-        try:
-            stream.settimeout(_GREET_S)
-            if isinstance(address, TcpAddress):
-                challenge(stream, address.key)
-            front = Connection(stream)
-            incoming = front.incoming()
-            hello = next(incoming, None)
-            stream.settimeout(None)
-        except (WireError, OSError) as error:
-            _log.warning("a connection was refused: %s", error)
-            return
+    def _serve(self, guest: Guest) -> None:
+        front, hello = guest.front, guest.said
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             _log.warning("a front of another version was refused")  # it will start a worker of its own
             front.send(Broken(f"the worker is muxjax {__version__} with protocol {PROTOCOL}", bad_input=False))
@@ -86,7 +75,7 @@ class Worker:
             return
         self._greet(front, hello)
         try:
-            for message in incoming:
+            for message in guest.incoming:
                 if isinstance(message, Stop):
                     self._over.set()
                     break
