@@ -18,7 +18,6 @@ from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
 from muxjax.scheduler.policies import by_name, default
-from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 
@@ -79,7 +78,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         vocab=spec.vocab,
-        grammars=Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
+        grammars=Grammars.of(model.path, spec),
         rate=model.rate,
         weight=model.weight,
         ttft_s=model.ttft_s,
