@@ -16,19 +16,21 @@ from muxjax.cluster.wire.messages import PROTOCOL, Broken, FromFront, Hello, Mes
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import MuxError
 
-PULSE_S = 0.25
+PULSE_S, SAY_S = 0.25, 5.0
 ORPHAN_S = 600.0
 """Without a front for so long, a worker gives its devices back."""
 _log = logging.getLogger(__name__)
 
-Build = Callable[[UnitOptions, Callable[[str], object]], Served]
+Tell = Callable[[str], object]
+Build = Callable[[UnitOptions, Tell, Tell], Served]
+"""Of (options, report, doing): the first is told what there is, the other what is done from now on."""
 
 
-def launched(options: UnitOptions, report: Callable[[str], object]) -> Served:
+def launched(options: UnitOptions, report: Tell, doing: Tell) -> Served:
     """The unit on the devices of this process."""
     from muxjax.launch.build import build  # imports JAX, which takes seconds
 
-    return build(options, report=report, progress=False)
+    return build(options, report=report, progress=False, doing=doing)
 
 
 class Worker:
@@ -45,6 +47,7 @@ class Worker:
         self._front: Connection | None = None
         self._broken: Broken | None = None
         self._lines: list[str] = []
+        self._doing, self._began_s, self._said_s = "imports", 0.0, 0.0  # of the start
         self._lock = threading.Lock()  # of what a front that comes is told, and of what is built meanwhile
         self._over = threading.Event()
 
@@ -100,8 +103,9 @@ class Worker:
             threading.Thread(target=self._start, args=(hello.options,), name="muxjax-start", daemon=True).start()
 
     def _start(self, options: UnitOptions) -> None:
+        self._began_s = self._said_s = time.monotonic()
         try:
-            host = UnitHost(self._build(options, self._report), options)
+            host = UnitHost(self._build(options, self._report, self._do), options)
             host.start()
         except Exception as error:  # the front is told, whatever it is
             if not isinstance(error, MuxError):
@@ -136,6 +140,16 @@ class Worker:
         self._lines.append(line)
         self._tell(Report(line))
 
+    def _do(self, what: str) -> None:
+        self._doing = what
+
+    def _say_what_is_done(self) -> None:
+        """Now and then in a start, which may take minutes."""
+        now_s = time.monotonic()
+        if self._began_s and now_s - self._said_s >= SAY_S:
+            self._said_s = now_s
+            self._tell(Report(f"{self._doing}, after {now_s - self._began_s:.0f} s"))
+
     def _tell(self, message: Message) -> None:
         front = self._front
         if front is not None:
@@ -146,6 +160,7 @@ class Worker:
             host = self._host
             if host is None:
                 self._tell(Pulse(True, None, {}, {}))
+                self._say_what_is_done()
                 continue
             host.pulse()
             if not host.healthy and self._front is None:
