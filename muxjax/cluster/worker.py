@@ -55,15 +55,13 @@ class Worker:
         """Serves until a front stops it, or none comes; the status of the process."""
         with listen(address) as listener:
             on_listening(listener)
-            door = Door(listener, address.key if isinstance(address, TcpAddress) else None)
+            door = Door(listener, address.key if isinstance(address, TcpAddress) else None, self._over)
             threading.Thread(target=self._pulse, name="muxjax-pulse", daemon=True).start()
-            while not self._over.is_set() and self._broken is None:
-                guest = door.next_guest(self._orphan_s)
-                if guest is None:
-                    _log.warning("no front has come for %g s: the worker ends", self._orphan_s)
-                    break
+            while guest := door.next_guest(self._orphan_s):
                 with guest.stream:
                     self._serve(guest)
+        if not self._over.is_set():
+            _log.warning("no front has come for %g s: the worker ends", self._orphan_s)
         self._over.set()
         if self._host is not None:
             self._host.stop()
@@ -120,6 +118,7 @@ class Worker:
     def _break(self, broken: Broken) -> None:
         self._broken = broken
         self._tell(broken)
+        self._over.set()  # whether a front is there or not
         with self._lock:
             if self._front is not None:
                 self._front.close()

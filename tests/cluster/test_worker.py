@@ -13,7 +13,7 @@ from tests.cluster.kit import unit
 WAIT_S = 30
 
 
-def test_a_start_that_takes_long_says_now_and_then_what_it_is_at(tmp_path, monkeypatch):
+def test_a_start_that_takes_long_says_what_it_is_at_and_ends_if_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "SAY_S", 0.3)
     said, listening = threading.Event(), threading.Event()
 
@@ -23,7 +23,7 @@ def test_a_start_that_takes_long_says_now_and_then_what_it_is_at(tmp_path, monke
         raise ConfigError("enough")
 
     address = UnixAddress(tmp_path / "one.sock")
-    thread = threading.Thread(target=Worker(build).run, args=(address, lambda listener: listening.set()))
+    thread = threading.Thread(target=Worker(build).run, args=(address, lambda listener: listening.set()), daemon=True)
     thread.start()
     assert listening.wait(WAIT_S)
     with socket.socket(socket.AF_UNIX) as front:
@@ -32,6 +32,6 @@ def test_a_start_that_takes_long_says_now_and_then_what_it_is_at(tmp_path, monke
         front.sendall(frame(encode(Hello(PROTOCOL, "x", unit("0", "a").options))))
         heard = map(from_worker, received(front))
         lines = [next(message.line for message in heard if isinstance(message, Report)) for _ in range(2)]
-        said.set()
+    said.set()  # the start fails, and nobody is there
     thread.join(WAIT_S)
     assert not thread.is_alive() and all(line.startswith("programs: 1 of 3, after ") for line in lines)

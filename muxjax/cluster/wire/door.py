@@ -38,19 +38,20 @@ class Door:
 
     Args:
       key: that a guest proves to have; None where nobody else can connect.
+      closed: nobody is waited for any more.
     """
 
-    def __init__(self, listener: socket.socket, key: bytes | None):
+    def __init__(self, listener: socket.socket, key: bytes | None, closed: threading.Event):
         listener.settimeout(_POLL_S)
-        self._listener, self._key = listener, key
+        self._listener, self._key, self._closed = listener, key, closed
         self._unknown: list[socket.socket] = []
         self._lock = threading.Lock()  # of those
         self._guests: queue.SimpleQueue[Guest] = queue.SimpleQueue()
 
     def next_guest(self, timeout_s: float) -> Guest | None:
-        """The next one, whose stream the caller closes; None if nobody has come for so long."""
+        """The next one, whose stream the caller closes; None if nobody has come for so long, or the door is closed."""
         until_s = time.monotonic() + timeout_s
-        while time.monotonic() < until_s:
+        while time.monotonic() < until_s and not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 stream, _ = self._listener.accept()
                 self._ask(stream)

@@ -25,12 +25,14 @@ SOON_S = 5.0
 class Opened(NamedTuple):
     door: Door
     port: int
+    closed: threading.Event
 
 
 @contextmanager
 def opened() -> Iterator[Opened]:
     with listen(TcpAddress("127.0.0.1", 0, KEY)) as listener:
-        yield Opened(Door(listener, KEY), listener.getsockname()[1])
+        closed = threading.Event()
+        yield Opened(Door(listener, KEY, closed), listener.getsockname()[1], closed)
 
 
 def knock(port: int, key: bytes) -> threading.Thread:
@@ -80,3 +82,5 @@ def test_who_has_not_the_key_does_not_come_in():
 def test_nobody_is_waited_for_for_ever():
     with opened() as one:
         assert one.door.next_guest(0.1) is None
+        one.closed.set()
+        assert one.door.next_guest(3600) is None
