@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import muxjax
 from muxjax.commands import serve_flags
+from muxjax.commands.bench import flags as bench_flags
 from muxjax.commands.flags import add_fields, defaults_of, file_path, one_of, read_fields, with_default
 from muxjax.commands.profile_grid import Grid
 from muxjax.commands.simulate_options import SimulateOptions
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_place(commands.add_parser("place", help="decide which models share which devices of a cluster"))
     _add_simulate(commands.add_parser("simulate", help="try a placement under a load, without devices"))
     _add_profile(commands.add_parser("profile", help="measure steps of models on this machine, for placement"))
+    bench_flags.add_bench(commands.add_parser("bench", help="measure running servers, or models without HTTP, under a load"))
     _add_demo(commands.add_parser("demo", help="serve three tiny models and talk to them"))
     return parser
 

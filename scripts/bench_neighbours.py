@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
-from muxjax.bench.raw_client import RecordedStream, record_streams
 from muxjax.bench.stopwatch import quantile
+from muxjax.bench.told import RecordedStream, record_streams
 from muxjax.demo.run import shipped
 from scripts import results, served
 
@@ -101,14 +101,14 @@ async def calm(address: str, seconds: float, draw: random.Random) -> list[tuple[
     answers, end_s = [], time.monotonic() + seconds
     while time.monotonic() < end_s:
         begin_s = time.monotonic()
-        (answer,) = await record_streams(address, "/v1/completions", [_body("calm", draw, CALM)])
+        (answer,) = await record_streams(address, "/completions", [_body("calm", draw, CALM)])
         answers.append((answer.first_s - begin_s, answer))
     return answers
 
 
 async def flood(address: str, draw: random.Random) -> None:
     while True:
-        await record_streams(address, "/v1/completions", [_body("flood", draw, FLOOD)])
+        await record_streams(address, "/completions", [_body("flood", draw, FLOOD)])
 
 
 def _body(model: str, draw: random.Random, size: dict[str, int]) -> dict:

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from muxjax.bench.raw_client import RecordedStream, record_streams
 from muxjax.bench.stopwatch import quantile
+from muxjax.bench.told import RecordedStream, record_streams
 from muxjax.cache.layout import CacheLayout
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.launcher import LocalHandle
@@ -146,7 +146,7 @@ def measure(load: Load, seed: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         times = Path(folder, "times.json")
         with _serving(load, times) as address:
-            answers = asyncio.run(record_streams(address, "/v1/completions", bodies))
+            answers = asyncio.run(record_streams(address, "/completions", bodies))
         counts = [json.loads(path.read_text()) for path in Path(folder).glob("times*.json")]
     made_s = {name: made for count in counts for name, made in count["made_s"].items()}
     wrong = [fault for prompt, answer in zip(prompts, answers, strict=True) if (fault := fault_of(prompt, answer, tokenizer))]

@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from muxjax.bench import client
+from muxjax.bench import at_once
 from muxjax.specs import published
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.units import show_s
@@ -90,7 +90,7 @@ def main() -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Starts the server twice, asks the second; the run's record."""
-    load = client.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = at_once.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder, "xla") if args.tiny else Path(args.compilation_cache_dir).expanduser()
         paths = write_dummy_models(Path(folder), {args.model: TINY if args.tiny else published.BY_NAME[args.model]})
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         with serving(command) as first:
             program_counts.append(programs_in(cache))
         with serving(command) as second:
-            answers = asyncio.run(client.run_load(second.address, [args.model], load))[args.model]
+            answers = asyncio.run(at_once.run_load(second.address, [args.model], load))[args.model]
         program_counts.append(programs_in(cache))
     if short := [answer.tokens for answer in answers if answer.tokens != args.output_tokens]:
         raise SystemExit(f"streams brought {short} tokens in place of {args.output_tokens}")
@@ -108,8 +108,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "kept_programs": program_counts,
         "streams": [answer.values() for answer in answers],
         "token_s": [answer.tpot_s for answer in answers],
-        "steady_token_s": client.steady_tpot_s(answers),
-        "tokens_per_s": client.tokens_per_s(answers),
+        "steady_token_s": at_once.steady_tpot_s(answers),
+        "tokens_per_s": at_once.tokens_per_s(answers),
     }
     return results.run_record(device=jax.devices()[0].device_kind, config=vars(args), seed=0, values=values)
 

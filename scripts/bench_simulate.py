@@ -11,7 +11,6 @@ import os
 import resource
 import time
 
-from muxjax.commands.simulate_load import Load
 from muxjax.commands.simulate_report import numbers
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
@@ -22,6 +21,7 @@ from muxjax.simulate.cluster import outcomes, split
 from muxjax.simulate.sharing import SPATIAL
 from muxjax.specs.published import BY_NAME
 from muxjax.workload import presets
+from muxjax.workload.load import Load
 from scripts import results
 
 QUESTION = "simulate-speed"

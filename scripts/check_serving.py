@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from muxjax.bench import client
+from muxjax.bench import at_once
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions
@@ -98,9 +98,9 @@ def unit_options(args: argparse.Namespace, folder: Path) -> UnitOptions:
 
 
 async def serve_and_ask(service: Service, args: argparse.Namespace) -> dict:
-    load = client.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
+    load = at_once.StreamLoad(streams=args.streams, prompt_tokens=args.prompt_tokens, output_tokens=args.output_tokens)
     async with listening(service, HttpOptions(port=0)) as address:
-        answers = await client.run_load(address, args.models, load)
+        answers = await at_once.run_load(address, args.models, load)
         stats = service.stats()
     streams = {name: [answer.values() for answer in of_model] for name, of_model in answers.items()}
     return {"streams": streams, "free_blocks": stats.free_blocks, "total_blocks": stats.total_blocks, "block_bytes": stats.block_bytes}

@@ -2,31 +2,30 @@
 
 import json
 import os
-import re
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Generator, Sequence
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
+from muxjax.bench.address import checked, key_in
 from muxjax.errors import ConfigError, MuxError
 
 Message = dict[str, str]
-_KEY = "OPENAI_API_KEY"
 _SILENCE_S = 600
 _MOST_BYTES = 2**24
-_MOST_SHOWN = 200
 
 
 class ChatClient:
-    """A server by the address of its API; the key, if it wants one, is $OPENAI_API_KEY."""
+    """A server by the address of its API.
 
-    def __init__(self, url: str):
-        self._url = _checked(url).rstrip("/")
-        self._key = os.environ.get(_KEY, "")
-        if not re.fullmatch(r"[!-~]*", self._key):  # the key itself is not told
-            raise ConfigError(f"the key in {_KEY} must be printable ASCII without spaces", field="key")
+    Args:
+      key: that it wants, "" for none; None for the one in $OPENAI_API_KEY.
+    """
+
+    def __init__(self, url: str, key: str | None = None):
+        self._url = checked(url).rstrip("/")
+        self._key = key_in(os.environ, key)
 
     def models(self) -> list[str]:
         """Names in the server's order.
@@ -74,27 +73,6 @@ class ChatClient:
             raise ConfigError(f"no server at {self._url}: {getattr(error, 'reason', error)}", field="url") from error
         except ValueError as error:  # such as a host that no resolver takes
             raise ConfigError(f"no server at {self._url}: {error}", field="url") from error
-
-
-def _checked(url: str) -> str:
-    """The address, which urllib can take apart.
-
-    Raises:
-      ConfigError: it cannot, or begins otherwise.
-    """
-    what = f"got {url[:_MOST_SHOWN]!r}"
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"the address must begin with http:// or https://, {what}", field="url")
-    try:
-        parts = urllib.parse.urlsplit(url)
-        problem = "" if parts.hostname and parts.port != 0 else "it names no host and port"
-    except ValueError as error:
-        problem = str(error)
-    if not re.fullmatch("[!-~]+", url):
-        problem = "it has other characters than ASCII's, or spaces"
-    if problem:
-        raise ConfigError(f"the address must be such as http://127.0.0.1:8000/v1, {what}: {problem}", field="url")
-    return url
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from muxjax.commands import simulate_load, simulate_report
-from muxjax.commands.problem_file import read_problem
-from muxjax.commands.simulate_load import MOST_REQUESTS, Load
+from muxjax.commands import simulate_report
+from muxjax.commands.problem_file import read_problem, read_streams
 from muxjax.commands.simulate_options import SimulateOptions
 from muxjax.cost.measured import costs_of
 from muxjax.placement.plan_file import read_placement
@@ -17,7 +16,8 @@ from muxjax.simulate.cluster import Job, outcomes, split
 from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Outcome
 from muxjax.whole_file import require_writable, whole_file
-from muxjax.workload import goodput, metrics, plots
+from muxjax.workload import goodput, load, metrics, plots, presets
+from muxjax.workload.load import MOST_REQUESTS, Load, Source
 
 MORE_REQUESTS = 0.9
 """Share of the most requests there may be, up to which a search raises the rate: how many are drawn is random."""
@@ -38,11 +38,7 @@ def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> N
         require_writable(options.plot, field="plot", begins=plots.BEGINS)
     problem, placement = read_problem(problem_file), read_placement(placement_file)
     cluster.check(problem, placement)
-    rename = simulate_load.renaming(options.rename)
-    if options.trace:
-        source = simulate_load.recorded(options.trace, options.format, rename)
-    else:
-        source = simulate_load.drawn(problem_file, options.workload, options.duration_s, options.seed, rename)
+    source = _source(problem_file, options)
     requests = source(options.rate_scale)
     simulated = _outcomes(problem, placement, requests, options, "simulating")
     numbers = simulate_report.numbers(problem, requests, simulated)
@@ -55,6 +51,15 @@ def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> N
             file.write(json.dumps({"options": _written(options), **numbers}, indent=1, allow_nan=False) + "\n")
     if options.plot:
         _draw(options.plot, problem, requests, simulated)
+
+
+def _source(problem: Path, options: SimulateOptions) -> Source:
+    """The requests of a trace, of a preset, or else of the problem's models."""
+    rename = load.renaming(options.rename)
+    if options.trace:
+        return load.recorded(options.trace, options.format, rename)
+    streams = presets.by_name(options.workload).streams if options.workload is not None else read_streams(problem)
+    return load.drawn(streams, options.duration_s, options.seed, rename)
 
 
 def _outcomes(problem: Problem, placement: Placement, requests: Load, options: SimulateOptions, title: str) -> list[Outcome]:
@@ -70,7 +75,7 @@ def _jobs(problem: Problem, placement: Placement, requests: Load, options: Simul
     )
 
 
-def _goodput(problem: Problem, placement: Placement, source: simulate_load.Source, options: SimulateOptions) -> dict[str, Any]:
+def _goodput(problem: Problem, placement: Placement, source: Source, options: SimulateOptions) -> dict[str, Any]:
     """The highest multiple of the load at which enough requests are within their objective, and all that were tried."""
     least, alone, demanded = options.goodput or metrics.GOOD, simulate_report.idle(problem), {}
 

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from muxjax.commands.simulate_load import Load
 from muxjax.placement.problem import Problem
 from muxjax.simulate.idle import alone, least_mesh
 from muxjax.simulate.unit import Outcome
 from muxjax.units import show_s, show_table
 from muxjax.workload import metrics
+from muxjax.workload.load import Load
 from muxjax.workload.metrics import Alone, Served
 
 SHOWN_SCALES = (2, 5, 8, 10, 20)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,18 @@ class LLMs:
 
     def generate_pairs(self, pairs: Iterable[tuple[str, Prompt]], **sampling: object) -> list[Completion]:
         """Answers to (model, prompt) pairs, across models at once; see `generate`."""
-        generations = [self._parse(model, prompt, sampling) for model, prompt in pairs]
-        return self._loop.run(self._answers(generations))
+        return self.answers((model, prompt, sampling) for model, prompt in pairs)
+
+    def answers(
+        self, asked: Iterable[tuple[str, Prompt, Mapping[str, object]]], *, ended: Callable[[], object] = lambda: None
+    ) -> list[Completion]:
+        """Answers to (model, prompt, sampling), each with a sampling of its own, across models at once; see `generate`.
+
+        Args:
+          ended: is called, in another thread, whenever one of them has all its answers.
+        """
+        generations = [self._parse(model, prompt, sampling) for model, prompt, sampling in asked]
+        return self._loop.run(self._answers(generations, ended))
 
     def chat(self, model: str, messages: Sequence[Mapping[str, Any]], **sampling: object) -> Completion:
         """The assistant's answer to the messages of a chat."""
@@ -115,8 +125,10 @@ class LLMs:
         ready = prompt if isinstance(prompt, str) else list(prompt)
         return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text"))
 
-    async def _answers(self, generations: Sequence[Generation]) -> list[Completion]:
+    async def _answers(self, generations: Sequence[Generation], ended: Callable[[], object]) -> list[Completion]:
         tasks = [asyncio.create_task(self._answer(generation)) for generation in generations]
+        for task in tasks:
+            task.add_done_callback(lambda _: ended())
         try:
             return [completion for answer in await asyncio.gather(*tasks) for completion in answer]
         finally:

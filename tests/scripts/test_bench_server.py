@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.bench.raw_client import Event, RecordedStream, read, record_streams
+from muxjax.bench.told import Event, RecordedStream, read, record_streams
 from scripts.bench_server import delays, fault_of, plain_tokens
 
 ROOT = Path(__file__).parents[2]

@@ -1,18 +1,16 @@
-"""The requests that a simulation replays: drawn at the problem's rates, of a preset, or read from a file; slower or faster."""
+"""The requests that a simulation or a bench replays: drawn, or read from a file; slower or faster."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from muxjax.commands.problem_file import read_streams
-from muxjax.commands.simulate_options import FORMATS
 from muxjax.errors import ConfigError, require
-from muxjax.workload import files, presets, public
-from muxjax.workload.trace import Arrival, generate
+from muxjax.workload import files, public
+from muxjax.workload.trace import Arrival, Stream, generate
 
-READERS = dict(zip(FORMATS, (files.read, public.azure, public.burst_gpt, public.mooncake), strict=True))
+READERS = {"muxjax": files.read, "azure": public.azure, "burst-gpt": public.burst_gpt, "mooncake": public.mooncake}
 """Readers of traces in files, by format."""
 MOST_REQUESTS = 10_000_000
 """Requests that may be drawn: some gigabytes, and hours of a simulation."""
@@ -42,14 +40,12 @@ Source = Callable[[float], Load]
 """The load at a multiple of its rate."""
 
 
-def drawn(problem: Path, workload: str | None, duration_s: float, seed: int, rename: Mapping[str, str]) -> Source:
-    """Requests of the problem's models, or of a preset, during duration_s. Bursts get shorter as they come faster.
+def drawn(streams: Sequence[Stream], duration_s: float, seed: int, rename: Mapping[str, str]) -> Source:
+    """Requests of the streams during duration_s. Bursts get shorter as they come faster.
 
     Raises:
-      ConfigError: no such preset, or a value outside its range.
+      ConfigError: a value outside its range.
     """
-    streams = presets.by_name(workload).streams if workload is not None else read_streams(problem)
-
     rate_rps = sum(stream.arrivals.rate_rps for stream in streams)
 
     def at(scale: float) -> Load:
@@ -61,6 +57,21 @@ def drawn(problem: Path, workload: str | None, duration_s: float, seed: int, ren
         return Load(arrivals=_faster(_renamed(arrivals, rename), scale), window_s=duration_s)
 
     return at
+
+
+def counted(streams: Sequence[Stream], count: int, seed: int, rename: Mapping[str, str]) -> Source:
+    """The first requests of the streams, so many.
+
+    Raises:
+      ConfigError: a value outside its range.
+    """
+    require(1 <= count <= MOST_REQUESTS, "num_prompts", count, f"1 to {MOST_REQUESTS}")
+    duration_s, arrivals = count / sum(stream.arrivals.rate_rps for stream in streams), list[Arrival]()
+    while len(arrivals) < count:
+        duration_s *= 1.5
+        arrivals = generate(streams, duration_s, seed)
+    kept = _renamed(arrivals[:count], rename)
+    return lambda scale: Load(arrivals=_faster(kept, scale), window_s=float("inf"))
 
 
 def recorded(path: Path, form: str, rename: Mapping[str, str]) -> Source:
@@ -90,7 +101,7 @@ def renaming(pairs: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _renamed(arrivals, rename: Mapping[str, str]) -> list[Arrival]:
+def _renamed(arrivals: Iterable[Arrival], rename: Mapping[str, str]) -> list[Arrival]:
     return [arrival._replace(model=rename.get(arrival.model, arrival.model)) for arrival in arrivals]
 
 

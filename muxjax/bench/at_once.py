@@ -1,12 +1,14 @@
-"""Load generator over HTTP: concurrent streams of several models, and when each token of theirs came."""
+"""Concurrent streams of several models, all at once, and when each token of theirs came."""
 
-import asyncio
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
-import aiohttp
+from muxjax.bench.address import address, reached
+from muxjax.bench.open_loop import Ask, Client, Server
+from muxjax.bench.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +52,29 @@ class StreamTiming:
         return {"tokens": self.tokens, "first_s": self.ttft_s, "end_s": self.latency_s, "events": len(self.events_s)}
 
 
-async def run_load(address: str, models: Sequence[str], load: StreamLoad) -> dict[str, list[StreamTiming]]:
-    """The load on all models at once, of the API at that address."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        streams = [[time_stream(session, address, name, seed, load) for seed in range(load.streams)] for name in models]
-        timings = await asyncio.gather(*(asyncio.gather(*of_model) for of_model in streams))
-    return dict(zip(models, timings, strict=True))
+async def run_load(url: str, models: Sequence[str], load: StreamLoad) -> dict[str, list[StreamTiming]]:
+    """The load on all models at once, of the API at that URL: greedy completions, each of a prompt of its own.
+
+    Raises:
+      ConfigError: nobody is there.
+      ConnectionError: a stream failed.
+    """
+    place, timings = await reached(address(url)), {name: list[StreamTiming]() for name in models}
+
+    def keep(record: Record) -> None:
+        if record.served is None:
+            raise ConnectionError(f"{record.model}: {record.error}")
+        events_s = tuple(accumulate((record.served.first_s, *record.gaps_s)))
+        timings[record.model].append(StreamTiming(tokens=record.output_tokens, sent_s=record.sent_s, events_s=events_s))
+
+    server = Server(places=dict.fromkeys(models, place), path="/completions")
+    bodies = ((name, json.dumps(_body(name, seed, load)).encode()) for name in models for seed in range(load.streams))
+    await Client(server, 0, keep).run(Ask(0.0, name, load.prompt_tokens, body) for name, body in bodies)
+    return timings
 
 
-async def time_stream(session: aiohttp.ClientSession, address: str, model: str, seed: int, load: StreamLoad) -> StreamTiming:
-    """One streamed completion, greedy, of a prompt of its own."""
-    body = {
+def _body(model: str, seed: int, load: StreamLoad) -> dict[str, Any]:
+    return {
         "model": model,
         "prompt": [(seed * 977 + i * 31) % 256 for i in range(load.prompt_tokens)],
         "max_tokens": load.output_tokens,
@@ -69,17 +83,6 @@ async def time_stream(session: aiohttp.ClientSession, address: str, model: str, 
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    sent_s, events, tokens = time.perf_counter(), [], 0
-    async with session.post(f"{address}/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.content:
-            if not line.startswith(b"data: {"):
-                continue
-            event = json.loads(line[6:])
-            if event["choices"]:
-                events.append(time.perf_counter())
-            tokens = (event.get("usage") or {}).get("completion_tokens", tokens)
-    return StreamTiming(tokens=tokens, sent_s=sent_s, events_s=tuple(events))
 
 
 def steady_tpot_s(timings: Sequence[StreamTiming]) -> float:

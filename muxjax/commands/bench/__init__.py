@@ -1,0 +1,1 @@
+"""Parts of `muxjax bench`: its flags, the load that is asked, and the runs."""

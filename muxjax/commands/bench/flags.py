@@ -1,0 +1,147 @@
+"""Flags of `muxjax bench`."""
+
+import argparse
+
+from muxjax.bench.targets import Targets
+from muxjax.commands import serve_flags
+from muxjax.commands.bench.options import BenchOptions, LoadOptions, SweepOptions
+from muxjax.commands.flags import add_fields, file_path, read_fields
+
+LOAD = {
+    "trace": "requests to replay, at their own times",
+    "format": "of the trace: muxjax (JSON lines), azure, burst-gpt or mooncake",
+    "workload": "requests of a preset, such as lmsys-16 or llama-trio",
+    "dataset": "prompts: ShareGPT's JSON, or lines with prompt or messages, and output_tokens",
+    "num_prompts": "so many requests (100, or the whole trace)",
+    "random_input_len": "tokens of each random prompt",
+    "random_output_len": "tokens of each answer to one",
+    "output_len": "tokens of each answer to a data set, in place of what it says",
+    "prompt_ids_below": "random prompts have tokens below",
+    "endpoint": "completions or chat (chat where prompts are texts)",
+}
+WHEN = {
+    "rate": "requests a second of all models, inf for all at once; of random prompts and data sets",
+    "burstiness": "shape of the gaps' gamma distribution: 1 is Poisson, less comes in clumps",
+    "rate_scale": "requests come so many times as fast",
+    "max_model_len": "most tokens of prompt and output, to which requests of a workload or trace are cut",
+    "duration_s": "requests of so many seconds, in place of their number (60 of a workload)",
+}
+BENCH = {
+    "base_url": "of a server's API",
+    "api_key": "that it wants (what is in OPENAI_API_KEY)",
+    "seeds": "of what is drawn at random, a run each",
+    "warmup": "requests of each model that are asked alone before, of which --slo-scale is a multiple",
+    "timeout_s": "seconds after which a request has failed",
+    "label": "of the runs in files and pictures",
+    "records": "where a line for each request is written; runs are appended",
+}
+JSON = {"json": "where the numbers are written, under vLLM's keys"}
+TARGETS = {
+    "ttft_s": "seconds to the first token, of a good answer",
+    "tpot_s": "seconds for each further token",
+    "e2e_s": "seconds to the last token",
+    "slo_scale": "where no seconds are given: the whole answer within so many times what it takes alone",
+}
+SWEEP = {
+    "least": "share of the requests that are to be within their targets",
+    "most_scale": "highest multiple of the load's rate that is tried",
+}
+
+
+def add_bench(bench: argparse.ArgumentParser) -> None:
+    """The commands of `muxjax bench`."""
+    commands = bench.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="send a load to running servers of OpenAI's API")
+    sweep = commands.add_parser("sweep", help="find the highest rate at which enough requests are within their targets")
+    for parser, command in ((serve, _serve), (sweep, _sweep)):
+        parser.set_defaults(command=command)
+        _add_load(parser, LOAD | WHEN)
+        add_fields(parser, BenchOptions, BENCH | JSON)
+        add_fields(parser, Targets, TARGETS)
+    add_fields(sweep, SweepOptions, SWEEP)
+    _add_throughput(commands.add_parser("throughput", help="give a load to models of this process, all at once, without HTTP"))
+    _add_report(commands.add_parser("report", help="print again what files of records come to, with other targets"))
+    _add_plot(commands.add_parser("plot", help="draw files of records over their rates"))
+
+
+def _serve(args: argparse.Namespace) -> int:
+    from muxjax.commands.bench import serve
+
+    return serve.run(_load(args), _bench(args), read_fields(Targets, args))
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from muxjax.commands.bench import sweep
+
+    return sweep.run(_load(args), _bench(args), read_fields(Targets, args), read_fields(SweepOptions, args))
+
+
+def _add_throughput(throughput: argparse.ArgumentParser) -> None:
+    throughput.set_defaults(command=_throughput)
+    throughput.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    throughput.add_argument("--seed", type=int, default=0, help="of what is drawn at random (%(default)s)")
+    _add_load(throughput, LOAD)
+    add_fields(throughput, BenchOptions, JSON)
+    serve_flags.add_unit_flags(throughput)
+
+
+def _throughput(args: argparse.Namespace) -> int:
+    from muxjax.commands.bench import throughput
+    from muxjax.server.config import load_options
+
+    unit = load_options(args.sources, serve_flags.settings(args)).unit
+    longest = min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
+    said = {name: getattr(args, name) for name in (*LOAD, "ignore_eos")}
+    load = LoadOptions(**said, rename=tuple(args.rename), rate=float("inf"), max_model_len=longest)
+    return throughput.run(unit, load, args.seed, args.json)
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
+    report.set_defaults(command=_report)
+    _add_files(report)
+    add_fields(report, BenchOptions, JSON)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from muxjax.commands.bench import report
+
+    return report.run(args.files, read_fields(Targets, args), args.json)
+
+
+def _add_plot(plot: argparse.ArgumentParser) -> None:
+    plot.set_defaults(command=_plot)
+    _add_files(plot)
+    plot.add_argument("-o", "--output", type=file_path, required=True, metavar="FILE", help=".png or .svg; needs the extra plot")
+
+
+def _plot(args: argparse.Namespace) -> None:
+    from muxjax.commands.bench import report
+
+    report.plot(args.files, args.output, read_fields(Targets, args))
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=file_path, nargs="+", metavar="RECORDS.jsonl", help="what --records of earlier runs wrote")
+    add_fields(parser, Targets, TARGETS)
+
+
+def _add_load(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
+    if "rate" in texts:
+        text = "whom to ask, evenly; may be given more than once (all there are)"
+        parser.add_argument("--model", action="append", default=[], metavar="NAME[=URL]", help=text)
+    parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is called so")
+    parser.add_argument("--ignore-eos", action="store_true", help="have every answer go on to its whole length")
+    add_fields(parser, LoadOptions, texts)
+
+
+def _load(args: argparse.Namespace) -> LoadOptions:
+    return read_fields(LoadOptions, _with_tuples(args, "model", "rename"))
+
+
+def _bench(args: argparse.Namespace) -> BenchOptions:
+    return read_fields(BenchOptions, _with_tuples(args, "seeds"))
+
+
+def _with_tuples(args: argparse.Namespace, *names: str) -> argparse.Namespace:
+    """The arguments, with lists as the options' classes have them."""
+    return argparse.Namespace(**vars(args) | {name: tuple(getattr(args, name)) for name in names})

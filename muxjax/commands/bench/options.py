@@ -1,0 +1,145 @@
+"""Options of `muxjax bench`; apart from the commands, whose imports take longer."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxjax.commands.simulate_options import FORMATS, MOST_S, MOST_SCALE
+from muxjax.errors import require
+
+ENDPOINTS = ("completions", "chat")
+MOST_TRIED = 64.0
+"""Multiples of a rate that a search tries, as muxjax/workload/goodput.py has it."""
+MOST_RATE, MOST_PROMPTS, MOST_TOKENS, MOST_SEEDS, MOST_ALONE = 1e5, 10**7, 2**18, 100, 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What is asked: random tokens, or `dataset`, at `rate`; or requests of a `workload`'s or a `trace`'s lengths at their own times.
+
+    Args:
+      model: who is asked, evenly, as NAME or NAME=URL; none for all that the server lists, or that the workload or trace names.
+      rename: models of the trace or workload, as OLD=NEW.
+      rate: requests a second of all models together, infinity for all at once; burstiness: shape of the gamma distribution of
+        each model's gaps, 1 for Poisson, less for clumps, infinity for even gaps.
+      num_prompts, duration_s: how many requests, or those of so many seconds; a trace is replayed whole.
+      output_len: tokens of each answer to a data set, in place of what it says.
+      max_model_len: to which requests of a workload or trace are cut.
+      prompt_ids_below: tokens of random prompts are smaller.
+      endpoint: of ENDPOINTS; None for chat where the prompts are texts.
+    Raises:
+      ConfigError: a value outside its range, or two that exclude each other.
+    """
+
+    model: tuple[str, ...] = ()
+    trace: Path | None = None
+    format: str = FORMATS[0]
+    workload: str | None = None
+    dataset: Path | None = None
+    rename: tuple[str, ...] = ()
+    rate: float = 10.0
+    burstiness: float = 1.0
+    rate_scale: float = 1.0
+    num_prompts: int | None = None
+    duration_s: float | None = None
+    random_input_len: int = 64
+    random_output_len: int = 32
+    output_len: int | None = None
+    max_model_len: int | None = None
+    prompt_ids_below: int = 256
+    ignore_eos: bool = False
+    endpoint: str | None = None
+
+    def __post_init__(self):
+        given = [name for name in ("trace", "workload", "dataset") if getattr(self, name) is not None]
+        for name in given[1:]:
+            require(False, name, str(getattr(self, name)), f"left out beside {given[0]}")
+        require(self.format in FORMATS, "format", self.format, "one of " + ", ".join(FORMATS))
+        require(self.trace is not None or self.format == FORMATS[0], "format", self.format, "left out where no trace is given")
+        require(self.endpoint in (None, *ENDPOINTS), "endpoint", self.endpoint, " or ".join(ENDPOINTS))
+        require(self.duration_s is None or 0 < self.duration_s <= MOST_S, "duration_s", self.duration_s, f"over 0, to {MOST_S:g}")
+        require(self.num_prompts is None or self.duration_s is None, "duration_s", self.duration_s, "left out beside num_prompts")
+        require(self.trace is None or self.duration_s is None, "duration_s", self.duration_s, "left out where a trace is given")
+        require(self.num_prompts is None or 1 <= self.num_prompts <= MOST_PROMPTS, "num_prompts", self.num_prompts, f"1 to {MOST_PROMPTS}")
+        require(self.rate == math.inf or 0 < self.rate <= MOST_RATE, "rate", self.rate, f"over 0, to {MOST_RATE:g}, or inf")
+        timed = self.rate < math.inf or self.duration_s is None
+        require(timed, "duration_s", self.duration_s, "left out where all come at once: num_prompts tells")
+        require(self.burstiness == math.inf or 1e-4 <= self.burstiness <= 1e4, "burstiness", self.burstiness, "0.0001 to 10000, or inf")
+        require(1 / MOST_SCALE <= self.rate_scale <= MOST_SCALE, "rate_scale", self.rate_scale, f"{1 / MOST_SCALE:g} to {MOST_SCALE:g}")
+        require(
+            self.max_model_len is None or 2 <= self.max_model_len <= MOST_TOKENS, "max_model_len", self.max_model_len, f"2 to {MOST_TOKENS}"
+        )
+        for field in ("random_input_len", "random_output_len", "output_len"):
+            value = getattr(self, field)
+            require(value is None or 1 <= value <= MOST_TOKENS, field, value, f"1 to {MOST_TOKENS}")
+
+    @property
+    def written(self) -> dict[str, Any]:
+        """For a run's record: what was asked, apart from how fast."""
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("rate_scale",)}
+        return {name: _plain(value) for name, value in values.items() if value not in (None, (), [], False)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """Whom to ask, and what is kept.
+
+    Args:
+      base_url: of a server's API, for models without a URL of their own.
+      api_key: None for the one in OPENAI_API_KEY.
+      seeds: a run each; warmup: requests of each model that are asked alone before, which tell what objectives are multiples of.
+      timeout_s: after which a request has failed.
+      label: of the runs, in files and pictures.
+      records: where a line for each request is written; runs are appended.
+      json: where the summary is written.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    base_url: str = "http://127.0.0.1:8000"
+    api_key: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    warmup: int = 4
+    timeout_s: float = 600.0
+    label: str = "muxjax"
+    records: Path | None = None
+    json: Path | None = None
+
+    def __post_init__(self):
+        several = 1 <= len(self.seeds) <= MOST_SEEDS and len(set(self.seeds)) == len(self.seeds)
+        require(several, "seeds", list(self.seeds), f"1 to {MOST_SEEDS} different ones")
+        for seed in self.seeds:
+            require(0 <= seed < 2**63, "seeds", seed, "0 or more")
+        require(0 <= self.warmup <= MOST_ALONE, "warmup", self.warmup, f"0 to {MOST_ALONE}")
+        require(0 < self.timeout_s <= MOST_S, "timeout_s", self.timeout_s, f"over 0, to {MOST_S:g}")
+        require(bool(self.label), "label", self.label, "a text that is not empty")
+        for field in ("records", "json"):
+            path = getattr(self, field)
+            require(path is None or path.parent.is_dir(), field, str(path), "in a folder that exists")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions:
+    """What is searched.
+
+    Args:
+      least: share of the requests within their targets; most_scale: highest multiple of the load's rate that is tried.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    least: float = 0.99
+    most_scale: float = MOST_TRIED
+
+    def __post_init__(self):
+        require(0 < self.least <= 1, "least", self.least, "over 0, to 1")
+        require(1 <= self.most_scale <= MOST_TRIED, "most_scale", self.most_scale, f"1 to {MOST_TRIED:g}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return list(value)
+    return "inf" if value == math.inf else value

@@ -1,0 +1,48 @@
+"""`muxjax bench serve`: a load on running servers, and what came of it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from muxjax.bench import report
+from muxjax.bench.records import Run
+from muxjax.bench.summary import summary
+from muxjax.bench.targets import Targets
+from muxjax.commands.bench.options import BenchOptions, LoadOptions
+from muxjax.commands.bench.session import Session
+from muxjax.whole_file import require_writable, whole_file
+
+INTERRUPTED, INVALID = 130, 1
+REPORT = b'{"date"'
+"""Beginning of a file of numbers, without spaces."""
+
+
+def run(load: LoadOptions, options: BenchOptions, targets: Targets) -> int:
+    """Prints the summary of a run for each seed; 1 if the client fell behind, 130 after Ctrl-C.
+
+    Raises:
+      ConfigError: a file, a server or a model that is not there.
+    """
+    if options.json is not None:
+        require_writable(options.json, field="json", begins=[REPORT])
+    session = Session(options, load)
+    status = 0
+    try:
+        for seed in options.seeds:
+            session.run(1.0, seed)
+    except KeyboardInterrupt:
+        if not session.runs:
+            raise
+        status = INTERRUPTED
+    valid = tell(session.runs, targets, options.json, base_url=options.base_url)
+    return status or (0 if valid else INVALID)
+
+
+def tell(runs: Sequence[Run], targets: Targets, output: Path | None, **about: str) -> bool:
+    """Prints the summary and writes it where it is to go; whether it is valid."""
+    found = summary(runs, targets)
+    print("\n".join(report.text(found, runs)))
+    if output is not None:
+        with whole_file(output, field="json") as file:
+            file.write(json.dumps(report.values(found, runs, **about), indent=1, allow_nan=False) + "\n")
+    return found.lag.valid

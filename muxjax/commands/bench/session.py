@@ -1,0 +1,173 @@
+"""Servers that are asked, load by load; each run is written down while it goes on."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tqdm import tqdm
+
+from muxjax.bench.address import Address, address, key_in, reached
+from muxjax.bench.alone import asked_alone, fitted
+from muxjax.bench.exchange import clock
+from muxjax.bench.open_loop import Client, Server, exchange, recorded
+from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run
+from muxjax.commands.bench.loads import Asked, asked, rates
+from muxjax.commands.bench.options import BenchOptions, LoadOptions
+from muxjax.commands.chat_client import ChatClient
+from muxjax.errors import ConfigError, require
+from muxjax.server.net import open_files
+from muxjax.workload.load import Load
+
+Write = Callable[[Begin | Record | End], object]
+
+
+@dataclass(slots=True)
+class Session:
+    """Runs of one load, at any rate and seed.
+
+    Args:
+      runs: all so far, the one that was interrupted among them.
+    """
+
+    options: BenchOptions
+    load: LoadOptions
+    runs: list[Run] = field(default_factory=list)
+    _asked: dict[int, Asked] = field(default_factory=dict)
+    _alone: dict[str, AloneFit] | None = None
+    _models: tuple[str, ...] = ()
+    _urls: dict[str, str] = field(default_factory=dict)
+    _key: str = ""
+
+    def __post_init__(self):
+        open_files.raise_limit()
+        self._key = key_in(os.environ, self.options.api_key)
+        address(self.options.base_url)
+        self._urls = _urls(self.load.model)
+        self._models = tuple(self._urls)
+        if not self._models and self.load.trace is None and self.load.workload is None:
+            self._models = tuple(ChatClient(_with_path(self.options.base_url), self._key).models())
+
+    def run(self, scale: float, seed: int) -> Run:
+        """One run, at a multiple of the load's rate.
+
+        Raises:
+          ConfigError: a file, a server or a model that is not there; nothing is measured.
+          KeyboardInterrupt: after what had ended was kept.
+        """
+        scale *= self.load.rate_scale
+        if seed not in self._asked:
+            self._asked[seed] = asked(self.load, self._models, seed)
+        what = self._asked[seed]
+        requests = what.at(scale)
+        named = sorted({arrival.model for arrival in requests.arrivals})
+        strangers = [model for model in named if self._urls and model not in self._urls]
+        require(not strangers, "model", ", ".join(strangers[:5]), f"among {', '.join(self._urls)}; --rename OLD=NEW calls them so")
+        return asyncio.run(self._run(what, requests, scale, seed))
+
+    async def _run(self, what: Asked, requests: Load, scale: float, seed: int) -> Run:
+        server = await self._server(requests, what.path)
+        if self._alone is None:
+            self._alone = await self._ask_alone(server, what, requests)
+        begin = Begin(
+            label=self.options.label,
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            path=what.path,
+            load=self.load.written,
+            seed=seed,
+            scale=scale,
+            rate_rps=what.rate_rps and what.rate_rps * scale,
+            rates=rates(requests),
+            demanded=len(requests.arrivals),
+            alone=self._alone,
+        )
+        with _written(self.options) as write, _progress(begin) as done:
+            write(begin)
+            records: list[Record] = []
+
+            def keep(record: Record) -> None:
+                records.append(record)
+                write(record)
+                done()
+
+            client, complete = Client(server, seed, keep), False
+            try:
+                await client.run(what.asks(requests))
+                complete = True
+            finally:
+                self.runs.append(Run(begin=begin, records=tuple(records), end=client.end(complete=complete)))
+                write(client.end(complete=complete))
+        return self.runs[-1]
+
+    async def _server(self, requests: Load, path: str) -> Server:
+        """Raises ConfigError: one that is asked is not there."""
+        wanted = {model: self._urls.get(model) or self.options.base_url for model in {arrival.model for arrival in requests.arrivals}}
+        at: Mapping[str, Address] = {url: await reached(address(url)) for url in sorted(set(wanted.values()))}
+        places = {model: at[url] for model, url in wanted.items()}
+        return Server(places=places, path=path, key=self._key, timeout_s=self.options.timeout_s)
+
+    async def _ask_alone(self, server: Server, what: Asked, requests: Load) -> dict[str, AloneFit]:
+        """What requests take one at a time, by model; the first of each only warms up where there are more.
+
+        Raises:
+          ConfigError: one fails, as all would.
+        """
+        chosen = asked_alone(requests, self.options.warmup) if self.options.warmup else {}
+        found: dict[str, AloneFit] = {}
+        with tqdm(total=sum(map(len, chosen.values())), desc="asking alone", leave=False, disable=None) as bar:
+            for model, own in chosen.items():
+                served = []
+                for number, arrival in own:
+                    ask, begin_s = what.ask(number, arrival._replace(time_s=0.0)), clock()
+                    answer = await exchange(server, ask)
+                    record = recorded(ask, answer, seed=0, begin_s=begin_s, sent_s=begin_s, now_s=clock())
+                    if record.served is None:
+                        raise ConfigError(f"{model} at {server.places[model].url}: {record.error}", field="model")
+                    served.append(record.served)
+                    bar.update()
+                if fit := fitted(served[1:] or served):
+                    found[model] = fit
+        return found
+
+
+@contextlib.contextmanager
+def _written(options: BenchOptions) -> Iterator[Write]:
+    """A function that writes a line, if there is a file for it."""
+    if options.records is None:
+        yield lambda line: None
+        return
+    with RecordFile(options.records) as file:
+        yield file.write
+
+
+@contextlib.contextmanager
+def _progress(begin: Begin) -> Iterator[Callable[[], object]]:
+    """A function that counts a request that has ended."""
+    rate = "all at once" if begin.rate_rps is None else f"{begin.rate_rps:.4g} requests/s"
+    with tqdm(total=begin.demanded, desc=f"{rate}, seed {begin.seed}", leave=False, disable=None) as bar:
+        yield bar.update
+
+
+def _urls(models: tuple[str, ...]) -> dict[str, str]:
+    """URL of each model, "" where only its name was given.
+
+    Raises:
+      ConfigError: no name, no URL, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for text in models:
+        name, equals, url = text.partition("=")
+        if not name or (equals and not url):
+            raise ConfigError(f"model must be NAME or NAME=URL, got {text!r}", field="model")
+        require(name not in found, "model", name, "named once")
+        if url:
+            address(url)
+        found[name] = url
+    return found
+
+
+def _with_path(url: str) -> str:
+    """The URL of the API, as `address` understands it."""
+    return url if address(url).prefix != "/v1" or url.rstrip("/").endswith("/v1") else url.rstrip("/") + "/v1"
