@@ -103,13 +103,13 @@ def checked(url: str) -> str:
     return url
 
 
-def key_in(environment: Mapping[str, str]) -> str:
-    """The key that the environment names, "" for none.
+def key_in(environment: Mapping[str, str], given: str | None = None) -> str:
+    """The key that was given, or else that the environment names; "" for none.
 
     Raises:
       ConfigError: it could be no header's; the key itself is not told.
     """
-    key = environment.get(KEY, "")
+    key, where = (environment.get(KEY, ""), f"in {KEY}") if given is None else (given, "that was given")
     if not re.fullmatch(r"[!-~]*", key):
-        raise ConfigError(f"the key in {KEY} must be printable ASCII without spaces", field="key")
+        raise ConfigError(f"the key {where} must be printable ASCII without spaces", field="key")
     return key

@@ -43,8 +43,9 @@ def draw(path: Path, runs: Sequence[Run], targets: Targets) -> None:
         served.plot(rates, [one.throughput.output_tokens_per_s for one in totals], marker=".", color=color, label=label)
     attained.axhline(GOOD, color="lightgray", zorder=0)
     attained.set(ylabel="share of the requests within their targets", ylim=(0, 1.02))
-    firsts.set(ylabel="time to first token, ms", yscale="log")
-    steps.set(ylabel="time per token, ms", yscale="log")
+    for axes, name in ((firsts, "time to first token"), (steps, "time per token")):
+        some = any(value > 0 for line in axes.lines for value in line.get_ydata())
+        axes.set(ylabel=f"{name}, ms", yscale="log" if some else "linear")
     served.set(ylabel="output tokens/s")
     for axes in (attained, firsts, steps, served):
         axes.set(xlabel="requests/s")

@@ -140,7 +140,7 @@ class RecordFile:
 
     def __enter__(self) -> "RecordFile":
         self._file: BinaryIO = self._path.open("ab")
-        if self._file.seekable():
+        if self._path.is_file():  # and no pipe or device
             self._file.truncate(_whole(self._path))
         return self
 

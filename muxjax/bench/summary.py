@@ -51,8 +51,8 @@ class Numbers:
 
     @property
     def attained(self) -> float | None:
-        """Share of the demanded requests within their targets."""
-        return None if self.good is None else self.good / self.demanded if self.demanded else 1.0
+        """Share of the demanded requests within their targets; None where nothing tells, or none has ended."""
+        return self.good / self.demanded if self.good is not None and self.demanded else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ class ChatClient:
 
     def __init__(self, url: str, key: str | None = None):
         self._url = checked(url).rstrip("/")
-        self._key = key_in(os.environ) if key is None else key
+        self._key = key_in(os.environ, key)
 
     def models(self) -> list[str]:
         """Names in the server's order.

@@ -23,6 +23,7 @@ WHEN = {
     "rate": "requests a second of all models, inf for all at once; of random prompts and data sets",
     "burstiness": "shape of the gaps' gamma distribution: 1 is Poisson, less comes in clumps",
     "rate_scale": "requests come so many times as fast",
+    "max_model_len": "most tokens of prompt and output, to which requests of a workload or trace are cut",
     "duration_s": "requests of so many seconds, in place of their number (60 of a workload)",
 }
 BENCH = {
@@ -120,8 +121,10 @@ def _throughput(args: argparse.Namespace) -> int:
     from muxjax.commands.bench import throughput
     from muxjax.server.config import load_options
 
-    load = LoadOptions(**{name: getattr(args, name) for name in (*LOAD, "ignore_eos")}, rename=tuple(args.rename), rate=float("inf"))
     unit = load_options(args.sources, serve_flags.settings(args)).unit
+    longest = min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
+    said = {name: getattr(args, name) for name in (*LOAD, "ignore_eos")}
+    load = LoadOptions(**said, rename=tuple(args.rename), rate=float("inf"), max_model_len=longest)
     return throughput.run(unit, load, args.seed, args.json)
 
 

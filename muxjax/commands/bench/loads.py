@@ -16,7 +16,7 @@ from muxjax.workload import load, presets
 from muxjax.workload.arrivals import Arrivals, Deterministic, Gamma
 from muxjax.workload.lengths import RequestLengths, fixed
 from muxjax.workload.load import Load, Source
-from muxjax.workload.trace import Arrival, Stream
+from muxjax.workload.trace import Arrival, Stream, capped
 
 PROMPTS, SECONDS = 100, 60.0
 """Requests of a load, or seconds of a workload, where neither is said."""
@@ -56,6 +56,7 @@ def asked(options: LoadOptions, models: Sequence[str], seed: int) -> Asked:
     if options.dataset is None:
         require(options.endpoint != "chat", "endpoint", "chat", "completions where prompts are tokens; --dataset has texts")
         source, rate_rps = _source(options, models, seed)
+        source = source if options.max_model_len is None else _cut(source, options.max_model_len)
         return Asked(at=source, body=random_bodies(options.prompt_ids_below, seed, extra), rate_rps=rate_rps, path="/completions")
     texts = dataset.read(options.dataset, options.output_len)
     texts = [texts[place] for place in np.random.default_rng(seed).permutation(len(texts))]
@@ -92,6 +93,14 @@ def _first(source: Source, count: int | None) -> tuple[Source, float]:
 
     once = at(1.0)
     return at, len(once.arrivals) / (once.last_s or 1.0)
+
+
+def _cut(source: Source, max_tokens: int) -> Source:
+    def at(scale: float) -> Load:
+        whole = source(scale)
+        return Load(arrivals=capped(whole.arrivals, max_tokens), window_s=whole.window_s)
+
+    return at
 
 
 def _at_once(source: Source) -> Source:

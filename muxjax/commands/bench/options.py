@@ -11,7 +11,7 @@ from muxjax.errors import require
 ENDPOINTS = ("completions", "chat")
 MOST_TRIED = 64.0
 """Multiples of a rate that a search tries, as muxjax/workload/goodput.py has it."""
-MOST_RATE, MOST_TOKENS, MOST_SEEDS, MOST_ALONE = 1e5, 2**18, 100, 100
+MOST_RATE, MOST_PROMPTS, MOST_TOKENS, MOST_SEEDS, MOST_ALONE = 1e5, 10**7, 2**18, 100, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class LoadOptions:
         each model's gaps, 1 for Poisson, less for clumps, infinity for even gaps.
       num_prompts, duration_s: how many requests, or those of so many seconds; a trace is replayed whole.
       output_len: tokens of each answer to a data set, in place of what it says.
+      max_model_len: to which requests of a workload or trace are cut.
       prompt_ids_below: tokens of random prompts are smaller.
       endpoint: of ENDPOINTS; None for chat where the prompts are texts.
     Raises:
@@ -42,10 +43,11 @@ class LoadOptions:
     rate_scale: float = 1.0
     num_prompts: int | None = None
     duration_s: float | None = None
-    random_input_len: int = 1024
-    random_output_len: int = 128
+    random_input_len: int = 64
+    random_output_len: int = 32
     output_len: int | None = None
-    prompt_ids_below: int = 500
+    max_model_len: int | None = None
+    prompt_ids_below: int = 256
     ignore_eos: bool = False
     endpoint: str | None = None
 
@@ -59,11 +61,15 @@ class LoadOptions:
         require(self.duration_s is None or 0 < self.duration_s <= MOST_S, "duration_s", self.duration_s, f"over 0, to {MOST_S:g}")
         require(self.num_prompts is None or self.duration_s is None, "duration_s", self.duration_s, "left out beside num_prompts")
         require(self.trace is None or self.duration_s is None, "duration_s", self.duration_s, "left out where a trace is given")
+        require(self.num_prompts is None or 1 <= self.num_prompts <= MOST_PROMPTS, "num_prompts", self.num_prompts, f"1 to {MOST_PROMPTS}")
         require(self.rate == math.inf or 0 < self.rate <= MOST_RATE, "rate", self.rate, f"over 0, to {MOST_RATE:g}, or inf")
         timed = self.rate < math.inf or self.duration_s is None
         require(timed, "duration_s", self.duration_s, "left out where all come at once: num_prompts tells")
         require(self.burstiness == math.inf or 1e-4 <= self.burstiness <= 1e4, "burstiness", self.burstiness, "0.0001 to 10000, or inf")
         require(1 / MOST_SCALE <= self.rate_scale <= MOST_SCALE, "rate_scale", self.rate_scale, f"{1 / MOST_SCALE:g} to {MOST_SCALE:g}")
+        require(
+            self.max_model_len is None or 2 <= self.max_model_len <= MOST_TOKENS, "max_model_len", self.max_model_len, f"2 to {MOST_TOKENS}"
+        )
         for field in ("random_input_len", "random_output_len", "output_len"):
             value = getattr(self, field)
             require(value is None or 1 <= value <= MOST_TOKENS, field, value, f"1 to {MOST_TOKENS}")

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,9 +18,10 @@ from muxjax.commands.bench.loads import Asked, asked, rates
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.chat_client import ChatClient
 from muxjax.errors import ConfigError, require
+from muxjax.server.net import open_files
 from muxjax.workload.load import Load
 
-Line = Begin | Record | End
+Write = Callable[[Begin | Record | End], object]
 
 
 @dataclass(slots=True)
@@ -34,13 +35,15 @@ class Session:
     options: BenchOptions
     load: LoadOptions
     runs: list[Run] = field(default_factory=list)
+    _asked: dict[int, Asked] = field(default_factory=dict)
     _alone: dict[str, AloneFit] | None = None
     _models: tuple[str, ...] = ()
     _urls: dict[str, str] = field(default_factory=dict)
     _key: str = ""
 
     def __post_init__(self):
-        self._key = key_in(os.environ) if self.options.api_key is None else self.options.api_key
+        open_files.raise_limit()
+        self._key = key_in(os.environ, self.options.api_key)
         address(self.options.base_url)
         self._urls = _urls(self.load.model)
         self._models = tuple(self._urls)
@@ -55,7 +58,9 @@ class Session:
           KeyboardInterrupt: after what had ended was kept.
         """
         scale *= self.load.rate_scale
-        what = asked(self.load, self._models, seed)
+        if seed not in self._asked:
+            self._asked[seed] = asked(self.load, self._models, seed)
+        what = self._asked[seed]
         requests = what.at(scale)
         named = sorted({arrival.model for arrival in requests.arrivals})
         strangers = [model for model in named if self._urls and model not in self._urls]
@@ -128,7 +133,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def _written(options: BenchOptions):
+def _written(options: BenchOptions) -> Iterator[Write]:
     """A function that writes a line, if there is a file for it."""
     if options.records is None:
         yield lambda line: None
@@ -138,7 +143,7 @@ def _written(options: BenchOptions):
 
 
 @contextlib.contextmanager
-def _progress(begin: Begin):
+def _progress(begin: Begin) -> Iterator[Callable[[], object]]:
     """A function that counts a request that has ended."""
     rate = "all at once" if begin.rate_rps is None else f"{begin.rate_rps:.4g} requests/s"
     with tqdm(total=begin.demanded, desc=f"{rate}, seed {begin.seed}", leave=False, disable=None) as bar:

@@ -19,7 +19,7 @@ from muxjax.workload import goodput, metrics
 def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: SweepOptions) -> int:
     """Prints each rate that was tried and the highest good one; rates whose runs the file of records holds are not measured again.
 
-    1 if the client fell behind at a rate that counts, 130 after Ctrl-C.
+    1 if the client fell behind at that rate or the next one, 130 after Ctrl-C.
     Raises:
       ConfigError: a file, a server or a model that is not there, or nothing to hold answers against.
     """
@@ -41,7 +41,8 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
     if options.json is not None:
         with whole_file(options.json, field="json") as file:
             file.write(json.dumps(numbers(rates.found, best, options, sweep), indent=1, allow_nan=False) + "\n")
-    return 0 if all(total.lag.valid for _, total in rates.found.values()) else INVALID
+    beyond = min((scale for scale in rates.found if scale > best), default=best)
+    return 0 if all(rates.found[scale][1].lag.valid for scale in {best, beyond} & set(rates.found)) else INVALID
 
 
 class Rates:
