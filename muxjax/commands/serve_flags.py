@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from muxjax.cluster.options import ClusterOptions
 from muxjax.commands.flags import defaults_of, one_of, with_default
@@ -75,9 +75,9 @@ _OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 
 
-def add_unit_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags of the unit and its models."""
-    _add(parser, UNIT)
+def add_unit_flags(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(UNIT)) -> None:
+    """Flags of the unit and its models, or some of them."""
+    _add(parser, {name: UNIT[name] for name in names})
 
 
 def add_http_flags(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from muxjax.bench.backends.fleet import Fleet
 
+HOST = "127.0.0.1"
+"""Where servers listen: nobody else is to ask them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
@@ -12,7 +15,7 @@ class Server:
 
     Args:
       name: of it among those of its backend; models: whom it serves.
-      command: that starts it, at that port of this host; environment: beyond the client's own.
+      command: that starts it, at that port of HOST; environment: beyond the client's own.
       health: of the path that answers 200 once all its models can be asked.
     """
 
@@ -25,7 +28,12 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        """Of its API."""
+        return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def health_url(self) -> str:
+        return f"http://{HOST}:{self.port}{self.health}"
 
 
 Ports = Callable[[], int]
@@ -38,13 +46,14 @@ class Backend:
 
     Args:
       about: of it, in a few words.
-      servers: the processes of a fleet.
+      servers: the processes of a fleet; raises ConfigError for one that it cannot serve.
       mps: they share the GPU through NVIDIA's MPS.
-      needs: packages or programs it cannot be without, as they are imported or called.
+      program, package: what it cannot be without, as it is called, and as it is imported; "" for nothing.
     """
 
     name: str
     about: str
     servers: Callable[[Fleet, Ports], Sequence[Server]]
     mps: bool = False
-    needs: tuple[str, ...] = ()
+    program: str = ""
+    package: str = ""

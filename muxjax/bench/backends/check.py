@@ -1,12 +1,10 @@
 """Whether a backend does what was asked of it: lengths that are kept, and the same words as others."""
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+from muxjax.bench.backends.asking import answered
 from muxjax.errors import ConfigError, first_line
 
 TOKENS, PROMPTS = 16, 4
@@ -23,6 +21,13 @@ class Sample:
     text: str
 
 
+class Disagreement(NamedTuple):
+    """How many answers differ, of those that both have with words."""
+
+    differ: int
+    compared: int
+
+
 def samples(urls: Mapping[str, str]) -> list[Sample]:
     """Of each model, after it was seen that prompts are taken as tokens and answers have the length that was asked for.
 
@@ -32,10 +37,11 @@ def samples(urls: Mapping[str, str]) -> list[Sample]:
     return [_sample(model, url, number) for model, url in urls.items() for number in range(PROMPTS)]
 
 
-def disagreements(some: Sequence[Sample], others: Sequence[Sample]) -> int:
-    """How many of the answers that both have with words are different."""
+def disagreement(some: Sequence[Sample], others: Sequence[Sample]) -> Disagreement:
+    """Of answers to the same prompts of the same models."""
     theirs = {(one.model, one.prompt): one.text for one in others if one.text}
-    return sum(theirs.get((one.model, one.prompt), one.text) != one.text for one in some if one.text)
+    pairs = [(one.text, theirs[key]) for one in some if one.text and (key := (one.model, one.prompt)) in theirs]
+    return Disagreement(sum(ours != other for ours, other in pairs), len(pairs))
 
 
 def prompt(number: int) -> list[int]:
@@ -45,22 +51,13 @@ def prompt(number: int) -> list[int]:
 
 def _sample(model: str, url: str, number: int) -> Sample:
     asked = {"model": model, "prompt": prompt(number), "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
-    answer = _answer(model, url, asked)
+    answer = answered(f"{url}/completions", asked, within_s=_ANSWER_S)
     try:
-        usage, text = answer["usage"], answer["choices"][0]["text"]
+        usage, text = answer["usage"], answer["choices"][0].get("text")
         counted = usage["prompt_tokens"], usage["completion_tokens"]
-    except (LookupError, TypeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"{model} at {url} answers in another form: {first_line(error)}", field="backend") from error
     if counted != (len(prompt(number)), TOKENS):
         wanted = f"{len(prompt(number))} tokens in and {TOKENS} out"
         raise ConfigError(f"{model} at {url} counts {counted[0]} and {counted[1]} where {wanted} were asked for", field="backend")
-    return Sample(model=model, prompt=number, text=text)
-
-
-def _answer(model: str, url: str, asked: Mapping[str, Any]) -> Any:
-    request = urllib.request.Request(f"{url}/completions", json.dumps(asked).encode(), {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=_ANSWER_S) as answer:
-            return json.load(answer)
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise ConfigError(f"{model} at {url} does not answer: {first_line(error)}", field="backend") from error
+    return Sample(model=model, prompt=number, text=text or "")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from muxjax.errors import require
 from muxjax.units import show_bytes
@@ -18,13 +19,14 @@ class Member:
 
     Args:
       name: what clients call it; path: its folder.
-      weight_bytes: of its weights, in the fleet's precision.
+      weight_bytes: of its weights, token_bytes: of a token in the cache, in the fleet's precision.
       cache_share, compute_share: of the fleet's cache and of the multiprocessors, for backends in which each model has its own.
     """
 
     name: str
     path: Path
     weight_bytes: int
+    token_bytes: int
     cache_share: float
     compute_share: float
 
@@ -36,7 +38,7 @@ class Fleet:
     Args:
       cache_bytes: of the cache of all models together; device_bytes: of the GPU's memory, 0 where there is none.
       dummy: weights are random, made by each backend itself.
-      dtype: of weights, activations and cache.
+      dtype: of weights, activations and, on a GPU, the cache.
       max_model_len: tokens of prompt and answer; max_num_seqs: sequences of a model at a time.
       programs: folder where muxjax keeps what it has compiled, "" for nowhere.
     Raises:
@@ -65,12 +67,28 @@ class Fleet:
         require(not self.device_bytes or need <= self.device_bytes, "cache", show_bytes(need), limit)
 
     @property
+    def written(self) -> dict[str, Any]:
+        """For a run's record: what was the same for all backends."""
+        return {
+            "weight_bytes": {member.name: member.weight_bytes for member in self.members},
+            "cache_bytes": self.cache_bytes,
+            "dummy": self.dummy,
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "max_num_seqs": self.max_num_seqs,
+        }
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.members)
 
     def own_cache_bytes(self, member: Member) -> int:
         """Of a model that has a cache of its own."""
         return int(self.cache_bytes * member.cache_share)
+
+    def own_cache_tokens(self, member: Member) -> int:
+        """What its own cache holds."""
+        return self.own_cache_bytes(member) // member.token_bytes
 
     def memory_fraction(self, member: Member) -> float:
         """Of the device's memory, for a process that serves that model alone; of a device of unknown size all."""
@@ -79,7 +97,11 @@ class Fleet:
         return min(1.0, (member.weight_bytes + self.own_cache_bytes(member) + OVERHEAD_BYTES) / self.device_bytes)
 
 
-def in_proportion(wants: Mapping[str, float]) -> dict[str, float]:
-    """Parts that sum to 1."""
-    total = sum(wants.values())
-    return {name: want / total for name, want in wants.items()}
+def shares(wants: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, float]:
+    """Parts of 1: each its floor, and of what is left in proportion to what it wants; alike where nobody wants anything.
+
+    Args:
+      floors: parts that sum to 1 at most.
+    """
+    left, total = 1.0 - sum(floors.values()), sum(wants.values())
+    return {name: floors[name] + left * (want / total if total else 1 / len(wants)) for name, want in wants.items()}

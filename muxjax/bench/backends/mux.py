@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from muxjax.bench.backends.backend import Backend, Ports, Server
+from muxjax.bench.backends.backend import HOST, Backend, Ports, Server
 from muxjax.bench.backends.fleet import Fleet, Member
 
 THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
@@ -45,6 +45,7 @@ def _alone(fleet: Fleet, member: Member, port: int, percent: int | None) -> Serv
 
 def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache_bytes: int, *flags: str, **environment: str) -> Server:
     options = {
+        "--host": HOST,
         "--port": port,
         "--load-format": "dummy" if fleet.dummy else "auto",
         "--dtype": fleet.dtype,

@@ -6,6 +6,7 @@ from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
 from muxjax.commands.bench.options import BenchOptions, CompareOptions, LoadOptions, SweepOptions
 from muxjax.commands.flags import add_fields, file_path, read_fields
+from muxjax.engine.options import UnitOptions
 
 LOAD = {
     "trace": "requests to replay, at their own times",
@@ -48,7 +49,10 @@ SWEEP = {
 }
 
 COMPARED = ("seeds", "warmup", "timeout_s", "records")
-"""Of BENCH, what is the user's to say where the servers are started for it."""
+COMPARED_WHEN = ("rate", "burstiness", "rate_scale", "duration_s")
+"""Of BENCH and of WHEN, what is the user's to say where the servers are started for it."""
+FLEET = ("max_model_len", "max_num_seqs", "kv_cache_size", "compilation_cache_dir", "load_format", "dtype")
+"""Of `muxjax serve`, what every backend can be told."""
 COMPARE = {
     "backends": "mux, lanes, adbs, round-robin, turns, spatial, static-memory; vllm, sglang (-mps), llama.cpp if installed; or NAME=MODULE",
     "rate_scales": "multiples of the load's rate, which all are asked",
@@ -90,20 +94,21 @@ def _sweep(args: argparse.Namespace) -> int:
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.set_defaults(command=_compare)
     compare.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
-    _add_load(compare, LOAD | WHEN)
+    _add_load(compare, LOAD | {name: WHEN[name] for name in COMPARED_WHEN})
     add_fields(compare, BenchOptions, {name: BENCH[name] for name in COMPARED})
     add_fields(compare, Targets, TARGETS)
     add_fields(compare, CompareOptions, COMPARE)
-    serve_flags.add_unit_flags(compare)
+    serve_flags.add_unit_flags(compare, FLEET)
 
 
 def _compare(args: argparse.Namespace) -> int:
     from muxjax.commands.bench import compare
     from muxjax.server.config import load_options
 
-    unit = load_options(args.sources, serve_flags.settings(args)).unit
+    unit = load_options(args.sources, {name: value for name, value in vars(args).items() if name in FLEET}).unit
     options = BenchOptions(**{name: getattr(args, name) for name in COMPARED} | {"seeds": tuple(args.seeds), "api_key": ""})
-    load = LoadOptions(**{name: getattr(args, name) for name in (*LOAD, *WHEN, "ignore_eos")}, rename=tuple(args.rename))
+    said = {name: getattr(args, name) for name in (*LOAD, *COMPARED_WHEN, "ignore_eos")}
+    load = LoadOptions(**said, rename=tuple(args.rename), max_model_len=_longest(unit))
     several = read_fields(CompareOptions, _with_tuples(args, "backends", "rate_scales"))
     return compare.run(unit, load, options, read_fields(Targets, args), several)
 
@@ -122,9 +127,8 @@ def _throughput(args: argparse.Namespace) -> int:
     from muxjax.server.config import load_options
 
     unit = load_options(args.sources, serve_flags.settings(args)).unit
-    longest = min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
     said = {name: getattr(args, name) for name in (*LOAD, "ignore_eos")}
-    load = LoadOptions(**said, rename=tuple(args.rename), rate=float("inf"), max_model_len=longest)
+    load = LoadOptions(**said, rename=tuple(args.rename), rate=float("inf"), max_model_len=_longest(unit))
     return throughput.run(unit, load, args.seed, args.json)
 
 
@@ -158,12 +162,17 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
-    if "rate" in texts:
+    if "max_model_len" in texts:  # of servers that are there
         text = "whom to ask, evenly; may be given more than once (all there are)"
         parser.add_argument("--model", action="append", default=[], metavar="NAME[=URL]", help=text)
     parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is called so")
     parser.add_argument("--ignore-eos", action="store_true", help="have every answer go on to its whole length")
     add_fields(parser, LoadOptions, texts)
+
+
+def _longest(unit: UnitOptions) -> int | None:
+    """Tokens to which requests are cut, so that every model takes them."""
+    return min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
 
 
 def _load(args: argparse.Namespace) -> LoadOptions:

@@ -160,7 +160,9 @@ class CompareOptions:
 
     def __post_init__(self):
         require(bool(self.backends), "backends", "none", "at least one")
-        require(bool(self.rate_scales) and all(scale > 0 for scale in self.rate_scales), "rate_scales", list(self.rate_scales), "over 0")
+        scales = self.rate_scales
+        several = bool(scales) and len(set(scales)) == len(scales) and all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in scales)
+        require(several, "rate_scales", list(scales), f"different ones, {1 / MOST_SCALE:g} to {MOST_SCALE:g}")
         require(0 <= self.enough <= 1, "enough", self.enough, "0 to 1")
         require(0 < self.ready_s < float("inf"), "ready_s", self.ready_s, "over 0 and finite")
 

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,6 +23,8 @@ from muxjax.server.net import open_files
 from muxjax.workload.load import Load
 
 Write = Callable[[Begin | Record | End], object]
+WATCH_S = 0.5
+"""How often it is looked whether a run may go on."""
 
 
 @dataclass(slots=True)
@@ -29,11 +32,15 @@ class Session:
     """Runs of one load, at any rate and seed.
 
     Args:
-      runs: all so far, the one that was interrupted among them.
+      about: what else is to be said of the load in records.
+      watch: looks now and then whether a run may go on; what it raises ends the run, which is then not complete.
+      runs: all so far, those that were interrupted among them.
     """
 
     options: BenchOptions
     load: LoadOptions
+    about: Mapping[str, Any] = field(default_factory=dict)
+    watch: Callable[[], object] = lambda: None
     runs: list[Run] = field(default_factory=list)
     _asked: dict[int, Asked] = field(default_factory=dict)
     _alone: dict[str, AloneFit] | None = None
@@ -55,6 +62,7 @@ class Session:
 
         Raises:
           ConfigError: a file, a server or a model that is not there; nothing is measured.
+          Exception: what `watch` raised, and
           KeyboardInterrupt: after what had ended was kept.
         """
         scale *= self.load.rate_scale
@@ -75,7 +83,7 @@ class Session:
             label=self.options.label,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             path=what.path,
-            load=self.load.written,
+            load=self.load.written | dict(self.about),
             seed=seed,
             scale=scale,
             rate_rps=what.rate_rps and what.rate_rps * scale,
@@ -94,12 +102,28 @@ class Session:
 
             client, complete = Client(server, seed, keep), False
             try:
-                await client.run(what.asks(requests))
+                await self._watched(client.run(what.asks(requests)))
                 complete = True
             finally:
                 self.runs.append(Run(begin=begin, records=tuple(records), end=client.end(complete=complete)))
                 write(client.end(complete=complete))
         return self.runs[-1]
+
+    async def _watched(self, work: Coroutine[Any, Any, None]) -> None:
+        """Returns when the work is done and `watch` has nothing against it; raises what either raises."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch())
+                await work
+                watching.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        self.watch()
+
+    async def _watch(self) -> None:
+        while True:
+            self.watch()
+            await asyncio.sleep(WATCH_S)
 
     async def _server(self, requests: Load, path: str) -> Server:
         """Raises ConfigError: one that is asked is not there."""

@@ -1,8 +1,9 @@
 """`muxjax bench sweep`: the highest rate at which enough requests are within their targets."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from muxjax.bench.records import Run, read_runs
 from muxjax.bench.summary import Summary, summary
@@ -28,7 +29,7 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
     require(load.rate < float("inf"), "rate", load.rate, "finite: it is what is searched")
     if options.json is not None:
         require_writable(options.json, field="json", begins=[REPORT])
-    rates = Rates(Session(options, load), targets, kept(options, load))
+    rates = Rates(Session(options, load), targets, kept(options, load.written))
     try:
         tried = goodput.search(rates.attained, sweep.least, most=sweep.most_scale)
     except KeyboardInterrupt:
@@ -70,8 +71,8 @@ class Rates:
         return there[-1] if there else self._session.run(scale, seed)
 
 
-def kept(options: BenchOptions, load: LoadOptions) -> list[Run]:
-    """Whole runs of this load that the file of records holds.
+def kept(options: BenchOptions, load: Mapping[str, Any]) -> list[Run]:
+    """Whole runs of this load, as records have it, that the file of records holds.
 
     Raises:
       ConfigError: it holds something else.
@@ -79,7 +80,7 @@ def kept(options: BenchOptions, load: LoadOptions) -> list[Run]:
     if options.records is None or not options.records.is_file():
         return []
     runs = read_runs(options.records)
-    return [run for run in runs if run.complete and run.begin.load == load.written and run.begin.label == options.label]
+    return [run for run in runs if run.complete and run.begin.load == load and run.begin.label == options.label]
 
 
 def text(found: dict[float, tuple[float, Summary]], best: float | None, least: float) -> Iterator[str]:
