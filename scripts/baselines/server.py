@@ -1,7 +1,7 @@
 """An engine behind OpenAI's completions API: prompts of tokens, greedy answers, streamed or whole.
 
-The text of a token is its number, as there is no tokenizer. The engine has a thread of its own, which hands all tokens of a step to the
-event loop at once; a stream that is behind gets several tokens in one event.
+A streamed token's text is its number, so that no tokenizer takes time; a whole answer's is what it is given for. The engine has a thread
+of its own, which hands all tokens of a step to the event loop at once; a stream that is behind gets several tokens in one event.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from scripts.baselines.engine import Engine, Made, Request, check
 _MOST_BODY_BYTES = 64 * 2**20
 Take = Callable[[Sequence[int], bool], object]
 """Of tokens, and whether there are no more."""
+Text = Callable[[Sequence[int], Sequence[int]], str]
+"""Of an answer's tokens, which follow those of its prompt."""
 _SWITCH_S = 2e-4
 """How soon the engine's thread gets its turn from the event loop's: it has a step to launch."""
 
@@ -157,15 +159,21 @@ class EngineThread:
         self._failed()
 
 
+def numbers(prompt: Sequence[int], tokens: Sequence[int]) -> str:
+    """The text of a model without a tokenizer."""
+    return "".join(f" {token}" for token in tokens)
+
+
 class Api:
     """Handlers of one model's requests.
 
     Args:
       stop: tokens that end an answer unless the client ignores them.
+      text: of whole answers.
     """
 
-    def __init__(self, thread: EngineThread, name: str, *, stop: frozenset[int]):
-        self._thread, self._name, self._stop = thread, name, stop
+    def __init__(self, thread: EngineThread, name: str, *, stop: frozenset[int], text: Text = numbers):
+        self._thread, self._name, self._stop, self._text = thread, name, stop, text
         self._ids = itertools.count()
 
     def app(self) -> web.Application:
@@ -188,7 +196,9 @@ class Api:
             answer = self._thread.answering(request)
             with answer as stream:
                 frame = Frame(f"cmpl-{next(self._ids)}", self._name)
-                return await (_streamed(http, body, request, stream, frame) if body.get("stream") else _whole(request, stream, frame))
+                if body.get("stream"):
+                    return await _streamed(http, body, request, stream, frame)
+                return await _whole(request, stream, frame, self._text)
         except (ValueError, TypeError) as error:
             return web.json_response({"error": {"message": str(error), "type": "invalid_request_error"}}, status=400)
 
@@ -202,15 +212,15 @@ class Frame:
 
     def event(self, tokens: Sequence[int], reason: str | None) -> bytes:
         """Of tokens that came; without json.dumps, which takes longer than all else."""
-        text = "".join(f" {token}" for token in tokens)
+        text = numbers((), tokens)
         told = f'"{reason}"' if reason else "null"
         return f'data: {self._head},"choices":[{{"index":0,"text":"{text}","logprobs":null,"finish_reason":{told}}}]}}\n\n'.encode()
 
     def usage_event(self, usage: dict[str, int]) -> bytes:
         return b"data: " + json.dumps(self._base | {"choices": [], "usage": usage}).encode() + b"\n\n"
 
-    def whole(self, tokens: Sequence[int], reason: str, usage: dict[str, int]) -> dict[str, Any]:
-        choice = {"index": 0, "text": "".join(f" {token}" for token in tokens), "logprobs": None, "finish_reason": reason}
+    def whole(self, text: str, reason: str, usage: dict[str, int]) -> dict[str, Any]:
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
         return self._base | {"choices": [choice], "usage": usage}
 
 
@@ -229,9 +239,9 @@ def read_request(body: Any, stop: frozenset[int]) -> Request:
     return Request(prompt, int(body.get("max_tokens", 16)), frozenset() if body.get("ignore_eos") else stop)
 
 
-async def _whole(request: Request, stream: Stream, frame: Frame) -> web.Response:
+async def _whole(request: Request, stream: Stream, frame: Frame, text: Text) -> web.Response:
     tokens = await stream.all()
-    return web.json_response(frame.whole(tokens, _reason(request, tokens), _usage(request, len(tokens))))
+    return web.json_response(frame.whole(text(request.prompt, tokens), _reason(request, tokens), _usage(request, len(tokens))))
 
 
 async def _streamed(http: web.Request, body: dict[str, Any], request: Request, stream: Stream, frame: Frame) -> web.StreamResponse:
@@ -268,12 +278,12 @@ def _usage(request: Request, made: int) -> dict[str, int]:
 
 @contextlib.asynccontextmanager
 async def listening(
-    engine: Engine, name: str, *, stop: frozenset[int], host: str, port: int, failed: Callable[[], object]
+    engine: Engine, name: str, *, stop: frozenset[int], text: Text = numbers, host: str, port: int, failed: Callable[[], object]
 ) -> AsyncIterator[str]:
     """The engine behind HTTP; yields the address of its API."""
     sys.setswitchinterval(_SWITCH_S)
     thread = EngineThread(engine, failed=failed)
-    runner = web.AppRunner(Api(thread, name, stop=stop).app(), handler_cancellation=True, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(Api(thread, name, stop=stop, text=text).app(), handler_cancellation=True, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port, backlog=4096).start()
@@ -283,7 +293,7 @@ async def listening(
         await asyncio.to_thread(thread.stop)
 
 
-async def serve(engine: Engine, name: str, *, stop: frozenset[int], host: str, port: int) -> None:
+async def serve(engine: Engine, name: str, *, stop: frozenset[int], text: Text = numbers, host: str, port: int) -> None:
     """Until SIGTERM or SIGINT.
 
     Raises:
@@ -297,7 +307,7 @@ async def serve(engine: Engine, name: str, *, stop: frozenset[int], host: str, p
         failed.set()
         ended.set()
 
-    async with listening(engine, name, stop=stop, host=host, port=port, failed=fail) as address:
+    async with listening(engine, name, stop=stop, text=text, host=host, port=port, failed=fail) as address:
         print(address, flush=True)
         await ended.wait()
     if failed.is_set():

@@ -204,15 +204,20 @@ def _compiles(device: torch.device) -> bool:
 
 
 def fitting_rows(args: argparse.Namespace, spec: ModelSpec, device: torch.device) -> int:
-    """Rows that the share of memory has room for, beside the weights that are there and what steps need.
+    """Rows of the cache: those of its size, or else as many as the share of memory has room for, beside the weights that are there and
+    what steps need.
 
     Raises:
       ValueError: there is room for none.
     """
+    element_bytes = getattr(torch, spec.dtype).itemsize
+    row_bytes = options.token_bytes(spec) * spec.max_len
+    if args.kv_cache_size is not None:
+        if args.kv_cache_size < row_bytes:
+            raise ValueError(f"a cache of {args.kv_cache_size} bytes is no room for a row of {row_bytes} bytes: ask for shorter rows")
+        return min(args.max_num_seqs, args.kv_cache_size // row_bytes)
     if device.type != "cuda":
         return args.max_num_seqs
-    element_bytes = getattr(torch, spec.dtype).itemsize
-    row_bytes = 2 * spec.layers * spec.kv_heads * spec.head_dim * spec.max_len * element_bytes
     widest = 4 * spec.width + 2 * (spec.heads + 2 * spec.kv_heads) * spec.head_dim + 4 * spec.ffn
     step_bytes = max(_budget(args), spec.max_len) * widest * element_bytes + args.max_num_seqs * spec.vocab * 4
     share = int(args.gpu_memory_utilization * torch.cuda.get_device_properties(device).total_memory)

@@ -22,9 +22,12 @@ from transformers.generation.continuous_batching import ContinuousBatchingManage
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from muxjax.specs.dummy import write_dummy_models
+from muxjax.types import ModelSpec
 from scripts.baselines import options
 from scripts.baselines.engine import Made, Request
 
+PAGE = 256
+"""Tokens of a page of its cache."""
 _WAIT_S = 0.05
 """Most that a step waits for a token before it looks for requests."""
 
@@ -116,7 +119,7 @@ def build(args: argparse.Namespace, *, streaming: bool = True, report: Callable[
     report(f"loaded {served.name} in {time.perf_counter() - started:.1f} s")
     with torch.no_grad():
         greedy = GenerationConfig(do_sample=False, eos_token_id=-1, max_new_tokens=served.spec.max_len)
-        chosen = config(args, served.spec.max_len, device)
+        chosen = config(args, served.spec, device)
         manager = model.init_continuous_batching(generation_config=greedy, continuous_batching_config=chosen)
         if device.type == "cuda":
             manager.warmup()
@@ -148,8 +151,12 @@ def attention(asked: str) -> str:
     return "sdpa" if "auto_switch_to_flash" in _fields() else "paged|sdpa"
 
 
-def config(args: argparse.Namespace, max_len: int, device: torch.device) -> ContinuousBatchingConfig:
-    """Of the manager; what it finds best itself is left to it. Its share of memory is of what is free on the device, ours of the whole."""
+def config(args: argparse.Namespace, spec: ModelSpec, device: torch.device) -> ContinuousBatchingConfig:
+    """Of the manager; what it finds best itself is left to it. Its share of memory is of what is free on the device, ours of the whole.
+
+    Raises:
+      ValueError: the cache has no room for a page.
+    """
     chosen: dict[str, Any] = {
         "max_requests_per_batch": args.max_num_seqs,
         "max_batch_tokens": args.max_num_batched_tokens,
@@ -158,14 +165,20 @@ def config(args: argparse.Namespace, max_len: int, device: torch.device) -> Cont
         "allow_block_sharing": False,  # the other engines are measured without shared prefixes
         "auto_switch_to_flash": False,
     }
-    page = 256
     if device.type == "cuda":
+        chosen["max_blocks_per_request"] = -(-spec.max_len // PAGE) + 1
+    else:
+        chosen["max_batch_tokens"] = args.max_num_batched_tokens or 256
+    if args.kv_cache_size is not None:
+        chosen["num_blocks"] = args.kv_cache_size // (PAGE * options.token_bytes(spec))
+        if not chosen["num_blocks"]:
+            raise ValueError(f"a cache of {args.kv_cache_size} bytes is no room for {PAGE} tokens of {options.token_bytes(spec)} bytes")
+    elif device.type == "cuda":
         free, whole = torch.cuda.mem_get_info(device)
         room = args.gpu_memory_utilization * whole - torch.cuda.memory_reserved(device)
         chosen["max_memory_percent"] = min(room / free, 0.95)
-        chosen["max_blocks_per_request"] = -(-max_len // page) + 1
     else:
-        chosen |= {"num_blocks": args.max_num_seqs * -(-max_len // page), "max_batch_tokens": args.max_num_batched_tokens or 256}
+        chosen["num_blocks"] = args.max_num_seqs * -(-spec.max_len // PAGE)
     return ContinuousBatchingConfig(**{key: value for key, value in chosen.items() if key in _fields()})
 
 

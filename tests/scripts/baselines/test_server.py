@@ -8,7 +8,7 @@ import time
 import aiohttp
 import pytest
 
-from muxjax.bench import client, raw_client
+from muxjax.bench import at_once, told
 from scripts.baselines import server
 from scripts.baselines.engine import Made
 
@@ -52,20 +52,20 @@ class Counting:
 
 
 @contextlib.asynccontextmanager
-async def serving(engine):
+async def serving(engine, **how):
     failed = asyncio.Event()
     async with (
-        server.listening(engine, "tiny", stop=STOP, host="127.0.0.1", port=0, failed=failed.set) as address,
+        server.listening(engine, "tiny", stop=STOP, host="127.0.0.1", port=0, failed=failed.set, **how) as address,
         aiohttp.ClientSession() as session,
     ):
         yield address, session, failed
 
 
-def ask(body, engine=None):
+def ask(body, **how):
     """Status and JSON of a completion."""
 
     async def run():
-        async with serving(engine or Counting()) as (address, session, _), session.post(f"{address}/completions", json=body) as response:
+        async with serving(Counting(), **how) as (address, session, _), session.post(f"{address}/completions", json=body) as response:
             return response.status, await response.json()
 
     return asyncio.run(run())
@@ -76,6 +76,11 @@ def test_a_whole_answer_has_its_tokens_and_its_usage():
     assert status == 200
     assert answer["choices"] == [{"index": 0, "text": " 3 4 5 6", "logprobs": None, "finish_reason": "length"}]
     assert answer["usage"] == {"prompt_tokens": 2, "completion_tokens": 4, "total_tokens": 6}
+
+
+def test_a_whole_answer_is_told_in_words_where_there_are_any():
+    _, answer = ask({"prompt": [1, 2], "max_tokens": 2}, text=lambda prompt, tokens: f"{list(prompt)} -> {list(tokens)}")
+    assert answer["choices"][0]["text"] == "[1, 2] -> [3, 4]"
 
 
 @pytest.mark.parametrize("ignore, text, reason", [(False, " 6 7", "stop"), (True, " 6 7 8", "length")])
@@ -104,10 +109,10 @@ def test_what_cannot_be_answered_is_refused(body):
 def test_the_projects_own_clients_read_its_streams():
     async def run():
         async with serving(Counting()) as (address, session, _):
-            load = client.StreamLoad(streams=5, prompt_tokens=3, output_tokens=40)
-            timings = await client.run_load(address, ["tiny"], load)
+            load = at_once.StreamLoad(streams=5, prompt_tokens=3, output_tokens=40)
+            timings = await at_once.run_load(address, ["tiny"], load)
             body = {"prompt": [1], "max_tokens": 3, "ignore_eos": True, "stream": True}
-            (recorded,) = await raw_client.record_streams(address, "/v1/completions", [body])
+            (recorded,) = await told.record_streams(address, "/completions", [body])
             async with session.get(f"{address}/models") as response:
                 models = await response.json()
             async with session.get(f"{address.removesuffix('/v1')}/health") as response:
