@@ -1,6 +1,6 @@
 """From the units there are to those that are wanted: what has to be done, as a value."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from muxjax.cluster.plan import UnitSpec
@@ -12,7 +12,7 @@ class PlanChange:
 
     Args:
       start: units on devices that nobody has, or that a unit of `stop` gives back.
-      stop: units that are no longer wanted.
+      stop: units that are no longer wanted, or have failed and are started again.
       load, remove: models that come to a unit that stays, or go from it: (unit, model).
       stay: the units that stay, as they will be.
     """
@@ -24,9 +24,9 @@ class PlanChange:
     stay: tuple[UnitSpec, ...]
 
     @property
-    def is_nothing(self) -> bool:
-        """No model moves."""
-        return not (self.start or self.stop or self.load or self.remove)
+    def again(self) -> frozenset[str]:
+        """Units that are stopped and started."""
+        return frozenset(self.stop) & {unit.name for unit in self.start}
 
     @property
     def coming(self) -> frozenset[str]:
@@ -34,13 +34,17 @@ class PlanChange:
         return frozenset([model for _, model in self.load] + [model for unit in self.start for model in unit.models])
 
 
-def plan_change(old: Iterable[UnitSpec], new: Iterable[UnitSpec]) -> PlanChange:
-    """What leads from the old units to the new ones. A unit on the same devices stays, and its worker with it."""
+def plan_change(old: Iterable[UnitSpec], new: Iterable[UnitSpec], failed: Collection[str] = ()) -> PlanChange:
+    """What leads from the old units to the new ones. A unit on the same devices stays, and its worker with it.
+
+    Args:
+      failed: old units that have no worker any more; who wants one of them wants another try.
+    """
     before, after = {unit.name: unit for unit in old}, {unit.name: unit for unit in new}
-    stay = [unit for name, unit in after.items() if name in before]
+    stay = [unit for name, unit in after.items() if name in before and name not in failed]
     return PlanChange(
-        start=tuple(unit for name, unit in after.items() if name not in before),
-        stop=tuple(name for name in before if name not in after),
+        start=tuple(unit for name, unit in after.items() if name not in before or name in failed),
+        stop=tuple(name for name in before if name not in after or name in failed),
         load=tuple((unit.name, model) for unit in stay for model in unit.models if model not in before[unit.name].models),
         remove=tuple((unit.name, model) for unit in stay for model in before[unit.name].models if model not in unit.models),
         stay=tuple(stay),
@@ -57,7 +61,7 @@ def told(change: PlanChange) -> list[str]:
     """The change in words, a line a step."""
     return [
         *(f"load {model} on unit {unit}" for unit, model in change.load),
-        *(f"start unit {unit.name} with {', '.join(unit.models)}" for unit in change.start),
+        *(f"start unit {unit.name}{' again,' * (unit.name in change.again)} with {', '.join(unit.models)}" for unit in change.start),
         *(f"remove {model} from unit {unit}" for unit, model in change.remove),
-        *(f"stop unit {name}" for name in change.stop),
+        *(f"stop unit {name}" for name in change.stop if name not in change.again),
     ]

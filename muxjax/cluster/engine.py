@@ -39,6 +39,9 @@ class ClusterEngine:
       specs: of the units.
       report: is told what workers say of their start.
       silence_s: as of `RemoteUnit`.
+
+    Attributes:
+      one_change: held by whoever changes which units there are, or their models: nobody finds a change half made.
     """
 
     def __init__(self, specs: Iterable[UnitSpec], launcher: Launcher, *, report: Callable[[str], object], silence_s: float = SILENCE_S):
@@ -50,6 +53,7 @@ class ClusterEngine:
         self._on_outputs: OnOutputs = lambda outputs: None
         self._on_job: list[OnJob] = []
         self._closed = self._stopped = False
+        self.one_change = asyncio.Lock()
         self._going: set[RemoteUnit] = set()  # dropped, with a worker that has not ended yet
         self._changed = asyncio.Event()
 

@@ -8,7 +8,6 @@ from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import ModelFacts, RequestChecker
 from muxjax.specs.config import read_spec
-from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 
@@ -26,11 +25,6 @@ def spec_of(model: ModelOptions) -> ModelSpec:
       ConfigError, CheckpointError: its configuration cannot be read.
     """
     return read_spec(model.path, **model.reading)
-
-
-def grammars_of(model: ModelOptions, spec: ModelSpec) -> Grammars | None:
-    """Compiler for the model's tokenizer, as of `Grammars.of`."""
-    return Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids)
 
 
 def _model_facts(fact: ModelFact, grammars: Grammars | None) -> ModelFacts:

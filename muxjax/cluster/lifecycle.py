@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.facts import spec_of
@@ -30,25 +29,33 @@ class ClusterLifecycle:
         return self._engine.programs()
 
     def load(self, options: ModelOptions) -> ModelSpec:
-        """Serves a model on the unit with the most free cache.
+        """Serves a model on the unit with the most free cache, of those that there are when no plan changes.
 
         Raises:
           ConfigError: it cannot be served there.
         """
         self._engine.learn(options, spec_of(options))
-        ready = [unit for unit in self._engine.units.values() if unit.state is UnitState.READY]
-        if not ready:
-            raise RequestError("No unit is ready to take a model.", code="unavailable", status=503)
-        return self._engine.in_loop(load(max(ready, key=_free_blocks), options))
+        return self._engine.in_loop(self._load(options))
 
     def remove(self, name: str, *, timeout_s: float) -> None:
-        self._each(name, lambda unit: self._remove(unit, name, timeout_s))
+        self._engine.in_loop(self._remove_each(name, timeout_s))
 
     def sleep(self, name: str, *, timeout_s: float) -> None:
-        self._each(name, lambda unit: unit.call(lambda call: Sleep(call, name, timeout_s)))
+        self._engine.in_loop(self._each(name, lambda unit: unit.call(lambda call: Sleep(call, name, timeout_s))))
 
     def wake(self, name: str) -> None:
-        self._each(name, lambda unit: unit.call(lambda call: Wake(call, name)))
+        self._engine.in_loop(self._each(name, lambda unit: unit.call(lambda call: Wake(call, name))))
+
+    async def _load(self, options: ModelOptions) -> ModelSpec:
+        async with self._engine.one_change:
+            ready = [unit for unit in self._engine.units.values() if unit.state is UnitState.READY]
+            if not ready:
+                raise RequestError("No unit is ready to take a model.", code="unavailable", status=503)
+            return await load(max(ready, key=_free_blocks), options)
+
+    async def _remove_each(self, name: str, timeout_s: float) -> None:
+        async with self._engine.one_change:
+            await self._each(name, lambda unit: self._remove(unit, name, timeout_s))
 
     async def _remove(self, unit: RemoteUnit, model: str, timeout_s: float) -> None:
         if unit.spec.models != (model,):
@@ -59,7 +66,7 @@ class ClusterLifecycle:
                 await asyncio.sleep(_POLL_S)
             await self._engine.drop_unit(unit.name)
 
-    def _each(self, name: str, change: Any) -> None:
+    async def _each(self, name: str, change: Callable[[RemoteUnit], Awaitable[object]]) -> None:
         """Makes a change on all units of a model.
 
         Raises:
@@ -68,7 +75,7 @@ class ClusterLifecycle:
         units = [unit for unit in self._engine.units.values() if name in unit.spec.models]
         if not units:
             raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
-        self._engine.in_loop(_all(change(unit) for unit in units))
+        await asyncio.gather(*map(change, units))
 
 
 async def load(unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
@@ -91,10 +98,6 @@ async def remove(unit: RemoteUnit, model: str, timeout_s: float) -> None:
     """
     await unit.call(lambda call: Remove(call, model, timeout_s))
     unit.spec = unit.spec.without(model)
-
-
-async def _all(changes: Any) -> None:
-    await asyncio.gather(*changes)
 
 
 def _free_blocks(unit: RemoteUnit) -> int:

@@ -8,6 +8,7 @@ from muxjax.cluster.changes import PlanChange, in_the_way, plan_change
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.lifecycle import load, remove
 from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.remote_unit import UnitState
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
 
@@ -22,11 +23,11 @@ class Mover:
 
     def __init__(self, engine: ClusterEngine, *, drain_s: float = DRAIN_S):
         self._engine, self._drain_s = engine, drain_s
-        self._one = asyncio.Lock()
 
     def change_to(self, specs: Sequence[UnitSpec]) -> PlanChange:
         """What leads from the units of now to these."""
-        return plan_change([unit.spec for unit in self._engine.units.values()], specs)
+        units = self._engine.units.values()
+        return plan_change([unit.spec for unit in units], specs, [unit.name for unit in units if unit.state is UnitState.FAILED])
 
     async def move(self, specs: Sequence[UnitSpec]) -> PlanChange:
         """Has these units serve, and no others.
@@ -34,7 +35,7 @@ class Mover:
         Raises:
           ConfigError: a model cannot come to a unit, or a unit not start; what served before serves on, where that is possible.
         """
-        async with self._one:
+        async with self._engine.one_change:
             change = self.change_to(specs)
             with self._engine.expecting(change.coming):
                 await self._bring(change, {spec.name: spec for spec in specs})
@@ -98,7 +99,7 @@ class Mover:
         for name, model in change.remove:
             if model in self._engine.units[name].spec.models:
                 await self._remove(name, model)
-        await self._stop([name for name in change.stop if name in self._engine.units])
+        await self._stop([name for name in change.stop if name in self._engine.units and name not in change.again])
 
     async def _remove(self, name: str, model: str) -> None:
         """Closes a model on a unit: new requests go elsewhere at once, those that it has when they have ended or have had their time."""

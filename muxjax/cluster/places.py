@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from muxjax.cluster.facts import checker_of, grammars_of
+from muxjax.cluster.facts import checker_of
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.grammar import Grammars
@@ -43,7 +43,7 @@ class Places:
         Raises:
           ConfigError: it cannot be read.
         """
-        self._grammars[model.name] = grammars_of(model, spec)
+        self._grammars[model.name] = Grammars.of(model.path, spec)
 
     def add(self, unit: RemoteUnit) -> None:
         """One more unit."""

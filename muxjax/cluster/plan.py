@@ -9,6 +9,7 @@ from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import MOST_DEVICES, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.scheduler.policies import default
 
 FAMILIES = tuple(chip.name.partition("-")[0] for chip in CHIPS.values())
 _LAST_DEVICE = 2**20
@@ -109,11 +110,29 @@ def _unit(unit: UnitPlan, first: int, options: UnitOptions) -> UnitSpec:
         own = options.serving(models, devices=unit.devices)
     except ConfigError as error:
         raise ConfigError(f"unit {name}: {error}", field=error.field) from error
-    return UnitSpec(name=name, devices=devices, options=own)
+    return UnitSpec(name=name, devices=devices, options=_leaving(own, unit.members))
+
+
+def _leaving(options: UnitOptions, members: Sequence[Placed]) -> UnitOptions:
+    """The unit with long prefills that leave the decodes of the other models the multiprocessors that these need for their rates.
+
+    Only where steps run beside each other on one device, under a policy that chooses shares, and nobody has said any.
+    """
+    policy = options.policy or default(options.most_lanes)
+    if options.most_lanes == 1 or policy != "mux" or options.sm_shares:
+        return options
+    needs = {member.model: member.sm_share for member in members}
+
+    def leaving(model: ModelOptions) -> ModelOptions:
+        beside = sum(need for name, need in needs.items() if name != model.name)
+        return model if model.prefill_share is not None else replace(model, prefill_share=max(0.0, 1 - beside))
+
+    return replace(options, models=tuple(map(leaving, options.models)))
 
 
 def _model(options: ModelOptions, placed: Placed, unit: UnitPlan) -> ModelOptions:
     """The model with its part of the rate, by which its quota is dealt."""
+    require(0 < placed.sm_share <= 1, f"sm_share of {placed.model}", placed.sm_share, "over 0, to 1")
     fits = bool(placed.devices) and set(placed.devices) <= set(range(unit.devices)) and len(set(placed.devices)) == placed.tp
     require(fits, f"devices of {placed.model}", list(placed.devices), f"of the {unit.devices} of its unit, each once")
     return replace(options, rate=placed.rate_rps, devices=placed.devices if placed.tp < unit.devices else None)

@@ -10,25 +10,27 @@ from collections.abc import Callable
 from muxjax import __version__
 from muxjax.cluster.unit_host import Served, UnitHost
 from muxjax.cluster.wire.connection import Connection
-from muxjax.cluster.wire.frames import Address, TcpAddress, WireError, challenge, listen
+from muxjax.cluster.wire.door import Door, Guest
+from muxjax.cluster.wire.frames import Address, TcpAddress, WireError, listen
 from muxjax.cluster.wire.messages import PROTOCOL, Broken, FromFront, Hello, Message, Pulse, Report, Stop, Welcome
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import MuxError
 
-PULSE_S = 0.25
+PULSE_S, SAY_S = 0.25, 5.0
 ORPHAN_S = 600.0
 """Without a front for so long, a worker gives its devices back."""
-_GREET_S = 10.0
 _log = logging.getLogger(__name__)
 
-Build = Callable[[UnitOptions, Callable[[str], object]], Served]
+Tell = Callable[[str], object]
+Build = Callable[[UnitOptions, Tell, Tell], Served]
+"""Of (options, report, doing): the first is told what there is, the other what is done from now on."""
 
 
-def launched(options: UnitOptions, report: Callable[[str], object]) -> Served:
+def launched(options: UnitOptions, report: Tell, doing: Tell) -> Served:
     """The unit on the devices of this process."""
     from muxjax.launch.build import build  # imports JAX, which takes seconds
 
-    return build(options, report=report, progress=False)
+    return build(options, report=report, progress=False, doing=doing)
 
 
 class Worker:
@@ -45,6 +47,7 @@ class Worker:
         self._front: Connection | None = None
         self._broken: Broken | None = None
         self._lines: list[str] = []
+        self._doing, self._began_s, self._said_s = "imports", 0.0, 0.0  # of the start
         self._lock = threading.Lock()  # of what a front that comes is told, and of what is built meanwhile
         self._over = threading.Event()
 
@@ -52,33 +55,20 @@ class Worker:
         """Serves until a front stops it, or none comes; the status of the process."""
         with listen(address) as listener:
             on_listening(listener)
-            listener.settimeout(self._orphan_s)
+            door = Door(listener, address.key if isinstance(address, TcpAddress) else None, self._over)
             threading.Thread(target=self._pulse, name="muxjax-pulse", daemon=True).start()
-            while not self._over.is_set() and self._broken is None:
-                try:
-                    stream, _ = listener.accept()
-                except TimeoutError:
-                    _log.warning("no front has come for %g s: the worker ends", self._orphan_s)
-                    break
-                with stream:
-                    self._serve(stream, address)
+            while guest := door.next_guest(self._orphan_s):
+                with guest.stream:
+                    self._serve(guest)
+        if not self._over.is_set():
+            _log.warning("no front has come for %g s: the worker ends", self._orphan_s)
         self._over.set()
         if self._host is not None:
             self._host.stop()
         return 1 if self._broken else 0
 
-    def _serve(self, stream: socket.socket, address: Address) -> None:
-        try:
-            stream.settimeout(_GREET_S)
-            if isinstance(address, TcpAddress):
-                challenge(stream, address.key)
-            front = Connection(stream)
-            incoming = front.incoming()
-            hello = next(incoming, None)
-            stream.settimeout(None)
-        except (WireError, OSError) as error:
-            _log.warning("a connection was refused: %s", error)
-            return
+    def _serve(self, guest: Guest) -> None:
+        front, hello = guest.front, guest.said
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             _log.warning("a front of another version was refused")  # it will start a worker of its own
             front.send(Broken(f"the worker is muxjax {__version__} with protocol {PROTOCOL}", bad_input=False))
@@ -86,7 +76,7 @@ class Worker:
             return
         self._greet(front, hello)
         try:
-            for message in incoming:
+            for message in guest.incoming:
                 if isinstance(message, Stop):
                     self._over.set()
                     break
@@ -111,8 +101,9 @@ class Worker:
             threading.Thread(target=self._start, args=(hello.options,), name="muxjax-start", daemon=True).start()
 
     def _start(self, options: UnitOptions) -> None:
+        self._began_s = self._said_s = time.monotonic()
         try:
-            host = UnitHost(self._build(options, self._report), options)
+            host = UnitHost(self._build(options, self._report, self._do), options)
             host.start()
         except Exception as error:  # the front is told, whatever it is
             if not isinstance(error, MuxError):
@@ -127,6 +118,7 @@ class Worker:
     def _break(self, broken: Broken) -> None:
         self._broken = broken
         self._tell(broken)
+        self._over.set()  # whether a front is there or not
         with self._lock:
             if self._front is not None:
                 self._front.close()
@@ -147,6 +139,16 @@ class Worker:
         self._lines.append(line)
         self._tell(Report(line))
 
+    def _do(self, what: str) -> None:
+        self._doing = what
+
+    def _say_what_is_done(self) -> None:
+        """Now and then in a start, which may take minutes."""
+        now_s = time.monotonic()
+        if self._began_s and now_s - self._said_s >= SAY_S:
+            self._said_s = now_s
+            self._tell(Report(f"{self._doing}, after {now_s - self._began_s:.0f} s"))
+
     def _tell(self, message: Message) -> None:
         front = self._front
         if front is not None:
@@ -157,6 +159,7 @@ class Worker:
             host = self._host
             if host is None:
                 self._tell(Pulse(True, None, {}, {}))
+                self._say_what_is_done()
                 continue
             host.pulse()
             if not host.healthy and self._front is None:

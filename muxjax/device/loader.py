@@ -1,5 +1,6 @@
 """The loader of a unit's models: from a model's options to its plan, and to its weights on the devices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -132,6 +133,15 @@ class ModelLoader:
             has = f"may be some of {', '.join(map(str, there))}" if there else "must be none: no kernel keeps to a share"
             raise ConfigError(f"sm_shares {has} for {model} in {spec.dtype} on {self.devices.kind}, got {min(missing)}", field="sm_shares")
 
+    def _sm_shares(self, plan: ModelPlan) -> tuple[int, ...]:
+        """Multiprocessors that a model's long prefills may keep to, beside all of them. A wish for a share comes to nothing where no kernel
+        keeps to one, or no lane runs beside the model's."""
+        wish = plan.options.prefill_share
+        if wish is None:
+            return self.options.sm_shares
+        there = sm_shares(plan.spec, self.devices) if self.options.most_lanes > 1 else ()
+        return next_less(there, wish)
+
     def _buckets(self, plan: ModelPlan) -> Buckets:
         kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)
         return Buckets.of(
@@ -141,7 +151,7 @@ class ModelLoader:
             token_budget=self.options.max_num_batched_tokens,
             prefill_rows=self.options.max_num_prefill_seqs,
             ragged=kernels.ragged,
-            sm_shares=self.options.sm_shares,
+            sm_shares=self._sm_shares(plan),
         )
 
     def arena(self, total_blocks: int) -> jax.ShapeDtypeStruct:
@@ -168,6 +178,19 @@ def layout_of(options: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dty
     """Head blocks of one device's share of a model's heads."""
     own = spec.share(len(options.devices_of(model)))
     return CacheLayout.of(own, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes)
+
+
+def next_less(there: Sequence[int], wish: float) -> tuple[int, ...]:
+    """The one of the shares that there are that comes nearest to a wish from below, or the least; none for a wish for all.
+
+    Args:
+      there: multiprocessors, ascending, all of them last.
+      wish: a part of them.
+    """
+    fewer = there[:-1]
+    if wish >= 1 or not fewer:
+        return ()
+    return (max((share for share in fewer if share <= wish * there[-1]), default=fewer[0]),)
 
 
 def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:

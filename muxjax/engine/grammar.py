@@ -13,7 +13,8 @@ from llguidance import LLMatcher, LLTokenizer
 
 from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
-from muxjax.types import Bits, Grammar, GrammarKind
+from muxjax.specs.tokens import tokenizer_text
+from muxjax.types import Bits, Grammar, GrammarKind, ModelSpec
 
 COMPILED_GRAMMARS = 128
 """Grammars that are kept of each model, for requests that come with the same one again."""
@@ -52,14 +53,19 @@ class Grammars:
         self._held: weakref.WeakValueDictionary[Grammar, CompiledGrammar] = weakref.WeakValueDictionary()
 
     @classmethod
-    def of(cls, tokenizer: str | None, *, where: Path, vocab: int, eos_ids: Sequence[int]) -> "Grammars | None":
-        """Compiler for the tokenizer of a folder; None if there is none that can be read, and then no request may have a grammar."""
+    def of(cls, folder: Path, spec: ModelSpec) -> "Grammars | None":
+        """Compiler for the tokenizer of a model's folder; None if there is none that can be read, and then no request may have a grammar.
+
+        Raises:
+          ConfigError: as of `tokenizer_text`.
+        """
+        tokenizer = tokenizer_text(folder)
         if tokenizer is None:
             return None
         try:
-            return cls(tokenizer, vocab=vocab, eos_ids=eos_ids)
+            return cls(tokenizer, vocab=spec.vocab, eos_ids=spec.eos_ids)
         except ValueError as error:
-            _log.warning("no structured output with %s: %s", where, error)
+            _log.warning("no structured output with %s: %s", folder, error)
             return None
 
     def compiled(self, grammar: Grammar) -> CompiledGrammar:

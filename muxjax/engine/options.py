@@ -42,6 +42,8 @@ class ModelOptions:
       max_grammar_characters: most of a request's JSON schema, pattern or grammar, or of all its tools together.
       allow_unknown_config: fields of config.json that are not known are ignored with a warning; without it they refuse the model.
       devices: those of the unit that share the model out, by number; None for all.
+      prefill_share: of the multiprocessors, that its long prefills may keep to while other lanes decode, or the next less that there are
+        programs for; 1 for all, None for the unit's `sm_shares`.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -65,6 +67,7 @@ class ModelOptions:
     max_grammar_characters: int = GRAMMAR_CHARACTERS
     allow_unknown_config: bool = False
     devices: tuple[int, ...] | None = None
+    prefill_share: float | None = None
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -78,6 +81,7 @@ class ModelOptions:
         for field in ("rate", "weight", "ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")
+        require(self.prefill_share is None or 0 <= self.prefill_share <= 1, "prefill_share", self.prefill_share, "0 to 1")
         _require_queue(self)
         chosen = self.devices
         fits = chosen is None or (len(chosen) > 0 and chosen[0] >= 0 and all(one < next_one for one, next_one in pairwise(chosen)))

@@ -15,10 +15,10 @@ from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
+from muxjax.launch.progress import Progress
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
 from muxjax.scheduler.policies import by_name, default
-from muxjax.specs.tokens import tokenizer_text
 from muxjax.types import ModelSpec
 
 
@@ -39,13 +39,17 @@ class Built:
     report: tuple[str, ...]
 
 
-def build(options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True) -> Built:
+def build(
+    options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True, doing: Callable[[str], Any] = lambda what: None
+) -> Built:
     """Starts a worker, reports what fits, and makes the engine that uses it.
 
+    Args:
+      progress, doing: as of `Progress`.
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
-    worker = start_worker(options, progress=progress)
+    worker = start_worker(options, Progress(bars=progress, doing=doing))
     lanes = len({loaded.lane for loaded in worker.models.values()})
     policy = options.policy or default(lanes)
     options = replace(options, lanes=lanes, policy=policy)
@@ -79,7 +83,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         vocab=spec.vocab,
-        grammars=Grammars.of(tokenizer_text(model.path), where=model.path, vocab=spec.vocab, eos_ids=spec.eos_ids),
+        grammars=Grammars.of(model.path, spec),
         rate=model.rate,
         weight=model.weight,
         ttft_s=model.ttft_s,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from muxjax.device import memory
 from muxjax.device.controller import DeviceController
@@ -23,6 +22,7 @@ from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.options import UnitOptions
+from muxjax.launch.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Worker:
     compile_s: float
 
 
-def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
+def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     """Loads the weights, sizes the arena, makes the programs that hold every step, and runs each once.
 
     Raises:
@@ -58,12 +58,12 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     memory.require_memory(options, loader.devices, {name: (loader.devices_of(plan), plan.resident_bytes) for name, plan in plans.items()})
     library = ProgramLibrary.open(loader.devices, options.compilation_cache_dir)
     load_s = _Seconds()
-    models = _load(loader, plans, load_s, progress=progress)
+    models = _load(loader, plans, load_s, progress)
     total_blocks = memory.arena_blocks(options, loader.lanes, models)
-    compile_s = _compile(models, loader, total_blocks, library, all_shapes=options.wait_for_all, progress=progress)
+    compile_s = _compile(models, loader, total_blocks, library, progress, all_shapes=options.wait_for_all)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
     executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
-    _warm_up(executor, progress=progress)
+    _warm_up(executor, progress)
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
@@ -77,17 +77,24 @@ def start_worker(options: UnitOptions, *, progress: bool = True) -> Worker:
     )
 
 
-def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Seconds", *, progress: bool) -> dict[str, DeviceModel]:
+def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Seconds", progress: Progress) -> dict[str, DeviceModel]:
     """The models, all of which the arena must leave room for; the largest is loaded first, and lanes are dealt in turn."""
     models = {}
     for i, plan in enumerate(sorted(plans.values(), key=lambda plan: -plan.spec.params)):
+        progress.doing(f"weights: {plan.name}, {i + 1} of {len(plans)}")
         with seconds.of(plan.name):
-            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress)
+            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.bars)
     return {name: models[name] for name in plans}
 
 
 def _compile(
-    models: Mapping[str, DeviceModel], loader: ModelLoader, total_blocks: int, library: ProgramLibrary, *, all_shapes: bool, progress: bool
+    models: Mapping[str, DeviceModel],
+    loader: ModelLoader,
+    total_blocks: int,
+    library: ProgramLibrary,
+    progress: Progress,
+    *,
+    all_shapes: bool,
 ) -> float:
     """Makes the programs there must be at first, several at a time; the seconds that took."""
     started, pool = time.perf_counter(), loader.pool(total_blocks)
@@ -95,21 +102,21 @@ def _compile(
     for model in models.values():  # those of one vocabulary on the same devices share some
         for source in model.needs.of(model.shapes if all_shapes else model.needs.essential, pool):
             wanted_on[model.devices].setdefault(source, []).append(model)
-    with tqdm(total=sum(map(len, wanted_on.values())), unit="program", desc="programs", disable=not progress) as bar:
+    with progress.counted("programs", "program", sum(map(len, wanted_on.values()))) as one_more:
         finds = [(wanted, library.find(wanted, devices)) for devices, wanted in wanted_on.items()]  # all are asked for by now
         for wanted, programs in finds:
             for source, program in programs:
                 for model in wanted[source]:
                     model.add({source: program})
-                bar.update()
+                one_more()
     return time.perf_counter() - started
 
 
-def _warm_up(executor: DeviceExecutor, *, progress: bool) -> None:
+def _warm_up(executor: DeviceExecutor, progress: Progress) -> None:
     """Runs every program once, so that no request waits for a first run."""
     shapes = sum(len(model.steps) for model in executor.models.values())
-    with tqdm(total=shapes, unit="step", desc="first runs", disable=not progress) as bar:
-        executor.warm_up(bar.update)
+    with progress.counted("first runs", "step", shapes) as one_more:
+        executor.warm_up(one_more)
 
 
 class _Seconds:

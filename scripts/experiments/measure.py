@@ -51,7 +51,7 @@ def measured(question: Question, work: Path, device: str) -> Iterator[dict[str, 
         )
         for one in came:
             for run in one.runs:
-                yield record(question, one, run, device, memory(work / "logs", one))
+                yield record(question, one, run, device, list(memory(work / "logs", one)))
 
 
 def arrivals(question: Question, seed: int) -> Sequence[Arrival]:

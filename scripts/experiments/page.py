@@ -13,6 +13,7 @@ from scripts.experiments.question import Question
 from scripts.experiments.verdicts import verdicts
 
 Line = Mapping[str, Any]
+APART = ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99")
 HEAD = ("system", "asked, requests/s", "served", "within target", "output tokens/s", "TTFT p50 / p99", "TPOT p50 / p99", "fairness")
 
 
@@ -73,13 +74,14 @@ def _about(question: Question, lines: Sequence[Line]) -> str:
         if question.at_once
         else f"requests for {question.duration_s:g} s, at multiples of their rates"
     )
+    weights = "random weights" if question.dummy else "real weights"
     targets = " and ".join(f"{name.upper()} {show_s(value)}" for name, value in question.targets.absolute.items())
     commits = ", ".join(sorted({line["commit"] for line in lines}))
     seeds = ", ".join(str(seed) for seed in sorted({line["seed"] for line in lines}))
     return (
-        f"{models}{more}, {'random weights' if question.dummy else 'real weights'} in {question.dtype}, {question.cache} of cache for all together,"
-        f" up to {question.max_model_len} tokens and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths,"
-        f" over HTTP; latencies count from the moment at which a request was due. Within target: {targets}. {question.about}"
+        f"{models}{more}, {weights} in {question.dtype}, {question.cache} of cache for all together, up to {question.max_model_len} tokens"
+        f" and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths, over HTTP;"
+        f" latencies count from the moment at which a request was due. Within target: {targets}. {question.about}"
         f" Command: `python -m scripts.bench_systems {question.name}`; commits {commits}; seeds {seeds}; versions {_versions(lines)}."
     )
 
@@ -94,9 +96,7 @@ def _device(question: Question, device: str, lines: Sequence[Line]) -> Iterator[
     yield results.table(HEAD, (_row(line) for own in by_system(lines).values() for line in own))
     if len(question.models) > 1 and len(question.models) <= 6:
         yield "The models apart, at the highest rate that all were asked:"
-        yield results.table(
-            ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99"), _apart(lines)
-        )
+        yield results.table(APART, _apart(lines))
     yield "\n".join(_systems(lines))
 
 
@@ -131,7 +131,8 @@ def _systems(lines: Sequence[Line]) -> Iterator[str]:
         found = own[0]["values"]
         start = f"; ready in {show_s(found['start_s'])}" if "start_s" in found else ""
         trouble = next((line["values"]["trouble"] for line in own if line["values"]["trouble"]), "")
-        yield f"- **{system}**: {own[0]['config']['about']}{start}{f'; not run to its end: {trouble.splitlines()[0][:200]}' if trouble else ''}"
+        ended = f"; not run to its end: {trouble.splitlines()[0][:200]}" if trouble else ""
+        yield f"- **{system}**: {own[0]['config']['about']}{start}{ended}"
 
 
 def share(attained: float | None) -> str:

@@ -43,11 +43,11 @@ class Question:
     at_once: int | None = None
     scales: tuple[float, ...] = (1.0,)
     enough: float = 0.9
-    cache: str = "40GiB"
+    cache: str = "32GiB"
     targets: Targets = TARGETS
     seeds: tuple[int, ...] = (1,)
     max_model_len: int = 2048
-    max_num_seqs: int = 256
+    max_num_seqs: int = 512
     dummy: bool = True
     dtype: str = "bfloat16"
     about: str = ""

@@ -38,23 +38,22 @@ def trio(alpha: float, name: str, backends: tuple[str, ...] = (*OURS, STATIC_MPS
         streams=popular(("1b", "3b", "8b"), alpha),
         backends=backends,
         scales=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
+        duration_s=25.0,
     )
 
 
 def _tail() -> Question:
-    """27 chat models of the arena trace: the most popular are the largest, as there."""
-    shapes = ("llama-3.1-8b",) * 2 + ("llama-3.2-3b",) * 7 + ("llama-3.2-1b",) * 18
-    names = [f"m{i:02}" for i in range(len(shapes))]
+    """The rates of the arena trace's 27 chat models; a quarter of them, from the most popular on, are the larger ones."""
+    names = [f"m{i:02}" for i in range(27)]
+    shapes = {name: "llama-3.2-3b" if i < 6 else "llama-3.2-1b" for i, name in enumerate(names)}
     whole = 24.0 / sum(arena_27())
     return Question(
         name="long-tail",
         title="27 models on one GPU, most of them idle: are their requests within target?",
-        models=dict(zip(names, shapes, strict=True)),
+        models=shapes,
         streams=tuple(stream(name, rate * whole) for name, rate in zip(names, arena_27(), strict=True)),
         backends=("mux",),
         scales=(1.0, 2.0),
-        cache="8GiB",
-        max_num_seqs=64,
     )
 
 
@@ -93,8 +92,6 @@ _ALL = (
         streams=(stream("8b", 1.0),),
         at_once=512,
         backends=("mux", STATIC, TRANSFORMERS, "vllm"),
-        cache="60GiB",
-        max_num_seqs=512,
     ),
     Question(
         name="one-model",
@@ -103,8 +100,6 @@ _ALL = (
         streams=(stream("8b", 8.0),),
         backends=("mux", STATIC, TRANSFORMERS, "vllm"),
         scales=(0.25, 1.0, 2.0, 3.0, 4.0),
-        duration_s=25.0,
-        cache="60GiB",
     ),
     trio(1.3, "three-models"),
     trio(0.7, "three-models-07"),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.cluster.wire.frames import UnixAddress
-from muxjax.cluster.worker import Worker
+from muxjax.cluster.worker import Tell, Worker
 from muxjax.engine.device_control import Lifecycle
 from muxjax.engine.engine import Engine
 from muxjax.engine.executor import Done
@@ -89,13 +89,16 @@ def config(model: ModelOptions) -> ModelConfig:
     return ModelConfig(name=model.name, layout=LAYOUT, slots=model.max_num_seqs, max_tokens=MAX_TOKENS, vocab=50, rate=model.rate)
 
 
-def build(folder: Path) -> Callable[[UnitOptions, Callable[[str], object]], Built]:
-    """A model called "never" cannot be built, one called "broken" ends the process, and "large" has room beside one other alone."""
+def build(folder: Path) -> Callable[[UnitOptions, Tell, Tell], Built]:
+    """A model called "never" cannot be built, "mended" where the file "mended" is beside the socket; "broken" ends the process, and "large"
+    has room beside one other alone."""
 
-    def built(options: UnitOptions, report: Callable[[str], object]) -> Built:
+    def built(options: UnitOptions, report: Tell, doing: Tell) -> Built:
         names = [model.name for model in options.models]
         if "never" in names:
             raise ConfigError("never can be built")
+        if "mended" in names and not (folder / "mended").exists():
+            raise ConfigError("mended cannot be built yet")
         if "broken" in names:
             os._exit(7)
         layouts = dict.fromkeys(names, LAYOUT)

@@ -4,7 +4,7 @@ from tests.cluster.kit import unit
 
 def test_nothing_moves_between_equal_plans():
     units = [unit("0", "a", "b"), unit("1", "c", devices=(1,))]
-    assert plan_change(units, units).is_nothing
+    assert told(plan_change(units, units)) == []
 
 
 def test_units_on_the_same_devices_stay_and_models_move():
@@ -22,3 +22,11 @@ def test_units_on_other_devices_are_started_and_stopped():
     change = plan_change(old, new)
     assert [one.name for one in change.start] == ["0-1", "3"] and change.stop == ("0", "1", "2")
     assert in_the_way(change, old) == ("0", "1")
+
+
+def test_a_unit_that_has_failed_is_started_again_where_it_is_wanted():
+    units = [unit("0", "a"), unit("1", "b", devices=(1,))]
+    change = plan_change(units, units, failed=["1"])
+    assert told(change) == ["start unit 1 again, with b"]
+    assert in_the_way(change, units) == ("1",) and change.coming == {"b"}
+    assert told(plan_change(units, units[:1], failed=["1"])) == ["stop unit 1"]

@@ -208,6 +208,6 @@ async def test_what_a_worker_has_started_ends_with_it(tmp_path):
 async def test_a_placement_for_other_chips_is_not_served_on_these(tmp_path, monkeypatch):
     monkeypatch.setenv(DEVICE, "NVIDIA H100 80GB HBM3")
     async with cluster(tmp_path, unit("0", "a"), replace(unit("1", "b"), chip="H200")) as (asked, _):
-        assert asked.engine.states() == {"a": "ready", "b": "failed"}
+        await asked.until(lambda: asked.engine.states() == {"a": "ready", "b": "failed"})
         with pytest.raises(RequestError, match="the placement is for H200, and the device is NVIDIA H100"):
             asked.ask("r", "b")

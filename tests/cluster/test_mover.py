@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 
+from muxjax.cluster import lifecycle
 from muxjax.cluster.mover import Mover
+from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import ConfigError
 from tests.cluster.kit import Asked, check, cluster, in_loop, unit
+from tests.server.kit import spec
 
 
 def places(asked: Asked) -> dict[str, set[str]]:
@@ -93,3 +96,37 @@ async def test_where_there_is_no_room_for_both_what_goes_goes_first(tmp_path):
         await asked.ended()
         check(asked)
         await settled_at(asked, _0={"a", "large"})
+
+
+@in_loop
+async def test_a_model_that_is_added_while_a_plan_changes_is_served_after_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle, "spec_of", lambda options: spec())
+    async with cluster(tmp_path, unit("0", "a", "b"), unit("1", "c", devices=(1,))) as (asked, _):
+        asked.ask("r", "b", max_tokens=100)
+        await asked.until(lambda: asked.begun("r", 5))
+        move = asyncio.create_task(Mover(asked.engine).move([unit("0", "a"), unit("1", "c", "b", devices=(1,))]))
+        await asked.until(lambda: "b" in asked.engine.units["1"].spec.models)  # it is half made
+        (added,) = unit("new", "new").options.models
+        await asyncio.to_thread(lifecycle.ClusterLifecycle(asked.engine).load, added)
+        assert move.done()
+        asked.ask("later", "new")
+        await asked.ended()
+        check(asked)
+        assert sorted(model for one in asked.engine.units.values() for model in one.spec.models) == ["a", "b", "c", "new"]
+
+
+@in_loop
+async def test_a_unit_that_has_failed_gets_another_try_by_the_same_plan(tmp_path):
+    wanted = [unit("0", "a"), unit("1", "mended", devices=(1,))]
+    async with cluster(tmp_path, *wanted) as (asked, launcher):
+        assert asked.engine.units["1"].state is UnitState.FAILED
+        with pytest.raises(ConfigError, match="unit 1: mended cannot be built yet"):
+            await Mover(asked.engine).move(wanted)
+        await asked.engine.settled()
+        (tmp_path / "mended").touch()
+        await Mover(asked.engine).move(wanted)
+        asked.ask("r", "mended")
+        await asked.ended()
+        check(asked)
+        await Mover(asked.engine).move(wanted)
+        assert launcher.started.count("0") == 1 and asked.engine.units["1"].starts == 1

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,39 @@ def test_rates_meshes_and_submeshes_reach_the_unit():
     assert specs(plan(1, ("a", (0,)), ("b", (0,))))[0].options.sm_shares == (64,)
 
 
+def prefill_shares(unit: UnitPlan, **options) -> list[float | None]:
+    common = replace(OPTIONS, sm_shares=(), **options)
+    (one,) = unit_specs(Placement(units=(unit,)), common, devices=8)
+    return [model.prefill_share for model in one.options.models]
+
+
+def needing(*shares: float, devices: int = 1) -> UnitPlan:
+    members = tuple(
+        Placed(model=model, rate_rps=1.0, devices=tuple(range(devices)), sm_share=share)
+        for model, share in zip("abc", shares, strict=False)
+    )
+    return UnitPlan(devices=devices, members=members)
+
+
+def test_a_long_prefill_leaves_the_others_decodes_what_they_need():
+    assert prefill_shares(needing(0.1, 0.3, 0.2)) == pytest.approx([0.5, 0.7, 0.6])
+    assert prefill_shares(needing(0.2, 1.0)) == [0.0, 0.8]  # nothing is left: as few as there are programs for
+
+
+def test_there_is_nobody_to_leave_anything():
+    assert prefill_shares(needing(0.3)) == [None]
+    assert prefill_shares(needing(0.3, 0.3, devices=2)) == [None, None]  # models take turns on all devices
+    assert prefill_shares(needing(0.3, 0.3, 0.3), lanes=1) == [None, None, None]
+    assert prefill_shares(needing(0.3, 0.3), policy="adbs") == [None, None]  # which chooses no shares
+
+
+def test_what_the_configuration_says_of_shares_counts():
+    (one,) = unit_specs(Placement(units=(needing(0.3, 0.3),)), OPTIONS, devices=8)
+    assert one.options.sm_shares == (64,) and {model.prefill_share for model in one.options.models} == {None}
+    a, *others = OPTIONS.models
+    assert prefill_shares(needing(0.3, 0.3), models=(replace(a, prefill_share=1.0), *others)) == pytest.approx([1.0, 0.7])
+
+
 @pytest.mark.parametrize(
     ("units", "message"),
     [
@@ -52,6 +86,8 @@ def test_rates_meshes_and_submeshes_reach_the_unit():
         ((plan(1, ("a", (0,)), ("a", (0,))),), "named once each"),
         ((plan(1),), "no unit with a model"),
         ((plan(2, ("a", (0, 5))),), "devices"),
+        ((needing(float("nan"), 0.3),), "sm_share of a must be over 0, to 1, got nan"),
+        ((needing(0.3, -5.0),), "sm_share of b must be over 0, to 1"),
     ],
 )
 def test_what_cannot_be_served_is_refused(units, message):

@@ -21,6 +21,7 @@ def arguments(tmp_path) -> list[str]:
 def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, capsys, monkeypatch):
     from muxjax.commands import serve_flags
     from muxjax.device.programs.compiler import Compiler
+    from muxjax.launch.progress import Progress
     from muxjax.launch.worker import start_worker
     from muxjax.server.config import load_options
 
@@ -36,7 +37,7 @@ def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, 
     settings = {name.replace("-", "_")[2:]: value for name, value in zip(arguments[1::2], arguments[2::2], strict=True)}
     assert set(settings) <= set(serve_flags.UNIT)
     unit, *_ = load_options(arguments[:1], settings | {"wait_for_all": True})
-    worker = start_worker(unit, progress=False)
+    worker = start_worker(unit, Progress(bars=False))
     ready, everything, failed = worker.control.progress()["m"]
     worker.control.close()
     assert ready == everything > 2 and not failed

@@ -1,10 +1,10 @@
 """What a loader refuses before it reads any weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
-from muxjax.device.loader import ModelLoader
+from muxjax.device.loader import ModelLoader, next_less
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
@@ -46,3 +46,19 @@ def test_a_chip_without_the_kernel_has_no_share(two_models):
     assert plan(two_models, (), Chip("NVIDIA A100")).name == "a"
     with pytest.raises(ConfigError, match="sm_shares must be none: no kernel keeps to a share for a in bfloat16 on NVIDIA A100, got 96"):
         plan(two_models, (96,), Chip("NVIDIA A100"))
+
+
+@pytest.mark.parametrize(
+    ("wish", "taken"), [(1.0, ()), (0.9, (112,)), (0.75, (96,)), (0.7, (80,)), (0.0, (80,))], ids=lambda value: str(value).strip("(),")
+)
+def test_a_wish_gets_the_next_less_that_there_are_programs_for(wish, taken):
+    assert next_less((80, 96, 112, 132), wish) == taken
+    assert next_less((60,), wish) == next_less((), wish) == ()
+
+
+@pytest.mark.parametrize(("lanes", "kind", "shares"), [(2, "NVIDIA H200", {96}), (1, "NVIDIA H200", set()), (2, "NVIDIA A100", set())])
+def test_a_wish_for_a_share_comes_true_where_it_can(two_models, lanes, kind, shares):
+    a, b = two_models
+    loader = ModelLoader.on(Devices((Chip(kind, 132),)), UnitOptions(models=(replace(a, prefill_share=0.8), b), lanes=lanes))
+    programs = [{shape.sm_share for shape in loader.needs(loader.plan(model)).shapes} for model in loader.options.models]
+    assert programs == [{None} | shares, {None}]

@@ -2,15 +2,18 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from muxjax.engine.grammar import COMPILED_GRAMMARS, Grammars
 from muxjax.errors import RequestError
 from muxjax.types import Grammar, GrammarKind
 from tests.engine.controls import EOS, LETTERS, grammars, tokenizer
+from tests.server.kit import spec
 
 DEMO = "muxjax/demo/data/sea"
 
@@ -170,9 +173,12 @@ def test_a_lark_grammar_and_choices():
 
 
 def test_a_folder_without_a_tokenizer_has_no_grammars(tmp_path, caplog):
-    assert Grammars.of(None, where=tmp_path, vocab=64, eos_ids=(EOS,)) is None
-    assert Grammars.of("{}", where=tmp_path, vocab=64, eos_ids=(EOS,)) is None and f"no structured output with {tmp_path}" in caplog.text
-    made = Grammars.of(tokenizer(), where=tmp_path, vocab=64, eos_ids=(EOS,))
+    one = replace(spec(), vocab=64, eos_ids=(EOS,))
+    assert Grammars.of(tmp_path, one) is None
+    (tmp_path / "tokenizer.json").write_text(Tokenizer(BPE()).to_str())
+    assert Grammars.of(tmp_path, one) is None and f"no structured output with {tmp_path}" in caplog.text
+    (tmp_path / "tokenizer.json").write_text(tokenizer())
+    made = Grammars.of(tmp_path, one)
     assert made and letters(made.matcher(regex("[xy]")).bits()) == "xy"
 
 

@@ -13,6 +13,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.build import model_config
+from muxjax.launch.progress import Progress
 from muxjax.launch.worker import Worker, start_worker
 from muxjax.scheduler.policies import by_name
 from muxjax.specs.config import to_hf_config
@@ -69,7 +70,7 @@ def ready(folder, vocabulary: str) -> tuple[UnitOptions, Worker]:
     options = UnitOptions(
         models=(model,), block_bytes=512, kv_cache_bytes=2**17, max_num_batched_tokens=16, compilation_cache_dir=str(XLA_CACHE)
     )
-    return options, start_worker(options, progress=False)
+    return options, start_worker(options, Progress(bars=False))
 
 
 def answer(options: UnitOptions, worker: Worker, request: Request) -> list[Output]:

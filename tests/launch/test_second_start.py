@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from muxjax.device.programs.compiler import Compiler
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.launch.progress import Progress
 from muxjax.launch.worker import start_worker
 
 compiled, compile_it = [], Compiler.compile
@@ -32,7 +33,7 @@ options = UnitOptions(
     models=(model,), block_bytes=512, kv_cache_bytes=2**17, max_num_batched_tokens=64, compilation_cache_dir=sys.argv[2],
     wait_for_all=sys.argv[3] == "all",
 )
-worker = start_worker(options, progress=False)
+worker = start_worker(options, Progress(bars=False))
 print(len(list(Path(sys.argv[2] or sys.argv[1]).rglob("*.program"))), len(compiled), *worker.control.progress()["m"][:2])
 print(list(worker.memory.lines())[-1])
 """

@@ -4,6 +4,7 @@ import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError
+from muxjax.launch.progress import Progress
 from muxjax.launch.worker import start_worker
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.types import ModelSpec
@@ -14,7 +15,7 @@ TINY = ModelSpec(vocab=64, width=64, layers=1, heads=2, kv_heads=2, head_dim=32,
 def start(folder, **options):
     """A start with a folder that has no weights, which is found when they are to be loaded."""
     path = write_dummy_models(folder, {"m": TINY})["m"]
-    return start_worker(UnitOptions(models=(ModelOptions(name="m", path=path),), compilation_cache_dir="", **options), progress=False)
+    return start_worker(UnitOptions(models=(ModelOptions(name="m", path=path),), compilation_cache_dir="", **options), Progress(bars=False))
 
 
 def test_a_cache_larger_than_the_machine_is_refused_before_weights_are_read(tmp_path):

@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 
 
 class CompileWorkers:
-    """So many `worker` processes, started as they are needed; one that dies is replaced, and costs the program that it was at."""
+    """So many processes, started as they are needed; one that dies is replaced, and costs the program that it was at. They end with the
+    threads here, and so with this process, however it ends."""
 
     def __init__(self, setup: Setup, count: int):
         self._setup = setup
@@ -69,28 +70,29 @@ class CompileWorkers:
             assert process.stdin and process.stdout
             send(process.stdin, (source, places))
             answer = process.stdout.readline()
-        except OSError as error:
-            answer, trouble = b"", str(error)
-        else:
-            trouble = "it ended"
+        except OSError:
+            answer = b""
         if not answer.endswith(b"\n"):
             self._end(process)
             self._idle.put(None)
-            return f"the compiling process failed: {trouble}"
+            return "the compiling process has ended"
         self._idle.put(process)
         return answer.decode().strip()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "muxjax.device.programs.worker"]
+        command = [sys.executable, "-m", "muxjax.device.programs.compile_process"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         with contextlib.suppress(OSError):  # it has ended already
             os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + self._setup.niceness)  # imports JAX by it
         with self._lock:
             self._processes.add(process)
+        assert process.stdin and process.stdout
+        process.stdout.readline()  # stopped any earlier, it could outlive this process
+        with self._lock:
             if self._paused:
                 process.send_signal(signal.SIGSTOP)
-        assert process.stdin
-        send(process.stdin, self._setup)
+        with contextlib.suppress(OSError):  # it has ended: who asks it finds that out
+            send(process.stdin, self._setup)
         return process
 
     def _signal(self, number: int, *, paused: bool) -> None:

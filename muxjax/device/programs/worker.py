@@ -1,6 +1,4 @@
-"""A process that compiles, for a GPU without one or for the CPU, and leaves what it makes in a store.
-
-    python -m muxjax.device.programs.worker
+"""What a process does that compiles (`compile_process`), for a GPU without one or for the CPU: what it makes is left in a store.
 
 It reads a `Setup`, then sources and the numbers of their devices, from standard input, each pair as a pickle behind its length, and
 answers each with a line: empty, or what went wrong. Tracing holds a process's interpreter for seconds, so it happens in processes
@@ -60,6 +58,7 @@ def receive(stream: IO[bytes]) -> Any:
 
 
 def main() -> None:
+    """Compiles until standard input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else is printed must not be taken for an answer
     setup: Setup = receive(sys.stdin.buffer)
@@ -83,7 +82,3 @@ def _outcome(source: Source, places: tuple[int, ...], compiler: Compiler, store:
     except Exception as error:  # told to who asked
         return f"{type(error).__name__}: {error}".replace("\n", " ")[:2000]
     return ""
-
-
-if __name__ == "__main__":
-    main()

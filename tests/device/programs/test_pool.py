@@ -1,6 +1,8 @@
 """Compiling processes compile for the CPU as well, stop where they are, go on, and end when they have nothing to do."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from muxjax.cluster.launcher import born
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.pool import CompileWorkers
@@ -73,6 +76,36 @@ def test_a_process_that_dies_is_told_and_replaced(workers):
 
     assert workers.compile(source(9), PLACES).result(WAIT_S) != ""
     assert workers.compile(source(9), PLACES).result(WAIT_S) == ""
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from muxjax.device.programs.pool import CompileWorkers
+from muxjax.device.programs.worker import Setup
+from tests.device.programs.test_pool import source
+
+workers = CompileWorkers(Setup(target=None, devices=1, folder=Path(sys.argv[1]), environment="here", tuning=None, niceness=0), 1)
+workers.pause()
+workers.compile(source(8), (0,))
+while not workers._processes:
+    time.sleep(0.01)
+print(*(process.pid for process in workers._processes), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_stopped_process_ends_with_whoever_has_started_it(tmp_path):
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout
+        pid, deadline_s = int(parent.stdout.readline()), time.monotonic() + WAIT_S
+        while state(pid) != "T" and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        parent.kill()
+    while born(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert not born(pid)
 
 
 def test_what_nobody_waits_for_is_compiled_by_a_process_on_a_cpu_too(tmp_path, monkeypatch):
