@@ -107,7 +107,7 @@ def test_who_is_interrupted_leaves_nobody_behind_and_keeps_what_was_measured(num
     flags += ["--backends", GOOD, OTHER]
     asked = [sys.executable, "-m", "muxjax", "bench", "compare", *MODELS, *flags]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
-        while not Path("r.jsonl").exists() or Path("r.jsonl").read_bytes().count(b'"muxjax_bench"') < 2:
+        while bench.poll() is None and begun() < 2:
             time.sleep(0.05)
         servers = children(bench.pid)
         bench.send_signal(number)
@@ -116,6 +116,11 @@ def test_who_is_interrupted_leaves_nobody_behind_and_keeps_what_was_measured(num
     assert rows(said) == ["good"] and "INCOMPLETE" in said and "good: " in said and "interrupted" in said
     assert len(servers) == 2 and not any(Path(f"/proc/{pid}").exists() for pid in servers)
     assert [complete for _, _, _, complete in measured()] == [True, False]
+
+
+def begun() -> int:
+    """Runs."""
+    return Path("r.jsonl").read_bytes().count(b'"muxjax_bench"') if Path("r.jsonl").exists() else 0
 
 
 def children(parent: int) -> list[int]:

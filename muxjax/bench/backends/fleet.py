@@ -42,7 +42,8 @@ class Fleet:
       max_model_len: tokens of prompt and answer; max_num_seqs: sequences of a model at a time.
       programs: folder where muxjax keeps what it has compiled, "" for nowhere.
     Raises:
-      ConfigError: no model, two of one name or one with a "=" in it, shares over 1 together, more memory than there is, or a value outside its range.
+      ConfigError: no model, two of one name or one with a "=" in it, shares over 1 together, more memory than there is, or a value outside
+        its range.
     """
 
     members: tuple[Member, ...]
