@@ -262,7 +262,7 @@ class MadeUp(NamedTuple):
 def _work(socket: Path, turn_s: float, times: Path) -> None:
     engine = TimedEngine(["m"], turn_s)
     begin_s = time.process_time()
-    Worker(lambda options, report: MadeUp("none", options, engine, FakeLifecycle(["m"]))).run(UnixAddress(socket))  # pyright: ignore[reportArgumentType]
+    Worker(lambda options, *tells: MadeUp("none", options, engine, FakeLifecycle(["m"]))).run(UnixAddress(socket))  # pyright: ignore[reportArgumentType]
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
 
 

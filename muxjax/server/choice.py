@@ -1,6 +1,7 @@
 """One choice of an answer: the text and the deltas that the engine's outputs become."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from muxjax.errors import RequestError
@@ -64,35 +65,40 @@ class Choice:
         least = generation.requests[index].sampling.min_tokens
         self._text = TextStream(detokenizer, generation.stop, include=generation.show_stop, free=least)
 
-    def advance(self, output: Output) -> Delta:
-        """Raises RequestError: the model has failed, or a defect of ours."""
+    def advance(self, outputs: Sequence[Output]) -> Delta:
+        """What the next outputs make of it together; only the last may end it.
+
+        Raises:
+          RequestError: the model has failed, or a defect of ours.
+        """
+        first, output = outputs[0], outputs[-1]
         if output.finish is Finish.FAILED:
             name = self._generation.model.name
             raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
         if output.finish is Finish.ERROR:
             raise RequestError("The server had an error while computing the answer.", code="internal_error", status=500)
         echo, self._echo = self._echo, ""
-        delta = self._silent_delta() if self._generation.silent else self._delta(output)
+        delta = self._silent_delta() if self._generation.silent else self._delta(outputs)
         if delta.finish is not None:
             self.meter.end(delta.finish, output.at_s)
-        return delta._replace(text=echo + delta.text, prompt_logprobs=output.prompt_logprobs, cached_tokens=output.cached_tokens)
+        return delta._replace(text=echo + delta.text, prompt_logprobs=first.prompt_logprobs, cached_tokens=first.cached_tokens)
 
     def _silent_delta(self) -> Delta:
         """The one token was asked of the engine, not by the client."""
         return Delta(self._index, "", (), Finish.LENGTH, None)
 
-    def _delta(self, output: Output) -> Delta:
-        tokens = () if output.token is None else (output.token,)
-        if tokens:
-            self.meter.token(output.at_s)
-        text = self._text_of(output)
+    def _delta(self, outputs: Sequence[Output]) -> Delta:
+        output = outputs[-1]
+        tokens = tuple(one.token for one in outputs if one.token is not None)
+        self.meter.tokens([one.at_s for one in outputs if one.token is not None])
+        text = self._text_of(tokens, output)
         finish = Finish.STOP if self._text.stopped is not None else output.finish
         return Delta(self._index, text, tokens, finish, self._stop_reason(output), output.logprobs)
 
-    def _text_of(self, output: Output) -> str:
+    def _text_of(self, tokens: Sequence[int], output: Output) -> str:
         """A token that ends the request has no text, unless the client wants to see it."""
-        hidden = output.finish is Finish.STOP and not self._generation.show_stop
-        text = "" if output.token is None or hidden else self._text.feed(output.token)
+        hidden = output.finish is Finish.STOP and not self._generation.show_stop and output.token is not None
+        text = self._text.feed(tokens[:-1] if hidden else tokens)
         ends = output.finish is not None and self._text.stopped is None
         return text + self._text.flush() if ends else text
 

@@ -87,6 +87,11 @@ class Generation:
     unknown: tuple[str, ...]
 
     @property
+    def tells_each(self) -> bool:
+        """Something depends on where a token ends: its log-probabilities, or a stop string, behind which there is none."""
+        return self.logprobs is not None or bool(self.stop)
+
+    @property
     def prompt_tokens(self) -> int:
         """Each prompt counted once."""
         return sum(len(request.prompt) for request in self.requests[:: self.n])

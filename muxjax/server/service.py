@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -247,24 +248,23 @@ class Service:
         Raises:
           RequestError: the engine was stopped, or has died, or the model was removed, or put to sleep.
         """
-        unfinished, taken = len(generation.requests), 0  # taken without a pause
+        unfinished = len(generation.requests)
         while unfinished:
-            choice, output = await queue.get()
-            taken = 0 if queue.empty() else taken + 1
-            if taken == _MOST_AT_ONCE:
-                taken = 0
+            for choice, outputs in _together([await queue.get(), *_there(queue)], generation):
+                last = outputs[-1]
+                if last.request_id not in self._choices:
+                    continue  # computed before the engine heard of the stop string
+                if last.finish is Finish.ABORT:
+                    raise self._cut_off(generation.model)
+                delta = choice.advance(outputs)
+                if delta.finish is not None:
+                    unfinished -= 1
+                    del self._choices[last.request_id]
+                    if last.finish is None:
+                        self._engine.cancel(last.request_id)
+                yield delta
+            if not queue.empty():
                 await asyncio.sleep(0)  # others' turn
-            if output.request_id not in self._choices:
-                continue  # computed before the engine heard of the stop string
-            if output.finish is Finish.ABORT:
-                raise self._cut_off(generation.model)
-            delta = choice.advance(output)
-            if delta.finish is not None:
-                unfinished -= 1
-                del self._choices[output.request_id]
-                if output.finish is None:
-                    self._engine.cancel(output.request_id)
-            yield delta
 
     def _cut_off(self, model: ServedModel) -> RequestError:
         """Error of an answer that was ended for another reason than its own."""
@@ -317,6 +317,22 @@ class Service:
         """Nobody waits for an engine that says nothing more."""
         now_s = time.monotonic()
         self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
+
+
+def _there(queue: asyncio.Queue[ChoiceOutput]) -> Iterator[ChoiceOutput]:
+    """What is there already, some of it."""
+    for _ in range(min(queue.qsize(), _MOST_AT_ONCE - 1)):
+        yield queue.get_nowait()
+
+
+def _together(taken: Sequence[ChoiceOutput], generation: Generation) -> Iterator[tuple[Choice, list[Output]]]:
+    """Outputs that become one delta: those of one choice in a row, where nobody is told of each token."""
+    for choice, own in itertools.groupby(taken, key=lambda one: one.choice):
+        outputs = [one.output for one in own]
+        if generation.tells_each:
+            yield from ((choice, [output]) for output in outputs)
+        else:
+            yield choice, outputs
 
 
 def _gone(name: str) -> RequestError:

@@ -1,14 +1,13 @@
 """Server-sent events (SSE): a reply as it comes."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from muxjax.errors import RequestError
-from muxjax.server.choice import Delta
 from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import error_object, has_left
 from muxjax.server.http.long_json import json_body
@@ -18,13 +17,13 @@ from muxjax.server.strict_json import encode_event
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
-_MOST_FRAMES = 64
-"""Events that go out in one piece: a stream that is always behind is written all the same."""
+_MOST_TOGETHER = 64
+"""Deltas that go out in one piece: a stream that is always behind is written all the same."""
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside: Aside) -> web.StreamResponse:
-    """Sends headers now and each delta as it comes; an error then can only be an event.
+    """Sends headers now and each delta as it comes, those together that came while others were served; an error then can only be an event.
 
     Args:
       aside: runs beside the event loop what may take long.
@@ -33,31 +32,37 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
-    frames: list[bytes] = []  # what was made while others were served goes out in one piece
+    together = 0
     try:
         async for delta in deltas:
             reply.add(delta)
-            frames += await aside(partial(_long_frames, reply, delta)) if delta.prompt_logprobs else map(_frame, reply.events(delta))
-            if frames and (not deltas.has_next or len(frames) >= _MOST_FRAMES):
-                await write(request, response, b"".join(frames))
-                frames.clear()
-        frames += map(_frame, reply.last_events())
-        if frames:
-            await write(request, response, b"".join(frames))
+            together += 1
+            if delta.prompt_logprobs:
+                await _write(request, response, await aside(partial(_long_frames, reply)))
+            elif not deltas.has_next or together >= _MOST_TOGETHER:
+                await _write(request, response, map(_frame, reply.events()))
+                together = 0
+        await _write(request, response, map(_frame, reply.last_events()))
     except Exception as error:
         if has_left(request, error):
             raise  # whoever admitted the request cancels it
         if not isinstance(error, RequestError):
             _log.exception("the stream failed")
-        await write(request, response, _frame(error_object(error)))
+        await _write(request, response, [*map(_frame, reply.events()), _frame(error_object(error))])
     await write(request, response, b"data: [DONE]\n\n")
     await response.write_eof()
     return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, frames: Iterable[bytes]) -> None:
+    """All in one piece; what is nothing needs no write."""
+    if data := b"".join(frames):
+        await write(request, response, data)
 
 
 def _frame(event: dict[str, Any]) -> bytes:
     return b"data: %b\n\n" % encode_event(event)
 
 
-def _long_frames(reply: Reply, delta: Delta) -> list[bytes]:
-    return [b"data: %b\n\n" % json_body(event) for event in reply.events(delta)]
+def _long_frames(reply: Reply) -> list[bytes]:
+    return [b"data: %b\n\n" % json_body(event) for event in reply.events()]

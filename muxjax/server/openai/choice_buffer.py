@@ -34,13 +34,16 @@ class ChoiceBuffer:
         self._deltas: list[Delta] = []
         self._offset = len(generation.echo_of(index))
         self._first = True
+        self.has_news = False
+        """There is text that its client was not sent, or its end."""
 
     def add(self, delta: Delta) -> None:
         self._deltas.append(delta)
+        self.has_news = self.has_news or bool(delta.text) or delta.finish is not None
 
     def take(self) -> ChoiceUpdate:
         """Everything since the last time."""
-        deltas, self._deltas = self._deltas, []
+        deltas, self._deltas, self.has_news = self._deltas, [], False
         first, self._first = self._first, False
         return ChoiceUpdate(
             self._index,

@@ -41,14 +41,15 @@ class Reply(ABC):
         choices = [self._choice(update, self._content(update)) for update in updates]
         return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._prompt_part(updates[0])}
 
-    def events(self, delta: Delta) -> Iterator[Json]:
-        """Events of a stream for a delta that was added: none while its text is held back."""
-        if not delta.text and delta.finish is None:
-            return
-        update = self._buffers[delta.index].take()
-        for content in self._new_content(update):
-            yield self._event([{"index": update.index, **content, **_ending(None, None)}], **self._prompt_part(update))
-        yield self._event([self._choice(update, self._delta(update))])
+    def events(self) -> Iterator[Json]:
+        """Events of a stream for what was added since the last time: one a choice, none of those whose text is held back."""
+        for buffer in self._buffers:
+            if not buffer.has_news:
+                continue
+            update = buffer.take()
+            for content in self._new_content(update):
+                yield self._event([{"index": update.index, **content, **_ending(None, None)}], **self._prompt_part(update))
+            yield self._event([self._choice(update, self._delta(update))])
 
     def last_events(self) -> Iterator[Json]:
         """Events at the end of a stream."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -123,7 +123,13 @@ class RequestMeter:
         if self._started_s is None:
             self._started_s = max(at_s, self._request.arrival_s)
 
-    def token(self, at_s: float) -> None:
+    def tokens(self, at_s: Sequence[float]) -> None:
+        """So many have come, at these times."""
+        for each_s in at_s:
+            self._token(each_s)
+        self._generated.inc(len(at_s))
+
+    def _token(self, at_s: float) -> None:
         if self._last_s is None:
             self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
             self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
@@ -132,7 +138,6 @@ class RequestMeter:
             self._token_s.observe(at_s - self._last_s)
         self._last_s = at_s
         self._tokens += 1
-        self._generated.inc()
 
     def end(self, finish: Finish, at_s: float) -> None:
         request, access = self._request, self._access

@@ -35,8 +35,16 @@ class Detokenizer:
         other._context, other._tokens = list(self._context), list(self._tokens)
         return other
 
-    def feed(self, token: int) -> str:
-        """What the token adds to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""
+    def feed(self, tokens: Sequence[int]) -> str:
+        """What the tokens add to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""
+        if len(tokens) > 1 and not self._tokens:
+            text = self._unseen(list(tokens))
+            if text and _PART not in text:  # whole characters, as nearly always: all at once
+                self._tokens = list(tokens)
+                return self._tell(text, len(tokens))
+        return "".join(map(self._feed, tokens))
+
+    def _feed(self, token: int) -> str:
         begun = bool(self._tokens)
         if begun and self._is_nothing(token):
             return ""
@@ -143,12 +151,12 @@ class TextStream:
         self._held = ""
         self.stopped: str | None = None
 
-    def feed(self, token: int) -> str:
-        """What the token adds to the text; what may begin a stop string is held back."""
-        if self._free > 0:
-            self._free -= 1
-            return self._tokens.feed(token)
-        return self._cut(self._tokens.feed(token))
+    def feed(self, tokens: Sequence[int]) -> str:
+        """What the tokens add to the text, one at a time where there are stop strings; what may begin one is held back."""
+        if not self._stops:
+            return self._tokens.feed(tokens)
+        free, self._free = tokens[: self._free], max(0, self._free - len(tokens))
+        return self._tokens.feed(free) + self._cut(self._tokens.feed(tokens[len(free) :]))
 
     def flush(self) -> str:
         """What was held back, when no token follows."""

@@ -56,7 +56,7 @@ LETTERS = {letter: value[0] for letter, value in _BYTE_OF_CHARACTER.items()}
 
 
 def streamed(detokenizer: Detokenizer, tokens: Sequence[int]) -> list[str]:
-    return [*(detokenizer.feed(token) for token in tokens), detokenizer.flush()]
+    return [*(detokenizer.feed([token]) for token in tokens), detokenizer.flush()]
 
 
 def answer(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
@@ -144,7 +144,7 @@ def test_the_work_for_a_token_does_not_grow(tokenizer, kind):
     work = []
     for _ in range(500):
         before = decode.tokens
-        detokenizer.feed(token)
+        detokenizer.feed([token])
         work.append(decode.tokens - before)
     assert max(work[100:]) <= max(work[:20]) <= 60
 

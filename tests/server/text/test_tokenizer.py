@@ -16,7 +16,7 @@ stop_lists = st.lists(st.text("ab", min_size=1, max_size=4), max_size=4)
 
 
 def streamed(stream: Detokenizer | TextStream, tokens) -> list[str]:
-    return [*(stream.feed(token) for token in tokens), stream.flush()]
+    return [*(stream.feed([token]) for token in tokens), stream.flush()]
 
 
 class Letters:
@@ -62,7 +62,7 @@ def test_a_prompt_that_ends_within_a_character_is_not_shown_again(tokenizer):
 def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
     stream, pieces, whole = TextStream(Detokenizer(Letters().decode), stops), [], Letters().decode(tokens)
     for token in tokens:
-        pieces.append(stream.feed(token))
+        pieces.append(stream.feed([token]))
         if stream.stopped is not None:
             break
     else:
@@ -73,14 +73,14 @@ def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
 
 def test_what_may_begin_a_stop_is_held_back_and_comes_at_the_end():
     stream = TextStream(Detokenizer(Letters().decode), ["bbb"])
-    assert [stream.feed(0), stream.feed(1), stream.feed(1), stream.flush()] == ["a", "", "", "bb"]
+    assert [stream.feed([0]), stream.feed([1]), stream.feed([1]), stream.flush()] == ["a", "", "", "bb"]
 
 
 @given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)
 def test_a_stop_may_be_part_of_the_text(tokens, stops):
     stream, pieces, whole = TextStream(Detokenizer(Letters().decode), stops, include=True), [], Letters().decode(tokens)
     for token in tokens:
-        pieces.append(stream.feed(token))
+        pieces.append(stream.feed([token]))
         if stream.stopped is not None:
             break
     else:
@@ -91,7 +91,7 @@ def test_a_stop_may_be_part_of_the_text(tokens, stops):
 
 def test_the_first_tokens_may_be_free_of_stops():
     stream = TextStream(Detokenizer(Letters().decode), ["b"], free=2)
-    assert [stream.feed(1), stream.feed(1), stream.feed(0), stream.feed(1)] == ["b", "b", "a", ""]
+    assert [stream.feed([1]), stream.feed([1]), stream.feed([0]), stream.feed([1])] == ["b", "b", "a", ""]
     assert stream.stopped == "b"
 
 
