@@ -58,7 +58,7 @@ CHECKER = RequestChecker(
 GOAL_PER_S, CALM_PER_S = 15_000, 5_000
 """Tokens; at the lower rate nothing queues, so that what workers add can be seen."""
 VOCAB = 512
-FAST_TURN_S = 0.01
+FAST_TURN_S = 0.001
 """Far more than the server takes, so that it is what limits."""
 
 

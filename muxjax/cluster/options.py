@@ -10,11 +10,13 @@ SILENCE_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterOptions:
-    """Which units there are, and how their workers are kept; with none of the first two there is one unit, in the server's own process.
+    """Which units there are, and how their workers are kept; with none of the first two there is one unit.
 
     Args:
       placement: a file that `muxjax place` wrote; problem: a file that it reads, to be placed at the start, by `replan_s`, or
         by the devices that `ray` has lost or found.
+      worker: one unit has a worker too, so that HTTP and text do not hold up its steps; false for the server's own process, None for a
+        worker where there is a GPU.
       worker_dir: folder of the workers' sockets, by which a server finds workers that a server before it has left; None for one by port.
         Two servers need folders of their own: workers of other units in it are ended.
       ray: address of a Ray cluster whose nodes serve the units, HOST:PORT of its head or auto for the one of this host; None for none.
@@ -28,6 +30,7 @@ class ClusterOptions:
 
     placement: Path | None = None
     problem: Path | None = None
+    worker: bool | None = None
     worker_dir: Path | None = None
     worker_timeout_s: float = SILENCE_S
     ray: str | None = None
@@ -36,6 +39,7 @@ class ClusterOptions:
     replan_apply: bool = False
 
     def __post_init__(self):
+        require(self.worker is not False or self.is_one_unit, "worker", False, "left out where units of a placement are served")
         require(self.ray is None or not self.is_one_unit, "ray", self.ray, "left out where there is neither placement nor problem")
         require(self.ray is None or _is_address(self.ray), "ray", self.ray, "auto or HOST:PORT of a cluster's head")
         require(self.ray is None or self.worker_dir is None, "worker_dir", str(self.worker_dir), "left out with ray")

@@ -74,6 +74,16 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     return tuple(replace(_unit(unit, first, options), chip=placement.chip(unit)) for unit, first in zip(filled, firsts, strict=True))
 
 
+def one_unit(options: UnitOptions) -> Placement:
+    """The placement of all models on the devices of one unit, the first ones of the host."""
+    every = tuple(range(options.tensor_parallel_size))
+    members = tuple(
+        Placed(model=model.name, rate_rps=model.rate or 1.0, devices=every if model.devices is None else model.devices)
+        for model in options.models
+    )
+    return Placement(units=(UnitPlan(devices=len(every), members=members),))
+
+
 def is_other_chip(device: str, chip: str) -> bool:
     """The device, by JAX's name, is of a kind that we know, and not of the one that the placement was made for."""
     wanted, found = family(chip), [known for known in FAMILIES if known in device]
@@ -116,7 +126,8 @@ def _unit(unit: UnitPlan, first: int, options: UnitOptions) -> UnitSpec:
 def _leaving(options: UnitOptions, members: Sequence[Placed]) -> UnitOptions:
     """The unit with long prefills that leave the decodes of the other models the multiprocessors that these need for their rates.
 
-    Only where steps run beside each other on one device, under a policy that chooses shares, and nobody has said any.
+    Only where steps run beside each other on one device, under a policy that chooses shares, and nobody has said any; and where the
+    others do not need all of it.
     """
     policy = options.policy or default(options.most_lanes)
     if options.most_lanes == 1 or policy != "mux" or options.sm_shares:
@@ -125,7 +136,8 @@ def _leaving(options: UnitOptions, members: Sequence[Placed]) -> UnitOptions:
 
     def leaving(model: ModelOptions) -> ModelOptions:
         beside = sum(need for name, need in needs.items() if name != model.name)
-        return model if model.prefill_share is not None else replace(model, prefill_share=max(0.0, 1 - beside))
+        said = model.prefill_share is not None or beside >= 1
+        return model if said else replace(model, prefill_share=1 - beside)
 
     return replace(options, models=tuple(map(leaving, options.models)))
 

@@ -1,4 +1,4 @@
-"""`muxjax serve`: one unit in this process, or the units of a placement in processes of their own."""
+"""`muxjax serve`: one unit, or the units of a placement; on GPUs in processes of their own."""
 
 import asyncio
 import functools
@@ -11,7 +11,7 @@ from muxjax.cluster import launcher
 from muxjax.cluster.on_ray.connect import connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher
 from muxjax.cluster.options import ClusterOptions
-from muxjax.cluster.plan import UnitSpec, unit_specs
+from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
 from muxjax.commands.place import better, solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.placement.plan_file import read_placement
@@ -38,13 +38,20 @@ def run(options: Options) -> int:
     logs.configure(http.log_level, http.log_format)
     open_files.raise_limit()
     with bound(http) as sockets, open_watchers(http) as watchers:  # before minutes of loading
-        service = build_service(unit) if cluster.is_one_unit else _cluster(options, port_of(sockets.public))
+        service = _cluster(options, port_of(sockets.public)) if _has_workers(cluster) else build_service(unit)
         service.watchers += watchers
         ended = asyncio.run(serve(service, http, sockets))
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the device
     return 0
+
+
+def _has_workers(cluster: ClusterOptions) -> bool:
+    """On a CPU, one unit and its server would take the processor from each other anyhow."""
+    if not cluster.is_one_unit:
+        return True
+    return not launcher.is_cpu(os.environ) if cluster.worker is None else cluster.worker
 
 
 def _cluster(options: Options, port: int) -> Service:
@@ -54,7 +61,7 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    placement = _placement(cluster)
+    placement = one_unit(unit) if cluster.is_one_unit else _placement(cluster)
     if cluster.ray:
         workers = _ray_workers(options, unit_specs(placement, unit), port)
         service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s)

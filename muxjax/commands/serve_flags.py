@@ -60,6 +60,7 @@ HTTP = {
 CLUSTER = {
     "placement": "file of `muxjax place`: its units are served, each by a process of its own on its own devices",
     "problem": "file that `muxjax place` reads: it is placed, and then served",
+    "worker": "serve one unit by a worker process too, so that HTTP does not hold up its steps (where there is a GPU)",
     "replan": "seconds, or such as 10m, after which it is looked each time whether another placement serves what comes better; only logged",
     "replan_apply": "such a placement is then served",
     "worker_dir": "folder of the workers' sockets, by which a server finds those that one before it has left (one by port)",
@@ -67,7 +68,7 @@ CLUSTER = {
     "ray_timeout": "seconds in which Ray must have devices for a unit",
     "worker_timeout": "seconds after which a worker that says nothing is ended, and another one started",
 }
-_SWITCHES = ("replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all")
+_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _WITHOUT_VALUE = {"ray": "auto"}
 """What a flag stands for that is given alone."""

@@ -28,6 +28,7 @@ from muxjax.server.work_pool import WorkPools
 from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
+_BY_FORCE = (Finish.ABORT, Finish.FAILED, Finish.ERROR)
 _MOST_AT_ONCE = 64
 """Outputs of one generation that become text before others have their turn: some milliseconds."""
 
@@ -326,8 +327,8 @@ def _there(queue: asyncio.Queue[ChoiceOutput]) -> Iterator[ChoiceOutput]:
 
 
 def _together(taken: Sequence[ChoiceOutput], generation: Generation) -> Iterator[tuple[Choice, list[Output]]]:
-    """Outputs that become one delta: those of one choice in a row, where nobody is told of each token."""
-    for choice, own in itertools.groupby(taken, key=lambda one: one.choice):
+    """Outputs that become one delta: those of one choice in a row, where nobody is told of each token; what ends it by force has none."""
+    for (choice, _), own in itertools.groupby(taken, key=lambda one: (one.choice, one.output.finish in _BY_FORCE)):
         outputs = [one.output for one in own]
         if generation.tells_each:
             yield from ((choice, [output]) for output in outputs)

@@ -56,7 +56,7 @@ def needing(*shares: float, devices: int = 1) -> UnitPlan:
 
 def test_a_long_prefill_leaves_the_others_decodes_what_they_need():
     assert prefill_shares(needing(0.1, 0.3, 0.2)) == pytest.approx([0.5, 0.7, 0.6])
-    assert prefill_shares(needing(0.2, 1.0)) == [0.0, 0.8]  # nothing is left: as few as there are programs for
+    assert prefill_shares(needing(0.2, 1.0)) == [None, 0.8]  # who needs all is helped by no share
 
 
 def test_there_is_nobody_to_leave_anything():

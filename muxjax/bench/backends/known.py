@@ -2,7 +2,7 @@
 
 from muxjax.bench.backends import engines
 from muxjax.bench.backends.backend import Backend
-from muxjax.bench.backends.mux import apart, share_percent, together
+from muxjax.bench.backends.mux import all_of_the_cache, apart, share_percent, together
 from muxjax.errors import require
 
 _ALL = (
@@ -12,7 +12,13 @@ _ALL = (
     together("round-robin", "muxjax, one lane, models one after the other", "--lanes", "1", "--policy", "round_robin"),
     together("turns", "muxjax, one lane, first come, first served", "--lanes", "1", "--policy", "fcfs"),
     apart("spatial", "muxjax, a process a model: a fixed share of memory and of multiprocessors", percent=share_percent),
-    apart("static-memory", "muxjax, a process a model: a fixed share of memory, all multiprocessors", percent=lambda member: None),
+    apart(
+        "spatial-whole",
+        "muxjax, a process a model: a fixed share of multiprocessors, and each a cache as large as all models have together elsewhere",
+        percent=share_percent,
+        cache_bytes=all_of_the_cache,
+    ),
+    apart("static-memory", "muxjax, a process a model: a fixed share of memory, all multiprocessors"),
     engines.each("vllm", "vLLM, a process a model, in turns by the driver", engines.vllm, program="vllm"),
     engines.each("vllm-mps", "vLLM, a process a model, under MPS", engines.vllm, mps=True, program="vllm"),
     engines.each("sglang", "SGLang, a process a model, in turns by the driver", engines.sglang, package="sglang"),

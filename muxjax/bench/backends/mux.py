@@ -20,15 +20,22 @@ def together(name: str, about: str, *flags: str) -> Backend:
     return Backend(name=name, about=about, servers=servers)
 
 
-def apart(name: str, about: str, *, percent: Callable[[Member], int | None]) -> Backend:
-    """A process a model, with its share of the memory.
+def apart(
+    name: str,
+    about: str,
+    *,
+    percent: Callable[[Member], int | None] = lambda member: None,
+    cache_bytes: Callable[[Fleet, Member], int] = Fleet.own_cache_bytes,
+) -> Backend:
+    """A process a model, with a cache of its own.
 
     Args:
       percent: of the multiprocessors, for a model; None for all.
+      cache_bytes: of a model's cache.
     """
 
     def servers(fleet: Fleet, ports: Ports) -> Sequence[Server]:
-        return [_alone(fleet, member, ports(), percent(member)) for member in fleet.members]
+        return [_alone(fleet, member, ports(), percent(member), cache_bytes(fleet, member)) for member in fleet.members]
 
     return Backend(name=name, about=about, servers=servers, mps=True)
 
@@ -38,9 +45,14 @@ def share_percent(member: Member) -> int:
     return max(LEAST_PERCENT, round(100 * member.compute_share))
 
 
-def _alone(fleet: Fleet, member: Member, port: int, percent: int | None) -> Server:
+def all_of_the_cache(fleet: Fleet, member: Member) -> int:
+    """As much as all models have together elsewhere."""
+    return fleet.cache_bytes
+
+
+def _alone(fleet: Fleet, member: Member, port: int, percent: int | None, cache_bytes: int) -> Server:
     variables = {} if percent is None else {THREADS: str(percent)}
-    return _server(member.name, fleet, [member], port, fleet.own_cache_bytes(member), **variables)
+    return _server(member.name, fleet, [member], port, cache_bytes, **variables)
 
 
 def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache_bytes: int, *flags: str, **environment: str) -> Server:

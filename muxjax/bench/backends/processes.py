@@ -51,15 +51,9 @@ class Started:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-TOLD_LINES:])
 
     @property
-    def group(self) -> frozenset[int]:
-        """It and what it has started."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):
-                    if os.getpgid(int(entry.name)) == self.process.pid:
-                        found.append(int(entry.name))
-        return frozenset(found)
+    def family(self) -> frozenset[int]:
+        """It and what it has started, in whatever group."""
+        return family(self.process.pid)
 
 
 @contextlib.contextmanager
@@ -82,7 +76,9 @@ def started(backend: str, servers: Sequence[Server], shared: Mapping[str, str], 
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Ends processes, in time of their own accord, and then whatever is left of their groups; at once where even this is interrupted."""
+    """Ends processes, in time of their own accord, and then whatever is left of their families' groups; at once where even this is
+    interrupted."""
+    groups = {group for process in processes for member in family(process.pid) if (group := _group_of(member)) is not None}
     try:
         for process in processes:
             process.terminate()
@@ -91,11 +87,34 @@ def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until_s - time.monotonic()))
     finally:
-        for process in processes:
+        for group in groups:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
         for process in processes:
             process.wait()
+
+
+def family(ancestor: int) -> frozenset[int]:
+    """A process and all that it and its children have started, as far as they live."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, unread = {ancestor}, [ancestor]
+    while unread:
+        unread += children.get(unread.pop(), [])
+        found.update(unread)
+    return frozenset(found)
+
+
+def _group_of(process: int) -> int | None:
+    """Of processes; none of one that has ended, or of our own."""
+    with contextlib.suppress(OSError):
+        group = os.getpgid(process)
+        return group if group != os.getpgrp() else None
+    return None
 
 
 def log_name(backend: str, server: str) -> str:

@@ -68,7 +68,7 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.
         shared = stack.enter_context(mps.daemon()) if backend.mps and len(servers) > 1 else {}
         processes = stack.enter_context(started(backend.name, servers, shared, logs))
         _wait(backend, processes, begun_s + ready_s)
-        unattached = mps.strangers([one.group for one in processes], mps.attached(shared)) if shared else 0
+        unattached = mps.strangers([one.family for one in processes], mps.attached(shared)) if shared else 0
         urls = {model: server.url for server in servers for model in server.models}
         running = Running(processes=processes, urls=urls, start_s=time.monotonic() - begun_s, unattached=unattached)
         try:

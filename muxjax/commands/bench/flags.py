@@ -54,7 +54,8 @@ COMPARED_WHEN = ("rate", "burstiness", "rate_scale", "duration_s")
 FLEET = ("max_model_len", "max_num_seqs", "kv_cache_size", "compilation_cache_dir", "load_format", "dtype")
 """Of `muxjax serve`, what every backend can be told."""
 COMPARE = {
-    "backends": "mux, lanes, adbs, round-robin, turns, spatial, static-memory; vllm, sglang (-mps), llama.cpp if installed; or NAME=MODULE",
+    "backends": "mux, lanes, adbs, round-robin, turns, spatial, spatial-whole, static-memory; vllm, sglang (-mps), llama.cpp if installed;"
+    " or NAME=MODULE",
     "rate_scales": "multiples of the load's rate, which all are asked",
     "enough": "a backend is asked no more than the first rate at which less than this share is within its targets",
     "logs": "folder for what the servers print",

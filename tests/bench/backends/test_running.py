@@ -60,7 +60,7 @@ def test_a_server_that_is_never_ready_is_waited_for_no_longer_than_that(tmp_path
 @pytest.mark.parametrize("fault", ["deaf", "parent"])
 def test_a_server_that_does_not_go_or_leaves_others_is_killed_with_them(fault, tmp_path):
     with serving(failing(fault), FLEET, tmp_path, ready_s=30) as running:
-        group = running.processes[0].group
+        group = running.processes[0].family
         assert len(group) == (2 if fault == "parent" else 1)
     deadline_s = time.monotonic() + 10
     while any(map(lives, group)) and time.monotonic() < deadline_s:
@@ -98,7 +98,7 @@ from pathlib import Path
 from muxjax.bench.backends.running import serving
 from tests.bench.backends.kit import failing, fleet
 with serving(failing("", "parent"), fleet(), Path(sys.argv[1])) as running:
-    print(*(pid for one in running.processes for pid in one.group), flush=True)
+    print(*(pid for one in running.processes for pid in one.family), flush=True)
     time.sleep(1000)
 """
 
