@@ -43,9 +43,9 @@ def trio(alpha: float, name: str, backends: tuple[str, ...] = (*OURS, STATIC_MPS
 
 
 def _tail() -> Question:
-    """The rates of the arena trace's 27 chat models; a quarter of them, from the most popular on, are the larger ones."""
+    """The rates of the arena trace's 27 chat models; the five most popular are the larger ones."""
     names = [f"m{i:02}" for i in range(27)]
-    shapes = {name: "llama-3.2-3b" if i < 6 else "llama-3.2-1b" for i, name in enumerate(names)}
+    shapes = {name: "llama-3.2-3b" if i < 5 else "llama-3.2-1b" for i, name in enumerate(names)}
     whole = 24.0 / sum(arena_27())
     return Question(
         name="long-tail",
