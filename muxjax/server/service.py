@@ -28,6 +28,8 @@ from muxjax.server.work_pool import WorkPools
 from muxjax.types import Finish, Output, Request
 
 _CHECK_EVERY_S = 0.5
+_QUICK_TOKENS, _QUICK_REQUESTS = 4096, 8
+"""Of a generation that is prepared at once, which takes less than waiting for a thread."""
 _BY_FORCE = (Finish.ABORT, Finish.FAILED, Finish.ERROR)
 _MOST_AT_ONCE = 64
 """Outputs of one generation that become text before others have their turn: some milliseconds."""
@@ -204,12 +206,16 @@ class Service:
 
     async def _prepare(self, generation: Generation) -> "_Prepared":
         """Does beside the event loop what would hold it up: a large schema, many bad words, many prompts."""
-        pool = self.pools.grammars if generation.requests[0].sampling.grammar else self.pools.small
 
         def prepare() -> _Prepared:
             held = self._engine.prepare(generation.requests[0])
             return _Prepared(tuple(generation.detokenizer(request.prompt) for request in generation.requests[:: generation.n]), held)
 
+        sampling = generation.requests[0].sampling
+        few = generation.prompt_tokens <= _QUICK_TOKENS and len(generation.requests) <= _QUICK_REQUESTS
+        if few and not (sampling.grammar or sampling.bad_words):
+            return prepare()
+        pool = self.pools.grammars if sampling.grammar else self.pools.small
         return await pool.run(generation.stamp.line, prepare)
 
     @contextlib.contextmanager

@@ -69,20 +69,19 @@ def _place(line: Line) -> tuple[str, str, float, int]:
 def _about(question: Question, lines: Sequence[Line]) -> str:
     models = ", ".join(f"{name} ({Path(shape).name})" for name, shape in itertools.islice(question.models.items(), 6))
     more = f" and {len(question.models) - 6} more" if len(question.models) > 6 else ""
-    when = (
-        f"{question.at_once} requests at once"
-        if question.at_once
-        else f"requests for {question.duration_s:g} s, at multiples of their rates"
-    )
     weights = "random weights" if question.dummy else "real weights"
+    seconds = " or ".join(f"{one:g}" for one in sorted({line["config"]["duration_s"] for line in lines}))
+    over = f"requests for {seconds} s, at multiples of their rates"
+    when = f"{question.at_once} requests at once" if question.at_once else over
     targets = " and ".join(f"{name.upper()} {show_s(value)}" for name, value in question.targets.absolute.items())
     commits = ", ".join(sorted({line["commit"] for line in lines}))
     seeds = ", ".join(str(seed) for seed in sorted({line["seed"] for line in lines}))
     return (
         f"{models}{more}, {weights} in {question.dtype}, {question.cache} of cache for all together, up to {question.max_model_len} tokens"
-        f" and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths, over HTTP;"
-        f" latencies count from the moment at which a request was due. Within target: {targets}. {question.about}"
-        f" Command: `python -m scripts.bench_systems {question.name}`; commits {commits}; seeds {seeds}; versions {_versions(lines)}."
+        f" and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths, over HTTP; latencies count from"
+        f" the moment at which a request was due. Served: requests a second until the last answer, which long ones put off. Within target:"
+        f" {targets}. {question.about} Command: `python -m scripts.bench_systems {question.name}`; commits {commits}; seeds {seeds};"
+        f" versions {_versions(lines)}."
     )
 
 

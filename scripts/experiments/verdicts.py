@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from muxjax.units import show_s
 from muxjax.workload.metrics import GOOD
 from scripts.experiments.question import Question
 
@@ -22,6 +23,7 @@ def verdicts(question: Question, systems: Systems) -> Iterator[str]:
         yield from _throughputs(own, systems)
     else:
         yield from _highest(systems)
+        yield from _streams(own, systems)
 
 
 def highest_rps(lines: Sequence[Line]) -> float:
@@ -47,6 +49,21 @@ def _highest(systems: Systems) -> Iterator[str]:
             else f"{GOOD:.0%} within target at no rate, from {least} on"
         )
         yield f"**{name}**: {told}"
+
+
+def _streams(own: Sequence[Line], systems: Systems) -> Iterator[str]:
+    """What streams got at the highest rate that both were asked."""
+    for name, lines in systems.items():
+        common = {line["config"]["scale"] for line in own} & {line["config"]["scale"] for line in lines}
+        if name == BEST or not common:
+            continue
+        mine, theirs = (next(line["values"] for line in one if line["config"]["scale"] == max(common)) for one in (own, lines))
+        told = ", ".join(_beside(kind, mine[f"median_{kind}_ms"] / 1e3, theirs[f"median_{kind}_ms"] / 1e3) for kind in ("tpot", "ttft"))
+        yield f"**{name}** beside {BEST} at {sum(mine['rates'].values()):.4g} requests/s: {told}"
+
+
+def _beside(kind: str, ours_s: float, theirs_s: float) -> str:
+    return f"{kind.upper()} p50 {show_s(theirs_s)} for {show_s(ours_s)}, {theirs_s / ours_s:.2f} times"
 
 
 def _throughputs(own: Sequence[Line], systems: Systems) -> Iterator[str]:

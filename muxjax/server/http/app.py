@@ -28,6 +28,8 @@ _SEEN_FIELDS = web.AppKey("seen_fields", set[str])
 _MOST_LOGGED_FIELDS = 1000
 _QUICK_ENTRIES = 1000
 """Of an answer that is made at once, in a few milliseconds."""
+_QUICK_BYTES = 2**13
+"""Of a body that is read at once, in a millisecond or two where it is text."""
 _log = logging.getLogger(__name__)
 
 
@@ -69,9 +71,12 @@ def _handler(endpoint: Endpoint) -> Handler:
 
 
 async def _parsed(service: Service, endpoint: Endpoint, request: web.Request, stamp: Stamp) -> Generation:
-    """The body's generation, made in the pool of what it costs."""
-    pools, line, small = service.pools, stamp.line, size_of(request) <= SMALL_BYTES
+    """The body's generation, made in the pool of what it costs; here and now where that takes less than waiting for a thread."""
+    pools, line, size = service.pools, stamp.line, size_of(request)
+    small = size <= SMALL_BYTES
     fields = read_object(take(request)) if small else await pools.large.run(line, lambda: read_object(take(request)))
+    if size <= _QUICK_BYTES and GRAMMAR_FIELDS.isdisjoint(fields):
+        return endpoint.parse(fields, service.catalog, stamp)
     pool = pools.grammars if not GRAMMAR_FIELDS.isdisjoint(fields) else pools.small if small else pools.large
     return await pool.run(line, lambda: endpoint.parse(fields, service.catalog, stamp))
 
