@@ -314,7 +314,8 @@ Made by `python -m scripts.bench_server`; the runs are in [runs.jsonl](runs.json
 
 {summary}
 
-**{answer}** Every stream's text was exactly that of its tokens. The added delay of a token is the time from its making to the arrival of
+**{answer}** Every stream's text was exactly that of its tokens; tokens that came while others were written share an event, so a server that
+is behind catches up. The added delay of a token is the time from its making to the arrival of
 its event at the client. All streams get their tokens in the same moment, so half a turn's tokens wait for the other half: at {goal:,}
 tokens/s a turn is {turn_ms:.0f} ms. The machine's load average was {load:.1f}: what else ran on it took its share of the seconds, but not
 of the server's processor time, which counts the fake engine's as well.

@@ -20,6 +20,7 @@ from scripts.experiments.measure import measured
 from scripts.experiments.page import draw, page
 from scripts.experiments.question import Question
 from scripts.experiments.questions import BY_NAME
+from scripts.experiments.section import write as write_section
 
 
 def main() -> None:
@@ -77,6 +78,8 @@ def tell(question: Question, lines: list[dict], folder: Path) -> None:
         draw(question, lines, folder / "rates.png")
     text = page(question, lines) + ("\n\n![over the rate](rates.png)" if picture else "")
     (folder / "README.md").write_text(text.strip() + "\n")
+    if folder.parent == results.RESULTS:
+        write_section()
     print(text)
 
 

@@ -51,15 +51,20 @@ def _highest(systems: Systems) -> Iterator[str]:
         yield f"**{name}**: {told}"
 
 
+def shared(own: Sequence[Line], others: Sequence[Line]) -> tuple[Line, Line]:
+    """The lines of two systems at the highest rate that both were asked; their first ones where there is none."""
+    common = {line["config"]["scale"] for line in own} & {line["config"]["scale"] for line in others}
+    mine, theirs = (next((line for line in one if line["config"]["scale"] == max(common, default=None)), one[0]) for one in (own, others))
+    return mine, theirs
+
+
 def _streams(own: Sequence[Line], systems: Systems) -> Iterator[str]:
     """What streams got at the highest rate that both were asked."""
     for name, lines in systems.items():
-        common = {line["config"]["scale"] for line in own} & {line["config"]["scale"] for line in lines}
-        if name == BEST or not common:
-            continue
-        mine, theirs = (next(line["values"] for line in one if line["config"]["scale"] == max(common)) for one in (own, lines))
-        told = ", ".join(_beside(kind, mine[f"median_{kind}_ms"] / 1e3, theirs[f"median_{kind}_ms"] / 1e3) for kind in ("tpot", "ttft"))
-        yield f"**{name}** beside {BEST} at {sum(mine['rates'].values()):.4g} requests/s: {told}"
+        if name != BEST:
+            mine, theirs = (line["values"] for line in shared(own, lines))
+            told = ", ".join(_beside(kind, mine[f"median_{kind}_ms"] / 1e3, theirs[f"median_{kind}_ms"] / 1e3) for kind in ("tpot", "ttft"))
+            yield f"**{name}** beside {BEST} at {sum(mine['rates'].values()):.4g} requests/s: {told}"
 
 
 def _beside(kind: str, ours_s: float, theirs_s: float) -> str:
