@@ -92,11 +92,16 @@ class Fleet:
         """What its own cache holds."""
         return self.own_cache_bytes(member) // member.token_bytes
 
-    def memory_fraction(self, member: Member) -> float:
-        """Of the device's memory, for a process that serves that model alone; of a device of unknown size all."""
+    def memory_fraction(self, member: Member, cache_bytes: int | None = None) -> float:
+        """Of the device's memory, for a process that serves that model alone; of a device of unknown size all.
+
+        Args:
+          cache_bytes: of its cache; None for its share.
+        """
         if not self.device_bytes:
             return 1.0
-        return min(1.0, (member.weight_bytes + self.own_cache_bytes(member) + OVERHEAD_BYTES) / self.device_bytes)
+        cache_bytes = self.own_cache_bytes(member) if cache_bytes is None else cache_bytes
+        return min(1.0, (member.weight_bytes + cache_bytes + OVERHEAD_BYTES) / self.device_bytes)
 
 
 def shares(wants: Mapping[str, float], floors: Mapping[str, float]) -> dict[str, float]:

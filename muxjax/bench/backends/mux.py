@@ -51,8 +51,10 @@ def all_of_the_cache(fleet: Fleet, member: Member) -> int:
 
 
 def _alone(fleet: Fleet, member: Member, port: int, percent: int | None, cache_bytes: int) -> Server:
+    """Told how much of the memory is its own, since XLA takes all that it may have at once."""
     variables = {} if percent is None else {THREADS: str(percent)}
-    return _server(member.name, fleet, [member], port, cache_bytes, **variables)
+    fraction = f"{fleet.memory_fraction(member, cache_bytes):.4f}"
+    return _server(member.name, fleet, [member], port, cache_bytes, "--gpu-memory-fraction", fraction, **variables)
 
 
 def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache_bytes: int, *flags: str, **environment: str) -> Server:
@@ -73,6 +75,6 @@ def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache
         models=tuple(member.name for member in members),
         command=(sys.executable, "-m", "muxjax", "serve", *paths, *told, "--wait-for-all", *flags),
         port=port,
-        environment={"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment},
+        environment=environment,
         health="/ready",
     )
