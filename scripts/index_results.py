@@ -32,7 +32,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The last commit a page was measured at, and how many commits have touched its code since."""
+    """The last commit a page was measured at, and how many commits have touched its code since; -1 where nobody knows."""
 
     commit: str
     date: str
@@ -61,8 +61,11 @@ def code(module: str, root: Path = ROOT) -> set[str]:
 
 
 def measured(page: Page, root: Path = ROOT) -> Measured:
-    """What git says of a page."""
-    last = max(page.commits, key=lambda commit: int(_git(root, "show", "-s", "--format=%ct", _clean(commit))))
+    """What git says of a page; of commits that a clone does not have it says nothing."""
+    times = {commit: _time(commit, root) for commit in page.commits}
+    last = max(page.commits, key=lambda commit: (times[commit], commit))
+    if not times[last]:
+        return Measured(commit=last, date="", changes=-1)
     date = _git(root, "show", "-s", "--format=%as", _clean(last))
     since = _git(root, "log", "--format=%h", f"{_clean(last)}..HEAD", "--", *sorted(code(page.module, root)))
     return Measured(commit=last, date=date, changes=len(since.split()))
@@ -75,12 +78,18 @@ def render(rows: list[tuple[Page, Measured]]) -> str:
         [
             f"[{page.question}]({page.name}/README.md)",
             f"`{page.command}`",
-            f"{when.date}, {when.commit}",
-            f"{when.changes} changes" if when.changes else "unchanged",
+            f"{when.date}, {when.commit}" if when.date else when.commit,
+            _changed(when),
         ]
         for page, when in rows
     ]
     return f"{INTRODUCTION}\n{table(head, body)}\n"
+
+
+def _changed(when: Measured) -> str:
+    if when.changes < 0:
+        return "not known: this clone does not have the commit"
+    return f"{when.changes} changes" if when.changes else "unchanged"
 
 
 INTRODUCTION = """# Results
@@ -115,6 +124,14 @@ def _package(name: str, root: Path) -> str:
     """Such as "muxjax/cache", or "muxjax/types.py"."""
     top = "/".join(name.split(".")[:2])
     return top if (root / top).is_dir() else f"{top}.py"
+
+
+def _time(commit: str, root: Path) -> int:
+    """Of the commit, in seconds; 0 of one that the clone does not have."""
+    try:
+        return int(_git(root, "show", "-s", "--format=%ct", _clean(commit)))
+    except subprocess.CalledProcessError:
+        return 0
 
 
 def _clean(commit: str) -> str:

@@ -74,3 +74,11 @@ def git(root, *arguments):
 def commit(root):
     git(root, "add", "--all")
     git(root, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "x")
+
+
+def test_a_commit_that_the_clone_does_not_have_is_told_as_unknown(tree):
+    write(tree, "results/speed/runs.jsonl", json.dumps({"commit": "0123456789ab"}))
+    (page,) = pages(tree / "results")
+
+    assert measured(page, tree).changes == -1
+    assert "| 0123456789ab | not known" in render([(page, measured(page, tree))])
