@@ -17,6 +17,8 @@ from muxjax.cluster.wire.frames import Address, UnixAddress
 from muxjax.errors import ConfigError, require
 
 _POLL_S = 0.02
+_SHARED = Path("/tmp")
+"""Folder in which everybody may have one."""
 _MOST_FOLDER = 80
 """Bytes of the sockets' folder: the kernel takes paths of 107."""
 
@@ -153,9 +155,9 @@ def device_count(outer: Mapping[str, str]) -> int | None:
 
 
 def is_cpu(outer: Mapping[str, str]) -> bool:
-    """JAX is told to use CPUs, or finds no GPU."""
-    told = told_cpu(outer)
-    return not Path("/dev/nvidiactl").exists() if told is None else told
+    """JAX is told to use CPUs, or finds no GPU, as where all are hidden from it."""
+    told, hidden = told_cpu(outer), outer.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    return hidden or not Path("/dev/nvidiactl").exists() if told is None else told
 
 
 def told_cpu(outer: Mapping[str, str]) -> bool | None:
@@ -165,16 +167,22 @@ def told_cpu(outer: Mapping[str, str]) -> bool | None:
 
 
 def socket_folder(port: int) -> Path:
-    """Where the workers of a server on that port have their sockets, unless it is told otherwise.
+    """Where the workers of a server on that port have their sockets, unless it is told otherwise: in the user's own folder for such, if the
+    environment names one, and not that of who has become this user.
 
     Raises:
       ConfigError: it is in somebody else's hands.
     """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/muxjax-{os.getuid()}")
+    named = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    base = named if named.is_absolute() and _is_own(named) else _SHARED / f"muxjax-{os.getuid()}"
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if base.lstat().st_uid != os.getuid():  # they would put workers of their own there
+    if not _is_own(base):  # they would put workers of their own there
         raise ConfigError(f"{base} is another user's", field="worker_dir")
     return base / "muxjax" / str(port)
+
+
+def _is_own(folder: Path) -> bool:
+    return folder.is_dir() and folder.lstat().st_uid == os.getuid()
 
 
 def running(pid_file: Path) -> int | None:

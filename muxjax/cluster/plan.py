@@ -63,7 +63,7 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     firsts = _firsts(filled)
     needed = max(first + unit.devices for first, unit in zip(firsts, filled, strict=True))
     if devices is not None and needed > devices:
-        raise ConfigError(f"the placement needs {needed} devices, and there are {devices}", field="placement")
+        raise ConfigError(f"{needed} devices are needed, and there are {devices}", field="placement")
     for unit, first in zip(filled, firsts, strict=True):  # before all are listed
         require(1 <= unit.devices <= MOST_DEVICES, "devices", unit.devices, f"1 to {MOST_DEVICES} of a unit")
         require(0 <= first <= _LAST_DEVICE, "first_device", first, f"0 to {_LAST_DEVICE}")

@@ -127,13 +127,11 @@ def _problem(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> Pro
     demands = tuple(map(_demand, _models(loader, node, path)))
     cluster = _cluster(loader, child(node, "cluster"), path, chips)
     problem = build(Problem, top, demands=demands, cluster=cluster)
-    if problem.objective == "least-cost" and len({pool.chip for pool in cluster.pools}) > 1 and not _priced(loader, node, path):
+    priced = ["price" in written for written in _pools(loader, child(node, "cluster"), path)]
+    differ = any(priced) or len({pool.chip for pool in cluster.pools}) > 1
+    if problem.objective == "least-cost" and differ and not all(priced):
         raise ConfigError(f"{path}: least-cost needs the price of each kind of nodes", field="price")
     return problem
-
-
-def _priced(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> bool:
-    return all("price" in written for written in _pools(loader, child(node, "cluster"), path))
 
 
 def _cluster(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path, chips: Mapping[str, Chip]) -> Cluster:

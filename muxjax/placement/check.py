@@ -54,6 +54,10 @@ def _pools(cluster: Cluster, placement: Placement) -> Iterator[str]:
     for i, unit in enumerate(placement.units):
         if not 0 <= unit.pool < len(cluster.pools):
             yield f"unit {i} lies in pool {unit.pool} of the cluster, which has {len(cluster.pools)}, counted from 0"
+    for at in sorted({unit.pool for unit in placement.units} & set(range(len(cluster.pools)))):
+        made_for, has = placement.chip(UnitPlan(devices=1, pool=at)), cluster.pools[at].chip.name
+        if made_for not in ("", has):
+            yield f"pool {at} of the placement is of {made_for}, that of the cluster of {has}"
 
 
 def _packing(cluster: Cluster, placement: Placement) -> Iterator[str]:

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from muxjax.errors import ConfigError, shown
-from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.errors import ConfigError, require, shown
+from muxjax.placement.problem import MOST_POOLS, Placed, Placement, UnitPlan
 from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1
@@ -57,8 +57,9 @@ def of_json(written: object, where: str) -> Placement:
     version = written.get("muxjax_placement") if isinstance(written, dict) else None
     if version != VERSION:
         raise ConfigError(f"{where}: muxjax_placement must be {VERSION}, got {shown(version)}", field="muxjax_placement")
-    units = _value(written, "units", list, where)
-    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}") for i, unit in enumerate(units)), chips=_chips(written, where))
+    chips = _chips(written, where)
+    units = enumerate(_value(written, "units", list, where))
+    return Placement(units=tuple(_unit(unit, f"{where}: units.{i}", len(chips) or MOST_POOLS) for i, unit in units), chips=chips)
 
 
 def _chips(written: object, where: str) -> tuple[str, ...]:
@@ -71,13 +72,15 @@ def _chips(written: object, where: str) -> tuple[str, ...]:
     return tuple(chips)
 
 
-def _unit(written: object, where: str) -> UnitPlan:
+def _unit(written: object, where: str, pools: int) -> UnitPlan:
+    pool = _value(written, "pool", int, where) if _has(written, "pool") else 0
+    require(0 <= pool < pools, f"{where}.pool", pool, f"0 to {pools - 1}, of which each has a chip")
     members = enumerate(_value(written, "members", list, where))
     return UnitPlan(
         devices=_value(written, "devices", int, where),
         members=tuple(_placed(member, f"{where}.members.{i}") for i, member in members),
         first_device=_value(written, "first_device", int, where) if _has(written, "first_device") else None,
-        pool=_value(written, "pool", int, where) if _has(written, "pool") else 0,
+        pool=pool,
     )
 
 

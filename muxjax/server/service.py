@@ -56,19 +56,8 @@ class Engine(Protocol):
     def states(self) -> Mapping[str, str]: ...
 
 
-class Deltas:
-    """All choices' deltas in the order of their making, to be iterated over once."""
-
-    def __init__(self, deltas: AsyncIterator[Delta], queue: asyncio.Queue[ChoiceOutput]):
-        self._deltas, self._queue = deltas, queue
-
-    def __aiter__(self) -> AsyncIterator[Delta]:
-        return self._deltas
-
-    @property
-    def has_next(self) -> bool:
-        """The next one is there already: whoever writes may take it along."""
-        return not self._queue.empty()
+Deltas = AsyncIterator[Iterator[Delta]]
+"""All choices' deltas in the order of their making, those together that are there already: whoever writes may take them along."""
 
 
 class _Prepared(NamedTuple):
@@ -202,7 +191,7 @@ class Service:
           RequestError: as for `generate`, or the engine ended before the answer did.
         """
         async with self.generate(generation) as deltas:
-            return [delta async for delta in deltas]
+            return [delta async for together in deltas for delta in together]
 
     async def _prepare(self, generation: Generation) -> "_Prepared":
         """Does beside the event loop what would hold it up: a large schema, many bad words, many prompts."""
@@ -232,7 +221,7 @@ class Service:
                 self._engine.submit(request, prepared=True)
                 meter = self.metrics.request(request, self._tell_request)
                 self._choices[request.id] = Choice(generation, index, detokenizers[index // generation.n].copy(), queue, meter, place)
-            yield Deltas(self._deltas(generation, queue), queue)
+            yield self._deltas(generation, queue)
         finally:
             for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
@@ -249,29 +238,33 @@ class Service:
         if tenant.metrics:
             self.metrics.tenant_tokens.labels(tenant.name, model).inc(count)
 
-    async def _deltas(self, generation: Generation, queue: asyncio.Queue[ChoiceOutput]) -> AsyncIterator[Delta]:
-        """All choices' deltas in the order of their making.
+    async def _deltas(self, generation: Generation, queue: asyncio.Queue[ChoiceOutput]) -> Deltas:
+        """Those of all choices, each batch to be made before the next one is asked for.
 
         Raises:
           RequestError: the engine was stopped, or has died, or the model was removed, or put to sleep.
         """
-        unfinished = len(generation.requests)
+        unfinished = {request.id for request in generation.requests}
         while unfinished:
-            for choice, outputs in _together([await queue.get(), *_there(queue)], generation):
-                last = outputs[-1]
-                if last.request_id not in self._choices:
-                    continue  # computed before the engine heard of the stop string
-                if last.finish is Finish.ABORT:
-                    raise self._cut_off(generation.model)
-                delta = choice.advance(outputs)
-                if delta.finish is not None:
-                    unfinished -= 1
-                    del self._choices[last.request_id]
-                    if last.finish is None:
-                        self._engine.cancel(last.request_id)
-                yield delta
+            yield self._made(generation, [await queue.get(), *_there(queue)], unfinished)
             if not queue.empty():
                 await asyncio.sleep(0)  # others' turn
+
+    def _made(self, generation: Generation, taken: Sequence[ChoiceOutput], unfinished: set[str]) -> Iterator[Delta]:
+        """What has come makes of its choices, of which those that end are unfinished no more."""
+        for choice, outputs in _together(taken, generation):
+            last = outputs[-1]
+            if last.request_id not in unfinished:
+                continue  # computed before the engine heard of the stop string
+            if last.finish is Finish.ABORT:
+                raise self._cut_off(generation.model)
+            delta = choice.advance(outputs)
+            if delta.finish is not None:
+                unfinished.remove(last.request_id)
+                del self._choices[last.request_id]
+                if last.finish is None:
+                    self._engine.cancel(last.request_id)
+            yield delta
 
     def _cut_off(self, model: ServedModel) -> RequestError:
         """Error of an answer that was ended for another reason than its own."""

@@ -1,6 +1,7 @@
 """Faults at the worst moment: none leaves a request, a call, a state or a process behind."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from muxjax.cluster import remote_unit
+from muxjax.cluster import launcher, remote_unit
 from muxjax.cluster.launcher import LocalLauncher, born, socket_folder
 from muxjax.cluster.lifecycle import ClusterLifecycle
 from muxjax.cluster.mover import Mover
@@ -216,9 +217,33 @@ def test_a_folder_too_long_for_sockets_is_refused():
         LocalLauncher(folder=Path("/tmp") / ("x" * 100))
 
 
+def test_sockets_lie_in_the_users_own_folder_and_not_in_that_of_who_became_the_user(monkeypatch, tmp_path):
+    monkeypatch.setattr("muxjax.cluster.launcher._SHARED", tmp_path)
+    shared = tmp_path / f"muxjax-{os.getuid()}" / "muxjax" / "8000"
+    (tmp_path / "own").mkdir()
+    for named, folder in (("own", tmp_path / "own" / "muxjax" / "8000"), ("none", shared)):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / named))
+        assert socket_folder(8000) == folder
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    assert socket_folder(8000) == shared
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/")
+    monkeypatch.setattr("muxjax.cluster.launcher._is_own", lambda folder: folder != Path("/"))
+    assert socket_folder(8000) == shared
+
+
+@pytest.mark.parametrize(
+    "environment, is_cpu",
+    [({}, False), ({"CUDA_VISIBLE_DEVICES": "1"}, False), ({"CUDA_VISIBLE_DEVICES": ""}, True), ({"CUDA_VISIBLE_DEVICES": "-1"}, True)],
+)
+def test_who_is_shown_no_gpu_has_a_cpu(monkeypatch, environment, is_cpu):
+    monkeypatch.setattr(Path, "exists", lambda path: path == Path("/dev/nvidiactl"))
+    assert launcher.is_cpu(environment) is is_cpu
+    assert not launcher.is_cpu({**environment, "JAX_PLATFORMS": "cuda"})
+
+
 def test_somebody_elses_folder_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert socket_folder(8000) == tmp_path / "muxjax" / "8000"
+    monkeypatch.setattr("muxjax.cluster.launcher._SHARED", tmp_path)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     stranger = tmp_path.stat().st_uid + 1
     monkeypatch.setattr("os.getuid", lambda: stranger)
     with pytest.raises(ConfigError, match="another user's"):

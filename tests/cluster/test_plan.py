@@ -76,13 +76,13 @@ def test_what_the_configuration_says_of_shares_counts():
 @pytest.mark.parametrize(
     ("units", "message"),
     [
-        ((plan(2, ("a", (0, 1))), plan(7, ("b", (0,)))), "needs 9 devices, and there are 8"),
+        ((plan(2, ("a", (0, 1))), plan(7, ("b", (0,)))), "9 devices are needed, and there are 8"),
         ((plan(1, ("d", (0,))),), "not configured: d"),
         ((plan(2, ("a", (0,)), first=0), plan(1, ("b", (0,)), first=1)), "share a device"),
         ((plan(1, ("a", (0,)), first=-1),), "first_device must be 0"),
         ((plan(1, ("a", (0,)), first=7), plan(-3, ("b", (0,)), first=3)), "devices must be 1 to 1024"),
         ((plan(0, ("a", ())),), "devices must be 1 to 1024"),
-        ((plan(10**12, ("a", (0,))),), "needs 1000000000000 devices"),
+        ((plan(10**12, ("a", (0,))),), "1000000000000 devices are needed"),
         ((plan(1, ("a", (0,)), ("a", (0,))),), "named once each"),
         ((plan(1),), "no unit with a model"),
         ((plan(2, ("a", (0, 5))),), "devices"),

@@ -132,6 +132,14 @@ def test_a_cluster_of_several_kinds_is_told_by_kind_and_price(tmp_path, capsys):
     assert cheap["goodput_rps"] == pytest.approx(53) and cheap["price"] < 12
 
 
+def test_least_cost_needs_the_price_of_all_kinds_or_of_none(tmp_path, capsys):
+    kinds = "[{chip: H200, nodes: 1, devices_per_node: 2, price: 3}, {chip: H200, nodes: 1, devices_per_node: 2}]"
+    text = "objective: least-cost\n" + PROBLEM.replace("{chip: H200, nodes: 1, devices_per_node: 4}", kinds)
+    assert main(["place", str(write(tmp_path, text))]) == 2
+    assert "needs the price of each kind" in capsys.readouterr().err
+    assert main(["place", str(write(tmp_path, text.replace(", price: 3", "")))]) == 0
+
+
 def test_devices_have_numbers_of_the_whole_cluster(tmp_path, capsys):
     text = PROBLEM.replace("nodes: 1", "nodes: 2").replace("rate: 12", "rate: 500")
     assert main(["place", str(write(tmp_path, text)), "-o", str(tmp_path / "p.json")]) == 0

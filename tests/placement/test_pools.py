@@ -15,6 +15,7 @@ from muxjax.placement.check import violations
 from muxjax.placement.cluster import Mesh
 from muxjax.placement.greedy import place
 from muxjax.placement.objective import Objective
+from muxjax.placement.plan_file import of_json
 from muxjax.placement.problem import Cluster, Demand, Placement, Pool, Problem
 from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.report import price
@@ -66,6 +67,22 @@ def test_a_target_that_one_chip_keeps_leads_there():
     problem = Problem(demands=(fast,), cluster=Cluster((pool(devices=1), pool(H200, devices=1))))
 
     assert [unit.pool for unit in searched(problem).units] == [1]
+
+
+def test_a_placement_of_other_kinds_of_nodes_is_reported():
+    one = (asked("a", "llama-7b", 0.2),)
+    placement = searched(Problem(demands=one, cluster=Cluster((pool(H200, devices=1),))))
+    problem = Problem(demands=one, cluster=Cluster((pool(devices=1), pool(H200, devices=1))))
+
+    assert violations(problem, placement) == ["pool 0 of the placement is of H200, that of the cluster of A100-80GB"]
+    assert violations(problem, replace(placement, chips=())) == []
+
+
+@pytest.mark.parametrize("pool, chips, most", [(-1, ["H200"], 0), (-5, ["H200"], 0), (1, ["H200"], 0), (-1, [], 7), (8, [], 7)])
+def test_units_in_pools_that_a_file_does_not_name_are_refused(pool, chips, most):
+    written = {"muxjax_placement": 1, "chips": chips, "units": [{"devices": 1, "members": [], "pool": pool}]}
+    with pytest.raises(ConfigError, match=rf"units\.0\.pool must be 0 to {most}\D.*, got {pool}"):
+        of_json(written, "file")
 
 
 def test_units_in_pools_that_there_are_not_are_reported():

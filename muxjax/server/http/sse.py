@@ -17,13 +17,11 @@ from muxjax.server.strict_json import encode_event
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
-_MOST_TOGETHER = 64
-"""Deltas that go out in one piece: a stream that is always behind is written all the same."""
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside: Aside) -> web.StreamResponse:
-    """Sends headers now and each delta as it comes, those together that came while others were served; an error then can only be an event.
+    """Sends headers now and each delta as it comes, in one piece those that came together; an error then can only be an event.
 
     Args:
       aside: runs beside the event loop what may take long.
@@ -32,16 +30,13 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
-    together = 0
     try:
-        async for delta in deltas:
-            reply.add(delta)
-            together += 1
-            if delta.prompt_logprobs:
-                await _write(request, response, await aside(partial(_long_frames, reply)))
-            elif not deltas.has_next or together >= _MOST_TOGETHER:
-                await _write(request, response, map(_frame, reply.events()))
-                together = 0
+        async for together in deltas:
+            long = False
+            for delta in together:
+                reply.add(delta)
+                long = long or bool(delta.prompt_logprobs)
+            await _write(request, response, await aside(partial(_long_frames, reply)) if long else map(_frame, reply.events()))
         await _write(request, response, map(_frame, reply.last_events()))
     except Exception as error:
         if has_left(request, error):

@@ -9,6 +9,8 @@ import pydantic
 import pytest
 
 from muxjax.errors import RequestError
+from muxjax.server.http import sse
+from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import error_object
 from tests.server.kit import EOS, Server
 
@@ -70,6 +72,19 @@ def test_a_stream_and_a_whole_answer_are_the_same(server):
     assert "".join(event.choices[0].text for event in events) == whole.choices[0].text
     assert [event.choices[0].finish_reason for event in events] == [None] * (len(events) - 1) + ["length"]
     assert len({event.id for event in events}) == 1
+
+
+@pytest.mark.parametrize("fields", [{"n": 4}, {"n": 4, "logprobs": 1}, {"n": 4, "stop": "never"}])
+def test_what_came_together_is_written_together(server, monkeypatch, fields):
+    writes = []
+
+    async def counted(request, response, data):
+        writes.append(data)
+        await write(request, response, data)
+
+    monkeypatch.setattr(sse, "write", counted)
+    ask(server, "POST", "/v1/completions", {"model": "a", "prompt": [72, 73], "max_tokens": 9, "stream": True, **fields})
+    assert len(writes) <= 9 + 1  # one a turn of the engine, and the end
 
 
 def test_a_chat_stream_begins_with_the_role_and_ends_with_usage(server):

@@ -1,5 +1,7 @@
 """Text of an answer: decode(prompt + answer) without decode(prompt), wherever the prompt ends and the answer stops."""
 
+import itertools
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -100,6 +102,29 @@ def test_each_piece_has_whole_characters_only(tokenizer, prompt, content):
     fed = streamed(Detokenizer(tokenizer.decode, prompt), tokens)
     assert PART not in "".join(fed)
     assert "".join(fed) == difference(tokenizer, prompt, tokens)
+
+
+@each_tokenizer
+@settings(max_examples=100, deadline=None)
+@given(
+    prompt=unicode_texts,
+    content=unicode_texts,
+    odd=st.lists(st.integers(0, 255), max_size=4),
+    sizes=st.lists(st.integers(1, 6), min_size=1),
+)
+def test_the_text_is_the_same_however_tokens_are_fed_together(tokenizer, prompt, content, odd, sizes):
+    before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, content))
+    tokens = [*after, *odd, *after]  # special ones and broken bytes
+    together, rest = Detokenizer(tokenizer.decode, before), iter(tokens)
+    groups = iter(lambda: list(itertools.islice(rest, next(size))), [])
+    size = itertools.cycle(sizes)
+    text = "".join([*map(together.feed, groups), together.flush()])
+    assert one_mark(text) == one_mark(answer(tokenizer, before, tokens))
+
+
+def one_mark(text: str) -> str:
+    """The text with one mark for a run of broken bytes, whose number depends on what a decoder reads before it."""
+    return re.sub(f"{PART}+", PART, text)
 
 
 @pytest.mark.parametrize("prompt", ["好", "xé", "日本語", "😀", "é😀", "x好", "the cat", "日" * 50])
