@@ -1,6 +1,7 @@
 """Tests run on CPU, as if it were four devices, and the same way every time, unless they are told otherwise."""
 
 import gc
+import logging
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,14 @@ def _programs_that_nobody_holds_go():
             sys.modules["tests.programs"].kept_programs.cache_clear()
         sys.modules["jax"].clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_logs_to_a_test_that_is_over():
+    """A command that sets up logs has them go to the test's standard error, which is closed after it."""
+    yield
+    for handler in [handler for handler in logging.root.handlers if type(handler) is logging.StreamHandler]:
+        logging.root.removeHandler(handler)
 
 
 def pytest_collection_modifyitems(items):

@@ -32,8 +32,8 @@ def told() -> dict[str, set[str]]:
     asked = Request(id="r", model="a", prompt=(1,), sampling=Sampling(max_tokens=3), arrival_s=0.0)
     meter = metrics.request(asked, lambda record: metrics.judge(record, ttft_s=1.0, tpot_s=1.0))
     meter.started(0.1)
-    meter.token(0.2)
-    meter.token(0.3)
+    meter.tokens([0.2])
+    meter.tokens([0.3])
     meter.end(Finish.STOP, 0.3)
     samples = [sample for family in text_string_to_metric_families(metrics.exposition().decode()) for sample in family.samples]
     return {sample.name: {label for each in samples if each.name == sample.name for label in each.labels} for sample in samples}

@@ -15,7 +15,7 @@ def test_counts_are_those_of_the_servers_own_metrics():
         meter = metrics.request(request, lambda record: None)
         meter.started(0.1)
         for at_s in (0.2, 0.3):
-            meter.token(at_s)
+            meter.tokens([at_s])
         meter.end(Finish.LENGTH, 0.3)
     engine.submit(Request(id="runs", model="b", prompt=(1,), sampling=Sampling(), arrival_s=0.0))
     counts = counts_of(metrics.exposition().decode())

@@ -75,7 +75,7 @@ async def _parsed(service: Service, endpoint: Endpoint, request: web.Request, st
     pools, line, size = service.pools, stamp.line, size_of(request)
     small = size <= SMALL_BYTES
     fields = read_object(take(request)) if small else await pools.large.run(line, lambda: read_object(take(request)))
-    if size <= _QUICK_BYTES and GRAMMAR_FIELDS.isdisjoint(fields):
+    if size <= _QUICK_BYTES and not endpoint.has_template and GRAMMAR_FIELDS.isdisjoint(fields):
         return endpoint.parse(fields, service.catalog, stamp)
     pool = pools.grammars if not GRAMMAR_FIELDS.isdisjoint(fields) else pools.small if small else pools.large
     return await pool.run(line, lambda: endpoint.parse(fields, service.catalog, stamp))

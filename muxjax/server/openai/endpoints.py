@@ -14,14 +14,16 @@ class Endpoint(NamedTuple):
 
     Args:
       id_prefix: what the ids of its answers begin with.
+      has_template: its prompts are made by a model's template, which may take its time.
     """
 
     id_prefix: str
     parse: Callable[[Mapping[str, Any], Catalog, Stamp], Generation]
     reply: type[Reply]
+    has_template: bool
 
 
 ENDPOINTS = {
-    "/v1/completions": Endpoint("cmpl", parse_completion, CompletionReply),
-    "/v1/chat/completions": Endpoint("chatcmpl", parse_chat, ChatReply),
+    "/v1/completions": Endpoint("cmpl", parse_completion, CompletionReply, has_template=False),
+    "/v1/chat/completions": Endpoint("chatcmpl", parse_chat, ChatReply, has_template=True),
 }
