@@ -71,7 +71,7 @@ def text_of(folder: Path) -> server.Text:
 
     def text(prompt: Sequence[int], tokens: Sequence[int]) -> str:
         told = Detokenizer(decode, prompt)
-        return "".join(map(told.feed, tokens)) + told.flush()
+        return told.feed(tokens) + told.flush()
 
     return text
 
