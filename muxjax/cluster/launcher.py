@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -69,6 +70,21 @@ class LocalLauncher:
     def __post_init__(self):
         length = len(os.fsencode(self.folder))
         require(length <= _MOST_FOLDER, "worker_dir", f"{length} bytes", f"a path of {_MOST_FOLDER} bytes at most, as sockets need it")
+
+    def claim(self) -> None:
+        """Keeps other fronts from the folder until this process ends: they would end each other's workers.
+
+        Raises:
+          ConfigError: one has it already.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(self.folder / "front.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            message = f"another server has its workers in {self.folder}: one on another address of the port needs a worker_dir of its own"
+            raise ConfigError(message, field="worker_dir") from error
 
     def end_others(self, units: Iterable[str]) -> None:
         """Ends workers that a front with this folder has left, but for those of these units: they hold devices."""

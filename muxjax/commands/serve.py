@@ -70,7 +70,9 @@ def _cluster(options: Options, port: int) -> Service:
     else:
         devices = launcher.device_count(os.environ)
         workers = _local_workers(options, port)
-        workers.end_others(spec.name for spec in unit_specs(placement, unit, devices=devices))
+        specs = unit_specs(placement, unit, devices=devices)
+        workers.claim()
+        workers.end_others(spec.name for spec in specs)
         service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
     if cluster.replan_s is not None:
         service.chores.append(_replanner(cluster, cluster.replan_s, service).run)

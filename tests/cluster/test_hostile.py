@@ -212,6 +212,20 @@ def test_workers_of_another_placement_are_ended(tmp_path):
     workers[0].wait()
 
 
+def test_a_folder_of_workers_has_one_front(tmp_path):
+    """Servers on two addresses have one port, and so one folder: each ended the other's worker as often as it was started."""
+    claim = f"from pathlib import Path; from muxjax.cluster.launcher import *; LocalLauncher(folder=Path({str(tmp_path / 'a')!r})).claim()"
+    front = subprocess.Popen([sys.executable, "-c", f"{claim}; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert front.stdin and front.stdout and front.stdout.readline()
+    with front.stdin, front.stdout:
+        with pytest.raises(ConfigError, match=r"another server has its workers in .*a: .* worker_dir of its own"):
+            LocalLauncher(folder=tmp_path / "a").claim()
+        LocalLauncher(folder=tmp_path / "b").claim()
+        front.kill()
+        front.wait()
+    LocalLauncher(folder=tmp_path / "a").claim()
+
+
 def test_a_folder_too_long_for_sockets_is_refused():
     with pytest.raises(ConfigError, match="80 bytes"):
         LocalLauncher(folder=Path("/tmp") / ("x" * 100))
