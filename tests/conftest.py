@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,6 +26,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")  # of a
 hypothesis.settings.register_profile("muxjax", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("muxjax")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of a shell's background, which all that tests start would be handed
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MOST_MAPPINGS = 12_000
 

@@ -82,7 +82,6 @@ def test_what_a_block_raises_while_all_live_is_told_as_it_is(tmp_path):
 
 def test_a_second_ctrl_c_kills_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "STOP_S", 60.0)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever started us may have had ignored
     begun_s = time.monotonic()
     with pytest.raises(KeyboardInterrupt), serving(failing("deaf", "deaf"), FLEET, tmp_path) as running:
         pids = [one.process.pid for one in running.processes]
@@ -90,13 +89,11 @@ def test_a_second_ctrl_c_kills_at_once(tmp_path, monkeypatch):
         timer.start()
         raise KeyboardInterrupt
     timer.join()
-    signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun_s < 30 and not any(map(lives, pids))
 
 
 WAITS = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever started us may have had ignored
+import sys, time
 from pathlib import Path
 from muxjax.bench.backends.running import serving
 from tests.bench.backends.kit import failing, fleet
