@@ -41,6 +41,8 @@ def backend_of(name: str) -> Backend:
     if own and module:
         require(own not in BY_NAME, "backends", name, "by another name than those of " + ", ".join(BY_NAME))
         mps = own.endswith(MPS)
-        return engines.each(own, f"{module}, a process a model{', under MPS' if mps else ''}", engines.module(module), mps=mps)
+        return engines.each(
+            own, f"{module}, a process a model{', under MPS' if mps else ''}", engines.module(module), mps=mps, package=module
+        )
     require(name in BY_NAME, "backends", name, "of " + ", ".join(BY_NAME) + ", or NAME=MODULE")
     return BY_NAME[name]

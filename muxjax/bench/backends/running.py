@@ -46,9 +46,17 @@ def lacking(backend: Backend) -> str:
     """Why it cannot be run here; empty if nothing is known to be missing."""
     if backend.program and shutil.which(backend.program) is None:
         return f"{backend.program} is not on PATH"
-    if backend.package and importlib.util.find_spec(backend.package) is None:
+    if backend.package and not _is_there(backend.package):
         return f"{backend.package} is not installed"
     return f"{mps.CONTROL} is not on PATH" if backend.mps and shutil.which(mps.CONTROL) is None else ""
+
+
+def _is_there(module: str) -> bool:
+    """It can be imported, as far as its packages tell."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 @contextlib.contextmanager

@@ -139,6 +139,8 @@ def test_what_is_missing_is_known_before_anything_is_started(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert lacking(backend_of("vllm")) == "vllm is not on PATH"
     assert lacking(backend_of("sglang")) == "sglang is not installed"
+    assert lacking(backend_of("own=no.such.module")) == "no.such.module is not installed"
+    assert lacking(backend_of("own=muxjax.bench.backends.known")) == ""
     assert lacking(backend_of("llama.cpp")) == "llama-server is not on PATH"
     assert lacking(backend_of("spatial")) == f"{mps.CONTROL} is not on PATH"
     assert lacking(backend_of("mux")) == ""
