@@ -8,12 +8,9 @@ What the client finds beyond the server's pace is its own error. Writes docs/res
 """
 
 import argparse
-import contextlib
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from muxjax.bench.summary import summary
@@ -22,6 +19,7 @@ from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.bench.session import Session
 from muxjax.units import show_s
 from scripts import results
+from scripts.served import telling
 
 QUESTION = "bench-client"
 FIRST_S, GAP_S, TOKENS, PROMPT = 0.05, 0.01, 40, 128
@@ -37,24 +35,12 @@ def main() -> None:
     parser.add_argument("--keep-nothing", action="store_true", help="print the numbers, and write none")
     args = parser.parse_args()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    with serving() as url:
+    with telling(["-m", "tests.bench.stub", f"--first={FIRST_S}", f"--gap={GAP_S}"]) as url:
         records = [_record(url, rate, args) for rate in args.rates]
     print(page(records))
     if not args.keep_nothing:
         results.write_runs(QUESTION, "runs", records)
         results.write_readme(QUESTION, page(records))
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """URL of the server, which is ended when the block is left."""
-    command = [sys.executable, "-m", "tests.bench.stub", f"--first={FIRST_S}", f"--gap={GAP_S}"]
-    with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
 
 
 def _record(url: str, rate: float, args: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,6 @@ Writes docs/results/server-load/.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -21,6 +20,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +46,7 @@ from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import HfTokenizer
 from muxjax.types import ModelSpec
 from scripts import results
+from scripts.served import telling
 from tests.fakes import FakeEngine, FakeLifecycle
 
 QUESTION = "server-load"
@@ -196,24 +197,10 @@ def _repeated(prompt: tuple[int, ...], tokenizer: HfTokenizer) -> list[str]:
     return [tokenizer.decode([*prompt, *prompt[: k + 1]])[before:] for k in range(len(prompt))]
 
 
-@contextlib.contextmanager
-def _serving(load: Load, times: Path) -> Iterator[str]:
+def _serving(load: Load, times: Path) -> AbstractContextManager[str]:
     """The address of a server in a process of its own, which leaves the times of its tokens in that file, and its workers beside it."""
-    command = [
-        sys.executable,
-        "-u",
-        "-m",
-        "scripts.bench_server",
-        f"--serve={load.turn_s}",
-        f"--times={times}",
-        f"--workers={load.workers}",
-    ]
-    with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
+    flags = [f"--serve={load.turn_s}", f"--times={times}", f"--workers={load.workers}"]
+    return telling(["-u", "-m", "scripts.bench_server", *flags])
 
 
 def _serve(turn_s: float, times: Path, workers: int) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.measured import costs_of
 from muxjax.scheduler.policies import by_name
@@ -21,7 +19,7 @@ from muxjax.specs.published import BY_NAME as SHAPES
 from muxjax.units import show_s
 from muxjax.workload.metrics import Served
 from scripts import results
-from scripts.experiments.measure import CURVE, arrivals
+from scripts.experiments.measure import CURVE, arrivals, curves
 from scripts.experiments.question import Question
 from scripts.experiments.questions import BY_NAME
 
@@ -48,7 +46,7 @@ def record(line: Mapping[str, Any]) -> dict[str, Any]:
     config = line["config"]
     served = simulated(replace(BY_NAME[OF], duration_s=config["duration_s"]), config, line["seed"])
     told = {name: config[name] for name in ("backend", "scale", "duration_s")} | {"measured_at": line["commit"]}
-    values = {"measured": line["values"]["curves"], "simulated": {model: curve(served, model) for model in config["models"]}}
+    values = {"measured": line["values"]["curves"], "simulated": curves(served)}
     return results.run_record(device=f"simulated {line['device']}", config=told, seed=line["seed"], values=values)
 
 
@@ -67,13 +65,6 @@ def simulated(question: Question, config: Mapping[str, Any], seed: int) -> Seque
     requests = [one._replace(time_s=one.time_s / config["scale"]) for one in arrivals(question, seed)]
     until_s = requests[-1].time_s + DRAIN_S
     return machine.serve(requests, by_name(policy), LANES if lanes > 1 else SERIAL, until_s).served
-
-
-def curve(served: Sequence[Served], model: str) -> dict[str, list[float]]:
-    """Seconds at each of CURVE."""
-    own = [one for one in served if one.model == model]
-    times = {"ttft_s": [one.ttft_s for one in own], "tpot_s": [one.tpot_s for one in own if one.output_tokens > 1]}
-    return {kind: np.percentile(seconds, CURVE).tolist() for kind, seconds in times.items()}
 
 
 def errors(run: Mapping[str, Any]) -> Iterator[tuple[str, str, int, float, float]]:

@@ -1,10 +1,10 @@
-"""`muxjax serve` of a configuration in a process of its own, for what is asked of it from outside."""
+"""Servers in processes of their own, for what is asked of them from outside."""
 
 import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,19 @@ class Served(NamedTuple):
 
 
 @contextlib.contextmanager
+def telling(command: Sequence[str]) -> Iterator[str]:
+    """The first line that a command of this Python prints, such as its address; it is ended, and waited for, when the block is left."""
+    with subprocess.Popen([sys.executable, *command], cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
 def serving(configuration: Path, *, environment: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Started on the processor, and killed when the block is left; the log lies beside the configuration.
+    """`muxjax serve` of a configuration, on the processor, and killed when the block is left; the log lies beside the configuration.
 
     Args:
       environment: variables of its own.

@@ -11,7 +11,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Placed, Placement, UnitPlan
 from muxjax.scheduler.policies import default
 
-FAMILIES = tuple(chip.name.partition("-")[0] for chip in CHIPS.values())
+FAMILIES = tuple(chip.family for chip in CHIPS.values())
 _LAST_DEVICE = 2**20
 _log = logging.getLogger(__name__)
 

@@ -36,6 +36,11 @@ class Chip:
             value = getattr(self, field.name)
             require(0 < value <= MOST, field.name, value, f"over 0, to {MOST:g}")
 
+    @property
+    def family(self) -> str:
+        """What all of its kind have in their names, as "A100" of "A100-80GB"."""
+        return self.name.partition("-")[0]
+
 
 A100 = Chip(
     name="A100-80GB",

@@ -58,7 +58,7 @@ class TableCosts:
 
 def of_chip(chip: Chip, device: str) -> bool:
     """Whether a device is such a chip, by JAX's name of it: "NVIDIA A100-SXM4-80GB" is an "A100-80GB"."""
-    return chip.name.partition("-")[0] in device
+    return chip.family in device
 
 
 def costs_of(chips: Iterable[Chip], table: Path | None = None) -> CostModel:

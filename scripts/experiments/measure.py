@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -20,6 +21,7 @@ from muxjax.server.config import named_options
 from muxjax.specs import published
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.workload import files
+from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival, generate
 from scripts import results
 from scripts.experiments.question import Question
@@ -50,6 +52,8 @@ def measured(question: Question, work: Path, device: str) -> Iterator[dict[str, 
             CompareOptions(backends=question.backends, rate_scales=question.scales, enough=question.enough, logs=work / "logs"),
         )
         for one in came:
+            if one.trouble:  # of which a page says nothing where there is no run
+                print(f"{one.backend.name}: {one.trouble}", file=sys.stderr)
             for run in one.runs:
                 yield record(question, one, run, device, list(memory(work / "logs", one)))
 
@@ -96,15 +100,15 @@ def record(question: Question, came: Came, run: Run, device: str, memory: Sequen
         "targets": asdict(question.targets),
     }
     found = values(summary([run], question.targets), [run])
-    found |= {"curves": curves(run), "rates": run.begin.rates, "trouble": came.trouble, "memory": list(memory)}
+    served = [one for record in run.records if (one := record.served)]
+    found |= {"curves": curves(served), "rates": run.begin.rates, "trouble": came.trouble, "memory": list(memory)}
     if not math.isnan(came.start_s):
         found["start_s"] = came.start_s
     return results.run_record(device=device, config=told, seed=run.begin.seed, values=found)
 
 
-def curves(run: Run) -> dict[str, dict[str, list[float]]]:
+def curves(served: Sequence[Served]) -> dict[str, dict[str, list[float]]]:
     """Seconds at each of CURVE, of each model's times to the first token and per further token."""
-    served = [one for record in run.records if (one := record.served)]
     found = {}
     for model in sorted({one.model for one in served}):
         own = [one for one in served if one.model == model]

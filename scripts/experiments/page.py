@@ -1,18 +1,16 @@
 """The page of a question, made from its lines."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from muxjax.bench.plots import check
 from muxjax.units import show_s
 from muxjax.workload.metrics import GOOD
 from scripts import results
 from scripts.experiments.question import Question
-from scripts.experiments.verdicts import verdicts
+from scripts.experiments.verdicts import BEST, Line, rate, shared, verdicts
 
-Line = Mapping[str, Any]
 APART = ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99")
 HEAD = ("system", "asked, requests/s", "served", "within target", "output tokens/s", "TTFT p50 / p99", "TPOT p50 / p99", "fairness")
 
@@ -31,13 +29,9 @@ def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 3.8), layout="constrained")
-    kinds = (
-        ("attainment", "share within target", 1.0),
-        ("output_throughput", "output tokens/s", 1.0),
-        ("p99_ttft_ms", "TTFT p99, ms", 1.0),
-    )
+    kinds = {"attainment": "share within target", "output_throughput": "output tokens/s", "p99_ttft_ms": "TTFT p99, ms"}
     axes = figure.subplots(1, len(kinds))
-    for axis, (key, label, _) in zip(axes, kinds, strict=True):
+    for axis, (key, label) in zip(axes, kinds.items(), strict=True):
         for number, (system, own) in enumerate(by_system(lines).items()):
             points = [(rate(line), line["values"][key]) for line in own if line["values"][key] is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], marker=".", color=f"C{number % 10}", label=system)
@@ -54,12 +48,7 @@ def by_system(lines: Sequence[Line]) -> dict[str, list[Line]]:
     found: dict[str, list[Line]] = {}
     for line in sorted(lines, key=lambda line: line["config"]["scale"]):
         found.setdefault(line["config"]["backend"], []).append(line)
-    return {name: found[name] for name in sorted(found, key=lambda name: (name != "mux", name))}
-
-
-def rate(line: Line) -> float:
-    """Requests a second that came, in the mean."""
-    return sum(line["values"]["rates"].values())
+    return {name: found[name] for name in sorted(found, key=lambda name: (name != BEST, name))}
 
 
 def _place(line: Line) -> tuple[str, str, float, int]:
@@ -116,9 +105,7 @@ def _row(line: Line) -> Sequence[object]:
 
 def _apart(lines: Sequence[Line]) -> Iterator[Sequence[object]]:
     systems = by_system(lines)
-    common = set.intersection(*({line["config"]["scale"] for line in own} for own in systems.values()))
-    for system, own in systems.items():
-        line = next((line for line in reversed(own) if line["config"]["scale"] == max(common, default=None)), own[0])
+    for system, line in zip(systems, shared(*systems.values()), strict=True):
         for model, found in line["values"]["models"].items():
             asked_rps = line["values"]["rates"][model]
             served = f"{found['request_throughput']:.4g}"
@@ -130,7 +117,7 @@ def _systems(lines: Sequence[Line]) -> Iterator[str]:
         found = own[0]["values"]
         start = f"; ready in {show_s(found['start_s'])}" if "start_s" in found else ""
         trouble = next((line["values"]["trouble"] for line in own if line["values"]["trouble"]), "")
-        ended = f"; not run to its end: {trouble.splitlines()[0][:200]}" if trouble else ""
+        ended = f"; {trouble.splitlines()[0][:200]}" if trouble else ""
         yield f"- **{system}**: {own[0]['config']['about']}{start}{ended}"
 
 

@@ -1,16 +1,14 @@
 """What README.md tells of all questions that were measured on a GPU: one table and one picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from muxjax.units import show_s
 from scripts import results
 from scripts.experiments.page import by_system
 from scripts.experiments.question import Question
 from scripts.experiments.questions import BY_NAME
-from scripts.experiments.verdicts import BEST, highest_rps, shared
+from scripts.experiments.verdicts import BEST, Line, highest_rps, median_s, rate, shared
 
-Line = Mapping[str, Any]
 NAME, PICTURE = "systems", "three-models"
 HEAD = ("on one GPU, over HTTP", "what", "muxjax", "beside", "", "times")
 
@@ -44,25 +42,25 @@ def _rows(question: Question, lines: Sequence[Line]) -> Iterator[Sequence[str]]:
     for name, others in systems.items():
         if name == BEST or BEST not in systems:
             continue
-        mine, theirs = (line["values"] for line in shared(systems[BEST], others))
+        mine, theirs = shared(systems[BEST], others)
         if question.at_once is not None:
-            yield link, f"{question.at_once} requests at once", *_more(mine["output_throughput"], name, theirs["output_throughput"])
+            tokens = (line["values"]["output_throughput"] for line in (mine, theirs))
+            yield link, f"{question.at_once} requests at once", *_more(name, *tokens)
             continue
         if len(question.models) > 1:
             yield link, "requests/s with 99 % within target", *_highest(systems[BEST], name, others)
-        ours_s, theirs_s = mine["median_tpot_ms"] / 1e3, theirs["median_tpot_ms"] / 1e3
-        rate = sum(mine["rates"].values())
-        yield link, f"time per token at {rate:.0f} requests/s", show_s(ours_s), name, show_s(theirs_s), f"{theirs_s / ours_s:.2f}"
+        ours_s, theirs_s = median_s(mine, "tpot"), median_s(theirs, "tpot")
+        yield link, f"time per token at {rate(mine):.0f} requests/s", show_s(ours_s), name, show_s(theirs_s), f"{theirs_s / ours_s:.2f}"
 
 
-def _more(ours: float, name: str, theirs: float) -> Sequence[str]:
+def _more(name: str, ours: float, theirs: float) -> Sequence[str]:
     return f"{ours:,.0f} tokens/s", name, f"{theirs:,.0f} tokens/s", f"{ours / theirs:.2f}"
 
 
 def _highest(own: Sequence[Line], name: str, others: Sequence[Line]) -> Sequence[str]:
     """Where the other keeps to it at no rate, it is known to be less than at the lowest that it was asked."""
     ours, theirs = highest_rps(own), highest_rps(others)
-    least = sum(others[0]["values"]["rates"].values())
+    least = rate(others[0])
     if theirs:
         return f"{ours:.0f}", name, f"{theirs:.0f}", f"{ours / theirs:.2f}"
     return f"{ours:.0f}", name, f"under {least:.0f}", f"over {ours / least:.2f}"

@@ -26,48 +26,56 @@ def verdicts(question: Question, systems: Systems) -> Iterator[str]:
         yield from _streams(own, systems)
 
 
+def rate(line: Line) -> float:
+    """Requests a second that came, in the mean."""
+    return sum(line["values"]["rates"].values())
+
+
 def highest_rps(lines: Sequence[Line]) -> float:
     """The highest rate asked at which, and at all lower ones, GOOD of the requests were within target; 0 for none."""
     best = 0.0
     for line in lines:
         if (line["values"]["attainment"] or 0.0) < GOOD:
             break
-        best = sum(line["values"]["rates"].values())
+        best = rate(line)
     return best
 
 
 def _highest(systems: Systems) -> Iterator[str]:
-    rates = {name: highest_rps(lines) for name, lines in systems.items()}
+    best = {name: highest_rps(lines) for name, lines in systems.items()}
     for name, lines in systems.items():
-        rate, last = rates[name], sum(lines[-1]["values"]["rates"].values())
-        bound = "at least " if rate == last else ""
-        ratio = f": {BEST} {rates[BEST] / rate:.2f} times as much" if name != BEST and rate else ""
-        least = f"{min(sum(line['values']['rates'].values()) for line in lines):.4g}"
+        bound = "at least " if best[name] == rate(lines[-1]) else ""
+        ratio = f": {BEST} {best[BEST] / best[name]:.2f} times as much" if name != BEST and best[name] else ""
         told = (
-            f"{bound}{rate:.4g} requests/s with {GOOD:.0%} within target{ratio}"
-            if rate
-            else f"{GOOD:.0%} within target at no rate, from {least} on"
+            f"{bound}{best[name]:.4g} requests/s with {GOOD:.0%} within target{ratio}"
+            if best[name]
+            else f"{GOOD:.0%} within target at no rate, from {rate(lines[0]):.4g} on"
         )
         yield f"**{name}**: {told}"
 
 
-def shared(own: Sequence[Line], others: Sequence[Line]) -> tuple[Line, Line]:
-    """The lines of two systems at the highest rate that both were asked; their first ones where there is none."""
-    common = {line["config"]["scale"] for line in own} & {line["config"]["scale"] for line in others}
-    mine, theirs = (next((line for line in one if line["config"]["scale"] == max(common, default=None)), one[0]) for one in (own, others))
-    return mine, theirs
+def shared(*systems: Sequence[Line]) -> list[Line]:
+    """The line of each system at the highest rate that all were asked; their first ones where there is none."""
+    common = set.intersection(*({line["config"]["scale"] for line in lines} for lines in systems))
+    return [next((line for line in lines if line["config"]["scale"] == max(common, default=None)), lines[0]) for lines in systems]
 
 
 def _streams(own: Sequence[Line], systems: Systems) -> Iterator[str]:
     """What streams got at the highest rate that both were asked."""
     for name, lines in systems.items():
         if name != BEST:
-            mine, theirs = (line["values"] for line in shared(own, lines))
-            told = ", ".join(_beside(kind, mine[f"median_{kind}_ms"] / 1e3, theirs[f"median_{kind}_ms"] / 1e3) for kind in ("tpot", "ttft"))
-            yield f"**{name}** beside {BEST} at {sum(mine['rates'].values()):.4g} requests/s: {told}"
+            mine, theirs = shared(own, lines)
+            told = ", ".join(_beside(kind, mine, theirs) for kind in ("tpot", "ttft"))
+            yield f"**{name}** beside {BEST} at {rate(mine):.4g} requests/s: {told}"
 
 
-def _beside(kind: str, ours_s: float, theirs_s: float) -> str:
+def median_s(line: Line, kind: str) -> float:
+    """Of the times of all its requests, ttft or tpot."""
+    return line["values"][f"median_{kind}_ms"] / 1e3
+
+
+def _beside(kind: str, mine: Line, theirs: Line) -> str:
+    ours_s, theirs_s = median_s(mine, kind), median_s(theirs, kind)
     return f"{kind.upper()} p50 {show_s(theirs_s)} for {show_s(ours_s)}, {theirs_s / ours_s:.2f} times"
 
 

@@ -1,6 +1,8 @@
 """Flags of `muxjax bench`."""
 
 import argparse
+from collections.abc import Iterable
+from typing import Any
 
 from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
@@ -108,8 +110,7 @@ def _compare(args: argparse.Namespace) -> int:
 
     unit = load_options(args.sources, {name: value for name, value in vars(args).items() if name in FLEET}).unit
     options = BenchOptions(**{name: getattr(args, name) for name in COMPARED} | {"seeds": tuple(args.seeds), "api_key": ""})
-    said = {name: getattr(args, name) for name in (*LOAD, *COMPARED_WHEN, "ignore_eos")}
-    load = LoadOptions(**said, rename=tuple(args.rename), max_model_len=_longest(unit))
+    load = _unit_load(args, unit, COMPARED_WHEN)
     several = read_fields(CompareOptions, _with_tuples(args, "backends", "rate_scales"))
     return compare.run(unit, load, options, read_fields(Targets, args), several)
 
@@ -128,9 +129,7 @@ def _throughput(args: argparse.Namespace) -> int:
     from muxjax.server.config import load_options
 
     unit = load_options(args.sources, serve_flags.settings(args)).unit
-    said = {name: getattr(args, name) for name in (*LOAD, "ignore_eos")}
-    load = LoadOptions(**said, rename=tuple(args.rename), rate=float("inf"), max_model_len=_longest(unit))
-    return throughput.run(unit, load, args.seed, args.json)
+    return throughput.run(unit, _unit_load(args, unit, rate=float("inf")), args.seed, args.json)
 
 
 def _add_report(report: argparse.ArgumentParser) -> None:
@@ -171,9 +170,15 @@ def _add_load(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
     add_fields(parser, LoadOptions, texts)
 
 
-def _longest(unit: UnitOptions) -> int | None:
-    """Tokens to which requests are cut, so that every model takes them."""
-    return min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
+def _unit_load(args: argparse.Namespace, unit: UnitOptions, when: Iterable[str] = (), **more: Any) -> LoadOptions:
+    """A load on a unit's models, whose requests are cut so that every model takes them.
+
+    Args:
+      when: fields that tell when requests come, of those that the command line has.
+    """
+    longest = min((model.max_model_len for model in unit.models if model.max_model_len), default=None)
+    said = {name: getattr(args, name) for name in (*LOAD, *when, "ignore_eos")}
+    return LoadOptions(**said, **more, rename=tuple(args.rename), max_model_len=longest)
 
 
 def _load(args: argparse.Namespace) -> LoadOptions:
