@@ -218,14 +218,22 @@ class Service:
         places = self._admit(generation)
         try:
             for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
-                self._engine.submit(request, prepared=True)
                 meter = self.metrics.request(request, self._tell_request)
-                self._choices[request.id] = Choice(generation, index, detokenizers[index // generation.n].copy(), queue, meter, place)
+                self._submit(request, Choice(generation, index, detokenizers[index // generation.n].copy(), queue, meter, place))
             yield self._deltas(generation, queue)
         finally:
             for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
                 place.leave()
+
+    def _submit(self, request: Request, choice: Choice) -> None:
+        """The choice is known before the request is, for the engine's thread may tell of its first job at once."""
+        self._choices[request.id] = choice
+        try:
+            self._engine.submit(request, prepared=True)
+        except RequestError:
+            del self._choices[request.id]
+            raise
 
     def _admit(self, generation: Generation) -> list[Admitted]:
         try:

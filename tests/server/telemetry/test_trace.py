@@ -172,3 +172,20 @@ def test_a_served_request_is_traced_with_its_jobs(serve, tmp_path):
     assert whole["args"]["request_id"] == "mine" and whole["args"]["tokens"] == 4
     assert [event["name"] for event in events if event["ph"] == "X"] == ["org/a: prefill", *["org/a: decode"] * 3]
     assert {"queued", "prefill", "decode"} <= {event["name"] for event in events if event["ph"] == "b"}
+
+
+def test_jobs_that_come_before_the_submission_returns_are_traced(serve, tmp_path, monkeypatch):
+    trace = TraceFile(tmp_path / "trace.json")
+    with serve() as server:
+        submit = server.engine.submit
+
+        def slow(request, **options):
+            submit(request, **options)
+            time.sleep(0.3)
+
+        monkeypatch.setattr(server.engine, "submit", slow)
+        server.service.watchers.append(trace)
+        ask(server, "POST", "/v1/completions", {"model": "a", "prompt": "hello", "max_tokens": 4})
+    trace.close()
+
+    assert "prefill" in {event["name"] for event in json.loads((tmp_path / "trace.json").read_text()) if event["ph"] == "b"}
