@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from muxjax.device.loader import layout_of
 from muxjax.engine.device_control import Loaded
 from muxjax.engine.engine import Engine
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.plan import layout_of
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
@@ -79,7 +79,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
     spec = loaded.spec
     return ModelConfig(
         name=model.name,
-        layout=layout_of(unit, model, spec, kv_dtype),
+        layout=layout_of(unit, model, spec, kv_dtype.name),
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         vocab=spec.vocab,

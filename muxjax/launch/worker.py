@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from muxjax.device import memory
+from muxjax.device import host_memory, memory
 from muxjax.device.controller import DeviceController
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.loader import ModelLoader, ModelPlan
+from muxjax.device.loader import ModelLoader
 from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import WakeableExecutor
+from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import UnitOptions
 from muxjax.launch.progress import Progress
 
@@ -64,6 +65,7 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
     executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
     _warm_up(executor, progress)
+    host_memory.trim()
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
