@@ -12,9 +12,9 @@ from muxjax.cluster.on_ray.connect import connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher
 from muxjax.cluster.options import ClusterOptions
 from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
+from muxjax.commands.check import planned
 from muxjax.commands.place import better, solve
 from muxjax.commands.problem_file import read_problem
-from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.server.build import build_cluster, build_service
 from muxjax.server.config import Options
@@ -61,7 +61,7 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    placement = one_unit(unit) if cluster.is_one_unit else _placement(cluster)
+    placement = one_unit(unit) if cluster.is_one_unit else planned(cluster)
     if cluster.ray:
         workers = _ray_workers(options, unit_specs(placement, unit), port)
         service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s)
@@ -124,11 +124,3 @@ def _refit(problem: Path, workers: RayLauncher, service: Service) -> Refit:
 
 def _solved(problem: Problem) -> Placement:
     return solve(problem).placement
-
-
-def _placement(cluster: ClusterOptions) -> Placement:
-    """Raises ConfigError: the file cannot be read, or the problem not be solved."""
-    if cluster.placement is not None:
-        return read_placement(cluster.placement)
-    assert cluster.problem is not None
-    return _solved(read_problem(cluster.problem))
