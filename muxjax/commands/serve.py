@@ -2,11 +2,13 @@
 
 import asyncio
 import functools
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from muxjax import __version__
 from muxjax.cluster import launcher
 from muxjax.cluster.on_ray.connect import connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher
@@ -27,6 +29,8 @@ from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 from muxjax.server.telemetry.watcher import open_watchers
 
+_log = logging.getLogger(__name__)
+
 
 def run(options: Options) -> int:
     """Serves until a signal; the process's status.
@@ -38,9 +42,14 @@ def run(options: Options) -> int:
     logs.configure(http.log_level, http.log_format)
     open_files.raise_limit()
     with bound(http) as sockets, open_watchers(http) as watchers:  # before minutes of loading
-        service = _cluster(options, port_of(sockets.public)) if _has_workers(cluster) else build_service(unit)
+        _log.info("muxjax %s starts, with %s", __version__, ", ".join(model.name for model in unit.models))
+        if _has_workers(cluster):
+            service = _cluster(options, port_of(sockets.public))
+        else:
+            service = build_service(unit, report=_log.info, told=lambda phase: _log.info("starting: %s", phase))
         service.watchers += watchers
         ended = asyncio.run(serve(service, http, sockets))
+    _log.info("ended")
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the device
@@ -64,7 +73,7 @@ def _cluster(options: Options, port: int) -> Service:
     placement = one_unit(unit) if cluster.is_one_unit else planned(cluster)
     if cluster.ray:
         workers = _ray_workers(options, unit_specs(placement, unit), port)
-        service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s)
+        service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s, report=_log.info)
         if cluster.problem is not None and cluster.replan_s is None:
             service.chores.append(_refit(cluster.problem, workers, service).run)
     else:
@@ -73,7 +82,7 @@ def _cluster(options: Options, port: int) -> Service:
         specs = unit_specs(placement, unit, devices=devices)
         workers.claim()
         workers.end_others(spec.name for spec in specs)
-        service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
+        service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s, report=_log.info)
     if cluster.replan_s is not None:
         service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
     return service

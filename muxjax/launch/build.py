@@ -40,19 +40,26 @@ class Built:
 
 
 def build(
-    options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True, doing: Callable[[str], Any] = lambda what: None
+    options: UnitOptions,
+    *,
+    report: Callable[[str], Any] = print,
+    progress: bool = True,
+    told: Callable[[str], Any] = lambda phase: None,
+    doing: Callable[[str], Any] = lambda what: None,
 ) -> Built:
     """Starts a worker, reports what fits, and makes the engine that uses it.
 
     Args:
-      progress, doing: as of `Progress`.
+      progress, told, doing: as of `Progress`.
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
-    worker = start_worker(options, Progress(bars=progress, doing=doing))
+    following = Progress(bars=progress, told=told, doing=doing)
+    worker = start_worker(options, following)
     lanes = len({loaded.lane for loaded in worker.models.values()})
     policy = options.policy or default(lanes)
     options = replace(options, lanes=lanes, policy=policy)
+    following.phase("reading vocabularies for grammars")
     config_of = partial(model_config, options, worker.kv_dtype)
     configs = [config_of(model, worker.models[model.name]) for model in options.models]
     lines = start_report(options, worker, configs)

@@ -53,6 +53,7 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
+    progress.phase("opening devices")
     memory.claim(options)
     loader = ModelLoader.of(options)
     plans = {model.name: loader.plan(model) for model in options.models}
@@ -63,6 +64,7 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     total_blocks = memory.arena_blocks(options, loader.lanes, models)
     compile_s = _compile(models, loader, total_blocks, library, progress, all_shapes=options.wait_for_all)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
+    progress.phase("making the cache")
     executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
     _warm_up(executor, progress)
     host_memory.trim()
@@ -83,9 +85,10 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Second
     """The models, all of which the arena must leave room for; the largest is loaded first, and lanes are dealt in turn."""
     models = {}
     for i, plan in enumerate(sorted(plans.values(), key=lambda plan: -plan.spec.params)):
-        progress.doing(f"weights: {plan.name}, {i + 1} of {len(plans)}")
+        what = f"weights: {plan.name}, {i + 1} of {len(plans)}"
+        progress.doing(what) if progress.draws else progress.phase(what)
         with seconds.of(plan.name):
-            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.bars)
+            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.draws)
     return {name: models[name] for name in plans}
 
 
