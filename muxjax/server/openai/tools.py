@@ -80,7 +80,7 @@ def _arguments(function: Fields) -> Mapping[str, Any]:
     parameters = function.object("parameters")
     raw = parameters.raw if parameters else {}
     none_named = not raw.get("properties") and not raw.get("required") and _MEMBERS.isdisjoint(raw)
-    schema = {"properties": {}, **raw, **({"additionalProperties": False} if none_named else {})}
+    schema = {**raw, **({"properties": {}, "additionalProperties": False} if none_named else {})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
     return schema
