@@ -9,8 +9,8 @@ from functools import partial
 
 from muxjax.server.admission.lines import line_of
 from muxjax.server.admission.tenants import ANYONE, Tenant
+from muxjax.server.answers.form import AnswerForm
 from muxjax.server.catalog import ServedModel
-from muxjax.server.openai.tools import ToolUse
 from muxjax.server.text.detokenizer import Detokenizer
 from muxjax.types import Request
 
@@ -61,7 +61,7 @@ class Generation:
       echo: the text of each prompt that goes before its answers; empty without an echo.
       logprobs, prompt_logprobs: number of the most likely tokens are told; None tells nothing.
       token_ids: tokens are told by number as well.
-      tools: those that the answer calls.
+      form: parts that an answer may have beside its text; None for text alone.
       usage_at_end, usage_always: events of a stream that count tokens.
       unknown: fields that were not understood.
     """
@@ -80,7 +80,7 @@ class Generation:
     logprobs: int | None
     prompt_logprobs: int | None
     token_ids: bool
-    tools: ToolUse | None
+    form: AnswerForm | None
     stream: bool
     usage_at_end: bool
     usage_always: bool

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muxjax.server.answers.parts import Parts, ToolCall, gathered
 from muxjax.server.background import BackgroundLoop
 from muxjax.server.build import build_service
 from muxjax.server.choice import Delta
 from muxjax.server.config import named_options
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.schema import parse_chat, parse_completion
-from muxjax.server.openai.tool_calls import ToolCall, call_reader, gathered
 from muxjax.server.service import Service
 from muxjax.types import Finish, Logprobs
 
@@ -156,8 +156,15 @@ def _completion(generation: Generation, index: int, deltas: Sequence[Delta]) -> 
         logprobs=tuple(delta.logprobs for delta in deltas if delta.logprobs),
         prompt_logprobs=first.prompt_logprobs or (),
         cached_tokens=first.cached_tokens,
-        tool_calls=gathered(call_reader(generation.tools).feed(text)) if generation.tools else (),
+        tool_calls=_parts(generation, text).calls,
     )
+
+
+def _parts(generation: Generation, text: str) -> Parts:
+    if generation.form is None:
+        return Parts(text, "", ())
+    reader = generation.form.reader()
+    return gathered([*reader.feed(text), *reader.end()])
 
 
 def _is_chat(prompt: Any) -> bool:

@@ -40,22 +40,23 @@ def measured(question: Question, work: Path, device: str) -> Iterator[dict[str, 
     Args:
       work: folder of the question, where records of requests lie: what is there already is not measured again.
     """
-    unit = unit_of(question, work)
+    load = LoadOptions(trace=work / "trace-{seed}.jsonl", ignore_eos=True, prompt_ids_below=90)
     for seed in question.seeds:
-        trace = work / f"trace-{seed}.jsonl"
+        trace = load.trace_of(seed)
+        assert trace is not None
         files.write(trace, arrivals(question, seed))
-        came = compared(
-            unit,
-            LoadOptions(trace=trace, ignore_eos=True, prompt_ids_below=90),
-            BenchOptions(seeds=(seed,), warmup=2, records=work / "records.jsonl", timeout_s=300.0),
-            question.targets,
-            CompareOptions(backends=question.backends, rate_scales=question.scales, enough=question.enough, logs=work / "logs"),
-        )
-        for one in came:
-            if one.trouble:  # of which a page says nothing where there is no run
-                print(f"{one.backend.name}: {one.trouble}", file=sys.stderr)
-            for run in one.runs:
-                yield record(question, one, run, device, list(memory(work / "logs", one)))
+    came = compared(
+        unit_of(question, work),
+        load,
+        BenchOptions(seeds=question.seeds, warmup=2, records=work / "records.jsonl", timeout_s=300.0),
+        question.targets,
+        CompareOptions(backends=question.backends, rate_scales=question.scales, enough=question.enough, logs=work / "logs"),
+    )
+    for one in came:
+        if one.trouble:  # of which a page says nothing where there is no run
+            print(f"{one.backend.name}: {one.trouble}", file=sys.stderr)
+        for run in one.runs:
+            yield record(question, one, run, device, list(memory(work / "logs", one)))
 
 
 def arrivals(question: Question, seed: int) -> Sequence[Arrival]:
@@ -104,6 +105,8 @@ def record(question: Question, came: Came, run: Run, device: str, memory: Sequen
     found |= {"curves": curves(served), "rates": run.begin.rates, "trouble": came.trouble, "memory": list(memory)}
     if not math.isnan(came.start_s):
         found["start_s"] = came.start_s
+    if came.used_bytes:
+        found["used_bytes"] = came.used_bytes
     return results.run_record(device=device, config=told, seed=run.begin.seed, values=found)
 
 

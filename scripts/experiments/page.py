@@ -9,6 +9,7 @@ from muxjax.units import show_s
 from muxjax.workload.metrics import GOOD
 from scripts import results
 from scripts.experiments.question import Question
+from scripts.experiments.seeds import over_seeds, spread
 from scripts.experiments.verdicts import BEST, Line, rate, shared, verdicts
 
 APART = ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99")
@@ -19,7 +20,7 @@ def page(question: Question, lines: Sequence[Line]) -> str:
     """For people; what was measured on one card in one lease stands together."""
     parts = [f"# {question.title}", _about(question, lines)]
     for device, own in itertools.groupby(sorted(lines, key=_place), key=lambda line: line["device"]):
-        parts += _device(question, device, list(own))
+        parts += _device(question, device, over_seeds(list(own)))
     return "\n\n".join(parts)
 
 
@@ -32,7 +33,7 @@ def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
     kinds = {"attainment": "share within target", "output_throughput": "output tokens/s", "p99_ttft_ms": "TTFT p99, ms"}
     axes = figure.subplots(1, len(kinds))
     for axis, (key, label) in zip(axes, kinds.items(), strict=True):
-        for number, (system, own) in enumerate(by_system(lines).items()):
+        for number, (system, own) in enumerate(by_system(over_seeds(lines)).items()):
             points = [(rate(line), line["values"][key]) for line in own if line["values"][key] is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], marker=".", color=f"C{number % 10}", label=system)
         axis.set(xlabel="requests/s asked", ylabel=label)
@@ -94,9 +95,9 @@ def _row(line: Line) -> Sequence[object]:
     return (
         line["config"]["backend"],
         f"{rate(line):.4g}" if line["config"]["at_once"] is None else "all at once",
-        f"{found['request_throughput']:.4g}{behind}",
-        share(found["attainment"]),
-        f"{found['output_throughput']:.5g}",
+        f"{spread(line, 'request_throughput', '.4g')}{behind}",
+        spread(line, "attainment", ".1%"),
+        spread(line, "output_throughput", ".5g"),
         _pair(found, "ttft"),
         _pair(found, "tpot"),
         f"{found['fairness']:.3f}",

@@ -7,6 +7,7 @@ from scripts import results
 from scripts.experiments.page import by_system
 from scripts.experiments.question import Question
 from scripts.experiments.questions import BY_NAME
+from scripts.experiments.seeds import over_seeds
 from scripts.experiments.verdicts import BEST, Line, highest_rps, median_s, rate, shared
 
 NAME, PICTURE = "systems", "three-models"
@@ -36,7 +37,7 @@ def _on_gpu(lines: Sequence[Line]) -> list[Line]:
 
 def _rows(question: Question, lines: Sequence[Line]) -> Iterator[Sequence[str]]:
     """Of each other system, beside ours."""
-    systems = by_system(lines)
+    systems = by_system(over_seeds(lines))
     models = ", ".join(question.models) if len(question.models) <= 6 else f"{len(question.models)} models"
     link = f"[{models}](docs/results/{question.name}/README.md)"
     for name, others in systems.items():

@@ -27,13 +27,14 @@ class Running:
     """A backend that serves.
 
     Args:
-      urls: of each model; start_s: until all were ready.
+      urls: of each model; start_s: until all were ready; used_bytes: of the first GPU's memory, by then.
       unattached: servers that should share the GPU through MPS and do not.
     """
 
     processes: Sequence[Started]
     urls: Mapping[str, str]
     start_s: float
+    used_bytes: int = 0
     unattached: int = 0
 
     def check(self) -> None:
@@ -68,7 +69,7 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.
     Raises:
       ConfigError: a server does not become ready, or has ended when the block raised one; the end of its log is told.
     """
-    begun_s = time.monotonic()
+    begun_s, before_bytes = time.monotonic(), used_bytes()
     with contextlib.ExitStack() as stack:
         stack.enter_context(sigterm_as_ctrl_c())
         with free_ports() as port:
@@ -78,7 +79,13 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.
         _wait(backend, processes, begun_s + ready_s)
         unattached = mps.strangers([one.family for one in processes], mps.attached(shared)) if shared else 0
         urls = {model: server.url for server in servers for model in server.models}
-        running = Running(processes=processes, urls=urls, start_s=time.monotonic() - begun_s, unattached=unattached)
+        running = Running(
+            processes=processes,
+            urls=urls,
+            start_s=time.monotonic() - begun_s,
+            used_bytes=used_bytes() - before_bytes,
+            unattached=unattached,
+        )
         try:
             yield running
         except ConfigError:
@@ -88,13 +95,23 @@ def serving(backend: Backend, fleet: Fleet, logs: Path, *, ready_s: float = 900.
 
 def device_bytes() -> int:
     """Memory of the first GPU, as the driver tells; 0 where there is none."""
-    told = _of_driver("memory.total")
-    return int(told) * 2**20 if told.isdigit() else 0
+    return _mebibytes("memory.total")
+
+
+def used_bytes() -> int:
+    """Of the first GPU's memory, by whomever; 0 where there is none."""
+    return _mebibytes("memory.used")
 
 
 def device_name() -> str:
     """Of the first GPU; empty where there is none."""
     return _of_driver("name")
+
+
+def _mebibytes(field: str) -> int:
+    """Bytes of what the driver tells in MiB."""
+    told = _of_driver(field)
+    return int(told) * 2**20 if told.isdigit() else 0
 
 
 def _of_driver(field: str) -> str:

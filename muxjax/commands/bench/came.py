@@ -9,7 +9,7 @@ from muxjax.bench.backends.check import Sample, disagreement
 from muxjax.bench.records import Run, by_load
 from muxjax.bench.summary import Summary, summary
 from muxjax.bench.targets import Targets
-from muxjax.units import show_s, show_table
+from muxjax.units import show_bytes, show_s, show_table
 
 COLUMNS = ("backend", "requests/s", "served", "failed", "in target", "tokens/s", "TTFT p50", "p99", "TPOT p50", "p99", "fairness")
 MOST_ERRORS = 3
@@ -22,12 +22,14 @@ class Came:
 
     Args:
       runs: complete ones, of the rates and seeds that were asked for; start_s: until it was ready, NaN where it was not started.
+      used_bytes: of the GPU's memory once it was ready, 0 where that is not known.
       trouble: why it could not be run, or not to its end, or not as it should have been; empty if nothing was wrong.
     """
 
     backend: Backend
     runs: list[Run]
     start_s: float = math.nan
+    used_bytes: int = 0
     samples: list[Sample] = field(default_factory=list)
     trouble: str = ""
 
@@ -38,6 +40,7 @@ def text(came: Sequence[Came], targets: Targets) -> Iterator[str]:
     yield from show_table([COLUMNS, *(_row(name, runs, total) for name, found in totals.items() for runs, total in found)])
     for one in came:
         start = "" if math.isnan(one.start_s) else f"; ready in {show_s(one.start_s)}"
+        start += f" with {show_bytes(one.used_bytes)} of the GPU" if one.used_bytes else ""
         yield f"{one.backend.name}: {one.backend.about}{start}{f'; {one.trouble}' if one.trouble else ''}"
         for _, total in totals[one.backend.name]:
             for error, count in list(total.errors.items())[:MOST_ERRORS]:

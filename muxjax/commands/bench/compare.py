@@ -87,7 +87,7 @@ def _measure(one: Came, fleet: Fleet, way: _Way) -> None:
         return
     try:
         with serving(one.backend, fleet, way.logs, ready_s=way.compare.ready_s) as running:
-            one.start_s = running.start_s
+            one.start_s, one.used_bytes = running.start_s, running.used_bytes
             one.trouble = f"NOT UNDER MPS: {running.unattached} of its processes" if running.unattached else ""
             one.samples = samples(running.urls)
             load = replace(way.load, model=tuple(f"{model}={url}" for model, url in running.urls.items()))

@@ -12,7 +12,7 @@ from muxjax.commands.flags import add_fields, file_path, read_fields
 from muxjax.engine.options import UnitOptions
 
 LOAD = {
-    "trace": "requests to replay, at their own times",
+    "trace": "requests to replay, at their own times; {seed} in its name is the run's",
     "format": "of the trace: muxjax (JSON lines), azure, burst-gpt or mooncake",
     "workload": "requests of a preset, such as lmsys-16 or llama-trio",
     "dataset": "prompts: ShareGPT's JSON, or lines with prompt or messages, and output_tokens",

@@ -74,8 +74,8 @@ def rates(arrivals: Load) -> dict[str, float]:
 
 def _source(options: LoadOptions, models: Sequence[str], seed: int) -> tuple[Source, float | None]:
     rename = load.renaming(options.rename)
-    if options.trace is not None:
-        return _first(load.recorded(options.trace, options.format, rename), options.num_prompts)
+    if (trace := options.trace_of(seed)) is not None:
+        return _first(load.recorded(trace, options.format, rename), options.num_prompts)
     streams = presets.by_name(options.workload).streams if options.workload is not None else _streams(options, models)
     rate_rps = sum(stream.arrivals.rate_rps for stream in streams)
     if options.duration_s is not None or (options.workload is not None and options.num_prompts is None):

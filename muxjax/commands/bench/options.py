@@ -26,6 +26,7 @@ class LoadOptions:
       num_prompts, duration_s: how many requests, or those of so many seconds; a trace is replayed whole.
       output_len: tokens of each answer to a data set, in place of what it says.
       max_model_len: to which requests of a workload or trace are cut.
+      trace: {seed} in its name stands for the seed of a run.
       prompt_ids_below: tokens of random prompts are smaller.
       endpoint: of ENDPOINTS; None for chat where the prompts are texts.
     Raises:
@@ -73,6 +74,10 @@ class LoadOptions:
         for field in ("random_input_len", "random_output_len", "output_len"):
             value = getattr(self, field)
             require(value is None or 1 <= value <= MOST_TOKENS, field, value, f"1 to {MOST_TOKENS}")
+
+    def trace_of(self, seed: int) -> Path | None:
+        """The file that a run of the seed replays."""
+        return None if self.trace is None else self.trace.with_name(self.trace.name.replace("{seed}", str(seed)))
 
     @property
     def written(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from muxjax.server.http.routes import admin, health, info, listing, page, placem
 from muxjax.server.http.sse import send_events
 from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
 from muxjax.server.openai.grammar import GRAMMAR_FIELDS
-from muxjax.server.openai.responses import Reply
+from muxjax.server.openai.replies import Reply
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 

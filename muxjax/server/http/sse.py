@@ -11,7 +11,7 @@ from muxjax.errors import RequestError
 from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import error_object, has_left
 from muxjax.server.http.long_json import json_body
-from muxjax.server.openai.responses import Reply
+from muxjax.server.openai.replies import Reply
 from muxjax.server.service import Deltas
 from muxjax.server.strict_json import encode_event
 

@@ -2,22 +2,19 @@
 
 import functools
 import json
-import logging
 import re
 from typing import Any
 
 from muxjax.server.json_schema.bounds import held_bounds
 from muxjax.server.json_schema.fault import schema_fault
+from muxjax.server.json_schema.notices import tell_once
 from muxjax.server.json_schema.walk import Path, mapped
 
-_MOST_NAMES = 100
 _LONGEST_NAME = 64
 _DECIMAL = r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"
 """Pattern that pydantic writes for Decimal: the same is said without looking ahead."""
 _SAME_PATTERN = {_DECIMAL: r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$"}
 _BEFORE_2020 = re.compile(r"draft-0[0-9]|2019-09")
-_log = logging.getLogger(__name__)
-_told: set[str] = set()
 
 
 def without_annotations(schema: Any) -> Any:
@@ -45,12 +42,8 @@ def _simplified(path: Path, schema: Any) -> Any:
         schema["$schema"] = known
     name = schema.get("format")
     if isinstance(name, str) and not _is_known(name):
-        _tell(name)
+        tell_once(name, "the format %r of JSON schemas is not known: answers are any string there")
         del schema["format"]
-    if schema.get("uniqueItems") is False:
-        del schema["uniqueItems"]
-    if schema.get("propertyNames") in (True, {}):
-        del schema["propertyNames"]
     if isinstance(schema.get("pattern"), str):
         schema["pattern"] = _SAME_PATTERN.get(schema["pattern"], schema["pattern"])
     schema.update(held_bounds(schema))
@@ -75,10 +68,3 @@ def _has_grammar(entry: tuple[str, str]) -> bool:
         return not schema_fault(json.dumps({"type": "string", **dict([entry])}))
     except ValueError:  # half a surrogate pair
         return False
-
-
-def _tell(name: str) -> None:
-    """Each name once, and no more names than a log should have of clients."""
-    if name not in _told and len(name) <= _LONGEST_NAME and len(_told) < _MOST_NAMES:
-        _told.add(name)
-        _log.warning("the format %r of JSON schemas is not known: answers are any string there", name)

@@ -1,6 +1,6 @@
 """What several schemas ask together of one value: of which kinds it may be, and what its members and items must follow.
 
-Keywords that grammars refuse (`not`, `if`, `contains`, `dependentRequired` and others) are not looked at.
+Keywords that grammars cannot say (`not`, `if`, `contains`, `dependentRequired` and others) are not looked at.
 """
 
 import math
@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from muxjax.server.json_schema.patterns import is_in, is_in_all
-from muxjax.server.json_schema.walk import Path
+from muxjax.server.json_schema.walk import Path, mapping, texts
 
 Schemas = Mapping[Path, Mapping[str, Any]]
 """Subschemas that one value must follow, all of them."""
@@ -94,14 +94,14 @@ def weight(schemas: Schemas) -> int:
     """Steps that it takes at most to find the demands of them together."""
     keys = ("properties", "required", "patternProperties", "prefixItems", "items")
     parts = sum(len(value) for schema in schemas.values() for key in keys if isinstance(value := schema.get(key), dict | list))
-    patterns = sum(len(_map(schema, "patternProperties")) for schema in schemas.values())
+    patterns = sum(len(mapping(schema, "patternProperties")) for schema in schemas.values())
     return parts * (len(schemas) + _MATCH_STEPS * patterns)
 
 
 def _types(schema: Mapping[str, Any]) -> frozenset[str]:
     """Types of the values that a schema allows; all where it does not say so in words that are known."""
     name = schema.get("type")
-    named = set(_texts(name)) if isinstance(name, list) else {name} if isinstance(name, str) else set[str]()
+    named = set(texts(name)) if isinstance(name, list) else {name} if isinstance(name, str) else set[str]()
     types = named | ({"integer"} if "number" in named else set()) if named and named <= _TYPES else _TYPES
     for values in (
         *([[schema["const"]]] if "const" in schema else ()),
@@ -112,9 +112,9 @@ def _types(schema: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _of_object(schemas: Schemas) -> Demands:
-    required = _unique(_texts(schema.get("required")) for schema in schemas.values())
-    named = [name for name in _unique(_map(schema, "properties") for schema in schemas.values()) if name not in required]
-    patterns = _unique(_map(schema, "patternProperties") for schema in schemas.values())
+    required = _unique(texts(schema.get("required")) for schema in schemas.values())
+    named = [name for name in _unique(mapping(schema, "properties") for schema in schemas.values()) if name not in required]
+    patterns = _unique(mapping(schema, "patternProperties") for schema in schemas.values())
     needs = [Need(f"a member {name[:80]!r}", [_member(schemas, name)]) for name in required]
     more = [*(_member(schemas, name) for name in named), *(_other_member(schemas, pattern) for pattern in patterns)]
     if not any(map(is_in_all, patterns)):
@@ -130,9 +130,9 @@ def _member(schemas: Schemas, name: str) -> Part:
     """What the member of that name must follow, without patterns of which it cannot be told."""
     paths: set[Path] = set()
     for path, schema in schemas.items():
-        found = {pattern: is_in(pattern, name) for pattern in _map(schema, "patternProperties")}
+        found = {pattern: is_in(pattern, name) for pattern in mapping(schema, "patternProperties")}
         paths |= {(*path, "patternProperties", pattern) for pattern, is_found in found.items() if is_found}
-        if name in _map(schema, "properties"):
+        if name in mapping(schema, "properties"):
             paths.add((*path, "properties", name))
         elif "additionalProperties" in schema and all(is_found is False for is_found in found.values()):
             paths.add((*path, "additionalProperties"))
@@ -146,7 +146,7 @@ def _other_member(schemas: Schemas, pattern: str | None) -> Part:
     """
     paths: set[Path] = set()
     for path, schema in schemas.items():
-        patterns = _map(schema, "patternProperties")
+        patterns = mapping(schema, "patternProperties")
         if pattern is not None and pattern in patterns:
             paths.add((*path, "patternProperties", pattern))
         elif "additionalProperties" in schema and (pattern is None or not patterns):
@@ -180,15 +180,6 @@ def _first_items(schema: Mapping[str, Any]) -> tuple[list[Path], Path]:
 
 def _unique(names: Iterable[Iterable[str]]) -> dict[str, None]:
     return dict.fromkeys(chain.from_iterable(names))
-
-
-def _texts(value: Any) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
-
-
-def _map(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = schema.get(key)
-    return value if isinstance(value, dict) else {}
 
 
 def _least(schemas: Schemas, key: str) -> int:

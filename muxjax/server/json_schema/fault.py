@@ -17,3 +17,10 @@ def schema_fault(text: str) -> str:
       ValueError: it has text that is not Unicode.
     """
     return grammar_fault(LLMatcher.grammar_from_json_schema(text))
+
+
+def takes_one_of_for_any_of(text: str) -> bool:
+    """Whether answers to a JSON schema may follow several branches of a `oneOf`."""
+    grammar = LLMatcher.grammar_from_json_schema(text)
+    _, warnings = on_deep_stack(lambda: LLMatcher.validate_grammar_with_warnings(grammar, None), len(grammar))
+    return any(warning.startswith("oneOf") for warning in warnings)

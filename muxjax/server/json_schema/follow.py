@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from muxjax.errors import RequestError
 from muxjax.server.json_schema.annotations import without_annotations
-from muxjax.server.json_schema.fault import schema_fault
+from muxjax.server.json_schema.closing import closed
+from muxjax.server.json_schema.fault import schema_fault, takes_one_of_for_any_of
+from muxjax.server.json_schema.notices import tell_once
 from muxjax.server.json_schema.patterns import ends_in_escape
+from muxjax.server.json_schema.relaxed import relaxed, uncounted
 from muxjax.server.json_schema.satisfiable import Satisfiable
 from muxjax.server.json_schema.size import is_nested_deeper
-from muxjax.server.json_schema.walk import Path, descendants, pointer
+from muxjax.server.json_schema.walk import Path, at, descendants, pointer
 
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_OPTIONS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "coerce_one_of": True}
 _MOST_PLACES = 200
 """Subschemas that are tried for the place of a fault."""
 _LONGEST_SEARCHED = 50_000
@@ -42,35 +45,44 @@ _WORDS = (
 
 
 def followed(schema: Mapping[str, Any], param: str) -> str:
-    """The schema as grammars are made of it, as text. Answers have one space after commas and colons and none elsewhere.
+    """The schema as grammars are made of it, as text: closed, and without keywords that grammars cannot say, each told once in the log.
 
-    Free blanks are where small models spend all their tokens. A client's own `x-guidance` goes first.
+    Answers have one space after commas and colons and none elsewhere: free blanks are where small models spend all their tokens. A client's
+    own `x-guidance` goes first.
 
     Raises:
-      RequestError: no answer can follow it, or it asks for what grammars cannot; says where in the schema.
+      RequestError: no answer can follow it, or it asks for what cannot be read; says where in the schema.
     """
     try:
         if is_nested_deeper(schema, _MOST_NESTED):
             raise RecursionError
-        plain = without_annotations(schema)
+        plain, unheld = relaxed(closed(without_annotations(schema)))
         for path, pattern in _patterns(plain):
             if ends_in_escape(pattern):
-                raise _refusal(param, path, "its pattern cannot be read: it ends in a backslash")
+                raise _refusal(param, _known_part(schema, path), "its pattern cannot be read: it ends in a backslash")
         satisfiable = Satisfiable(plain)
         contradiction = satisfiable.contradiction()
         if contradiction:
-            raise _refusal(param, contradiction.path, f"no answer can follow it: {contradiction.reason}")
-        plain = satisfiable.pruned()
+            raise _refusal(param, _known_part(schema, contradiction.path), f"no answer can follow it: {contradiction.reason}")
+        plain, uncounted_keywords = uncounted(satisfiable.pruned())
         text = _text(plain)
         fault = _fault(text)
         if fault:
             is_searched = len(text) < _LONGEST_SEARCHED and not fault.startswith("recursion limit")
-            raise _refusal(param, _place(plain, fault) if is_searched else None, _in_words(fault))
+            raise _refusal(param, _known_part(schema, _place(plain, fault) or ()) if is_searched else None, _in_words(fault))
+        _tell(unheld | uncounted_keywords, text)
     except RecursionError as error:
         raise RequestError(f"{param} cannot be followed: it is nested too deeply", param=param, code="invalid_value") from error
     except ValueError as error:
         raise _refusal(param, None, _UNWRITABLE) from error
     return text
+
+
+def _tell(unheld: Iterable[str], text: str) -> None:
+    """Warns of what answers need not hold."""
+    not_one = {"oneOf"} if '"oneOf"' in text and takes_one_of_for_any_of(text) else set[str]()
+    for keyword in sorted({*unheld, *not_one}):
+        tell_once(keyword, "the keyword %r of a JSON schema is more than grammars can say: answers may go beyond it")
 
 
 def _patterns(root: Any) -> Iterator[tuple[Path, str]]:
@@ -87,7 +99,7 @@ def _text(schema: Mapping[str, Any]) -> str:
     Raises:
       ValueError: JSON has no such number or text.
     """
-    text = json.dumps({"x-guidance": _LAYOUT, **schema}, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({"x-guidance": _OPTIONS, **schema}, ensure_ascii=False, allow_nan=False)
     text.encode()
     return text
 
@@ -105,6 +117,11 @@ def _place(root: Mapping[str, Any], fault: str) -> Path | None:
         return None
     alone = ((path, {**definitions, **schema}) for path, schema in places if isinstance(schema, dict))
     return next((path for path, schema in alone if _fault(_text(schema)) == fault), None)
+
+
+def _known_part(schema: Mapping[str, Any], path: Path) -> Path:
+    """As much of a path as is in the client's own schema."""
+    return next(path[:end] for end in range(len(path), -1, -1) if not end or at(schema, path[:end]) is not None)
 
 
 def _in_words(fault: str) -> str:

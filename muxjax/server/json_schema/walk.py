@@ -1,7 +1,7 @@
 """Subschemas of a JSON schema and where they are: what is a schema in it, and what is only data that looks like one."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -102,6 +102,17 @@ def at(root: Any, path: Path) -> Any:
         else:
             value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def mapping(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What the keyword maps; nothing where it is no object."""
+    value = schema.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def texts(value: Any) -> list[str]:
+    """The texts in a list; none where it is no list."""
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def _listed(value: Any) -> Any:

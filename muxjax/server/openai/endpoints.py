@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Generation, Stamp
-from muxjax.server.openai.responses import ChatReply, CompletionReply, Reply
+from muxjax.server.openai.replies import ChatReply, CompletionReply, Reply
 from muxjax.server.openai.schema import parse_chat, parse_completion
 
 

@@ -1,12 +1,13 @@
 """Structured outputs: the schema, pattern or grammar that an answer must follow, checked before anything is computed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from llguidance import LLMatcher
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.lark import one_of
 from muxjax.server.json_schema.fault import grammar_fault, schema_fault
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.patterns import ends_in_escape
@@ -139,11 +140,6 @@ def _check_words(fields: Fields, outputs: Fields) -> None:
     words = {word.strip() for word in strings(fields, "bad_words", MOST_BAD_WORDS, MOST_BAD_WORD_CHARACTERS)}
     if choices and words.issuperset(choice.strip() for choice in choices):
         raise fields.error("bad_words", "forbid every choice of structured_outputs", code="invalid_value")
-
-
-def one_of(texts: Sequence[str]) -> str:
-    """Any of them, in Lark."""
-    return " | ".join(json.dumps(text) for text in texts)
 
 
 _READERS = {"json": _of_json, "regex": _of_text(GrammarKind.REGEX), "choice": _of_choice, "grammar": _of_text(GrammarKind.LARK)}

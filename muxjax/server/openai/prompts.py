@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from muxjax.engine.request_checker import check_prompt
 from muxjax.errors import RequestError
+from muxjax.server.answers.tools import ToolUse
 from muxjax.server.catalog import ServedModel
 from muxjax.server.openai.fields import Fields, is_token, show
 from muxjax.server.openai.lengths import require_fit, require_short
 from muxjax.server.openai.messages import is_continued, read_messages
-from muxjax.server.openai.tools import ToolUse
 
 MOST_PROMPTS = 1024
 _ALL_BUT_ONE = -1

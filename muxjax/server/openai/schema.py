@@ -5,15 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.form import AnswerForm
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.fields import Fields, strings, token_ids
 from muxjax.server.openai.grammar import read_grammar
 from muxjax.server.openai.prompts import Prompt, read_chat, read_prompts, room
 from muxjax.server.openai.sampling import read_logprobs, read_sampling
-from muxjax.server.openai.tools import ToolUse, read_tools
+from muxjax.server.openai.tools import read_tools
 from muxjax.server.openai.unsupported import refuse_unsupported
-from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Request, Sampling
+from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Grammar, Request, Sampling
 
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
@@ -59,7 +60,7 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     prompt = read_chat(fields, model, tools)
     allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
-    return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", tools=tools)
+    return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", form=AnswerForm(tools=tools) if tools else None)
 
 
 def _generation(
@@ -71,7 +72,7 @@ def _generation(
     *,
     param: str,
     echo: bool = False,
-    tools: ToolUse | None = None,
+    form: AnswerForm | None = None,
 ) -> Generation:
     n = _samples(fields, len(prompts))
     stream = fields.flag("stream")
@@ -81,7 +82,7 @@ def _generation(
     special = not fields.flag("skip_special_tokens", True)
     counts = [most for most in (of_prompt, logprobs if echo else None) if most is not None]
     sampling = read_sampling(
-        fields, model, grammar=_grammar(fields, model, tools), logprobs=logprobs, prompt_logprobs=max(counts, default=None)
+        fields, model, grammar=_grammar(fields, model, form), logprobs=logprobs, prompt_logprobs=max(counts, default=None)
     )
     return Generation(
         stamp=stamp,
@@ -98,7 +99,7 @@ def _generation(
         logprobs=logprobs,
         prompt_logprobs=of_prompt,
         token_ids=fields.flag("return_token_ids"),
-        tools=tools,
+        form=form,
         stream=stream,
         usage_at_end=at_end,
         usage_always=always,
@@ -168,11 +169,11 @@ def _wrapped(seed: int) -> int:
     return (seed + _INT64) % (2 * _INT64) - _INT64
 
 
-def _grammar(fields: Fields, model: ServedModel, tools: ToolUse | None):
+def _grammar(fields: Fields, model: ServedModel, form: AnswerForm | None) -> Grammar | None:
     grammar = read_grammar(fields, model.max_grammar_characters)
-    if grammar and tools:
+    if grammar and form:
         raise fields.error("tool_choice", "cannot be given together with response_format or structured_outputs")
-    return tools.grammar if tools else grammar
+    return form.grammar if form else grammar
 
 
 def _prompt_logprobs(fields: Fields, stream: bool) -> int | None:

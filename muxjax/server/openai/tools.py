@@ -3,61 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.form import AnswerForm
+from muxjax.server.answers.tools import Tool, ToolUse
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.size import require_small
 from muxjax.server.openai.fields import Fields, show
-from muxjax.server.openai.grammar import checked, one_of
-from muxjax.types import Grammar, GrammarKind
+from muxjax.server.openai.grammar import checked
 
 MOST_TOOLS = 128
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 _CHOICES = 'none, required or {"type": "function", "function": {"name": ...}}'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
-    """A function that the client can run.
-
-    Args:
-      schema: JSON schema of its arguments, as text; "" for one that is not to be called.
-      description: as the client described it, for the chat template.
-    """
-
-    name: str
-    schema: str
-    description: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolUse:
-    """Which tools a chat knows, and that it must call.
-
-    Args:
-      named: the answer is the arguments of this one.
-      many: otherwise it is a list of calls, not of one only.
-    """
-
-    tools: tuple[Tool, ...]
-    named: Tool | None = None
-    many: bool = True
-
-    @property
-    def grammar(self) -> Grammar:
-        """The arguments of the named tool, or calls as `tool_calls.CallList` reads them."""
-        if self.named:
-            return Grammar(kind=GrammarKind.JSON_SCHEMA, text=self.named.schema)
-        more = '(", " call)*' if self.many else ""
-        calls = [f'call_{place}: {one_of([_call_head(tool.name)])} %json {tool.schema} "}}"' for place, tool in enumerate(self.tools)]
-        kinds = " | ".join(f"call_{place}" for place in range(len(self.tools)))
-        return Grammar(kind=GrammarKind.LARK, text="\n".join([f'start: "[" call {more} "]"', f"call: {kinds}", *calls]))
-
-
-def _call_head(name: str) -> str:
-    return f'{{"name": "{name}", "parameters": '
 
 
 def read_tools(fields: Fields, most: int) -> ToolUse | None:
@@ -90,7 +48,7 @@ def read_tools(fields: Fields, most: int) -> ToolUse | None:
         return ToolUse(tools=tools, named=_named(fields, tools))
     use = ToolUse(tools=tools, many=many)
     try:
-        checked(use.grammar, "tools")
+        checked(AnswerForm(tools=use).grammar, "tools")
     except RequestError as error:  # each can be followed by itself
         problem = "cannot be followed together: there are too many, or they are too large"
         raise fields.error("tools", problem, code="invalid_value") from error
@@ -122,7 +80,7 @@ def _arguments(function: Fields) -> Mapping[str, Any]:
     parameters = function.object("parameters")
     raw = parameters.raw if parameters else {}
     none_named = not raw.get("properties") and not raw.get("required") and _MEMBERS.isdisjoint(raw)
-    schema = {"properties": {}, **raw, **({"additionalProperties": False} if none_named else {})}
+    schema = {**raw, **({"properties": {}, "additionalProperties": False} if none_named else {})}
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
     return schema

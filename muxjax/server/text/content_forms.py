@@ -1,9 +1,11 @@
 """Forms of a message's content and calls that a chat template was written for, found by showing it messages of each."""
 
 import enum
+import hashlib
 import itertools
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +20,7 @@ _TOOL = {"type": "function", "function": {"name": "f", "description": "", "param
 _MORE: tuple[Mapping[str, Any], ...] = ({}, {"tools": [_TOOL], "documents": [{"title": "t", "text": "t"}]})
 _ARGUMENT = f"a{_WORDS[0]}"
 _CALL = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": {_ARGUMENT: _WORDS[1]}}}
+_SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 _MARK = "55812"  # comes out where a template shows a part's code in place of its text
 
 _log = logging.getLogger(__name__)
@@ -68,17 +71,21 @@ class ContentForms:
       roles: those of messages with such a role; of any other as of a user. What nobody could find out stays as a client sends it.
       no_content: of a message that has calls of tools alone.
       arguments: of those calls.
+      short_ids: calls have ids of nine letters and digits, as templates of Mistral's models demand.
     """
 
     roles: Mapping[str, Form] = field(default_factory=dict)
     no_content: NoContent = NoContent.EMPTY
     arguments: Arguments = Arguments.OBJECT
+    short_ids: bool = False
 
     def message(self, message: Message) -> dict[str, Any]:
         """The message as the template takes it."""
         form = self.roles.get(str(message["role"]), self.roles.get("user", Form.EITHER))
         if message.get("tool_calls"):
             message = {**message, "tool_calls": [self._call(call) for call in message["tool_calls"]]}
+        if self.short_ids and isinstance(message.get("tool_call_id"), str):
+            message = {**message, "tool_call_id": _shortened(message["tool_call_id"])}
         if "content" in message:
             return {name: form.of(value) if name == "content" else value for name, value in message.items()}
         filled = {NoContent.MISSING: {}, NoContent.NULL: {"content": None}, NoContent.EMPTY: {"content": form.of("")}}
@@ -86,7 +93,14 @@ class ContentForms:
 
     def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
         function = call["function"]
+        if self.short_ids and isinstance(call.get("id"), str):
+            call = {**call, "id": _shortened(call["id"])}
         return {**call, "function": {**function, "arguments": self.arguments.of(function["arguments"])}}
+
+
+def _shortened(id: str) -> str:
+    """The same for the same id, so that a result finds its call."""
+    return id if _SHORT_ID.fullmatch(id) else hashlib.sha256(id.encode(errors="surrogatepass")).hexdigest()[:9]
 
 
 def read_forms(render: Render) -> ContentForms:
@@ -154,7 +168,18 @@ def _with_calls(render: Render, forms: ContentForms) -> ContentForms:
     complete = [each for each, texts in tried if any(map(_shows_arguments, texts))]
     named = [each for each, texts in tried if any(_NAME in (text or "") for text in texts)]
     passed = [each for each, texts in tried if each.no_content is not NoContent.NULL and any(text is not None for text in texts)]
-    return (*complete, *named, *passed, forms)[0]
+    chosen = (*complete, *named, *passed, forms)[0]
+    return replace(chosen, short_ids=not _takes_id(render, chosen, "call_0123456789") and _takes_id(render, chosen, _CALL["id"]))
+
+
+def _takes_id(render: Render, forms: ContentForms, id: str) -> bool:
+    """Whether a call and its result with that id are rendered."""
+    messages: list[Message] = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "tool_calls": [{**_CALL, "id": id}]},
+        {"role": "tool", "content": "Yes.", "tool_call_id": id, "name": _NAME},
+    ]
+    return any(render([forms.message(message) for message in messages], extra) is not None for extra in _MORE)
 
 
 def _shows_arguments(text: str | None) -> bool:

@@ -33,10 +33,25 @@ def test_every_question_and_its_twin_can_be_asked(name, tmp_path):
 
 
 def test_a_twin_is_measured_and_told_from_end_to_end(tmp_path):
-    command = [sys.executable, "-m", "scripts.bench_systems", "one-model", "--tiny", "--backends", "mux", "--scales", "0.5", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.bench_systems",
+        "one-model",
+        "--tiny",
+        "--backends",
+        "mux",
+        "--scales",
+        "0.5",
+        "--seeds",
+        "1",
+        "2",
+    ]
     told = subprocess.run(command, cwd=results.ROOT, capture_output=True, text=True, timeout=300)
     assert told.returncode == 0, told.stderr
-    assert "**mux**: at least" in told.stdout and "| mux |" in told.stdout and "100.0%" in told.stdout
+    assert "**mux**: at least" in told.stdout and "seeds 1, 2" in told.stdout
+    (row,) = [row for row in told.stdout.splitlines() if row.startswith("| mux |")]
+    assert " to " in row and "100.0% (100.0% to 100.0%)" in row
 
 
 @pytest.mark.parametrize("name", MEASURED)

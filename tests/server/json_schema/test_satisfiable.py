@@ -12,6 +12,7 @@ from llguidance import LLMatcher
 
 from muxjax.errors import RequestError
 from muxjax.server.json_schema import satisfiable
+from muxjax.server.json_schema.closing import closed
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.satisfiable import Satisfiable
 from tests.server.json_schema.test_follow import BYTES, accepts, accepts_text, random_answer
@@ -277,7 +278,8 @@ def test_of_what_is_endless_grammars_make_no_answer_either(schema):
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(schemas_of({"a": [None]}), st.integers(0, 2**32))
 def test_what_is_left_out_takes_no_answer_away(schema, seed):
-    """Answers of the schema's own grammar, before anything is left out, are answers of that which is served."""
+    """Answers of the closed schema's own grammar, before anything is left out, are answers of that which is served."""
+    schema = closed(schema)
     grammar = LLMatcher.grammar_from_json_schema(json.dumps({"x-guidance": LAYOUT, **schema} if isinstance(schema, dict) else schema))
     assume(isinstance(schema, dict) and not LLMatcher.validate_grammar(grammar, None))
     answer = random_answer(schema, random.Random(seed), 200, LLMatcher(BYTES, grammar, log_level=0))

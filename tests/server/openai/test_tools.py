@@ -1,16 +1,14 @@
 """Tools: which must be called, what the answer then is, and how it is told."""
 
 import json
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.form import AnswerForm
 from muxjax.server.openai.fields import Fields
-from muxjax.server.openai.tool_calls import CallList, NamedCall, whole_calls
-from muxjax.server.openai.tools import ToolUse, read_tools
+from muxjax.server.openai.tools import read_tools
+from muxjax.types import Grammar
 from tests.server.openai.test_grammar import accepts
 
 MOST = 2**17
@@ -34,25 +32,21 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
 CALLS = '[{"name": "weather", "parameters": {"city": "a}\\"{"}}, {"name": "clock", "parameters": {"a": {}}}]'
 
 
-def use_of(**body) -> ToolUse:
+def grammar_of(**body) -> Grammar:
     use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}), MOST)
     assert use is not None
-    return use
-
-
-def told(pieces) -> list[tuple[str, str]]:
-    return [(call["function"]["name"], call["function"]["arguments"]) for call in whole_calls(pieces, "id")]
+    return AnswerForm(tools=use).grammar
 
 
 def test_a_named_tools_arguments_are_the_answer():
-    grammar = use_of(tool_choice=NAMED).grammar
+    grammar = grammar_of(tool_choice=NAMED)
     assert accepts(grammar, '{"city": "Rome"}')
     assert not accepts(grammar, '{"town": "Rome"}')
     assert not accepts(grammar, '{"city": 5}')
 
 
 def test_a_required_call_is_one_of_the_tools_with_its_own_arguments():
-    grammar = use_of(tool_choice="required").grammar
+    grammar = grammar_of(tool_choice="required")
     assert accepts(grammar, CALLS)
     assert not accepts(grammar, '[{"name": "weather", "parameters": {"city": 5}}]')
     assert not accepts(grammar, '[{"name": "other", "parameters": {}}]')
@@ -65,9 +59,9 @@ NAMES_NONE = [{"type": "object"}, {"type": "object", "properties": {}, "required
 @pytest.mark.parametrize("body", [{}, {"parameters": None}, {"parameters": {}}, *({"parameters": schema} for schema in NAMES_NONE)])
 def test_a_tool_without_parameters_takes_none(body):
     now = {"type": "function", "function": {"name": "now", **body}}
-    named = use_of(tools=[now], tool_choice={"type": "function", "function": {"name": "now"}}).grammar
+    named = grammar_of(tools=[now], tool_choice={"type": "function", "function": {"name": "now"}})
     assert accepts(named, "{}") and not accepts(named, '{"a": 1}')
-    required = use_of(tools=[now, WEATHER], tool_choice="required").grammar
+    required = grammar_of(tools=[now, WEATHER], tool_choice="required")
     assert accepts(required, '[{"name": "now", "parameters": {}}]')
     assert not accepts(required, '[{"name": "now", "parameters": {"a": 1}}]')
 
@@ -76,28 +70,28 @@ def test_a_tool_without_parameters_takes_none(body):
 def test_a_schema_that_cannot_be_followed_is_refused_in_its_own_words(choice):
     for schema, words in (
         ({"properties": {"city": {"enum": []}}, "required": ["city"]}, "at #/properties/city: no answer can follow it: enum is empty"),
-        ({"properties": {"city": {"not": {}}}}, 'at #/properties/city: the keywords "not" are not supported'),
+        ({"properties": {"city": {"$dynamicRef": "#"}}}, 'at #/properties/city: the keywords "$dynamicRef" are not supported'),
         ({"properties": {"city": {"$ref": "#/properties/city"}}, "required": ["city"]}, "$ref '#/properties/city' leads only to itself"),
     ):
         tool = {"type": "function", "function": {"name": "weather", "parameters": schema}}
         with pytest.raises(RequestError) as error:
-            use_of(tools=[tool], tool_choice=choice)
+            grammar_of(tools=[tool], tool_choice=choice)
         assert str(error.value).startswith("tools[0].function.parameters cannot be followed at #/") and words in str(error.value)
 
 
 def test_a_schema_that_cannot_be_followed_does_no_harm_where_its_tool_is_not_called():
     odd = {"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}}
     assert read_tools(Fields({"tools": [odd], "tool_choice": "none"}), MOST) is None
-    assert accepts(use_of(tools=[odd, WEATHER], tool_choice=NAMED).grammar, '{"city": "Rome"}')
+    assert accepts(grammar_of(tools=[odd, WEATHER], tool_choice=NAMED), '{"city": "Rome"}')
 
 
 def test_a_parameter_of_a_format_that_is_not_known_is_any_string():
     path = {"type": "function", "function": {"name": "f", "parameters": {"properties": {"a": {"type": "string", "format": "file-path"}}}}}
-    assert accepts(use_of(tools=[path], tool_choice="required").grammar, '[{"name": "f", "parameters": {"a": "/x y"}}]')
+    assert accepts(grammar_of(tools=[path], tool_choice="required"), '[{"name": "f", "parameters": {"a": "/x y"}}]')
 
 
 def test_calls_beside_each_other_may_be_forbidden():
-    grammar = use_of(tool_choice="required", parallel_tool_calls=False).grammar
+    grammar = grammar_of(tool_choice="required", parallel_tool_calls=False)
     assert accepts(grammar, '[{"name": "clock", "parameters": {}}]')
     assert not accepts(grammar, CALLS)
 
@@ -146,20 +140,6 @@ def test_a_tool_or_choice_that_cannot_be_is_named(body, param):
     assert (error.value.param, error.value.status) == (param, 400)
 
 
-@given(cuts=st.lists(st.integers(0, len(CALLS)), max_size=12))
-def test_calls_are_the_same_however_their_text_is_cut(cuts):
-    borders = [0, *sorted(cuts), len(CALLS)]
-    reader = CallList()
-    pieces = [piece for start, end in pairwise(borders) for piece in reader.feed(CALLS[start:end])]
-    assert told(pieces) == [("weather", '{"city": "a}\\"{"}'), ("clock", '{"a": {}}')]
-
-
-def test_a_call_that_is_cut_short_has_what_there_is_of_its_arguments():
-    assert told(CallList().feed(CALLS[:50])) == [("weather", CALLS[35:50])]
-    assert told(CallList().feed(CALLS[:20])) == []
-    assert told(NamedCall("f").feed('{"a')) == [("f", '{"a')]
-
-
 def speaker(tokenizer, answer: str):
     """A reply that says an answer and ends."""
     spoken = [*tokenizer.encode(answer, special=False), 1]
@@ -173,8 +153,8 @@ def test_a_named_tool_is_called_and_the_model_sees_all_tools(serve, tokenizer):
         (call,) = choice.message.tool_calls
         assert (choice.finish_reason, choice.message.content) == ("stop", None)
         assert (call.type, call.function.name, call.function.arguments) == ("function", "weather", '{"city": "Rome"}')
-        assert len(call.id) == 9
-        assert server.engine.submitted[0].sampling.grammar == use_of(tool_choice=NAMED).grammar
+        assert call.id.startswith("call_") and len(call.id) == 29
+        assert server.engine.submitted[0].sampling.grammar == grammar_of(tool_choice=NAMED)
         assert server.engine.prepared == [server.engine.submitted[0].id]
 
 
@@ -198,6 +178,14 @@ def test_the_first_event_of_a_call_has_no_content(serve, tokenizer):
     assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", None)
     assert second.choices[0].delta.tool_calls[0].function.name == "weather"
     assert last.choices[0].finish_reason == "stop"
+
+
+def test_text_that_adds_nothing_to_a_call_is_no_event(serve, tokenizer):
+    with serve(reply=speaker(tokenizer, '[{"name": "clock", "parameters": {}}]')) as server:
+        fields = {"model": "a", "messages": HELLO, "tools": [CLOCK], "tool_choice": "required", "stream": True, "max_tokens": 90}
+        first, *events, last = server.client.chat.completions.create(**fields)
+    assert first.choices[0].delta.role and last.choices[0].finish_reason == "tool_calls"
+    assert events and all(event.choices[0].delta.tool_calls for event in events)
 
 
 def test_an_answer_cut_before_its_first_call_has_none(serve, tokenizer):

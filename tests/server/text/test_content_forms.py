@@ -153,3 +153,32 @@ def test_a_template_without_an_end_is_looked_at_once(monkeypatch):
     monkeypatch.setattr(sandbox.Sandbox, "render", late)
     ChatTemplate("x", {})
     assert len(renders) == 1
+
+
+MISTRAL = (
+    "{% for m in messages %}{% if m.tool_calls %}{% for c in m.tool_calls %}{% if c.id is not defined or c.id | length != 9 %}"
+    "{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}{% endif %}[{{ c.id }}]{% endfor %}"
+    "{% elif m.role == 'tool' %}{% if m.tool_call_id | length != 9 %}{{ raise_exception('9!') }}{% endif %}({{ m.tool_call_id }})"
+    "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+def called(id: str) -> list[dict]:
+    call = {"id": id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    return [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "", "tool_call_id": id},
+    ]
+
+
+def test_ids_of_calls_are_shortened_for_a_template_that_takes_no_others():
+    text = render(MISTRAL, *called("call_0123456789abcdef"))
+    call, result = text.removeprefix("u[").removesuffix(")").split("](")
+    assert call == result and len(call) == 9 and call.isalnum()
+    assert render(MISTRAL, *called("A23456789")) == "u[A23456789](A23456789)"
+
+
+def test_ids_of_calls_stay_as_they_are_for_any_other_template():
+    source = MISTRAL.replace("length != 9", "length == 0")
+    assert render(source, *called("call_0123456789abcdef")) == "u[call_0123456789abcdef](call_0123456789abcdef)"

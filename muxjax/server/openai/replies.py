@@ -1,14 +1,15 @@
 """A generation's answer in OpenAI's JSON, whole or event by event."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from muxjax.server.answers.parts import PartReader, Piece
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
-from muxjax.server.openai.tool_calls import CallList, CallPiece, CallReader, call_deltas, call_reader, whole_calls
+from muxjax.server.openai.tool_calls import delta_of, message_of
 from muxjax.types import Finish
 
 Json = dict[str, Any]
@@ -49,7 +50,9 @@ class Reply(ABC):
             update = buffer.take()
             for content in self._new_content(update):
                 yield self._event([{"index": update.index, **content, **_ending(None, None)}], **self._prompt_part(update))
-            yield self._event([self._choice(update, self._delta(update))])
+            content = self._delta(update)
+            if any(content.values()) or update.finish is not None or self._tells_tokens:
+                yield self._event([self._choice(update, content)])
 
     def last_events(self) -> Iterator[Json]:
         """Events at the end of a stream."""
@@ -64,6 +67,11 @@ class Reply(ABC):
             "total_tokens": prompt + self._tokens,
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
+
+    @property
+    def _tells_tokens(self) -> bool:
+        """Tokens are told even where they have no text, or none yet."""
+        return self._generation.logprobs is not None or self._generation.token_ids
 
     def _event(self, choices: list[Json], **more: object) -> Json:
         event = {**self._head(self.event_kind), "choices": choices, **more}
@@ -139,40 +147,48 @@ class ChatReply(Reply):
 
     def __init__(self, generation: Generation):
         super().__init__(generation)
-        use = generation.tools
-        self._readers: list[CallReader] = [call_reader(use) for _ in generation.requests] if use else []
+        form = generation.form
+        self._readers: list[PartReader] = [form.reader() for _ in generation.requests] if form else []
 
     def _new_content(self, update: ChoiceUpdate) -> Iterator[Json]:
         if update.first:
-            yield {"delta": {"role": "assistant", "content": None if self._readers else ""}}
+            yield {"delta": {"role": "assistant", "content": None if self._must_call else ""}}
 
     def _prompt_part(self, update: ChoiceUpdate) -> Json:
         return self._prompt_fields(update)
 
     def _content(self, update: ChoiceUpdate) -> Json:
-        if not self._readers:
-            return {"message": {"role": "assistant", "content": update.text, "refusal": None}}
-        calls = self._calls(update, whole_calls)
-        return {"message": {"role": "assistant", "content": None, "refusal": None, **calls}}
+        parts = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
+        if self._must_call:
+            parts["content"] = parts["content"] or None
+        return {"message": {"role": "assistant", "refusal": None, **parts}}
 
     def _delta(self, update: ChoiceUpdate) -> Json:
         if not self._readers:
             return {"delta": {"content": update.text} if update.text else {}}
-        return {"delta": self._calls(update, call_deltas)}
+        return {"delta": delta_of(self._pieces(update), self._id(update))}
 
-    def _calls(self, update: ChoiceUpdate, write: Callable[[list[CallPiece], str], list[Json]]) -> Json:
-        calls = write(self._readers[update.index].feed(update.text), f"{self._generation.stamp.id}-{update.index}")
-        return {"tool_calls": calls} if calls else {}
+    def _pieces(self, update: ChoiceUpdate) -> list[Piece]:
+        reader = self._readers[update.index]
+        pieces = reader.feed(update.text)
+        return pieces if update.finish is None else [*pieces, *reader.end()]
+
+    def _id(self, update: ChoiceUpdate) -> str:
+        """Of a choice, unlike any other."""
+        return f"{self._generation.stamp.id}-{update.index}"
+
+    @property
+    def _must_call(self) -> bool:
+        return self._generation.form is not None
 
     def _logprobs(self, update: ChoiceUpdate) -> Json:
         return chat_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
     def _finish(self, update: ChoiceUpdate) -> str | None:
         """OpenAI says "tool_calls" only where the model could choose among tools; a stop string may come before or in a call."""
-        reader = self._readers[update.index] if self._readers else None
-        return (
-            "tool_calls" if update.finish is Finish.STOP and isinstance(reader, CallList) and reader.is_whole else super()._finish(update)
-        )
+        form = self._generation.form
+        chosen = form is not None and form.tools.named is None and self._readers[update.index].has_called
+        return "tool_calls" if update.finish is Finish.STOP and chosen else super()._finish(update)
 
 
 def _ending(finish: str | None, stop_reason: str | int | None) -> Json:
