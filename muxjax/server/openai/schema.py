@@ -27,9 +27,11 @@ _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
     {
         *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key"),
+        *("reasoning_effort", "verbosity", "prediction", "prompt_cache_retention", "include_reasoning"),
         "request_id",
     }
 )
+"""Fields that are known and change no answer of ours: hints to other servers, labels, and what is decided elsewhere."""
 
 
 def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
