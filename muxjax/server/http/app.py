@@ -15,6 +15,7 @@ from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, siz
 from muxjax.server.http.errors import errors
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.http.middleware import add_middlewares
+from muxjax.server.http.refusals import noted
 from muxjax.server.http.routes import admin, health, info, listing, page, placement, tokenize
 from muxjax.server.http.sse import send_events
 from muxjax.server.openai.endpoints import ENDPOINTS, Endpoint
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL) -> web.Application:
     """The application, with the routes of that surface; whoever runs it keeps the service running."""
-    app = web.Application(middlewares=[logs.logged, errors], client_max_size=http.max_body_bytes)
+    app = web.Application(middlewares=[logs.logged, errors, noted(service.recent)], client_max_size=http.max_body_bytes)
     add_middlewares(app, http, surface)
     app[_SERVICE] = service
     app[_SEEN_FIELDS] = set()
