@@ -38,7 +38,7 @@ class Stamp:
     @classmethod
     def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "") -> "Stamp":
         """A stamp of this moment."""
-        name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
+        name, seed = f"{id_prefix}{uuid.uuid4().hex}", random.getrandbits(62)
         return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant, client=client)
 
     @property

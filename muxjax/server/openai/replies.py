@@ -8,6 +8,7 @@ from muxjax.server.answers.parts import PartReader, Piece
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
+from muxjax.server.openai.errors import error_object
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
 from muxjax.server.openai.tool_calls import delta_of, message_of
 from muxjax.types import Finish
@@ -15,11 +16,12 @@ from muxjax.types import Finish
 Json = dict[str, Any]
 
 
-class Reply(ABC):
-    """An answer in the making; each delta goes through `add` once."""
+class OpenAiReply(ABC):
+    """An answer in the making, as of `Reply`."""
 
     kind: str
     event_kind: str
+    named = False
 
     def __init__(self, generation: Generation):
         self._generation = generation
@@ -58,6 +60,10 @@ class Reply(ABC):
         """Events at the end of a stream."""
         if self._generation.usage_at_end:
             yield {**self._event([]), "usage": self.usage()}
+
+    def failure(self, error: Exception) -> Iterator[Json]:
+        """Events at the end of a stream that an error ends."""
+        yield error_object(error)
 
     def usage(self) -> Json:
         prompt = self._generation.prompt_tokens
@@ -125,7 +131,7 @@ class Reply(ABC):
     def _logprobs(self, update: ChoiceUpdate) -> Json: ...
 
 
-class CompletionReply(Reply):
+class CompletionReply(OpenAiReply):
     """An answer of /v1/completions."""
 
     kind = event_kind = "text_completion"
@@ -139,7 +145,7 @@ class CompletionReply(Reply):
         return completion_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
 
-class ChatReply(Reply):
+class ChatReply(OpenAiReply):
     """An answer of /v1/chat/completions."""
 
     kind = "chat.completion"
