@@ -164,7 +164,7 @@ class ChatReply(OpenAiReply):
         return self._prompt_fields(update)
 
     def _content(self, update: ChoiceUpdate) -> Json:
-        parts = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
+        parts: Json = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
         if self._must_call:
             parts["content"] = parts["content"] or None
         return {"message": {"role": "assistant", "refusal": None, **parts}}
