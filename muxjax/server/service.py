@@ -15,7 +15,7 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.choice import Choice, ChoiceOutput, Delta
+from muxjax.server.choice import Choice, ChoiceOutput, Delta, first_tokens_first
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
 from muxjax.server.plans.placing import Placing
@@ -290,11 +290,10 @@ class Service:
             choice.meter.end(Finish.ABORT, time.monotonic())
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
-        for output in outputs:
-            choice = self._choices.get(output.request_id)
-            if choice is not None:
-                choice.admitted.advance(output)
-                choice.queue.put_nowait(ChoiceOutput(choice, output))
+        known = [ChoiceOutput(choice, output) for output in outputs if (choice := self._choices.get(output.request_id)) is not None]
+        for one in first_tokens_first(known):
+            one.choice.admitted.advance(one.output)
+            one.choice.queue.put_nowait(one)
 
     def _tell_job(self, record: JobRecord) -> None:
         """In the engine's thread."""
