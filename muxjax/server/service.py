@@ -19,6 +19,7 @@ from muxjax.server.choice import Choice, ChoiceOutput, Delta, first_tokens_first
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
 from muxjax.server.plans.placing import Placing
+from muxjax.server.residency import Residency
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
 from muxjax.server.telemetry.request_record import RequestRecord
@@ -96,7 +97,7 @@ class Service:
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
         self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs, and so are:
-        self.chores: list[Chore] = []
+        self.chores: list[Chore] = [Residency(self.fleet, self.stats).run] if self.fleet else []
         self.pools = WorkPools()
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
