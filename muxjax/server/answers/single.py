@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
+from muxjax.server.answers.choice_buffer import ChoiceBuffer
 from muxjax.server.answers.parts import Piece, TextPiece
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
-from muxjax.server.openai.choice_buffer import ChoiceBuffer
 from muxjax.server.openai.logprobs import TokenLogprobs
 from muxjax.types import Finish
 
@@ -33,8 +33,15 @@ class SingleAnswer:
 
     def __init__(self, generation: Generation):
         self._buffer = ChoiceBuffer(generation, 0)
-        self._reader = generation.form.reader() if generation.form else None
+        form = generation.form
+        self._reader = form.reader() if form else None
+        self._reasoning = form.reasoning_tokens() if form else None
         self.tokens = self.cached_tokens = 0
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """So many of the tokens are reasoning, as far as its marks are tokens."""
+        return self._reasoning.count if self._reasoning else 0
 
     @property
     def has_called(self) -> bool:
@@ -44,6 +51,8 @@ class SingleAnswer:
     def add(self, delta: Delta) -> None:
         self.tokens += len(delta.tokens)
         self.cached_tokens += delta.cached_tokens
+        if self._reasoning:
+            self._reasoning.add(delta.tokens)
         self._buffer.add(delta)
 
     def take(self) -> News | None:

@@ -182,7 +182,7 @@ def _format(fields: Fields) -> Json | None:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": form.required_object("schema").raw, "strict": True}}
 
 
-def _thinking(fields: Fields, extra: object) -> object:
+def _thinking(fields: Fields, extra: Any) -> Any:
     """What the template is told; what else it is told goes before."""
     thinking = fields.object("thinking")
     kind = thinking.get("type") if thinking else None

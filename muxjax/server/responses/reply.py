@@ -121,7 +121,7 @@ class ResponseReply:
             "input_tokens": prompt,
             "input_tokens_details": {"cached_tokens": self._answer.cached_tokens, "cache_write_tokens": 0},
             "output_tokens": tokens,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": self._answer.reasoning_tokens},
             "total_tokens": prompt + tokens,
         }
 
