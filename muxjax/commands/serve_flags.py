@@ -54,6 +54,7 @@ HTTP = {
     "admin_host": "address of metrics and administration, with --admin-port",
     "admin_port": "port that metrics and administration are on, and then only there",
     "model_root": "folder that models and templates named over HTTP must lie in (any, but templates in their model's folder)",
+    "enable_force_include_usage": "every stream ends with its usage, whatever its stream_options say",
     "max_connections": "most connections at a time; others wait (what ulimit -n leaves)",
     "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
 }
@@ -68,7 +69,7 @@ CLUSTER = {
     "ray_timeout": "seconds in which Ray must have devices for a unit",
     "worker_timeout": "seconds after which a worker that says nothing is ended, and another one started",
 }
-_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all")
+_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all", "enable_force_include_usage")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _WITHOUT_VALUE = {"ray": "auto"}
 """What a flag stands for that is given alone."""

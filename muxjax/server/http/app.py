@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from aiohttp import web
@@ -42,7 +43,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
     app.on_response_prepare.append(logs.echo_id)
     app.add_routes(
         [
-            *(web.post(path, _handler(endpoint)) for path, endpoint in ENDPOINTS.items()),
+            *(web.post(path, _handler(endpoint, force_usage=http.enable_force_include_usage)) for path, endpoint in ENDPOINTS.items()),
             *listing.routes(service),
             *tokenize.routes(service),
             *health.routes(service),
@@ -55,11 +56,13 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
     return app
 
 
-def _handler(endpoint: Endpoint) -> Handler:
+def _handler(endpoint: Endpoint, *, force_usage: bool) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         service = request.app[_SERVICE]
         stamp = Stamp.new(endpoint.id_prefix, *sender_of(request))
         generation = await _parsed(service, endpoint, request, stamp)
+        if force_usage and generation.stream:
+            generation = replace(generation, usage_at_end=True)
         _log_unknown(request.app[_SEEN_FIELDS], generation.unknown)
         reply = endpoint.reply(generation)
         if not generation.stream:

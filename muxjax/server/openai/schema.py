@@ -18,7 +18,7 @@ from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Grammar, Request, Samplin
 
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
-MOST_STOPS = 4
+MOST_STOPS = 64
 MOST_STOP_CHARACTERS = 1024
 """Of one of them: so much of an answer may be held back, and looked through for each token."""
 _MOST_UNKNOWN = 100
