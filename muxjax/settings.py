@@ -109,8 +109,13 @@ def check_known(section: Section, known: Iterable[str], other_names: Mapping[str
     for name, setting in section.items():
         if name not in known:
             near = difflib.get_close_matches(name[:_MOST_SHOWN], [*known, *(other_names or ())], n=1)
-            hint = f"; did you mean {near[0].replace('_', '-')}?" if near else ""
+            hint = f"; did you mean {_spelled(near[0], setting.where)}?" if near else ""
             raise ConfigError(f"{setting.where} is no known key{hint}", field=name)
+
+
+def _spelled(name: str, where: str) -> str:
+    """The name of a key as whoever wrote there spells names: with dashes, or as fields are."""
+    return name.replace("_", "-") if "-" in where.rpartition(": ")[2] else name
 
 
 def build(options: type[T], section: Section, **parts: object) -> T:

@@ -11,7 +11,7 @@ import os
 import resource
 import time
 
-from muxjax.commands.simulate_report import numbers
+from muxjax.commands.simulation.report import numbers
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.placement.greedy import place

@@ -59,7 +59,7 @@ def address(url: str) -> Address:
     tls = ssl.create_default_context() if parts.scheme == "https" else None
     host = parts.hostname or ""
     port = parts.port or (80 if tls is None else 443)
-    return Address(url=url, host=host, port=port, prefix=parts.path.rstrip("/") or "/v1", tls=tls, peer=host)
+    return Address(url=url, host=host, port=port, prefix=urlsplit(api_url(url)).path, tls=tls, peer=host)
 
 
 async def reached(server: Address) -> Address:
@@ -101,6 +101,24 @@ def checked(url: str) -> str:
     if problem:
         raise ConfigError(f"the address must be such as http://127.0.0.1:8000/v1, {what}: {problem}", field="url")
     return url
+
+
+def api_url(url: str) -> str:
+    """The address of an API; where the URL has no path, /v1 is meant.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    return url.rstrip("/") if urlsplit(checked(url)).path.rstrip("/") else f"{url.rstrip('/')}/v1"
+
+
+def server_url(url: str) -> str:
+    """The address of a server itself, of that of its API too.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    return checked(url).rstrip("/").removesuffix("/v1")
 
 
 def key_in(environment: Mapping[str, str], given: str | None = None) -> str:

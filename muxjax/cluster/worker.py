@@ -140,7 +140,9 @@ class Worker:
         self._tell(Report(line))
 
     def _do(self, what: str) -> None:
-        self._doing = what
+        before, self._doing = self._doing, what
+        if what.partition(":")[0] != before.partition(":")[0]:
+            self._tell(Report(f"starting: {what}"))
 
     def _say_what_is_done(self) -> None:
         """Now and then in a start, which may take minutes."""

@@ -13,17 +13,16 @@ T = TypeVar("T")
 
 def add_fields(parser: argparse.ArgumentParser, options: type, texts: Mapping[str, str]) -> None:
     """A flag for each of the fields that have a text."""
-    hints, defaults = get_type_hints(options), defaults_of(options)
+    hints, defaults, metavars = get_type_hints(options), defaults_of(options), metavars_of(options)
     for name, text in texts.items():
         kind, several = _kind(hints[name])
-        metavar = "FILE" if kind is Path else "N" if several else "VALUE"
         parser.add_argument(
             "--" + name.removesuffix("_s").replace("_", "-"),
             dest=name,
             type=file_path if kind is Path else kind,
             nargs="+" if several else None,
             default=defaults[name],
-            metavar=metavar,
+            metavar=metavars[name],
             help=with_default(text, defaults[name]),
         )
 
@@ -36,6 +35,25 @@ def read_fields(options: type[T], args: argparse.Namespace) -> T:
 def defaults_of(*classes: Any) -> dict[str, Any]:
     """Defaults by field, of fields that have one."""
     return {field.name: field.default for options in classes for field in fields(options) if field.default is not MISSING}
+
+
+def metavars_of(*classes: Any) -> dict[str, str]:
+    """What a flag of each field wants, in a word."""
+    return {name: _metavar(name, _kind(hint)[0]) for options in classes for name, hint in get_type_hints(options).items()}
+
+
+def _metavar(name: str, kind: type) -> str:
+    if name.endswith("_bytes"):
+        return "SIZE"
+    if name.endswith("_s"):
+        return "SECONDS"
+    if kind is Path:
+        return "FILE"
+    if kind is int:
+        return "N"
+    if kind is float:
+        return "SHARE" if name.endswith("_fraction") else "NUMBER"
+    return "NAME"
 
 
 def with_default(text: str, default: object) -> str:

@@ -2,19 +2,21 @@
 
 import asyncio
 import functools
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from muxjax import __version__
 from muxjax.cluster import launcher
 from muxjax.cluster.on_ray.connect import connect, kind_for
 from muxjax.cluster.on_ray.launcher import RayLauncher
 from muxjax.cluster.options import ClusterOptions
 from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
+from muxjax.commands.check import planned
 from muxjax.commands.place import better, solve
 from muxjax.commands.problem_file import read_problem
-from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem
 from muxjax.server.build import build_cluster, build_service
 from muxjax.server.config import Options
@@ -27,6 +29,8 @@ from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
 from muxjax.server.telemetry.watcher import open_watchers
 
+_log = logging.getLogger(__name__)
+
 
 def run(options: Options) -> int:
     """Serves until a signal; the process's status.
@@ -38,9 +42,14 @@ def run(options: Options) -> int:
     logs.configure(http.log_level, http.log_format)
     open_files.raise_limit()
     with bound(http) as sockets, open_watchers(http) as watchers:  # before minutes of loading
-        service = _cluster(options, port_of(sockets.public)) if _has_workers(cluster) else build_service(unit)
+        _log.info("muxjax %s starts, with %s", __version__, ", ".join(model.name for model in unit.models))
+        if _has_workers(cluster):
+            service = _cluster(options, port_of(sockets.public))
+        else:
+            service = build_service(unit, report=_log.info, told=lambda phase: _log.info("starting: %s", phase))
         service.watchers += watchers
         ended = asyncio.run(serve(service, http, sockets))
+    _log.info("ended")
     if not ended:
         print("muxjax: the engine has failed, as the log says", file=sys.stderr, flush=True)
         os._exit(1)  # an orderly end would wait for the device
@@ -61,10 +70,10 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    placement = one_unit(unit) if cluster.is_one_unit else _placement(cluster)
+    placement = one_unit(unit) if cluster.is_one_unit else planned(cluster)
     if cluster.ray:
         workers = _ray_workers(options, unit_specs(placement, unit), port)
-        service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s)
+        service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s, report=_log.info)
         if cluster.problem is not None and cluster.replan_s is None:
             service.chores.append(_refit(cluster.problem, workers, service).run)
     else:
@@ -73,7 +82,7 @@ def _cluster(options: Options, port: int) -> Service:
         specs = unit_specs(placement, unit, devices=devices)
         workers.claim()
         workers.end_others(spec.name for spec in specs)
-        service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s)
+        service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s, report=_log.info)
     if cluster.replan_s is not None:
         service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
     return service
@@ -124,11 +133,3 @@ def _refit(problem: Path, workers: RayLauncher, service: Service) -> Refit:
 
 def _solved(problem: Problem) -> Placement:
     return solve(problem).placement
-
-
-def _placement(cluster: ClusterOptions) -> Placement:
-    """Raises ConfigError: the file cannot be read, or the problem not be solved."""
-    if cluster.placement is not None:
-        return read_placement(cluster.placement)
-    assert cluster.problem is not None
-    return _solved(read_problem(cluster.problem))

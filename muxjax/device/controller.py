@@ -8,7 +8,7 @@ from itertools import zip_longest
 import jax
 
 from muxjax.buckets import BatchShape
-from muxjax.device import memory
+from muxjax.device import host_memory, memory
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.loader import ModelLoader
 from muxjax.device.model import DeviceModel, Programs
@@ -92,6 +92,7 @@ class DeviceController:
         for (name, shape), programs in self._library.complete(needs, self._note_failure, self._stopped, devices_of):
             self._built[name, shape] = programs
             yield name, models[name].shapes.index(shape)
+        host_memory.trim()
 
     def stop_building(self) -> None:
         self._stopped.set()

@@ -8,38 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.buckets import Buckets
-from muxjax.cache.layout import CacheLayout
 from muxjax.device.lanes.arena import ArenaMemory, OwnArenas, SharedArena
 from muxjax.device.lanes.clients import open_lanes
 from muxjax.device.model import DeviceModel, sm_shares
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.needs import ProgramNeeds
+from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
-from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPlan:
-    """A model before its weights are read.
-
-    Args:
-      layout: of one device's share of the heads.
-      resident_bytes: of its weights and tables on one device, nearly.
-    """
-
-    options: ModelOptions
-    spec: ModelSpec
-    layout: CacheLayout
-    resident_bytes: int
-
-    @property
-    def name(self) -> str:
-        return self.options.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +61,9 @@ class ModelLoader:
           ConfigError: it cannot be read, or not be served on these devices.
           CheckpointError: its weights cannot be read where the configuration leaves a choice to them.
         """
-        spec = read_spec(model.path, **model.reading)
-        try:
-            own = spec.share(len(self.options.devices_of(model)))
-        except ConfigError as error:
-            raise ConfigError(f"{model.name}: {error}", field=error.field) from error
-        self._require_shares(model.name, spec)
-        layout = layout_of(self.options, model, spec, self.kv_dtype)
-        table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
-        weights_bytes = own.params * jnp.dtype(spec.dtype).itemsize
-        return ModelPlan(options=model, spec=spec, layout=layout, resident_bytes=weights_bytes + table_bytes)
+        plan = ModelPlan.read(self.options, model, self.kv_dtype.name)
+        self._require_shares(model.name, plan.spec)
+        return plan
 
     def load(self, plan: ModelPlan, *, lane: int = 0, progress: bool) -> DeviceModel:
         """A model's weights and empty tables on the devices of a lane; nothing is compiled yet.
@@ -172,12 +145,6 @@ class ModelLoader:
         if len(firsts) > 1 and firsts[0].platform == "gpu":
             return SharedArena(whole, firsts)
         return OwnArenas(*(jax.ShapeDtypeStruct(whole.shape, whole.dtype, sharding=lane.sharding(OWN)) for lane in self.lanes))
-
-
-def layout_of(options: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: np.dtype) -> CacheLayout:
-    """Head blocks of one device's share of a model's heads."""
-    own = spec.share(len(options.devices_of(model)))
-    return CacheLayout.of(own, element_bytes=kv_dtype.itemsize, block_bytes=options.block_bytes)
 
 
 def next_less(there: Sequence[int], wish: float) -> tuple[int, ...]:

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 import jax
 
 from muxjax.device.model import DeviceModel
+from muxjax.engine.model.plan import CPU_CACHE_BYTES, cache_room_bytes
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
 from muxjax.units import show_bytes
-
-CPU_CACHE_BYTES = 2**30
-_TEMPORARIES_FRAC = 0.05
-"""Share of the device's memory that is kept for what steps need while they run; `MemoryPlan` checks what they do need."""
-
-_GRAIN_BYTES = 2**30
-"""Grain of the arena's size, which is part of every program: one compiled before should fit again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,10 +188,10 @@ def _free_bytes(options: UnitOptions, device: jax.Device, used: int) -> int:
     limit = limit_bytes(options, device)
     if limit is None:
         return CPU_CACHE_BYTES
-    free = int(limit * (1 - _TEMPORARIES_FRAC)) - used
+    free = cache_room_bytes(limit, used)
     if free <= 0:
         raise ConfigError(
             f"the weights take {show_bytes(used)} of the {show_bytes(limit)} that muxjax may use, and leave no room for the cache",
             field="gpu_memory_fraction",
         )
-    return free - free % _GRAIN_BYTES if free > _GRAIN_BYTES else free
+    return free

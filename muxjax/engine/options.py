@@ -12,6 +12,8 @@ from muxjax.errors import require
 from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
+TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
+REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
@@ -38,7 +40,11 @@ class ModelOptions:
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
       enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
-      auto_wake: when it sleeps, a request wakes it.
+      tool_call_parser, reasoning_parser: of TOOL_CALL_PARSERS and REASONING_PARSERS, by which calls and reasoning are read out of its
+        answers; None for those that its chat template is written for.
+      auto_wake: when it sleeps, a request wakes it; so it is for one with a ttl_s or group.
+      ttl_s: it is put to sleep when it has had nothing to do for so long; None or 0 for never.
+      group: of models that make room for each other, by name; None for none.
       max_grammar_characters: most of a request's JSON schema, pattern or grammar, or of all its tools together.
       allow_unknown_config: fields of config.json that are not known are ignored with a warning; without it they refuse the model.
       devices: those of the unit that share the model out, by number; None for all.
@@ -63,7 +69,11 @@ class ModelOptions:
     tpot_s: float | None = None
     enforce: bool = False
     chat_template: Path | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
     auto_wake: bool = False
+    ttl_s: float | None = None
+    group: str | None = None
     max_grammar_characters: int = GRAMMAR_CHARACTERS
     allow_unknown_config: bool = False
     devices: tuple[int, ...] | None = None
@@ -76,8 +86,13 @@ class ModelOptions:
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
+            value = getattr(self, field)
+            require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))
         grammar = self.max_grammar_characters
         require(1 <= grammar <= MOST_GRAMMAR_CHARACTERS, "max_grammar_characters", grammar, f"1 to {MOST_GRAMMAR_CHARACTERS}")
+        require(self.ttl_s is None or 0 <= self.ttl_s < float("inf"), "ttl_s", self.ttl_s, "0 or more seconds, and finite")
+        require(self.group != "", "group", self.group, "not empty")
         for field in ("rate", "weight", "ttft_s", "tpot_s"):
             value = getattr(self, field)
             require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")
@@ -89,6 +104,11 @@ class ModelOptions:
         require(not self.enforce or bool(self.ttft_s or self.tpot_s), "enforce", self.enforce, "with a target, ttft_s or tpot_s")
 
     @property
+    def is_woken(self) -> bool:
+        """Requests wake it when it sleeps."""
+        return self.auto_wake or bool(self.ttl_s) or self.group is not None
+
+    @property
     def reading(self) -> dict[str, Any]:
         """Arguments of `specs.config.read_spec` beside the folder."""
         return {
@@ -97,6 +117,26 @@ class ModelOptions:
             "allow_unknown": self.allow_unknown_config,
             "weights": self.load_format != "dummy",
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelGroup:
+    """Models that make room for each other, in llama-swap's terms. A model of no group never goes to sleep for another one.
+
+    Args:
+      name: as its models give it.
+      swap: one of them is awake at a time; else all may be.
+      exclusive: while one of them is awake, models of other groups sleep.
+      persistent: they stay awake beside a group that is exclusive.
+    """
+
+    name: str
+    swap: bool = True
+    exclusive: bool = True
+    persistent: bool = False
+
+    def __post_init__(self):
+        require(bool(self.name), "name", self.name, "not empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +164,7 @@ class UnitOptions:
       step_timeout_s: a step that takes longer is stuck.
       enable_prefix_caching: what was computed is kept while there is room, for requests that begin alike.
       prefix_cache_fraction: share of the cache up to which a model keeps what others could push out, in [0, 1].
+      groups: what models of a group do for each other; one that is named by models alone is as `ModelGroup` has it.
       max_num_queued_reqs, max_num_queued_tokens: most requests of all models together, and tokens of their prompts, that wait for a
         first token; None for no limit.
     Raises:
@@ -149,6 +190,7 @@ class UnitOptions:
     step_timeout_s: float = 300.0
     enable_prefix_caching: bool = True
     prefix_cache_fraction: float = 0.5
+    groups: tuple[ModelGroup, ...] = ()
     max_num_queued_reqs: int | None = None
     max_num_queued_tokens: int | None = None
 
@@ -179,6 +221,8 @@ class UnitOptions:
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
+        groups = [group.name for group in self.groups]
+        require(len(set(groups)) == len(groups), "groups", ", ".join(groups), "named once each")
         for model in self.models:
             self.devices_of(model)
 

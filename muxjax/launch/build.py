@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from muxjax.device.loader import layout_of
 from muxjax.engine.device_control import Loaded
 from muxjax.engine.engine import Engine
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.model.plan import layout_of
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
@@ -40,19 +40,26 @@ class Built:
 
 
 def build(
-    options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True, doing: Callable[[str], Any] = lambda what: None
+    options: UnitOptions,
+    *,
+    report: Callable[[str], Any] = print,
+    progress: bool = True,
+    told: Callable[[str], Any] = lambda phase: None,
+    doing: Callable[[str], Any] = lambda what: None,
 ) -> Built:
     """Starts a worker, reports what fits, and makes the engine that uses it.
 
     Args:
-      progress, doing: as of `Progress`.
+      progress, told, doing: as of `Progress`.
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
-    worker = start_worker(options, Progress(bars=progress, doing=doing))
+    following = Progress(bars=progress, told=told, doing=doing)
+    worker = start_worker(options, following)
     lanes = len({loaded.lane for loaded in worker.models.values()})
     policy = options.policy or default(lanes)
     options = replace(options, lanes=lanes, policy=policy)
+    following.phase("reading vocabularies for grammars")
     config_of = partial(model_config, options, worker.kv_dtype)
     configs = [config_of(model, worker.models[model.name]) for model in options.models]
     lines = start_report(options, worker, configs)
@@ -79,7 +86,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
     spec = loaded.spec
     return ModelConfig(
         name=model.name,
-        layout=layout_of(unit, model, spec, kv_dtype),
+        layout=layout_of(unit, model, spec, kv_dtype.name),
         slots=model.max_num_seqs,
         max_tokens=spec.max_len,
         vocab=spec.vocab,

@@ -10,6 +10,7 @@ from muxjax.device import memory
 from muxjax.device.loader import ModelLoader
 from muxjax.device.programs.filling import Filling, Wanted
 from muxjax.device.programs.sources import Source, StepSource
+from muxjax.engine.model.plan import CPU_CACHE_BYTES
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
 
@@ -88,4 +89,4 @@ def _total_blocks(options: UnitOptions, loader: ModelLoader) -> int:
             "which is else what the device has left beside the weights",
             field="kv_cache_bytes",
         )
-    return memory.blocks_in(options, options.kv_cache_bytes or memory.CPU_CACHE_BYTES)
+    return memory.blocks_in(options, options.kv_cache_bytes or CPU_CACHE_BYTES)

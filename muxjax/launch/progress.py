@@ -1,11 +1,16 @@
-"""How far a start is: bars for who looks on, words for who asks."""
+"""How far a start is: bars for who looks on, lines for a log, words for who asks."""
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
+
+SAY_S = 5.0
+"""After which a line says how far a phase is that has no bar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,24 +18,41 @@ class Progress:
     """Who follows a start.
 
     Args:
-      bars: are drawn.
-      doing: is told what is done from now on.
+      bars: are drawn, where somebody looks at a terminal.
+      told: is told each phase as it begins, of those that have no bar.
+      doing: is told what is done from now on, step by step.
     """
 
     bars: bool = True
+    told: Callable[[str], Any] = lambda phase: None
     doing: Callable[[str], Any] = lambda what: None
+
+    @property
+    def draws(self) -> bool:
+        """Bars are drawn, not lines told."""
+        return self.bars and sys.stderr.isatty()
+
+    def phase(self, what: str) -> None:
+        """That is what is done from now on, until the next one."""
+        self.told(what)
+        self.doing(what)
 
     @contextlib.contextmanager
     def counted(self, what: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
         """Follows so many things that are done in the block; what it gives is called after each."""
-        done = 0
-        with tqdm(total=total, unit=unit, desc=what, disable=not self.bars) as bar:
+        done, said_s = 0, time.monotonic()
+        if not self.draws:
+            self.told(f"{what}: {total}")
+        with tqdm(total=total, unit=unit, desc=what, disable=not self.draws) as bar:
 
             def one_more() -> None:
-                nonlocal done
+                nonlocal done, said_s
                 done += 1
                 bar.update()
                 self.doing(f"{what}: {done} of {total}")
+                if not self.draws and time.monotonic() - said_s >= SAY_S:
+                    said_s = time.monotonic()
+                    self.told(f"{what}: {done} of {total}")
 
             self.doing(f"{what}: 0 of {total}")
             yield one_more

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from muxjax.device import memory
+from muxjax.device import host_memory, memory
 from muxjax.device.controller import DeviceController
 from muxjax.device.executor import DeviceExecutor
-from muxjax.device.loader import ModelLoader, ModelPlan
+from muxjax.device.loader import ModelLoader
 from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.sources import Source
 from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import WakeableExecutor
+from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import UnitOptions
 from muxjax.launch.progress import Progress
 
@@ -52,6 +53,7 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
+    progress.phase("opening devices")
     memory.claim(options)
     loader = ModelLoader.of(options)
     plans = {model.name: loader.plan(model) for model in options.models}
@@ -62,8 +64,10 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     total_blocks = memory.arena_blocks(options, loader.lanes, models)
     compile_s = _compile(models, loader, total_blocks, library, progress, all_shapes=options.wait_for_all)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
+    progress.phase("making the cache")
     executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
     _warm_up(executor, progress)
+    host_memory.trim()
     return Worker(
         executor=executor,
         control=DeviceController(executor, loader, library),
@@ -81,9 +85,10 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Second
     """The models, all of which the arena must leave room for; the largest is loaded first, and lanes are dealt in turn."""
     models = {}
     for i, plan in enumerate(sorted(plans.values(), key=lambda plan: -plan.spec.params)):
-        progress.doing(f"weights: {plan.name}, {i + 1} of {len(plans)}")
+        what = f"weights: {plan.name}, {i + 1} of {len(plans)}"
+        progress.doing(what) if progress.draws else progress.phase(what)
         with seconds.of(plan.name):
-            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.bars)
+            models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.draws)
     return {name: models[name] for name in plans}
 
 

@@ -24,17 +24,25 @@ from muxjax.whole_file import keeps_files
 _log = logging.getLogger(__name__)
 
 
-def build_service(options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True) -> Service:
+def build_service(
+    options: UnitOptions, *, report: Callable[[str], Any] = print, progress: bool = True, told: Callable[[str], Any] = lambda phase: None
+) -> Service:
     """A service of models that are loaded and compiled; it is not running yet.
 
+    Args:
+      report: is told what there is; told: what is done meanwhile, phase by phase, but for those that have a bar.
+      progress: bars are drawn, where somebody looks at a terminal.
     Raises:
       ConfigError, CheckpointError: a model cannot be served.
     """
     check_cache_folder(options.compilation_cache_dir)
+    told = _careful(told)
+    told("reading tokenizers and templates")
     files = [ModelFiles.read(model) for model in options.models]
+    told("importing JAX")
     from muxjax.launch.build import build  # imports JAX, which takes seconds
 
-    built = build(options, report=_careful(report), progress=progress)
+    built = build(options, report=_careful(report), progress=progress, told=told)
     now = int(time.time())
     models = []
     for file in files:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import yaml
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import ModelGroup, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require, shown
 from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.admission.tenants import Tenant, digest, require_digests, require_key
-from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, section
+from muxjax.settings import Section, Setting, build, canonical, check_known, child, names, read_yaml, required, section
+from muxjax.specs.folders import require_model_folder
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("text", "json")
@@ -20,7 +21,8 @@ ON_FAILURE = ("exit", "stay")
 MOST_HEADER_BYTES = 64 * 2**10
 """Largest line of a request's head, beyond which nothing is read."""
 MOST_HOST = 253
-_OTHER_NAMES = {
+_YAML, _WEIGHTS = (".yaml", ".yml"), (".gguf", ".safetensors", ".bin", ".pth", ".pt")
+OTHER_NAMES = {
     "kv_cache_size": "kv_cache_bytes",
     "memory_size": "memory_bytes",
     "gpu_memory_utilization": "gpu_memory_fraction",
@@ -34,6 +36,7 @@ _OTHER_NAMES = {
     "worker_timeout": "worker_timeout_s",
     "ray_timeout": "ray_timeout_s",
     "replan": "replan_s",
+    "ttl": "ttl_s",
 }
 _SECRETS = {"api_key": "api_keys", "admin_key": "admin_keys"}
 """Keys as flags give them, and the field that holds their digests."""
@@ -131,7 +134,15 @@ class Options(NamedTuple):
     cluster: ClusterOptions
 
 
-_KEYS = names(UnitOptions, HttpOptions, ClusterOptions) - {"models", "tenants"}
+LISTS = {
+    "models": (ModelOptions, "what is served"),
+    "groups": (ModelGroup, "what models of a group do for each other"),
+    "tenants": (Tenant, "who has keys and limits of their own"),
+}
+"""Keys of a file that hold a list, the class of its entries, and what they are."""
+FOR_ALL_MODELS = names(ModelOptions) - names(UnitOptions) - {"name", "path", "aliases"}
+"""Keys of a model that may stand at the top of a file too, for all models that do not say otherwise."""
+_KEYS = (names(UnitOptions, HttpOptions, ClusterOptions) - {*LISTS}) | FOR_ALL_MODELS
 
 
 class _Sections(NamedTuple):
@@ -139,19 +150,20 @@ class _Sections(NamedTuple):
 
     top: Section
     models: Sequence[Section]
+    groups: Sequence[Section] = ()
     tenants: Sequence[Section] = ()
 
 
 def load_options(sources: Sequence[str], flags: Mapping[str, object]) -> Options:
-    """Options of one YAML file, or of NAME=PATH for each model.
+    """Options of one YAML file, or of a folder or NAME=PATH for each model.
 
     Args:
       flags: values by field or other name; they beat the file, those of a model in every model.
     Raises:
       ConfigError: with the file and line, or the flag, of what is wrong.
     """
-    is_file = len(sources) == 1 and "=" not in sources[0]
-    sections = _read_file(Path(sources[0])) if is_file else _Sections({}, [_pair(source) for source in sources])
+    is_file = len(sources) == 1 and _is_configuration(sources[0])
+    sections = _read_file(Path(sources[0])) if is_file else _Sections({}, [_model(source) for source in sources])
     settings = {name: Setting(value, "--" + name.replace("_", "-")) for name, value in flags.items()}
     return _options(sections, settings)
 
@@ -167,13 +179,18 @@ def named_options(models: Mapping[str, str | Path], options: Mapping[str, object
 
 
 def _options(sections: _Sections, flags: Section) -> Options:
-    settings = {canonical(name, _OTHER_NAMES): setting for name, setting in _hashed(flags).items()}
-    check_known(settings, _KEYS | names(ModelOptions), _OTHER_NAMES)
+    settings = {canonical(name, OTHER_NAMES): setting for name, setting in _hashed(flags).items()}
+    check_known(settings, _KEYS | names(ModelOptions), OTHER_NAMES)
     model_settings = {name: setting for name, setting in settings.items() if name not in names(UnitOptions)}
-    models = tuple(build(ModelOptions, {**model, **model_settings}) for model in sections.models)
+    for_all = {name: setting for name, setting in sections.top.items() if name in FOR_ALL_MODELS}
+    models = tuple(build(ModelOptions, {**_over(model, for_all), **model_settings}) for model in sections.models)
+    groups = tuple(build(ModelGroup, group) for group in sections.groups)
+    for group in groups:
+        require(any(model.group == group.name for model in models), "groups", group.name, "groups that a model names as its own")
     tenants = tuple(build(Tenant, tenant) for tenant in sections.tenants)
     top = {**sections.top, **settings}
-    return Options(build(UnitOptions, top, models=models), build(HttpOptions, top, tenants=tenants), build(ClusterOptions, top))
+    unit = build(UnitOptions, top, models=models, groups=groups)
+    return Options(unit, build(HttpOptions, top, tenants=tenants), build(ClusterOptions, top))
 
 
 def _hashed(flags: Section) -> Section:
@@ -194,10 +211,29 @@ def _listed(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def _pair(source: str) -> Section:
+def _over(model: Section, for_all: Section) -> Section:
+    """A model's own settings, and behind them those for all models."""
+    return model | {name: setting for name, setting in for_all.items() if name not in model}
+
+
+def _is_configuration(source: str) -> bool:
+    """A file, or what is called like one; anything else is a model."""
+    path = Path(source)
+    return "=" not in source and (path.suffix in _YAML or (path.is_file() and path.suffix not in _WEIGHTS))
+
+
+def _model(source: str) -> Section:
+    """A model of NAME=PATH, or of a folder, whose name is its own.
+
+    Raises:
+      ConfigError: it is neither; it says what is there.
+    """
     name, equals, path = source.partition("=")
-    if not (name and equals and path):
-        raise ConfigError(f"expected NAME=PATH or one YAML file, got {shown(source)}", field="models")
+    if not equals:
+        require_model_folder(Path(source))
+        name, path = Path(source).resolve().name, source
+    if not (name and path):
+        raise ConfigError(f"expected NAME=PATH, the folder of a model or one YAML file, got {shown(source)}", field="models")
     return {"name": Setting(name, source), "path": Setting(path, source)}
 
 
@@ -206,14 +242,20 @@ def _read_file(path: Path) -> _Sections:
 
 
 def _sections(loader: yaml.SafeLoader, node: yaml.Node | None, path: Path) -> _Sections:
-    top = section(loader, path, node, _KEYS | {"models", "tenants"}, _OTHER_NAMES)
-    models, tenants = child(node, "models"), child(node, "tenants")
-    if not isinstance(models, yaml.SequenceNode):
-        raise ConfigError(f"{path}: models must be a list of models, each with a name and a path", field="models")
-    if not isinstance(tenants, yaml.SequenceNode | None):
-        raise ConfigError(f"{path}: tenants must be a list of tenants, each with a name and api_keys", field="tenants")
-    return _Sections(
-        top,
-        [section(loader, path, model, names(ModelOptions), _OTHER_NAMES) for model in models.value],
-        [section(loader, path, tenant, names(Tenant), _OTHER_NAMES) for tenant in (tenants.value if tenants else ())],
-    )
+    top = section(loader, path, node, {*_KEYS, *LISTS}, OTHER_NAMES)
+    lists = {name: _entries(loader, path, child(node, name), name) for name in LISTS}
+    return _Sections(top, **lists)
+
+
+def _entries(loader: yaml.SafeLoader, path: Path, node: yaml.Node | None, name: str) -> list[Section]:
+    """The entries of one of LISTS; only models must be there.
+
+    Raises:
+      ConfigError: it is no list of them.
+    """
+    options, _ = LISTS[name]
+    if node is None and name != "models":
+        return []
+    if not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{path}: {name} must be a list of {name}, each with {' and '.join(required(options))}", field=name)
+    return [section(loader, path, entry, names(options), OTHER_NAMES) for entry in node.value]

@@ -13,6 +13,7 @@ from muxjax.engine.stats import Status
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.model_files import ModelFiles
+from muxjax.server.residency import DRAIN_S, making_room
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Fleet:
             return
         self._entering[name] += 1
         try:
-            while name in self._resting and any(model.name == name and model.auto_wake for model in self.options.models):
+            while name in self._resting and any(model.name == name and model.is_woken for model in self.options.models):
                 await self._wake_for_request(name)
         finally:
             self._entering[name] -= 1
@@ -127,6 +128,7 @@ class Fleet:
                 raise RequestError(f"The model `{model.name}` is there already.", param="name", code="conflict", status=409)
             with_it = self.options.plus(model)
             files = await asyncio.to_thread(ModelFiles.read, model)
+            await self._make_room(model)
             spec = await asyncio.to_thread(self._lifecycle.load, model)
             self._catalog.add(files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
             self.options = with_it
@@ -152,18 +154,28 @@ class Fleet:
 
     async def _sleep(self, name: str, timeout_s: float) -> None:
         async with self._one:
-            name = self.find(name).name
-            self._resting.add(name)
-            try:
-                await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
-            except BaseException:
-                self._look(name)
-                raise
+            await self._lay_down(self.find(name).name, timeout_s)
+
+    async def _lay_down(self, name: str, timeout_s: float) -> None:
+        """Under the lock."""
+        self._resting.add(name)
+        try:
+            await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
+        except BaseException:
+            self._look(name)
+            raise
+
+    async def _make_room(self, waking: ModelOptions) -> None:
+        """Under the lock: puts to sleep the models that its group asks to."""
+        states = self.states()
+        awake = [model for model in self.options.models if states.get(model.name) == Status.READY]
+        for name in making_room(waking, awake, self.options.groups):
+            await self._lay_down(name, DRAIN_S)
 
     async def _wake(self, name: str, woken: asyncio.Future[None]) -> None:
         async with self._one:
             try:
-                self.find(name)
+                await self._make_room(self.find(name))
                 await asyncio.to_thread(self._lifecycle.wake, name)
                 self._resting.discard(name)
                 woken.set_result(None)

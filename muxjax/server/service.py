@@ -15,10 +15,11 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.choice import Choice, ChoiceOutput, Delta
+from muxjax.server.choice import Choice, ChoiceOutput, Delta, first_tokens_first
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
 from muxjax.server.plans.placing import Placing
+from muxjax.server.residency import Residency
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.server.telemetry.recent_activity import RecentActivity
 from muxjax.server.telemetry.request_record import RequestRecord
@@ -96,7 +97,7 @@ class Service:
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
         self.recent = RecentActivity()
         self.watchers: list[Watcher] = [self.recent]  # to be added to before it runs, and so are:
-        self.chores: list[Chore] = []
+        self.chores: list[Chore] = [Residency(self.fleet, self.stats).run] if self.fleet else []
         self.pools = WorkPools()
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
@@ -290,11 +291,10 @@ class Service:
             choice.meter.end(Finish.ABORT, time.monotonic())
 
     def _deliver(self, outputs: Sequence[Output]) -> None:
-        for output in outputs:
-            choice = self._choices.get(output.request_id)
-            if choice is not None:
-                choice.admitted.advance(output)
-                choice.queue.put_nowait(ChoiceOutput(choice, output))
+        known = [ChoiceOutput(choice, output) for output in outputs if (choice := self._choices.get(output.request_id)) is not None]
+        for one in first_tokens_first(known):
+            one.choice.admitted.advance(one.output)
+            one.choice.queue.put_nowait(one)
 
     def _tell_job(self, record: JobRecord) -> None:
         """In the engine's thread."""

@@ -3,6 +3,7 @@
 A path that is given for a model may be a hub's name, a file, a LoRA adapter, pickled weights or pointers of git-lfs.
 """
 
+import difflib
 import re
 from pathlib import Path
 
@@ -92,15 +93,26 @@ def _what_is_there(folder: Path) -> str:
     if folder.is_file():
         return f"it is a file; {_GGUF}" if folder.suffix.lower() == ".gguf" else "it is a file, and a model's folder is needed"
     if not folder.exists():
-        hub = _HUB_NAME.fullmatch(str(folder)) is not None
-        return "nothing is there" + (f"; a model of a hub is downloaded first: hf download {folder} --local-dir DIR" * hub)
+        return f"nothing is there{_where_it_may_be(folder)}"
     if (folder / "adapter_config.json").exists():
         return _ADAPTER
     if any(folder.glob("*.gguf")):
         return _GGUF
     if (folder / "params.json").exists() and any(folder.glob("consolidated*")):
         return "the folder is in the format of who trained the model; take the one for transformers, with config.json and model.safetensors"
-    return "a Hugging Face or Orbax folder has one"
+    models = sorted(config.parent.name for config in folder.glob("*/config.json"))
+    inside = f"; {_listed(models)} in it {'have' if len(models) > 1 else 'has'} one: give that folder" if models else ""
+    return f"a Hugging Face or Orbax folder has one{inside}"
+
+
+def _where_it_may_be(folder: Path) -> str:
+    """What to do about a folder that is not there: one of nearly that name beside it, or a model of a hub."""
+    beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    if near := difflib.get_close_matches(folder.name, beside, n=1):
+        return f"; did you mean {folder.parent / near[0]}?"
+    if _HUB_NAME.fullmatch(str(folder)):
+        return f"; a model of a hub is downloaded first: hf download {folder} --local-dir DIR, and then DIR is given"
+    return "; give the folder that holds the model's config.json"
 
 
 def _missing(shards: list[str]) -> str:

@@ -31,7 +31,11 @@ def test_a_start_that_takes_long_says_what_it_is_at_and_ends_if_it_fails(tmp_pat
         front.connect(str(address.path))
         front.sendall(frame(encode(Hello(PROTOCOL, "x", unit("0", "a").options))))
         heard = map(from_worker, received(front))
-        lines = [next(message.line for message in heard if isinstance(message, Report)) for _ in range(2)]
+        first, *lines = [next(message.line for message in heard if isinstance(message, Report)) for _ in range(3)]
     said.set()  # the start fails, and nobody is there
     thread.join(WAIT_S)
-    assert not thread.is_alive() and all(line.startswith("programs: 1 of 3, after ") for line in lines)
+    assert (
+        not thread.is_alive()
+        and first == "starting: programs: 1 of 3"
+        and all(line.startswith("programs: 1 of 3, after ") for line in lines)
+    )

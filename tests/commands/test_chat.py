@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from muxjax.__main__ import main
-from muxjax.commands.chat import Chat
-from muxjax.commands.chat_client import ChatClient
+from muxjax.commands.client.chat import Chat
+from muxjax.commands.client.chat_client import ChatClient
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
@@ -76,7 +76,23 @@ def test_instructions_stay_and_a_conversation_is_cleared():
         ran = piped(server, "/system be short\nhello\n/clear\nyou\n/system\n/clear\nthey\n/nonsense\n")
 
     assert server.heard == ["[system:be short][user:hello]", "[system:be short][user:you]", "[user:they]"]
-    assert "/model NAME" in ran.stdout.splitlines()[-5]
+    assert "/model NAME" in ran.stdout.splitlines()[-6]
+
+
+@pytest.mark.parametrize("word", ["/exit", "/quit", "/bye"])
+def test_a_word_leaves_and_nothing_after_it_is_asked(word):
+    with serving() as server:
+        ran = piped(server, f"hello\n{word}\nyou\n")
+
+    assert (ran.returncode, ran.stdout) == (0, "[user:hello]\n")
+    assert server.heard == ["[user:hello]"]
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+def test_the_address_of_the_server_does_as_well_as_that_of_its_api(ending):
+    with serving() as server:
+        root = server.url.removesuffix("/v1")
+        assert ChatClient(root + ending).models() == ["first", "org/second", "plain"]
 
 
 def test_an_error_of_the_server_is_told_and_the_conversation_goes_on():

@@ -1,3 +1,4 @@
+from muxjax.launch import progress as module
 from muxjax.launch.progress import Progress
 
 
@@ -10,7 +11,34 @@ def test_what_is_done_is_told_as_it_goes(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_is_drawn_for_who_looks_on(capsys):
+def test_a_bar_is_drawn_for_who_looks_at_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with Progress().counted("programs", "program", 1) as one_more:
         one_more()
     assert "programs: 100%" in capsys.readouterr().err
+
+
+def test_nobody_at_a_terminal_gets_a_line_in_place_of_the_bar(capsys):
+    said: list[str] = []
+    with Progress(told=said.append).counted("programs", "program", 1) as one_more:
+        one_more()
+    assert (said, capsys.readouterr().err) == (["programs: 1"], "")
+
+
+def test_a_phase_is_told_and_done():
+    said: list[str] = []
+    done: list[str] = []
+    progress = Progress(bars=False, told=said.append, doing=done.append)
+    progress.phase("devices")
+    with progress.counted("programs", "program", 2):
+        pass
+    assert (said, done) == (["devices", "programs: 2"], ["devices", "programs: 0 of 2"])
+
+
+def test_a_long_phase_is_told_again_and_again(monkeypatch):
+    monkeypatch.setattr(module, "SAY_S", 0.0)
+    said: list[str] = []
+    with Progress(bars=False, told=said.append).counted("programs", "program", 2) as one_more:
+        one_more()
+        one_more()
+    assert said == ["programs: 2", "programs: 1 of 2", "programs: 2 of 2"]

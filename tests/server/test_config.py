@@ -47,6 +47,53 @@ def test_flags_beat_the_file(write):
     assert (unit.kv_cache_bytes, unit.policy, unit.tensor_parallel_size) == (2**20, "adbs", 4)
 
 
+def test_keys_of_models_at_the_top_hold_for_all_that_do_not_say_otherwise_and_flags_beat_both(write):
+    top = "max-num-seqs: 7\nmax_model_len: 64\ndtype: float32\nauto_wake: true\n" + FILE.lstrip()
+
+    def said(flags):
+        return [
+            (model.max_num_seqs, model.max_model_len, model.dtype, model.auto_wake) for model in load_options([write(top)], flags)[0].models
+        ]
+
+    assert said({}) == [(7, 4096, "float32", True), (7, 64, "float32", True)]
+    assert said({"max_model_len": "32"}) == [(7, 32, "float32", True), (7, 32, "float32", True)]
+
+
+def test_a_wrong_key_for_all_models_is_told_with_its_own_line(write):
+    with pytest.raises(ConfigError, match=r"serve\.yaml:1: max_num_seqs: max_num_seqs must be 1 to 4096, got 0"):
+        load_options([write("max_num_seqs: 0\nmodels: [{name: a, path: x}]")], {})
+    with pytest.raises(ConfigError, match=r"serve\.yaml:1: path is no known key"):
+        load_options([write("path: x\nmodels: [{name: a}]")], {})
+
+
+def test_a_folder_of_a_model_is_served_by_its_own_name(tmp_path, monkeypatch):
+    (tmp_path / "Llama-3.2-1B").mkdir()
+    (tmp_path / "Llama-3.2-1B" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "Llama-3.2-1B")
+    unit, *_ = load_options([".", f"other={tmp_path}"], {})
+    assert [(model.name, model.path) for model in unit.models] == [("Llama-3.2-1B", Path(".")), ("other", tmp_path)]
+    assert [model.name for model in load_options([f"{tmp_path}/Llama-3.2-1B/"], {})[0].models] == ["Llama-3.2-1B"]
+    with pytest.raises(ConfigError, match=r"Llama-3\.2-1B in it has one: give that folder"):
+        load_options([str(tmp_path)], {})
+
+
+def test_a_file_of_weights_is_told_what_it_is_and_not_read_as_a_configuration(tmp_path):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ConfigError, match=r"m\.gguf is no folder: it is a file; GGUF is not served: give the folder of safetensors"):
+        load_options([str(tmp_path / "m.gguf")], {})
+
+
+def test_models_have_a_ttl_and_a_group_as_llama_swap_has_them(write):
+    text = "groups: [{name: big, exclusive: false}]\nttl: 10m\nmodels: [{name: a, path: x, group: big}, {name: b, path: y, ttl: 30}]"
+    unit, *_ = load_options([write(text)], {})
+    assert [(model.ttl_s, model.group, model.is_woken) for model in unit.models] == [(600.0, "big", True), (30.0, None, True)]
+    assert [(group.name, group.swap, group.exclusive, group.persistent) for group in unit.groups] == [("big", True, False, False)]
+    with pytest.raises(ConfigError, match="groups must be groups that a model names as its own, got 'bigg'"):
+        load_options([write(text.replace("[{name: big,", "[{name: bigg,"))], {})
+    with pytest.raises(ConfigError, match="groups must be a list of groups, each with name"):
+        load_options([write("groups: {a: b}\nmodels: [{name: a, path: x}]")], {})
+
+
 def test_a_model_may_name_its_devices(write):
     unit, *_ = load_options([write(FILE.replace("rate: 2", "rate: 2, devices: [1]"))], {})
     assert [model.devices for model in unit.models] == [None, (1,)]
@@ -92,7 +139,7 @@ def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_l
         ("sm_shares: [96, 96]\nmodels: [{name: a, path: x}, {name: b, path: y}]", "sm_shares must be named once each"),
         ("sm_shares: [96]\nmodels: [{name: a, path: x}]", "sm_shares must be none where there is one lane"),
         ("modles: []", r"serve\.yaml:1: modles is no known key; did you mean models\?"),
-        ("models:\n- name: a\n  path: x\n  max_model_length: 5", r"yaml:4: max_model_length is no known key; did you mean max-model-len\?"),
+        ("models:\n- name: a\n  path: x\n  max_model_length: 5", r"yaml:4: max_model_length is no known key; did you mean max_model_len\?"),
         ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),
         ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
         ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
@@ -101,7 +148,7 @@ def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_l
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
         ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),
-        ("models: {a: x}", "models must be a list"),
+        ("models: {a: x}", "models must be a list of models, each with name and path"),
         ("", "expected keys with values"),
         ("a: [", "cannot read"),
         ("port: !!python/object:os.system {}", "cannot read"),
@@ -118,7 +165,11 @@ def test_errors_name_file_line_and_key(write, text, message):
     [
         (["a=x"], {"max_model_len": "1.5"}, "--max-model-len: max_model_len must be an integer, got '1.5'"),
         (["a=x"], {"policy": "best"}, "--policy: policy must be one of"),
-        (["a=x", "b"], {}, "expected NAME=PATH or one YAML file, got 'b'"),
+        (["a=x"], {"max_seqs": "1"}, r"--max-seqs is no known key; did you mean max-num-seqs\?"),
+        (["a=x", "=b"], {}, "expected NAME=PATH, the folder of a model or one YAML file, got '=b'"),
+        (["a=x", "b"], {}, "b is no folder: nothing is there; give the folder that holds the model's config.json"),
+        (["meta-llama/Llama-3-8B"], {}, "Llama-3-8B is no folder: .* hf download meta-llama/Llama-3-8B --local-dir DIR, and then DIR"),
+        (["no/such/model.gguf"], {}, r"no/such/model\.gguf is no folder: nothing is there"),
         (["absent.yaml"], {}, r"cannot read absent\.yaml"),
     ],
 )
@@ -130,5 +181,5 @@ def test_errors_name_the_flag(sources, flags, message):
 def test_a_script_names_options_as_the_fields_are():
     unit = named_options({"a": "x"}, {"max_num_seqs": 4, "kv_cache_bytes": 4096, "look_ahead": 1})
     assert (unit.models[0].max_num_seqs, unit.kv_cache_bytes, unit.look_ahead) == (4, 4096, 1)
-    with pytest.raises(ConfigError, match=r"^max_seqs is no known key; did you mean max-num-seqs"):
+    with pytest.raises(ConfigError, match=r"^max_seqs is no known key; did you mean max_num_seqs"):
         named_options({"a": "x"}, {"max_seqs": 4})

@@ -30,6 +30,8 @@ def test_a_path_that_is_no_folder_says_what_it_is(tmp_path, monkeypatch):
     assert "m.txt is no folder: it is a file" in refusal(tmp_path / "m.txt")
     assert f"{tmp_path / 'absent'} is no folder: nothing is there" in refusal(tmp_path / "absent")
     assert "hf download" not in refusal(tmp_path / "absent")
+    (tmp_path / "absence").mkdir()
+    assert refusal(tmp_path / "absent").endswith(f"did you mean {tmp_path / 'absence'}?")
     assert "hf download someone/some-model-1.5B --local-dir DIR" in refusal((tmp_path / "someone/some-model-1.5B").relative_to(tmp_path))
 
 
@@ -92,3 +94,10 @@ def test_a_tokenizer_of_another_format_is_named(tmp_path):
     (tmp_path / "tokenizer.model").write_text("")
     with pytest.raises(ConfigError, match=r"the folder has tokenizer\.model, of which transformers makes one: AutoTokenizer"):
         require_tokenizer(tmp_path)
+
+
+def test_a_folder_of_models_is_told_their_names(tmp_path):
+    for name in ("small", "big"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    assert refusal(tmp_path).endswith("a Hugging Face or Orbax folder has one; big, small in it have one: give that folder")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from muxjax.commands.simulate_options import FORMATS
+from muxjax.commands.simulation.options import FORMATS
 from muxjax.errors import ConfigError
 from muxjax.workload import files, presets
 from muxjax.workload.load import READERS, counted, drawn, recorded, renaming

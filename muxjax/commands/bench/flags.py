@@ -7,6 +7,7 @@ from typing import Any
 from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
 from muxjax.commands.bench.options import BenchOptions, CompareOptions, LoadOptions, SweepOptions
+from muxjax.commands.cli.parser import Command, add_commands
 from muxjax.commands.flags import add_fields, file_path, read_fields
 from muxjax.engine.options import UnitOptions
 
@@ -65,21 +66,62 @@ COMPARE = {
 }
 
 
-def add_bench(bench: argparse.ArgumentParser) -> None:
+def _add_bench(bench: argparse.ArgumentParser) -> None:
     """The commands of `muxjax bench`."""
-    commands = bench.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="send a load to running servers of OpenAI's API")
-    sweep = commands.add_parser("sweep", help="find the highest rate at which enough requests are within their targets")
-    for parser, command in ((serve, _serve), (sweep, _sweep)):
-        parser.set_defaults(command=command)
-        _add_load(parser, LOAD | WHEN)
-        add_fields(parser, BenchOptions, BENCH | JSON)
-        add_fields(parser, Targets, TARGETS)
+    add_commands(
+        bench,
+        [
+            Command(
+                "serve",
+                "send a load to running servers of OpenAI's API",
+                _add_serve,
+                ("muxjax bench serve --model small --num-prompts 100 --rate 4", "muxjax bench serve --workload llama-trio --duration 60"),
+            ),
+            Command(
+                "sweep",
+                "find the highest rate at which enough requests are within their targets",
+                _add_sweep,
+                ("muxjax bench sweep --model small --rate 4 --ttft 0.2 --tpot 0.02",),
+            ),
+            Command(
+                "compare",
+                "give a load to one serving system after another, each started for it",
+                _add_compare,
+                ("muxjax bench compare CONFIG.yaml --backends mux turns vllm --rate 8",),
+            ),
+            Command(
+                "throughput",
+                "give a load to models of this process, all at once, without HTTP",
+                _add_throughput,
+                ("muxjax bench throughput small=/models/Llama-3.2-1B-Instruct --num-prompts 512",),
+            ),
+            Command(
+                "report",
+                "print again what files of records come to, with other targets",
+                _add_report,
+                ("muxjax bench report a.jsonl --ttft 0.5",),
+            ),
+            Command("plot", "draw files of records over their rates", _add_plot, ("muxjax bench plot a.jsonl b.jsonl -o rates.png",)),
+        ],
+    )
+
+
+def _add_asked(parser: argparse.ArgumentParser) -> None:
+    """Flags of a load on servers that run."""
+    _add_load(parser, LOAD | WHEN)
+    add_fields(parser, BenchOptions, BENCH | JSON)
+    add_fields(parser, Targets, TARGETS)
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.set_defaults(command=_serve)
+    _add_asked(serve)
+
+
+def _add_sweep(sweep: argparse.ArgumentParser) -> None:
+    sweep.set_defaults(command=_sweep)
+    _add_asked(sweep)
     add_fields(sweep, SweepOptions, SWEEP)
-    _add_compare(commands.add_parser("compare", help="give a load to one serving system after another, each started for it"))
-    _add_throughput(commands.add_parser("throughput", help="give a load to models of this process, all at once, without HTTP"))
-    _add_report(commands.add_parser("report", help="print again what files of records come to, with other targets"))
-    _add_plot(commands.add_parser("plot", help="draw files of records over their rates"))
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -96,7 +138,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _add_compare(compare: argparse.ArgumentParser) -> None:
     compare.set_defaults(command=_compare)
-    compare.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    compare.add_argument("sources", nargs="+", metavar="CONFIG.yaml | FOLDER | NAME=FOLDER", help="the models, as for serve")
     _add_load(compare, LOAD | {name: WHEN[name] for name in COMPARED_WHEN})
     add_fields(compare, BenchOptions, {name: BENCH[name] for name in COMPARED})
     add_fields(compare, Targets, TARGETS)
@@ -117,7 +159,7 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _add_throughput(throughput: argparse.ArgumentParser) -> None:
     throughput.set_defaults(command=_throughput)
-    throughput.add_argument("sources", nargs="+", metavar="CONFIG.yaml | NAME=PATH", help="the models, as for serve")
+    throughput.add_argument("sources", nargs="+", metavar="CONFIG.yaml | FOLDER | NAME=FOLDER", help="the models, as for serve")
     throughput.add_argument("--seed", type=int, default=0, help="of what is drawn at random (%(default)s)")
     _add_load(throughput, LOAD)
     add_fields(throughput, BenchOptions, JSON)
@@ -192,3 +234,11 @@ def _bench(args: argparse.Namespace) -> BenchOptions:
 def _with_tuples(args: argparse.Namespace, *names: str) -> argparse.Namespace:
     """The arguments, with lists as the options' classes have them."""
     return argparse.Namespace(**vars(args) | {name: tuple(getattr(args, name)) for name in names})
+
+
+BENCH_COMMAND = Command(
+    "bench",
+    "measure running servers, or models without HTTP, under a load",
+    _add_bench,
+    ("muxjax bench serve --model small --num-prompts 100 --rate 4", "muxjax bench report a.jsonl"),
+)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.commands.simulate_options import FORMATS, MOST_S, MOST_SCALE
+from muxjax.commands.simulation.options import FORMATS, MOST_S, MOST_SCALE
 from muxjax.errors import require
 
 ENDPOINTS = ("completions", "chat")

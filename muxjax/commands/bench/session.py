@@ -17,7 +17,7 @@ from muxjax.bench.open_loop import Client, Server, exchange, recorded
 from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run
 from muxjax.commands.bench.loads import Asked, asked, rates
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
-from muxjax.commands.chat_client import ChatClient
+from muxjax.commands.client.chat_client import ChatClient
 from muxjax.errors import ConfigError, require
 from muxjax.server.net import open_files
 from muxjax.workload.load import Load

@@ -6,6 +6,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from muxjax.device import host_memory
 from muxjax.device.lanes import dlpack
 from muxjax.device.lanes.clients import import_memory, ordinal
 from muxjax.device.lanes.cuda_memory import CudaMemory
@@ -35,7 +36,7 @@ class ArenaMemory(Protocol):
 
 
 def zeros(whole: jax.ShapeDtypeStruct) -> jax.Array:
-    return jnp.zeros(whole.shape, whole.dtype, device=whole.sharding)
+    return host_memory.drop_zeros(jax.block_until_ready(jnp.zeros(whole.shape, whole.dtype, device=whole.sharding)))
 
 
 class OwnArenas:

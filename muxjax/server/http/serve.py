@@ -80,6 +80,7 @@ async def _serving(
 async def serve(service: Service, http: HttpOptions, sockets: Sockets | None = None, *, report: Callable[[str], Any] = print) -> bool:
     """Serves until a signal, having told the address; False if the engine failed first, and the options have the server end then."""
     async with listening(service, http, sockets) as address:
+        _log.info("listening at %s", address)
         with contextlib.suppress(OSError):  # a server whose standard output is full or gone serves all the same
             report(address)
         return await until_signal(service, http.shutdown_timeout_s, stay=http.on_failure == "stay")

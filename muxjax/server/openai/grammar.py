@@ -16,7 +16,7 @@ from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS
 from muxjax.types import Grammar, GrammarKind
 
 MOST_CHOICES = 1000
-GRAMMAR_FIELDS = frozenset({"response_format", "structured_outputs", "tools"})
+GRAMMAR_FIELDS = frozenset({"response_format", "structured_outputs", "tools", "functions"})
 """Fields that bring a grammar."""
 _FORMATS = ("text", "json_object", "json_schema")
 _COMPILE = {

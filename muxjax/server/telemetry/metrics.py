@@ -118,6 +118,11 @@ class RequestMeter:
         self._last_s: float | None = None
         self._tokens = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """A token has come."""
+        return self._first_s is not None
+
     def started(self, at_s: float) -> None:
         """The first job that computes of the prompt began; later ones do not count. May be called from the engine's thread."""
         if self._started_s is None:

@@ -10,11 +10,12 @@ from aiohttp import web
 
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, RequestError
+from muxjax.server.config import OTHER_NAMES
 from muxjax.server.fleet import Fleet
 from muxjax.server.http.body import json_response, read_object, take
 from muxjax.server.model_root import confined
 from muxjax.server.service import Service
-from muxjax.settings import Setting, build, check_known, names
+from muxjax.settings import Setting, build, canonical, check_known, names
 
 _DRAIN_S = 300.0
 _COUNTS = ("running", "waiting", "held_blocks", "quota_blocks")
@@ -70,7 +71,7 @@ def model_options(body: Mapping[str, Any]) -> ModelOptions:
     Raises:
       RequestError: 400, a key that is not known, a value outside its range, or no name or path.
     """
-    section = {name: Setting(value, name) for name, value in body.items()}
+    section = {canonical(name, OTHER_NAMES): Setting(value, name) for name, value in body.items()}
     try:
         check_known(section, names(ModelOptions))
         return build(ModelOptions, section)
@@ -87,7 +88,8 @@ def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:
         entry: dict[str, Any] = {"name": name, "state": states.get(name, "loading")}
         if name in options:
             model = options[name]
-            entry |= {"aliases": list(model.aliases), "path": str(model.path), "auto_wake": model.auto_wake}
+            entry |= {"aliases": list(model.aliases), "path": str(model.path), "auto_wake": model.is_woken}
+            entry |= {"ttl_s": model.ttl_s, "group": model.group}
         entries.append(entry | {count: counts[name][count] for count in _COUNTS if name in counts})
     return entries
 

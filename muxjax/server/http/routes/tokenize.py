@@ -12,6 +12,7 @@ from muxjax.server.http.auth import sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
+from muxjax.server.openai.legacy_functions import modern
 from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
 from muxjax.server.openai.prompts import encode, read_chat
@@ -89,7 +90,8 @@ def info_of(model: ServedModel, *, own_template: bool = False) -> dict[str, Any]
 
 def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     if fields.get("messages") is not None:
-        return read_chat(fields, model, read_tools(fields, model.max_grammar_characters)).tokens
+        fields = Fields(modern(fields.raw))
+        return read_chat(fields, model, read_tools(fields, model)).tokens
     prompt = fields.required("prompt")
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")

@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from muxjax.commands import simulate_report
 from muxjax.commands.problem_file import read_problem, read_streams
-from muxjax.commands.simulate_options import SimulateOptions
+from muxjax.commands.simulation import report as simulate_report
+from muxjax.commands.simulation.options import SimulateOptions
 from muxjax.cost.measured import costs_of
 from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement, Problem

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-from muxjax.commands.chat_client import ChatClient, Message
+from muxjax.commands.client.chat_client import ChatClient, Message
 from muxjax.errors import ConfigError, MuxError
 
 _HELP = """\
@@ -13,7 +13,9 @@ _HELP = """\
 /system TEXT    instructions to the model; without a text, none
 /clear          forget the conversation
 /help           this
-Ctrl-C stops an answer, Ctrl-D leaves."""
+/exit           leave, as Ctrl-D does; /quit and /bye too
+Ctrl-C stops an answer."""
+_LEAVE = ("/exit", "/quit", "/bye")
 _STEERING = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
@@ -66,9 +68,11 @@ class Chat:
         }
 
     def follow(self, lines: Iterator[str]) -> None:
-        """Does what each line says; an error of the server is told, and the conversation goes on."""
+        """Does what each line says, until one says to leave; an error of the server is told, and the conversation goes on."""
         for line in lines:
             text = line.strip()
+            if text in _LEAVE:
+                return
             try:
                 if text.startswith("/"):
                     name, _, argument = text.partition(" ")

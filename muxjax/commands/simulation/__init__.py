@@ -1,0 +1,1 @@
+"""`muxjax simulate`: its options, its run, and what is told of it."""

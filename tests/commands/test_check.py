@@ -1,0 +1,113 @@
+"""`muxjax serve --check` reads all that a start would, tells what it takes, and starts nothing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from muxjax.__main__ import main
+from muxjax.cluster.plan import one_unit, unit_specs
+from muxjax.commands.check import Device, attached, named, unit_lines
+from muxjax.demo.run import shipped
+from muxjax.errors import ConfigError
+from muxjax.placement.plan_file import write_placement
+from muxjax.server.config import load_options
+from tests.cluster.test_serve_placement import placement
+from tests.commands.wrong import fails
+
+GIB = 2**30
+FARM = str(shipped()[0])
+
+
+def lines(device: Device, *sources: str, **flags) -> list[str]:
+    unit = load_options(sources, flags).unit
+    return list(unit_lines(unit_specs(one_unit(unit), unit)[0], device))
+
+
+@pytest.fixture
+def big(folder) -> str:
+    """The folder of an 8B without its weights."""
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": 4096}
+    config |= {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336}
+    config |= {"max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "torch_dtype": "bfloat16"}
+    (folder / "big").mkdir()
+    (folder / "big/config.json").write_text(json.dumps(config))
+    return str(folder / "big")
+
+
+def test_a_good_configuration_is_told_with_its_memory_and_nothing_is_started(capsys):
+    assert main(["serve", FARM, "--check", "--port", "9"]) == 0
+    said = capsys.readouterr().out
+    assert "farm: 431 k parameters" in said and "cache 1 GiB" in said
+    assert "http://127.0.0.1:9/v1, open to everybody" in said and said.endswith("nothing was started\n")
+
+
+def test_the_plan_of_a_gpu_is_weights_tables_and_what_they_leave(big):
+    head, model, memory = lines(named("h200"), f"a={big}", load_format="dummy")
+    assert head == "unit 0: 1 model on H200"
+    assert model.startswith("  a: 8.03 B parameters, bfloat16, 1") and "up to 8192 tokens" in model
+    limit = int(141e9 * 0.9)
+    cache = (int(limit * 0.95) - 8_030_261_248 * 2) // GIB
+    assert f"cache {cache - 1} GiB" in memory or f"cache {cache} GiB" in memory
+    assert f"of {limit / GIB:.4g} GiB for steps" in memory
+
+
+def test_a_cache_of_a_given_size_is_held_against_the_memory(big):
+    assert "cache 40 GiB" in lines(named("H100"), f"a={big}", load_format="dummy", kv_cache_size="40GiB")[2]
+    with pytest.raises(ConfigError, match=r"of weights and tables and a cache of 60 GiB do not fit into the 67\.06 GiB"):
+        lines(named("H100"), f"a={big}", load_format="dummy", kv_cache_size="60GiB")
+    with pytest.raises(ConfigError, match="do not fit into the 10 GiB"):
+        lines(named("H100"), f"a={big}", load_format="dummy", memory_size="10GiB")
+
+
+def test_devices_share_a_model_out(big):
+    def held(**flags) -> float:
+        return float(lines(named("h100"), f"a={big}", load_format="dummy", **flags)[1].partition("bfloat16, ")[2].split()[0])
+
+    assert held(tensor_parallel_size="2") == pytest.approx(held() / 2, rel=0.05)
+
+
+def test_where_nobody_knows_the_memory_the_cache_is_not_told(big):
+    unknown = Device(name="something", memory_bytes=None)
+    assert lines(unknown, f"a={big}", load_format="dummy")[2].endswith("how much the cache gets is not known here")
+    assert "cache 2 GiB" in lines(unknown, f"a={big}", load_format="dummy", kv_cache_size="2GiB")[2]
+
+
+def test_weights_that_are_not_there_or_not_those_of_the_configuration_are_found(folder, capsys, monkeypatch):
+    assert "model/tokenizer.json is missing" in fails(capsys, "serve", "model", "--check")
+    (folder / "model/tokenizer.json").write_bytes((shipped()[0] / "tokenizer.json").read_bytes())
+    assert "holds no weights" in fails(capsys, "serve", "model", "--check")
+    (folder / "model/model.safetensors").write_bytes((shipped()[0] / "model.safetensors").read_bytes())
+    assert "tensors" in fails(capsys, "serve", "model", "--check")
+
+
+def test_the_units_of_a_placement_are_told_one_by_one(tmp_path, capsys):
+    write_placement(placement(("farm", "sea"), ("forest",)), tmp_path / "placement.json")
+    assert main(["serve", *map(str, shipped()), "--check", "--placement", str(tmp_path / "placement.json")]) == 0
+    said = capsys.readouterr().out
+    assert "unit 0: 2 models" in said and "unit 1: 1 model on" in said
+
+
+def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(capsys):
+    assert "chip must be one of a100, h100, h200, b200, got 'x'" in fails(capsys, "serve", FARM, "--check", "--chip", "x")
+    assert "chip must be left out without --check" in fails(capsys, "serve", FARM, "--chip", "h200")
+
+
+def test_a_gpu_is_asked_of_the_driver(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '81559, NVIDIA H100 80GB HBM3'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert attached({"JAX_PLATFORMS": "cuda"}) == Device(name="NVIDIA H100 80GB HBM3", memory_bytes=81559 * 2**20)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert attached({"JAX_PLATFORMS": "cuda"}).memory_bytes is None
+    assert attached({"JAX_PLATFORMS": "cpu"}).is_cpu
+
+
+def test_no_device_is_touched():
+    """Where JAX is told to use a GPU that is not there, it would fail."""
+    environment = os.environ | {"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": "0"}
+    command = [sys.executable, "-m", "muxjax", "serve", FARM, "--check", "--chip", "h200"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
