@@ -62,6 +62,7 @@ HTTP_GROUPS = {
         "max_num_queued_tokens": "most tokens of their prompts (no limit)",
         "fairness": "what tells clients apart that are no tenants, to take turns: client (key, or else address), key, address, none",
         "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
+        "enable_force_include_usage": "every stream ends with its usage, whatever its stream_options say",
     },
     "administration": {
         "admin_key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
@@ -92,7 +93,7 @@ CLUSTER_GROUPS = {
 UNIT, HTTP, CLUSTER = (
     {name: text for texts in groups.values() for name, text in texts.items()} for groups in (UNIT_GROUPS, HTTP_GROUPS, CLUSTER_GROUPS)
 )
-_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all")
+_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all", "enable_force_include_usage")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _METAVARS = {"api_key": "KEY", "admin_key": "KEY", "host": "HOST", "admin_host": "HOST", "port": "PORT", "admin_port": "PORT"}
 _METAVARS |= {"allowed_origins": "ORIGIN", "ray": "HOST:PORT", "otel": "true|false", "model_root": "DIR", "worker_dir": "DIR"}

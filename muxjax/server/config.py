@@ -58,6 +58,7 @@ class HttpOptions:
       admin_keys: digests of the keys for administration, which is off without one.
       admin_host, admin_port: where metrics and administration are, and then only there; None for beside the rest.
       allowed_origins: origins of pages in a browser that may call the server, "*" for all.
+      enable_force_include_usage: every stream ends with its usage, as if it had asked for it.
       model_root: folder that models and templates named over HTTP must lie in; None for anywhere, but templates in their model's folder.
       max_connections: most connections at a time, beyond which they wait; None for what the limit of open files leaves.
       max_body_bytes, max_header_bytes: largest size of a request's parts.
@@ -82,6 +83,7 @@ class HttpOptions:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     allowed_origins: tuple[str, ...] = ()
+    enable_force_include_usage: bool = False
     model_root: Path | None = None
     max_connections: int | None = None
     max_body_bytes: int = 8 * 2**20

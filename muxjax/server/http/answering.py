@@ -26,10 +26,14 @@ _log = logging.getLogger(__name__)
 
 
 class Answering:
-    """Answers of a service; names each field that it does not know once, in the log."""
+    """Answers of a service; names each field that it does not know once, in the log.
 
-    def __init__(self, service: Service):
-        self._service = service
+    Args:
+      tells_usage: every stream counts its tokens at its end.
+    """
+
+    def __init__(self, service: Service, *, tells_usage: bool):
+        self._service, self._tells_usage = service, tells_usage
         self._seen: set[str] = set()
 
     def handler(self, endpoint: Endpoint) -> Handler:
@@ -46,7 +50,8 @@ class Answering:
         Raises:
           RequestError: the body is wrong.
         """
-        asked = await _read(self._service, endpoint, request, Stamp.new(endpoint.id_prefix, *sender_of(request)))
+        stamp = Stamp.new(endpoint.id_prefix, *sender_of(request), tells_usage=self._tells_usage)
+        asked = await _read(self._service, endpoint, request, stamp)
         self._log_unknown(asked.generation.unknown)
         return asked
 

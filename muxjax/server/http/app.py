@@ -17,7 +17,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
     """The application, with the routes of that surface; whoever runs it keeps the service running."""
     app = web.Application(middlewares=[logs.logged, errors], client_max_size=http.max_body_bytes)
     add_middlewares(app, http, surface)
-    answering = Answering(service)
+    answering = Answering(service, tells_usage=http.enable_force_include_usage)
     app.on_response_prepare.append(logs.echo_id)
     app.add_routes(
         [

@@ -19,7 +19,7 @@ from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Grammar, Request, Samplin
 
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
-MOST_STOPS = 4
+MOST_STOPS = 64
 MOST_STOP_CHARACTERS = 1024
 """Of one of them: so much of an answer may be held back, and looked through for each token."""
 _MOST_UNKNOWN = 100
@@ -108,7 +108,7 @@ def _generation(
         form=form,
         legacy_functions=legacy,
         stream=stream,
-        usage_at_end=at_end,
+        usage_at_end=at_end or (stream and stamp.tells_usage),
         usage_always=always,
         unknown=tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS)),
     )

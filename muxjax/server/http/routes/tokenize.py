@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from muxjax.errors import RequestError
 from muxjax.server.admission.lines import line_of
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.http.auth import sender_of
@@ -33,11 +34,22 @@ def routes(service: Service) -> list[web.RouteDef]:
         return await answered(request, text_of)
 
     async def tokenizer_info(request: web.Request) -> web.Response:
-        model = service.catalog.find(request.query.get("model"))
+        model = _asked_for(request, service.catalog)
         options = service.model_options(model.name)
         return json_response(info_of(model, own_template=options is not None and options.chat_template is not None))
 
     return [web.post("/tokenize", tokenize), web.post("/detokenize", detokenize), web.get("/tokenizer_info", tokenizer_info)]
+
+
+def _asked_for(request: web.Request, catalog: Catalog) -> ServedModel:
+    """Raises RequestError: there is no such model, or the query names none of several."""
+    name = request.query.get("model")
+    try:
+        return catalog.find(name)
+    except RequestError as error:
+        if name is not None:
+            raise
+        raise RequestError(f"{error}: say {request.path}?model=NAME", param="model") from error
 
 
 def tokens_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
