@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 
 from muxjax.cluster.options import ClusterOptions
 from muxjax.commands.flags import defaults_of, metavars_of, one_of, with_default
-from muxjax.engine.options import DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, LOAD_FORMATS, REASONING_PARSERS, TOOL_CALL_PARSERS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, OTHER_NAMES, HttpOptions
@@ -23,6 +23,8 @@ UNIT_GROUPS = {
         "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
         "dtype": one_of(DTYPES),
         "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
+        "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
+        "reasoning_parser": f"{one_of(REASONING_PARSERS)}: how reasoning is read out of answers, for every model (what its template says)",
     },
     "devices and memory": {
         "tensor_parallel_size": "devices, each of which holds an equal share of every model",
@@ -60,6 +62,7 @@ HTTP_GROUPS = {
         "max_num_queued_tokens": "most tokens of their prompts (no limit)",
         "fairness": "what tells clients apart that are no tenants, to take turns: client (key, or else address), key, address, none",
         "allowed_origins": "origin of pages in a browser that may call the server, * for all; may be given more than once",
+        "enable_force_include_usage": "every stream ends with its usage, whatever its stream_options say",
     },
     "administration": {
         "admin_key": "the key for administration, which is off without one (or in MUXJAX_ADMIN_KEY)",
@@ -90,7 +93,7 @@ CLUSTER_GROUPS = {
 UNIT, HTTP, CLUSTER = (
     {name: text for texts in groups.values() for name, text in texts.items()} for groups in (UNIT_GROUPS, HTTP_GROUPS, CLUSTER_GROUPS)
 )
-_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all")
+_SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all", "enable_force_include_usage")
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _METAVARS = {"api_key": "KEY", "admin_key": "KEY", "host": "HOST", "admin_host": "HOST", "port": "PORT", "admin_port": "PORT"}
 _METAVARS |= {"allowed_origins": "ORIGIN", "ray": "HOST:PORT", "otel": "true|false", "model_root": "DIR", "worker_dir": "DIR"}

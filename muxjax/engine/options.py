@@ -12,6 +12,8 @@ from muxjax.errors import require
 from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
+TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
+REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
@@ -38,6 +40,8 @@ class ModelOptions:
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
       enforce: requests that are certain to miss a target are refused at once.
       chat_template: a jinja file in place of the checkpoint's own.
+      tool_call_parser, reasoning_parser: of TOOL_CALL_PARSERS and REASONING_PARSERS, by which calls and reasoning are read out of its
+        answers; None for those that its chat template is written for.
       auto_wake: when it sleeps, a request wakes it; so it is for one with a ttl_s or group.
       ttl_s: it is put to sleep when it has had nothing to do for so long; None or 0 for never.
       group: of models that make room for each other, by name; None for none.
@@ -65,6 +69,8 @@ class ModelOptions:
     tpot_s: float | None = None
     enforce: bool = False
     chat_template: Path | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
     auto_wake: bool = False
     ttl_s: float | None = None
     group: str | None = None
@@ -80,6 +86,9 @@ class ModelOptions:
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
+            value = getattr(self, field)
+            require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))
         grammar = self.max_grammar_characters
         require(1 <= grammar <= MOST_GRAMMAR_CHARACTERS, "max_grammar_characters", grammar, f"1 to {MOST_GRAMMAR_CHARACTERS}")
         require(self.ttl_s is None or 0 <= self.ttl_s < float("inf"), "ttl_s", self.ttl_s, "0 or more seconds, and finite")

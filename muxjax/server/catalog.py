@@ -8,6 +8,7 @@ from typing import Any
 from muxjax import __version__
 from muxjax.engine.options import GRAMMAR_CHARACTERS
 from muxjax.errors import RequestError
+from muxjax.server.answers.dialect import PLAIN, Dialect
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ class ServedModel:
 
     Args:
       template: None where the checkpoint has no chat template.
+      dialect: its own way of writing calls and reasoning.
       tokenizer_config: as the checkpoint has it.
       max_model_len: most tokens of prompt and output together.
       created: Unix time in seconds.
@@ -34,6 +36,7 @@ class ServedModel:
     spec: ModelSpec
     max_model_len: int
     created: int
+    dialect: Dialect = PLAIN
     max_grammar_characters: int = GRAMMAR_CHARACTERS
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 

@@ -12,6 +12,7 @@ from muxjax.server.admission.tenants import ANYONE, Tenant
 from muxjax.server.answers.form import AnswerForm
 from muxjax.server.catalog import ServedModel
 from muxjax.server.text.detokenizer import Detokenizer
+from muxjax.server.text.tokenizer import showing
 from muxjax.types import Request
 
 
@@ -26,6 +27,7 @@ class Stamp:
       seed: the one of a request that names none.
       tenant: whose key it came with.
       client: name of the sender's line, as of `Request`.
+      tells_usage: a stream counts its tokens at its end, whether or not its client asks for that.
     """
 
     id: str
@@ -34,12 +36,14 @@ class Stamp:
     seed: int
     tenant: Tenant = ANYONE
     client: str = ""
+    tells_usage: bool = False
 
     @classmethod
-    def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "") -> "Stamp":
+    def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "", *, tells_usage: bool = False) -> "Stamp":
         """A stamp of this moment."""
-        name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
-        return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant, client=client)
+        name, seed = f"{id_prefix}{uuid.uuid4().hex}", random.getrandbits(62)
+        created, arrival_s = int(time.time()), time.monotonic()
+        return cls(id=name, created=created, arrival_s=arrival_s, seed=seed, tenant=tenant, client=client, tells_usage=tells_usage)
 
     @property
     def line(self) -> str:
@@ -62,6 +66,7 @@ class Generation:
       logprobs, prompt_logprobs: number of the most likely tokens are told; None tells nothing.
       token_ids: tokens are told by number as well.
       form: parts that an answer may have beside its text; None for text alone.
+      legacy_functions: its call is told as that of a function, as it was before there were tools.
       usage_at_end, usage_always: events of a stream that count tokens.
       unknown: fields that were not understood.
     """
@@ -81,6 +86,7 @@ class Generation:
     prompt_logprobs: int | None
     token_ids: bool
     form: AnswerForm | None
+    legacy_functions: bool
     stream: bool
     usage_at_end: bool
     usage_always: bool
@@ -97,7 +103,9 @@ class Generation:
         return sum(len(request.prompt) for request in self.requests[:: self.n])
 
     def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
-        """Of an answer to that prompt."""
+        """Of an answer to that prompt, with the marks by which its form tells parts from each other."""
+        if self.form is not None and not self.show_special:
+            return Detokenizer(showing(self.model.tokenizer, {mark.text for mark in self.form.marks}), prompt)
         return Detokenizer(partial(self.model.tokenizer.decode, special=self.show_special), prompt)
 
     def echo_of(self, index: int) -> str:

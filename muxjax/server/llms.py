@@ -31,7 +31,9 @@ class Completion:
       stop_reason: the stop string or stop token that ended it.
       logprobs: those of each token, where they were asked for.
       prompt_logprobs: those of the prompt's tokens from the second on, where they or an echo with logprobs were asked for.
-      tool_calls: what a required or named tool was called with; the text has them too, as the model wrote them.
+      text: all that the model wrote; calls and reasoning are in it as it wrote them.
+      tool_calls: calls of the tools that were offered.
+      reasoning: what it thought before it answered.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Completion:
     prompt_logprobs: tuple[Logprobs, ...] = ()
     cached_tokens: int = 0
     tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str = ""
 
 
 class LLMs:
@@ -121,9 +124,9 @@ class LLMs:
     def _parse(self, model: str, prompt: Prompt, sampling: Mapping[str, object]) -> Generation:
         catalog = self._service.catalog
         if _is_chat(prompt):
-            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, Stamp.new("chat"))
+            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, Stamp.new("chat-"))
         ready = prompt if isinstance(prompt, str) else list(prompt)
-        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text"))
+        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text-"))
 
     async def _answers(self, generations: Sequence[Generation], ended: Callable[[], object]) -> list[Completion]:
         tasks = [asyncio.create_task(self._answer(generation)) for generation in generations]
@@ -146,6 +149,7 @@ def _completion(generation: Generation, index: int, deltas: Sequence[Delta]) -> 
     first, last = deltas[0], deltas[-1]
     text = "".join(delta.text for delta in deltas)
     assert last.finish is not None
+    parts = _parts(generation, text)
     return Completion(
         model=generation.model.name,
         text=text,
@@ -156,7 +160,8 @@ def _completion(generation: Generation, index: int, deltas: Sequence[Delta]) -> 
         logprobs=tuple(delta.logprobs for delta in deltas if delta.logprobs),
         prompt_logprobs=first.prompt_logprobs or (),
         cached_tokens=first.cached_tokens,
-        tool_calls=_parts(generation, text).calls,
+        tool_calls=parts.calls,
+        reasoning=parts.reasoning,
     )
 
 

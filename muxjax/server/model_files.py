@@ -6,6 +6,7 @@ from typing import Any
 
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, MuxError
+from muxjax.server.answers.dialect import dialect_of
 from muxjax.server.catalog import ServedModel
 from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
 from muxjax.server.text.config_files import read_config
@@ -44,15 +45,23 @@ class ModelFiles:
         )
 
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> ServedModel:
+        tokenizer = self.tokenizer or ByteTokenizer(spec.vocab)
         return ServedModel(
             name=self.options.name,
             aliases=self.options.aliases,
-            tokenizer=self.tokenizer or ByteTokenizer(spec.vocab),
+            tokenizer=tokenizer,
             template=self.template,
             defaults=self.defaults.within(spec),
             spec=spec,
             max_model_len=max_model_len,
             created=created,
+            dialect=dialect_of(
+                self.template.tools_source if self.template else "",
+                tokenizer.marks,
+                ends=spec.eos_ids,
+                tool_call_parser=self.options.tool_call_parser,
+                reasoning_parser=self.options.reasoning_parser,
+            ),
             max_grammar_characters=self.options.max_grammar_characters,
             tokenizer_config=self.tokenizer_config,
         )

@@ -8,11 +8,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from muxjax.server.telemetry.metrics import Metrics
-from muxjax.types import Finish, Request, Sampling
-from tests.fakes import FakeEngine
 from tests.monitoring.promql import Read, reads
-from tests.server.telemetry.test_trace import job
+from tests.server.telemetry.filled import filled_metrics
 
 FOLDER = Path(__file__).parents[2] / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana.json").read_text())
@@ -25,17 +22,7 @@ _DURATION = re.compile(r"\d+[smhd]")
 @pytest.fixture(scope="module")
 def told() -> dict[str, set[str]]:
     """The labels of every sample that the server tells, by its name."""
-    metrics = Metrics(FakeEngine(["a"]).unit_stats)
-    for phase in ("prefill", "decode", "mixed"):
-        metrics.job(job(phase=phase))
-    metrics.rejected.labels("a", "queue_full").inc()
-    asked = Request(id="r", model="a", prompt=(1,), sampling=Sampling(max_tokens=3), arrival_s=0.0)
-    meter = metrics.request(asked, lambda record: metrics.judge(record, ttft_s=1.0, tpot_s=1.0))
-    meter.started(0.1)
-    meter.tokens([0.2])
-    meter.tokens([0.3])
-    meter.end(Finish.STOP, 0.3)
-    samples = [sample for family in text_string_to_metric_families(metrics.exposition().decode()) for sample in family.samples]
+    samples = [sample for family in text_string_to_metric_families(filled_metrics().exposition().decode()) for sample in family.samples]
     return {sample.name: {label for each in samples if each.name == sample.name for label in each.labels} for sample in samples}
 
 

@@ -1,6 +1,7 @@
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
@@ -52,14 +53,18 @@ Serve = Callable[..., contextlib.AbstractContextManager[Server]]
 
 @pytest.fixture
 def serve(catalog: Catalog) -> Serve:
-    """Starts an endpoint; the service's options may be given, other arguments are the FakeEngine's."""
+    """Starts an endpoint; the service's and HTTP's options may be given, other arguments are the FakeEngine's."""
 
     @contextlib.contextmanager
-    def started(*, max_body_bytes: int = 2**20, options: UnitOptions | None = None, **engine_options) -> Iterator[Server]:
+    def started(
+        *, max_body_bytes: int = 2**20, options: UnitOptions | None = None, http: Mapping[str, Any] | None = None, **engine_options
+    ) -> Iterator[Server]:
         engine = FakeEngine(["org/a", "plain"], **engine_options)
         service = Service(engine, catalog, options)
-        with in_background(service, HttpOptions(port=0, max_body_bytes=max_body_bytes)) as url:
-            yield Server(engine, service, url)
+        with in_background(service, HttpOptions(port=0, max_body_bytes=max_body_bytes, **(http or {}))) as url:
+            server = Server(engine, service, url)
+            with server.client:
+                yield server
 
     return started
 

@@ -21,17 +21,19 @@ class Tool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUse:
-    """Which tools a chat knows, and what it must call.
+    """Which tools a chat knows, and which of them it may or must call.
 
     Args:
       tools: all that the model hears of.
-      named: the answer is the arguments of this one.
-      many: otherwise it is a list of calls, not of one only.
+      must_call: it is not left to the model.
+      many: an answer may have several calls.
+      named: the one that must be called, by its name.
     """
 
     tools: tuple[Tool, ...]
-    named: Tool | None = None
+    must_call: bool = True
     many: bool = True
+    named: Tool | None = None
 
     @property
     def callable(self) -> tuple[Tool, ...]:

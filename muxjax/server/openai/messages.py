@@ -25,8 +25,6 @@ def _message(message: Fields) -> dict[str, Any]:
     """A message without nulls and an empty list of calls: templates ask only whether a key is there."""
     if message.get("role") not in _ROLES:
         raise message.error("role", f"must be one of {', '.join(_ROLES)}, got {show(message.get('role'))}")
-    if message.get("function_call"):
-        raise message.error("function_call", "was replaced: use tool_calls", code="unsupported_value")
     calls = [_call(call) for call in message.objects("tool_calls")]
     if calls and message.get("role") != "assistant":
         raise message.error("tool_calls", "are the assistant's")

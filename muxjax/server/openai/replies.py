@@ -4,26 +4,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from muxjax.server.answers.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.answers.parts import PartReader, Piece
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
-from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
+from muxjax.server.openai.errors import error_object
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
-from muxjax.server.openai.tool_calls import delta_of, message_of
+from muxjax.server.openai.tool_calls import as_function_call, delta_of, message_of
 from muxjax.types import Finish
 
 Json = dict[str, Any]
 
 
-class Reply(ABC):
-    """An answer in the making; each delta goes through `add` once."""
+class OpenAiReply(ABC):
+    """An answer in the making, as of `Reply`."""
 
     kind: str
     event_kind: str
+    named = False
 
     def __init__(self, generation: Generation):
         self._generation = generation
         self._buffers = [ChoiceBuffer(generation, index) for index in range(len(generation.requests))]
+        form = generation.form
+        counters = [form.reasoning_tokens() for _ in generation.requests] if form else []
+        self._reasoning = [counter for counter in counters if counter]
         self._fingerprint = generation.model.fingerprint
         self._tokens = 0
         self._cached = 0
@@ -32,6 +37,8 @@ class Reply(ABC):
         self._tokens += len(delta.tokens)
         if delta.index % self._generation.n == 0:  # a prompt counts once
             self._cached += delta.cached_tokens
+        if self._reasoning:
+            self._reasoning[delta.index].add(delta.tokens)
         self._buffers[delta.index].add(delta)
 
     def whole(self, deltas: Iterable[Delta]) -> Json:
@@ -59,14 +66,21 @@ class Reply(ABC):
         if self._generation.usage_at_end:
             yield {**self._event([]), "usage": self.usage()}
 
+    def failure(self, error: Exception) -> Iterator[Json]:
+        """Events at the end of a stream that an error ends."""
+        yield error_object(error)
+
     def usage(self) -> Json:
         prompt = self._generation.prompt_tokens
-        return {
+        usage: Json = {
             "prompt_tokens": prompt,
             "completion_tokens": self._tokens,
             "total_tokens": prompt + self._tokens,
             "prompt_tokens_details": {"cached_tokens": self._cached},
         }
+        if self._reasoning:
+            usage["completion_tokens_details"] = {"reasoning_tokens": sum(counter.count for counter in self._reasoning)}
+        return usage
 
     @property
     def _tells_tokens(self) -> bool:
@@ -125,7 +139,7 @@ class Reply(ABC):
     def _logprobs(self, update: ChoiceUpdate) -> Json: ...
 
 
-class CompletionReply(Reply):
+class CompletionReply(OpenAiReply):
     """An answer of /v1/completions."""
 
     kind = event_kind = "text_completion"
@@ -139,7 +153,7 @@ class CompletionReply(Reply):
         return completion_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
 
-class ChatReply(Reply):
+class ChatReply(OpenAiReply):
     """An answer of /v1/chat/completions."""
 
     kind = "chat.completion"
@@ -158,15 +172,18 @@ class ChatReply(Reply):
         return self._prompt_fields(update)
 
     def _content(self, update: ChoiceUpdate) -> Json:
-        parts = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
+        parts: Json = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
         if self._must_call:
-            parts["content"] = parts["content"] or None
-        return {"message": {"role": "assistant", "refusal": None, **parts}}
+            parts = {**parts, "content": None}
+        return {"message": {"role": "assistant", "refusal": None, **self._told(parts)}}
 
     def _delta(self, update: ChoiceUpdate) -> Json:
         if not self._readers:
             return {"delta": {"content": update.text} if update.text else {}}
-        return {"delta": delta_of(self._pieces(update), self._id(update))}
+        return {"delta": self._told(delta_of(self._pieces(update), self._id(update)))}
+
+    def _told(self, parts: Json) -> Json:
+        return as_function_call(parts) if self._generation.legacy_functions else parts
 
     def _pieces(self, update: ChoiceUpdate) -> list[Piece]:
         reader = self._readers[update.index]
@@ -179,7 +196,8 @@ class ChatReply(Reply):
 
     @property
     def _must_call(self) -> bool:
-        return self._generation.form is not None
+        form = self._generation.form
+        return form is not None and form.must_call
 
     def _logprobs(self, update: ChoiceUpdate) -> Json:
         return chat_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
@@ -187,8 +205,10 @@ class ChatReply(Reply):
     def _finish(self, update: ChoiceUpdate) -> str | None:
         """OpenAI says "tool_calls" only where the model could choose among tools; a stop string may come before or in a call."""
         form = self._generation.form
-        chosen = form is not None and form.tools.named is None and self._readers[update.index].has_called
-        return "tool_calls" if update.finish is Finish.STOP and chosen else super()._finish(update)
+        chosen = form is not None and form.tools is not None and form.tools.named is None and self._readers[update.index].has_called
+        if update.finish is not Finish.STOP or not chosen:
+            return super()._finish(update)
+        return "function_call" if self._generation.legacy_functions else "tool_calls"
 
 
 def _ending(finish: str | None, stop_reason: str | int | None) -> Json:

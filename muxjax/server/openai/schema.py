@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from muxjax.errors import RequestError
-from muxjax.server.answers.form import AnswerForm
+from muxjax.server.answers.form import AnswerForm, answer_form
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.fields import Fields, strings, token_ids
 from muxjax.server.openai.grammar import read_grammar
+from muxjax.server.openai.legacy_functions import is_legacy, modern
 from muxjax.server.openai.prompts import Prompt, read_chat, read_prompts, room
 from muxjax.server.openai.sampling import read_logprobs, read_sampling
 from muxjax.server.openai.tools import read_tools
@@ -18,10 +19,12 @@ from muxjax.types import MOST_LOGPROBS, MOST_PRIORITY, Grammar, Request, Samplin
 
 MOST_SAMPLES = 128
 MOST_CHOICES = 4096
-MOST_STOPS = 4
+MOST_STOPS = 64
 MOST_STOP_CHARACTERS = 1024
 """Of one of them: so much of an answer may be held back, and looked through for each token."""
 _MOST_UNKNOWN = 100
+_END_TOKENS = 32
+"""Of a prompt's end, by which reasoning may be opened."""
 _INT64 = 2**63
 _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
@@ -55,14 +58,16 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     Raises:
       RequestError: with OpenAI's status, code and the field's name.
     """
-    fields = Fields(body)
+    fields = Fields(modern(body))
     model = catalog.find(fields.text("model"))
     refuse_unsupported(fields, chat=True)
-    tools = read_tools(fields, model.max_grammar_characters)
+    tools = read_tools(fields, model)
     prompt = read_chat(fields, model, tools)
+    end = model.tokenizer.decode(prompt.tokens[-_END_TOKENS:], special=True)
+    form = answer_form(model.dialect, tools, prompt_end=end)
     allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
-    return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", form=AnswerForm(tools=tools) if tools else None)
+    return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", form=form, legacy=is_legacy(body))
 
 
 def _generation(
@@ -75,6 +80,7 @@ def _generation(
     param: str,
     echo: bool = False,
     form: AnswerForm | None = None,
+    legacy: bool = False,
 ) -> Generation:
     n = _samples(fields, len(prompts))
     stream = fields.flag("stream")
@@ -102,8 +108,9 @@ def _generation(
         prompt_logprobs=of_prompt,
         token_ids=fields.flag("return_token_ids"),
         form=form,
+        legacy_functions=legacy,
         stream=stream,
-        usage_at_end=at_end,
+        usage_at_end=at_end or (stream and stamp.tells_usage),
         usage_always=always,
         unknown=tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS)),
     )
@@ -173,9 +180,12 @@ def _wrapped(seed: int) -> int:
 
 def _grammar(fields: Fields, model: ServedModel, form: AnswerForm | None) -> Grammar | None:
     grammar = read_grammar(fields, model.max_grammar_characters)
-    if grammar and form:
-        raise fields.error("tool_choice", "cannot be given together with response_format or structured_outputs")
-    return form.grammar if form else grammar
+    if form is None:
+        return grammar
+    if form.excludes(grammar):
+        why = "" if form.must_call else f": the calls of `{model.name}` begin like such an answer"
+        raise fields.error("tool_choice", f"cannot be given together with response_format or structured_outputs{why}")
+    return form.grammar(grammar)
 
 
 def _prompt_logprobs(fields: Fields, stream: bool) -> int | None:

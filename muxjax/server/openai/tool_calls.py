@@ -32,6 +32,18 @@ def message_of(pieces: Iterable[Piece], answer: str) -> Json:
     return fields
 
 
+def as_function_call(fields: Json) -> Json:
+    """The fields with their first call as it was told before there were tools, of which there is one."""
+    calls = fields.get("tool_calls")
+    if not calls:
+        return fields
+    function: Json = {}
+    for call in calls:
+        arguments = function.get("arguments", "") + call["function"]["arguments"]
+        function = {**function, **call["function"], "arguments": arguments}
+    return {**{name: value for name, value in fields.items() if name != "tool_calls"}, "function_call": function}
+
+
 def _call_delta(piece: CallPiece, answer: str) -> Json:
     if piece.name is None:
         return {"index": piece.index, "function": {"arguments": piece.arguments}}

@@ -1,5 +1,7 @@
-"""Tools that a chat offers, and what an answer must be when one of them has to be called."""
+"""Tools that a chat offers, and which of them its answer may or must call."""
 
+import functools
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -8,27 +10,28 @@ from typing import Any
 from muxjax.errors import RequestError
 from muxjax.server.answers.form import AnswerForm
 from muxjax.server.answers.tools import Tool, ToolUse
+from muxjax.server.catalog import ServedModel
 from muxjax.server.json_schema.follow import followed
 from muxjax.server.json_schema.size import require_small
 from muxjax.server.openai.fields import Fields, show
 from muxjax.server.openai.grammar import checked
+from muxjax.server.openai.tool_choice import NOTHING, ToolChoice, read_choice, require_known
+from muxjax.types import GrammarKind
 
 MOST_TOOLS = 128
+_KEPT_CHARACTERS = 4096
 _NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
-_CHOICES = 'none, required or {"type": "function", "function": {"name": ...}}'
 
 
-def read_tools(fields: Fields, most: int) -> ToolUse | None:
-    """The tools to call; None where none is: then the model hears of none.
+def read_tools(fields: Fields, model: ServedModel) -> ToolUse | None:
+    """The tools that an answer may or must call; None where it may call none: then the model hears of none.
 
-    Args:
-      most: characters that their schemas may have together.
     Raises:
-      RequestError: a tool or the choice is not what it must be, or is left to the model.
+      RequestError: a tool or the choice is not what it must be, or the model's chat template has no place for tools.
     """
-    choice = fields.get("tool_choice")
-    if choice not in (None, "none", "auto"):
-        require_small(fields.get("tools"), "tools", most)
+    choice = read_choice(fields)
+    if choice is not NOTHING:
+        require_small(fields.get("tools"), "tools", model.max_grammar_characters)
     tools = tuple(_tool(entry, choice) for entry in fields.objects("tools"))
     many = fields.flag("parallel_tool_calls", True)
     if len(tools) > MOST_TOOLS:
@@ -36,23 +39,34 @@ def read_tools(fields: Fields, most: int) -> ToolUse | None:
     for name, count in Counter(tool.name for tool in tools).items():
         if count > 1:
             raise fields.error("tools", f"must have names of their own, got {show(name)} {count} times")
-    if choice == "none" or (not tools and choice in (None, "auto")):
+    if choice is NOTHING or (not tools and choice == ToolChoice()):
         return None
     if not tools:
         raise fields.error("tool_choice", "needs tools")
-    if choice in (None, "auto"):
-        raise fields.error(
-            "tool_choice", f"auto is not supported yet, which is the default with tools: say {_CHOICES}", code="unsupported_value"
+    require_known(fields, choice, {tool.name for tool in tools})
+    named = next((tool for tool in tools if tool.name == choice.named), None)
+    use = ToolUse(tools=tools, must_call=choice.must_call, many=many and named is None, named=named)
+    require_usable(use, model)
+    return use
+
+
+def require_usable(use: ToolUse, model: ServedModel) -> None:
+    """Raises RequestError: the model cannot be asked to use these tools."""
+    if not use.must_call and model.template is not None and not model.template.shows_tools:
+        raise RequestError(
+            f"tools: the chat template of `{model.name}` ({model.template.name}) does not show tools to the model, so it cannot choose one:"
+            ' start the model with another chat_template, or say which must be called (tool_choice "required", or a function\'s name)',
+            param="tools",
+            code="unsupported_value",
         )
-    if choice != "required":
-        return ToolUse(tools=tools, named=_named(fields, tools))
-    use = ToolUse(tools=tools, many=many)
+    grammar = AnswerForm(tools=use, dialect=model.dialect).grammar()
+    if grammar is None or grammar.kind is not GrammarKind.LARK:
+        return
     try:
-        checked(AnswerForm(tools=use).grammar, "tools")
+        checked(grammar, "tools")
     except RequestError as error:  # each can be followed by itself
         problem = "cannot be followed together: there are too many, or they are too large"
-        raise fields.error("tools", problem, code="invalid_value") from error
-    return use
+        raise RequestError(f"tools {problem}", param="tools", code="invalid_value") from error
 
 
 _MEMBERS = frozenset(
@@ -61,7 +75,7 @@ _MEMBERS = frozenset(
 """Keywords by which a schema may speak of members that `properties` does not name."""
 
 
-def _tool(entry: Fields, choice: object) -> Tool:
+def _tool(entry: Fields, choice: ToolChoice) -> Tool:
     if entry.get("type") != "function":
         raise entry.error("type", f"must be function, got {show(entry.get('type'))}")
     function = entry.required_object("function")
@@ -71,8 +85,21 @@ def _tool(entry: Fields, choice: object) -> Tool:
     function.text("description")
     function.flag("strict")
     schema = _arguments(function)
-    called = choice == "required" or (isinstance(choice, dict) and _name(choice) == name)
-    return Tool(name=name, schema=followed(schema, function.where("parameters")) if called else "", description=entry.raw)
+    return Tool(name=name, schema=_followed(schema, function.where("parameters")) if choice.allows(name) else "", description=entry.raw)
+
+
+def _followed(schema: Mapping[str, Any], where: str) -> str:
+    """The schema as `followed` has it: small ones are kept, for agents send the same tools again and again."""
+    try:
+        text = json.dumps(schema)
+    except RecursionError:
+        return followed(schema, where)
+    return _kept(text, where) if len(text) <= _KEPT_CHARACTERS else followed(schema, where)
+
+
+@functools.lru_cache(maxsize=2048)
+def _kept(text: str, where: str) -> str:
+    return followed(json.loads(text), where)
 
 
 def _arguments(function: Fields) -> Mapping[str, Any]:
@@ -84,20 +111,3 @@ def _arguments(function: Fields) -> Mapping[str, Any]:
     if schema.setdefault("type", "object") != "object":
         raise function.error("parameters", f"must be the schema of an object, got type {show(schema['type'])}")
     return schema
-
-
-def _named(fields: Fields, tools: tuple[Tool, ...]) -> Tool:
-    choice = fields.get("tool_choice")
-    name = _name(choice) if isinstance(choice, dict) else None
-    if name is None:
-        raise fields.error("tool_choice", f"must be {_CHOICES}, got {show(choice)}")
-    for tool in tools:
-        if tool.name == name:
-            return tool
-    raise RequestError(f"tool_choice names {show(name)}, which is none of tools", param="tool_choice")
-
-
-def _name(choice: Mapping[str, Any]) -> str | None:
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, dict) and choice.get("type", "function") == "function" else None
-    return name if isinstance(name, str) else None

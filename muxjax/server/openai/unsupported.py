@@ -6,8 +6,6 @@ _OFF: tuple[object, ...] = (False, [], {}, "")
 _COMMON: dict[str, tuple[object, ...]] = {"logits_processors": _OFF, "use_beam_search": _OFF, "length_penalty": (1,)}
 _COMPLETION: dict[str, tuple[object, ...]] = {"suffix": _OFF, "prompt_embeds": _OFF}
 _CHAT: dict[str, tuple[object, ...]] = {
-    "functions": _OFF,
-    "function_call": ("none", "auto"),
     "audio": _OFF,
     "modalities": (["text"],),
     "chat_template": (),

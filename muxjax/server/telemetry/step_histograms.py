@@ -32,7 +32,7 @@ class StepHistograms(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield _family("muxjax_scheduler_step_seconds", "Of a step, by its rows.", _LABELS, self._seconds)
-        yield _family("vllm:iteration_tokens_total", "New tokens of a step.", _LABELS[:2], self._tokens)
+        yield _family("muxjax_step_tokens", "New tokens of a step.", _LABELS[:2], self._tokens)
         yield _counts("muxjax_step_computed_tokens", "Tokens that steps computed, padding among them, by their rows.", self._computed)
         yield _counts("muxjax_step_padding_tokens", "Those of them that were padding.", self._padding)
 

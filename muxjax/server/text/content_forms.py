@@ -16,7 +16,10 @@ Render = Callable[[Sequence[Message], Mapping[str, Any]], str | None]
 
 _WORDS = ["71490", "28653"]  # digits, which no filter of a template changes
 _NAME = f"f{_WORDS[0]}"
-_TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}}}
+_TOOL: Mapping[str, Any] = {
+    "type": "function",
+    "function": {"name": "f", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
 _MORE: tuple[Mapping[str, Any], ...] = ({}, {"tools": [_TOOL], "documents": [{"title": "t", "text": "t"}]})
 _ARGUMENT = f"a{_WORDS[0]}"
 _CALL = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": {_ARGUMENT: _WORDS[1]}}}
@@ -170,6 +173,13 @@ def _with_calls(render: Render, forms: ContentForms) -> ContentForms:
     passed = [each for each, texts in tried if each.no_content is not NoContent.NULL and any(text is not None for text in texts)]
     chosen = (*complete, *named, *passed, forms)[0]
     return replace(chosen, short_ids=not _takes_id(render, chosen, "call_0123456789") and _takes_id(render, chosen, _CALL["id"]))
+
+
+def shows_tools(render: Render, forms: ContentForms) -> bool:
+    """Whether a chat's tools come out."""
+    offered = {**_TOOL, "function": {**_TOOL["function"], "name": _NAME}}
+    asked = forms.message({"role": "user", "content": "Hi."})["content"]
+    return any(_NAME in (render(chat, {"tools": [offered]}) or "") for chat in _conversations("user", asked, forms))
 
 
 def _takes_id(render: Render, forms: ContentForms, id: str) -> bool:

@@ -1,6 +1,7 @@
 """Tokens to text as they come, up to a stop string."""
 
 import copy
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 _PART = "\N{REPLACEMENT CHARACTER}"
@@ -145,7 +146,7 @@ class TextStream:
 
     def __init__(self, tokens: Detokenizer, stops: Sequence[str] = (), *, include: bool = False, free: int = 0):
         self._tokens = tokens
-        self._stops = stops
+        self._stops = sorted(stops)
         self._include = include
         self._free = free
         self._held = ""
@@ -166,12 +167,11 @@ class TextStream:
 
     def _cut(self, new: str) -> str:
         text = self._held + new
-        stop = first_stop(text, self._stops)
+        stop = first_stop(text, [stop for stop in self._stops if stop[-1] in new])
         if stop is not None:
             self.stopped, self._held = stop, ""
             return text[: text.index(stop) + self._include * len(stop)]
-        held = max((_beginning(text, stop) for stop in self._stops), default=0)
-        shown = len(text) - held
+        shown = _beginning(text, self._stops)
         self._held = text[shown:]
         return text[:shown]
 
@@ -182,6 +182,15 @@ def first_stop(text: str, stops: Sequence[str]) -> str | None:
     return min(found)[2] if found else None
 
 
-def _beginning(text: str, stop: str) -> int:
-    """Characters at the end of the text that begin the stop string."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
+def _beginning(text: str, stops: Sequence[str]) -> int:
+    """Where the longest end of the text begins that is the beginning of a stop string, of sorted ones; behind the text if there is none.
+
+    What is passed over is never looked at again: over a whole text it is a step for each character, however many stop strings there are.
+    """
+    longest = max(map(len, stops), default=1)
+    for place in range(max(0, len(text) - longest + 1), len(text)):
+        end = text[place:]
+        nearest = bisect_left(stops, end)
+        if nearest < len(stops) and stops[nearest].startswith(end):
+            return place
+    return len(text)

@@ -7,7 +7,7 @@ from typing import Any
 import jinja2
 
 from muxjax.errors import ConfigError, RequestError
-from muxjax.server.text.content_forms import ContentForms, read_forms
+from muxjax.server.text.content_forms import ContentForms, read_forms, shows_tools
 from muxjax.server.text.environment import chat_environment
 from muxjax.server.text.sandbox import OutOfTime
 
@@ -26,14 +26,22 @@ class ChatTemplate:
     Args:
       source: None where there is no template for chats without tools.
       specials: special tokens that a template may name.
+      name: of the file that has it.
     Raises:
       ConfigError: a source is no jinja template.
     """
 
-    def __init__(self, source: str | None, specials: Mapping[str, object], *, tool_use: str | None = None):
+    def __init__(self, source: str | None, specials: Mapping[str, object], *, tool_use: str | None = None, name: str = "chat_template"):
+        self.name = name
         self.source = source if source is not None else tool_use
+        self.tools_source = tool_use or source or ""
         self._plain = None if source is None else _Program(source, specials)
         self._tool_use = self._plain if tool_use is None else _Program(tool_use, specials)
+
+    @property
+    def shows_tools(self) -> bool:
+        """A chat's tools are part of its prompt."""
+        return self._tool_use is not None and self._tool_use.shows_tools
 
     def render(
         self,
@@ -64,7 +72,7 @@ class ChatTemplate:
         try:
             text = program.run(messages, {**(extra or {}), "add_generation_prompt": answer, "tools": tools})
         except _RENDER_ERRORS as error:
-            raise RequestError(f"the chat template refused the messages: {str(error)[:200]}", param="messages") from error
+            raise RequestError(f"the chat template refused the messages: {str(error)[:200]} ({self.name})", param="messages") from error
         return _until_mark(text) if resume else text
 
 
@@ -80,10 +88,12 @@ class _Program:
         except (jinja2.TemplateError, RecursionError) as error:
             raise ConfigError(f"the chat template is no jinja template: {error}", field="chat_template") from error
         self._tried_until_s = time.monotonic() + _TRIALS_S
+        self._forms, self.shows_tools = ContentForms(), True
         try:
             self._forms = read_forms(self._tried)
+            self.shows_tools = shows_tools(self._tried, self._forms)
         except OutOfTime:
-            self._forms = ContentForms()
+            pass
 
     def shaped(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Messages with the roles, content and names of fields that the template knows."""

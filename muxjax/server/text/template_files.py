@@ -19,12 +19,15 @@ def load_template(folder: Path, override: Path | None = None) -> ChatTemplate | 
       ConfigError: a file is missing or no template.
     """
     if override is not None:
-        return ChatTemplate(_read(override), special_texts(folder))
-    sources = _from_files(folder) or _from_config(folder)
+        return ChatTemplate(_read(override), special_texts(folder), name=override.name)
+    in_files = _from_files(folder)
+    sources = in_files or _from_config(folder)
     default, tool_use = sources.get("default"), sources.get("tool_use")
     if default is None and tool_use is None:
         return None
-    return ChatTemplate(default, special_texts(folder), tool_use=tool_use)
+    return ChatTemplate(
+        default, special_texts(folder), tool_use=tool_use, name="chat_template.jinja" if in_files else "tokenizer_config.json"
+    )
 
 
 def _from_files(folder: Path) -> dict[str, str]:

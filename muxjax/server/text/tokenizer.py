@@ -1,7 +1,7 @@
 """A model's tokenizer: text to tokens and back."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,11 @@ class Tokenizer(Protocol):
         """Left out of texts unless it is asked for."""
         ...
 
+    @property
+    def marks(self) -> Mapping[str, int]:
+        """Tokens that are no text for a grammar, by what they are called: special ones, and added ones in angle brackets."""
+        ...
+
 
 class HfTokenizer:
     """The tokenizer of a `tokenizer.json`, with the tokens that files beside it add.
@@ -49,6 +54,11 @@ class HfTokenizer:
         self._pieces = TokenBytes(self._tokenizer)
         added = self._tokenizer.get_added_tokens_decoder()
         self._specials = frozenset(token for token, entry in added.items() if entry.special)
+        self.marks = {
+            entry.content: token
+            for token, entry in added.items()
+            if entry.special or (entry.content.startswith("<") and entry.content.endswith(">"))
+        }
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         if len(text) <= _SHORT:
@@ -76,6 +86,7 @@ class ByteTokenizer:
 
     def __init__(self, vocab: int):
         self._vocab = vocab
+        self.marks: Mapping[str, int] = {}
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
         return tuple(byte % self._vocab for byte in _valid(text).encode())
@@ -89,6 +100,23 @@ class ByteTokenizer:
 
     def is_special(self, token: int) -> bool:
         return False
+
+
+def showing(tokenizer: Tokenizer, shown: Collection[str]) -> Callable[[Sequence[int]], str]:
+    """Decodes tokens without special ones, but for those of that text."""
+    texts = {token: text for text, token in tokenizer.marks.items() if text in shown and tokenizer.is_special(token)}
+    if not texts:
+        return tokenizer.decode
+
+    def decode(tokens: Sequence[int]) -> str:
+        text, begun = "", 0
+        for place, token in enumerate(tokens):
+            if token in texts:
+                text += tokenizer.decode(tokens[begun:place]) + texts[token]
+                begun = place + 1
+        return text + tokenizer.decode(tokens[begun:])
+
+    return decode
 
 
 def _valid(text: str) -> str:

@@ -214,6 +214,16 @@ def test_allowed_origins_may(locked, allowed, origin, answered):
         assert (status, headers["Access-Control-Allow-Headers"]) == ((204, "authorization, x-a") if answered else (405, None))
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/tokenize", "/v1/models/org/a", "/admin/models"])
+def test_a_browser_may_ask_first_without_a_key_what_it_may(locked, path):
+    wish = {"Origin": PAGE, "Access_Control_Request_Method": "POST", "Access_Control_Request_Headers": "authorization,content-type"}
+    with locked(allowed_origins=(PAGE,), **LOCKED) as url:
+        status, headers, body = ask(url + path, method="OPTIONS", **wish)
+    assert (status, body, headers["Access-Control-Allow-Origin"]) == (204, b"", PAGE)
+    assert "POST" in headers["Access-Control-Allow-Methods"]
+    assert headers["Access-Control-Allow-Headers"] == "authorization,content-type"
+
+
 def test_a_key_of_a_flag_is_kept_as_its_digest_only():
     http = load_options(["a=/x"], {"api_key": ["open", "other"], "admin_key": "chief"})[1]
     assert http.api_keys == (digest("open"), digest("other"))
@@ -246,7 +256,7 @@ def test_tenants_stand_in_the_file(tmp_path):
     "replaced, by, told",
     [
         ("api_keys: [{digest}]", "api_keys: [secret]", r"serve.yaml:2: api_keys: api_keys must be SHA-256"),
-        ("api_keys: [{digest}]", "api_key: secret", "did you mean api-keys"),
+        ("api_keys: [{digest}]", "api_key: secret", "did you mean api_keys"),
         ("weight: 2", "weight: 0", "serve.yaml:6: weight: weight must be over 0"),
         ("metrics: true", "metrics: 3", "serve.yaml:6: metrics: metrics must be true or false"),
         ("weight: 2", "wieght: 2", "did you mean weight"),

@@ -43,6 +43,16 @@ def test_the_model_may_be_left_out_where_there_is_one(catalog, tokenizer):
         tokens_of({"prompt": ""}, catalog)
 
 
+def test_a_query_without_a_model_is_for_the_only_one_or_told_how_to_name_it(server, tokenizer):
+    status, _, content = ask(server, "GET", "/tokenizer_info")
+    error = json.loads(content)["error"]
+    assert (status, error["param"]) == (400, "model")
+    assert error["message"] == "model is required, one of org/a, a, plain: say /tokenizer_info?model=NAME"
+    server.service.catalog = Catalog([served(tokenizer, "only")])
+    assert ask(server, "GET", "/tokenizer_info")[0] == 200
+    assert ask(server, "GET", "/tokenizer_info?model=none")[0] == 404
+
+
 def test_a_token_that_the_model_has_no_row_for_is_refused_as_in_a_prompt(tokenizer):
     most = max(tokenizer.encode("the cat", special=False))
     assert tokens_of({"prompt": "the cat"}, Catalog([served(tokenizer, "a", spec=spec(most + 1))]))["count"] > 1

@@ -161,7 +161,7 @@ def test_text_parts_are_one_text(chat):
         ({"n": 128, "prompt": ["a"] * 100}, "n"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"seed": 2**63}, "seed"),
-        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": ["a"] * 65}, "stop"),
         ({"stop": [""]}, "stop"),
         ({"stop": {"a": 1}}, "stop"),
         ({"stop_token_ids": [VOCAB]}, "stop_token_ids"),

@@ -8,10 +8,14 @@ from muxjax.errors import RequestError
 from muxjax.server.answers.form import AnswerForm
 from muxjax.server.openai.fields import Fields
 from muxjax.server.openai.tools import read_tools
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.tokenizer import ByteTokenizer
 from muxjax.types import Grammar
+from tests.server.kit import served
 from tests.server.openai.test_grammar import accepts
 
-MOST = 2**17
+MODEL = served(ByteTokenizer(300), "m", template=ChatTemplate("{{ tools }}{{ messages }}", {}))
+"""One that is shown tools, and whose way of writing calls nobody knows."""
 HELLO = [{"role": "user", "content": "hello"}]
 WEATHER = {
     "type": "function",
@@ -32,10 +36,17 @@ NAMED = {"type": "function", "function": {"name": "weather"}}
 CALLS = '[{"name": "weather", "parameters": {"city": "a}\\"{"}}, {"name": "clock", "parameters": {"a": {}}}]'
 
 
+def allowed(mode: str, *names: object) -> dict:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def grammar_of(**body) -> Grammar:
-    use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}), MOST)
+    use = read_tools(Fields({"tools": [WEATHER, CLOCK], **body}), MODEL)
     assert use is not None
-    return AnswerForm(tools=use).grammar
+    grammar = AnswerForm(tools=use).grammar()
+    assert grammar is not None
+    return grammar
 
 
 def test_a_named_tools_arguments_are_the_answer():
@@ -81,7 +92,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_in_its_own_words(choice):
 
 def test_a_schema_that_cannot_be_followed_does_no_harm_where_its_tool_is_not_called():
     odd = {"type": "function", "function": {"name": "odd", "parameters": {"not": {}}}}
-    assert read_tools(Fields({"tools": [odd], "tool_choice": "none"}), MOST) is None
+    assert read_tools(Fields({"tools": [odd], "tool_choice": "none"}), MODEL) is None
     assert accepts(grammar_of(tools=[odd, WEATHER], tool_choice=NAMED), '{"city": "Rome"}')
 
 
@@ -98,14 +109,15 @@ def test_calls_beside_each_other_may_be_forbidden():
 
 def test_tools_that_are_called_have_a_largest_size_together():
     tools = [{"type": "function", "function": {"name": f"tool{place}", "parameters": {"required": ["a" * 100]}}} for place in range(10)]
+    small = served(ByteTokenizer(300), "m", max_grammar_characters=1000)
     with pytest.raises(RequestError, match="tools has more than 1000 characters"):
-        read_tools(Fields({"tools": tools, "tool_choice": "required"}), 1000)
-    assert read_tools(Fields({"tools": tools, "tool_choice": "none"}), 1000) is None
+        read_tools(Fields({"tools": tools, "tool_choice": "required"}), small)
+    assert read_tools(Fields({"tools": tools, "tool_choice": "none"}), small) is None
 
 
 @pytest.mark.parametrize("body", [{}, {"tools": []}, {"tools": None, "tool_choice": "auto"}, {"tools": [CLOCK], "tool_choice": "none"}])
 def test_where_no_tool_is_to_be_called_there_is_none(body):
-    assert read_tools(Fields(body), MOST) is None
+    assert read_tools(Fields(body), MODEL) is None
 
 
 @pytest.mark.parametrize(
@@ -125,10 +137,15 @@ def test_where_no_tool_is_to_be_called_there_is_none(body):
         ({"tools": [CLOCK] * 129, "tool_choice": "required"}, "tools"),
         ({"tools": [CLOCK, WEATHER, CLOCK], "tool_choice": "required"}, "tools"),
         ({"tools": [{"type": "function", "function": {"name": "a", "strict": "yes"}}]}, "tools[0].function.strict"),
-        ({"tools": [CLOCK]}, "tool_choice"),
-        ({"tools": [CLOCK], "tool_choice": "auto"}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": NAMED}, "tool_choice"),
-        ({"tools": [CLOCK], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": [CLOCK], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        ({"tools": [CLOCK], "tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.allowed_tools.mode"),
+        ({"tools": [CLOCK], "tool_choice": allowed("some", "clock")}, "tool_choice.allowed_tools.mode"),
+        ({"tools": [CLOCK], "tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools"),
+        ({"tools": [CLOCK], "tool_choice": allowed("auto", "clock", 5)}, "tool_choice.allowed_tools.tools[1].function"),
+        ({"tools": [CLOCK], "tool_choice": allowed("auto", "weather")}, "tool_choice"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": {"enum": []}}}]}, "tools[0].function.parameters"),
+        ({"tool_choice": allowed("auto", "clock")}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": 5}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": ["none"]}, "tool_choice"),
@@ -136,7 +153,7 @@ def test_where_no_tool_is_to_be_called_there_is_none(body):
 )
 def test_a_tool_or_choice_that_cannot_be_is_named(body, param):
     with pytest.raises(RequestError) as error:
-        read_tools(Fields(body), MOST)
+        read_tools(Fields(body), MODEL)
     assert (error.value.param, error.value.status) == (param, 400)
 
 

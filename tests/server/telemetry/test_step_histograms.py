@@ -26,7 +26,7 @@ def test_tokens_are_counted_by_model():
     steps = StepHistograms()
     for tokens in (1, 3, 4, 40_000):
         steps.add(job(tokens=tokens))
-    found = samples(steps, "vllm:iteration_tokens_total")
+    found = samples(steps, "muxjax_step_tokens")
 
     limits = {labels[0][1]: value for (name, labels), value in found.items() if name.endswith("_bucket") for labels in [sorted(labels)]}
     assert (limits["1.0"], limits["2.0"], limits["4.0"], limits["16384.0"], limits["+Inf"]) == (1, 1, 3, 3, 4)

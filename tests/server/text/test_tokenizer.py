@@ -1,4 +1,5 @@
 import logging
+from bisect import bisect_left
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
 from muxjax.errors import ConfigError, RequestError
+from muxjax.server.text import detokenizer
 from muxjax.server.text.detokenizer import Detokenizer, TextStream, first_stop
 from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer
 from tests.server.kit import BOS, VOCAB, write_json
@@ -74,6 +76,22 @@ def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
 def test_what_may_begin_a_stop_is_held_back_and_comes_at_the_end():
     stream = TextStream(Detokenizer(Letters().decode), ["bbb"])
     assert [stream.feed([0]), stream.feed([1]), stream.feed([1]), stream.flush()] == ["a", "", "", "bb"]
+
+
+def test_the_work_for_many_stops_is_a_few_steps_a_character(monkeypatch):
+    steps = 0
+
+    def counted(stops, end):
+        nonlocal steps
+        steps += 1
+        return bisect_left(stops, end)
+
+    monkeypatch.setattr(detokenizer, "bisect_left", counted)
+    stops = ["a" * 1023, *("a" * size + "b" for size in range(500, 563))]
+    stream, text = TextStream(Detokenizer(Letters().decode), stops), "a" * 499 + "b" + "a" * 1022 + "b"
+    shown = "".join(stream.feed([Letters.pieces.index(letter)]) for letter in text)
+    assert stream.stopped == "a" * 562 + "b" and shown == text[: 1523 - 563]
+    assert steps < 3 * len(text)
 
 
 @given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)

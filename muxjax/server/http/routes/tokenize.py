@@ -5,12 +5,14 @@ from typing import Any
 
 from aiohttp import web
 
+from muxjax.errors import RequestError
 from muxjax.server.admission.lines import line_of
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.http.auth import sender_of
 from muxjax.server.http.body import SMALL_BYTES, json_response, read_object, size_of, take
 from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.openai.fields import Fields, show, token_ids
+from muxjax.server.openai.legacy_functions import modern
 from muxjax.server.openai.lengths import require_short
 from muxjax.server.openai.logprobs import spelled
 from muxjax.server.openai.prompts import encode, read_chat
@@ -32,11 +34,22 @@ def routes(service: Service) -> list[web.RouteDef]:
         return await answered(request, text_of)
 
     async def tokenizer_info(request: web.Request) -> web.Response:
-        model = service.catalog.find(request.query.get("model"))
+        model = _asked_for(request, service.catalog)
         options = service.model_options(model.name)
         return json_response(info_of(model, own_template=options is not None and options.chat_template is not None))
 
     return [web.post("/tokenize", tokenize), web.post("/detokenize", detokenize), web.get("/tokenizer_info", tokenizer_info)]
+
+
+def _asked_for(request: web.Request, catalog: Catalog) -> ServedModel:
+    """Raises RequestError: there is no such model, or the query names none of several."""
+    name = request.query.get("model")
+    try:
+        return catalog.find(name)
+    except RequestError as error:
+        if name is not None:
+            raise
+        raise RequestError(f"{error}: say {request.path}?model=NAME", param="model") from error
 
 
 def tokens_of(body: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
@@ -77,7 +90,8 @@ def info_of(model: ServedModel, *, own_template: bool = False) -> dict[str, Any]
 
 def _tokens(fields: Fields, model: ServedModel) -> tuple[int, ...]:
     if fields.get("messages") is not None:
-        return read_chat(fields, model, read_tools(fields, model.max_grammar_characters)).tokens
+        fields = Fields(modern(fields.raw))
+        return read_chat(fields, model, read_tools(fields, model)).tokens
     prompt = fields.required("prompt")
     if not isinstance(prompt, str):
         raise fields.error("prompt", f"must be a string, got {show(prompt)}")
