@@ -13,7 +13,7 @@ from muxjax.server.openai.schema import parse_chat, parse_completion
 from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import STAMP, served
 
-POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
+POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/api/chat", "/api/generate", "/api/show")
 NAMES = (
     *(
         "model",
@@ -32,6 +32,7 @@ NAMES = (
     *("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
     *("echo", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "truncate_prompt_tokens", "add_special_tokens"),
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
+    *("options", "format", "images", "think", "system", "raw", "template", "keep_alive", "name"),
     *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
 )
 WORDS = (
