@@ -13,8 +13,8 @@ from muxjax.engine.bad_words import BadWords
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.first_token import check_first_token
 from muxjax.engine.grammar import Grammars, Matcher
+from muxjax.engine.model.pooling import PooledHidden
 from muxjax.engine.model.slot_text import SlotText
-from muxjax.engine.pooling import PooledHidden
 from muxjax.engine.step_controls import EDIT, NEUTRAL, NO_ROW, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
 from muxjax.types import Bits, Finish, Floats, Ints, Logprobs, Output, Request, Sampling

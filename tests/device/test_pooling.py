@@ -21,7 +21,7 @@ def model():
     return ControlledModel(pools=True)
 
 
-def request(name: str, tokens: int, pooling: Pooling | None, *, salt: int = 1, max_tokens: int = 1) -> Request:
+def request_of(name: str, tokens: int, pooling: Pooling | None, *, salt: int = 1, max_tokens: int = 1) -> Request:
     prompt = tuple((salt * i * i + 3 * i + salt) % SPEC.vocab for i in range(tokens))
     return Request(
         id=name, model="m", prompt=prompt, sampling=Sampling(temperature=0.0, max_tokens=max_tokens, pooling=pooling), arrival_s=0.0
@@ -47,16 +47,24 @@ def assert_pooled(model: ControlledModel, request: Request, outputs: list[Output
 
 
 def test_they_are_the_models_own_of_prompts_of_any_length_beside_requests_that_generate(model):
-    requests = [request(f"{pooling}{size}", size, pooling, salt=size) for size in LENGTHS for pooling in Pooling]
-    others = [request(f"other{size}", size, None, max_tokens=3) for size in LENGTHS]
+    requests = [request_of(f"{pooling}{size}", size, pooling, salt=size) for size in LENGTHS for pooling in Pooling]
+    others = [request_of(f"other{size}", size, None, max_tokens=3) for size in LENGTHS]
     outputs, _ = model.run([one for pair in zip(requests, islice(cycle(others), len(others)), strict=False) for one in pair] + requests[7:])
     assert max(LENGTHS) > 2 * BUDGET and len(requests) > 4
     for one in requests:
         assert_pooled(model, one, outputs[one.id])
     assert not any(output.hidden for one in others for output in outputs[one.id])
-    wrong = request("x", LENGTHS[-1], Pooling.MEAN, salt=5)
+    wrong = request_of("x", LENGTHS[-1], Pooling.MEAN, salt=5)
     with pytest.raises(AssertionError):  # of another prompt
         assert_pooled(model, wrong, outputs[requests[-1].id])
+
+
+def test_several_devices_make_the_same_states_as_one(model):
+    requests = [request_of(f"{pooling}{size}", size, pooling, salt=size) for size in (1, 17, 41) for pooling in Pooling]
+    alone, pair = model.run(requests)[0], ControlledModel(tp=2, pools=True).run(requests)[0]
+    for one in requests:
+        hidden, theirs = (np.frombuffer(outputs[one.id][0].hidden or b"", "<f4") for outputs in (alone, pair))
+        np.testing.assert_allclose(theirs, hidden, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +83,7 @@ def test_the_mean_is_of_all_tokens_though_some_are_in_the_cache(cached):
         prompt, sampling = read_golden(name).longest[:tokens], Sampling(temperature=0.0, max_tokens=1, pooling=pooling)
         serving.built.engine.submit(Request(id=f"{pooling}{tokens}", model=name, prompt=prompt, sampling=sampling, arrival_s=0.0))
         (output,) = serving.said.get(timeout=120)
-        return np.frombuffer(output.hidden, "<f4"), output.cached_tokens
+        return np.frombuffer(output.hidden or b"", "<f4"), output.cached_tokens
 
     firsts = {pooling: asked(pooling, 90)[0] for pooling in Pooling}
     (mean, of_mean), (last, of_last) = asked(Pooling.MEAN, 90), asked(Pooling.LAST, 90)
@@ -87,8 +95,8 @@ def test_the_mean_is_of_all_tokens_though_some_are_in_the_cache(cached):
 
 def test_a_prompt_that_begins_again_is_not_counted_twice(model):
     """With an arena so small that requests push each other out in the middle of their prompts."""
-    requests = [request(f"r{i}", 50, Pooling.MEAN, salt=i + 1) for i in range(4)]
-    growing = [request(f"g{i}", 20, None, salt=i + 9, max_tokens=40) for i in range(4)]
+    requests = [request_of(f"r{i}", 50, Pooling.MEAN, salt=i + 1) for i in range(4)]
+    growing = [request_of(f"g{i}", 20, None, salt=i + 9, max_tokens=40) for i in range(4)]
     outputs, preemptions = model.run([*growing, *requests], blocks=76)
     assert preemptions > 0
     for one in requests:
@@ -97,7 +105,7 @@ def test_a_prompt_that_begins_again_is_not_counted_twice(model):
 
 def test_a_model_without_the_programs_refuses_before_anything_is_computed():
     with pytest.raises(RequestError, match="makes no embeddings") as refusal:
-        ControlledModel().run([request("r", 5, Pooling.LAST)])
+        ControlledModel().run([request_of("r", 5, Pooling.LAST)])
     assert (refusal.value.status, refusal.value.param) == (400, "model")
 
 
@@ -114,6 +122,6 @@ def test_they_are_those_of_transformers(name, tmp_path):
             sampling = Sampling(temperature=0.0, max_tokens=1, pooling=pooling)
             serving.built.engine.submit(Request(id=pooling, model=name, prompt=prompt, sampling=sampling, arrival_s=0.0))
             (output,) = serving.said.get(timeout=120)
-            np.testing.assert_allclose(np.frombuffer(output.hidden, "<f4"), theirs, rtol=2e-4, atol=2e-4)
+            np.testing.assert_allclose(np.frombuffer(output.hidden or b"", "<f4"), theirs, rtol=2e-4, atol=2e-4)
             with pytest.raises(AssertionError):
-                np.testing.assert_allclose(np.frombuffer(output.hidden, "<f4"), hidden[-2], rtol=2e-4, atol=2e-4)
+                np.testing.assert_allclose(np.frombuffer(output.hidden or b"", "<f4"), hidden[-2], rtol=2e-4, atol=2e-4)

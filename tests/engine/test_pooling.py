@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.engine.pooling import PooledHidden
+from muxjax.engine.model.pooling import PooledHidden
 from muxjax.types import Pooling
 
 
