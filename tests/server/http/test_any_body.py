@@ -14,7 +14,10 @@ from muxjax.server.openai.schema import parse_chat, parse_completion
 from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import STAMP, served
 
-POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/api/chat", "/api/generate", "/api/show")
+POSTS = (
+    *("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/detokenize"),
+    *("/api/chat", "/api/generate", "/api/show"),
+)
 NAMES = (
     *(
         "model",
@@ -35,6 +38,7 @@ NAMES = (
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
     *("options", "format", "images", "think", "system", "raw", "template", "keep_alive", "name"),
     *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
+    *("input", "dimensions", "encoding_format", "priority", "cache_salt", "user"),
 )
 WORDS = (
     "type",
@@ -58,7 +62,14 @@ containers = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, i
 values = st.recursive(leaves, containers, max_leaves=8)
 odd = st.dictionaries(st.sampled_from(NAMES), values, max_size=3)
 fair = st.fixed_dictionaries(
-    {"model": st.just("a"), "prompt": st.just("cat"), "messages": st.just(HELLO), "tokens": st.just([5]), "max_tokens": st.just(2)}
+    {
+        "model": st.just("a"),
+        "prompt": st.just("cat"),
+        "input": st.just("cat"),
+        "messages": st.just(HELLO),
+        "tokens": st.just([5]),
+        "max_tokens": st.just(2),
+    }
 )
 
 functions = st.fixed_dictionaries(
