@@ -36,6 +36,7 @@ OTHER_NAMES = {
     "worker_timeout": "worker_timeout_s",
     "ray_timeout": "ray_timeout_s",
     "replan": "replan_s",
+    "response_store_size": "response_store_bytes",
     "ttl": "ttl_s",
 }
 _SECRETS = {"api_key": "api_keys", "admin_key": "admin_keys"}
@@ -64,6 +65,7 @@ class HttpOptions:
       read_timeout_s: time in which a request's body must come.
       write_timeout_s: time in which a client must take what it is sent.
       keep_alive_timeout_s: time in which the head of a connection's next request must come.
+      response_store_bytes: most that responses take which clients may ask for again or go on from; 0 keeps none.
       trace: a file of Chrome's trace events to write, over what it held; None for none.
       otel: make OpenTelemetry's spans of requests; the variables OTEL_* say the rest.
     Raises:
@@ -89,6 +91,7 @@ class HttpOptions:
     read_timeout_s: float = 60.0
     write_timeout_s: float = 30.0
     keep_alive_timeout_s: float = 75.0
+    response_store_bytes: int = 64 * 2**20
     log_level: str = "info"
     log_format: str = "text"
     trace: Path | None = None
@@ -107,6 +110,7 @@ class HttpOptions:
         require(self.max_connections is None or self.max_connections >= 1, "max_connections", self.max_connections, "1 or more")
         require(self.max_body_bytes > 0, "max_body_bytes", self.max_body_bytes, "over 0")
         require(0 < self.max_header_bytes <= MOST_HEADER_BYTES, "max_header_bytes", self.max_header_bytes, f"1 to {MOST_HEADER_BYTES}")
+        require(self.response_store_bytes >= 0, "response_store_bytes", self.response_store_bytes, "0 or more")
         require(self.log_level in LOG_LEVELS, "log_level", self.log_level, "one of " + ", ".join(LOG_LEVELS))
         require(self.log_format in LOG_FORMATS, "log_format", self.log_format, "one of " + ", ".join(LOG_FORMATS))
         require(self.on_failure in ON_FAILURE, "on_failure", self.on_failure, "one of " + ", ".join(ON_FAILURE))

@@ -27,6 +27,7 @@ class Stamp:
       seed: the one of a request that names none.
       tenant: whose key it came with.
       client: name of the sender's line, as of `Request`.
+      tells_usage: a stream counts its tokens at its end, whether or not its client asks for that.
     """
 
     id: str
@@ -35,12 +36,14 @@ class Stamp:
     seed: int
     tenant: Tenant = ANYONE
     client: str = ""
+    tells_usage: bool = False
 
     @classmethod
-    def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "") -> "Stamp":
+    def new(cls, id_prefix: str, tenant: Tenant = ANYONE, client: str = "", *, tells_usage: bool = False) -> "Stamp":
         """A stamp of this moment."""
-        name, seed = f"{id_prefix}-{uuid.uuid4().hex}", random.getrandbits(62)
-        return cls(id=name, created=int(time.time()), arrival_s=time.monotonic(), seed=seed, tenant=tenant, client=client)
+        name, seed = f"{id_prefix}{uuid.uuid4().hex}", random.getrandbits(62)
+        created, arrival_s = int(time.time()), time.monotonic()
+        return cls(id=name, created=created, arrival_s=arrival_s, seed=seed, tenant=tenant, client=client, tells_usage=tells_usage)
 
     @property
     def line(self) -> str:

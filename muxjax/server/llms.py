@@ -124,9 +124,9 @@ class LLMs:
     def _parse(self, model: str, prompt: Prompt, sampling: Mapping[str, object]) -> Generation:
         catalog = self._service.catalog
         if _is_chat(prompt):
-            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, Stamp.new("chat"))
+            return parse_chat({**sampling, "model": model, "messages": list(prompt)}, catalog, Stamp.new("chat-"))
         ready = prompt if isinstance(prompt, str) else list(prompt)
-        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text"))
+        return parse_completion({**sampling, "model": model, "prompt": ready}, catalog, Stamp.new("text-"))
 
     async def _answers(self, generations: Sequence[Generation], ended: Callable[[], object]) -> list[Completion]:
         tasks = [asyncio.create_task(self._answer(generation)) for generation in generations]

@@ -62,7 +62,9 @@ def serve(catalog: Catalog) -> Serve:
         engine = FakeEngine(["org/a", "plain"], **engine_options)
         service = Service(engine, catalog, options)
         with in_background(service, HttpOptions(port=0, max_body_bytes=max_body_bytes, **(http or {}))) as url:
-            yield Server(engine, service, url)
+            server = Server(engine, service, url)
+            with server.client:
+                yield server
 
     return started
 

@@ -268,4 +268,4 @@ class Play:
 
     async def _answer(self, model: str) -> Finish | None:
         body = {"model": model, "prompt": [5], "max_tokens": 1}
-        return (await self.service.whole(parse_completion(body, self.service.catalog, Stamp.new("text"))))[-1].finish
+        return (await self.service.whole(parse_completion(body, self.service.catalog, Stamp.new("text-"))))[-1].finish

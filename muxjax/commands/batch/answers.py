@@ -105,5 +105,5 @@ async def _body(service: Service, request: BatchRequest) -> Mapping[str, Any]:
 
 async def _attempt(service: Service, request: BatchRequest) -> Mapping[str, Any]:
     endpoint = ENDPOINTS[request.url]
-    generation = await asyncio.to_thread(endpoint.parse, request.body, service.catalog, Stamp.new(endpoint.id_prefix))
-    return endpoint.reply(generation).whole(await service.whole(generation))
+    asked = await asyncio.to_thread(endpoint.read, request.body, service.catalog, Stamp.new(endpoint.id_prefix))
+    return asked.reply.whole(await service.whole(asked.generation))

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from muxjax.errors import ConfigError, RequestError, shown
 from muxjax.server.http.body import read_object
-from muxjax.server.http.errors import error_object
 from muxjax.server.openai.endpoints import ENDPOINTS
+from muxjax.server.openai.errors import error_object
 from muxjax.server.openai.fields import show
 from muxjax.server.strict_json import encode
 

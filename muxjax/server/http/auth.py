@@ -101,7 +101,7 @@ def guard(keys: Keys, lines: Lines, surface: Surface = Surface.ALL) -> Middlewar
         route = resource.canonical if resource else ""
         if route and not surface.shows(route):
             raise web.HTTPNotFound
-        authorization = request.headers.get("Authorization")
+        authorization = _authorization(request)
         if is_admin(route):
             keys.check_admin(authorization)
         elif request.method != "OPTIONS" and not is_open(route):
@@ -110,6 +110,12 @@ def guard(keys: Keys, lines: Lines, surface: Surface = Surface.ALL) -> Middlewar
         return await handler(request)
 
     return guarded
+
+
+def _authorization(request: web.Request) -> str | None:
+    """The header of that name, or what Anthropic's clients send in its place."""
+    key = request.headers.get("X-Api-Key")
+    return request.headers.get("Authorization") or (f"Bearer {key}" if key else None)
 
 
 def sender_of(request: web.Request) -> Sender:

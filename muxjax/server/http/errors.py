@@ -1,4 +1,4 @@
-"""Errors as OpenAI's error objects, and the middleware that makes them of exceptions."""
+"""The middleware that makes error objects of exceptions, each API's own."""
 
 import logging
 import math
@@ -7,25 +7,14 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.anthropic import errors as anthropic
 from muxjax.server.http.body import json_response
+from muxjax.server.openai import errors as openai
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
-_LONGEST = 480  # characters of a message, of at most four bytes each
-_KINDS = {500: "server_error", 503: "service_unavailable", 429: "rate_limit_error"}
 _CLIENT_CLOSED_REQUEST = 499  # nginx's, which HTTP has no word for
 _RETRY_AFTER_S = {503: 1.0, 429: 1.0}
-
-
-def error_object(error: Exception) -> dict[str, object]:
-    """The JSON of an error; of one that is ours, nothing but that it is."""
-    if not isinstance(error, RequestError):
-        return _object("The server had an error while processing the request.", "server_error", "internal_error", None)
-    return _object(str(error)[:_LONGEST], _KINDS.get(error.status, "invalid_request_error"), error.code, error.param)
-
-
-def _object(message: str, kind: str, code: str | None, param: str | None) -> dict[str, object]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 @web.middleware
@@ -35,15 +24,15 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except RequestError as error:
         _forget(error)
-        return _response(error)
+        return _response(request, error)
     except web.HTTPException as error:
         _forget(error)
-        return _response(_of_http(request, error), allow=error.headers.get("Allow"))
+        return _response(request, _of_http(request, error), allow=error.headers.get("Allow"))
     except Exception as error:
         if has_left(request, error):
             return web.Response(status=_CLIENT_CLOSED_REQUEST)  # for the log: nobody reads it
         _log.exception("the request failed")
-        return json_response(error_object(error), status=500)
+        return json_response(_object(request, error), status=500)
 
 
 def _forget(error: BaseException | None) -> None:
@@ -59,12 +48,17 @@ def has_left(request: web.Request, error: Exception) -> bool:
     return isinstance(error, ConnectionResetError) and (request.transport is None or request.transport.is_closing())
 
 
-def _response(error: RequestError, *, allow: str | None = None) -> web.Response:
+def _object(request: web.Request, error: Exception) -> dict[str, object]:
+    """The JSON of an error, as the API of that route has it."""
+    return anthropic.error_object(error) if request.path.startswith(anthropic.PREFIX) else openai.error_object(error)
+
+
+def _response(request: web.Request, error: RequestError, *, allow: str | None = None) -> web.Response:
     headers = {"Allow": allow} if allow else {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     retry_s = error.retry_after_s or _RETRY_AFTER_S.get(error.status)
     if retry_s:
         headers["Retry-After"] = str(math.ceil(retry_s))
-    return json_response(error_object(error), status=error.status, headers=headers)
+    return json_response(_object(request, error), status=error.status, headers=headers)
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> RequestError:

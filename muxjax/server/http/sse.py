@@ -8,10 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.reply import Reply
 from muxjax.server.http.bounds import write
-from muxjax.server.http.errors import error_object, has_left
+from muxjax.server.http.errors import has_left
 from muxjax.server.http.long_json import json_body
-from muxjax.server.openai.replies import Reply
 from muxjax.server.service import Deltas
 from muxjax.server.strict_json import encode_event
 
@@ -30,21 +30,23 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
     """
     response = web.StreamResponse(headers=_HEADERS)
     await response.prepare(request)
+    frame = _named_frame if reply.named else _frame
     try:
         async for together in deltas:
             long = False
             for delta in together:
                 reply.add(delta)
                 long = long or bool(delta.prompt_logprobs)
-            await _write(request, response, await aside(partial(_long_frames, reply)) if long else map(_frame, reply.events()))
-        await _write(request, response, map(_frame, reply.last_events()))
+            await _write(request, response, await aside(partial(_long_frames, reply)) if long else map(frame, reply.events()))
+        await _write(request, response, map(frame, reply.last_events()))
     except Exception as error:
         if has_left(request, error):
             raise  # whoever admitted the request cancels it
         if not isinstance(error, RequestError):
             _log.exception("the stream failed")
-        await _write(request, response, [*map(_frame, reply.events()), _frame(error_object(error))])
-    await write(request, response, b"data: [DONE]\n\n")
+        await _write(request, response, [*map(frame, reply.events()), *map(frame, reply.failure(error))])
+    if not reply.named:
+        await write(request, response, b"data: [DONE]\n\n")
     await response.write_eof()
     return response
 
@@ -57,6 +59,10 @@ async def _write(request: web.Request, response: web.StreamResponse, frames: Ite
 
 def _frame(event: dict[str, Any]) -> bytes:
     return b"data: %b\n\n" % encode_event(event)
+
+
+def _named_frame(event: dict[str, Any]) -> bytes:
+    return b"event: %b\n" % event["type"].encode() + _frame(event)
 
 
 def _long_frames(reply: Reply) -> list[bytes]:

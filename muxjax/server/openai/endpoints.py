@@ -1,29 +1,26 @@
 """Endpoints that generate: how each reads its requests and writes its answers."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from muxjax.server.answers.reply import Asked, Endpoint
 from muxjax.server.catalog import Catalog
-from muxjax.server.generation import Generation, Stamp
-from muxjax.server.openai.replies import ChatReply, CompletionReply, Reply
+from muxjax.server.generation import Stamp
+from muxjax.server.openai.replies import ChatReply, CompletionReply
 from muxjax.server.openai.schema import parse_chat, parse_completion
 
 
-class Endpoint(NamedTuple):
-    """One of them.
+def _completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Asked:
+    generation = parse_completion(body, catalog, stamp)
+    return Asked(generation, CompletionReply(generation))
 
-    Args:
-      id_prefix: what the ids of its answers begin with.
-      has_template: its prompts are made by a model's template, which may take its time.
-    """
 
-    id_prefix: str
-    parse: Callable[[Mapping[str, Any], Catalog, Stamp], Generation]
-    reply: type[Reply]
-    has_template: bool
+def _chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Asked:
+    generation = parse_chat(body, catalog, stamp)
+    return Asked(generation, ChatReply(generation))
 
 
 ENDPOINTS = {
-    "/v1/completions": Endpoint("cmpl", parse_completion, CompletionReply, has_template=False),
-    "/v1/chat/completions": Endpoint("chatcmpl", parse_chat, ChatReply, has_template=True),
+    "/v1/completions": Endpoint("cmpl-", _completion, has_template=False),
+    "/v1/chat/completions": Endpoint("chatcmpl-", _chat),
 }

@@ -16,8 +16,8 @@ from muxjax.server.openai.fields import MOST_BAD_WORD_CHARACTERS, MOST_BAD_WORDS
 from muxjax.types import Grammar, GrammarKind
 
 MOST_CHOICES = 1000
-GRAMMAR_FIELDS = frozenset({"response_format", "structured_outputs", "tools", "functions"})
-"""Fields that bring a grammar."""
+GRAMMAR_FIELDS = frozenset({"response_format", "structured_outputs", "tools", "functions", "text", "output_config", "output_format"})
+"""Fields that bring a grammar, in any API."""
 _FORMATS = ("text", "json_object", "json_schema")
 _COMPILE = {
     GrammarKind.REGEX: LLMatcher.grammar_from_regex,

@@ -4,10 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from muxjax.server.answers.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.answers.parts import PartReader, Piece
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
-from muxjax.server.openai.choice_buffer import ChoiceBuffer, ChoiceUpdate
+from muxjax.server.openai.errors import error_object
 from muxjax.server.openai.logprobs import chat_logprobs, completion_logprobs, prompt_logprobs
 from muxjax.server.openai.tool_calls import as_function_call, delta_of, message_of
 from muxjax.types import Finish
@@ -15,11 +16,12 @@ from muxjax.types import Finish
 Json = dict[str, Any]
 
 
-class Reply(ABC):
-    """An answer in the making; each delta goes through `add` once."""
+class OpenAiReply(ABC):
+    """An answer in the making, as of `Reply`."""
 
     kind: str
     event_kind: str
+    named = False
 
     def __init__(self, generation: Generation):
         self._generation = generation
@@ -63,6 +65,10 @@ class Reply(ABC):
         """Events at the end of a stream."""
         if self._generation.usage_at_end:
             yield {**self._event([]), "usage": self.usage()}
+
+    def failure(self, error: Exception) -> Iterator[Json]:
+        """Events at the end of a stream that an error ends."""
+        yield error_object(error)
 
     def usage(self) -> Json:
         prompt = self._generation.prompt_tokens
@@ -133,7 +139,7 @@ class Reply(ABC):
     def _logprobs(self, update: ChoiceUpdate) -> Json: ...
 
 
-class CompletionReply(Reply):
+class CompletionReply(OpenAiReply):
     """An answer of /v1/completions."""
 
     kind = event_kind = "text_completion"
@@ -147,7 +153,7 @@ class CompletionReply(Reply):
         return completion_logprobs(self._generation.model.tokenizer, update.logprobs, self._generation.logprobs or 0)
 
 
-class ChatReply(Reply):
+class ChatReply(OpenAiReply):
     """An answer of /v1/chat/completions."""
 
     kind = "chat.completion"
@@ -166,7 +172,7 @@ class ChatReply(Reply):
         return self._prompt_fields(update)
 
     def _content(self, update: ChoiceUpdate) -> Json:
-        parts = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
+        parts: Json = message_of(self._pieces(update), self._id(update)) if self._readers else {"content": update.text}
         if self._must_call:
             parts = {**parts, "content": None}
         return {"message": {"role": "assistant", "refusal": None, **self._told(parts)}}

@@ -108,7 +108,7 @@ def _generation(
         form=form,
         legacy_functions=legacy,
         stream=stream,
-        usage_at_end=at_end,
+        usage_at_end=at_end or (stream and stamp.tells_usage),
         usage_always=always,
         unknown=tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS)),
     )

@@ -11,7 +11,7 @@ import pytest
 from muxjax.errors import RequestError
 from muxjax.server.http import sse
 from muxjax.server.http.bounds import write
-from muxjax.server.http.errors import error_object
+from muxjax.server.openai.errors import error_object
 from tests.server.kit import EOS, Server
 
 HELLO = [{"role": "user", "content": "hello"}]

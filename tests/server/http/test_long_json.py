@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.server.http import app
+from muxjax.server.http import answering
 from muxjax.server.http.body import json_response
 from muxjax.server.http.long_json import json_body
 from muxjax.server.strict_json import encode
@@ -39,7 +39,7 @@ def test_a_long_answer_is_made_beside_the_event_loop(server, monkeypatch, max_to
             threads.append(threading.current_thread().name)
             return make(answer)
 
-        monkeypatch.setattr(app, make.__name__, watched)
+        monkeypatch.setattr(answering, make.__name__, watched)
     body = {"model": "a", "prompt": "the cat", "max_tokens": max_tokens, "n": 20, "return_token_ids": True, "ignore_eos": True}
     status, _, content = ask(server, "POST", "/v1/completions", body)
     assert status == 200

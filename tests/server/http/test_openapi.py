@@ -41,7 +41,7 @@ def url(catalog: Catalog) -> Iterator[str]:
 
 @SCHEMA.parametrize()
 @settings(
-    max_examples=CASES // 2 or FEW,  # two of the operations have a body
+    max_examples=CASES or FEW,
     derandomize=not CASES,
     deadline=None,
     database=None,

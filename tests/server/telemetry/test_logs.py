@@ -73,7 +73,7 @@ def test_every_line_of_a_request_has_its_id(server, read, stream):
         found += map(json.loads, lines())
         time.sleep(0.01)
 
-    assert [line["logger"] for line in found] == ["muxjax.server.http.app", "muxjax.access"]
+    assert [line["logger"] for line in found] == ["muxjax.server.http.answering", "muxjax.access"]
     assert [line["request_id"] for line in found] == [f"id-{stream}"] * 2
 
 

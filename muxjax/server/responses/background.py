@@ -1,0 +1,62 @@
+"""Responses that are made while nobody waits for them."""
+
+import asyncio
+import logging
+
+from muxjax.errors import RequestError
+from muxjax.server.generation import Generation
+from muxjax.server.responses.reply import Json, ResponseReply, failure_of
+from muxjax.server.responses.store import ResponseStore
+from muxjax.server.service import Service
+
+_log = logging.getLogger(__name__)
+
+
+class Background:
+    """Makes responses, whose state the store tells.
+
+    Args:
+      store: in which each is kept from its beginning on.
+    """
+
+    def __init__(self, service: Service, store: ResponseStore):
+        self._service, self._store = service, store
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, generation: Generation, reply: ResponseReply) -> Json:
+        """Begins a response; its state for now."""
+        response_id = generation.stamp.id
+        queued = self._keep(reply, "queued")
+        task = asyncio.create_task(self._make(generation, reply))
+        self._tasks[response_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(response_id, None))
+        return queued
+
+    async def cancel(self, response_id: str) -> None:
+        """Returns when it is ended; one that is not in the making stays as it is."""
+        task = self._tasks.get(response_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def close(self) -> None:
+        """Cancels all."""
+        for response_id in list(self._tasks):
+            await self.cancel(response_id)
+
+    async def _make(self, generation: Generation, reply: ResponseReply) -> None:
+        try:
+            self._keep(reply, "in_progress")
+            reply.whole(await self._service.whole(generation))
+        except asyncio.CancelledError:
+            self._keep(reply, "cancelled")
+        except Exception as error:
+            if not isinstance(error, RequestError):
+                _log.exception("a response in the background failed")
+            self._keep(reply, "failed", failure_of(error))
+
+    def _keep(self, reply: ResponseReply, status: str, error: Json | None = None) -> Json:
+        """Has the store tell that state."""
+        response = reply.started(status) | {"error": error}
+        self._store.put(reply.request.kept(response, ()))
+        return response

@@ -1,0 +1,76 @@
+"""Responses that clients may ask for again, or go on from: kept in memory, the latest, within a bound."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from muxjax.errors import RequestError
+from muxjax.server.strict_json import encode
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A response and what it came of.
+
+    Args:
+      owner: name of the tenant, who alone hears of it.
+      items: the input's, with ids.
+      messages: the whole conversation in the form of a chat, the answer included, instructions not.
+    """
+
+    owner: str
+    response: Json
+    items: Sequence[Json]
+    messages: Sequence[Json]
+
+
+class ResponseStore:
+    """Keeps what fits; the oldest go first. May be used by several threads.
+
+    Args:
+      most_bytes: of the JSON of responses and their input; 0 keeps nothing.
+    """
+
+    def __init__(self, most_bytes: int):
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[str, tuple[Stored, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def keeps(self) -> bool:
+        return self._most_bytes > 0
+
+    def put(self, stored: Stored) -> None:
+        """Keeps it in place of what is kept under its id; one that is larger than the bound is not kept."""
+        size = len(encode(stored.response)) + len(encode(list(stored.items)))
+        with self._lock:
+            self._drop(stored.response["id"])
+            if size > self._most_bytes:
+                return
+            while self._bytes + size > self._most_bytes:
+                self._drop(next(iter(self._kept)))
+            self._kept[stored.response["id"]] = stored, size
+            self._bytes += size
+
+    def get(self, owner: str, response_id: str, *, param: str | None = None) -> Stored:
+        """Raises RequestError: 404, nothing is kept of it, or it is somebody else's."""
+        with self._lock:
+            stored, _ = self._kept.get(response_id, (None, 0))
+        if stored is None or stored.owner != owner:
+            raise RequestError(f"Response {response_id[:100]!r} is not kept here.", param=param, code="response_not_found", status=404)
+        return stored
+
+    def drop(self, owner: str, response_id: str) -> None:
+        """Raises RequestError: as `get`."""
+        self.get(owner, response_id)
+        with self._lock:
+            self._drop(response_id)
+
+    def _drop(self, response_id: str) -> None:
+        _, size = self._kept.pop(response_id, (None, 0))
+        self._bytes -= size
