@@ -52,6 +52,13 @@ class GrammarKind(enum.StrEnum):
     LARK = "lark"
 
 
+class Pooling(enum.StrEnum):
+    """How the hidden states of a prompt become one: that of its last token, or the mean of all."""
+
+    LAST = "last"
+    MEAN = "mean"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
     """Form of an answer, from its first token to its end."""
@@ -81,6 +88,7 @@ class Sampling:
       grammar: what the whole answer must look like.
       logprobs: give the log-probability of each token, before all of the above, and of so many of the most likely ones; None gives none.
       prompt_logprobs: the same of the prompt's tokens, from the second on.
+      pooling: give the prompt's hidden state, pooled so; None gives none.
     Raises:
       RequestError: a value outside its range, with the name of its field.
     """
@@ -102,6 +110,7 @@ class Sampling:
     grammar: Grammar | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    pooling: Pooling | None = None
 
     def __post_init__(self):
         _require(math.isfinite(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more, and finite")
@@ -191,6 +200,7 @@ class Output(NamedTuple):
       logprobs: of the token, where they were wanted.
       prompt_logprobs: of the first output, where they were wanted: one for each token of the prompt from the second on.
       cached_tokens: of the first output: prompt tokens that were in the cache already.
+      hidden: of the first output, where it was wanted: the prompt's pooled hidden state, [M] float32, as bytes.
     """
 
     request_id: str
@@ -200,6 +210,7 @@ class Output(NamedTuple):
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None
     cached_tokens: int = 0
+    hidden: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

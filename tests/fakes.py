@@ -1,6 +1,7 @@
 """Stand-ins that keep their interfaces' promises in the simplest way."""
 
 import math
+import struct
 import threading
 import time
 from collections import Counter
@@ -151,7 +152,13 @@ class FakeEngine:
         """The first output of a request, with what only that one has."""
         most = request.sampling.prompt_logprobs
         logprobs = None if most is None else tuple(fake_logprobs(token, most) for token in request.prompt[1:])
-        return output._replace(prompt_logprobs=logprobs, cached_tokens=self._cached_tokens)
+        hidden = fake_hidden(request.prompt) if request.sampling.pooling else None
+        return output._replace(prompt_logprobs=logprobs, cached_tokens=self._cached_tokens, hidden=hidden)
+
+
+def fake_hidden(prompt: Sequence[int], width: int = 8) -> bytes:
+    """A hidden state that tells its prompt."""
+    return struct.pack(f"<{width}f", *(prompt[0] + len(prompt) * place for place in range(width)))
 
 
 class FakeLifecycle:

@@ -29,6 +29,12 @@ def spec_of(model: ModelOptions) -> ModelSpec:
 
 def _model_facts(fact: ModelFact, grammars: Grammars | None) -> ModelFacts:
     config = ModelConfig(
-        name=fact.name, layout=fact.layout, slots=fact.slots, max_tokens=fact.max_tokens, vocab=fact.vocab, grammars=grammars
+        name=fact.name,
+        layout=fact.layout,
+        slots=fact.slots,
+        max_tokens=fact.max_tokens,
+        vocab=fact.vocab,
+        pools=fact.pools,
+        grammars=grammars,
     )
     return ModelFacts(config=config, status=fact.status, trouble=fact.trouble)

@@ -212,6 +212,7 @@ def _facts(device: str, options: UnitOptions, checker: RequestChecker) -> Facts:
             slots=facts.config.slots,
             max_tokens=facts.config.max_tokens,
             vocab=facts.config.vocab,
+            pools=facts.config.pools,
             status=facts.status,
             trouble=facts.trouble,
         )

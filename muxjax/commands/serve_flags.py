@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping
 
 from muxjax.cluster.options import ClusterOptions
 from muxjax.commands.flags import defaults_of, metavars_of, one_of, with_default
-from muxjax.engine.options import DTYPES, LOAD_FORMATS, REASONING_PARSERS, TOOL_CALL_PARSERS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, LOAD_FORMATS, POOLINGS, REASONING_PARSERS, TOOL_CALL_PARSERS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, OTHER_NAMES, HttpOptions
@@ -24,6 +24,7 @@ UNIT_GROUPS = {
         "dtype": one_of(DTYPES),
         "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
         "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
+        "pooling": f"{one_of(POOLINGS)}: every model makes embeddings, of its hidden states pooled so (what its checkpoint says)",
         "reasoning_parser": f"{one_of(REASONING_PARSERS)}: how reasoning is read out of answers, for every model (what its template says)",
     },
     "devices and memory": {

@@ -19,6 +19,7 @@ from muxjax.errors import ConfigError
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
+from muxjax.specs.pooling import read_pooling
 from muxjax.types import ModelSpec
 
 
@@ -82,6 +83,7 @@ class ModelLoader:
             max_tokens=spec.max_len,
             devices=devices,
             lane=lane,
+            pools=read_pooling(model.path, model.pooling) is not None,
         )
 
     def needs(self, plan: ModelPlan) -> ProgramNeeds:
@@ -93,6 +95,7 @@ class ModelLoader:
             slots=plan.options.max_num_seqs,
             columns=plan.layout.columns(plan.spec.max_len),
             tp=self.devices_of(plan).tp,
+            pools=read_pooling(plan.options.path, plan.options.pooling) is not None,
         )
 
     def devices_of(self, plan: ModelPlan) -> Devices:

@@ -35,6 +35,7 @@ class DeviceModel:
       table_LSKC: block tables; last_S: the token sampled last in each slot. Both are replaced by the steps.
       post_step: the programs that may follow a step.
       lane: that its steps run on.
+      pools: its hidden states may be asked for.
       steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
       shapes: all that its steps are to have, in the order of their use.
     """
@@ -48,6 +49,7 @@ class DeviceModel:
     last_S: jax.Array
     post_step: PostStep
     lane: int = 0
+    pools: bool = False
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
@@ -69,6 +71,7 @@ class DeviceModel:
         max_tokens: int,
         devices: Devices,
         lane: int = 0,
+        pools: bool = False,
     ) -> "DeviceModel":
         """A model with empty tables of so many slots. They are bound to the devices, as outputs that replace them: jit looks at that."""
         table_shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
@@ -80,8 +83,9 @@ class DeviceModel:
             weights=params,
             table_LSKC=devices.zeros(table_shape, np.int32),
             last_S=devices.zeros((slots,), np.int32),
-            post_step=PostStep(spec, slots, devices),
+            post_step=PostStep(spec, slots, devices, pools=pools),
             lane=lane,
+            pools=pools,
         )
 
     def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> StepArrays:
@@ -112,7 +116,15 @@ class DeviceModel:
     def needs(self) -> ProgramNeeds:
         """What its programs are made of."""
         _, slots, _, columns = self.table_LSKC.shape
-        return ProgramNeeds(spec=self.spec, layout=self.layout, buckets=self.buckets, slots=slots, columns=columns, tp=self.devices.tp)
+        return ProgramNeeds(
+            spec=self.spec,
+            layout=self.layout,
+            buckets=self.buckets,
+            slots=slots,
+            columns=columns,
+            tp=self.devices.tp,
+            pools=self.pools,
+        )
 
     def add(self, programs: Programs) -> None:
         """Makes programs ready, those that it needs; a step's come with all that may follow it."""

@@ -11,21 +11,23 @@ from muxjax.device import batch
 from muxjax.device.batch import BEYOND, EDITS
 from muxjax.device.logprobs import TopTokens
 from muxjax.device.penalties import MADE, MOST, PROMPT
-from muxjax.device.programs.sources import RecountSource, RowsSource, ScoreSource, Source
+from muxjax.device.programs.sources import PoolSource, RecountSource, RowsSource, ScoreSource, Source
 from muxjax.device.step import StepArrays
 from muxjax.engine.executor import Step
-from muxjax.engine.step_controls import NEUTRAL, Recount, StepControls, TopLogprobs
+from muxjax.engine.step_controls import NEUTRAL, NO_ROW, Recount, StepControls, TopLogprobs
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
 from muxjax.types import ModelSpec
 
 
 class StepResult(NamedTuple):
-    """Result of a step: its tokens [B], and log-probabilities of them and of its prompts' tokens [T], where rows ask for them."""
+    """Result of a step: its tokens [B], and where rows ask for them log-probabilities of them and of its prompts' tokens [T], and sums of
+    hidden states [B, M]."""
 
     tokens_B: jax.Array
     logprobs: TopTokens | None = None
     prompt_logprobs: TopTokens | None = None
+    hidden_BM: jax.Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class PackedControls:
       edits: [EDITS, 3] each; at least one where the logits are to be changed at all.
       count_slot_B: slots whose tokens are counted, BEYOND for the others; None where all are.
       logprobs: the tokens' are wanted.
-      follow_T: as in `step.score`.
+      follow_T: as in `step.score`; pool_T: as in `step.pool`.
     """
 
     random: bool = False
@@ -50,6 +52,7 @@ class PackedControls:
     count_slot_B: np.ndarray | None = None
     logprobs: bool = False
     follow_T: np.ndarray | None = None
+    pool_T: np.ndarray | None = None
 
 
 GREEDY, RANDOM = PackedControls(), PackedControls(random=True)
@@ -58,13 +61,15 @@ GREEDY, RANDOM = PackedControls(), PackedControls(random=True)
 class PostStep:
     """The programs of one model, none of them compiled at first, and the counts that penalties go by.
 
+    Args:
+      pools: hidden states may be asked for.
     Attributes:
       counts_SV: see `step.adjust`; replaced by the programs.
     """
 
-    def __init__(self, spec: ModelSpec, slots: int, devices: Devices):
-        self._spec, self._devices, self._here = spec, devices, devices.sharding(SAME)
-        self._compiled: dict[tuple[str, int], jax.stages.Compiled] = {}
+    def __init__(self, spec: ModelSpec, slots: int, devices: Devices, *, pools: bool = False):
+        self._spec, self._devices, self._here, self._pools = spec, devices, devices.sharding(SAME), pools
+        self._compiled: dict[tuple[str, *tuple[int, ...]], jax.stages.Compiled] = {}
         self._open: dict[int, jax.Array] = {}  # masks that allow all
         self.counts_SV = devices.zeros((slots, spec.vocab), np.int16)
 
@@ -81,7 +86,7 @@ class PostStep:
     def temporary_bytes(self) -> int:
         """Most that the programs behind one step need together."""
         most: dict[str, int] = {}
-        for (name, _), compiled in self._compiled.items():
+        for (name, *_), compiled in self._compiled.items():
             most[name] = max(most.get(name, 0), needed_bytes(compiled))
         return sum(most.values())
 
@@ -99,7 +104,7 @@ class PostStep:
         """
         tokens_B, logits_BV, last_S, rows = step.tokens_B, step.logits_BV, step.last_S, len(step.tokens_B)
         for slot, count_V in controls.counts:
-            self.counts_SV = self._compiled["recount", 0](self.counts_SV, np.int32(slot), count_V)
+            self.counts_SV = self._compiled[("recount",)](self.counts_SV, np.int32(slot), count_V)
         penalties_B3 = _neutral(rows) if controls.penalties_B3 is None else controls.penalties_B3
         bits_BW = self._all_allowed(rows) if controls.bits_BW is None else controls.bits_BW
         for edits_U3 in controls.edits:
@@ -114,7 +119,9 @@ class PostStep:
         logprobs = self._compiled["tell", rows](step.logits_BV, tokens_B) if controls.logprobs else None
         follow_T = controls.follow_T
         prompt_logprobs = None if follow_T is None else self._compiled["score", len(follow_T)](params, step.hidden_TM, follow_T)
-        return StepResult(tokens_B, logprobs, prompt_logprobs), last_S
+        pool_T = controls.pool_T
+        hidden_BM = None if pool_T is None else self._compiled["pool", len(pool_T), rows](step.hidden_TM, pool_T)
+        return StepResult(tokens_B, logprobs, prompt_logprobs, hidden_BM), last_S
 
     def pack(self, step: Step, shape: BatchShape) -> PackedControls:
         """The controls of a step's rows in that shape."""
@@ -131,6 +138,7 @@ class PostStep:
             count_slot_B=_count_slots(controls, step.slots, places, shape.rows),
             logprobs=controls.logprobs,
             follow_T=_follow(controls, step, shape),
+            pool_T=_pool(controls, step, shape, places),
         )
 
     def warm_up_controls(self, shape: BatchShape) -> PackedControls:
@@ -145,6 +153,7 @@ class PostStep:
             count_slot_B=np.full(rows, BEYOND, np.int32),
             logprobs=True,
             follow_T=np.zeros(shape.tokens, np.int32) if shape.prefill_rows else None,
+            pool_T=np.full(shape.tokens, NO_ROW, np.int32) if shape.prefill_rows and self._pools else None,
         )
 
     def _all_allowed(self, rows: int) -> jax.Array:
@@ -170,15 +179,17 @@ class PostStep:
         return bits_BW
 
 
-def _key(source: Source) -> tuple[str, int]:
-    """Name and size, by which `run` finds it."""
+def _key(source: Source) -> tuple[str, *tuple[int, ...]]:
+    """Name and sizes, by which `run` finds it."""
     match source:
         case RowsSource():
             return source.name, source.rows
         case RecountSource():
-            return "recount", 0
+            return ("recount",)
         case ScoreSource():
             return "score", source.tokens
+        case PoolSource():
+            return "pool", source.tokens, source.rows
     raise TypeError(f"nothing follows a step that is made of {source}")
 
 
@@ -238,3 +249,11 @@ def _follow(controls: StepControls, step: Step, shape: BatchShape) -> np.ndarray
     follow_T = np.zeros(shape.tokens, np.int32)
     follow_T[batch.token_places(step)] = controls.follow
     return follow_T
+
+
+def _pool(controls: StepControls, step: Step, shape: BatchShape, places: np.ndarray) -> np.ndarray | None:
+    if controls.pool is None:
+        return None
+    pool_T = np.full(shape.tokens, NO_ROW, np.int32)
+    pool_T[batch.token_places(step)] = np.where(controls.pool == NO_ROW, NO_ROW, places[controls.pool])
+    return pool_T

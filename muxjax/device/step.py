@@ -167,6 +167,14 @@ def score(params: decoder.Params, hidden_TM: jax.Array, follow_T: jax.Array, *, 
     return run(params, hidden_TM, follow_T)
 
 
+@functools.partial(jax.jit, static_argnames="rows")
+def pool(hidden_TM: jax.Array, row_T: jax.Array, *, rows: int) -> jax.Array:
+    """[rows, M] float32, sums of a step's hidden states by the row that each is added to, which may be none."""
+    own_TB = row_T[:, None] == jnp.arange(rows)
+    wanted_TM = jnp.where(own_TB.any(axis=1)[:, None], hidden_TM.astype(jnp.float32), 0.0)  # padding may be anything
+    return jnp.matmul(own_TB.T.astype(jnp.float32), wanted_TM, precision=jax.lax.Precision.HIGHEST)
+
+
 @functools.partial(jax.jit, donate_argnames="last_S")
 def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The tokens of a step some of whose rows are random; greedy ones keep theirs.

@@ -7,7 +7,7 @@ import numpy as np
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.step_controls import StepControls, TopLogprobs
-from muxjax.types import Ints, Phase, Sampling
+from muxjax.types import Floats, Ints, Phase, Sampling
 
 SAMPLED = -1
 """In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
@@ -86,6 +86,7 @@ class Done:
     Args:
       padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
       logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
+      hidden: [B, M] float32, sums of hidden states as of `StepControls.pool`.
     """
 
     step_id: int
@@ -95,6 +96,7 @@ class Done:
     padding_tokens: int = 0
     logprobs: TopLogprobs | None = None
     prompt_logprobs: TopLogprobs | None = None
+    hidden: Floats | None = None
 
 
 class Executor(Protocol):

@@ -14,6 +14,7 @@ from muxjax.scheduler.policies import BY_NAME
 LOAD_FORMATS = ("auto", "dummy")
 TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
+POOLINGS = ("last", "mean")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
@@ -42,6 +43,7 @@ class ModelOptions:
       chat_template: a jinja file in place of the checkpoint's own.
       tool_call_parser, reasoning_parser: of TOOL_CALL_PARSERS and REASONING_PARSERS, by which calls and reasoning are read out of its
         answers; None for those that its chat template is written for.
+      pooling: of POOLINGS: it makes embeddings, of its hidden states pooled so; None for what the checkpoint says, which for most is none.
       auto_wake: when it sleeps, a request wakes it; so it is for one with a ttl_s or group.
       ttl_s: it is put to sleep when it has had nothing to do for so long; None or 0 for never.
       group: of models that make room for each other, by name; None for none.
@@ -71,6 +73,7 @@ class ModelOptions:
     chat_template: Path | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    pooling: str | None = None
     auto_wake: bool = False
     ttl_s: float | None = None
     group: str | None = None
@@ -89,6 +92,7 @@ class ModelOptions:
         for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
             value = getattr(self, field)
             require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))
+        require(self.pooling is None or self.pooling in POOLINGS, "pooling", self.pooling, "one of " + ", ".join(POOLINGS))
         grammar = self.max_grammar_characters
         require(1 <= grammar <= MOST_GRAMMAR_CHARACTERS, "max_grammar_characters", grammar, f"1 to {MOST_GRAMMAR_CHARACTERS}")
         require(self.ttl_s is None or 0 <= self.ttl_s < float("inf"), "ttl_s", self.ttl_s, "0 or more seconds, and finite")

@@ -62,8 +62,7 @@ class RequestChecker:
         facts.require_ready()
         self._check_size(request, facts.config)
         if not prepared:
-            check_prompt(request.prompt, facts.config.vocab)
-            check_controls(request.sampling, facts.config.vocab, facts.config.grammars)
+            self._check_contents(request, facts.config)
 
     def prepare(self, request: Request) -> Prepared:
         """Checks and makes what takes time, for all choices of an answer: what it wants of its tokens, whatever its model's status.
@@ -73,8 +72,7 @@ class RequestChecker:
         """
         config, grammar = self._facts(request.model).config, request.sampling.grammar
         compiled = config.grammars.compiled(grammar) if config.grammars and grammar else None
-        check_prompt(request.prompt, config.vocab)
-        check_controls(request.sampling, config.vocab, config.grammars)
+        self._check_contents(request, config)
         return Prepared(compiled, BadWords.of(request.sampling.bad_words))
 
     def still_fits(self, request: Request) -> bool:
@@ -89,6 +87,12 @@ class RequestChecker:
         if facts is None:
             raise RequestError(f"The model `{model}` does not exist.", param="model", code="model_not_found", status=404)
         return facts
+
+    def _check_contents(self, request: Request, config: ModelConfig) -> None:
+        check_prompt(request.prompt, config.vocab)
+        check_controls(request.sampling, config.vocab, config.grammars)
+        if request.sampling.pooling and not config.pools:
+            raise RequestError(f"The model `{config.name}` makes no embeddings.", param="model", code="unsupported_value")
 
     def _check_size(self, request: Request, config: ModelConfig) -> None:
         tokens = request.most_tokens

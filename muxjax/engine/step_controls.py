@@ -15,6 +15,10 @@ EDIT = np.dtype([("row", "i4"), ("token", "i4"), ("add", "f4")])
 """Addition to one logit; minus infinity forbids the token."""
 
 
+NO_ROW = -1
+"""In `StepControls.pool`: nobody wants this hidden state."""
+
+
 class Recount(NamedTuple):
     """A slot's tokens are counted anew: the prompt's, and those of its output."""
 
@@ -37,6 +41,7 @@ class StepControls:
       logprobs: somebody wants to know those of the tokens.
       follow: [T] int32, the prompt's token behind each of the chunks' tokens, packed as these are; None where nobody wants to know
         of them.
+      pool: [T] int32, the row that each of the chunks' hidden states is added to, or NO_ROW; None where nobody wants one.
     """
 
     penalties: Floats | None
@@ -45,6 +50,7 @@ class StepControls:
     masks: Mapping[int, Bits]
     logprobs: bool
     follow: Ints | None
+    pool: Ints | None = None
 
 
 class TopLogprobs(NamedTuple):

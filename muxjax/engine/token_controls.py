@@ -13,8 +13,9 @@ from muxjax.engine.bad_words import BadWords
 from muxjax.engine.executor import Done, Step
 from muxjax.engine.first_token import check_first_token
 from muxjax.engine.grammar import Grammars, Matcher
+from muxjax.engine.model.pooling import PooledHidden
 from muxjax.engine.model.slot_text import SlotText
-from muxjax.engine.step_controls import EDIT, NEUTRAL, Recount, StepControls, TopLogprobs
+from muxjax.engine.step_controls import EDIT, NEUTRAL, NO_ROW, Recount, StepControls, TopLogprobs
 from muxjax.errors import RequestError
 from muxjax.types import Bits, Finish, Floats, Ints, Logprobs, Output, Request, Sampling
 
@@ -43,6 +44,7 @@ class TokenControls:
       tied: each of its steps must know the token of the one before, so that none is launched ahead.
       penalties: in the order of NEUTRAL, or None.
       logprobs: as of `Sampling`.
+      pooled: the hidden state of its prompt as far as it is there; None where it is not wanted.
       broken: one of them has failed, by a defect of ours: the sequence ends with its next token.
     """
 
@@ -55,6 +57,7 @@ class TokenControls:
         self.tied = matcher is not None or self._bad_words.tied
         self.penalties = None if penalties == NEUTRAL else penalties
         self.logprobs = sampling.logprobs
+        self.pooled = None if sampling.pooling is None else PooledHidden(sampling.pooling, len(request.prompt))
         self.broken, self._id = False, request.id
         self._sampling, self._matcher, self._prompt = sampling, matcher, np.array(request.prompt, np.int32)
         allowed, bans = None if sampling.allowed_token_ids is None else _bits(sampling.allowed_token_ids), self._bad_words.always
@@ -77,12 +80,17 @@ class TokenControls:
     @property
     def _any(self) -> bool:
         shapes = self.tied or self.penalties or len(self._always) or self._allowed is not None or self._sampling.min_tokens
-        return bool(shapes) or self.logprobs is not None or self._prompt_logprobs is not None
+        return bool(shapes) or self.logprobs is not None or self._prompt_logprobs is not None or self.pooled is not None
 
     @property
     def wants_prompt_logprobs(self) -> bool:
         """The prompt's log-probabilities are wanted, and have not been put out."""
         return self._prompt_logprobs is not None
+
+    @property
+    def wants_whole_prompt(self) -> bool:
+        """All of the prompt is to be computed, whatever of it is in the cache."""
+        return self.wants_prompt_logprobs or (self.pooled is not None and self.pooled.wants_all)
 
     @property
     def last_finish(self) -> Finish:
@@ -172,6 +180,7 @@ class TokenControls:
         return output._replace(
             logprobs=None if logprobs is None or most is None or token is None else logprobs.of(row, token, most),
             prompt_logprobs=None if prompt is None else tuple(prompt[position] for position in sorted(prompt)),
+            hidden=None if self.pooled is None else self.pooled.take(),
         )
 
 
@@ -208,6 +217,7 @@ def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: S
         masks={row: shaping.mask for row, shaping in shaped.items() if shaping.mask is not None},
         logprobs=any(own.logprobs is not None for _, _, own in last),
         follow=_follow({row: own for row, _, own in rows if row >= step.decodes and own.wants_prompt_logprobs}, step),
+        pool=_pool({row: own.pooled for row, _, own in rows if row >= step.decodes and own.pooled is not None}, step),
     )
 
 
@@ -217,6 +227,8 @@ def take_outputs(
     """Takes in the tokens of those rows of a step: grammars go on, and the outputs have the log-probabilities that are wanted."""
     if done.prompt_logprobs is not None:
         _add_prompt_logprobs(controls, step, done.prompt_logprobs)
+    if done.hidden is not None:
+        _add_hidden(controls, step, done.hidden)
     by_row = [(controls.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
     return [own.take(output, done.logprobs, row) if own else output for own, row, output in by_row]
 
@@ -230,6 +242,14 @@ def _add_prompt_logprobs(controls: Mapping[int, TokenControls], step: Step, logp
             own.add_prompt_logprobs(
                 TopLogprobs(logprobs.logprob[tokens], logprobs.top_token[tokens], logprobs.top_logprob[tokens]), int(step.starts[row])
             )
+
+
+def _add_hidden(controls: Mapping[int, TokenControls], step: Step, hidden: Floats) -> None:
+    """Takes in the sums of the chunks' hidden states, [B, M]."""
+    for row in range(step.decodes, len(step.slots)):
+        own = controls.get(int(step.slots[row]))
+        if own is not None and own.pooled is not None:
+            own.pooled.add(hidden[row], int(step.starts[row]))
 
 
 def _edits(additions: Sequence[tuple[int, float]]) -> np.ndarray:
@@ -260,6 +280,15 @@ def _follow(controls: Mapping[int, TokenControls], step: Step) -> Ints | None:
     for row, own in controls.items():
         follow[_chunk(step, row)] = own.follow(int(step.starts[row]), int(step.counts[row]))
     return follow
+
+
+def _pool(pooled: Mapping[int, PooledHidden], step: Step) -> Ints | None:
+    if not pooled:
+        return None
+    pool = np.full(len(step.tokens) - step.decodes, NO_ROW, np.int32)
+    for row, own in pooled.items():
+        pool[_chunk(step, row)] = np.where(own.wanted(int(step.starts[row]), int(step.counts[row])), row, NO_ROW)
+    return pool
 
 
 def _chunk(step: Step, row: int) -> slice:

@@ -19,6 +19,7 @@ from muxjax.launch.progress import Progress
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
 from muxjax.scheduler.policies import by_name, default
+from muxjax.specs.pooling import read_pooling
 from muxjax.types import ModelSpec
 
 
@@ -91,6 +92,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         max_tokens=spec.max_len,
         vocab=spec.vocab,
         grammars=Grammars.of(model.path, spec),
+        pools=read_pooling(model.path, model.pooling) is not None,
         rate=model.rate,
         weight=model.weight,
         ttft_s=model.ttft_s,

@@ -12,7 +12,7 @@ from muxjax.server.answers.dialect import PLAIN, Dialect
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Tokenizer
-from muxjax.types import ModelSpec
+from muxjax.types import ModelSpec, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,7 @@ class ServedModel:
     Args:
       template: None where the checkpoint has no chat template.
       dialect: its own way of writing calls and reasoning.
+      pooling: how its hidden states become embeddings; None for one that makes none.
       tokenizer_config: as the checkpoint has it.
       max_model_len: most tokens of prompt and output together.
       created: Unix time in seconds.
@@ -38,6 +39,7 @@ class ServedModel:
     created: int
     dialect: Dialect = PLAIN
     max_grammar_characters: int = GRAMMAR_CHARACTERS
+    pooling: Pooling | None = None
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property

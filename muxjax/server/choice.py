@@ -19,7 +19,7 @@ class Delta(NamedTuple):
       text: new text; "" while it is held back.
       tokens: new tokens, the one that ended the choice included.
       stop_reason: the client's stop string or stop token that ended it.
-      logprobs, prompt_logprobs, cached_tokens: see `types.Output`.
+      logprobs, prompt_logprobs, cached_tokens, hidden: see `types.Output`.
     """
 
     index: int
@@ -30,6 +30,7 @@ class Delta(NamedTuple):
     logprobs: Logprobs | None = None
     prompt_logprobs: tuple[Logprobs, ...] | None = None
     cached_tokens: int = 0
+    hidden: bytes | None = None
 
 
 class ChoiceOutput(NamedTuple):
@@ -83,13 +84,16 @@ class Choice:
         if output.finish is Finish.ERROR:
             raise RequestError("The server had an error while computing the answer.", code="internal_error", status=500)
         echo, self._echo = self._echo, ""
-        delta = self._silent_delta() if self._generation.silent else self._delta(outputs)
+        delta = self._silent_delta(output) if self._generation.silent else self._delta(outputs)
         if delta.finish is not None:
             self.meter.end(delta.finish, output.at_s)
-        return delta._replace(text=echo + delta.text, prompt_logprobs=first.prompt_logprobs, cached_tokens=first.cached_tokens)
+        return delta._replace(
+            text=echo + delta.text, prompt_logprobs=first.prompt_logprobs, cached_tokens=first.cached_tokens, hidden=first.hidden
+        )
 
-    def _silent_delta(self) -> Delta:
+    def _silent_delta(self, output: Output) -> Delta:
         """The one token was asked of the engine, not by the client."""
+        self.meter.prompt(output.at_s)
         return Delta(self._index, "", (), Finish.LENGTH, None)
 
     def _delta(self, outputs: Sequence[Output]) -> Delta:

@@ -92,6 +92,34 @@ class Generation:
     usage_always: bool
     unknown: tuple[str, ...]
 
+    @classmethod
+    def silent_one(
+        cls, stamp: Stamp, model: ServedModel, model_name: str, requests: tuple[Request, ...], unknown: tuple[str, ...]
+    ) -> "Generation":
+        """One of whose requests only what is known of their prompts is told."""
+        return cls(
+            stamp=stamp,
+            model=model,
+            model_name=model_name,
+            requests=requests,
+            n=1,
+            stop=(),
+            stop_token_ids=frozenset(),
+            show_stop=False,
+            show_special=False,
+            silent=True,
+            echo=(),
+            logprobs=None,
+            prompt_logprobs=None,
+            token_ids=False,
+            form=None,
+            legacy_functions=False,
+            stream=False,
+            usage_at_end=False,
+            usage_always=False,
+            unknown=unknown,
+        )
+
     @property
     def tells_each(self) -> bool:
         """Something depends on where a token ends: its log-probabilities, or a stop string, behind which there is none."""

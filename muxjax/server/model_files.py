@@ -14,7 +14,8 @@ from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
 from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer, Tokenizer
 from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
-from muxjax.types import ModelSpec
+from muxjax.specs.pooling import read_pooling
+from muxjax.types import ModelSpec, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class ModelFiles:
     template: ChatTemplate | None
     defaults: SamplingDefaults
     tokenizer_config: Mapping[str, Any]
+    pooling: Pooling | None
 
     @classmethod
     def read(cls, options: ModelOptions) -> "ModelFiles":
@@ -42,6 +44,7 @@ class ModelFiles:
             template=load_template(options.path, options.chat_template),
             defaults=load_defaults(options.path, options.name),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),
+            pooling=read_pooling(options.path, options.pooling),
         )
 
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> ServedModel:
@@ -64,6 +67,7 @@ class ModelFiles:
             ),
             max_grammar_characters=self.options.max_grammar_characters,
             tokenizer_config=self.tokenizer_config,
+            pooling=self.pooling,
         )
 
 

@@ -53,7 +53,7 @@ def grammars() -> Grammars:
 class ControlledModel:
     """The model on tp devices. `steps` are those of the last run."""
 
-    def __init__(self, tp: int = 1):
+    def __init__(self, tp: int = 1, *, pools: bool = False):
         devices, self.layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
         buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
@@ -65,6 +65,7 @@ class ControlledModel:
             slots=SLOTS,
             max_tokens=SPEC.max_len,
             devices=devices,
+            pools=pools,
         )
         pool = blocks_shape(BLOCKS, LAYOUT.block_bytes, np.dtype("f4"), devices.each[0])
         needs = self.model.needs.of(self.model.shapes, pool)
@@ -78,7 +79,15 @@ class ControlledModel:
     ) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
         compiler = compiler or grammars()
-        config = ModelConfig(name="m", layout=self.layout, vocab=SPEC.vocab, grammars=compiler, slots=SLOTS, max_tokens=SPEC.max_len)
+        config = ModelConfig(
+            name="m",
+            layout=self.layout,
+            vocab=SPEC.vocab,
+            grammars=compiler,
+            slots=SLOTS,
+            max_tokens=SPEC.max_len,
+            pools=self.model.pools,
+        )
         unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}
         self.steps = []

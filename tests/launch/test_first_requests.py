@@ -17,7 +17,7 @@ from muxjax.launch.progress import Progress
 from muxjax.launch.worker import Worker, start_worker
 from muxjax.scheduler.policies import by_name
 from muxjax.specs.config import to_hf_config
-from muxjax.types import Grammar, GrammarKind, Output, Request, Sampling
+from muxjax.types import Grammar, GrammarKind, Output, Pooling, Request, Sampling
 from tests.device.test_step import SPEC
 from tests.engine.controls import tokenizer
 from tests.fake_device import FakeClock
@@ -33,6 +33,7 @@ KINDS = {
     "grammar": Sampling(temperature=0.0, grammar=Grammar(kind=GrammarKind.REGEX, text="[ab]+"), max_tokens=4),
     "logprobs": Sampling(temperature=0.0, logprobs=3, max_tokens=4),
     "prompt logprobs": Sampling(temperature=0.0, prompt_logprobs=3, max_tokens=4),
+    "pooled": Sampling(temperature=0.0, pooling=Pooling.MEAN, max_tokens=1),
     "all": Sampling(temperature=1.0, frequency_penalty=1.0, bad_words=((2, 3),), logprobs=1, prompt_logprobs=1, max_tokens=4),
 }
 
@@ -66,7 +67,7 @@ def firsts(monkeypatch) -> Iterator[Firsts]:
 def ready(folder, vocabulary: str) -> tuple[UnitOptions, Worker]:
     folder.joinpath("config.json").write_text(json.dumps(to_hf_config(replace(SPEC, windows=(None, None)))))
     folder.joinpath("tokenizer.json").write_text(vocabulary)
-    model = ModelOptions(name="m", path=folder, load_format="dummy", dtype="float32", max_num_seqs=4)
+    model = ModelOptions(name="m", path=folder, load_format="dummy", dtype="float32", max_num_seqs=4, pooling="mean")
     options = UnitOptions(
         models=(model,), block_bytes=512, kv_cache_bytes=2**17, max_num_batched_tokens=16, compilation_cache_dir=str(XLA_CACHE)
     )

@@ -12,6 +12,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import HfTokenizer
+from muxjax.types import Pooling
 from tests.fakes import FakeEngine
 from tests.server.kit import BOS, VOCAB, Server, served
 
@@ -44,8 +45,8 @@ def tokenizer(tokenizer_path: Path) -> HfTokenizer:
 
 @pytest.fixture(scope="session")
 def catalog(tokenizer: HfTokenizer) -> Catalog:
-    """Two models: "org/a", also called "a", and "plain" without a chat template."""
-    return Catalog([served(tokenizer, "org/a", aliases=("a",)), served(tokenizer, "plain", template=None)])
+    """Two models: "org/a", also called "a", which makes embeddings, and "plain" without a chat template."""
+    return Catalog([served(tokenizer, "org/a", aliases=("a",), pooling=Pooling.LAST), served(tokenizer, "plain", template=None)])
 
 
 Serve = Callable[..., contextlib.AbstractContextManager[Server]]

@@ -18,7 +18,7 @@ from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import ModelSpec, Output, Request
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Number of this set of messages: a front and a worker of different ones do not talk."""
 
 
@@ -106,7 +106,7 @@ class ModelFact(msgspec.Struct, array_like=True):
 
     Args:
       layout: of one device's share of the heads.
-      slots: most sequences at a time; max_tokens: of one; vocab: tokens that requests may name.
+      slots: most sequences at a time; max_tokens: of one; vocab: tokens that requests may name; pools: it makes embeddings.
     """
 
     name: str
@@ -114,6 +114,7 @@ class ModelFact(msgspec.Struct, array_like=True):
     slots: int
     max_tokens: int
     vocab: int
+    pools: bool
     status: Status
     trouble: str
 
@@ -215,7 +216,8 @@ def outputs_of(turn: Turn, now_s: float) -> list[Output]:
     """The outputs on the clock of whoever takes them, which says now_s."""
     shift_s = now_s - turn.sent_s
     return [
-        Output(name, token, finish, at_s + shift_s, own, prompt, cached) for name, token, finish, at_s, own, prompt, cached in turn.outputs
+        Output(name, token, finish, at_s + shift_s, own, prompt, cached, hidden)
+        for name, token, finish, at_s, own, prompt, cached, hidden in turn.outputs
     ]
 
 

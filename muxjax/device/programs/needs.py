@@ -11,6 +11,7 @@ from muxjax.device import batch
 from muxjax.device.programs.order import essential, useful_first
 from muxjax.device.programs.sources import (
     ROW_PROGRAMS,
+    PoolSource,
     RecountSource,
     RowsSource,
     ScoreSource,
@@ -36,6 +37,7 @@ class ProgramNeeds:
       layout: of the heads that one device holds.
       slots, columns: of its block tables.
       tp: devices.
+      pools: its hidden states may be asked for.
     """
 
     spec: ModelSpec
@@ -44,6 +46,7 @@ class ProgramNeeds:
     slots: int
     columns: int
     tp: int
+    pools: bool = False
 
     @property
     def shapes(self) -> list[BatchShape]:
@@ -95,4 +98,6 @@ class ProgramNeeds:
         sources.append(RecountSource(vocab=vocab, slots=slots, tp=tp))
         if shape.prefill_rows:
             sources.append(ScoreSource(spec=self.spec, tokens=shape.tokens, tp=tp))
+        if shape.prefill_rows and self.pools:
+            sources.append(PoolSource(tokens=shape.tokens, rows=shape.rows, width=self.spec.width, dtype=self.spec.dtype, tp=tp))
         return sources

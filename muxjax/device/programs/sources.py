@@ -196,6 +196,25 @@ class ScoreSource(_SmallSource):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSource(_SmallSource):
+    """`step.pool` for steps of so many tokens and rows."""
+
+    tokens: int
+    rows: int
+    width: int
+    dtype: str
+    tp: int
+
+    @property
+    def _values(self) -> int:
+        return self.tokens * self.width
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        hidden = jax.ShapeDtypeStruct((self.tokens, self.width), jnp.dtype(self.dtype), sharding=devices.sharding(SAME))
+        return step.pool.lower(hidden, _words(self.tokens), rows=self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TableSource(_SmallSource):
     """`step.update_table` of so many entries, for tables of that layout."""
 

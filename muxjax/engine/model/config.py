@@ -15,6 +15,7 @@ class ModelConfig:
       max_tokens: most tokens of a sequence, prompt and output.
       vocab: tokens that its requests may name.
       grammars: compiler for its tokenizer; without them no request may have a grammar.
+      pools: it has programs that pool hidden states.
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
@@ -30,6 +31,7 @@ class ModelConfig:
     max_tokens: int
     vocab: int = 2**31 - 1
     grammars: Grammars | None = None
+    pools: bool = False
     rate: float = 1.0
     weight: float = 1.0
     ttft_s: float | None = None

@@ -26,8 +26,8 @@ class Prefixes:
             sequence.chain.extend(sequence.tokens, self._most_columns(sequence))
 
     def count_cached(self, sequence: Sequence) -> int:
-        """First columns of a waiting sequence that are in the cache; none if it wants its prompt's log-probabilities."""
-        if sequence.controls is not None and sequence.controls.wants_prompt_logprobs:
+        """First columns of a waiting sequence that are in the cache; none if something is wanted of all that is computed of its prompt."""
+        if sequence.controls is not None and sequence.controls.wants_whole_prompt:
             return 0
         return self._blocks.count_cached(sequence.chain, self._most_columns(sequence))
 

@@ -95,7 +95,8 @@ async def _whole(service: Service, generation: Generation, reply: Reply) -> web.
 
 
 def _entries(generation: Generation, deltas: Sequence[Delta]) -> int:
-    """What an answer tells of: its tokens, and the likeliest ones in the place of each."""
+    """What an answer tells of: its tokens, and the likeliest ones in the place of each, or the numbers of its embeddings."""
     of_prompt = sum(len(delta.prompt_logprobs or ()) for delta in deltas) * (2 + (generation.prompt_logprobs or generation.logprobs or 0))
     ids = generation.prompt_tokens if generation.token_ids else 0
-    return len(deltas) * (1 if generation.logprobs is None else 2 + generation.logprobs) + of_prompt + ids
+    numbers = sum(len(delta.hidden or b"") for delta in deltas) // 4
+    return numbers + len(deltas) * (1 if generation.logprobs is None else 2 + generation.logprobs) + of_prompt + ids

@@ -21,10 +21,10 @@ def json_answer(body: bytes) -> web.Response:
 
 
 def _pieces(value: Any, name: str = "") -> Iterator[str]:
-    """Objects member by member, long lists slice by slice; choices one by one, each of which may be long."""
+    """Objects member by member, long lists slice by slice; choices and data one by one, each of which may be long."""
     if isinstance(value, Mapping):
         yield from _joined("{", (_member(str(key), member) for key, member in value.items()), "}")
-    elif isinstance(value, list) and name == "choices":
+    elif isinstance(value, list) and name in ("choices", "data"):
         yield from _joined("[", map(_pieces, value), "]")
     elif isinstance(value, list) and len(value) > _SLICE:
         slices = (value[at : at + _SLICE] for at in range(0, len(value), _SLICE))

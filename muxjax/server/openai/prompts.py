@@ -26,21 +26,24 @@ class Prompt(NamedTuple):
     text: str | None = None
 
 
-def read_prompts(fields: Fields, model: ServedModel) -> list[Prompt]:
+def read_prompts(fields: Fields, model: ServedModel, name: str = "prompt", *, most: int = MOST_PROMPTS) -> list[Prompt]:
     """A string, token ids, or a list of either; token ids are taken as they are.
 
+    Args:
+      name: the field's.
+      most: prompts in a list.
     Raises:
       RequestError: anything else.
     """
-    value = fields.required("prompt")
+    value = fields.required(name)
     special = fields.flag("add_special_tokens", True)
     single = isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(item, int) for item in value))
     values = [value] if single else value
-    if not isinstance(values, list) or not 1 <= len(values) <= MOST_PROMPTS:
-        raise fields.error("prompt", f"must be a string, token ids, or a list of 1 to {MOST_PROMPTS} of them, got {show(value)}")
+    if not isinstance(values, list) or not 1 <= len(values) <= most:
+        raise fields.error(name, f"must be a string, token ids, or a list of 1 to {most} of them, got {show(value)}")
     if fields.get("truncate_prompt_tokens") is not None:
-        require_short(model, sum(len(item) for item in values if isinstance(item, str)), "prompt")
-    return [_fitting(fields, model, item, special=special) for item in values]
+        require_short(model, sum(len(item) for item in values if isinstance(item, str)), name)
+    return [_fitting(fields, model, item, name, special=special) for item in values]
 
 
 def read_chat(fields: Fields, model: ServedModel, tools: ToolUse | None) -> Prompt:
@@ -82,20 +85,20 @@ def room(model: ServedModel, tokens: Sequence[int], param: str) -> int:
     return left
 
 
-def _fitting(fields: Fields, model: ServedModel, value: object, *, special: bool) -> Prompt:
+def _fitting(fields: Fields, model: ServedModel, value: object, name: str, *, special: bool) -> Prompt:
     """One prompt, cut if that is wished; raises RequestError before the next one is looked at."""
-    prompt = _cut(fields, model, _prompt(fields, value, model, special=special))
-    room(model, prompt.tokens, "prompt")
+    prompt = _cut(fields, model, _prompt(fields, value, model, name, special=special))
+    room(model, prompt.tokens, name)
     return prompt
 
 
-def _prompt(fields: Fields, value: object, model: ServedModel, *, special: bool) -> Prompt:
+def _prompt(fields: Fields, value: object, model: ServedModel, name: str, *, special: bool) -> Prompt:
     if isinstance(value, str):
-        return Prompt(_encoded(fields, model, value, "prompt", special=special), value)
+        return Prompt(_encoded(fields, model, value, name, special=special), value)
     if isinstance(value, list) and fields.get("truncate_prompt_tokens") is None:
-        room(model, value, "prompt")  # before each of them is looked at
+        room(model, value, name)  # before each of them is looked at
     if not isinstance(value, list) or not all(is_token(token, model.spec.vocab) for token in value):
-        raise fields.error("prompt", f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
+        raise fields.error(name, f"must hold strings or token ids from 0 to {model.spec.vocab - 1}, got {show(value)}")
     return Prompt(tuple(value))
 
 

@@ -110,8 +110,13 @@ def _generation(
         stream=stream,
         usage_at_end=at_end or (stream and stamp.tells_usage),
         usage_always=always,
-        unknown=tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS)),
+        unknown=unknown_fields(fields),
     )
+
+
+def unknown_fields(fields: Fields) -> tuple[str, ...]:
+    """Fields that nothing has asked for, without those that ask for nothing."""
+    return tuple(sorted(set(fields.unread(_MOST_UNKNOWN)) - _HARMLESS))
 
 
 def _samples(fields: Fields, prompts: int) -> int:
@@ -133,8 +138,8 @@ def _requests(
     param: str,
 ) -> tuple[Request, ...]:
     """One for each choice."""
-    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), _salt(fields)
-    priority = fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
+    seed, salt = fields.integer("seed", None, -_INT64, _INT64 - 1), read_salt(fields)
+    priority = read_priority(fields)
     wanted = fields.integer("min_tokens", None, 0, _INT64 if max_tokens is None else max_tokens)
     least = [model.defaults.least_tokens(len(prompt.tokens)) if wanted is None else wanted for prompt in prompts]
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
@@ -161,8 +166,17 @@ def _requests(
     )
 
 
-def _salt(fields: Fields) -> str:
-    """Raises RequestError: no text that could be told to another process."""
+def read_priority(fields: Fields) -> int:
+    """As of `Request`."""
+    return fields.integer("priority", 0, -MOST_PRIORITY, MOST_PRIORITY)
+
+
+def read_salt(fields: Fields) -> str:
+    """As of `Request`.
+
+    Raises:
+      RequestError: no text that could be told to another process.
+    """
     salt = fields.text("cache_salt") or ""
     try:
         salt.encode()

@@ -134,11 +134,15 @@ class RequestMeter:
             self._token(each_s)
         self._generated.inc(len(at_s))
 
+    def prompt(self, at_s: float) -> None:
+        """All of the prompt is computed: its first token is there, told or not."""
+        self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
+        self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
+        self._first_s = self._last_s = at_s
+
     def _token(self, at_s: float) -> None:
         if self._last_s is None:
-            self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
-            self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
-            self._first_s = at_s
+            self.prompt(at_s)
         else:
             self._token_s.observe(at_s - self._last_s)
         self._last_s = at_s

@@ -10,7 +10,7 @@ from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.job_records import JobRecord
 from muxjax.engine.stats import Status
 from muxjax.errors import RequestError
-from muxjax.types import Finish, Grammar, GrammarKind, Logprobs, Output, Request, Sampling
+from muxjax.types import Finish, Grammar, GrammarKind, Logprobs, Output, Pooling, Request, Sampling
 from tests.cluster.kit import unit
 from tests.server.kit import spec
 
@@ -23,11 +23,12 @@ SAMPLING = Sampling(
     bad_words=((1, 2), (3,)),
     grammar=Grammar(kind=GrammarKind.REGEX, text="[ab]+"),
     logprobs=2,
+    pooling=Pooling.MEAN,
 )
 REQUEST = Request(id="r", model="a", prompt=(1, 2), sampling=SAMPLING, arrival_s=100.0, tenant="t", begun=(7, 8))
 JOB = JobRecord(model="a", phase="mixed", start_s=90.0, end_s=91.0, rows=3, tokens=9, prefills=("r",), sm_share=64)
 TOLD = Logprobs(5, -0.5, ((5, -0.5), (6, -1.0)))
-OUTPUTS = [Output("r", 5, None, 99.0, TOLD, (TOLD,), 3), Output("q", None, Finish.ABORT, 100.0)]
+OUTPUTS = [Output("r", 5, None, 99.0, TOLD, (TOLD,), 3, bytes(8)), Output("q", None, Finish.ABORT, 100.0)]
 FROM_FRONT = [
     wire.Hello(1, "v", OPTIONS),
     wire.Submit(3.0, REQUEST),
@@ -42,7 +43,7 @@ LAYOUT = CacheLayout(windows=(None, 5), kv_heads=1, head_dim=16, element_bytes=4
 FROM_WORKER = [
     wire.Welcome(1, "v", OPTIONS, 7),
     wire.Report("a line"),
-    wire.Facts("cpu", OPTIONS, 10, (wire.ModelFact("a", LAYOUT, 8, 40, 50, Status.FAILED, "why"),)),
+    wire.Facts("cpu", OPTIONS, 10, (wire.ModelFact("a", LAYOUT, 8, 40, 50, True, Status.FAILED, "why"),)),
     wire.Turn(100.0, OUTPUTS, [JOB]),
     wire.Refused("r", "no", None, 503),
     wire.Changed(1, "", spec()),
@@ -67,6 +68,7 @@ def test_ages_cross_the_border_and_clocks_do_not():
     assert wire.arrived(submit, 5.0).arrival_s == pytest.approx(2.0)
     turn = wire.from_worker(wire.encode(wire.Turn(100.0, OUTPUTS, [JOB])))
     assert [output.at_s for output in wire.outputs_of(turn, 7.0)] == pytest.approx([6.0, 7.0])
+    assert [output._replace(at_s=0.0) for output in wire.outputs_of(turn, 7.0)] == [output._replace(at_s=0.0) for output in OUTPUTS]
     assert [(job.start_s, job.end_s) for job in wire.jobs_of(turn, 7.0)] == [pytest.approx((-3.0, -2.0))]
 
 

@@ -13,7 +13,7 @@ from muxjax.server.openai.schema import parse_chat, parse_completion
 from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import STAMP, served
 
-POSTS = ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize")
+POSTS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/detokenize")
 NAMES = (
     *(
         "model",
@@ -33,6 +33,7 @@ NAMES = (
     *("echo", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "truncate_prompt_tokens", "add_special_tokens"),
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
     *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
+    *("input", "dimensions", "encoding_format", "priority", "cache_salt", "user"),
 )
 WORDS = (
     "type",
@@ -56,7 +57,14 @@ containers = lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, i
 values = st.recursive(leaves, containers, max_leaves=8)
 odd = st.dictionaries(st.sampled_from(NAMES), values, max_size=3)
 fair = st.fixed_dictionaries(
-    {"model": st.just("a"), "prompt": st.just("cat"), "messages": st.just(HELLO), "tokens": st.just([5]), "max_tokens": st.just(2)}
+    {
+        "model": st.just("a"),
+        "prompt": st.just("cat"),
+        "input": st.just("cat"),
+        "messages": st.just(HELLO),
+        "tokens": st.just([5]),
+        "max_tokens": st.just(2),
+    }
 )
 
 functions = st.fixed_dictionaries(

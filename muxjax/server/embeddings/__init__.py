@@ -1,0 +1,1 @@
+"""Embeddings: texts or tokens in, pooled hidden states out, in OpenAI's JSON."""
