@@ -64,7 +64,7 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     tools = read_tools(fields, model)
     prompt = read_chat(fields, model, tools)
     end = model.tokenizer.decode(prompt.tokens[-_END_TOKENS:], special=True)
-    form = answer_form(model.dialect, tools, prompt_end=end)
+    form = answer_form(model.dialect, tools, prompt_end=end, continued=fields.flag("continue_final_message"))
     allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
     return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", form=form, legacy=is_legacy(body))
