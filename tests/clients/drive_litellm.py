@@ -56,7 +56,7 @@ def responses(url: str) -> None:
 
 @feature("embeddings")
 def embeddings(url: str) -> None:
-    found = litellm.embedding(model="openai/embeds", api_base=url, api_key="none", input=["a"], encoding_format="float")
+    found = litellm.embedding(model=f"openai/{MODEL}", api_base=url, api_key="none", input=["a"], encoding_format="float")
     same(len(found.data), 1)
 
 

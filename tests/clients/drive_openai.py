@@ -55,7 +55,7 @@ def responses(url: str) -> None:
 
 @feature("embeddings")
 def embeddings(url: str) -> None:
-    one, two = client(url).embeddings.create(model="embeds", input=["a", "b"]).data
+    one, two = client(url).embeddings.create(model=MODEL, input=["a", "b"]).data
     same((len(one.embedding) > 1, len(one.embedding)), (True, len(two.embedding)))
 
 

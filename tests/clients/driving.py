@@ -17,7 +17,7 @@ from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import HfTokenizer
-from muxjax.types import Request
+from muxjax.types import Pooling, Request
 from tests.clients.features import MODEL, PERSON, SUN, TEXT
 from tests.fakes import FakeEngine
 from tests.server.answers.words import TOKENS
@@ -71,6 +71,7 @@ def talking(folder: Path) -> Iterator[str]:
         MODEL,
         template=ChatTemplate(TEMPLATE, {}, name="chat.jinja"),
         dialect=dialect_of(TEMPLATE, tokenizer.marks, ends=[EOS]),
+        pooling=Pooling.LAST,
         max_model_len=LENGTH,
     )
     said: dict[str, list[int]] = {}

@@ -37,7 +37,7 @@ const features = {
     same((await stream.finalResponse()).output_text, TEXT);
   },
   async embeddings() {
-    same((await client.embeddings.create({ model: "embeds", input: ["a", "b"] })).data.length, 2);
+    same((await client.embeddings.create({ model: MODEL, input: ["a", "b"] })).data.length, 2);
   },
 };
 
