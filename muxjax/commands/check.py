@@ -1,12 +1,10 @@
 """`muxjax serve --check`: a configuration is read as a start would read it, and what it takes is told; nothing is started."""
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from muxjax.cluster import launcher
+from muxjax.cluster import launcher, nvidia
 from muxjax.cluster.options import ClusterOptions
 from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
 from muxjax.commands.place import solve
@@ -20,9 +18,6 @@ from muxjax.placement.problem import Placement
 from muxjax.server.config import Options
 from muxjax.server.model_files import ModelFiles
 from muxjax.units import show_bytes, show_count
-
-_ASK_S = 20
-_MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +63,9 @@ def attached(environment: Mapping[str, str]) -> Device:
     """What a server would find here: asked of NVIDIA's driver, not of JAX, which takes the device."""
     if launcher.is_cpu(environment):
         return Device(name="this CPU", memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), is_cpu=True)
-    command = ["nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits"]
-    with suppress(OSError, subprocess.SubprocessError, ValueError):
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_ASK_S).stdout
-        total, _, name = said.splitlines()[0].partition(",")
-        return Device(name=name.strip(), memory_bytes=int(total) * _MIB)
+    there = nvidia.gpus(environment)
+    if there:
+        return Device(name=there[0].name, memory_bytes=there[0].total_bytes)
     return Device(name="a device that does not tell its memory (name one with --chip)", memory_bytes=None)
 
 

@@ -96,7 +96,7 @@ def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(capsys):
 
 
 def test_a_gpu_is_asked_of_the_driver(tmp_path, monkeypatch):
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '81559, NVIDIA H100 80GB HBM3'\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '5, 81559, NVIDIA H100 80GB HBM3'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert attached({"JAX_PLATFORMS": "cuda"}) == Device(name="NVIDIA H100 80GB HBM3", memory_bytes=81559 * 2**20)

@@ -1,5 +1,6 @@
 """Readers of the files in deploy/, which name what is wrong with them."""
 
+import configparser
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,15 @@ _FIELDS = {
     "workers": ({"groupName", "rayStartParams", "template", "replicas", "minReplicas", "maxReplicas"}, {"numOfHosts", "scaleStrategy"}),
 }
 """Of KubeRay's RayCluster: what must be there, and what may."""
+_UNIT = {
+    "Unit": set("Description Documentation After Wants Requires".split()),
+    "Service": set(
+        "Type User DynamicUser Environment EnvironmentFile CacheDirectory RuntimeDirectory StateDirectory ExecStartPre ExecStart KillMode "
+        "TimeoutStartSec TimeoutStopSec Restart RestartSec LimitNOFILE NoNewPrivileges PrivateTmp ProtectHome ProtectSystem".split()
+    ),
+    "Install": {"WantedBy"},
+}
+"""Keys of systemd's units, by section: systemd.unit(5), systemd.service(5), systemd.exec(5)."""
 _SERVICE = set(
     "build image command entrypoint environment volumes ports healthcheck depends_on restart stop_grace_period user deploy profiles".split()
 )
@@ -74,6 +84,22 @@ def compose_faults(compose: Mapping[str, Any], folder: Path) -> list[str]:
         if "build" not in service and not re.search(r":v?\d+(\.\d+)+$", service["image"]):
             found.append(f"{name}: {service['image']} has no version")
     return found
+
+
+def unit_settings(text: str) -> dict[str, dict[str, str]]:
+    """Sections of a unit of systemd; a key that is given twice is an error."""
+    parser = configparser.ConfigParser(interpolation=None, delimiters="=", comment_prefixes="#")
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys have capitals
+    parser.read_string(text)
+    return {name: dict(section) for name, section in parser.items() if section}
+
+
+def unit_faults(unit: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Sections and keys that systemd does not know, as far as we use any, and commands without a whole path."""
+    found = [f"no section {name}" for name in unit.keys() - _UNIT.keys()]
+    found += [f"{name}: no key {key}" for name, section in unit.items() for key in section.keys() - _UNIT.get(name, section.keys())]
+    commands = {key: value for key, value in unit.get("Service", {}).items() if key.startswith("Exec")}
+    return found + [f"{key}: no whole path" for key, value in commands.items() if not value.startswith("/")]
 
 
 def kubernetes_faults(resources: Iterable[Mapping[str, Any]]) -> list[str]:

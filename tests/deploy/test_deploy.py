@@ -14,8 +14,17 @@ from muxjax.cluster.on_ray.nodes import GPU, Node, lacking
 from muxjax.cluster.plan import unit_specs
 from muxjax.commands import serve_flags
 from muxjax.placement.plan_file import read_placement
-from muxjax.server.config import load_options
-from tests.deploy.lint import compose_faults, container_faults, documents, instructions, kubernetes_faults, pod_templates
+from muxjax.server.config import HttpOptions, load_options
+from tests.deploy.lint import (
+    compose_faults,
+    container_faults,
+    documents,
+    instructions,
+    kubernetes_faults,
+    pod_templates,
+    unit_faults,
+    unit_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy"
@@ -79,6 +88,54 @@ def test_compose_names_what_is_there():
 )
 def test_a_wrong_compose_file_is_found(path, value, fault):
     assert compose_faults(_changed(COMPOSE, path, value), FOLDER) == [fault]
+
+
+def test_on_gpus_compose_changes_what_is_there_and_nothing_else():
+    more = _yaml("compose.cuda.yaml")
+    (name, service), build = next(iter(more["services"].items())), COMPOSE["services"]["muxjax"]["build"]
+    assert more.keys() == {"services"} and name in COMPOSE["services"]
+    assert service["build"]["args"].keys() <= build["args"].keys()
+    assert set(service["build"]["args"]["EXTRAS"].split(",")) <= PROJECT["optional-dependencies"].keys()
+    (devices,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    services = COMPOSE["services"] | {name: COMPOSE["services"][name] | service}
+    assert compose_faults({**COMPOSE, "services": services}, FOLDER) == []
+
+
+UNIT = unit_settings((FOLDER / "muxjax.service").read_text())
+
+
+def test_the_unit_of_systemd_has_keys_that_there_are():
+    assert unit_faults(UNIT) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "fault"),
+    [
+        ("Service", "ExecStart", "muxjax serve", "ExecStart: no whole path"),
+        ("Service", "KilMode", "mixed", "Service: no key KilMode"),
+        ("Servce", "Type", "exec", "no section Servce"),
+    ],
+)
+def test_a_wrong_unit_of_systemd_is_found(section, key, value, fault):
+    assert unit_faults({**UNIT, section: {**UNIT.get(section, {}), key: value}}) == [fault]
+
+
+def test_systemd_checks_what_it_starts_and_lets_requests_end():
+    service = UNIT["Service"]
+    check, start = (__main__._parser().parse_args(shlex.split(service[key])[1:]) for key in ("ExecStartPre", "ExecStart"))
+    assert check.check and not start.check and check.sources == start.sources
+    (binary,) = {shlex.split(service[key])[0] for key in ("ExecStartPre", "ExecStart")}
+    assert binary == "/opt/muxjax/bin/muxjax"
+    assert start.compilation_cache_dir == f"%C/{service['CacheDirectory']}" and start.worker_dir == f"%t/{service['RuntimeDirectory']}"
+    assert float(service["TimeoutStopSec"]) >= HttpOptions().shutdown_timeout_s + 10
+    assert service["KillMode"] == "mixed"  # a signal to the workers too would cost them their requests
+
+
+def test_the_readme_names_every_file():
+    readme = (FOLDER / "README.md").read_text()
+    names = {path.name + "/" * path.is_dir() for path in FOLDER.iterdir()} - {"README.md", "Containerfile.dockerignore"}
+    assert {name for name in names if f"[`{name}`]" not in readme} == set()
 
 
 def test_prometheus_and_grafana_ask_where_somebody_answers():

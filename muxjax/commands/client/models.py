@@ -114,7 +114,8 @@ def change(client: AdminClient, what: str, model: str, timeout_s: float | None) 
 def _rows(picture: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     total = max(1, picture["total_blocks"])
     for name, model in picture["models"].items():
-        shares = (f"{model[count] / total:.0%}" if count in model else "-" for count in ("held_blocks", "quota_blocks"))
+        counted = model if model["state"] == "ready" else {}
+        shares = (f"{counted[count] / total:.0%}" if count in counted else "-" for count in ("held_blocks", "quota_blocks"))
         yield name, model["state"], str(model.get("running", "-")), str(model.get("waiting", "-")), *shares
 
 

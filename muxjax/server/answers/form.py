@@ -105,14 +105,15 @@ class PlainText:
         return []
 
 
-def answer_form(dialect: Dialect, tools: ToolUse | None, *, prompt_end: str) -> AnswerForm | None:
+def answer_form(dialect: Dialect, tools: ToolUse | None, *, prompt_end: str, continued: bool = False) -> AnswerForm | None:
     """The form of an answer; None for plain text, of which nobody has to read parts.
 
     Args:
       prompt_end: the end of the prompt's text with its special tokens, by which reasoning may be opened.
+      continued: the answer goes on with a message that was begun.
     """
     calls = tools is not None and (tools.must_call or bool(dialect.calls))
     if not calls and dialect.reasoning is None:
         return None
-    opened = dialect.reasoning is not None and dialect.reasoning.is_opened(prompt_end)
+    opened = dialect.reasoning is not None and dialect.reasoning.is_opened(prompt_end, continued=continued)
     return AnswerForm(tools=tools if calls else None, dialect=dialect, opened=opened)

@@ -12,7 +12,7 @@ class Reasoning:
     """How reasoning is set apart.
 
     Args:
-      always: an answer begins with it, whether or not the mark is there that opens it.
+      always: an answer begins with it, whether or not the mark is there that opens it; one that goes on with what was begun does not.
     """
 
     open: Mark
@@ -23,9 +23,9 @@ class Reasoning:
     def marks(self) -> tuple[Mark, Mark]:
         return self.open, self.close
 
-    def is_opened(self, prompt_end: str) -> bool:
+    def is_opened(self, prompt_end: str, *, continued: bool = False) -> bool:
         """The prompt's end has opened it, so that an answer begins within."""
-        return self.always or prompt_end.rstrip().endswith(self.open.text)
+        return (self.always and not continued) or prompt_end.rstrip().endswith(self.open.text)
 
 
 _OPEN, _CLOSE = Mark("<think>"), Mark("</think>")

@@ -1,5 +1,6 @@
 """An answer in the making, in the JSON of whatever API it was asked by."""
 
+import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -10,11 +11,21 @@ from muxjax.server.generation import Generation, Stamp
 Json = dict[str, Any]
 
 
+class Framing(enum.Enum):
+    """How a stream's events are told from each other."""
+
+    EVENTS = enum.auto()
+    """Server-sent events; a mark ends them."""
+    NAMED_EVENTS = enum.auto()
+    """The same with names, which are their types; the last of them ends the stream."""
+    LINES = enum.auto()
+    """JSON, one a line; the last of them ends the stream."""
+
+
 class Reply(Protocol):
     """Takes the deltas of a generation, each once, and tells them."""
 
-    named: bool
-    """Events of a stream have names, which are their types, and the last of them ends it; otherwise a mark does."""
+    framing: Framing
 
     def add(self, delta: Delta) -> None: ...
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece
+from muxjax.server.answers.reply import Framing
 from muxjax.server.answers.single import News, SingleAnswer
 from muxjax.server.anthropic.errors import error_object
 from muxjax.server.choice import Delta
@@ -61,7 +62,7 @@ class Blocks:
 class MessageReply:
     """An answer of /v1/messages, as of `Reply`."""
 
-    named = True
+    framing = Framing.NAMED_EVENTS
 
     def __init__(self, generation: Generation):
         self._generation = generation

@@ -1,4 +1,4 @@
-"""OpenAI's HTTP interface to a `Service`, and Anthropic's."""
+"""OpenAI's HTTP interface to a `Service`, Anthropic's and Ollama's."""
 
 from aiohttp import web
 
@@ -7,7 +7,8 @@ from muxjax.server.http.answering import Answering
 from muxjax.server.http.auth import Surface
 from muxjax.server.http.errors import errors
 from muxjax.server.http.middleware import add_middlewares
-from muxjax.server.http.routes import admin, health, info, listing, messages, page, placement, responses, tokenize
+from muxjax.server.http.refusals import noted
+from muxjax.server.http.routes import admin, health, info, listing, messages, ollama, page, placement, responses, tokenize
 from muxjax.server.openai.endpoints import ENDPOINTS
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
@@ -15,7 +16,7 @@ from muxjax.server.telemetry import logs
 
 def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL) -> web.Application:
     """The application, with the routes of that surface; whoever runs it keeps the service running."""
-    app = web.Application(middlewares=[logs.logged, errors], client_max_size=http.max_body_bytes)
+    app = web.Application(middlewares=[logs.logged, errors, noted(service.recent)], client_max_size=http.max_body_bytes)
     add_middlewares(app, http, surface)
     answering = Answering(service, tells_usage=http.enable_force_include_usage)
     app.on_response_prepare.append(logs.echo_id)
@@ -24,6 +25,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
             *(web.post(path, answering.handler(endpoint)) for path, endpoint in ENDPOINTS.items()),
             *messages.routes(answering),
             *responses.routes(app, service, answering, http.response_store_bytes),
+            *ollama.routes(service, answering),
             *listing.routes(service),
             *tokenize.routes(service),
             *health.routes(service),

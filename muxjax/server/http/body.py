@@ -44,6 +44,11 @@ def take(request: web.Request) -> bytearray:
     return request[_BODY].pop()
 
 
+def look(request: web.Request) -> bytearray:
+    """The body, which stays for whoever takes it."""
+    return request[_BODY][0]
+
+
 def drop(request: web.Request) -> None:
     """Frees a body that nobody has taken: requests may live until Python's next collection."""
     request[_BODY].clear()

@@ -9,6 +9,7 @@ from aiohttp import web
 from muxjax.errors import RequestError
 from muxjax.server.anthropic import errors as anthropic
 from muxjax.server.http.body import json_response
+from muxjax.server.ollama import errors as ollama
 from muxjax.server.openai import errors as openai
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,7 +51,8 @@ def has_left(request: web.Request, error: Exception) -> bool:
 
 def _object(request: web.Request, error: Exception) -> dict[str, object]:
     """The JSON of an error, as the API of that route has it."""
-    return anthropic.error_object(error) if request.path.startswith(anthropic.PREFIX) else openai.error_object(error)
+    owner = next((api for api in (anthropic, ollama) if request.path.startswith(api.PREFIX)), openai)
+    return owner.error_object(error)
 
 
 def _response(request: web.Request, error: RequestError, *, allow: str | None = None) -> web.Response:

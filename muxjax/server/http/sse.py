@@ -1,4 +1,4 @@
-"""Server-sent events (SSE): a reply as it comes."""
+"""Streams: a reply as it comes, as server-sent events (SSE) or as lines of JSON (NDJSON)."""
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from muxjax.errors import RequestError
-from muxjax.server.answers.reply import Reply
+from muxjax.server.answers.reply import Framing, Reply
 from muxjax.server.http.bounds import write
 from muxjax.server.http.errors import has_left
 from muxjax.server.http.long_json import json_body
@@ -17,7 +17,8 @@ from muxjax.server.strict_json import encode_event
 
 Aside = Callable[[Callable[[], list[bytes]]], Awaitable[list[bytes]]]
 _log = logging.getLogger(__name__)
-_HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_TYPES = {Framing.LINES: "application/x-ndjson"}
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside: Aside) -> web.StreamResponse:
@@ -28,9 +29,10 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
     Raises:
       ConnectionResetError: the client has left, or was cut off.
     """
-    response = web.StreamResponse(headers=_HEADERS)
+    kind = _TYPES.get(reply.framing, "text/event-stream; charset=utf-8")
+    response = web.StreamResponse(headers={"Content-Type": kind, **_HEADERS})
     await response.prepare(request)
-    frame = _named_frame if reply.named else _frame
+    frame = _FRAMES[reply.framing]
     try:
         async for together in deltas:
             long = False
@@ -45,7 +47,7 @@ async def send_events(request: web.Request, reply: Reply, deltas: Deltas, aside:
         if not isinstance(error, RequestError):
             _log.exception("the stream failed")
         await _write(request, response, [*map(frame, reply.events()), *map(frame, reply.failure(error))])
-    if not reply.named:
+    if reply.framing is Framing.EVENTS:
         await write(request, response, b"data: [DONE]\n\n")
     await response.write_eof()
     return response
@@ -63,6 +65,13 @@ def _frame(event: dict[str, Any]) -> bytes:
 
 def _named_frame(event: dict[str, Any]) -> bytes:
     return b"event: %b\n" % event["type"].encode() + _frame(event)
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    return encode_event(event) + b"\n"
+
+
+_FRAMES = {Framing.EVENTS: _frame, Framing.NAMED_EVENTS: _named_frame, Framing.LINES: _line}
 
 
 def _long_frames(reply: Reply) -> list[bytes]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from muxjax.server.answers.choice_buffer import ChoiceBuffer, ChoiceUpdate
 from muxjax.server.answers.parts import PartReader, Piece
+from muxjax.server.answers.reply import Framing
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
 from muxjax.server.openai.errors import error_object
@@ -21,7 +22,7 @@ class OpenAiReply(ABC):
 
     kind: str
     event_kind: str
-    named = False
+    framing = Framing.EVENTS
 
     def __init__(self, generation: Generation):
         self._generation = generation

@@ -30,9 +30,11 @@ _COMPLETION_TOKENS = 16
 _HARMLESS = frozenset(
     {
         *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "prompt_cache_key"),
+        *("reasoning_effort", "verbosity", "prediction", "prompt_cache_retention", "include_reasoning"),
         "request_id",
     }
 )
+"""Fields that are known and change no answer of ours: hints to other servers, labels, and what is decided elsewhere."""
 
 
 def parse_completion(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
@@ -62,7 +64,7 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     tools = read_tools(fields, model)
     prompt = read_chat(fields, model, tools)
     end = model.tokenizer.decode(prompt.tokens[-_END_TOKENS:], special=True)
-    form = answer_form(model.dialect, tools, prompt_end=end)
+    form = answer_form(model.dialect, tools, prompt_end=end, continued=fields.flag("continue_final_message"))
     allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)
     return _generation(fields, model, [prompt], max_tokens, stamp, param="messages", form=form, legacy=is_legacy(body))

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 from muxjax.errors import RequestError
+from muxjax.server.answers.reply import Framing
 from muxjax.server.answers.single import News, SingleAnswer
 from muxjax.server.choice import Delta
 from muxjax.server.generation import Generation
@@ -24,7 +25,7 @@ class ResponseReply:
       on_end: is called with the response and the messages of its answer, once it is complete, unless an error ended it.
     """
 
-    named = True
+    framing = Framing.NAMED_EVENTS
 
     def __init__(self, generation: Generation, request: ResponseRequest, on_end: Callable[[Json, list[Json]], None]):
         self.request = request

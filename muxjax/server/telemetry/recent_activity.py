@@ -2,14 +2,15 @@
 
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from muxjax.engine.job_records import JobRecord
 from muxjax.server.telemetry.request_record import RequestRecord
 
-_JOBS, _REQUESTS = 4096, 512
+_JOBS, _REQUESTS, _LAST = 4096, 512, 50
 _WINDOW_S = 60.0
 
 
@@ -26,6 +27,21 @@ class Latency:
     tpot_s: tuple[float, float] | None
 
 
+class Refusal(NamedTuple):
+    """A request that was refused, or failed before its answer began.
+
+    Args:
+      at_s: `time.monotonic`'s.
+      code: OpenAI's, or else the field that was wrong; "" where there is neither.
+      route: its pattern, not what the client asked for.
+    """
+
+    at_s: float
+    status: int
+    code: str
+    route: str
+
+
 class RecentActivity:
     """A watcher that remembers a bounded number of jobs and requests."""
 
@@ -33,9 +49,17 @@ class RecentActivity:
         self._jobs: deque[tuple[int, JobRecord]] = deque(maxlen=_JOBS)
         self._numbers = itertools.count(1)
         self._requests: dict[str, deque[RequestRecord]] = {}
+        self._last: deque[RequestRecord] = deque(maxlen=_LAST)
+        self._refusals: deque[Refusal] = deque(maxlen=_LAST)
+        self._refused: Counter[int] = Counter()
 
     def request(self, record: RequestRecord) -> None:
         self._requests.setdefault(record.model, deque(maxlen=_REQUESTS)).append(record)
+        self._last.append(record)
+
+    def refusal(self, refusal: Refusal) -> None:
+        self._refusals.append(refusal)
+        self._refused[refusal.status] += 1
 
     def job(self, record: JobRecord) -> None:
         self._jobs.append((next(self._numbers), record))
@@ -44,6 +68,18 @@ class RecentActivity:
         """The last so many jobs with a number above `after`, oldest first. Numbers begin at 1 and grow."""
         newest = itertools.takewhile(lambda entry: entry[0] > after, reversed(self._jobs.copy()))
         return list(itertools.islice(newest, most))[::-1]
+
+    def requests(self) -> list[RequestRecord]:
+        """The last ones of all models, newest first."""
+        return list(self._last)[::-1]
+
+    def refusals(self) -> list[Refusal]:
+        """The last ones, newest first."""
+        return list(self._refusals)[::-1]
+
+    def refused(self) -> dict[int, int]:
+        """How many there were since the start, by status."""
+        return dict(sorted(self._refused.items()))
 
     def latency(self, model: str, now_s: float | None = None) -> Latency:
         begin_s = (time.monotonic() if now_s is None else now_s) - _WINDOW_S

@@ -85,6 +85,7 @@ ANSWERS = {
             ("search", '{"q": "a) ]\\"", "deep": {"x": [true, null, [1, -2.5]]}, "json": [true, null]}'),
         ],
     ),
+    "pythonic, behind its mark": ("pythonic", "Yes. <|python_start|>[get-time()]", "Yes.", [("get-time", "{}")]),
     "pythonic, a list of no calls": ("pythonic", "[search] or [1, 2](x)", "[search] or [1, 2](x)", []),
 }
 

@@ -161,10 +161,15 @@ def test_an_answer_that_calls_nothing_has_the_form_that_is_asked_for(wanted, ans
 def test_a_form_that_calls_begin_like_is_excluded():
     assert (
         form("llama3_json", LETTERS).excludes(SCHEMA)
-        and form("pythonic").excludes(SCHEMA)
+        and form("pythonic", LETTERS).excludes(SCHEMA)
         and form("hermes", must_call=True).excludes(SCHEMA)
     )
     assert not form("llama3_json").excludes(SCHEMA) and not form("hermes").excludes(SCHEMA) and not form("pythonic").excludes(None)
+
+
+def test_llama_4_calls_behind_its_mark():
+    grammar = form("pythonic").grammar()
+    assert follows(grammar, '<|python_start|>[f(b="x")]<|python_end|>') and not follows(grammar, "<|python_start|>[f(b=1)]")
 
 
 def test_tools_that_may_not_be_called_are_none_of_the_grammar():

@@ -51,7 +51,8 @@ def test_any_text_has_parts_that_do_not_depend_on_its_cuts(text, opened):
 def test_a_prompt_opens_reasoning_with_its_last_word():
     qwen3, r1 = REASONING["qwen3"], REASONING["deepseek_r1"]
     assert qwen3.is_opened("<|im_start|>assistant\n<think>\n") and not qwen3.is_opened("<think>\n\n</think>\n\n")
-    assert r1.is_opened("<|Assistant|>")
+    assert r1.is_opened("<|Assistant|>") and not r1.is_opened("I say", continued=True)
+    assert qwen3.is_opened("<think>\n", continued=True)
 
 
 def test_tokens_of_reasoning_are_counted_with_its_marks():

@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 from muxjax.errors import RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.http.body import read_object
+from muxjax.server.openai.errors import OURS
 from muxjax.server.openai.schema import parse_chat, parse_completion
 from tests.server.http.test_app import HELLO, ask
 from tests.server.kit import STAMP, served
 
-POSTS = ("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/detokenize")
+POSTS = (
+    *("/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/tokenize", "/detokenize"),
+    *("/api/chat", "/api/generate", "/api/show"),
+)
 NAMES = (
     *(
         "model",
@@ -32,6 +36,7 @@ NAMES = (
     *("stop", "stop_token_ids", "bad_words", "allowed_token_ids", "ignore_eos", "include_stop_str_in_output", "skip_special_tokens"),
     *("echo", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids", "truncate_prompt_tokens", "add_special_tokens"),
     *("tools", "tool_choice", "parallel_tool_calls", "response_format", "structured_outputs", "guided_json", "documents"),
+    *("options", "format", "images", "think", "system", "raw", "template", "keep_alive", "name"),
     *("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "return_token_strs", "suffix", "functions"),
     *("input", "dimensions", "encoding_format", "priority", "cache_salt", "user"),
 )
@@ -116,5 +121,10 @@ def test_no_nesting_is_our_fault(form, tokenizer):
 def test_no_body_is_our_fault(server, path, good, close, bad):
     status, _, content = ask(server, "POST", path, {**good, **bad, **close})
     assert status in (200, 400, 404), content
-    assert status == 200 or len(json.loads(content)["error"]["message"].encode()) < 2000
-    assert b"internal_error" not in content
+    assert status == 200 or len(_message(json.loads(content)["error"]).encode()) < 2000
+    assert b"internal_error" not in content and OURS.encode() not in content
+
+
+def _message(error: dict | str) -> str:
+    """Of OpenAI's object, or Ollama's text."""
+    return error if isinstance(error, str) else error["message"]

@@ -1,5 +1,6 @@
 """What the server tells of itself."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.fleet import Fleet
 from muxjax.server.http.routes.info import about, now
+from muxjax.server.telemetry import memory
+from muxjax.server.telemetry.memory import MemoryReader
 from tests.fakes import FakeLifecycle
 from tests.server.http.test_app import ask
 
@@ -91,3 +94,55 @@ def test_a_dead_engine_is_told_as_failed(server):
 
     assert now(server.service)["state"] == "failed"
     assert {model["state"] for model in now(server.service)["models"].values()} == {"failed"}
+
+
+def test_requests_that_ended_and_those_refused_are_told_without_what_they_said(server):
+    ask(server, "POST", "/v1/completions", {"model": "a", "prompt": "hello secret", "max_tokens": 4})
+    ask(server, "POST", "/v1/completions", {"model": "none-secret", "prompt": "hello"})
+    ask(server, "POST", "/v1/completions", {"model": "a", "prompt": "hello", "temperature": "secret"})
+    ask(server, "POST", "/secret", {})
+    ask(server, "GET", "/secret")  # a look is none
+    body = ask(server, "GET", "/server_info/live")[2].decode()
+    told = json.loads(body)
+    (request,) = told["requests"]
+
+    assert (request["model"], request["tokens"], request["finish"]) == ("org/a", 4, "length")
+    assert 0 < request["ttft_s"] <= request["duration_s"] and request["age_s"] >= 0
+    seen = [(refusal["status"], refusal["code"], refusal["route"]) for refusal in told["refusals"]]
+    assert seen == [
+        (404, "", "no route"),
+        (400, "temperature", "/v1/completions"),
+        (404, "model_not_found", "/v1/completions"),
+    ]
+    assert told["refused"] == {"400": 1, "404": 2}
+    assert "secret" not in body
+
+
+def test_memory_of_the_devices_and_the_time_since_the_start_are_told(server):
+    told = json.loads(ask(server, "GET", "/server_info/live")[2])
+    (machine,) = told["memory"]
+
+    assert 0 < machine["used_bytes"] < machine["total_bytes"]
+    assert told["uptime_s"] >= 0
+
+
+def test_memory_is_read_once_for_all_who_ask_within_seconds():
+    read = []
+
+    async def looks():
+        reader = MemoryReader(lambda: read.append(1) or [{"name": "x", "used_bytes": len(read), "total_bytes": 9}])
+        return [await reader.last(), *(await asyncio.gather(reader.last(), reader.last()))]
+
+    assert {one[0]["used_bytes"] for one in asyncio.run(looks())} == {1}
+    assert read == [1]
+
+
+def test_gpus_are_those_that_the_process_may_use(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text('#!/bin/sh\necho "512, 81559, NVIDIA H100, of $3"\n')
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert memory.read({"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": "3"}) == [
+        {"name": "NVIDIA H100, of --id=3", "used_bytes": 512 * 2**20, "total_bytes": 81559 * 2**20}
+    ]
+    monkeypatch.setenv("PATH", "")
+    assert memory.read({"JAX_PLATFORMS": "cuda"}) == []

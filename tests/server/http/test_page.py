@@ -4,17 +4,19 @@ import json
 import re
 import shutil
 import socket
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.routes import page
 from muxjax.server.service import Service
-from tests.fakes import FakeEngine
+from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.http.test_app import ask
 
 STATIC = Path(page.__file__).parents[1] / "static"
@@ -164,6 +166,97 @@ def test_the_playground_streams_from_two_models_side_by_side(browser, serve):
         assert "first token after" in browser.find_element("id", "left-note").text
         assert not browser.find_element("id", "stop").is_enabled()
         assert _errors(browser) == []
+
+
+@needs_chromium
+def test_a_conversation_goes_on_until_a_new_one_is_begun(browser, server):
+    _open(browser, server)
+    for prompt in ("hello", "more"):
+        _ask_both(browser, prompt)
+    assert browser.find_element("css selector", "#left-history li").text == "hello"
+    chats = [request for request in server.engine.submitted if request.model == "org/a"]
+    assert len(chats[1].prompt) > 2 * len(chats[0].prompt)  # it has the first question and answer too
+    completions = [request for request in server.engine.submitted if request.model == "plain"]
+    assert len(completions[1].prompt) < len(chats[1].prompt)  # a model without a template has no conversation
+    browser.find_element("id", "anew").click()
+    _ask_both(browser, "hello")
+    again = [request for request in server.engine.submitted if request.model == "org/a"][2]
+    assert again.prompt == chats[0].prompt
+    assert browser.find_elements("css selector", "#left-history li") == []
+    assert _errors(browser) == []
+
+
+@needs_chromium
+def test_the_command_to_copy_asks_what_the_page_asks(browser, server):
+    _open(browser, server)
+    browser.find_element("id", "prompt").send_keys('it\'s "so"')
+    browser.find_element("css selector", "#playground details summary").click()
+    command = browser.find_element("id", "curl").text
+    answer = json.loads(
+        subprocess.run(["bash", "-c", command.replace("curl ", "curl -s ", 1)], capture_output=True, text=True, check=True).stdout
+    )
+    assert answer["model"] == "org/a" and answer["usage"]["completion_tokens"] > 0
+
+
+@needs_chromium
+def test_requests_and_refusals_are_listed_and_words_explained(browser, server):
+    _open(browser, server)
+    ask(server, "POST", "/v1/completions", {"model": "a", "prompt": "hello", "max_tokens": 5})
+    ask(server, "POST", "/v1/completions", {"model": "none", "prompt": "hello"})
+    _until(lambda: "org/a" in browser.find_element("id", "requests").text)
+    _until(lambda: "model_not_found" in browser.find_element("id", "refusals").text)
+    assert "at its limit" in browser.find_element("id", "requests").text
+    assert "1 with 404" in browser.find_element("id", "refusals-text").text
+    words = {tip.text.split()[0]: tip.get_attribute("data-tip") for tip in browser.find_elements("class name", "tip")}
+    assert {"head", "quota", "p50", "p99"} <= words.keys() and all(words.values())
+    totals = browser.find_element("id", "totals").text
+    assert "memory" in totals and "since the start" in totals
+
+
+@needs_chromium
+def test_a_model_is_put_to_sleep_and_woken_with_the_admin_key(browser, catalog):
+    unit = UnitOptions(models=tuple(ModelOptions(name=name, path=Path(name)) for name in ("org/a", "plain")))
+    lifecycle = FakeLifecycle(["org/a", "plain"])
+    engine = FakeEngine(["org/a", "plain"])
+    engine.states = lifecycle.states
+    service = Service(engine, catalog, unit, lifecycle)
+    with in_background(service, HttpOptions(port=0, admin_keys=(digest("sesame"),))) as url:
+        _forget_logs(browser)
+        browser.get(url.removesuffix("/v1") + "/")
+        _until(lambda: len(browser.find_elements("css selector", ".model")) == 2)
+        _press(browser, "Sleep")
+        _until(lambda: "admin key" in browser.find_element("id", "change").text)
+        assert lifecycle.states()["org/a"] == "ready"
+        browser.find_element("id", "admin-key").send_keys("sesame\t")
+        _press(browser, "Sleep")
+        _until(lambda: lifecycle.states()["org/a"] == "asleep" and "Sleep org/a: done" in browser.find_element("id", "change").text)
+        _until(lambda: "asleep" in browser.find_element("css selector", "[data-model='org/a']").text)
+        _press(browser, "Wake")
+        _until(lambda: lifecycle.states()["org/a"] == "ready")
+        assert "sesame" not in browser.execute_script("return document.documentElement.outerHTML + location + document.cookie")
+
+
+def _open(browser, server) -> None:
+    """Opens the page in whose playground nothing has been asked, for short answers."""
+    _forget_logs(browser)
+    browser.get(server.url.removesuffix("/v1") + "/")
+    _until(lambda: browser.find_elements("css selector", "#left-model option"))
+    browser.find_element("id", "max-tokens").clear()
+    browser.find_element("id", "max-tokens").send_keys("4")
+
+
+def _ask_both(browser, prompt: str) -> None:
+    box = browser.find_element("id", "prompt")
+    box.clear()
+    box.send_keys(prompt)
+    browser.find_element("id", "send").click()
+    _until(lambda: all("4 tokens in" in browser.find_element("id", f"{side}-note").text for side in ("left", "right")))
+
+
+def _press(browser, text: str) -> None:
+    """The button of that text on the first model's card."""
+    (button,) = (one for one in browser.find_elements("css selector", "[data-model='org/a'] button") if one.text == text)
+    button.click()
 
 
 @needs_chromium

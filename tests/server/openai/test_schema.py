@@ -359,7 +359,7 @@ def test_a_field_that_was_renamed_says_its_new_name(complete, old, new):
 
 
 def test_unknown_fields_are_told_but_not_refused(complete):
-    assert complete(frobnicate=1, user="me").unknown == ("frobnicate",)
+    assert complete(frobnicate=1, user="me", reasoning_effort="low", verbosity="low").unknown == ("frobnicate",)
 
 
 def test_of_many_unknown_fields_a_few_are_told_and_each_by_its_beginning():

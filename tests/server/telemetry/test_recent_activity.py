@@ -3,7 +3,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muxjax.server.telemetry.recent_activity import RecentActivity
+from muxjax.server.telemetry.recent_activity import RecentActivity, Refusal
 from tests.server.telemetry.test_trace import job, request
 
 
@@ -16,9 +16,13 @@ def test_memory_is_bounded_and_the_last_jobs_are_kept():
     assert len(kept) == 4096
     assert [record.rows for _, record in recent.jobs(0, 3)] == [9998, 9999, 10_000]
     assert recent.jobs(10_000, 3) == []
-    for _ in range(2000):
-        recent.request(request(end_s=time.monotonic()))
+    for i in range(2000):
+        recent.request(request(end_s=time.monotonic(), tokens=i))
+        recent.refusal(Refusal(time.monotonic(), 400 + i % 2, "x", "/v1"))
     assert recent.latency("a").requests == 512
+    assert [record.tokens for record in recent.requests()] == list(range(1999, 1949, -1))
+    assert len(recent.refusals()) == 50 and recent.refusals()[0].status == 401
+    assert recent.refused() == {400: 1000, 401: 1000}
 
 
 def test_latencies_are_of_the_last_minute_alone():

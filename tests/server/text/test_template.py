@@ -127,3 +127,27 @@ def test_a_file_beats_the_config_and_an_override_beats_both(tmp_path):
     assert load_template(tmp_path, tmp_path / "mine.jinja").render(HELLO, tools=TOOLS) == "mine"
     with pytest.raises(ConfigError, match=r"absent\.jinja"):
         load_template(tmp_path, tmp_path / "absent.jinja")
+
+
+@pytest.mark.parametrize(
+    ("source", "shows"),
+    [
+        ("{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}", True),
+        ("{% if tools %}{{ tools[0].function.name }}{% endif %}", True),
+        ("{% if messages[0].role == 'system' and tools %}{{ tools }}{% endif %}", True),
+        ("{% if tools %}There are tools.{% endif %}", False),
+        ("{% if tools %}{{ raise_exception('no tools') }}{% endif %}", False),
+        ("{{ messages }}", False),
+    ],
+)
+def test_a_template_shows_tools_or_does_not(source, shows):
+    assert ChatTemplate(source, {}).shows_tools is shows
+    assert ChatTemplate("{{ messages }}", {}, tool_use=source).shows_tools is shows
+
+
+def test_an_error_of_a_template_names_its_file(tmp_path):
+    (tmp_path / "mine.jinja").write_text("{{ raise_exception('no') }}")
+    (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
+    for override, name in ((None, "chat_template.jinja"), (tmp_path / "mine.jinja", "mine.jinja")):
+        with pytest.raises(RequestError, match=rf"refused the messages: no \({name}\)"):
+            load_template(tmp_path, override).render(HELLO)

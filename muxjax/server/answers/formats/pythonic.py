@@ -1,4 +1,4 @@
-"""Calls as Python writes them, `[f(a=1), g(b="x")]`, which are all of an answer, as of Llama 4 and other models."""
+"""Calls as Python writes them, `[f(a=1), g(b="x")]`: all of an answer, or behind Llama 4's `<|python_start|>`."""
 
 import ast
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muxjax.server.answers.formats.shape import Shape
-from muxjax.server.answers.pattern import Slot
+from muxjax.server.answers.pattern import Mark, Slot
 from muxjax.server.answers.tools import Tool
 
 _MOST_CHARACTERS = 2**16
@@ -94,4 +94,13 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-PYTHONIC = Shape(is_bare=True, before=("[",), call=(Slot.NAME, "("), arguments=PythonArguments(), end=(")",), between=(", ",), after=("]",))
+PYTHONIC = Shape(
+    trigger=Mark("<|python_start|>"),
+    is_bare=True,
+    before=("[",),
+    call=(Slot.NAME, "("),
+    arguments=PythonArguments(),
+    end=(")",),
+    between=(", ",),
+    after=("]",),
+)

@@ -15,6 +15,8 @@ from muxjax.origin import versions
 from muxjax.server.catalog import ServedModel
 from muxjax.server.http.body import json_response
 from muxjax.server.service import Service
+from muxjax.server.telemetry.memory import MemoryReader
+from muxjax.server.telemetry.request_record import RequestRecord
 
 _MOST_JOBS = 1500
 _COUNTS = (
@@ -27,13 +29,14 @@ _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_toke
 
 def routes(service: Service) -> list[web.RouteDef]:
     """Routes of both."""
-    began_s = time.monotonic()
+    began_s, memory = time.monotonic(), MemoryReader()
 
     async def server_info(request: web.Request) -> web.Response:
         return json_response(about(service) | {"uptime_s": round(time.monotonic() - began_s, 3)})
 
     async def server_info_live(request: web.Request) -> web.Response:
-        return json_response(now(service, after=_after(request.query)))
+        more = {"uptime_s": round(time.monotonic() - began_s, 3), "memory": await memory.last()}
+        return json_response(now(service, after=_after(request.query)) | more)
 
     return [web.get("/server_info", server_info), web.get("/server_info/live", server_info_live)]
 
@@ -75,6 +78,12 @@ def now(service: Service, *, after: int = 0) -> dict[str, Any]:
         "free_blocks": stats.free_blocks,
         "models": {model.name: _load(service, model, now_s) for model in stats.models if model.name in served},
         "jobs": [_job(number, record) for number, record in service.recent.jobs(after, _MOST_JOBS)],
+        "requests": [_request(record, now_s) for record in service.recent.requests()],
+        "refusals": [
+            {"age_s": round(now_s - at_s, 3), "status": status, "code": code, "route": route}
+            for at_s, status, code, route in service.recent.refusals()
+        ],
+        "refused": service.recent.refused(),
     }
 
 
@@ -119,6 +128,19 @@ def _load(service: Service, stats: ModelStats, now_s: float) -> dict[str, Any]:
     counts = {name: getattr(stats, name) for name in _COUNTS}
     latency = asdict(service.recent.latency(stats.name, now_s))
     return {"state": service.model_state(stats.name), "programs": _programs(service, stats.name), **counts, **latency}
+
+
+def _request(record: RequestRecord, now_s: float) -> dict[str, Any]:
+    """A request that has ended, in numbers."""
+    return {
+        "model": record.model,
+        "age_s": round(now_s - record.end_s, 3),
+        "duration_s": round(record.end_s - record.arrival_s, 6),
+        "ttft_s": None if record.ttft_s is None else round(record.ttft_s, 6),
+        "prompt_tokens": record.prompt_tokens,
+        "tokens": record.tokens,
+        "finish": record.finish,
+    }
 
 
 def _job(number: int, record: JobRecord) -> list[Any]:

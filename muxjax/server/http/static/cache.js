@@ -1,7 +1,7 @@
 // The arena as squares, each some head blocks, in the colour of the model that holds them; below it the quotas, and what is used of each.
 // A square stays where it is; where that is was drawn by lot, and is no address.
 
-import { bytes, colour, colourOf, count, element, percent, sheet, variable } from "./draw.js";
+import { bytes, colour, colourOf, count, element, percent, renew, sheet, term, variable } from "./draw.js";
 
 const ROWS = 9, STEP = 13, GAP = 2.5, FADE_MS = 600, BAR = 16, ABOVE_BAR = 10;
 const FREE = { model: -1, cached: false };
@@ -18,8 +18,8 @@ export class Cache {
     this.live = live;
     this.models = models;
     const total = live.total_blocks, used = 1 - live.free_blocks / total;
-    this.text.textContent = `${percent(used)} of ${count(total)} head blocks of ${bytes(blockBytes)} in use, ` +
-      `${models.map(({ name }) => `${name} ${percent((live.models[name]?.held_blocks ?? 0) / total)}`).join(", ")}`;
+    const each = models.map(({ name }) => `${name} ${percent((live.models[name]?.held_blocks ?? 0) / total)}`).join(", ");
+    renew(this.text, `${percent(used)} of ${count(total)} `, term("head blocks"), ` of ${bytes(blockBytes)} in use, ${each}`);
     const kept = element("li", {}, "lighter: kept for requests that begin alike");
     this.legend.replaceChildren(...models.flatMap(({ name }, index) => this.key(name, index, live.models[name])), kept);
     this.draw();

@@ -1,6 +1,13 @@
 // What all pictures share: sharp canvases, a colour for each model, and numbers as people read them.
 
 const COLOURS = 8;
+const MEANINGS = {
+  "head block": "memory for keys and values of one kv head of one layer, for a few tokens; the same size for every model",
+  quota: "most head blocks that a model may hold while others want some; it follows use",
+  policy: "what decides, turn by turn, which models compute next and how the quotas move",
+  p50: "half of the requests of the last minute took at most so long",
+  p99: "99 of 100 requests of the last minute took at most so long",
+};
 
 /** The drawing context of a canvas of so many CSS pixels in height, cleared; its width in CSS pixels as `width`. */
 export function sheet(canvas, height) {
@@ -43,6 +50,28 @@ export function bytes(value) {
 }
 
 export const percent = (share) => `${Math.round(share * 100)} %`;
+
+/** Gives an element other children, if they say something else: whoever reads one of them goes on. */
+export function renew(box, ...children) {
+  if (box.textContent === children.map((child) => child.textContent ?? child).join("")) return;
+  box.replaceChildren(...children);
+}
+
+/** How long ago, or since: such as "3 min". */
+export function span(value) {
+  if (value < 90) return `${Math.round(value)} s`;
+  if (value < 5400) return `${Math.round(value / 60)} min`;
+  return value < 129600 ? `${Math.round(value / 3600)} h` : `${Math.round(value / 86400)} days`;
+}
+
+/** A word with its meaning, for who points at it or reaches it by the keyboard. */
+export function term(word) {
+  const meaning = MEANINGS[word.replace(/s$/, "")];
+  const made = element("abbr", { className: "tip", tabIndex: 0 }, word);
+  made.dataset.tip = meaning;
+  made.ariaLabel = `${word}: ${meaning}`;
+  return made;
+}
 
 /** A new element: properties, then children, which are elements or text. */
 export function element(name, properties = {}, ...children) {

@@ -2,11 +2,19 @@
 
 let key = sessionStorage.getItem("muxjax-key") ?? "";
 
+let adminKey = sessionStorage.getItem("muxjax-admin-key") ?? "";
+
 export const getKey = () => key;
+export const getAdminKey = () => adminKey;
 
 export function setKey(value) {
   key = value.trim();
   sessionStorage.setItem("muxjax-key", key);
+}
+
+export function setAdminKey(value) {
+  adminKey = value.trim();
+  sessionStorage.setItem("muxjax-admin-key", adminKey);
 }
 
 export class ServerError extends Error {
@@ -18,6 +26,12 @@ export class ServerError extends Error {
 
 export async function get(path) {
   return (await answered(path, {})).json();
+}
+
+/** What administration answers to a change of the models. */
+export async function change(method, path, body) {
+  const headers = { "Content-Type": "application/json", Authorization: `Bearer ${adminKey}` };
+  return (await answered(`admin/models${path}`, { method, headers, ...(body && { body: JSON.stringify(body) }) })).json();
 }
 
 /** The JSON objects of a stream of server-sent events, until [DONE]. */
@@ -34,7 +48,7 @@ export async function* stream(path, body, signal) {
 }
 
 async function answered(path, options) {
-  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const headers = { ...(key && { Authorization: `Bearer ${key}` }), ...options.headers };
   const response = await fetch(path, { ...options, headers, cache: "no-store" });
   if (response.ok) return response;
   const told = await response.json().catch(() => null);
