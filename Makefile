@@ -5,7 +5,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint clean clients
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -13,6 +13,7 @@ help:
 	@echo "make demo    three small models answer at once, from one cache"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and pyright"
+	@echo "make clients clients of others, for the tests that drive them against our server"
 	@echo "make clean   removes $(VENV) and caches"
 
 demo: $(VENV)/.has-demo
@@ -26,8 +27,18 @@ lint: $(VENV)/.has-dev
 	$(BIN)/ruff format --check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Pinned to the last package: an environment of its own, for they want other versions than we do.
+clients: .venv-clients/.made
+	@if command -v npm >/dev/null; then npm ci --silent --prefix tests/clients/npm; else echo "no npm: its client is skipped"; fi
+
+.venv-clients/.made: tests/clients/requirements.txt
+	@python=$$(scripts/find_python.sh $(PYTHON)) && "$$python" -m venv .venv-clients
+	@echo "installing clients into .venv-clients"
+	@.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .xla_cache .hypothesis .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-clients tests/clients/npm/node_modules .xla_cache .hypothesis .pytest_cache .ruff_cache
 	find muxjax scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
 # An extra is installed again when what the project needs has changed.

@@ -42,15 +42,14 @@ def write_readme(question: str, text: str) -> None:
     (RESULTS / question / "README.md").write_text(text.strip() + "\n")
 
 
-def write_section(name: str, text: str) -> None:
-    """Replaces what README.md of the project holds between the comments `name` and `end of name`; only of results kept in this tree."""
+def write_section(name: str, text: str, page: Path = ROOT / "README.md") -> None:
+    """Replaces what a page of the project holds between the comments `name` and `end of name`; only of results kept in this tree."""
     if not RESULTS.is_relative_to(ROOT):
         return
-    readme = ROOT / "README.md"
-    before, begin, rest = readme.read_text().partition(f"<!-- {name} -->\n")
+    before, begin, rest = page.read_text().partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- end of {name} -->")
-    assert begin and end, f"README.md has no section {name!r}"
-    readme.write_text(f"{before}{begin}{text.strip()}\n{end}{after}")
+    assert begin and end, f"{page.name} has no section {name!r}"
+    page.write_text(f"{before}{begin}{text.strip()}\n{end}{after}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

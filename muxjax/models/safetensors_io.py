@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from muxjax.errors import CheckpointError
 from muxjax.models.checkpoint import Advance
 from muxjax.specs.folders import no_weights, require_no_pointer
-from muxjax.specs.weight_files import DTYPES, INDEX, SINGLE, read_headers, weight_files
+from muxjax.specs.weight_files import DTYPES, INDEX, SINGLE, full_name, read_headers, weight_files
 
 _DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 assert _DTYPES.keys() == DTYPES.keys()
@@ -22,23 +22,23 @@ _PIECE_BYTES = 32 * 2**20
 
 
 class TensorFiles:
-    """All tensors of a checkpoint; only headers are read until `read_into`.
+    """All tensors of a checkpoint by full name; only headers are read until `read_into`.
 
     Raises:
       CheckpointError: no safetensors, or a file that is missing, damaged or of a dtype not supported.
     """
 
     def __init__(self, folder: Path):
-        self._places: dict[str, tuple[Path, Any]] = {}
+        self._places: dict[str, tuple[Path, Any, str]] = {}  # with the name that the file has for it
         paths = weight_files(folder)
         if not paths:
             raise no_weights(folder)
         for path in paths:
             opened = _open(path)
-            self._places |= dict.fromkeys(opened.keys(), (path, opened))
+            self._places |= {full_name(name): (path, opened, name) for name in list(opened.keys())}
         read_headers(folder)  # refuses a tensor that two files hold
-        self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name, (_, opened) in self._places.items()}
-        self.dtypes = {name: _dtype(path, name, opened) for name, (path, opened) in self._places.items()}
+        self.shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
+        self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items()}
 
     def read_into(self, name: str, target: np.ndarray, advance: Advance, *, piece: int = 0) -> None:
         """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each time.
@@ -47,8 +47,8 @@ class TensorFiles:
           piece: which of the pieces of target's shape that the tensor falls into, the last of which may have fewer rows: what is beyond
             stays as it is.
         """
-        path, opened = self._places[name]
-        tensor, shape = opened.get_slice(name), self.shapes[name]
+        path, opened, stored = self._places[name]
+        tensor, shape = opened.get_slice(stored), self.shapes[name]
         (first, stop), *others = [_stretch(piece, size, whole) for size, whole in zip(target.shape, shape, strict=True)]
         row_bytes = self.dtypes[name].itemsize * max(1, math.prod(stop - first for first, stop in others))
         rows = max(1, _PIECE_BYTES // row_bytes)

@@ -13,11 +13,14 @@ from muxjax.specs.eos import read_eos_ids
 from muxjax.specs.fields import Fields, shorten
 from muxjax.specs.folders import require_model_folder
 from muxjax.specs.known_fields import check_values, unknown_names
+from muxjax.specs.pooling import read_pooling
 from muxjax.specs.rope import read_rope, rope_fields, to_rope_scaling
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
 from muxjax.types import ModelSpec
 
 FAMILIES = {"LlamaForCausalLM": "llama", "MistralForCausalLM": "mistral", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
+WITHOUT_HEAD = {"LlamaModel": "llama", "MistralModel": "mistral", "Qwen2Model": "qwen2", "Qwen3Model": "qwen3"}
+"""Decoders alone, as checkpoints for embeddings have them: the embedding stands for the head, which nobody asks."""
 DTYPES = ("bfloat16", "float16", "float32")
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -110,9 +113,10 @@ def _family(fields: Fields) -> str:
     named, model_type = fields.get("architectures"), fields.get("model_type")
     if named is None and model_type in FAMILIES.values():
         return model_type
-    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str) or named[0] not in FAMILIES:
+    families = FAMILIES | WITHOUT_HEAD
+    if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str) or named[0] not in families:
         raise fields.wrong("architectures", named, "one of " + ", ".join(FAMILIES))
-    family = FAMILIES[named[0]]
+    family = families[named[0]]
     if model_type not in (None, family):
         raise fields.wrong("model_type", model_type, f"{family}, as architectures has {named[0]}")
     return family
@@ -140,7 +144,7 @@ def _spec(fields: Fields, rope: Fields, family: str, eos_ids: tuple[int, ...]) -
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         rope_theta=theta,
         rope_scaling=scaling,
-        tied=fields.flag("tie_word_embeddings"),
+        tied=fields.flag("tie_word_embeddings") or fields.get("architectures") in [[name] for name in WITHOUT_HEAD],
         dtype=_dtype(fields),
         eos_ids=eos_ids,
         qk_norm=family == "qwen3",
@@ -219,13 +223,19 @@ def _check_unknown(fields: Fields, names: list[str], *, allow: bool) -> None:
 
 
 def _as_stored(spec: ModelSpec, fields: Fields, folder: Path, dtype: str) -> ModelSpec:
-    """With the dtype that only the weights say, and a head of its own where a tied model has one that differs, as in transformers 5."""
+    """With the dtype that only the weights say, and a head of its own where a tied model has one that differs, as in transformers 5.
+
+    A checkpoint for embeddings may lack the head.
+    """
     silent = dtype == "auto" and fields.get("dtype") is None and fields.get("torch_dtype") is None
-    if not silent and not spec.tied:
+    is_for_embeddings = read_pooling(folder) is not None
+    if not silent and not spec.tied and not is_for_embeddings:
         return spec
     tensors = read_headers(folder)
     if silent:
         spec = dataclasses.replace(spec, dtype=main_dtype(tensors) or spec.dtype)
+    if is_for_embeddings and tensors and HEAD not in tensors:
+        return dataclasses.replace(spec, tied=True)
     head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
     if not spec.tied or head is None or embedding is None or equal_bytes(head, embedding):
         return spec

@@ -21,6 +21,15 @@ _MOST_HEADER_BYTES = 100 * 2**20
 _PIECE_BYTES = 32 * 2**20
 
 
+_PREFIX = "model."
+_OF_DECODER = ("embed_tokens.", "layers.", "norm.")
+
+
+def full_name(name: str) -> str:
+    """A tensor's name in a model with its head: a decoder that was stored alone, as for embeddings, has names without a prefix."""
+    return _PREFIX + name if name.startswith(_OF_DECODER) else name
+
+
 class StoredTensor(NamedTuple):
     """A tensor of a file, whose bytes are those from `start` to `end`."""
 
@@ -50,7 +59,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_headers(folder: Path) -> dict[str, StoredTensor]:
-    """Tensors by name of those weight files that are there.
+    """Tensors by full name of those weight files that are there.
 
     Raises:
       CheckpointError: a file is damaged, or two of them hold a tensor of the same name.
@@ -129,5 +138,7 @@ def _tensors(path: Path, entries: dict, *, first: int, file_bytes: int) -> dict[
         if not 0 <= start <= end <= file_bytes - first:
             raise ValueError(f"{name} would lie at bytes {start} to {end} of {file_bytes - first}")
         shape = tuple(int(size) for size in entry["shape"])
-        tensors[name] = StoredTensor(path, str(entry["dtype"]), shape, first + start, first + end)
+        if (full := full_name(name)) in tensors:
+            raise ValueError(f"it has {full} twice, once without {_PREFIX}")
+        tensors[full] = StoredTensor(path, str(entry["dtype"]), shape, first + start, first + end)
     return tensors

@@ -1,10 +1,12 @@
 """Pooled hidden states: those of the model, whatever chunks, neighbours, the cache and the arena make of their prompt."""
 
+import json
 from itertools import cycle, islice
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import RequestError
 from muxjax.types import Finish, Output, Pooling, Request, Sampling
@@ -125,3 +127,22 @@ def test_they_are_those_of_transformers(name, tmp_path):
             np.testing.assert_allclose(np.frombuffer(output.hidden or b"", "<f4"), theirs, rtol=2e-4, atol=2e-4)
             with pytest.raises(AssertionError):
                 np.testing.assert_allclose(np.frombuffer(output.hidden or b"", "<f4"), hidden[-2], rtol=2e-4, atol=2e-4)
+
+
+def test_a_decoder_that_was_stored_alone_is_served(tmp_path):
+    """As sentence-transformers keeps one: names without a prefix, no head, and how its hidden states are pooled."""
+    name = NAMES[0]
+    whole, alone = (make_model(name, tmp_path / folder, read_golden(name).seed) for folder in ("whole", "alone"))
+    tensors = {stored.removeprefix("model."): tensor for stored, tensor in load_file(alone / "model.safetensors").items()}
+    tensors.pop("lm_head.weight", None)
+    save_file(tensors, alone / "model.safetensors")
+    (alone / "1_Pooling").mkdir()
+    (alone / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_lasttoken": True}))
+    found = []
+    for folder, pooling in ((whole, "last"), (alone, None)):
+        with Serving({name: folder}, [name], pooling=pooling) as serving:
+            sampling = Sampling(temperature=0.0, max_tokens=1, pooling=Pooling.LAST)
+            serving.built.engine.submit(Request(id="r", model=name, prompt=(1, 2, 3), sampling=sampling, arrival_s=0.0))
+            (output,) = serving.said.get(timeout=120)
+            found.append(np.frombuffer(output.hidden or b"", "<f4"))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-6)

@@ -133,3 +133,22 @@ def test_any_header_is_read_or_refused(tmp_path, header):
     else:
         assert all(tensor.start <= tensor.end for tensor in tensors.values())
         weight_files.main_dtype(tensors)
+
+
+def test_a_decoder_that_was_stored_alone_has_the_names_of_a_whole_one(tmp_path):
+    bare = {"embed_tokens.weight": EMBEDDING, "layers.0.input_layernorm.weight": EMBEDDING[0], "norm.weight": EMBEDDING[0]}
+    save_file(bare, tmp_path / SINGLE)
+    assert read_headers(tmp_path).keys() == {f"model.{name}" for name in bare}
+    save_file(bare | {"model.norm.weight": EMBEDDING[0]}, tmp_path / SINGLE)
+    with pytest.raises(CheckpointError, match=r"has model\.norm\.weight twice"):
+        read_headers(tmp_path)
+
+
+def test_a_checkpoint_for_embeddings_may_lack_the_head_and_others_may_not(read, tmp_path):
+    alone = {"embed_tokens.weight": EMBEDDING}
+    assert not read(LLAMA, alone).tied
+    assert read(LLAMA | {"architectures": ["LlamaModel"]}, alone).tied
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert read(LLAMA, alone).tied
+    assert not read(LLAMA, alone | {"lm_head.weight": -EMBEDDING}).tied

@@ -65,19 +65,18 @@ class AnswerForm:
         return (*(mark for shape in self._shapes for mark in shape.marks if self.tools), *reasoning)
 
     def excludes(self, form: Grammar | None) -> bool:
-        """An answer of that form cannot be told from a call that the model writes."""
-        if form is None or self.tools is None:
+        """Text of that form cannot be told from a call that the model writes; where it must call there is no text."""
+        if form is None or self.tools is None or self.must_call:
             return False
         written = self._shapes[0] if self._shapes else None
         trigger = written.trigger if written else None
-        is_bare = written is not None and written.is_bare and (trigger is None or trigger.text not in self.dialect.marks.ids)
-        return self.must_call or is_bare
+        return written is not None and written.is_bare and (trigger is None or trigger.text not in self.dialect.marks.ids)
 
     def grammar(self, form: Grammar | None = None) -> Grammar | None:
         """What the text must look like; None for anything.
 
         Args:
-          form: of an answer that calls no tool, and which this one does not exclude.
+          form: of text, where there is any; not one that is excluded.
         """
         named = self.tools.named if self.tools and not self._shapes else None
         form = Grammar(kind=GrammarKind.JSON_SCHEMA, text=named.schema) if named else form

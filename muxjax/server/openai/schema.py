@@ -196,9 +196,11 @@ def _grammar(fields: Fields, model: ServedModel, form: AnswerForm | None) -> Gra
     grammar = read_grammar(fields, model.max_grammar_characters)
     if form is None:
         return grammar
+    if form.must_call and fields.get("structured_outputs"):
+        raise fields.error("tool_choice", "cannot be given together with structured_outputs, where a tool must be called")
     if form.excludes(grammar):
-        why = "" if form.must_call else f": the calls of `{model.name}` begin like such an answer"
-        raise fields.error("tool_choice", f"cannot be given together with response_format or structured_outputs{why}")
+        why = f"the calls of `{model.name}` begin like such an answer"
+        raise fields.error("tool_choice", f"cannot be given together with response_format or structured_outputs: {why}")
     return form.grammar(grammar)
 
 

@@ -159,11 +159,7 @@ def test_an_answer_that_calls_nothing_has_the_form_that_is_asked_for(wanted, ans
 
 
 def test_a_form_that_calls_begin_like_is_excluded():
-    assert (
-        form("llama3_json", LETTERS).excludes(SCHEMA)
-        and form("pythonic", LETTERS).excludes(SCHEMA)
-        and form("hermes", must_call=True).excludes(SCHEMA)
-    )
+    assert form("llama3_json", LETTERS).excludes(SCHEMA) and form("pythonic", LETTERS).excludes(SCHEMA)
     assert not form("llama3_json").excludes(SCHEMA) and not form("hermes").excludes(SCHEMA) and not form("pythonic").excludes(None)
 
 

@@ -219,7 +219,15 @@ def test_calls_and_an_answers_form_may_be_asked_for_together(say):
     with say('{"a": 1}') as server:
         assert asked(server, response_format=form).message.content == '{"a": 1}'
         with pytest.raises(openai.BadRequestError, match="cannot be given together"):
-            asked(server, response_format=form, tool_choice="required")
+            asked(server, extra_body={"structured_outputs": {"regex": "a"}}, tool_choice="required")
+
+
+def test_where_a_tool_must_be_called_the_form_of_text_is_of_nothing(say):
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"properties": {"a": {"type": "integer"}}}}}
+    with say(calling("weather", ROME)) as server:
+        whole = asked(server, response_format=form, tool_choice="required")
+        assert "city" in server.engine.submitted[0].sampling.grammar.text
+    assert whole.message.content is None and whole.message.tool_calls[0].function.name == "weather"
 
 
 def test_calls_reasoning_and_results_come_back_as_messages(say):
