@@ -15,9 +15,9 @@ from muxjax.engine.model.plan import layout_of
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
-from muxjax.launch.progress import Progress
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
+from muxjax.progress import Progress
 from muxjax.scheduler.policies import by_name, default
 from muxjax.specs.pooling import read_pooling
 from muxjax.types import ModelSpec

@@ -23,7 +23,7 @@ from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import UnitOptions
-from muxjax.launch.progress import Progress
+from muxjax.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import gc
 import multiprocessing
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,12 +11,11 @@ from dataclasses import dataclass, replace
 from queue import Empty
 from typing import Any
 
-from tqdm import tqdm
-
 from muxjax.cost import roofline
 from muxjax.errors import ConfigError, require
 from muxjax.placement.check import violations
 from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
+from muxjax.progress import Progress
 from muxjax.scheduler import router
 from muxjax.scheduler.policies import by_name
 from muxjax.simulate.sharing import Sharing
@@ -156,16 +156,20 @@ def _mean_tokens(arrivals: Iterable[Arrival]) -> dict[str, float]:
 
 
 def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int | None = None) -> list[Outcome]:
-    """Outcome of each job, in their order, the largest begun first; shows its progress in a terminal.
+    """Outcome of each job, in their order, the largest begun first; shows its progress on standard error.
 
     Args:
       processes: at most, None for one a processor.
     """
     total = sum(len(job.arrivals) for job in jobs)
-    with tqdm(total=total, desc=title, unit=" requests", disable=None) as bar:
+    with Progress(told=_to_stderr).counted(title, " requests", total) as more:
         if len(jobs) == 1 or total <= FEW or processes == 1:
-            return [job.run(bar.update) for job in jobs]
-        return _beside(jobs, bar.update, processes)
+            return [job.run(more) for job in jobs]
+        return _beside(jobs, more, processes)
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _beside(jobs: Sequence[Job], progress: Callable[[int], object], processes: int | None) -> list[Outcome]:

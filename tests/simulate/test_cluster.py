@@ -56,11 +56,12 @@ def one_device(*members: Placed) -> UnitPlan:
     return UnitPlan(devices=1, members=members)
 
 
-def test_processes_side_by_side_find_what_one_alone_does(problem, monkeypatch):
+def test_processes_side_by_side_find_what_one_alone_does(problem, monkeypatch, capsys):
     placement = Placement(units=(one_device(placed("a", 0)), one_device(placed("b", 0))))
     arrivals = [Arrival(0.05 * i, "ab"[i % 2], 30, 5) for i in range(60)]
     jobs = list(split(read_problem(problem), placement, arrivals, "adbs", SPATIAL, 60.0))
     alone = outcomes(jobs)
+    assert capsys.readouterr().err == "simulating: 60\n"  # nobody looks at a terminal
     monkeypatch.setattr(cluster, "FEW", 0)
     assert outcomes(jobs, processes=2) == alone and [len(one.served) for one in alone] == [30, 30]
 

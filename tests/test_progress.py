@@ -1,5 +1,5 @@
-from muxjax.launch import progress as module
-from muxjax.launch.progress import Progress
+from muxjax import progress as module
+from muxjax.progress import Progress
 
 
 def test_what_is_done_is_told_as_it_goes(capsys):

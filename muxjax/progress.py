@@ -1,4 +1,4 @@
-"""How far a start is: bars for who looks on, lines for a log, words for who asks."""
+"""How far something long is: bars for who looks on, lines for a log, words for who asks."""
 
 import contextlib
 import sys
@@ -15,7 +15,7 @@ SAY_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Who follows a start.
+    """Who follows it.
 
     Args:
       bars: are drawn, where somebody looks at a terminal.
@@ -38,21 +38,21 @@ class Progress:
         self.doing(what)
 
     @contextlib.contextmanager
-    def counted(self, what: str, unit: str, total: int) -> Iterator[Callable[[], None]]:
-        """Follows so many things that are done in the block; what it gives is called after each."""
+    def counted(self, what: str, unit: str, total: int) -> Iterator[Callable[..., None]]:
+        """Follows so many things that are done in the block; what it gives is called after each, or with how many there were."""
         done, said_s = 0, time.monotonic()
         if not self.draws:
             self.told(f"{what}: {total}")
         with tqdm(total=total, unit=unit, desc=what, disable=not self.draws) as bar:
 
-            def one_more() -> None:
+            def more(count: int = 1) -> None:
                 nonlocal done, said_s
-                done += 1
-                bar.update()
+                done += count
+                bar.update(count)
                 self.doing(f"{what}: {done} of {total}")
                 if not self.draws and time.monotonic() - said_s >= SAY_S:
                     said_s = time.monotonic()
                     self.told(f"{what}: {done} of {total}")
 
             self.doing(f"{what}: 0 of {total}")
-            yield one_more
+            yield more
