@@ -21,8 +21,8 @@ def arguments(tmp_path) -> list[str]:
 def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, capsys, monkeypatch):
     from muxjax.commands import serve_flags
     from muxjax.device.programs.compiler import Compiler
-    from muxjax.launch.progress import Progress
     from muxjax.launch.worker import start_worker
+    from muxjax.progress import Progress
     from muxjax.server.config import load_options
 
     assert main(["compile", *arguments]) == 0

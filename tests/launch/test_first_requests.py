@@ -13,8 +13,8 @@ from muxjax.engine.loop import turn
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.launch.build import model_config
-from muxjax.launch.progress import Progress
 from muxjax.launch.worker import Worker, start_worker
+from muxjax.progress import Progress
 from muxjax.scheduler.policies import by_name
 from muxjax.specs.config import to_hf_config
 from muxjax.types import Grammar, GrammarKind, Output, Pooling, Request, Sampling

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from muxjax.device.programs.compiler import Compiler
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.launch.progress import Progress
+from muxjax.progress import Progress
 from muxjax.launch.worker import start_worker
 
 compiled, compile_it = [], Compiler.compile

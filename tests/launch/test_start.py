@@ -4,8 +4,8 @@ import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError
-from muxjax.launch.progress import Progress
 from muxjax.launch.worker import start_worker
+from muxjax.progress import Progress
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.types import ModelSpec
 
