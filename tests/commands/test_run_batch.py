@@ -21,6 +21,7 @@ from muxjax.errors import ConfigError, MuxError, RequestError
 from muxjax.server.catalog import Catalog
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
+from muxjax.types import Pooling
 from tests.fakes import FakeEngine
 from tests.server.kit import served
 
@@ -34,7 +35,9 @@ with opened(Options(input_file=sys.argv[1], output_file=sys.argv[2], resume=True
 
 
 def service(**engine) -> Service:
-    return Service(FakeEngine(["a", "b"], **engine), Catalog([served(ByteTokenizer(300), name) for name in ("a", "b")]))
+    return Service(
+        FakeEngine(["a", "b"], **engine), Catalog([served(ByteTokenizer(300), name, pooling=Pooling.LAST) for name in ("a", "b")])
+    )
 
 
 def ask(custom_id: str = "x", *, url: str = "/v1/completions", **body) -> dict:
@@ -72,6 +75,15 @@ def test_lines_of_different_models_and_endpoints_are_answered_in_order(tmp_path)
     assert len({line["id"] for line in told}) == 4
 
 
+def test_embeddings_are_answered_too_and_their_prompts_counted(tmp_path, capsys):
+    line = {"custom_id": "e", "method": "POST", "url": "/v1/embeddings", "body": {"model": "a", "input": ["cat", "dog"], "dimensions": 3}}
+    code, (told, other) = answers(tmp_path, [line, ask("after")])
+    body = told["response"]["body"]
+    assert (code, body["object"], [len(entry["embedding"]) for entry in body["data"]]) == (0, "list", [3, 3])
+    assert body["usage"] == {"prompt_tokens": 6, "total_tokens": 6} and other["error"] is None
+    assert capsys.readouterr().err.splitlines()[1].split()[:4] == ["a", "2", str(6 + len("after")), "3"]
+
+
 BAD = {
     "no JSON": (b"{", None, "no JSON"),
     "NaN": (json.dumps(ask(temperature=float("nan"))).encode(), None, "NaN is no JSON number"),
@@ -81,7 +93,7 @@ BAD = {
     "no id": ({"method": "POST"}, "custom_id", "custom_id must be a string that is not empty, got None"),
     "a number as id": (ask() | {"custom_id": 5}, "custom_id", "got 5"),
     "another method": (ask() | {"method": "GET"}, "method", "must be \"POST\", got 'GET'"),
-    "another url": (ask() | {"url": "/v1/embeddings"}, "url", "must be one of /v1/completions, /v1/chat/completions"),
+    "another url": (ask() | {"url": "/v1/images"}, "url", "must be one of /v1/completions, /v1/chat/completions, /v1/embeddings"),
     "a list as url": (ask() | {"url": []}, "url", "must be one of"),
     "no body": (ask() | {"body": None}, "body", "must be an object, got None"),
     "a stream": (ask(stream=True), "body.stream", "must be false"),

@@ -86,7 +86,7 @@ async def answer_request(service: Service, request: BatchRequest) -> Answer:
         failed=False,
         model=body["model"],
         prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=usage["completion_tokens"],
+        completion_tokens=usage.get("completion_tokens", 0),  # embeddings have none
     )
 
 
