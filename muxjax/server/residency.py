@@ -8,11 +8,11 @@ from typing import Protocol
 
 from muxjax.engine.options import ModelGroup, ModelOptions, UnitOptions
 from muxjax.engine.stats import ModelStats, Status, UnitStats
-from muxjax.errors import RequestError
+from muxjax.errors import first_line
 
 DRAIN_S = 300.0
 """That requests of a model have which is to sleep."""
-_LOOK_S = 1.0
+_LOOK_S, _AGAIN_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +80,7 @@ class Residency:
     def __init__(self, fleet: Sleeper, stats: Callable[[], UnitStats]):
         self._fleet, self._stats = fleet, stats
         self._idleness = Idleness()
+        self._again_s: dict[str, float] = {}  # when it is tried again with whom it went wrong
 
     async def run(self) -> None:
         """A chore, as long as the service runs."""
@@ -94,7 +95,10 @@ class Residency:
         awake = [model for model in options.models if states.get(model.name) == Status.READY]
         idle = [model.name for model in awake if model.ttl_s and idle_s.get(model.name, 0.0) >= model.ttl_s]
         for name in dict.fromkeys([*idle, *surplus(awake, options.groups)]):
+            if now_s < self._again_s.get(name, now_s):
+                continue
             try:
                 await self._fleet.sleep(name, timeout_s=DRAIN_S)
-            except RequestError as error:  # it has gone meanwhile, or failed
-                _log.warning("%s is not put to sleep: %s", name, error)
+            except Exception as error:  # it has gone meanwhile, or failed; or its unit has, or there is no memory for its weights
+                _log.warning("%s is not put to sleep: %s", name, first_line(error))
+                self._again_s[name] = now_s + _AGAIN_S

@@ -74,13 +74,15 @@ class Sleeper:
     def __init__(self, *models: ModelOptions):
         self.options = UnitOptions(models=models)
         self.slept: list[str] = []
+        self.refused = 0
 
     def states(self):
         return {one.name: "asleep" if one.name in self.slept else "ready" for one in self.options.models}
 
     async def sleep(self, name: str, *, timeout_s: float) -> None:
         if name.startswith("no"):
-            raise RequestError("it has failed", status=409)
+            self.refused += 1
+            raise RequestError("it has failed", status=409) if self.refused % 2 else OSError("its unit has gone")
         self.slept.append(name)
 
 
@@ -93,6 +95,10 @@ def test_who_is_idle_for_its_ttl_is_put_to_sleep_once_and_a_refusal_holds_up_nob
         asyncio.run(residency.look(now_s))
         slept.append(list(fleet.slept))
     assert slept == [[], [], ["a"], ["a"]]
+    assert fleet.refused == 1  # it is not tried again at once
+    for now_s in (164.0, 165.0, 166.0):
+        asyncio.run(residency.look(now_s))
+    assert fleet.refused == 2 and fleet.slept == ["a", "late"]
 
 
 @pytest.fixture

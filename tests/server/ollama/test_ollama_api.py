@@ -2,9 +2,9 @@
 
 import asyncio
 import json
+import urllib.request
 from pathlib import Path
 
-import httpx
 import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -133,13 +133,12 @@ def test_errors_have_ollamas_shape(server):
 
 
 def test_an_error_in_a_stream_is_its_last_line(serve):
-    with serve(turn_s=0.05) as server, httpx.Client() as client:
-        body = {"model": "a", "messages": HELLO, "options": {"num_predict": 60}}
-        with client.stream("POST", server.url.replace("/v1", "/api/chat"), json=body) as answer:
-            lines = answer.iter_lines()
-            first = json.loads(next(lines))
+    with serve(turn_s=0.05) as server:
+        body = json.dumps({"model": "a", "messages": HELLO, "options": {"num_predict": 60}}).encode()
+        with urllib.request.urlopen(server.url.replace("/v1", "/api/chat"), body) as answer:
+            first = json.loads(next(answer))
             server.engine.die()
-            last = [json.loads(line) for line in lines][-1]
+            last = [json.loads(line) for line in answer][-1]
     assert first["message"]["content"] and set(last) == {"error"}
 
 
