@@ -63,7 +63,7 @@ FORMS = (
     '{"input": "x", "metadata": DEEP, "unknown": DEEP}',
     '{"max_tokens": 3, "messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "i", "name": "f", "input": DEEP}]}]}',
     '{"max_tokens": 3, "messages": [{"role": "user", "content": "x"}], "tools": [{"name": "f", "input_schema": DEEP}]}',
-    '{"max_tokens": 3, "messages": [{"role": "user", "content": ""}], "output_config": {"format": {"type": "json_schema", "schema": DEEP}}}',
+    '{"max_tokens": 3, "messages": [HI], "output_config": {"format": {"type": "json_schema", "schema": DEEP}}}',
 )
 
 
@@ -73,7 +73,9 @@ def test_no_nesting_is_our_fault(form, tokenizer):
     catalog, store = Catalog([served(tokenizer, "a")]), ResponseStore(2**20)
     for depth in (*range(1, 1200, 3), 5 * 10**4):
         try:
-            body = read_object(form.replace("DEEP", '{"a":' * depth + "1" + "}" * depth).encode())
+            body = read_object(
+                form.replace("HI", '{"role": "user", "content": "x"}').replace("DEEP", '{"a":' * depth + "1" + "}" * depth).encode()
+            )
             if "max_tokens" in form:
                 parse_message(body, catalog, STAMP)
             else:
