@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from muxjax.server.answers.reply import Framing
 from muxjax.server.choice import Delta
 from muxjax.server.embeddings.request import EmbeddingForm
 from muxjax.server.generation import Generation
@@ -17,7 +18,7 @@ Json = dict[str, Any]
 class EmbeddingReply:
     """The embeddings of a generation's prompts, as of `Reply`: it is never a stream."""
 
-    named = False
+    framing = Framing.EVENTS
 
     def __init__(self, generation: Generation, form: EmbeddingForm):
         self._generation, self._form = generation, form

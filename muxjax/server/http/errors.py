@@ -39,7 +39,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 def _forget(error: BaseException | None) -> None:
     """Drops the frames that an error came through, and what they hold, such as a body: it and the future that brought it keep each other,
     and so all of that, until the next collection, which may be a thousand requests away."""
-    while error is not None:
+    seen: set[int] = set()  # an error may be its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         error.__traceback__ = None
         error = error.__cause__ or error.__context__
 

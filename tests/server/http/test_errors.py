@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from muxjax.errors import RequestError
-from muxjax.server.http.errors import errors
+from muxjax.server.http.errors import _forget, errors
 
 
 async def cut_off(request: web.Request) -> web.StreamResponse:
@@ -120,3 +120,10 @@ def test_what_a_refused_request_held_is_free_at_once_though_the_thread_that_refu
         assert held[0]() is None
     finally:
         gc.enable()
+
+
+def test_an_error_that_is_its_own_cause_is_answered():
+    error = RequestError("no")
+    error.__cause__ = error
+    _forget(error)
+    assert error.__traceback__ is None
