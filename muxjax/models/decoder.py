@@ -16,6 +16,7 @@ from flax import nnx
 
 from muxjax.models.attention import MemoryT, attention
 from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm
+from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
@@ -26,9 +27,10 @@ class Layers(nnx.Module):
     """Weights of all layers, stacked by kind."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
-        for kind, shape in _layer_shapes(spec).items():
+        shapes = {kind: tensor.shape for path, tensor in tensors(spec).items() if (kind := layer_kind(path))}
+        for kind, shape in shapes.items():
             setattr(self, kind, nnx.Param(_initial(kind, (spec.layers, *shape), spec, rngs)))
-        self.kinds = tuple(_layer_shapes(spec))
+        self.kinds = tuple(shapes)
 
     def __getitem__(self, layer: int) -> dict[str, jax.Array]:
         return {kind: getattr(self, kind)[layer] for kind in self.kinds}
@@ -39,11 +41,12 @@ class Decoder(nnx.Module):
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
-        self.embed = nnx.Param(_initial("embed", (spec.vocab, spec.width), spec, rngs))
+        shapes = {path: tensor.shape for path, tensor in tensors(spec).items()}
+        self.embed = nnx.Param(_initial("embed", shapes["embed"], spec, rngs))
         self.layers = Layers(spec, rngs)
-        self.norm = nnx.Param(_initial("norm", (spec.width,), spec, rngs))
+        self.norm = nnx.Param(_initial("norm", shapes["norm"], spec, rngs))
         if not spec.tied:
-            self.head = nnx.Param(_initial("head", (spec.width, spec.vocab), spec, rngs))
+            self.head = nnx.Param(_initial("head", shapes["head"], spec, rngs))
 
     def __call__(
         self,
@@ -121,12 +124,6 @@ def init_params(spec: ModelSpec, key: jax.Array) -> Params:
     return nnx.to_pure_dict(nnx.split(Decoder(spec, nnx.Rngs(params=key)))[1])
 
 
-def cuts(kind: str, spec: ModelSpec) -> tuple[int, ...]:
-    """Columns at which an array of that kind, or its bias, is cut into the matrices that lie side by side in it."""
-    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    return {"qkv": (q_width, q_width + kv_width), "gate_up": (spec.ffn,)}.get(kind.removesuffix("_bias"), ())
-
-
 def _bound(spec: ModelSpec, params: Params) -> Decoder:
     return nnx.merge(_graph(spec), params)
 
@@ -138,22 +135,6 @@ def _graph(spec: ModelSpec) -> nnx.GraphDef:
 
 def _abstract(spec: ModelSpec) -> Decoder:
     return nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0)))
-
-
-def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "attn_norm": (spec.width,),
-        "qkv": (spec.width, (spec.heads + 2 * spec.kv_heads) * spec.head_dim),
-        "o": (spec.heads * spec.head_dim, spec.width),
-        "mlp_norm": (spec.width,),
-        "gate_up": (spec.width, 2 * spec.ffn),
-        "down": (spec.ffn, spec.width),
-    }
-    biased = ("qkv",) * spec.qkv_bias + ("o",) * spec.out_bias + ("gate_up", "down") * spec.mlp_bias
-    shapes |= {f"{kind}_bias": shapes[kind][-1:] for kind in biased}
-    if spec.qk_norm:
-        shapes |= {"q_norm": (spec.head_dim,), "k_norm": (spec.head_dim,)}
-    return shapes
 
 
 def _initial(kind: str, shape: tuple[int, ...], spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:

@@ -116,7 +116,7 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind, one_and_two, monkeyp
     wrong = [jax.device_put(data, device) for data, device in zip(reversed(right), two.devices.each, strict=True)]
     expected = [one.sample(PROMPT[:count]) for count in (3, 6, 9)]
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] == expected
-    monkeypatch.setitem(layers, kind, two.devices.join(wrong, partition(path, 3)))
+    monkeypatch.setitem(layers, kind, two.devices.join(wrong, partition(path, 3, SPEC)))
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 
