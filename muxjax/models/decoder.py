@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from muxjax.models.attention import MemoryT, attention
-from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm
+from muxjax.models.attention import MemoryT, Scoring, attention
+from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled
 from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 
@@ -37,7 +37,7 @@ class Layers(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A pre-norm transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
+    """A transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
@@ -59,36 +59,42 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         rotation = Rotation.of(self.spec, positions_T)
-        x_TM = embedded(self.embed[...], tokens_T, across)
+        x_TM = scaled(embedded(self.embed[...], tokens_T, across), self.spec.embed_scale)
         for layer, window in enumerate(self.spec.windows):
-            arrays = jnp.int32(layer), self.layers[layer], x_TM, rotation, memory
-            x_TM, memory = _layer(self.spec, window, *arrays, across=across, product=product)
+            turned = None if layer in self.spec.unrotated else rotation
+            arrays = jnp.int32(layer), self.layers[layer], x_TM, turned, memory
+            x_TM, memory = _layer(self.spec, Scoring(window, self.spec.attention_scale), *arrays, across=across, product=product)
         return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
         """[B, V] float32; of a share, of its part of the vocabulary."""
         head_MV = self.embed[...].T if self.spec.tied else self.head[...]
-        return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+        logits_BV = jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+        return logits_BV if self.spec.logit_divisor == 1 else logits_BV / self.spec.logit_divisor
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "window", "across", "product"))
+@functools.partial(jax.jit, static_argnames=("spec", "scoring", "across", "product"))
 def _layer(
     spec: ModelSpec,
-    window: int | None,
+    scoring: Scoring,
     layer: jax.Array,
     weights: dict[str, jax.Array],
     x_TM: jax.Array,
-    rotation: Rotation,
+    rotation: Rotation | None,
     memory: MemoryT,
     *,
     across: str | None,
     product: Product,
 ) -> tuple[jax.Array, MemoryT]:
-    """One layer. A jit of its own has it traced and lowered once for all layers of one window; XLA puts it back into the program."""
-    normed_TM = rms_norm(x_TM, weights["attn_norm"], spec.norm_eps)
-    mixed_TM, memory = attention(spec, layer, window, weights, normed_TM, rotation, memory, across=across, product=product)
-    x_TM = x_TM + mixed_TM
-    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights, across=across, product=product), memory
+    """One layer. A jit of its own has it traced and lowered once for all layers that are alike; XLA puts it back into the program."""
+
+    def normed(x_TM: jax.Array, kind: str) -> jax.Array:
+        return rms_norm(x_TM, weights[kind], spec.norm_eps) if kind in weights else x_TM
+
+    mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, across=across, product=product)
+    x_TM = x_TM + scaled(normed(mixed_TM, "attn_post_norm"), spec.residual_scale)
+    mixed_TM = mlp(normed(x_TM, "mlp_norm"), weights, across=across, product=product)
+    return x_TM + scaled(normed(mixed_TM, "mlp_post_norm"), spec.residual_scale), memory
 
 
 def forward(

@@ -14,11 +14,17 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x over its root mean square along the last axis, computed in float32, times weight."""
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float, *, across: str | None = None) -> jax.Array:
+    """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
     wide = x.astype(jnp.float32)
-    scaled = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return weight * scaled.astype(x.dtype)
+    mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    mean = mean if across is None else jax.lax.pmean(mean, across)
+    return weight * (wide * jax.lax.rsqrt(mean + eps)).astype(x.dtype)
+
+
+def scaled(x: jax.Array, factor: float) -> jax.Array:
+    """x times a number that x's dtype may not hold."""
+    return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
 def linear(
@@ -57,7 +63,8 @@ def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = 
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, D / 2] each."""
+    """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, F] each: D / 2, or less where only the
+    first 2 F of a head's numbers are turned."""
 
     cos_T1F: jax.Array
     sin_T1F: jax.Array
@@ -70,20 +77,22 @@ class Rotation(NamedTuple):
 
 
 def rotate(x_THD: jax.Array, rotation: Rotation) -> jax.Array:
-    """Rotary embedding: the halves of each head turned by the token's angles."""
+    """Rotary embedding: the halves of each head, or of its first numbers, turned by the token's angles."""
     cos, sin = rotation
-    low, high = jnp.split(x_THD, 2, axis=-1)
-    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    half = cos.shape[-1]
+    low, high, rest = jnp.split(x_THD, [half, 2 * half], axis=-1)
+    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin, rest], axis=-1)
 
 
 def rope_frequencies(spec: ModelSpec) -> np.ndarray:
-    """[D / 2] float32, radians a position, scaled as the spec says."""
-    exponents = np.arange(0, spec.head_dim, 2, dtype=np.float32) / spec.head_dim
+    """[F] float32, radians a position, scaled as the spec says."""
+    size = spec.rotary_dim or spec.head_dim
+    exponents = np.arange(0, size, 2, dtype=np.float32) / size
     plain = (1.0 / spec.rope_theta**exponents).astype(np.float32)
-    return plain if spec.rope_scaling is None else _scaled(plain, spec.rope_scaling)
+    return plain if spec.rope_scaling is None else _stretched(plain, spec.rope_scaling)
 
 
-def _scaled(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
+def _stretched(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
     """Linear: all slower. LLaMA 3: slow ones slower by the factor, fast ones kept, those between blended."""
     if scaling.kind == "linear":
         return plain / np.float32(scaling.factor)

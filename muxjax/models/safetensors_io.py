@@ -40,9 +40,7 @@ class TensorFiles:
         self.shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
         self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items()}
 
-    def read_into(
-        self, name: str, target: np.ndarray, advance: Advance, *, rows: tuple[int, int] | None = None, piece: int = 0
-    ) -> None:
+    def read_into(self, name: str, target: np.ndarray, advance: Advance, *, rows: tuple[int, int] | None = None, piece: int = 0) -> None:
         """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each time.
 
         Args:
