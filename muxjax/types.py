@@ -215,16 +215,27 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeScaling:
-    """Stretching of rotary frequencies: "linear" (factor alone) or "llama3" (all fields).
+    """Stretching of rotary frequencies.
 
+    Args:
+      kind: "linear" reads the factor alone; "llama3" the low and high one and the original length too; "yarn" the original length and
+        what begins with `beta`; "longrope" `factors`, one for each frequency.
+      attention_factor: multiplies the rotated queries and keys, of yarn and longrope.
+      beta_fast, beta_slow: turns over the original length, above which a frequency is kept and below which it is stretched whole;
+        beta_whole: between frequencies, not within them.
     Source: Hugging Face's rope_scaling / rope_parameters.
     """
 
     kind: str
-    factor: float
+    factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 1.0
     original_max_len: int = 0
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    beta_whole: bool = True
+    factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,9 @@ class Rotation(NamedTuple):
     def of(cls, spec: ModelSpec, positions_T: jax.Array) -> "Rotation":
         """In the model's dtype; behind a barrier, or XLA would compute them anew in every layer and for every head."""
         angle_T1F = positions_T[:, None, None].astype(jnp.float32) * rope_frequencies(spec)
-        return cls(*jax.lax.optimization_barrier(tuple(of(angle_T1F).astype(spec.dtype) for of in (jnp.cos, jnp.sin))))
+        factor = 1.0 if spec.rope_scaling is None else spec.rope_scaling.attention_factor
+        turned = tuple(of(angle_T1F) if factor == 1 else of(angle_T1F) * factor for of in (jnp.cos, jnp.sin))
+        return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)))
 
 
 def rotate(x_THD: jax.Array, rotation: Rotation) -> jax.Array:
@@ -89,13 +91,36 @@ def rope_frequencies(spec: ModelSpec) -> np.ndarray:
     size = spec.rotary_dim or spec.head_dim
     exponents = np.arange(0, size, 2, dtype=np.float32) / size
     plain = (1.0 / spec.rope_theta**exponents).astype(np.float32)
-    return plain if spec.rope_scaling is None else _stretched(plain, spec.rope_scaling)
+    return plain if spec.rope_scaling is None else _stretched(plain, spec.rope_scaling, spec.rope_theta)
 
 
-def _stretched(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Linear: all slower. LLaMA 3: slow ones slower by the factor, fast ones kept, those between blended."""
+def _stretched(plain: np.ndarray, scaling: RopeScaling, theta: float) -> np.ndarray:
+    """Linear: all slower. Longrope: each by its own factor. LLaMA 3 and yarn: slow ones slower by the factor, fast ones kept, those
+    between blended, by their turns over the original context, or by their place among the frequencies."""
     if scaling.kind == "linear":
         return plain / np.float32(scaling.factor)
+    if scaling.kind == "longrope":
+        return (plain / np.array(scaling.factors, np.float32)).astype(np.float32)
+    if scaling.kind == "yarn":
+        kept = _kept_share(len(plain), scaling, theta)
+        return (kept * plain + (1 - kept) * plain / np.float32(scaling.factor)).astype(np.float32)
     turns = scaling.original_max_len * plain / (2 * math.pi)  # over the original context
     share = np.clip((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor), 0, 1)
     return (share * plain + (1 - share) * plain / scaling.factor).astype(np.float32)
+
+
+def _kept_share(count: int, scaling: RopeScaling, theta: float) -> np.ndarray:
+    """How much yarn keeps of each frequency: from 1 before the place of `beta_fast` to 0 after that of `beta_slow`.
+
+    Source: https://arxiv.org/abs/2309.00071, "NTK-by-parts".
+    """
+
+    def place(turns: float) -> float:
+        return count * math.log(scaling.original_max_len / (turns * 2 * math.pi)) / math.log(theta)
+
+    first, last = place(scaling.beta_fast), place(scaling.beta_slow)
+    if scaling.beta_whole:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * count - 1)
+    width = 0.001 if first == last else last - first
+    return (1 - np.clip((np.arange(count, dtype=np.float32) - first) / width, 0, 1)).astype(np.float32)

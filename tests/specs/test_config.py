@@ -153,8 +153,8 @@ def test_a_file_that_names_no_dtype_is_float32(read):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", "0.5"),
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping", "50.0"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type", "yarn"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type", "default, linear, llama3"),
+        ({"rope_scaling": {"type": "ntk", "factor": 4.0}}, "rope_type", "ntk"),
+        ({"rope_scaling": {"rope_type": "proportional", "factor": 4.0}}, "rope_type", "default, linear, llama3, yarn, dynamic, longrope"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_type", "full_attention"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor", "missing"),
         ({"rope_scaling": {"rope_type": "llama3", **LLAMA3_ROPE, "high_freq_factor": 1.0}}, "high_freq_factor", "over"),
@@ -238,7 +238,7 @@ def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
     assert read_spec(folder) == spec
 
 
-@pytest.mark.parametrize("change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"windows": (None, 8)}])
+@pytest.mark.parametrize("change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"unrotated": (0,), "qk_norm": True}])
 def test_a_spec_that_no_family_has_is_refused(read, change):
     with pytest.raises(ConfigError, match="LlamaForCausalLM"):
         to_hf_config(dataclasses.replace(read(LLAMA), **change))
