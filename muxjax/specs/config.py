@@ -176,7 +176,7 @@ def _overridden(spec: ModelSpec, fields: Fields, dtype: str, max_len: int | None
     if dtype not in ("auto", *DTYPES):
         raise ConfigError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}", field="dtype")
     if max_len is not None and not 1 <= max_len <= spec.max_len:
-        limit = f"1 to {spec.max_len}, the max_position_embeddings of {fields.where}"
+        limit = f"1 to {spec.max_len}, the positions that {fields.where} is good for"
         raise ConfigError(f"max_model_len must be {limit}, got {max_len}", field="max_model_len")
     return dataclasses.replace(spec, dtype=spec.dtype if dtype == "auto" else dtype, max_len=max_len or spec.max_len)
 
