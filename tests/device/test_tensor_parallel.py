@@ -39,7 +39,7 @@ def folders(tmp_path_factory):
         (2, ("llama3_tied",)),
         (2, ("qwen3",)),
         (4, ("llama2",)),
-        (4, ("olmo2", "phi3")),
+        (4, ("olmo2",)),
         (2, ("granite", "smollm3", "phi3_longrope")),
     ],
     ids=str,

@@ -21,16 +21,20 @@ def json_answer(body: bytes) -> web.Response:
 
 
 def _pieces(value: Any, name: str = "") -> Iterator[str]:
-    """Objects member by member, long lists slice by slice; choices and data one by one, each of which may be long."""
+    """Objects member by member, long lists slice by slice; choices, data and a few objects one by one, each of which may be long."""
     if isinstance(value, Mapping):
         yield from _joined("{", (_member(str(key), member) for key, member in value.items()), "}")
-    elif isinstance(value, list) and name in ("choices", "data"):
+    elif isinstance(value, list) and (name in ("choices", "data") or _are_few_objects(value)):
         yield from _joined("[", map(_pieces, value), "]")
     elif isinstance(value, list) and len(value) > _SLICE:
         slices = (value[at : at + _SLICE] for at in range(0, len(value), _SLICE))
         yield from _joined("[", ([encode(entries)[1:-1]] for entries in slices), "]")
     else:
         yield encode(value)
+
+
+def _are_few_objects(values: list[Any]) -> bool:
+    return 0 < len(values) <= _SLICE and isinstance(values[0], Mapping)
 
 
 def _member(name: str, value: Any) -> Iterator[str]:

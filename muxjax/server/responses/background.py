@@ -22,6 +22,7 @@ class Background:
     def __init__(self, service: Service, store: ResponseStore):
         self._service, self._store = service, store
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[str] = set()
 
     def start(self, generation: Generation, reply: ResponseReply) -> Json:
         """Begins a response; its state for now."""
@@ -29,14 +30,15 @@ class Background:
         queued = self._keep(reply, "queued")
         task = asyncio.create_task(self._make(generation, reply))
         self._tasks[response_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(response_id, None))
+        task.add_done_callback(lambda _: self._forget(response_id))
         return queued
 
     async def cancel(self, response_id: str) -> None:
         """Returns when it is ended; one that is not in the making stays as it is."""
         task = self._tasks.get(response_id)
         if task is not None:
-            task.cancel()
+            if response_id not in self._ending:
+                task.cancel()
             await asyncio.wait([task])
 
     async def close(self) -> None:
@@ -47,13 +49,19 @@ class Background:
     async def _make(self, generation: Generation, reply: ResponseReply) -> None:
         try:
             self._keep(reply, "in_progress")
-            reply.whole(await self._service.whole(generation))
+            deltas = await self._service.whole(generation)
+            self._ending.add(generation.stamp.id)
+            await self._service.pools.large.run(generation.stamp.line, lambda: reply.whole(deltas))
         except asyncio.CancelledError:
             self._keep(reply, "cancelled")
         except Exception as error:
             if not isinstance(error, RequestError):
                 _log.exception("a response in the background failed")
             self._keep(reply, "failed", failure_of(error))
+
+    def _forget(self, response_id: str) -> None:
+        del self._tasks[response_id]
+        self._ending.discard(response_id)
 
     def _keep(self, reply: ResponseReply, status: str, error: Json | None = None) -> Json:
         """Has the store tell that state."""

@@ -8,10 +8,12 @@ from muxjax.errors import RequestError
 from muxjax.server.answers.renamed import renamed
 from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Generation, Stamp
+from muxjax.server.json_schema.size import characters
 from muxjax.server.openai.fields import Fields, show
 from muxjax.server.openai.schema import parse_chat
 from muxjax.server.responses.items import messages_of, read_items
 from muxjax.server.responses.store import ResponseStore, Stored
+from muxjax.server.strict_json import encode
 
 Json = dict[str, Any]
 LOGPROBS = "message.output_text.logprobs"
@@ -30,6 +32,8 @@ _ECHOED: dict[str, object] = {
     **{"top_logprobs": 0, "top_p": 1.0, "truncation": "disabled", "user": None, "background": False, "store": True},
 }
 """Fields that a response repeats, with what they are where the client says nothing."""
+_MOST_ECHOED = 2**19
+"""Characters of one of them: a response says them again whenever it is told. Instructions are bounded as prompts are."""
 _OWN = frozenset(_ECHOED) - {"temperature", "top_p", "top_logprobs", "parallel_tool_calls"} | frozenset(
     (*_REFUSED, "input", "include", "stream_options", "n", "messages", "max_tokens", "max_completion_tokens", "response_format", "logprobs")
 )
@@ -43,7 +47,7 @@ class ResponseRequest:
     Args:
       chat: the same as a chat.
       echo: fields that the response repeats.
-      items: the input's, with ids.
+      items: the input's, with ids; items_size: bytes of their JSON, where they are to be kept.
       messages: the conversation so far, in the form of a chat, without instructions.
       owner: name of its tenant.
       store: it is to be kept; background: the client does not wait for it.
@@ -52,6 +56,7 @@ class ResponseRequest:
     chat: Json
     echo: Json
     items: Sequence[Json]
+    items_size: int
     messages: Sequence[Json]
     owner: str
     store: bool
@@ -59,7 +64,8 @@ class ResponseRequest:
 
     def kept(self, response: Json, answer: Sequence[Json]) -> Stored:
         """What is to be kept of it, with the messages that it answered."""
-        return Stored(owner=self.owner, response=response, items=self.items, messages=(*self.messages, *answer))
+        size = self.items_size + len(encode(response))
+        return Stored(owner=self.owner, response=response, items=self.items, messages=(*self.messages, *answer), size=size)
 
 
 def read_request(body: Mapping[str, Any], store: ResponseStore, stamp: Stamp) -> ResponseRequest:
@@ -80,14 +86,17 @@ def read_request(body: Mapping[str, Any], store: ResponseStore, stamp: Stamp) ->
     metadata, items = fields.object("metadata"), read_items(fields)
     messages = [*_before(fields, store, stamp.tenant.name), *messages_of(items)]
     instructions = fields.text("instructions")
+    kept = wanted and store.keeps
+    with_ids = [_with_id(item.raw, f"{stamp.id}-{place}") for place, item in enumerate(items)]
     system = [{"role": "system", "content": instructions}] if instructions else []
     return ResponseRequest(
         chat=_chat(fields, [*system, *messages]),
-        echo=_echo(body, store=wanted and store.keeps, metadata=metadata.raw if metadata else {}),
-        items=[_with_id(item.raw, f"{stamp.id}-{place}") for place, item in enumerate(items)],
+        echo=_echo(fields, store=kept, metadata=metadata.raw if metadata else {}),
+        items=with_ids,
+        items_size=len(encode(with_ids)) if kept else 0,
         messages=messages,
         owner=stamp.tenant.name,
-        store=wanted and store.keeps,
+        store=kept,
         background=background,
     )
 
@@ -167,8 +176,12 @@ def _format(fields: Fields) -> Json | None:
     return {"type": "json_schema", "json_schema": {name: value for name, value in form.raw.items() if name != "type"}}
 
 
-def _echo(body: Mapping[str, Any], *, store: bool, metadata: Mapping[str, Any]) -> Json:
-    said = {name: value for name in _ECHOED if (value := body.get(name)) is not None}
+def _echo(fields: Fields, *, store: bool, metadata: Mapping[str, Any]) -> Json:
+    """Raises RequestError: it is too much to be said again."""
+    said = {name: value for name in _ECHOED if (value := fields.raw.get(name)) is not None}
+    for name, value in said.items():
+        if name != "instructions" and characters(value, _MOST_ECHOED) > _MOST_ECHOED:
+            raise fields.error(name, f"must have at most {_MOST_ECHOED} characters, for a response repeats it", code="invalid_value")
     told = {**_ECHOED, **said, "store": store, "metadata": dict(metadata)}
     told["text"] = {"format": {"type": "text"}, **told["text"]}
     return told
@@ -176,7 +189,7 @@ def _echo(body: Mapping[str, Any], *, store: bool, metadata: Mapping[str, Any]) 
 
 def _with_id(item: Mapping[str, Any], own: str) -> Json:
     kind = item.get("type") or "message"
-    named = {"type": kind, "id": item.get("id") or f"{kind}_{own}", **item}
+    named = {**item, "type": kind, "id": item.get("id") or f"{kind}_{own}"}
     if kind == "message" and isinstance(named["content"], str):
         named["content"] = [{"type": "output_text" if named["role"] == "assistant" else "input_text", "text": named["content"]}]
     return named

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxjax.errors import RequestError
-from muxjax.server.strict_json import encode
 
 Json = dict[str, Any]
 
@@ -20,12 +19,14 @@ class Stored:
       owner: name of the tenant, who alone hears of it.
       items: the input's, with ids.
       messages: the whole conversation in the form of a chat, the answer included, instructions not.
+      size: bytes of the JSON of response and items.
     """
 
     owner: str
     response: Json
     items: Sequence[Json]
     messages: Sequence[Json]
+    size: int
 
 
 class ResponseStore:
@@ -38,7 +39,7 @@ class ResponseStore:
     def __init__(self, most_bytes: int):
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[str, tuple[Stored, int]] = OrderedDict()
+        self._kept: OrderedDict[str, Stored] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -47,20 +48,19 @@ class ResponseStore:
 
     def put(self, stored: Stored) -> None:
         """Keeps it in place of what is kept under its id; one that is larger than the bound is not kept."""
-        size = len(encode(stored.response)) + len(encode(list(stored.items)))
         with self._lock:
             self._drop(stored.response["id"])
-            if size > self._most_bytes:
+            if stored.size > self._most_bytes:
                 return
-            while self._bytes + size > self._most_bytes:
+            while self._bytes + stored.size > self._most_bytes:
                 self._drop(next(iter(self._kept)))
-            self._kept[stored.response["id"]] = stored, size
-            self._bytes += size
+            self._kept[stored.response["id"]] = stored
+            self._bytes += stored.size
 
     def get(self, owner: str, response_id: str, *, param: str | None = None) -> Stored:
         """Raises RequestError: 404, nothing is kept of it, or it is somebody else's."""
         with self._lock:
-            stored, _ = self._kept.get(response_id, (None, 0))
+            stored = self._kept.get(response_id)
         if stored is None or stored.owner != owner:
             raise RequestError(f"Response {response_id[:100]!r} is not kept here.", param=param, code="response_not_found", status=404)
         return stored
@@ -72,5 +72,5 @@ class ResponseStore:
             self._drop(response_id)
 
     def _drop(self, response_id: str) -> None:
-        _, size = self._kept.pop(response_id, (None, 0))
-        self._bytes -= size
+        stored = self._kept.pop(response_id, None)
+        self._bytes -= stored.size if stored else 0

@@ -114,6 +114,24 @@ def test_tools_have_been_called_when_the_last_call_is_whole(parser, answer, text
     assert (whole.has_called, cut.has_called) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(r"a\/b\\/c", r"a/b\/c"), (r"\ud83d\ude42 \u00e9", "🙂 é"), (r"half \ud83d", "half \ufffd"), (r"\n\"\\", '\n"\\')],
+)
+def test_text_of_python_may_be_escaped_as_in_json(written, meant):
+    """The grammar has it written as JSON."""
+    ((_, arguments),) = same_at_every_cut(lambda: reader("pythonic"), f'[search(q="{written}", in={{"{written}": 1}})]').calls
+    assert json.loads(arguments) == {"q": meant, "in": {meant: 1}}
+
+
+def test_arguments_of_python_may_have_names_that_python_has_not():
+    """Schemas have them, and the grammar leads to them."""
+    ((_, arguments),) = same_at_every_cut(
+        lambda: reader("pythonic"), '[search(from="a, b", start-date=[1, 2], a b={"in": 1}, class=true,)]'
+    ).calls
+    assert json.loads(arguments) == {"from": "a, b", "start-date": [1, 2], "a b": {"in": 1}, "class": True}
+
+
 MALFORMED = {
     "an unknown function": ("hermes", '<tool_call>\n{"name": "other", "arguments": {}}\n</tool_call>'),
     "arguments that are no object": ("hermes", '<tool_call>\n{"name": "search", "arguments": [1]}\n</tool_call>'),

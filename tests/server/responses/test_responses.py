@@ -1,11 +1,16 @@
 """`/v1/responses` as the openai package asks it."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import openai
 import pytest
 from pydantic import BaseModel
 
+from muxjax.server.http.routes import responses as routes
+from muxjax.server.responses.reply import ResponseReply
 from tests.server.http.test_app import ask, until
 from tests.server.speaking import saying
 
@@ -146,6 +151,54 @@ def test_a_response_in_the_background_can_be_cancelled(serve, tokenizer):
             server.client.responses.cancel(plain.id)
 
 
+def test_a_response_in_the_background_is_made_beside_the_event_loop_and_then_no_more_cancelled(serve, tokenizer, monkeypatch):
+    made, threads, may_end = ResponseReply.whole, list[str](), threading.Event()
+
+    def watched(reply, deltas):
+        threads.append(threading.current_thread().name)
+        assert may_end.wait(10)
+        return made(reply, deltas)
+
+    monkeypatch.setattr(ResponseReply, "whole", watched)
+    with serve(reply=saying(tokenizer, "meow")) as server, ThreadPoolExecutor() as threads_of_clients:
+        answer = server.client.responses.create(model="a", input="hello", background=True)
+        assert until(lambda: threads)
+        cancelled = threads_of_clients.submit(server.client.responses.cancel, answer.id)
+        deleted = threads_of_clients.submit(server.client.responses.delete, answer.id)
+        assert not cancelled.done() and not deleted.done()
+        may_end.set()
+        assert cancelled.result(10).status == "completed"
+        deleted.result(10)
+        with pytest.raises(openai.NotFoundError):
+            server.client.responses.retrieve(answer.id)
+    assert threads[0].startswith("muxjax-large")
+
+
+@pytest.mark.parametrize(("characters", "thread"), [(10, "muxjax-loop"), (100_000, "muxjax-large")])
+def test_what_is_kept_is_written_beside_the_event_loop_where_it_is_long(serve, tokenizer, monkeypatch, characters, thread):
+    threads = []
+
+    def watched(write, value):
+        threads.append(threading.current_thread().name)
+        return write(value)
+
+    with serve(reply=saying(tokenizer, "meow")) as server:
+        answer = server.client.responses.create(model="a", input="hello", metadata={"a": "x" * characters})
+        for write in ("json_body", "json_response"):
+            monkeypatch.setattr(routes, write, partial(watched, getattr(routes, write)))
+        assert server.client.responses.retrieve(answer.id).metadata == answer.metadata
+        assert server.client.responses.input_items.list(answer.id).data
+    assert len(threads) == 2 and all(name.startswith(thread) for name in threads)
+
+
+def test_an_item_gets_an_id_and_a_type_where_the_client_says_null(serve, tokenizer):
+    with serve(reply=saying(tokenizer, "meow")) as server:
+        item = {"id": None, "type": None, "role": "user", "content": "hello"}
+        _, _, content = ask(server, "POST", "/v1/responses", {"model": "a", "input": [item]})
+        (kept,) = server.client.responses.input_items.list(json.loads(content)["id"]).data
+    assert kept.id and kept.type == "message"
+
+
 def test_a_turn_of_calls_and_results_is_a_chats(serve, tokenizer):
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
@@ -191,6 +244,7 @@ def _post(serve, tokenizer, body: object):
         ({"background": True, "store": False}, "background"),
         ({"include": "x"}, "include"),
         ({"metadata": []}, "metadata"),
+        ({"metadata": {"a": [0] * 140_000}}, "metadata"),
         ({"instructions": 3}, "instructions"),
         ({"previous_response_id": 3}, "previous_response_id"),
         ({"reasoning": {"effort": 3}}, "reasoning.effort"),

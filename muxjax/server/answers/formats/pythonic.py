@@ -12,9 +12,11 @@ from muxjax.server.answers.tools import Tool
 
 _MOST_CHARACTERS = 2**16
 """Of a call's arguments, which are looked through again whenever more of them comes."""
-_STRING_OR_BRACKET = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|["'()\[\]{}]""", re.DOTALL)
+_SIGN = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|["'()\[\]{},]""", re.DOTALL)
 _JSON_NAMES: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 _READ_ERRORS = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_NAMED = re.compile(r"""\s*([^\s"'()\[\]{},=][^"'()\[\]{},=]*?)\s*=""")
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -66,7 +68,7 @@ def _lists(rule: str, required: list[bool]) -> list[str]:
 def _end(text: str) -> int | None:
     """Place of the bracket that ends a call; None where it has not come."""
     depth = 1
-    for found in _STRING_OR_BRACKET.finditer(text):
+    for found in _SIGN.finditer(text):
         if found[0] in "\"'":  # of a string that is not complete
             return None
         depth += 1 if found[0] in "([{" else -1 if found[0] in ")]}" else 0
@@ -77,10 +79,28 @@ def _end(text: str) -> int | None:
 
 def _as_json(arguments: str) -> str:
     """Raises any of _READ_ERRORS: they are not literals by name."""
-    call = ast.parse(f"f({arguments})", mode="eval").body
-    if not isinstance(call, ast.Call) or call.args or any(keyword.arg is None for keyword in call.keywords):
+    told = json.dumps(dict(map(_named, _split(arguments))), ensure_ascii=False, allow_nan=False)
+    return told.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # JSON may write one character as a pair of surrogates
+
+
+def _split(arguments: str) -> list[str]:
+    """The arguments, each with its name; Python's own parser takes no `from=` or `start-date=`, which schemas have."""
+    depth, start, split = 0, 0, list[str]()
+    for found in _SIGN.finditer(arguments + ","):
+        depth += 1 if found[0] in "([{" else -1 if found[0] in ")]}" else 0
+        if found[0] == "," and depth == 0:
+            split.append(arguments[start : found.start()])
+            start = found.end()
+    return split if split[-1].strip() else split[:-1]
+
+
+def _named(argument: str) -> tuple[str, Any]:
+    """Raises any of _READ_ERRORS."""
+    name = _NAMED.match(argument)
+    if name is None:
         raise ValueError("not by name")
-    return json.dumps({str(keyword.arg): _value(keyword.value) for keyword in call.keywords}, ensure_ascii=False, allow_nan=False)
+    python = _ESCAPE.sub(lambda escape: "/" if escape[1] == "/" else escape[0], argument[name.end() :])  # which has no \/
+    return name[1], _value(ast.parse(python.strip(), mode="eval").body)
 
 
 def _value(node: ast.expr) -> Any:

@@ -3,12 +3,14 @@
 from aiohttp import web
 
 from muxjax.errors import RequestError
+from muxjax.server.admission.lines import line_of
 from muxjax.server.http.answering import Answering
 from muxjax.server.http.auth import sender_of
-from muxjax.server.http.body import json_response
+from muxjax.server.http.body import SMALL_BYTES, json_response
+from muxjax.server.http.long_json import json_answer, json_body
 from muxjax.server.responses.background import Background
 from muxjax.server.responses.endpoint import responses
-from muxjax.server.responses.reply import ResponseReply
+from muxjax.server.responses.reply import Json, ResponseReply
 from muxjax.server.responses.store import ResponseStore, Stored
 from muxjax.server.service import Service
 
@@ -39,14 +41,16 @@ def routes(app: web.Application, service: Service, answering: Answering, store_b
     async def retrieve(request: web.Request) -> web.Response:
         if request.query.get("stream", "false").lower() not in ("false", "0", ""):
             raise RequestError("a response that is kept cannot be streamed again", param="stream", code="unsupported_value")
-        return json_response(_stored(store, request).response)
+        stored = _stored(store, request)
+        return await _told(service, request, stored, stored.response)
 
     async def items(request: web.Request) -> web.Response:
-        data = list(_stored(store, request).items)
+        stored = _stored(store, request)
+        data = list(stored.items)
         if request.query.get("order", "desc") == "desc":
             data.reverse()
         ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
-        return json_response({"object": "list", "data": data, **ends, "has_more": False})
+        return await _told(service, request, stored, {"object": "list", "data": data, **ends, "has_more": False})
 
     async def delete(request: web.Request) -> web.Response:
         stored = _stored(store, request)
@@ -59,7 +63,7 @@ def routes(app: web.Application, service: Service, answering: Answering, store_b
         if not stored.response["background"]:
             raise RequestError("Only a response in the background can be cancelled; leave the stream of another one.", param="response_id")
         await background.cancel(stored.response["id"])
-        return json_response(_stored(store, request).response)
+        return await retrieve(request)
 
     one = "/v1/responses/{id}"
     return [
@@ -75,3 +79,10 @@ def routes(app: web.Application, service: Service, answering: Answering, store_b
 def _stored(store: ResponseStore, request: web.Request) -> Stored:
     """Raises RequestError: 404, it is not kept, or somebody else's."""
     return store.get(sender_of(request).tenant.name, request.match_info["id"])
+
+
+async def _told(service: Service, request: web.Request, stored: Stored, answer: Json) -> web.Response:
+    """Something of what is kept, written in a pool where that may be long."""
+    if stored.size <= SMALL_BYTES:
+        return json_response(answer)
+    return json_answer(await service.pools.large.run(line_of(*sender_of(request)), lambda: json_body(answer)))
