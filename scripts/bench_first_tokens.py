@@ -85,9 +85,9 @@ def page(records: Sequence[dict]) -> str:
         (
             "# How long does a first token wait at a server that writes many streams?",
             f"A server with a fake engine makes a token for every stream each {TURN_S * 1e3:.0f} ms, so a request alone waits half a"
-            f" turn and its way; beside its streams, {least['config']['probes']} requests ask for one token each, one after the other. Made by"
-            f" `python -m scripts.bench_first_tokens`; device: {least['device']}, load average {most['values']['load_average']:.1f},"
-            f" commit {least['commit']}.",
+            f" turn and its way; beside its streams, {least['config']['probes']} requests ask for a token each, one after another."
+            f" Made by `python -m scripts.bench_first_tokens`; device: {least['device']}, load average"
+            f" {most['values']['load_average']:.1f}, commit {least['commit']}.",
             results.table(("streams beside it", "first token p50", "p90", "p99"), rows),
             f"**{most['config']['streams']} streams add {added_ms:.0f} ms to the median.** What a step has made is handed on to a few"
             " streams in each pass of the event loop, first tokens at once (`muxjax/server/outbox.py`).",
