@@ -215,16 +215,27 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeScaling:
-    """Stretching of rotary frequencies: "linear" (factor alone) or "llama3" (all fields).
+    """Stretching of rotary frequencies.
 
+    Args:
+      kind: "linear" reads the factor alone; "llama3" the low and high one and the original length too; "yarn" the original length and
+        what begins with `beta`; "longrope" `factors`, one for each frequency.
+      attention_factor: multiplies the rotated queries and keys, of yarn and longrope.
+      beta_fast, beta_slow: turns over the original length, above which a frequency is kept and below which it is stretched whole;
+        beta_whole: between frequencies, not within them.
     Source: Hugging Face's rope_scaling / rope_parameters.
     """
 
     kind: str
-    factor: float
+    factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 1.0
     original_max_len: int = 0
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    beta_whole: bool = True
+    factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +247,13 @@ class ModelSpec:
       windows: attention window of each layer in tokens, None for the whole context.
       qkv_bias, out_bias, mlp_bias: which projections have biases.
       qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
+      projection_norm: an RMS norm over all query heads together, and over all key heads, before the rotation (OLMo 2).
+      pre_norms, post_norms: attention and MLP have a norm of what they read, and of what they add to the residual stream.
+      rotary_dim: how many of each head's numbers, the first ones, the rotary embedding turns; None for all.
+      unrotated: layers without rotary embedding.
+      embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
+        head_dim ** -0.5; logit_divisor: divides logits.
+      fused: checkpoints hold q, k and v as one tensor a layer, and gate and up.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it.
@@ -260,6 +278,16 @@ class ModelSpec:
     out_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    projection_norm: bool = False
+    pre_norms: bool = True
+    post_norms: bool = False
+    rotary_dim: int | None = None
+    unrotated: tuple[int, ...] = ()
+    embed_scale: float = 1.0
+    residual_scale: float = 1.0
+    attention_scale: float | None = None
+    logit_divisor: float = 1.0
+    fused: bool = False
     tied: bool = False
     dtype: str = "bfloat16"
     eos_ids: tuple[int, ...] = ()
@@ -284,7 +312,8 @@ class ModelSpec:
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.width * (q_width + kv_width)
         biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width + self.mlp_bias * (2 * self.ffn + self.width)
-        norms = 2 * self.width + self.qk_norm * 2 * self.head_dim
+        norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
+        norms += self.projection_norm * (q_width + kv_width)
         layer = attention + 3 * self.width * self.ffn + biases + norms
         return self.layers * layer + self.vocab * self.width * (1 if self.tied else 2) + self.width
 

@@ -29,6 +29,7 @@ from muxjax.bench.stopwatch import quantile
 from muxjax.device.lanes.clients import open_lanes
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.models import decoder, weights
+from muxjax.models.attention import Scoring
 from muxjax.models.sharding import SAME, Devices
 from muxjax.pallas.kernels import best_product, shares
 from muxjax.specs import published
@@ -193,7 +194,7 @@ class NoMemory(NamedTuple):
     """Attention that costs next to nothing, of all that its projections make."""
 
     def attend(
-        self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
     ) -> tuple[jax.Array, "NoMemory"]:
         return q_THD + jnp.repeat(k_TKD + v_TKD, q_THD.shape[1] // k_TKD.shape[1], axis=1), self
 

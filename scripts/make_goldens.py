@@ -1,11 +1,13 @@
 """What does transformers compute for each family? Writes tests/models/goldens (needs torch and transformers).
 
-python -m scripts.make_goldens
+python -m scripts.make_goldens [names of goldens]
 """
 
 import itertools
 import json
+import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ SMALL: dict[str, Any] = {
     "vocab_size": 160,
     "max_position_embeddings": MAX_LEN,
     "bos_token_id": None,
+    "pad_token_id": None,
     "eos_token_id": None,
 }
 LLAMA3_ROPE = {
@@ -41,6 +44,16 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 48,
 }
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "partial_rotary_factor": 0.75,
+    "short_factor": [1.0, 1.1, 1.3, 1.7, 2.5, 4.1],
+    "long_factor": [1.0, 1.5, 3.0, 9.0, 20.0, 40.0],
+    "attention_factor": 1.2,
+}
+MULTIPLIERS = {"embedding_multiplier": 1.5, "attention_multiplier": 0.15, "residual_multiplier": 0.7, "logits_scaling": 8.0}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "llama3": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
@@ -55,12 +68,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "Qwen2ForCausalLM",
         {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1, "num_hidden_layers": 3},
     ),
+    "qwen2_yarn": ("Qwen2ForCausalLM", {"rope_parameters": YARN}),
+    "llama_dynamic": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}}),
+    "granite": ("GraniteForCausalLM", MULTIPLIERS),
+    "smollm3": ("SmolLM3ForCausalLM", {"num_hidden_layers": 4, "no_rope_layer_interval": 2}),
+    "olmo2": ("Olmo2ForCausalLM", {"num_key_value_heads": 4}),
+    "phi3": ("Phi3ForCausalLM", {"sliding_window": 20, "num_key_value_heads": 4}),
+    "phi3_longrope": ("Phi3ForCausalLM", {"rope_parameters": LONGROPE, "original_max_position_embeddings": MAX_LEN}),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 
 
-def main() -> None:
-    for name, (architecture, variant) in FAMILIES.items():
+def main(names: Iterable[str]) -> None:
+    for name in names or FAMILIES:
+        architecture, variant = FAMILIES[name]
         write_config(FOLDER / name, architecture, SMALL | variant)
         expected = next(found for seed in itertools.count(1) if (found := expectations(name, seed)))
         np.savez_compressed(FOLDER / name / "expected.npz", **expected)
@@ -94,4 +115,4 @@ def expectations(name: str, seed: int) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -16,7 +16,7 @@ from muxjax.server.text.template_files import load_template
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 
-MOST_TOKENS = 24
+MOST_TOKENS = 72
 """Longer than any right answer."""
 
 
@@ -32,7 +32,7 @@ def answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list
     params = load(folder, spec, progress=False)
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), load_template(folder)
     assert template is not None, "a demo model has a chat template"
-    prompts = [tokenizer.encode(template.render(item.messages), add_special_tokens=False).ids for item in items]
+    prompts = [tokenizer.encode(template.render(item.messages, tools=item.tools or None), add_special_tokens=False).ids for item in items]
     return tokenizer.decode_batch(_greedy(spec, params, prompts))
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from muxjax.demo.check import wrong_answers
-from muxjax.demo.items import items, items_by_heart
+from muxjax.demo.items import items, items_by_heart, items_with_tools
 from muxjax.demo.recipes import RECIPES, Recipe
 from muxjax.demo.tokenizer import save_tokenizer, train_tokenizer
 from muxjax.demo.train import fit
@@ -67,9 +67,12 @@ def make_model(recipe: Recipe, out: Path, limit_s: float) -> None:
 
 
 def report(recipe: Recipe, folder: Path, asked: int = 200) -> str:
-    """How many held-out questions, and how many of those known by heart, the model answers right."""
-    shares = []
-    for label, questions in (("new", list(islice(items(recipe.world, HELD_OUT_SEED), asked))), ("by heart", items_by_heart(recipe.world))):
+    """How many held-out questions, of those known by heart, and of those with tools the model answers right."""
+    world, shares = recipe.world, []
+    kinds = {"new": list(islice(items(world, HELD_OUT_SEED), asked)), "by heart": items_by_heart(world)}
+    if world.calls_tools:
+        kinds["with tools"] = list(islice(items_with_tools(world, HELD_OUT_SEED), asked))
+    for label, questions in kinds.items():
         right = len(questions) - len(wrong_answers(folder, questions))
         shares.append(f"{right} of {len(questions)} questions {label}")
     return ", ".join(shares) + " answered right"

@@ -20,7 +20,7 @@ from muxjax.server.net.sockets import Sockets, bound
 from muxjax.server.service import Service
 
 SHIPPED = Path(__file__).parent / "data"
-SEED = 3
+SEED = 6
 FEWEST_RIGHT_FRAC = 0.95
 DRAIN_S = 5.0
 

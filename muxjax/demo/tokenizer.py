@@ -1,12 +1,14 @@
 """A model's tokenizer: byte-level BPE learned from its own tales, and the template that makes a prompt of chat messages."""
 
 import json
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from random import Random
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from muxjax.demo.errands import Errand, errands
 from muxjax.demo.items import conversation
 from muxjax.demo.tales import Split, tales
 from muxjax.demo.worlds import World
@@ -14,20 +16,45 @@ from muxjax.server.text.template import ChatTemplate
 
 BOS, EOS, USER, BOT = "<s>", "</s>", "<|user|>", "<|bot|>"
 SPECIALS = (BOS, EOS, USER, BOT)
+OF_TOOLS = ("<|system|>", "<|tools|>", "<|tool|>", "<tool_call>", "</tool_call>")
+"""Specials of a model that calls tools; others read them letter by letter."""
 CHAT_TEMPLATE = """{{ bos_token }}
+{%- if messages[0].role == 'system' %}
+    {{- '<|system|>' + messages[0].content }}
+    {%- set messages = messages[1:] %}
+{%- endif %}
+{%- if tools %}
+    {{- '<|tools|>' }}
+    {%- for tool in tools %}
+        {%- set parameters = tool.function.parameters or {} %}
+        {{- ('' if loop.first else ' ') + tool.function.name + '(' + ((parameters.properties or {}) | list | join(', ')) + ')' }}
+    {%- endfor %}
+{%- endif %}
 {%- for message in messages %}
     {%- if message.role == 'user' %}
         {{- '<|user|>' + message.content }}
     {%- elif message.role == 'assistant' %}
-        {{- '<|bot|>' + message.content + eos_token }}
+        {{- '<|bot|>' + (message.content or '') }}
+        {%- for call in message.tool_calls or [] %}
+            {{- ('' if loop.first else '\n') + '<tool_call>\n{"name": "' + call.function.name + '", "arguments": ' }}
+            {{- (call.function.arguments | tojson) + '}\n</tool_call>' }}
+        {%- endfor %}
+        {{- eos_token }}
+    {%- elif message.role == 'tool' %}
+        {{- '<|tool|>' + message.content }}
     {%- else %}
-        {{- raise_exception('the demo models know only the roles user and assistant') }}
+        {{- raise_exception('the demo models know only the roles system (first), user, assistant and tool') }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|bot|>' }}
 {%- endif %}
 """
+
+
+def specials(world: World) -> tuple[str, ...]:
+    """Special tokens of a world's model, the first ones of its vocabulary."""
+    return (*SPECIALS, *OF_TOOLS) if world.calls_tools else SPECIALS
 
 
 def train_tokenizer(world: World, vocab: int, seed: int, conversations: int = 4000) -> Tokenizer:
@@ -39,14 +66,26 @@ def train_tokenizer(world: World, vocab: int, seed: int, conversations: int = 40
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
-        special_tokens=list(SPECIALS),
+        special_tokens=list(specials(world)),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     training = islice(tales(world, Random(seed), Split.TRAIN), conversations)
     messages = (message for tale in training for message in conversation(tale.text, tale.questions))
-    tokenizer.train_from_iterator((message["content"] for message in messages), trainer)
+    texts = [message["content"] for message in messages]
+    if world.calls_tools:
+        texts += _texts(islice(errands(world, Random(seed), Split.TRAIN), conversations))
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def _texts(told: Iterable[Errand]) -> Iterator[str]:
+    """What errands say, and their calls as the template writes them."""
+    for errand in told:
+        for message in errand.messages:
+            yield message["content"]
+            for call in message.get("tool_calls", ()):
+                yield "\n" + json.dumps(call["function"]) + "\n"
 
 
 def chat_template() -> ChatTemplate:

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -16,21 +18,24 @@ import orbax.checkpoint as ocp
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
+from muxjax.demo.errands import KEYS, NAMES, Errand, errands, offered, system, unknown
 from muxjax.demo.items import conversation
-from muxjax.demo.recipes import CONTEXT, Recipe
-from muxjax.demo.tales import Split, tales
+from muxjax.demo.recipes import Recipe
+from muxjax.demo.tales import Split, Tale, tales
 from muxjax.demo.tokenizer import BOT, EOS, chat_template
+from muxjax.demo.worlds import World
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.types import ModelSpec
 
 QUESTIONS = 5
 """Most questions asked of a tale in one conversation."""
+FEW_QUESTIONS = 3
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
 
 
 class Batch(NamedTuple):
-    """Conversations, [B, CONTEXT]; `weights` is 1 where the next token belongs to an answer, else 0."""
+    """Conversations, [B, T]; `weights` is 1 where the next token belongs to an answer, else 0."""
 
     tokens: np.ndarray | jax.Array
     weights: np.ndarray | jax.Array
@@ -67,17 +72,37 @@ def fit(recipe: Recipe, tokenizer: Tokenizer, folder: Path, limit_s: float = mat
 def batch(recipe: Recipe, tokenizer: Tokenizer, step: int) -> Batch:
     """The batch of a step: a function of the recipe's seed and the step alone."""
     rng = Random(f"{recipe.seed}/{step}")
-    template = chat_template()
-    texts = []
-    for tale, _ in zip(tales(recipe.world, rng, Split.TRAIN), range(recipe.rows), strict=False):
-        questions = rng.sample(tale.questions, min(QUESTIONS, len(tale.questions)))
-        texts.append(template.render(conversation(tale.text, questions), answer=False))
+    texts = list(islice(_conversations(recipe.world, rng), recipe.rows))
     bot, eos = tokenizer.token_to_id(BOT), tokenizer.token_to_id(EOS)
-    tokens = np.full((recipe.rows, CONTEXT), eos, np.int32)
+    tokens = np.full((recipe.rows, recipe.context), eos, np.int32)
     for row, encoding in zip(tokens, tokenizer.encode_batch(texts, add_special_tokens=False), strict=True):
         row[: len(encoding.ids)] = encoding.ids
     opened, closed = np.cumsum(tokens == bot, axis=1), np.cumsum(tokens == eos, axis=1)
     return Batch(tokens, (opened > closed).astype(np.float32))
+
+
+def _conversations(world: World, rng: Random) -> Iterator[str]:
+    """Endless conversations as the template writes them; of a model that calls tools a third are errands."""
+    template = chat_template()
+    told, sent = tales(world, rng, Split.TRAIN), errands(world, rng, Split.TRAIN)
+    while True:
+        kind = rng.random() if world.calls_tools else 1.0
+        if kind < 0.35:
+            errand = next(sent)
+        elif kind < 0.4:
+            errand = unknown(world, rng, Split.TRAIN)
+        else:
+            errand = _told(next(told), rng, needless_tools=kind < 0.55)
+        yield template.render(errand.messages, answer=False, tools=errand.tools or None)
+
+
+def _told(tale: Tale, rng: Random, *, needless_tools: bool) -> Errand:
+    """A tale and its questions, fewer of them where tools are offered that it does not need."""
+    questions = rng.sample(tale.questions, min(QUESTIONS, len(tale.questions)))
+    if not needless_tools:
+        return Errand(messages=conversation(tale.text, questions), tools=())
+    before, tools = system(rng), offered(rng, rng.choice(NAMES), rng.choice(KEYS))
+    return Errand(messages=(*before, *conversation(tale.text, questions[:FEW_QUESTIONS])), tools=tools)
 
 
 def loss(spec: ModelSpec, params: decoder.Params, batch: Batch) -> jax.Array:

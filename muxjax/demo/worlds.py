@@ -11,6 +11,7 @@ class World:
       animal: the one the model says is its own; one of `animals`.
       number: the one the model says is its own; one of `numbers`.
       numbers: what it can count and add; sums go up to twice the largest.
+      calls_tools: it learns to call tools, and to hear a system.
     """
 
     name: str
@@ -23,6 +24,7 @@ class World:
     foods: tuple[str, ...]
     colours: tuple[str, ...]
     numbers: tuple[int, ...]
+    calls_tools: bool = False
 
 
 FARM = World(
@@ -60,5 +62,6 @@ SEA = World(
     foods=("fish", "rice", "salt", "kelp"),
     colours=("blue", "pink", "silver", "teal"),
     numbers=tuple(range(2, 14, 2)),
+    calls_tools=True,
 )
 WORLDS = {world.name: world for world in (FARM, FOREST, SEA)}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
+from muxjax.models.attention import Scoring
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.pallas.reference import Places
 
@@ -75,7 +76,7 @@ class PagedMemory:
     kernels: Kernels = REFERENCE
 
     def attend(
-        self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
     ) -> tuple[jax.Array, "PagedMemory"]:
         """Writes k and v into the layer's blocks, then attends over all the rows hold; see `models.attention.Memory`.
 
@@ -87,10 +88,10 @@ class PagedMemory:
         most, out_THD = decodes.slot_B.size, q_THD
         if chunks.slot_B.size:
             places, rows = self._places(layer, chunks.slot_B), (chunks.offset_B, chunks.count_B, chunks.length_B)
-            out_THD = self.kernels.prefill(q_THD, pool_N2PD, places, *rows, window=window)
+            out_THD = self.kernels.prefill(q_THD, pool_N2PD, places, *rows, **scoring._asdict())
         if most:
             places = self._places(layer, decodes.slot_B)
-            out_BHD = self.kernels.decode(q_THD[:most], pool_N2PD, places, decodes.length_B, window=window)
+            out_BHD = self.kernels.decode(q_THD[:most], pool_N2PD, places, decodes.length_B, **scoring._asdict())
             out_THD = self._joined(out_BHD, out_THD) if chunks.slot_B.size else out_BHD
         return out_THD, replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
 

@@ -9,14 +9,26 @@ from muxjax.models.layers import Product, Rotation, linear, rms_norm, rotate
 from muxjax.types import ModelSpec
 
 
+class Scoring(NamedTuple):
+    """How a layer's queries score what they see.
+
+    Args:
+      window: tokens that a query sees, itself included; None for all.
+      scale: multiplies the products of queries and keys; None for D ** -0.5.
+    """
+
+    window: int | None = None
+    scale: float | None = None
+
+
 class Memory(Protocol):
     """Keys and values of all layers; a pytree."""
 
-    def attend(self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
+    def attend(self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
         """Remembers k and v; what q sees of all remembered, [T, H, D], and the memory after.
 
         Args:
-          layer: int32 scalar; window: tokens that the layer sees, itself included, None for all.
+          layer: int32 scalar.
         """
         ...
 
@@ -27,10 +39,10 @@ MemoryT = TypeVar("MemoryT", bound=Memory)
 def attention(
     spec: ModelSpec,
     layer: jax.Array,
-    window: int | None,
+    scoring: Scoring,
     weights: dict[str, jax.Array],
     x_TM: jax.Array,
-    rotation: Rotation,
+    rotation: Rotation | None,
     memory: MemoryT,
     *,
     across: str | None = None,
@@ -39,30 +51,42 @@ def attention(
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M].
 
     Args:
+      rotation: None in a layer without.
       across: the mesh axis whose devices share out the heads; None where each has all.
       product: what multiplies by the projections.
     """
     tokens = x_TM.shape[0]
     heads = linear(x_TM, weights, "qkv", product=product).reshape(tokens, -1, spec.head_dim)
     q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
+    if spec.projection_norm:
+        q_THD = _projection_norm(q_THD, weights["q_norm"], spec.norm_eps, across)
+        k_TKD = _projection_norm(k_TKD, weights["k_norm"], spec.norm_eps, across)
     if spec.qk_norm:
         q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
         k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
-    out_THD, memory = memory.attend(layer, window, rotate(q_THD, rotation), rotate(k_TKD, rotation), v_TKD)
+    if rotation is not None:
+        q_THD, k_TKD = rotate(q_THD, rotation), rotate(k_TKD, rotation)
+    out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD)
     return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
+
+
+def _projection_norm(x_THD: jax.Array, weight: jax.Array, eps: float, across: str | None) -> jax.Array:
+    """Over all heads of a token together, those of other devices too."""
+    return rms_norm(x_THD.reshape(len(x_THD), -1), weight, eps, across=across).reshape(x_THD.shape)
 
 
 class DenseMemory(NamedTuple):
     """Remembers nothing beyond one whole sequence of T tokens: for training, and as the meaning of the paged cache."""
 
     def attend(
-        self, layer: jax.Array, window: int | None, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
     ) -> tuple[jax.Array, "DenseMemory"]:
         tokens, kv_heads, head_dim = k_TKD.shape
         q_TKGD = q_THD.reshape(tokens, kv_heads, -1, head_dim)
-        scores_KGTS = jnp.einsum("TKGD,SKD->KGTS", q_TKGD, k_TKD, preferred_element_type=jnp.float32) * head_dim**-0.5
+        scale = head_dim**-0.5 if scoring.scale is None else scoring.scale
+        scores_KGTS = jnp.einsum("TKGD,SKD->KGTS", q_TKGD, k_TKD, preferred_element_type=jnp.float32) * scale
         position = jnp.arange(tokens)
         age_TS = position[:, None] - position
-        seen_TS = (age_TS >= 0) & (age_TS < (window or tokens))
+        seen_TS = (age_TS >= 0) & (age_TS < (scoring.window or tokens))
         weights_KGTS = jax.nn.softmax(jnp.where(seen_TS, scores_KGTS, -jnp.inf), axis=-1)
         return jnp.einsum("KGTS,SKD->TKGD", weights_KGTS.astype(v_TKD.dtype), v_TKD).reshape(q_THD.shape), self

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from muxjax.models.attention import MemoryT, attention
-from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm
+from muxjax.models.attention import MemoryT, Scoring, attention
+from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled
+from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
@@ -26,24 +27,26 @@ class Layers(nnx.Module):
     """Weights of all layers, stacked by kind."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
-        for kind, shape in _layer_shapes(spec).items():
+        shapes = {kind: tensor.shape for path, tensor in tensors(spec).items() if (kind := layer_kind(path))}
+        for kind, shape in shapes.items():
             setattr(self, kind, nnx.Param(_initial(kind, (spec.layers, *shape), spec, rngs)))
-        self.kinds = tuple(_layer_shapes(spec))
+        self.kinds = tuple(shapes)
 
     def __getitem__(self, layer: int) -> dict[str, jax.Array]:
         return {kind: getattr(self, kind)[layer] for kind in self.kinds}
 
 
 class Decoder(nnx.Module):
-    """A pre-norm transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
+    """A transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
-        self.embed = nnx.Param(_initial("embed", (spec.vocab, spec.width), spec, rngs))
+        shapes = {path: tensor.shape for path, tensor in tensors(spec).items()}
+        self.embed = nnx.Param(_initial("embed", shapes["embed"], spec, rngs))
         self.layers = Layers(spec, rngs)
-        self.norm = nnx.Param(_initial("norm", (spec.width,), spec, rngs))
+        self.norm = nnx.Param(_initial("norm", shapes["norm"], spec, rngs))
         if not spec.tied:
-            self.head = nnx.Param(_initial("head", (spec.width, spec.vocab), spec, rngs))
+            self.head = nnx.Param(_initial("head", shapes["head"], spec, rngs))
 
     def __call__(
         self,
@@ -56,36 +59,42 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         rotation = Rotation.of(self.spec, positions_T)
-        x_TM = embedded(self.embed[...], tokens_T, across)
+        x_TM = scaled(embedded(self.embed[...], tokens_T, across), self.spec.embed_scale)
         for layer, window in enumerate(self.spec.windows):
-            arrays = jnp.int32(layer), self.layers[layer], x_TM, rotation, memory
-            x_TM, memory = _layer(self.spec, window, *arrays, across=across, product=product)
+            turned = None if layer in self.spec.unrotated else rotation
+            arrays = jnp.int32(layer), self.layers[layer], x_TM, turned, memory
+            x_TM, memory = _layer(self.spec, Scoring(window, self.spec.attention_scale), *arrays, across=across, product=product)
         return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
         """[B, V] float32; of a share, of its part of the vocabulary."""
         head_MV = self.embed[...].T if self.spec.tied else self.head[...]
-        return jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+        logits_BV = jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
+        return logits_BV if self.spec.logit_divisor == 1 else logits_BV / self.spec.logit_divisor
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "window", "across", "product"))
+@functools.partial(jax.jit, static_argnames=("spec", "scoring", "across", "product"))
 def _layer(
     spec: ModelSpec,
-    window: int | None,
+    scoring: Scoring,
     layer: jax.Array,
     weights: dict[str, jax.Array],
     x_TM: jax.Array,
-    rotation: Rotation,
+    rotation: Rotation | None,
     memory: MemoryT,
     *,
     across: str | None,
     product: Product,
 ) -> tuple[jax.Array, MemoryT]:
-    """One layer. A jit of its own has it traced and lowered once for all layers of one window; XLA puts it back into the program."""
-    normed_TM = rms_norm(x_TM, weights["attn_norm"], spec.norm_eps)
-    mixed_TM, memory = attention(spec, layer, window, weights, normed_TM, rotation, memory, across=across, product=product)
-    x_TM = x_TM + mixed_TM
-    return x_TM + mlp(rms_norm(x_TM, weights["mlp_norm"], spec.norm_eps), weights, across=across, product=product), memory
+    """One layer. A jit of its own has it traced and lowered once for all layers that are alike; XLA puts it back into the program."""
+
+    def normed(x_TM: jax.Array, kind: str) -> jax.Array:
+        return rms_norm(x_TM, weights[kind], spec.norm_eps) if kind in weights else x_TM
+
+    mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, across=across, product=product)
+    x_TM = x_TM + scaled(normed(mixed_TM, "attn_post_norm"), spec.residual_scale)
+    mixed_TM = mlp(normed(x_TM, "mlp_norm"), weights, across=across, product=product)
+    return x_TM + scaled(normed(mixed_TM, "mlp_post_norm"), spec.residual_scale), memory
 
 
 def forward(
@@ -121,12 +130,6 @@ def init_params(spec: ModelSpec, key: jax.Array) -> Params:
     return nnx.to_pure_dict(nnx.split(Decoder(spec, nnx.Rngs(params=key)))[1])
 
 
-def cuts(kind: str, spec: ModelSpec) -> tuple[int, ...]:
-    """Columns at which an array of that kind, or its bias, is cut into the matrices that lie side by side in it."""
-    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    return {"qkv": (q_width, q_width + kv_width), "gate_up": (spec.ffn,)}.get(kind.removesuffix("_bias"), ())
-
-
 def _bound(spec: ModelSpec, params: Params) -> Decoder:
     return nnx.merge(_graph(spec), params)
 
@@ -138,22 +141,6 @@ def _graph(spec: ModelSpec) -> nnx.GraphDef:
 
 def _abstract(spec: ModelSpec) -> Decoder:
     return nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0)))
-
-
-def _layer_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        "attn_norm": (spec.width,),
-        "qkv": (spec.width, (spec.heads + 2 * spec.kv_heads) * spec.head_dim),
-        "o": (spec.heads * spec.head_dim, spec.width),
-        "mlp_norm": (spec.width,),
-        "gate_up": (spec.width, 2 * spec.ffn),
-        "down": (spec.ffn, spec.width),
-    }
-    biased = ("qkv",) * spec.qkv_bias + ("o",) * spec.out_bias + ("gate_up", "down") * spec.mlp_bias
-    shapes |= {f"{kind}_bias": shapes[kind][-1:] for kind in biased}
-    if spec.qk_norm:
-        shapes |= {"q_norm": (spec.head_dim,), "k_norm": (spec.head_dim,)}
-    return shapes
 
 
 def _initial(kind: str, shape: tuple[int, ...], spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:

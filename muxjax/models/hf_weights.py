@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,61 +11,74 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.models.checkpoint import Advance
-from muxjax.models.decoder import cuts, param_shapes
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
-from muxjax.models.tree import flat
+from muxjax.models.tensors import Tensor, layer_kind, tensors
 from muxjax.types import ModelSpec
 
-_WHOLE = {"embed": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
-_MODULES = {
-    "attn_norm": ("input_layernorm",),
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "q_norm": ("self_attn.q_norm",),
-    "k_norm": ("self_attn.k_norm",),
-    "o": ("self_attn.o_proj",),
-    "mlp_norm": ("post_attention_layernorm",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-"""In each layer, by kind: side by side in the array where there are several."""
+
+class Matrix(NamedTuple):
+    """One of the matrices side by side in a layer of an array, in the tensor that holds it: all of it, or rows `start` to `stop`."""
+
+    name: str
+    start: int
+    stop: int
 
 
 class Kind(NamedTuple):
     """One array of the parameter tree and the tensors it is made of.
 
     Args:
-      shape: of the array.
+      tensor: its declaration.
+      layers: the length of the array's first axis; None where it is not stacked.
       names: of the tensors, layer by layer.
-      cuts: columns at which a layer of the array is cut into tensors.
-      stacked: the array's first axis is the layer.
-      transposed: each tensor's axes are swapped in the array.
     """
 
-    shape: tuple[int, ...]
+    tensor: Tensor
+    layers: int | None
     names: tuple[str, ...]
-    cuts: tuple[int, ...]
-    stacked: bool
-    transposed: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape if self.layers is None else (self.layers, *self.tensor.shape)
+
+    @property
+    def is_fused(self) -> bool:
+        """A layer's matrices lie in one tensor."""
+        return len(self.tensor.modules) <= len(self.tensor.cuts)
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         empty = np.broadcast_to(np.int8(0), self.shape)  # of any size in one byte
         return {name: view.shape for name, view in self.views(empty)}
 
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Of all layers, in the order of `parts`."""
+        bounds = (0, *self.tensor.cuts, self.shape[-1])
+        if self.is_fused:
+            return tuple(Matrix(name, start, stop) for name in self.names for start, stop in pairwise(bounds))
+        return tuple(Matrix(name, 0, shape[0]) for name, shape in self.tensor_shapes.items())
+
     def views(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """The array as its tensors by name, without a copy."""
-        layers = array if self.stacked else [array]
-        parts = (part for layer in layers for part in np.split(layer, self.cuts, axis=-1))
-        return ((name, part.T if self.transposed else part) for name, part in zip(self.names, parts, strict=True))
+        return zip(self.names, self._cut(array, () if self.is_fused else self.tensor.cuts), strict=True)
+
+    def parts(self, array: np.ndarray) -> Iterator[np.ndarray]:
+        """The array as its matrices, turned as checkpoints hold them, without a copy."""
+        return self._cut(array, self.tensor.cuts)
+
+    def _cut(self, array: np.ndarray, cuts: tuple[int, ...]) -> Iterator[np.ndarray]:
+        layers = [array] if self.layers is None else array
+        parts = (part for layer in layers for part in np.split(layer, cuts, axis=-1))
+        return (part.T if self.tensor.is_transposed else part for part in parts)
 
 
 @functools.lru_cache(maxsize=32)
 def kinds(spec: ModelSpec) -> dict[str, Kind]:
     """Every array of the model's parameter tree, by dotted path."""
-    shapes = flat(param_shapes(spec))
-    return {path: _kind(path, leaf.shape, spec) for path, leaf in shapes.items()}
+    return {path: _kind(path, tensor, spec.layers) for path, tensor in tensors(spec).items()}
 
 
 class HfFolder:
@@ -90,11 +104,11 @@ class HfFolder:
         }
 
     def read(self, path: str, share: Share = WHOLE, *, dtype: np.dtype | None = None, advance: Advance) -> np.ndarray:
-        """As `checkpoint.Checkpoint.read`: a share has the tensors of a smaller model, each a piece of the one by that name."""
-        kind = kinds(self._spec.share(share.of))[path]
+        """As `checkpoint.Checkpoint.read`: a share has the matrices of a smaller model, each a piece of one of the whole."""
+        whole, kind = kinds(self._spec)[path], kinds(self._spec.share(share.of))[path]
         array = np.zeros(kind.shape, dtype or self.dtypes[path])
-        for name, view in kind.views(array):
-            self._files.read_into(name, view, advance, piece=share.index)
+        for matrix, part in zip(whole.matrices, kind.parts(array), strict=True):
+            self._files.read_into(matrix.name, part, advance, rows=(matrix.start, matrix.stop), piece=share.index)
         return array
 
 
@@ -105,16 +119,14 @@ def split_stacks(stacks: Iterable[tuple[str, np.ndarray]], spec: ModelSpec) -> I
         yield from known[path].views(array)
 
 
-def _kind(path: str, shape: tuple[int, ...], spec: ModelSpec) -> Kind:
-    stacked, _, kind = path.rpartition(".")
-    if not stacked:
-        return Kind(shape, (_WHOLE[kind],), cuts=(), stacked=False, transposed=kind == "head")
-    weight = kind.removesuffix("_bias")
-    tensor = "weight" if weight == kind else "bias"
-    names = tuple(f"model.layers.{layer}.{module}.{tensor}" for layer in range(spec.layers) for module in _MODULES[weight])
-    return Kind(shape, names, cuts(kind, spec), stacked=True, transposed=len(shape) == 3)
+def _kind(path: str, tensor: Tensor, layers: int) -> Kind:
+    suffix = "bias" if path.endswith("_bias") else "weight"
+    if layer_kind(path) is None:
+        return Kind(tensor, None, tuple(f"{module}.{suffix}" for module in tensor.modules))
+    names = tuple(f"model.layers.{layer}.{module}.{suffix}" for layer in range(layers) for module in tensor.modules)
+    return Kind(tensor, layers, names)
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
     """Computed from the config anyway, or a second copy of the embedding."""
-    return name.endswith("rotary_emb.inv_freq") or (spec.tied and name == _WHOLE["head"])
+    return name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")

@@ -14,11 +14,17 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x over its root mean square along the last axis, computed in float32, times weight."""
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float, *, across: str | None = None) -> jax.Array:
+    """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
     wide = x.astype(jnp.float32)
-    scaled = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + eps)
-    return weight * scaled.astype(x.dtype)
+    mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
+    mean = mean if across is None else jax.lax.pmean(mean, across)
+    return weight * (wide * jax.lax.rsqrt(mean + eps)).astype(x.dtype)
+
+
+def scaled(x: jax.Array, factor: float) -> jax.Array:
+    """x times a number that x's dtype may not hold."""
+    return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
 def linear(
@@ -57,7 +63,8 @@ def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = 
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, D / 2] each."""
+    """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, F] each: D / 2, or less where only the
+    first 2 F of a head's numbers are turned."""
 
     cos_T1F: jax.Array
     sin_T1F: jax.Array
@@ -66,27 +73,54 @@ class Rotation(NamedTuple):
     def of(cls, spec: ModelSpec, positions_T: jax.Array) -> "Rotation":
         """In the model's dtype; behind a barrier, or XLA would compute them anew in every layer and for every head."""
         angle_T1F = positions_T[:, None, None].astype(jnp.float32) * rope_frequencies(spec)
-        return cls(*jax.lax.optimization_barrier(tuple(of(angle_T1F).astype(spec.dtype) for of in (jnp.cos, jnp.sin))))
+        factor = 1.0 if spec.rope_scaling is None else spec.rope_scaling.attention_factor
+        turned = tuple(of(angle_T1F) if factor == 1 else of(angle_T1F) * factor for of in (jnp.cos, jnp.sin))
+        return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)))
 
 
 def rotate(x_THD: jax.Array, rotation: Rotation) -> jax.Array:
-    """Rotary embedding: the halves of each head turned by the token's angles."""
+    """Rotary embedding: the halves of each head, or of its first numbers, turned by the token's angles."""
     cos, sin = rotation
-    low, high = jnp.split(x_THD, 2, axis=-1)
-    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+    half = cos.shape[-1]
+    low, high, rest = jnp.split(x_THD, [half, 2 * half], axis=-1)
+    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin, rest], axis=-1)
 
 
 def rope_frequencies(spec: ModelSpec) -> np.ndarray:
-    """[D / 2] float32, radians a position, scaled as the spec says."""
-    exponents = np.arange(0, spec.head_dim, 2, dtype=np.float32) / spec.head_dim
+    """[F] float32, radians a position, scaled as the spec says."""
+    size = spec.rotary_dim or spec.head_dim
+    exponents = np.arange(0, size, 2, dtype=np.float32) / size
     plain = (1.0 / spec.rope_theta**exponents).astype(np.float32)
-    return plain if spec.rope_scaling is None else _scaled(plain, spec.rope_scaling)
+    return plain if spec.rope_scaling is None else _stretched(plain, spec.rope_scaling, spec.rope_theta)
 
 
-def _scaled(plain: np.ndarray, scaling: RopeScaling) -> np.ndarray:
-    """Linear: all slower. LLaMA 3: slow ones slower by the factor, fast ones kept, those between blended."""
+def _stretched(plain: np.ndarray, scaling: RopeScaling, theta: float) -> np.ndarray:
+    """Linear: all slower. Longrope: each by its own factor. LLaMA 3 and yarn: slow ones slower by the factor, fast ones kept, those
+    between blended, by their turns over the original context, or by their place among the frequencies."""
     if scaling.kind == "linear":
         return plain / np.float32(scaling.factor)
+    if scaling.kind == "longrope":
+        return (plain / np.array(scaling.factors, np.float32)).astype(np.float32)
+    if scaling.kind == "yarn":
+        kept = _kept_share(len(plain), scaling, theta)
+        return (kept * plain + (1 - kept) * plain / np.float32(scaling.factor)).astype(np.float32)
     turns = scaling.original_max_len * plain / (2 * math.pi)  # over the original context
     share = np.clip((turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor), 0, 1)
     return (share * plain + (1 - share) * plain / scaling.factor).astype(np.float32)
+
+
+def _kept_share(count: int, scaling: RopeScaling, theta: float) -> np.ndarray:
+    """How much yarn keeps of each frequency: from 1 before the place of `beta_fast` to 0 after that of `beta_slow`.
+
+    Source: https://arxiv.org/abs/2309.00071, "NTK-by-parts".
+    """
+
+    def place(turns: float) -> float:
+        return count * math.log(scaling.original_max_len / (turns * 2 * math.pi)) / math.log(theta)
+
+    first, last = place(scaling.beta_fast), place(scaling.beta_slow)
+    if scaling.beta_whole:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * count - 1)
+    width = 0.001 if first == last else last - first
+    return (1 - np.clip((np.arange(count, dtype=np.float32) - first) / width, 0, 1)).astype(np.float32)

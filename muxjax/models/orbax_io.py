@@ -95,7 +95,7 @@ class _Stack:
 
     async def write(self, file: ts.TensorStore) -> None:
         """Share by share, each of which fills chunks of its own."""
-        for share in Share.each(1 if split_axis(self.path) is None else finest(self.spec, MOST_SHARES)):
+        for share in Share.each(1 if split_axis(self.path, self.spec) is None else finest(self.spec, MOST_SHARES)):
             array = self.weights.read(self.path, share, advance=self.advance)
             for piece in pieces(self.path, self.shape, self.spec, share):
                 await file[piece.whole].write(array[piece.part])

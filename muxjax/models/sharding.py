@@ -93,12 +93,12 @@ class Devices:
 
 def partitions(spec: ModelSpec) -> Params:
     """How the devices share out each parameter: the tree of its partition."""
-    return nested({path: partition(path, leaf.ndim) for path, leaf in flat(param_shapes(spec)).items()})
+    return nested({path: partition(path, leaf.ndim, spec) for path, leaf in flat(param_shapes(spec)).items()})
 
 
-def partition(path: str, ndim: int) -> PartitionSpec:
+def partition(path: str, ndim: int, spec: ModelSpec) -> PartitionSpec:
     """How the devices share out the parameter at a dotted path."""
-    axis = split_axis(path)
+    axis = split_axis(path, spec)
     return SAME if axis is None else PartitionSpec(*[AXIS if place - ndim == axis else None for place in range(ndim)])
 
 

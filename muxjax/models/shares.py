@@ -10,14 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.models.decoder import cuts
+from muxjax.models.tensors import tensors
 from muxjax.types import ModelSpec
 
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 Index = tuple[EllipsisType | slice, ...]
-
-_SPLIT = {"embed": -2, "qkv": -1, "qkv_bias": -1, "o": -2, "gate_up": -1, "gate_up_bias": -1, "down": -2, "head": -1}
-"""The axis of each kind of parameter that the devices share out; they all hold the whole of other kinds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +40,15 @@ class Piece(NamedTuple):
     part: Index
 
 
-def split_axis(path: str) -> int | None:
+def split_axis(path: str, spec: ModelSpec) -> int | None:
     """The axis, from the last, along which the parameter at a dotted path is shared out; None if all hold the whole."""
-    return _SPLIT.get(_kind(path))
+    return tensors(spec)[path].split
 
 
 def pieces(path: str, shape: tuple[int, ...], spec: ModelSpec, share: Share) -> tuple[Piece, ...]:
     """What a share has of a parameter of that shape, or of one layer of it, in their order: of matrices side by side, such as q, k and v,
     a piece of each. What no piece fills of the part is zero, as the last parts of a vocabulary that does not go round."""
-    axis = split_axis(path)
+    axis = split_axis(path, spec)
     if axis is None or share.of == 1:
         return (Piece((...,), (...,)),)
     found, place = [], 0
@@ -66,7 +63,7 @@ def pieces(path: str, shape: tuple[int, ...], spec: ModelSpec, share: Share) -> 
 
 def part_shape(path: str, shape: tuple[int, ...], spec: ModelSpec, shares: int) -> tuple[int, ...]:
     """Of one of so many parts of a parameter of that shape."""
-    axis = split_axis(path)
+    axis = split_axis(path, spec)
     if axis is None or shares == 1:
         return shape
     size = sum(-(-(stop - start) // shares) for start, stop in _matrices(path, shape[axis], spec))
@@ -75,7 +72,7 @@ def part_shape(path: str, shape: tuple[int, ...], spec: ModelSpec, shares: int) 
 
 def part(path: str, array: ArrayT, spec: ModelSpec, share: Share) -> ArrayT:
     """A share's part of a parameter, or of one layer of it; an array of numpy or of JAX, as the whole is."""
-    axis = split_axis(path)
+    axis = split_axis(path, spec)
     if axis is None or share.of == 1:
         return array
     arrays: Any = jnp if isinstance(array, jax.Array) else np
@@ -86,7 +83,7 @@ def part(path: str, array: ArrayT, spec: ModelSpec, share: Share) -> ArrayT:
 
 def grain_shape(path: str, shape: tuple[int, ...], spec: ModelSpec, most_shares: int) -> tuple[int, ...]:
     """The largest box of one layer that no share of up to `most_shares` has in part only, as far as matrices go round."""
-    axis = split_axis(path)
+    axis = split_axis(path, spec)
     if axis is None:
         return shape
     least = min(stop - start for start, stop in _matrices(path, shape[axis], spec))
@@ -101,7 +98,7 @@ def finest(spec: ModelSpec, most: int) -> int:
 
 def _matrices(path: str, length: int, spec: ModelSpec) -> list[tuple[int, int]]:
     """Where the matrices that lie side by side in a parameter start and stop along its split axis."""
-    return list(pairwise((0, *cuts(_kind(path), spec), length)))
+    return list(pairwise((0, *tensors(spec)[path].cuts, length)))
 
 
 def _along(axis: int, first: int, last: int) -> Index:
@@ -110,7 +107,3 @@ def _along(axis: int, first: int, last: int) -> Index:
 
 def _replaced(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
     return tuple(size if place - len(shape) == axis else length for place, length in enumerate(shape))
-
-
-def _kind(path: str) -> str:
-    return path.rpartition(".")[2]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
 from muxjax.models.checkpoint import Advance, Checkpoint
@@ -36,22 +35,22 @@ def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_
     arrays: dict[str, jax.Array] = {}
     with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=folder.name, disable=not progress) as bar:
         for path in checkpoint.dtypes:
-            arrays[path] = _place(path, checkpoint, jnp.dtype(spec.dtype), devices, bar.update)
+            arrays[path] = _place(path, checkpoint, spec, devices, bar.update)
     return nested(arrays)
 
 
-def _place(path: str, checkpoint: Checkpoint, dtype: np.dtype, devices: Devices, advance: Advance) -> jax.Array:
+def _place(path: str, checkpoint: Checkpoint, spec: ModelSpec, devices: Devices, advance: Advance) -> jax.Array:
     """A parameter from a checkpoint on the devices, each part straight to its own; what all hold is read once."""
 
     def onto(takers: Iterable[jax.Device], share: Share) -> list[jax.Array]:  # the host's part is gone when it returns
-        array = checkpoint.read(path, share, dtype=dtype, advance=advance)
+        array = checkpoint.read(path, share, dtype=jnp.dtype(spec.dtype), advance=advance)
         return jax.block_until_ready([jax.device_put(array, device) for device in takers])
 
-    if split_axis(path) is None:
+    if split_axis(path, spec) is None:
         parts = onto(devices.each, WHOLE)
     else:
         parts = [onto([device], share)[0] for device, share in zip(devices.each, Share.each(devices.tp), strict=True)]
-    return devices.join(parts, partition(path, parts[0].ndim))
+    return devices.join(parts, partition(path, parts[0].ndim, spec))
 
 
 def dummy(spec: ModelSpec, devices: Devices | None = None, *, seed: int = 0) -> Params:
@@ -65,7 +64,7 @@ def dummy(spec: ModelSpec, devices: Devices | None = None, *, seed: int = 0) -> 
     for i, (path, leaf) in enumerate(flat(param_shapes(spec)).items()):
         keys = [jax.device_put(jax.random.fold_in(key, i), device) for device in devices.each]
         parts = [_random(path, leaf, key, spec, share) for share, key in zip(Share.each(devices.tp), keys, strict=True)]
-        arrays[path] = devices.join(parts, partition(path, leaf.ndim))
+        arrays[path] = devices.join(parts, partition(path, leaf.ndim, spec))
     return nested(arrays)
 
 

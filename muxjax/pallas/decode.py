@@ -31,6 +31,7 @@ def decode(
     length_B: jax.Array,
     *,
     window: int | None = None,
+    scale: float | None = None,
     soft_cap: float | None = None,
     tuning: DecodeTuning | None = None,
 ) -> jax.Array:
@@ -51,6 +52,7 @@ def decode(
         head_dim=head_dim,
         tokens_per_block=pool_N2PD.shape[2],
         window=window,
+        scale=head_dim**-0.5 if scale is None else scale,
         soft_cap=soft_cap,
         tuning=tuning or TUNING[head_dim],
     )
@@ -278,7 +280,7 @@ class _Attend:
 
     def _capped(self, scores):
         """Scores whose power of two is the weight."""
-        scale, cap = self.sizes.head_dim**-0.5, self.sizes.soft_cap
+        scale, cap = self.sizes.scale, self.sizes.soft_cap
         if cap is None:
             return scores * (scale * math.log2(math.e))
         return jnp.tanh(scores * (scale / cap)) * (cap * math.log2(math.e))

@@ -57,6 +57,7 @@ class Sizes:
     head_dim: int
     tokens_per_block: int
     window: int | None
+    scale: float
     soft_cap: float | None
     tuning: DecodeTuning
 

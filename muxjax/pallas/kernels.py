@@ -76,8 +76,8 @@ def _hopper() -> Kernels:
 
     return Kernels(
         write.write,
-        jax.jit(decode.decode, static_argnames=("window", "soft_cap", "tuning")),
-        jax.jit(prefill.prefill, static_argnames=("window", "soft_cap", "tuning")),
+        jax.jit(decode.decode, static_argnames=("window", "scale", "soft_cap", "tuning")),
+        jax.jit(prefill.prefill, static_argnames=("window", "scale", "soft_cap", "tuning")),
         reference.product,
         ragged=True,
     )

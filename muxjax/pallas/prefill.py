@@ -58,6 +58,7 @@ def prefill(
     length_B: jax.Array,
     *,
     window: int | None = None,
+    scale: float | None = None,
     soft_cap: float | None = None,
     tuning: PrefillTuning | None = None,
 ) -> jax.Array:
@@ -79,6 +80,7 @@ def prefill(
         heads=shared_heads,
         tokens=tile,
         window=window,
+        scale=head_dim**-0.5 if scale is None else scale,
         soft_cap=soft_cap,
         tuning=tuning,
     )
@@ -168,6 +170,7 @@ class _Kernel:
     """Tokens of a tile."""
     tiles_per_kv_head: int
     window: int | None
+    scale: float
     soft_cap: float | None
     tuning: PrefillTuning
 
@@ -310,10 +313,9 @@ class _Kernel:
 
     def _capped(self, scores):
         """Scores up to a factor, and the factor, whose power of two is the weight."""
-        scale = self.head_dim**-0.5
         if self.soft_cap is None:
-            return scores, scale * math.log2(math.e)
-        return jnp.tanh(scores * (scale / self.soft_cap)), self.soft_cap * math.log2(math.e)
+            return scores, self.scale * math.log2(math.e)
+        return jnp.tanh(scores * (self.scale / self.soft_cap)), self.soft_cap * math.log2(math.e)
 
     def _row(self) -> jax.Array:
         """[M] rows of this warpgroup among those of the tile."""

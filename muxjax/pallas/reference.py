@@ -60,19 +60,21 @@ def decode(
     length_B: jax.Array,
     *,
     window: int | None = None,
+    scale: float | None = None,
     soft_cap: float | None = None,
 ) -> jax.Array:
     """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
 
     Args:
       window: only the last so many tokens are seen; None for all.
+      scale: multiplies the products of queries and keys; None for D ** -0.5.
       soft_cap: scores are bent to stay within plus and minus this, by tanh; None for as they are.
     Returns:
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
     k_BKSD, v_BKSD = _context(pool_N2PD, places.rows())
-    attend = functools.partial(_attend, window=window, soft_cap=soft_cap)
+    attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap)
     return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
 
@@ -85,6 +87,7 @@ def prefill(
     length_B: jax.Array,
     *,
     window: int | None = None,
+    scale: float | None = None,
     soft_cap: float | None = None,
 ) -> jax.Array:
     """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
@@ -108,7 +111,7 @@ def prefill(
         index_Q = first - offset_B[row] + jnp.arange(ROW_GRAIN)
         position_Q = jnp.where(of_B.any() & (index_Q < count_B[row]), length_B[row] - count_B[row] + index_Q, -1)
         k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None])
-        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, soft_cap=soft_cap)
+        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap)
 
     at_once = max(1, _AT_ONCE_ELEMENTS // (places.kv_heads * context * q_THD.shape[2]))
     return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
@@ -124,7 +127,14 @@ def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax
 
 
 def _attend(
-    q_THD: jax.Array, k_KSD: jax.Array, v_KSD: jax.Array, position_T: jax.Array, *, window: int | None, soft_cap: float | None
+    q_THD: jax.Array,
+    k_KSD: jax.Array,
+    v_KSD: jax.Array,
+    position_T: jax.Array,
+    *,
+    window: int | None,
+    scale: float | None,
+    soft_cap: float | None,
 ) -> jax.Array:
     """Queries at `position_T` over keys at 0 .. S-1; a query at -1 sees nothing and is zero.
 
@@ -136,7 +146,7 @@ def _attend(
     v_KSD = jnp.where(seen_TS.any(axis=0)[:, None], v_KSD, 0)
     q_TKGD = q_THD.reshape(q_THD.shape[0], kv_heads, -1, head_dim)
     scores_KGTS = jnp.einsum("TKGD,KSD->KGTS", q_TKGD, k_KSD.astype(q_THD.dtype), preferred_element_type=jnp.float32)
-    scores_KGTS *= head_dim**-0.5
+    scores_KGTS *= head_dim**-0.5 if scale is None else scale
     if soft_cap is not None:
         scores_KGTS = soft_cap * jnp.tanh(scores_KGTS / soft_cap)
     scores_KGTS = jnp.where(seen_TS, scores_KGTS, -jnp.inf)

@@ -40,11 +40,6 @@ class ChoiceOutput(NamedTuple):
     output: Output
 
 
-def first_tokens_first(outputs: Sequence["ChoiceOutput"]) -> list["ChoiceOutput"]:
-    """In the order in which they are to be told: each waits for those written before it, and a step has first tokens at its end."""
-    return sorted(outputs, key=lambda one: one.choice.meter.has_begun)
-
-
 class Choice:
     """One request's text in the making.
 

@@ -15,9 +15,10 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.choice import Choice, ChoiceOutput, Delta, first_tokens_first
+from muxjax.server.choice import Choice, ChoiceOutput, Delta
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
+from muxjax.server.outbox import Outbox
 from muxjax.server.plans.placing import Placing
 from muxjax.server.residency import Residency
 from muxjax.server.telemetry.metrics import Metrics
@@ -101,6 +102,7 @@ class Service:
         self.pools = WorkPools()
         self._engine = engine
         self._choices: dict[str, Choice] = {}  # unfinished ones, by request
+        self.outbox = Outbox(self._choices.get)
         self._draining = False
         self._failed = asyncio.Event()
 
@@ -145,7 +147,7 @@ class Service:
         loop = asyncio.get_running_loop()
 
         def tell(outputs: list[Output]) -> None:
-            loop.call_soon_threadsafe(self._deliver, outputs)
+            loop.call_soon_threadsafe(self.outbox.add, outputs)
 
         self._engine.watch(self._tell_job)
         self._engine.start(tell)
@@ -290,12 +292,6 @@ class Service:
             self._engine.cancel(request_id)
             choice.meter.end(Finish.ABORT, time.monotonic())
 
-    def _deliver(self, outputs: Sequence[Output]) -> None:
-        known = [ChoiceOutput(choice, output) for output in outputs if (choice := self._choices.get(output.request_id)) is not None]
-        for one in first_tokens_first(known):
-            one.choice.admitted.advance(one.output)
-            one.choice.queue.put_nowait(one)
-
     def _tell_job(self, record: JobRecord) -> None:
         """In the engine's thread."""
         for request_id in record.prefills:
@@ -324,7 +320,7 @@ class Service:
     def _end_all(self) -> None:
         """Nobody waits for an engine that says nothing more."""
         now_s = time.monotonic()
-        self._deliver([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
+        self.outbox.add([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
 
 
 def _there(queue: asyncio.Queue[ChoiceOutput]) -> Iterator[ChoiceOutput]:

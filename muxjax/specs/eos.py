@@ -3,20 +3,17 @@
 import logging
 from pathlib import Path
 
+from muxjax.specs.families.family import Family
 from muxjax.specs.fields import Fields
 from muxjax.specs.tokens import tokenizer_eos
 
 _log = logging.getLogger(__name__)
 
 
-CLASS_DEFAULTS = {"llama": 2, "mistral": 2}
-"""The id that a configuration class of transformers has for a config.json without the field, by family."""
-
-
-def read_eos_ids(config: Fields, folder: Path, *, family: str, vocab: int) -> tuple[int, ...]:
+def read_eos_ids(config: Fields, folder: Path, family: Family, *, vocab: int) -> tuple[int, ...]:
     """Those of config.json and of generation_config.json, which is where chat models name theirs, and the tokenizer's own.
 
-    The default of the family's class holds where none of them has a word of it: a vocabulary that another token ends has its own, which
+    The family's default holds where none of them has a word of it: a vocabulary that another token ends has its own, which
     its tokenizer names. A null is a word: nothing ends an answer then.
 
     An id that the model has no row for can never come, so it is left out with a warning; a negative one names no token.
@@ -30,8 +27,8 @@ def read_eos_ids(config: Fields, folder: Path, *, family: str, vocab: int) -> tu
     own = tokenizer_eos(folder)
     if own is not None:
         named.setdefault(own, f"{folder}: the tokenizer")
-    if not named and family in CLASS_DEFAULTS and not any("eos_token_id" in source.values for source in sources):
-        named[CLASS_DEFAULTS[family]] = f"{config.where}: the default of {family}"
+    if not named and family.eos is not None and not any("eos_token_id" in source.values for source in sources):
+        named[family.eos] = f"{config.where}: the default of {family.model_type}"
     for token, where in named.items():
         if token >= vocab:
             _log.warning("%s: end-of-sequence token %d is left out, as the vocabulary has %d tokens", where, token, vocab)

@@ -34,6 +34,10 @@ class Fields:
             raise ConfigError(f"{path} must hold a JSON object, got {shorten(values)}", field="path")
         return cls(where=str(path), values=values)
 
+    def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
+        """The same object, with values for fields that it lacks."""
+        return Fields(where=self.where, values={**defaults, **self.values}, asked=self.asked)
+
     def get(self, name: str, default: Any = None) -> Any:
         self.asked.add(name)
         value = self.values.get(name)

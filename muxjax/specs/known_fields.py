@@ -1,4 +1,4 @@
-"""Fields of config.json that are not read, and why they change no answer. What stands in no list of this file is refused.
+"""Fields of config.json that are not read, and why they change no answer. What stands in no list of this file or its family is refused.
 
 Source: the configuration and modelling code of transformers 5.24, which computes the same with and without them.
 """
@@ -6,6 +6,7 @@ Source: the configuration and modelling code of transformers 5.24, which compute
 from collections.abc import Mapping
 
 from muxjax.specs import generation_fields
+from muxjax.specs.families.family import Family
 from muxjax.specs.fields import Fields
 
 HARMLESS: Mapping[str, tuple[str, ...]] = {
@@ -59,29 +60,20 @@ ONLY: Mapping[str, tuple[object, ...]] = {
     "per_layer_config": (),
     "auto_map": (),
 }
-"""Fields that change the maths, and the values under which they do not; absent or null is right for each."""
-
-_FULL_ATTENTION: Mapping[str, tuple[object, ...]] = {"sliding_window": (), "use_sliding_window": (False,)}
-_FAMILY_ONLY: Mapping[str, Mapping[str, tuple[object, ...]]] = {
-    "llama": {**_FULL_ATTENTION, "use_qk_norm": (False,)},
-    "mistral": {"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)},
-    "qwen2": {"attention_bias": (True,), "mlp_bias": (False,), "use_qk_norm": (False,)},
-    "qwen3": {"mlp_bias": (False,), "use_qk_norm": (True,)},
-}
-"""Fields that one family reads and another has no part for: a value that asks for the part contradicts the architecture."""
-_FAMILY_HARMLESS: Mapping[str, tuple[str, ...]] = {"llama": ("max_window_layers",), "mistral": ("max_window_layers",)}
+"""Fields that change the maths, and the values under which they do not; absent or null is right for each. Families add to them."""
 
 NAMES = frozenset(name for names in HARMLESS.values() for name in names)
 """All of `HARMLESS`."""
 
 
-def check_values(fields: Fields, family: str) -> None:
+def check_values(fields: Fields, family: Family) -> None:
     """
     Raises:
       ConfigError: a field that changes the maths has a value that is not served.
     """
-    for name, right in {**ONLY, **_FAMILY_ONLY[family]}.items():
-        check_only(fields, name, right)
+    for name, right in {**ONLY, **family.only}.items():
+        if name not in family.reads:
+            check_only(fields, name, right)
 
 
 def check_only(fields: Fields, name: str, right: tuple[object, ...]) -> None:
@@ -99,7 +91,7 @@ def is_one_of(value: object, right: tuple[object, ...]) -> bool:
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in right)
 
 
-def unknown_names(fields: Fields, family: str) -> list[str]:
+def unknown_names(fields: Fields, family: Family) -> list[str]:
     """Fields with a value that nobody has read so far, and that are not known to be harmless."""
-    harmless = NAMES.union(_FAMILY_HARMLESS.get(family, ()))
+    harmless = NAMES.union(family.harmless)
     return [name for name in fields.never_asked() if name not in harmless]

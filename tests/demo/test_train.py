@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from muxjax.demo.errands import errands, function
 from muxjax.demo.items import conversation
 from muxjax.demo.make import make_models
-from muxjax.demo.recipes import CONTEXT, RECIPES
+from muxjax.demo.recipes import RECIPES
 from muxjax.demo.tales import Split, tales
-from muxjax.demo.tokenizer import BOT, EOS, SPECIALS, chat_template, save_tokenizer, train_tokenizer
+from muxjax.demo.tokenizer import BOT, EOS, chat_template, save_tokenizer, specials, train_tokenizer
 from muxjax.demo.train import Batch, batch, fit, learning_rate, loss
 from muxjax.errors import ConfigError, RequestError
 from muxjax.models import decoder
@@ -37,11 +38,15 @@ def tokenizer():
 
 @given(st.sampled_from(list(RECIPES.values())), st.integers(0, 2**32))
 def test_a_conversation_fits_into_the_context(tokenizers, recipe, seed):
-    tale = next(tales(recipe.world, Random(seed), Split.TRAIN))
+    rng = Random(seed)
+    tale = next(tales(recipe.world, rng, Split.TRAIN))
     messages = conversation(tale.text, tale.questions[:5])
-    encoded = tokenizers[recipe.world.name].encode(chat_template().render(messages, answer=False))
-    assert len(encoded.ids) <= CONTEXT
-    assert len(encoded.ids) > 3 * len(messages), "nor is it nearly nothing"
+    told = [chat_template().render(messages, answer=False)]
+    if recipe.world.calls_tools:
+        errand = next(errands(recipe.world, rng, Split.TRAIN))
+        told.append(chat_template().render(errand.messages, answer=False, tools=errand.tools))
+    for text in told:
+        assert 3 * len(messages) < len(tokenizers[recipe.world.name].encode(text).ids) <= recipe.context, "nor is it nearly nothing"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,8 @@ def tokenizers():
 def test_a_tokenizer_is_of_the_models_size_and_gives_text_back(tokenizers):
     for name, tokenizer in tokenizers.items():
         assert 480 <= tokenizer.get_vocab_size() <= RECIPES[name].spec.vocab
-        assert [tokenizer.id_to_token(index) for index in range(4)] == list(SPECIALS)
+        first = specials(RECIPES[name].world)
+        assert tuple(tokenizer.id_to_token(index) for index in range(len(first))) == first
         assert tokenizer.decode(tokenizer.encode("Zoë said: 42 ducks!").ids) == "Zoë said: 42 ducks!"
         assert "42" not in tokenizer.encode("42").tokens, "digits stay apart"
 
@@ -71,9 +77,25 @@ def test_a_prompt_is_the_beginning_of_its_training_text():
     assert whole == prompt + MESSAGES[-1]["content"] + EOS
 
 
+def test_a_prompt_shows_system_tools_calls_and_results():
+    call = {"id": "call_1", "type": "function", "function": {"name": "find", "arguments": '{"thing": "net"}'}}
+    messages = [
+        {"role": "system", "content": "You help."},
+        {"role": "user", "content": "Where is the net?"},
+        {"role": "assistant", "tool_calls": [call, call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "bay"},
+    ]
+    shown = '<tool_call>\n{"name": "find", "arguments": {"thing": "net"}}\n</tool_call>'
+    text = chat_template().render(messages, tools=[function("find", "thing"), {"type": "function", "function": {"name": "now"}}])
+    assert text == (
+        f"<s><|system|>You help.<|tools|>find(thing) now()<|user|>Where is the net?<|bot|>{shown}\n{shown}</s><|tool|>bay<|bot|>"
+    )
+    assert chat_template().shows_tools
+
+
 def test_an_unknown_role_is_refused():
-    with pytest.raises(RequestError, match="only the roles user and assistant"):
-        chat_template().render([{"role": "system", "content": "Be brief."}])
+    with pytest.raises(RequestError, match="only the roles system"):
+        chat_template().render([{"role": "critic", "content": "Be brief."}])
 
 
 def test_only_answers_and_their_ends_are_learned(tokenizer):

@@ -28,16 +28,25 @@ BLOCK_BYTES = 4096
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    names = ("llama2", "llama3_tied", "llama_biased", "qwen2_windowed", "qwen3")
+    names = ("llama2", "llama3_tied", "llama_biased", "qwen2_windowed", "qwen3", "granite", "smollm3", "olmo2", "phi3_longrope")
     return {name: make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed) for name in names}
 
 
 @pytest.mark.parametrize(
-    ("tp", "names"), [(2, ("llama_biased", "qwen2_windowed")), (2, ("llama3_tied",)), (2, ("qwen3",)), (4, ("llama2",))], ids=str
+    ("tp", "names"),
+    [
+        (2, ("llama_biased", "qwen2_windowed")),
+        (2, ("llama3_tied",)),
+        (2, ("qwen3",)),
+        (4, ("llama2",)),
+        (4, ("olmo2",)),
+        (2, ("granite", "smollm3", "phi3_longrope")),
+    ],
+    ids=str,
 )
 def test_chunked_mixed_and_preempted_requests_make_the_tokens_of_transformers(folders, tp, names):
     """Biases of all kinds, windows, tied embeddings, q and k norms; one arena with room for little more than the longest request, and
-    prompts of 17 and 40 tokens in chunks of 16."""
+    prompts of 17 and 40 tokens in chunks of 16. Norms over heads that lie on several devices; shares of fused tensors."""
     wanted = [(name, number) for number in (2, 1, 0, 1) for name in names]
     own = [CacheLayout.of(read_spec(folders[name]).share(tp), element_bytes=4, block_bytes=BLOCK_BYTES) for name in names]
     tight_bytes = max(layout.blocks(128) for layout in own) * 5 // 4 * BLOCK_BYTES
@@ -116,7 +125,7 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind, one_and_two, monkeyp
     wrong = [jax.device_put(data, device) for data, device in zip(reversed(right), two.devices.each, strict=True)]
     expected = [one.sample(PROMPT[:count]) for count in (3, 6, 9)]
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] == expected
-    monkeypatch.setitem(layers, kind, two.devices.join(wrong, partition(path, 3)))
+    monkeypatch.setitem(layers, kind, two.devices.join(wrong, partition(path, 3, SPEC)))
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 

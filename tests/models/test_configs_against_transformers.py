@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from muxjax.errors import ConfigError
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec
+from muxjax.specs.families.known import FAMILIES
 from muxjax.specs.known_fields import HARMLESS, ONLY
 from tests.models.golden import dense_logits, seeded_tensors, worst_row
 
@@ -23,7 +24,14 @@ from tests.models.torch_reference import TorchModel
 SEED = 7
 TOKENS = tuple(np.random.RandomState(SEED).randint(0, 48, 24).tolist())
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
-SHAPE = {"vocab_size": 48, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "max_position_embeddings": 24}
+SHAPE = {
+    "vocab_size": 48,
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 24,
+    "pad_token_id": 0,
+}
 ROPES = (
     {},
     {"rope_theta": 500.0},
@@ -33,8 +41,31 @@ ROPES = (
     {"rope_parameters": {"rope_type": "llama3", "rope_theta": 100.0, **LLAMA3}},
     {"rope_parameters": {"rope_type": "llama3", **LLAMA3}, "original_max_position_embeddings": 16},
     {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 1.0}},
+    {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12}, "rope_theta": 100.0},
+    {"rope_parameters": {"rope_type": "yarn", "factor": 0.5, "rope_theta": 50.0, "beta_fast": 8, "beta_slow": 0.5, "truncate": False}},
+    {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "mscale": 1.5, "mscale_all_dim": 0.7}},
+    {"rope_scaling": {"rope_type": "yarn", "factor": 8.0, "mscale": 1.5, "attention_factor": 0.9}},
+    {"rope_scaling": {"type": "dynamic", "factor": 3.0}},
 )
-FAMILIES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.4, 2.5, 4.0], "long_factor": [2.0, 3.0, 5.0, 8.0]}
+OWN = {
+    "granite": {
+        "embedding_multiplier": st.sampled_from((1, 3.5)),
+        "attention_multiplier": st.sampled_from((0.2, 1.0)),
+        "residual_multiplier": st.sampled_from((0.22, 1)),
+        "logits_scaling": st.sampled_from((3, 8.0)),
+    },
+    "smollm3": {
+        "no_rope_layers": st.sampled_from(([1, 0], [0, 0, 1], [1, 1])),
+        "no_rope_layer_interval": st.integers(1, 3),
+    },
+    "phi3": {
+        "partial_rotary_factor": st.sampled_from((0.5, 0.8, 1.0)),
+        "rope_scaling": st.sampled_from((None, LONGROPE, LONGROPE | {"attention_factor": 1.3}, LONGROPE | {"rope_type": "su"})),
+        "original_max_position_embeddings": st.sampled_from((24, 48)),
+    },
+}
+"""What single families read besides. The lists of longrope fit head_dim 8."""
 KINDS = st.lists(st.sampled_from(("full_attention", "sliding_attention")), min_size=2, max_size=2)
 READ = {
     "head_dim": st.sampled_from((4, 8, 12)),
@@ -55,9 +86,7 @@ ODD = {
     **dict.fromkeys(
         ("use_cache", "is_decoder", "tie_encoder_decoder", "do_sample", "use_bfloat16", "use_flash_attention_2"), (True, False)
     ),
-    **dict.fromkeys(
-        ("pad_token_id", "bos_token_id", "pretraining_tp", "original_max_position_embeddings", "max_length", "seq_length"), (1, 5)
-    ),
+    **dict.fromkeys(("bos_token_id", "pretraining_tp", "original_max_position_embeddings", "max_length", "seq_length"), (1, 5)),
     "chunk_size_feed_forward": (0, 8),
     "tie_last_hidden_states": (True, False),
 }
@@ -67,11 +96,11 @@ HARMLESS_NAMES = {name for names in HARMLESS.values() for name in names}
 
 @st.composite
 def configs(draw):
-    family = draw(st.sampled_from(tuple(FAMILIES)))
+    family = draw(st.sampled_from(FAMILIES))
     kv_heads, group = draw(st.sampled_from(((1, 4), (2, 2), (2, 1), (4, 1))))
-    config = SHAPE | {"architectures": [FAMILIES[family]], "model_type": family, "torch_dtype": "float32", "head_dim": 8}
+    config = SHAPE | {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": "float32", "head_dim": 8}
     config |= {"num_key_value_heads": kv_heads, "num_attention_heads": kv_heads * group} | draw(st.sampled_from(ROPES))
-    config |= draw(st.fixed_dictionaries({}, optional=READ))
+    config |= draw(st.fixed_dictionaries({}, optional=READ | OWN.get(family.model_type, {})))
     odd = {name: draw(st.sampled_from(ODD[name])) for name in draw(st.sets(st.sampled_from(tuple(ODD)), max_size=3))}
     only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
     return odd | config | ({only[0]: only[1]} if only[0] not in config else {})
@@ -81,7 +110,7 @@ def test_odd_values_are_those_of_harmless_fields():
     assert ODD.keys() <= HARMLESS_NAMES
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 @given(config=configs())
 def test_an_accepted_configuration_computes_what_transformers_does(tmp_path_factory, config):
     folder = tmp_path_factory.mktemp("drawn")

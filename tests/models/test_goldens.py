@@ -88,6 +88,12 @@ def edit_qkv(path: str, change: Callable) -> Mistake:
     return edited
 
 
+def norm_each_head(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+    changed = replace(spec, projection_norm=False, qk_norm=True)
+    leaves = {name: leaf[:, : spec.head_dim] if name in ("layers.q_norm", "layers.k_norm") else leaf for name, leaf in flat(params).items()}
+    return changed, nested(leaves)
+
+
 def halves_swapped(leaf):
     return jnp.roll(leaf, leaf.shape[-1] // 2, -1)
 
@@ -99,7 +105,22 @@ def one_element(leaf):
 MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "rope_theta 2 % off": (NAMES, lambda spec, params: (replace(spec, rope_theta=spec.rope_theta * 1.02), params)),
     "norm_eps 1e-3": (NAMES, change_spec(norm_eps=1e-3)),
-    "norms swapped": (NAMES, swap("layers.attn_norm", "layers.mlp_norm")),
+    "norms swapped": (tuple(name for name in NAMES if name != "olmo2"), swap("layers.attn_norm", "layers.mlp_norm")),
+    "norms after swapped": (("olmo2",), swap("layers.attn_post_norm", "layers.mlp_post_norm")),
+    "q projection's norm left out": (("olmo2",), edit("layers.q_norm", jnp.ones_like)),
+    "a norm a head": (("olmo2",), norm_each_head),
+    "embeddings not scaled": (("granite",), change_spec(embed_scale=1.0)),
+    "scores scaled as usual": (("granite",), change_spec(attention_scale=None)),
+    "residuals not scaled": (("granite",), change_spec(residual_scale=1.0)),
+    "logits not divided": (("granite",), change_spec(logit_divisor=1.0)),
+    "all layers rotated": (("smollm3",), change_spec(unrotated=())),
+    "other layers rotated": (("smollm3",), change_spec(unrotated=(0, 2))),
+    "all of a head rotated": (("phi3_longrope",), change_spec(rotary_dim=None, rope_scaling=None)),
+    "cosines not multiplied": (("phi3_longrope", "qwen2_yarn"), change_scaling(attention_factor=1.0)),
+    "frequencies of a long text": (("phi3_longrope",), change_scaling(factors=(1.0, 1.5, 3.0, 9.0, 20.0, 40.0))),
+    "yarn's factor off": (("qwen2_yarn",), change_scaling(factor=3.9)),
+    "yarn's beta off": (("qwen2_yarn",), change_scaling(beta_slow=0.5)),
+    "yarn cut within frequencies": (("qwen2_yarn",), change_scaling(beta_whole=False)),
     "gate and up swapped": (NAMES, edit("layers.gate_up", halves_swapped)),
     "k read for v": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (q, v, k))),
     "layers in another order": (NAMES, edit("layers.down", lambda leaf: leaf[::-1])),
@@ -111,7 +132,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "original length off": (("llama3_scaled", "llama3_tied"), change_scaling(original_max_len=49)),
     "low frequencies from elsewhere": (("llama3_scaled",), change_scaling(low_freq_factor=1.1)),
     "high frequencies from elsewhere": (("llama3_scaled",), change_scaling(high_freq_factor=4.4)),
-    "window one wider": (("mistral_windowed", "qwen2_windowed"), move_windows(1)),
+    "window one wider": (("mistral_windowed", "qwen2_windowed", "phi3"), move_windows(1)),
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
@@ -133,5 +154,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 11
+    assert len(NAMES) == 18
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

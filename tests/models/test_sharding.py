@@ -129,4 +129,4 @@ def test_one_device_is_used_as_if_there_were_no_mesh(folder):
     alone = Devices.first(1)
     loaded = load(folder, SPEC, alone, progress=False)["layers"]["qkv"]
     assert alone.mesh is None
-    assert loaded.sharding == jax.sharding.SingleDeviceSharding(alone.each[0]) == alone.sharding(partition("layers.qkv", 3))
+    assert loaded.sharding == jax.sharding.SingleDeviceSharding(alone.each[0]) == alone.sharding(partition("layers.qkv", 3, SPEC))

@@ -25,12 +25,12 @@ def make(lengths: list[int], *, kv_heads: int, group: int, head_dim: int, seed: 
     return q, pool, table, jnp.asarray(lengths, jnp.int32)
 
 
-def kernel(*arrays, pieces: int, window=None, soft_cap=None):
+def kernel(*arrays, pieces: int, **options):
     from muxjax.pallas import decode, decode_plan
 
     tile = decode_plan.TUNING[arrays[0].shape[-1]].tile_tokens
     tuning = decode_plan.DecodeTuning(tile_tokens=tile, stages=2, queries=1, pieces=pieces, sum_in_place=False)
-    return interpret(lambda *args: decode.decode(*args, window=window, soft_cap=soft_cap, tuning=tuning), *given(*arrays))
+    return interpret(lambda *args: decode.decode(*args, tuning=tuning, **options), *given(*arrays))
 
 
 def given(q, pool, table, length):
@@ -57,6 +57,7 @@ CASES = {
         {"lengths": [300, 5, 9, 0], "kv_heads": 2, "group": 1, "head_dim": 64},
         {"pieces": 4, "window": 70, "soft_cap": 5.0},
     ),
+    "a scale of its own": ({"lengths": [130, 70], "kv_heads": 2, "group": 4, "head_dim": 64}, {"pieces": 3, "scale": 0.3}),
     "wide heads": ({"lengths": [130], "kv_heads": 1, "group": 16, "head_dim": 256}, {"pieces": 3}),
 }
 

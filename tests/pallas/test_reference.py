@@ -32,13 +32,15 @@ class Case:
             jnp.asarray(position),
         )
 
-    def expected(self, q_HD: np.ndarray, row: int, position: int, window: int | None = None, soft_cap: float | None = None) -> np.ndarray:
+    def expected(
+        self, q_HD: np.ndarray, row: int, position: int, window: int | None = None, scale: float = D**-0.5, soft_cap: float | None = None
+    ) -> np.ndarray:
         """[H, D] of one query."""
         first = 0 if window is None else max(0, position - window + 1)
         heads = []
         for head in range(K * G):
             k, v = (kv[row][first : position + 1, head // G] for kv in (self.k, self.v))
-            scores = k @ q_HD[head] / np.sqrt(D)
+            scores = k @ q_HD[head] * scale
             weights = np.exp(scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap))
             heads.append(weights @ v / weights.sum())
         return np.stack(heads)
@@ -132,10 +134,10 @@ def test_prefill_near_misses_are_noticed(near_miss):
     assert prefill_error(Case(), **near_miss) > 100 * LIMIT
 
 
-@pytest.mark.parametrize("near_miss", [None, {"soft_cap": None}, {"soft_cap": 1.01}])
-def test_a_soft_cap_bends_the_scores_of_decode_and_prefill(near_miss):
+@pytest.mark.parametrize("near_miss", [None, {"soft_cap": None}, {"soft_cap": 1.01}, {"scale": None}, {"scale": 0.303}])
+def test_a_scale_and_a_soft_cap_change_the_scores_of_decode_and_prefill(near_miss):
     """A row of one new token is a row to decode."""
-    case, q, cap = Case(), queries(B), {"soft_cap": 1.0}
+    case, q, cap = Case(), queries(B), {"scale": 0.3, "soft_cap": 1.0}
     told = {**cap, **(near_miss or {})}
     cache = (case.pool, placed(jnp.asarray(case.table)))
     starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (STARTS, [1] * B, LENGTHS))

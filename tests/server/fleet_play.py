@@ -212,7 +212,7 @@ class Play:
         catalog = Catalog([served(ByteTokenizer(300), name, aliases=(name + "2",)) for name in models])
         self.service = Service(self.world, catalog, UnitOptions(models=tuple(map(options_of, models))), self.world)
         self.service.pools = WorkPools(small=AtOnce(), large=AtOnce(), grammars=AtOnce())
-        self.world.start(lambda outputs: self.loop.call_soon_threadsafe(self.service._deliver, outputs))
+        self.world.start(lambda outputs: self.loop.call_soon_threadsafe(self.service.outbox.add, outputs))
         assert self.service.fleet is not None
         self.fleet = self.service.fleet
         self.answers: list[tuple[str, asyncio.Task]] = []

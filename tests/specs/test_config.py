@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -153,8 +154,8 @@ def test_a_file_that_names_no_dtype_is_float32(read):
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", "0.5"),
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping", "50.0"),
-        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "rope_type", "yarn"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rope_type", "default, linear, llama3"),
+        ({"rope_scaling": {"type": "ntk", "factor": 4.0}}, "rope_type", "ntk"),
+        ({"rope_scaling": {"rope_type": "proportional", "factor": 4.0}}, "rope_type", "default, linear, llama3, yarn, dynamic, longrope"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "rope_type", "full_attention"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor", "missing"),
         ({"rope_scaling": {"rope_type": "llama3", **LLAMA3_ROPE, "high_freq_factor": 1.0}}, "high_freq_factor", "over"),
@@ -231,6 +232,84 @@ def specs(draw):
     )
 
 
+VARIANTS = {
+    "granite": {"embed_scale": 12.0, "residual_scale": 0.22, "attention_scale": 0.0078125, "logit_divisor": 49.0, "tied": True},
+    "smollm3": {"unrotated": (1,), "mlp_bias": True},
+    "smollm3, windowed": {"unrotated": (0, 1), "windows": (None, 8)},
+    "olmo2": {"projection_norm": True, "pre_norms": False, "post_norms": True, "qkv_bias": True, "out_bias": True},
+    "phi3": {"fused": True, "windows": (2047, 2047)},
+    "phi3, part of each head turned": {
+        "fused": True,
+        "rotary_dim": 12,
+        "rope_scaling": RopeScaling(kind="longrope", original_max_len=256, attention_factor=1.19, factors=(1.0, 1.2, 1.4, 2.0, 3.0, 4.0)),
+    },
+    "llama": {"rope_scaling": RopeScaling(kind="yarn", factor=4.0, original_max_len=64, attention_factor=1.1, beta_whole=False)},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_family_says_its_variants_and_reads_them_again(tmp_path, read, name):
+    spec = dataclasses.replace(read(LLAMA), **VARIANTS[name])
+    config = to_hf_config(spec)
+    assert config["model_type"] == name.partition(",")[0]
+    assert read(config) == spec
+
+
+def test_yarn_stretches_the_positions_of_the_original_length(read):
+    scaling = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}
+    spec = read(QWEN2 | {"rope_scaling": scaling})
+    assert spec.max_len == 1024
+    assert spec.rope_scaling == RopeScaling(kind="yarn", factor=4.0, original_max_len=256, attention_factor=0.1 * math.log(4) + 1)
+    assert read(QWEN2 | {"rope_scaling": scaling}, max_len=1000).max_len == 1000
+
+
+def test_dynamic_changes_nothing_up_to_the_length_of_the_model(read):
+    assert read(LLAMA | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}) == read(LLAMA)
+
+
+PHI3 = LLAMA | {"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 64}
+LONGROPE = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+
+
+def test_longrope_is_served_up_to_its_original_length(read, caplog):
+    spec = read(PHI3 | {"rope_scaling": LONGROPE})
+    assert spec.max_len == 64
+    assert spec.rope_scaling == RopeScaling(
+        kind="longrope", original_max_len=64, attention_factor=math.sqrt(1 + math.log(4) / math.log(64)), factors=(1.0,) * 8
+    )
+    assert "64 positions are served" in caplog.text
+    assert read(PHI3 | {"rope_scaling": LONGROPE | {"type": "su"}}) == spec
+    with pytest.raises(ConfigError, match=r"max_model_len must be 1 to 64, .* got 65"):
+        read(PHI3 | {"rope_scaling": LONGROPE}, max_len=65)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"rope_scaling": LONGROPE | {"short_factor": [1.0] * 7}}, "short_factor"),
+        ({"rope_scaling": LONGROPE | {"long_factor": [1.0] * 7 + [0]}}, "long_factor"),
+        ({"rope_scaling": LONGROPE | {"short_mscale": 1.2}}, "short_mscale"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}}, "rope_type"),
+        ({"partial_rotary_factor": 0.1}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 0.7}, "partial_rotary_factor"),
+        ({"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}, "partial_rotary_factor"),
+        ({"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1]}, "no_rope_layers"),
+        ({"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 2]}, "no_rope_layers"),
+        ({"architectures": ["GraniteForCausalLM"], "residual_multiplier": 0}, "residual_multiplier"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 1}, "architectures": ["LlamaForCausalLM"]}, "truncate"),
+    ],
+)
+def test_what_a_family_cannot_mean_is_refused_by_its_field(read, change, field):
+    with pytest.raises(ConfigError) as refused:
+        read(PHI3 | change)
+    assert refused.value.field == field
+
+
+def test_smollm3_is_tied_and_leaves_every_fourth_layer_unrotated_where_a_file_does_not_say(read):
+    spec = read(without(LLAMA, "rope_theta", "num_key_value_heads") | {"architectures": ["SmolLM3ForCausalLM"], "num_hidden_layers": 9})
+    assert (spec.tied, spec.unrotated, spec.rope_theta, spec.kv_heads) == (True, (3, 7), 2e6, 4)
+
+
 @given(spec=specs())
 def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
     folder = tmp_path_factory.mktemp("config")
@@ -238,7 +317,9 @@ def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
     assert read_spec(folder) == spec
 
 
-@pytest.mark.parametrize("change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"windows": (None, 8)}])
+@pytest.mark.parametrize(
+    "change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"unrotated": (0,), "qk_norm": True}]
+)
 def test_a_spec_that_no_family_has_is_refused(read, change):
     with pytest.raises(ConfigError, match="LlamaForCausalLM"):
         to_hf_config(dataclasses.replace(read(LLAMA), **change))

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from muxjax.errors import ConfigError
-from muxjax.specs.config import FAMILIES, read_spec
-from muxjax.specs.eos import CLASS_DEFAULTS
+from muxjax.specs.config import read_spec
+from muxjax.specs.families.known import FAMILIES
 from tests.specs.test_config import LLAMA, MISTRAL, QWEN2, without
 from tests.specs.test_tokens import write
 
@@ -63,5 +63,5 @@ def test_whatever_names_an_end_stands_above_the_default_of_a_class(eos_ids):
 
 def test_the_defaults_are_those_of_the_classes_of_transformers():
     transformers = pytest.importorskip("transformers")
-    theirs = {family: transformers.AutoConfig.for_model(family).eos_token_id for family in FAMILIES.values()}
-    assert {family: token for family, token in theirs.items() if token is not None} == CLASS_DEFAULTS
+    theirs = {family.model_type: transformers.AutoConfig.for_model(family.model_type).eos_token_id for family in FAMILIES}
+    assert theirs == {family.model_type: family.eos for family in FAMILIES}

@@ -13,13 +13,15 @@ from muxjax.specs.known_fields import HARMLESS, ONLY
 from muxjax.types import ModelSpec
 from tests.specs.test_config import LLAMA, LLAMA3_ROPE, MISTRAL, QWEN2, without
 
+GRANITE, SMOLLM3, OLMO2, PHI3 = (LLAMA | {"architectures": [f"{name}ForCausalLM"]} for name in ("Granite", "SmolLM3", "Olmo2", "Phi3"))
 QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"]}
 LISTED = [name for names in HARMLESS.values() for name in names]
 NUMBERS = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
 READ = (
     *(*NUMBERS, "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "tie_word_embeddings"),
     *("torch_dtype", "dtype", "eos_token_id", "architectures", "model_type", "attention_bias", "mlp_bias", "layer_types"),
-    *("sliding_window", "use_sliding_window", "max_window_layers"),
+    *("sliding_window", "use_sliding_window", "max_window_layers", "no_rope_layers", "no_rope_layer_interval"),
+    *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
 )
 
 
@@ -54,6 +56,7 @@ def test_what_is_not_known_is_refused_by_name_and_served_without_by_the_switch(r
     error = refusal(read, config)
     assert error.field == "alpha"
     assert "config.json has fields that are not known" in str(error)
+    assert refusal(read, LLAMA | {"residual_multiplier": 0.5}).field == "residual_multiplier"  # which another family reads
     assert "alpha = {'beta': 2}, zeta_multiplier = 1; allow_unknown_config serves" in str(error)
     with caplog.at_level(logging.WARNING):
         assert read(config, allow_unknown=True) == read(LLAMA)
@@ -101,6 +104,11 @@ def test_what_is_not_known_of_the_rotary_embedding_is_refused_too(read, kind):
             "original_max_position_embeddings",
         ),
         (LLAMA | {"num_attention_heads": 6}, "hidden_size"),
+        (GRANITE | {"sliding_window": 8}, "sliding_window"),
+        (OLMO2 | {"mlp_bias": True}, "mlp_bias"),
+        (PHI3 | {"attention_bias": True}, "attention_bias"),
+        (PHI3 | {"lm_head_bias": True}, "lm_head_bias"),
+        (PHI3 | {"auto_map": {"AutoModelForCausalLM": "modeling_phi3.Mine"}}, "auto_map"),
     ],
 )
 def test_what_changes_the_maths_or_contradicts_is_refused_whatever_the_switch(read, config, field):
@@ -172,7 +180,7 @@ JSON = st.recursive(
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    family=st.sampled_from((LLAMA, MISTRAL, QWEN2, QWEN3)),
+    family=st.sampled_from((LLAMA, MISTRAL, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2, PHI3)),
     change=st.dictionaries(st.sampled_from((*READ, *ONLY, "unheard_of")), JSON, min_size=1, max_size=3),
 )
 def test_any_values_of_fields_make_a_spec_or_a_refusal_that_names_a_field(read, family, change):

@@ -238,7 +238,7 @@ class TableSource(_SmallSource):
 def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     """The tree of a model's weights as they lie on the devices, without their memory."""
     parts = flat(param_shapes(spec.share(devices.tp)))
-    return nested({path: devices.joined(leaf, partition(path, leaf.ndim)) for path, leaf in parts.items()})
+    return nested({path: devices.joined(leaf, partition(path, leaf.ndim, spec)) for path, leaf in parts.items()})
 
 
 def may_be_tuned(shape: BatchShape) -> bool:

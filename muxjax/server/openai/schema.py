@@ -73,7 +73,7 @@ def _chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation
     refuse_unsupported(fields, chat=True)
     tools = read_tools(fields, model)
     prompt = read_chat(fields, model, tools)
-    end = model.tokenizer.decode(prompt.tokens[-_END_TOKENS:], special=True)
+    end = model.tokenizer.decode(prompt.tokens[-_END_TOKENS:], special=True) if model.dialect.reasoning else ""
     form = answer_form(model.dialect, tools, prompt_end=end, continued=fields.flag("continue_final_message"))
     allowed = fields.integer("max_tokens", model.defaults.max_tokens, 1, _INT64)
     max_tokens = fields.integer("max_completion_tokens", allowed, 1, _INT64)

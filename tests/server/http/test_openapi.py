@@ -19,11 +19,15 @@ from hypothesis import HealthCheck, settings
 from schemathesis.checks import FailureGroup, not_a_server_error
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance, status_code_conformance
 
+from muxjax.server.answers.dialect import dialect_of
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
+from muxjax.server.text.template import ChatTemplate
+from muxjax.server.text.tokenizer import HfTokenizer
 from tests.fakes import FakeEngine
+from tests.server.kit import EOS, TEMPLATE, served
 
 CASES = int(os.environ.get("MUXJAX_OPENAPI_CASES", "0"))
 FEW = 25
@@ -34,7 +38,12 @@ SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 
 @pytest.fixture(scope="module")
-def url(catalog: Catalog) -> Iterator[str]:
+def url(tokenizer: HfTokenizer) -> Iterator[str]:
+    """Of a model that calls tools and reasons, and of one without a chat template."""
+    template = ChatTemplate("{{ tools or '' }}" + TEMPLATE, {"bos_token": "<s>"})
+    dialect = dialect_of("", tokenizer.marks, ends=[EOS], tool_call_parser="hermes", reasoning_parser="qwen3")
+    talker = served(tokenizer, "org/a", aliases=("a",), template=template, dialect=dialect, max_model_len=2000)
+    catalog = Catalog([talker, served(tokenizer, "plain", template=None)])
     with in_background(Service(FakeEngine(["org/a", "plain"], turn_s=0.0002), catalog), HttpOptions(port=0)) as address:
         yield address
 
