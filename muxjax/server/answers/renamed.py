@@ -13,6 +13,6 @@ def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
     """
     param = error.param or ""
     new = next((param.replace(ours, theirs, 1) for ours, theirs in names.items() if param.startswith(ours)), param)
-    new = new.replace(".function.", ".") if new.startswith("tools[") else new
+    new = new.replace(".function.", ".") if param.startswith("tools[") else new
     message = str(error).replace(param, new, 1) if param else str(error)
     return RequestError(message, param=new or None, code=error.code, status=error.status, retry_after_s=error.retry_after_s)

@@ -40,6 +40,8 @@ _WORDS = (
     ),
     (re.compile(r"Resource '(.*)' is not present.*"), r"$ref \1 is not in the schema, and nothing is fetched"),
     (re.compile(r"Pointer '(.*)' does not exist"), r"$ref \1 leads to nothing in the schema"),
+    (re.compile(r"number out of range.*"), r"it has a number that is beyond what can be counted"),
+    (re.compile(r"invalid type: (.*), expected struct JsonCompileOptions.*"), r"x-guidance must be an object, got \1"),
     (re.compile(r"unknown field `(.*?)`, expected one of (.*)"), r"x-guidance has no option \1, but \2"),
 )
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from muxjax.errors import RequestError
 from muxjax.server.answers.form import AnswerForm, answer_form
+from muxjax.server.answers.renamed import renamed
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.fields import Fields, strings, token_ids
 from muxjax.server.openai.grammar import read_grammar
-from muxjax.server.openai.legacy_functions import is_legacy, modern
+from muxjax.server.openai.legacy_functions import LEGACY_NAMES, is_legacy, modern
 from muxjax.server.openai.prompts import Prompt, read_chat, read_prompts, room
 from muxjax.server.openai.sampling import read_logprobs, read_sampling
 from muxjax.server.openai.tools import read_tools
@@ -58,6 +59,15 @@ def parse_chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Gener
     Raises:
       RequestError: with OpenAI's status, code and the field's name.
     """
+    if not is_legacy(body):
+        return _chat(body, catalog, stamp)
+    try:
+        return _chat(body, catalog, stamp)
+    except RequestError as error:
+        raise renamed(error, LEGACY_NAMES) from error
+
+
+def _chat(body: Mapping[str, Any], catalog: Catalog, stamp: Stamp) -> Generation:
     fields = Fields(modern(body))
     model = catalog.find(fields.text("model"))
     refuse_unsupported(fields, chat=True)

@@ -71,6 +71,7 @@ class Output:
             yield from self.close("completed")
             item = self._begun(kind, piece)
             yield from self._opening(item)
+            logprobs = _last_of(logprobs, piece.text) if isinstance(piece, TextPiece) and len(self.items) > 1 else logprobs
         text = piece.arguments if isinstance(piece, CallPiece) else piece.text
         if text:
             item.text.append(text)
@@ -92,10 +93,16 @@ class Output:
             yield self._event("response.content_part.done", item, part=item.part)
         yield {"type": "response.output_item.done", "output_index": len(self.items) - 1, "item": item.json()}
 
-    def end(self, status: str) -> Iterator[Json]:
-        """Ends the last item; an answer of nothing is a message without text."""
+    def end(self, status: str, logprobs: Sequence[Json] = ()) -> Iterator[Json]:
+        """Ends the last item; an answer of nothing is a message without text.
+
+        Args:
+          logprobs: of tokens that are no text, as the one that ends an answer; a message has them.
+        """
         if not self.items:
             yield from self.take(TextPiece(""))
+        if self._open and self._open.kind == _MESSAGE:
+            self._open.logprobs += logprobs
         yield from self.close(status)
 
     def json(self) -> list[Json]:
@@ -121,6 +128,15 @@ class Output:
     def _event(self, kind: str, item: Item, **more: object) -> Json:
         place = {} if item.kind == _CALL else {"content_index": 0}
         return {"type": kind, "item_id": item.id, "output_index": len(self.items) - 1, **place, **more}
+
+
+def _last_of(logprobs: Sequence[Json], text: str) -> Sequence[Json]:
+    """Those of the text, without those of marks before it that end reasoning or a call."""
+    left, place = len(text.encode()), len(logprobs)
+    while left > 0 and place > 0:
+        place -= 1
+        left -= len(logprobs[place]["bytes"] or ())
+    return logprobs[place:]
 
 
 def _kind_of(piece: Piece) -> str:

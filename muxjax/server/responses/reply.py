@@ -34,26 +34,33 @@ class ResponseReply:
         self._output = Output(generation.stamp.id)
         self._finish: Finish | None = None
         self._told = 0
+        self._waiting: list[Json] = []  # events that were made as their deltas came
+        self._logprobs: list[Json] = []  # of tokens that no piece has come of yet
 
     def add(self, delta: Delta) -> None:
+        """Where log-probabilities are told, each delta by itself: a token's are with the text that it is of."""
         self._answer.add(delta)
+        if self._generation.logprobs is not None:
+            self._waiting += self._news()
 
     def whole(self, deltas: Iterable[Delta]) -> Json:
         for delta in deltas:
             self.add(delta)
+            self._waiting.clear()
         for _ in chain(self._news(), self._closing()):
             pass
         return self._ended()
 
     def events(self) -> Iterator[Json]:
-        return self._numbered(chain(self._beginning() if not self._told else (), self._news()))
+        waiting, self._waiting = self._waiting, []
+        return self._numbered(chain(self._beginning() if not self._told else (), waiting, self._news()))
 
     def last_events(self) -> Iterator[Json]:
         return self._numbered(self._ending())
 
     def failure(self, error: Exception) -> Iterator[Json]:
         """The response with what was told of it, and the error."""
-        return self._numbered(chain(self._beginning() if not self._told else (), [self._event("failed", error=failure_of(error))]))
+        return self._numbered(chain(self._beginning() if not self._told else (), [self._failed(error)]))
 
     def started(self, status: str) -> Json:
         """The response before there is anything of it."""
@@ -65,21 +72,21 @@ class ResponseReply:
             yield {**event, "sequence_number": self._told - 1}
 
     def _beginning(self) -> Iterator[Json]:
-        yield self._event("created", status="in_progress")
-        yield self._event("in_progress")
+        for kind in ("created", "in_progress"):
+            yield {"type": f"response.{kind}", "response": self.started("in_progress")}
 
     def _news(self) -> Iterator[Json]:
         news = self._answer.take()
         if news is None:
             return
-        logprobs = self._logprobs(news)
+        self._logprobs += self._logprobs_of(news)
         for piece in news.pieces:
-            yield from self._output.take(piece, logprobs)
-            logprobs = []
+            yield from self._output.take(piece, self._logprobs)
+            self._logprobs = []
         self._finish = news.finish
 
     def _closing(self) -> Iterator[Json]:
-        yield from self._output.end(self._status)
+        yield from self._output.end(self._status, self._logprobs)
 
     def _ending(self) -> Iterator[Json]:
         yield from self._closing()
@@ -97,9 +104,9 @@ class ResponseReply:
     def _status(self) -> str:
         return "completed" if self._finish is Finish.STOP else "incomplete"
 
-    def _event(self, kind: str, *, status: str = "", error: Json | None = None) -> Json:
-        response = self._response(status or kind, self._output.json())
-        return {"type": f"response.{kind}", "response": response | {"error": error}}
+    def _failed(self, error: Exception) -> Json:
+        response = self._response("failed", self._output.json())
+        return {"type": "response.failed", "response": response | {"error": failure_of(error)}}
 
     def _response(self, status: str, output: list[Json]) -> Json:
         generation = self._generation
@@ -126,7 +133,7 @@ class ResponseReply:
             "total_tokens": prompt + tokens,
         }
 
-    def _logprobs(self, news: News) -> list[Json]:
+    def _logprobs_of(self, news: News) -> list[Json]:
         if self._generation.logprobs is None:
             return []
         return chat_logprobs(self._generation.model.tokenizer, news.logprobs, self._generation.logprobs)["content"]

@@ -50,6 +50,14 @@ def test_reasoning_is_an_item_of_its_own(say, stream):
     assert 0 < answer.usage.output_tokens_details.reasoning_tokens < answer.usage.output_tokens
 
 
+def test_log_probabilities_are_with_the_text_they_are_of_whole_or_streamed(say):
+    with say(THOUGHT + "the sun") as server, server.client:
+        whole, streamed = (response(server, stream, model="thinks", include=["message.output_text.logprobs"]) for stream in (False, True))
+    told = [[entry.token for entry in answer.output[-1].content[0].logprobs] for answer in (whole, streamed)]
+    assert told[0] == told[1] and "".join(told[0]).strip().startswith("the sun")
+    assert len(told[0]) < whole.usage.output_tokens - whole.usage.output_tokens_details.reasoning_tokens + 2
+
+
 def test_a_loop_of_an_agent_comes_to_its_end(say):
     with say(TWO) as server, server.client:
         first = response(server, False, model="hermes", tools=FLAT)

@@ -97,6 +97,8 @@ def random_answer(schema: Mapping[str, Any], draw: random.Random, most: int, mat
         ({"$ref": "#/nowhere"}, "$ref /nowhere leads to nothing"),
         ({"$ref": "https://example.com/a"}, "$ref https://example.com/a is not in the schema"),
         ({"x-guidance": {"lax": True}}, "x-guidance has no option lax"),
+        ({"x-guidance": 3}, "x-guidance must be an object, got integer `3`"),
+        ({"properties": {"a": {"const": 10**400}}}, "a number that is beyond what can be counted"),
     ],
 )
 def test_what_no_answer_can_follow_is_refused_in_the_schemas_own_words(schema, words):

@@ -167,16 +167,20 @@ def test_models_are_listed_shown_and_told_running(server):
     assert ask(server, "HEAD", "/")[0] == 200
 
 
-def test_asking_nothing_wakes_the_model():
-    unit = UnitOptions(models=(ModelOptions(name="a", path=Path("a"), auto_wake=True),))
+@pytest.mark.parametrize("auto_wake", [True, False])
+def test_asking_nothing_wakes_the_model_or_says_that_it_sleeps(auto_wake):
+    unit = UnitOptions(models=(ModelOptions(name="a", path=Path("a"), auto_wake=auto_wake),))
     lifecycle = FakeLifecycle(["a"])
     service = Service(FakeEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]), unit, lifecycle)
     assert service.fleet
     asyncio.run(service.fleet.sleep("a", timeout_s=1.0))
     with in_background(service, HttpOptions(port=0)) as url:
-        *_, (told,) = asked(Server(service._engine, service, url), "/api/generate")
-    assert (told["done"], told["done_reason"], told["response"]) == (True, "load", "")
-    assert lifecycle.states() == {"a": "ready"}
+        status, _, (told,) = asked(Server(service._engine, service, url), "/api/generate")
+    if auto_wake:
+        assert (told["done"], told["done_reason"], told["response"]) == (True, "load", "")
+    else:
+        assert (status, told) == (503, {"error": "The model `a` is asleep."})
+    assert lifecycle.states() == {"a": "ready" if auto_wake else "asleep"}
 
 
 def test_a_stamp_is_told_as_the_client_named_the_model(catalog):

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from muxjax import __version__
+from muxjax.errors import RequestError
 from muxjax.server.answers.reply import Endpoint
 from muxjax.server.catalog import ServedModel
 from muxjax.server.http.answering import Answering
@@ -62,10 +63,12 @@ def _answered(service: Service, answering: Answering, endpoint: Endpoint) -> Han
 
 
 async def _loaded(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises RequestError: there is no such model (404), or it cannot be woken."""
+    """Raises RequestError: there is no such model (404), or it sleeps on (503)."""
     model = model_of(Fields(body), service.catalog)
     if service.fleet is not None:
         await service.fleet.awake(model.name)
+        if service.fleet.rests(model.name):
+            raise RequestError(f"The model `{model.name}` is asleep.", param="model", code="model_loading", status=503)
     return {"model": body.get("model"), "created_at": _time(time.time()), "response": "", "done": True, "done_reason": "load"}
 
 
