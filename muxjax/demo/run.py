@@ -96,10 +96,12 @@ def _summarize(rows: Sequence[Row], most: dict[str, int], total: int, ready_s: f
 
 
 async def _stay(service: Service, base_url: str) -> None:
-    """Prints a request to paste and serves until a signal comes."""
+    """Prints what to try, and serves until a signal comes."""
     body = json.dumps({"model": next(iter(service.catalog)).name, "messages": [{"role": "user", "content": "Who are you?"}]})
     print("\nThe server stays up until Ctrl-C. Try:")
-    print(f"  curl {base_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'", flush=True)
+    address = base_url.removesuffix("/v1")
+    print(f"  curl {base_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'")
+    print(f"  muxjax chat --url {address}    or the page at {address}/", flush=True)
     await until_signal(service, DRAIN_S)
 
 

@@ -42,6 +42,22 @@ def tools(url: str) -> None:
     same(client(url).messages.create(model=MODEL, max_tokens=99, messages=messages, tools=[WEATHER]).content[0].text, SUN)
 
 
+@feature("runner")
+def runner(url: str) -> None:
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather of a city.
+
+        Args:
+          city: its name.
+        """
+        same(city, "Rome")
+        return "sun"
+
+    last = client(url).beta.messages.tool_runner(model=MODEL, max_tokens=99, messages=USER, tools=[weather]).until_done()
+    same(last.content[0].text, SUN)
+
+
 @feature("form")
 def form(url: str) -> None:
     answer = client(url).messages.parse(model=MODEL, max_tokens=99, messages=USER, output_format=Person)

@@ -1,6 +1,7 @@
 """`muxjax ps`, `load`, `unload`, `sleep`, `wake`: models of a running server, by its administration (docs/http.md)."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,10 @@ def load(client: AdminClient, source: str, settings: Sequence[str]) -> None:
         path = str(Path(path).resolve())  # of this folder the server knows nothing
     if not (name and path):
         raise ConfigError(f"expected a folder or NAME=FOLDER, got {source[:200]!r}", field="source")
-    entry = client.change("", {"name": name, "path": path, **dict(map(_setting, settings))})
+    body = {"name": name, "path": path, **dict(map(_setting, settings))}
+    if sys.stderr.isatty():
+        print(f"loading {name}, which may take minutes", file=sys.stderr, flush=True)
+    entry = client.change("", body)
     print(f"{name} is {entry.get('state', 'there')}")
 
 

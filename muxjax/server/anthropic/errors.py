@@ -5,6 +5,8 @@ from muxjax.server.openai.errors import message_of
 
 PREFIX = "/v1/messages"
 """Of the routes whose errors these are."""
+NO_THREADS = "thread_unsupported_request"
+"""Code of a conversation that the server was to hold; Anthropic's client sends all of it, when `details` tell it so."""
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -19,4 +21,7 @@ _KINDS = {
 def error_object(error: Exception) -> dict[str, object]:
     """The JSON of an error."""
     status = error.status if isinstance(error, RequestError) else 500
-    return {"type": "error", "error": {"type": _KINDS.get(status, "invalid_request_error"), "message": message_of(error)}}
+    told: dict[str, object] = {"type": _KINDS.get(status, "invalid_request_error"), "message": message_of(error)}
+    if isinstance(error, RequestError) and error.code == NO_THREADS:
+        told["details"] = {"error_code": NO_THREADS}
+    return {"type": "error", "error": told}

@@ -6,6 +6,7 @@ from typing import Any
 
 from muxjax.errors import RequestError
 from muxjax.server.answers.renamed import renamed
+from muxjax.server.anthropic.errors import NO_THREADS
 from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.fields import Fields, show
@@ -48,6 +49,8 @@ def chat_body(body: Mapping[str, Any], *, counted: bool = False) -> Json:
       RequestError: a field is not what it must be, or asks for what is not there.
     """
     fields = Fields(body)
+    if fields.get("thread") is not None:
+        raise fields.error("thread", "is not supported here: send all messages of the conversation", code=NO_THREADS)
     if not counted:
         fields.required("max_tokens")
     messages = [*_system(fields), *(one for message in _messages(fields) for one in _converted(message))]

@@ -65,10 +65,17 @@ def _response(request: web.Request, error: RequestError, *, allow: str | None = 
     return json_response(_object(request, error), status=error.status, headers=headers)
 
 
+def _resembling(request: web.Request) -> str:
+    """The route that was meant, where a client's address lacks the /v1 that it does not add itself, or has one too many."""
+    meant = request.path.removeprefix("/v1") if request.path.startswith("/v1/v1/") else f"/v1{request.path}"
+    known = any(resource.canonical == meant for resource in request.app.router.resources())
+    return f" Did you mean {meant}? The address of OpenAI's clients ends in /v1, that of Anthropic's does not." if known else ""
+
+
 def _of_http(request: web.Request, error: web.HTTPException) -> RequestError:
     where = f"{request.method} {request.path[:200]}"
     if isinstance(error, web.HTTPNotFound):
-        return RequestError(f"Unknown request URL: {where}.", code="unknown_url", status=404)
+        return RequestError(f"Unknown request URL: {where}.{_resembling(request)}", code="unknown_url", status=404)
     if isinstance(error, web.HTTPMethodNotAllowed):
         return RequestError(f"Not allowed method: {where}.", code="method_not_allowed", status=405)
     if isinstance(error, web.HTTPRequestEntityTooLarge):

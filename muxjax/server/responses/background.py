@@ -9,6 +9,8 @@ from muxjax.server.responses.reply import Json, ResponseReply, failure_of
 from muxjax.server.responses.store import ResponseStore
 from muxjax.server.service import Service
 
+MOST_AT_ONCE = 1024
+"""Responses in the making: no connection bounds how many their clients leave behind."""
 _log = logging.getLogger(__name__)
 
 
@@ -25,7 +27,14 @@ class Background:
         self._ending: set[str] = set()
 
     def start(self, generation: Generation, reply: ResponseReply) -> Json:
-        """Begins a response; its state for now."""
+        """Begins a response; its state for now.
+
+        Raises:
+          RequestError: there are too many (503).
+        """
+        if len(self._tasks) >= MOST_AT_ONCE:
+            text = f"{MOST_AT_ONCE} responses are being made in the background, which is the most at a time."
+            raise RequestError(text, param="background", code="queue_full", status=503, retry_after_s=1.0)
         response_id = generation.stamp.id
         queued = self._keep(reply, "queued")
         task = asyncio.create_task(self._make(generation, reply))

@@ -82,6 +82,23 @@ def test_tools_are_used(serve, tokenizer, stream, choice, said):
     assert block.id.startswith("toolu_") and answer.stop_reason == "tool_use"
 
 
+def test_a_runner_of_tools_hears_that_no_conversation_is_held_and_asks_without(serve, tokenizer):
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Of a city."""
+        raise AssertionError(city)
+
+    said = '[{"name": "weather", "parameters": {"city": "Rome"}}]'
+    asked = {"model": "a", "max_tokens": 90, "messages": HELLO, "tools": [weather], "tool_choice": {"type": "any"}}
+    with serve(reply=saying(tokenizer, said)) as server, client_of(server) as client:
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            client.beta.messages.create(model="a", max_tokens=9, messages=HELLO, thread={"type": "create"})
+        assert refused.value.body["error"]["details"] == {"error_code": "thread_unsupported_request"}
+        assert not server.engine.submitted
+        answer = next(iter(client.beta.messages.tool_runner(**asked)))
+        assert answer.content[0].input == {"city": "Rome"} and len(server.engine.submitted) == 1
+
+
 def test_a_form_is_followed(serve, tokenizer):
     class Cat(BaseModel):
         name: str
@@ -147,6 +164,7 @@ def test_results_of_tools_are_messages_of_their_own():
         ({"thinking": {"type": "maybe"}}, "thinking.type"),
         ({"output_config": {"format": {"type": "yaml"}}}, "output_config.format.type"),
         ({"temperature": "warm"}, "temperature"),
+        ({"thread": {"type": "continue", "previous_message_id": "msg_1"}}, "thread"),
     ],
 )
 def test_what_is_wrong_is_an_error_of_anthropics(server, fields, name):

@@ -206,6 +206,13 @@ def test_errors_have_the_clients_classes(server):
     assert "This model's maximum context length is 100 tokens. However, " in long.value.message
 
 
+@pytest.mark.parametrize(("path", "meant"), [("/chat/completions", "/v1/chat/completions"), ("/v1/v1/messages", "/v1/messages")])
+def test_an_address_with_too_little_or_too_much_of_v1_is_told_so(server, path, meant):
+    status, _, content = ask(server, "POST", path, {})
+    assert status == 404 and f"Did you mean {meant}?" in content.decode()
+    assert b"Did you mean" not in ask(server, "POST", "/nothing", {})[2]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [

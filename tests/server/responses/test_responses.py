@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from muxjax.server.http.routes import responses as routes
+from muxjax.server.responses import background
 from muxjax.server.responses.reply import ResponseReply
 from tests.server.http.test_app import ask, until
 from tests.server.speaking import saying
@@ -164,14 +165,24 @@ def test_a_response_in_the_background_is_made_beside_the_event_loop_and_then_no_
         answer = server.client.responses.create(model="a", input="hello", background=True)
         assert until(lambda: threads)
         cancelled = threads_of_clients.submit(server.client.responses.cancel, answer.id)
-        deleted = threads_of_clients.submit(server.client.responses.delete, answer.id)
-        assert not cancelled.done() and not deleted.done()
+        assert not cancelled.done()
         may_end.set()
         assert cancelled.result(10).status == "completed"
-        deleted.result(10)
+        server.client.responses.delete(answer.id)
         with pytest.raises(openai.NotFoundError):
             server.client.responses.retrieve(answer.id)
     assert threads[0].startswith("muxjax-large")
+
+
+def test_no_more_than_so_many_responses_are_made_in_the_background(serve, tokenizer, monkeypatch):
+    monkeypatch.setattr(background, "MOST_AT_ONCE", 1)
+    with serve(reply=saying(tokenizer, "meow", ends=False), turn_s=0.05) as server:
+        first = server.client.responses.create(model="a", input="hello", background=True)
+        with pytest.raises(openai.InternalServerError, match="the most at a time") as refusal:
+            server.client.responses.create(model="a", input="hello", background=True)
+        assert refusal.value.status_code == 503 and refusal.value.response.headers["Retry-After"] == "1"
+        server.client.responses.cancel(first.id)
+        assert server.client.responses.create(model="a", input="hello", background=True).status == "queued"
 
 
 @pytest.mark.parametrize(("characters", "thread"), [(10, "muxjax-loop"), (100_000, "muxjax-large")])
