@@ -249,10 +249,14 @@ class ModelSpec:
       qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
       projection_norm: an RMS norm over all query heads together, and over all key heads, before the rotation (OLMo 2).
       pre_norms, post_norms: attention and MLP have a norm of what they read, and of what they add to the residual stream.
+      norm_offset: norms multiply by 1 and their weight (Gemma).
+      gelu: the MLP's gate is a GELU, by tanh, and no SiLU.
+      local_rope_theta: of layers with a window, which nothing stretches; None for the same rotation in all layers.
       rotary_dim: how many of each head's numbers, the first ones, the rotary embedding turns; None for all.
       unrotated: layers without rotary embedding.
       embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
         head_dim ** -0.5; logit_divisor: divides logits.
+      attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
       fused: checkpoints hold q, k and v as one tensor a layer, and gate and up.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
@@ -281,12 +285,17 @@ class ModelSpec:
     projection_norm: bool = False
     pre_norms: bool = True
     post_norms: bool = False
+    norm_offset: bool = False
+    gelu: bool = False
+    local_rope_theta: float | None = None
     rotary_dim: int | None = None
     unrotated: tuple[int, ...] = ()
     embed_scale: float = 1.0
     residual_scale: float = 1.0
     attention_scale: float | None = None
     logit_divisor: float = 1.0
+    attention_soft_cap: float | None = None
+    logit_soft_cap: float | None = None
     fused: bool = False
     tied: bool = False
     dtype: str = "bfloat16"

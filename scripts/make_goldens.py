@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
+from muxjax.specs.families.known import BY_ARCHITECTURE
 from tests.models.golden import FOLDER, make_model
 from tests.models.torch_reference import TorchModel
 
@@ -54,6 +55,12 @@ LONGROPE = {
     "attention_factor": 1.2,
 }
 MULTIPLIERS = {"embedding_multiplier": 1.5, "attention_multiplier": 0.15, "residual_multiplier": 0.7, "logits_scaling": 8.0}
+GEMMA = {"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 24, "tie_word_embeddings": False}
+LOCAL_AND_GLOBAL = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+ROPE_BY_KIND = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "llama3": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
@@ -75,6 +82,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("Olmo2ForCausalLM", {"num_key_value_heads": 4}),
     "phi3": ("Phi3ForCausalLM", {"sliding_window": 20, "num_key_value_heads": 4}),
     "phi3_longrope": ("Phi3ForCausalLM", {"rope_parameters": LONGROPE, "original_max_position_embeddings": MAX_LEN}),
+    "gemma": ("GemmaForCausalLM", {"head_dim": 32}),
+    "gemma2": ("Gemma2ForCausalLM", GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 6.0, "num_hidden_layers": 3}),
+    "gemma3": ("Gemma3ForCausalLM", GEMMA | {"num_hidden_layers": 4, "layer_types": LOCAL_AND_GLOBAL, "rope_parameters": ROPE_BY_KIND}),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 
@@ -90,7 +100,7 @@ def main(names: Iterable[str]) -> None:
 
 def write_config(folder: Path, architecture: str, fields: dict[str, Any]) -> None:
     """config.json as this version of transformers writes it."""
-    config = AutoConfig.for_model(architecture.removesuffix("ForCausalLM").lower(), **fields)
+    config = AutoConfig.for_model(BY_ARCHITECTURE[architecture].model_type, **fields)
     config.architectures = [architecture]
     config.dtype = "float32"
     folder.mkdir(parents=True, exist_ok=True)

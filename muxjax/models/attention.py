@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from muxjax.models.layers import Product, Rotation, linear, rms_norm, rotate
+from muxjax.models.layers import Product, Rotation, linear, rms_norm, rotate, soft_capped
 from muxjax.types import ModelSpec
 
 
@@ -15,10 +15,12 @@ class Scoring(NamedTuple):
     Args:
       window: tokens that a query sees, itself included; None for all.
       scale: multiplies the products of queries and keys; None for D ** -0.5.
+      soft_cap: scores are bent to stay within plus and minus this, by tanh; None for as they are.
     """
 
     window: int | None = None
     scale: float | None = None
+    soft_cap: float | None = None
 
 
 class Memory(Protocol):
@@ -59,20 +61,20 @@ def attention(
     heads = linear(x_TM, weights, "qkv", product=product).reshape(tokens, -1, spec.head_dim)
     q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
     if spec.projection_norm:
-        q_THD = _projection_norm(q_THD, weights["q_norm"], spec.norm_eps, across)
-        k_TKD = _projection_norm(k_TKD, weights["k_norm"], spec.norm_eps, across)
+        q_THD = _projection_norm(spec, q_THD, weights["q_norm"], across)
+        k_TKD = _projection_norm(spec, k_TKD, weights["k_norm"], across)
     if spec.qk_norm:
-        q_THD = rms_norm(q_THD, weights["q_norm"], spec.norm_eps)
-        k_TKD = rms_norm(k_TKD, weights["k_norm"], spec.norm_eps)
+        q_THD = rms_norm(spec, q_THD, weights["q_norm"])
+        k_TKD = rms_norm(spec, k_TKD, weights["k_norm"])
     if rotation is not None:
         q_THD, k_TKD = rotate(q_THD, rotation), rotate(k_TKD, rotation)
     out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD)
     return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
 
 
-def _projection_norm(x_THD: jax.Array, weight: jax.Array, eps: float, across: str | None) -> jax.Array:
+def _projection_norm(spec: ModelSpec, x_THD: jax.Array, weight: jax.Array, across: str | None) -> jax.Array:
     """Over all heads of a token together, those of other devices too."""
-    return rms_norm(x_THD.reshape(len(x_THD), -1), weight, eps, across=across).reshape(x_THD.shape)
+    return rms_norm(spec, x_THD.reshape(len(x_THD), -1), weight, across=across).reshape(x_THD.shape)
 
 
 class DenseMemory(NamedTuple):
@@ -85,6 +87,7 @@ class DenseMemory(NamedTuple):
         q_TKGD = q_THD.reshape(tokens, kv_heads, -1, head_dim)
         scale = head_dim**-0.5 if scoring.scale is None else scoring.scale
         scores_KGTS = jnp.einsum("TKGD,SKD->KGTS", q_TKGD, k_TKD, preferred_element_type=jnp.float32) * scale
+        scores_KGTS = soft_capped(scores_KGTS, scoring.soft_cap)
         position = jnp.arange(tokens)
         age_TS = position[:, None] - position
         seen_TS = (age_TS >= 0) & (age_TS < (scoring.window or tokens))

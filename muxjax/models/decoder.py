@@ -8,6 +8,7 @@ Under tensor parallelism, each device runs it with the spec and the weights of i
 """
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, Scoring, attention
-from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled
+from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
 from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 
@@ -37,7 +38,7 @@ class Layers(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A transformer decoder with rotary grouped-query attention and a SwiGLU MLP."""
+    """A transformer decoder with rotary grouped-query attention and a gated MLP."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
@@ -58,19 +59,31 @@ class Decoder(nnx.Module):
         product: Product = jnp.matmul,
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
-        rotation = Rotation.of(self.spec, positions_T)
-        x_TM = scaled(embedded(self.embed[...], tokens_T, across), self.spec.embed_scale)
-        for layer, window in enumerate(self.spec.windows):
-            turned = None if layer in self.spec.unrotated else rotation
-            arrays = jnp.int32(layer), self.layers[layer], x_TM, turned, memory
-            x_TM, memory = _layer(self.spec, Scoring(window, self.spec.attention_scale), *arrays, across=across, product=product)
-        return rms_norm(x_TM, self.norm[...], self.spec.norm_eps), memory
+        spec, rotations = self.spec, _rotations(self.spec, positions_T)
+        x_TM = embedded(self.embed[...], tokens_T, across)
+        x_TM = x_TM if spec.embed_scale == 1 else x_TM * jnp.asarray(spec.embed_scale, x_TM.dtype)
+        for layer, window in enumerate(spec.windows):
+            scoring = Scoring(window, spec.attention_scale, spec.attention_soft_cap)
+            arrays = jnp.int32(layer), self.layers[layer], x_TM, rotations[layer], memory
+            x_TM, memory = _layer(spec, scoring, *arrays, across=across, product=product)
+        return rms_norm(spec, x_TM, self.norm[...]), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
         """[B, V] float32; of a share, of its part of the vocabulary."""
         head_MV = self.embed[...].T if self.spec.tied else self.head[...]
         logits_BV = jnp.matmul(hidden_BM, head_MV, preferred_element_type=jnp.float32)
-        return logits_BV if self.spec.logit_divisor == 1 else logits_BV / self.spec.logit_divisor
+        logits_BV = logits_BV if self.spec.logit_divisor == 1 else logits_BV / self.spec.logit_divisor
+        return soft_capped(logits_BV, self.spec.logit_soft_cap)
+
+
+def _rotations(spec: ModelSpec, positions_T: jax.Array) -> list[Rotation | None]:
+    """Of each layer; None for one without."""
+    rotation = Rotation.of(spec, positions_T)
+    local = rotation
+    if spec.local_rope_theta is not None:
+        local = Rotation.of(replace(spec, rope_theta=spec.local_rope_theta, rope_scaling=None), positions_T)
+    turned = [rotation if window is None else local for window in spec.windows]
+    return [None if layer in spec.unrotated else of_layer for layer, of_layer in enumerate(turned)]
 
 
 @functools.partial(jax.jit, static_argnames=("spec", "scoring", "across", "product"))
@@ -89,11 +102,11 @@ def _layer(
     """One layer. A jit of its own has it traced and lowered once for all layers that are alike; XLA puts it back into the program."""
 
     def normed(x_TM: jax.Array, kind: str) -> jax.Array:
-        return rms_norm(x_TM, weights[kind], spec.norm_eps) if kind in weights else x_TM
+        return rms_norm(spec, x_TM, weights[kind]) if kind in weights else x_TM
 
     mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, across=across, product=product)
     x_TM = x_TM + scaled(normed(mixed_TM, "attn_post_norm"), spec.residual_scale)
-    mixed_TM = mlp(normed(x_TM, "mlp_norm"), weights, across=across, product=product)
+    mixed_TM = mlp(spec, normed(x_TM, "mlp_norm"), weights, across=across, product=product)
     return x_TM + scaled(normed(mixed_TM, "mlp_post_norm"), spec.residual_scale), memory
 
 
@@ -146,7 +159,7 @@ def _abstract(spec: ModelSpec) -> Decoder:
 def _initial(kind: str, shape: tuple[int, ...], spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:
     dtype = jnp.dtype(spec.dtype)
     if kind.endswith("norm"):
-        return jnp.ones(shape, dtype)
+        return jnp.full(shape, 0 if spec.norm_offset else 1, dtype)
     if kind.endswith("bias"):
         return jnp.zeros(shape, dtype)
     scale = 0.02 if kind in ("embed", "head") else shape[-2] ** -0.5

@@ -14,12 +14,20 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
 
 
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float, *, across: str | None = None) -> jax.Array:
+def rms_norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, *, across: str | None = None) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
     mean = mean if across is None else jax.lax.pmean(mean, across)
-    return weight * (wide * jax.lax.rsqrt(mean + eps)).astype(x.dtype)
+    normed = wide * jax.lax.rsqrt(mean + spec.norm_eps)
+    if spec.norm_offset:
+        return (normed * (1 + weight.astype(jnp.float32))).astype(x.dtype)
+    return weight * normed.astype(x.dtype)
+
+
+def soft_capped(x: jax.Array, cap: float | None) -> jax.Array:
+    """x bent to stay within plus and minus the cap."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def scaled(x: jax.Array, factor: float) -> jax.Array:
@@ -56,10 +64,17 @@ def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> ja
     return summed(jnp.where(own_T[:, None], embed_VM.at[row_T].get(mode="clip"), 0), across)
 
 
-def mlp(x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
-    """SwiGLU: down(silu(gate(x)) * up(x)), [T, M]; `across` devices along a mesh axis that share out F."""
+def mlp(
+    spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None, product: Product = jnp.matmul
+) -> jax.Array:
+    """down(silu(gate(x)) * up(x)), [T, M], or with a GELU in place of SiLU; `across` devices along a mesh axis that share out F."""
     gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up", product=product), 2, axis=-1)
-    return linear(jax.nn.silu(gate_TF) * up_TF, weights, "down", across=across, product=product)
+    gate_TF = _gelu(gate_TF) if spec.gelu else jax.nn.silu(gate_TF)
+    return linear(gate_TF * up_TF, weights, "down", across=across, product=product)
+
+
+def _gelu(x: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x.astype(jnp.float32), approximate=True).astype(x.dtype)
 
 
 class Rotation(NamedTuple):

@@ -73,7 +73,7 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     take twice its memory."""
     stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
-        return jnp.ones(leaf.shape, leaf.dtype, device=next(iter(key.devices())))
+        return jnp.full(leaf.shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
     residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
     limit = (3 / inputs) ** 0.5 * residual

@@ -50,7 +50,7 @@ def read_spec(
     family = _family(fields)
     fields = fields.with_defaults(family.defaults)
     check_values(fields, family)
-    rope = rope_fields(fields)
+    rope = rope_fields(fields, family)
     try:
         spec = _spec(fields, rope, family, read_eos_ids(fields, folder, family, vocab=_vocab(fields)))
     except ConfigError as error:
@@ -102,7 +102,7 @@ def _read_back(config: dict[str, Any], family: Family, spec: ModelSpec) -> Model
     """The spec of a config.json that was made of one, whose length may have been cut; None where the family cannot say such a thing."""
     fields = Fields(where="config.json", values=config)
     try:
-        read = _spec(fields, rope_fields(fields), family, spec.eos_ids)
+        read = _spec(fields, rope_fields(fields, family), family, spec.eos_ids)
     except ConfigError:
         return None
     return dataclasses.replace(read, max_len=spec.max_len)

@@ -1,7 +1,6 @@
-"""Shapes of published models, for dummy weights, placement and benchmarks. Source: their config.json.
+"""Shapes of published models, for dummy weights, placement and benchmarks. Source: their config.json."""
 
-Those of Gemma are for placement: they have the sizes, windows and cache of the models, and not the variants of their decoders.
-"""
+import math
 
 from muxjax.types import ModelSpec, RopeScaling
 
@@ -66,17 +65,34 @@ def _mistral(*size: int, vocab: int, max_len: int) -> ModelSpec:
     return _model((width, layers, heads, 8, 128, ffn), vocab=vocab, norm_eps=1e-5, rope_theta=1e6, max_len=max_len, eos_ids=(2,))
 
 
-def _gemma2(*size: int) -> ModelSpec:
+def _gemma(size: tuple[int, int, int, int, int, int], *, scalar: int | None = None, **variant) -> ModelSpec:
+    """Args: scalar: `query_pre_attn_scalar`, where it is not the head size."""
+    width, _, _, _, head_dim, _ = size
+    common = {"embed_scale": math.sqrt(width), "norm_offset": True, "gelu": True, "post_norms": True, "tied": True}
+    return _model(size, attention_scale=(scalar or head_dim) ** -0.5, **common, **variant)
+
+
+def _gemma2(*size: int, scalar: int | None = None) -> ModelSpec:
     width, layers, heads, kv_heads, head_dim, ffn = size
-    return _model(
-        (width, layers, heads, kv_heads, head_dim, ffn), vocab=256000, max_len=8192, windows=(4096, None), tied=True, eos_ids=(1, 107)
+    caps = {"attention_soft_cap": 50.0, "logit_soft_cap": 30.0}
+    return _gemma(
+        (width, layers, heads, kv_heads, head_dim, ffn),
+        scalar=scalar,
+        vocab=256000,
+        max_len=8192,
+        windows=(4096, None),
+        eos_ids=(1, 107),
+        **caps,
     )
 
 
-def _gemma3(*size: int, vocab: int = 262208, max_len: int = 131072, window: int = 1024) -> ModelSpec:
+def _gemma3(
+    *size: int, vocab: int = 262208, max_len: int = 131072, window: int = 1024, factor: float | None = 8.0, scalar: int | None = None
+) -> ModelSpec:
     width, layers, heads, kv_heads, head_dim, ffn = size
-    variant = {"windows": (window,) * 5 + (None,), "rope_theta": 1e6, "qk_norm": True, "tied": True, "eos_ids": (1, 106)}
-    return _model((width, layers, heads, kv_heads, head_dim, ffn), vocab=vocab, max_len=max_len, **variant)
+    rope = {"rope_theta": 1e6, "rope_scaling": RopeScaling(kind="linear", factor=factor) if factor else None, "local_rope_theta": 1e4}
+    variant = {"windows": (window,) * 5 + (None,), "qk_norm": True, "eos_ids": (1, 106)}
+    return _gemma((width, layers, heads, kv_heads, head_dim, ffn), scalar=scalar, vocab=vocab, max_len=max_len, **rope, **variant)
 
 
 BY_NAME: dict[str, ModelSpec] = {
@@ -111,10 +127,10 @@ BY_NAME: dict[str, ModelSpec] = {
     "mistral-large-123b": _mistral(12288, 88, 96, 28672, vocab=32768, max_len=131072),
     "gemma-2-2b": _gemma2(2304, 26, 8, 4, 256, 9216),
     "gemma-2-9b": _gemma2(3584, 42, 16, 8, 256, 14336),
-    "gemma-2-27b": _gemma2(4608, 46, 32, 16, 128, 36864),
-    "gemma-3-1b": _gemma3(1152, 26, 4, 1, 256, 6912, vocab=262144, max_len=32768, window=512),
+    "gemma-2-27b": _gemma2(4608, 46, 32, 16, 128, 36864, scalar=144),
+    "gemma-3-1b": _gemma3(1152, 26, 4, 1, 256, 6912, vocab=262144, max_len=32768, window=512, factor=None),
     "gemma-3-4b": _gemma3(2560, 34, 8, 4, 256, 10240),
     "gemma-3-12b": _gemma3(3840, 48, 16, 8, 256, 15360),
-    "gemma-3-27b": _gemma3(5376, 62, 32, 16, 128, 21504),
+    "gemma-3-27b": _gemma3(5376, 62, 32, 16, 128, 21504, scalar=168),
 }
 """The gemma-3s are their decoders, without what reads pictures."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from muxjax.specs.families.family import Family
+from muxjax.specs.families.windows import FULL, SLIDING
 from muxjax.specs.fields import Fields
 from muxjax.specs.known_fields import check_only
 from muxjax.types import RopeScaling
@@ -28,13 +29,19 @@ class Rope(NamedTuple):
     max_len: int
 
 
-def rope_fields(fields: Fields) -> Fields:
-    """The object that says how positions turn heads; empty where there is none.
+def rope_fields(fields: Fields, family: Family) -> Fields:
+    """The object that says how positions turn heads, of layers without a window where others have their own; empty where there is none.
 
     Raises:
       ConfigError: the two spellings are both there, and differ.
     """
     old, new = fields.child("rope_scaling"), fields.child("rope_parameters")
+    if family.rope_by_kind and new.values:
+        if old.values or not new.values.keys() <= {FULL, SLIDING}:
+            raise fields.wrong("rope_parameters", dict(new.values), f"objects for {FULL} and {SLIDING}, without rope_scaling")
+        return new.child(FULL)
+    if family.rope_by_kind and old.values and "rope_type" not in old.values:  # transformers 5 would take it for the default
+        raise fields.wrong("rope_scaling", dict(old.values), "an object with a rope_type")
     if old.values and new.values and old.values != new.values:
         raise fields.wrong("rope_parameters", dict(new.values), f"the same as rope_scaling={dict(old.values)}, or one of them absent")
     return old if old.values else new

@@ -28,7 +28,18 @@ BLOCK_BYTES = 4096
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    names = ("llama2", "llama3_tied", "llama_biased", "qwen2_windowed", "qwen3", "granite", "smollm3", "olmo2", "phi3_longrope")
+    names = (
+        "llama2",
+        "llama3_tied",
+        "llama_biased",
+        "qwen2_windowed",
+        "qwen3",
+        "granite",
+        "smollm3",
+        "olmo2",
+        "phi3_longrope",
+        "gemma3",
+    )
     return {name: make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed) for name in names}
 
 
@@ -40,7 +51,8 @@ def folders(tmp_path_factory):
         (2, ("qwen3",)),
         (4, ("llama2",)),
         (4, ("olmo2",)),
-        (2, ("granite", "smollm3", "phi3_longrope")),
+        (2, ("granite", "gemma3")),
+        (2, ("smollm3", "phi3_longrope")),
     ],
     ids=str,
 )

@@ -48,6 +48,16 @@ ROPES = (
     {"rope_scaling": {"type": "dynamic", "factor": 3.0}},
 )
 LONGROPE = {"rope_type": "longrope", "short_factor": [1.0, 1.4, 2.5, 4.0], "long_factor": [2.0, 3.0, 5.0, 8.0]}
+ROPE_BY_KIND = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 200.0, "factor": 4.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+}
+GEMMA = {
+    "hidden_activation": st.just("gelu_pytorch_tanh"),
+    "query_pre_attn_scalar": st.sampled_from((3, 24)),
+    "attn_logit_softcapping": st.sampled_from((None, 2.0)),
+    "final_logit_softcapping": st.sampled_from((None, 5.0)),
+}
 OWN = {
     "granite": {
         "embedding_multiplier": st.sampled_from((1, 3.5)),
@@ -58,6 +68,15 @@ OWN = {
     "smollm3": {
         "no_rope_layers": st.sampled_from(([1, 0], [0, 0, 1], [1, 1])),
         "no_rope_layer_interval": st.integers(1, 3),
+    },
+    "gemma": {"hidden_act": st.sampled_from(("gelu", "gelu_pytorch_tanh"))},
+    "gemma2": GEMMA,
+    "gemma3_text": GEMMA
+    | {
+        "sliding_window_pattern": st.integers(1, 3),
+        "rope_local_base_freq": st.sampled_from((100.0, 5000.0)),
+        "rope_scaling": st.sampled_from((None, {"rope_type": "linear", "factor": 8.0}, {"type": "linear", "factor": 8.0})),
+        "rope_parameters": st.sampled_from((None, ROPE_BY_KIND, {"full_attention": {"rope_type": "default", "rope_theta": 300.0}})),
     },
     "phi3": {
         "partial_rotary_factor": st.sampled_from((0.5, 0.8, 1.0)),
@@ -103,7 +122,7 @@ def configs(draw):
     config |= draw(st.fixed_dictionaries({}, optional=READ | OWN.get(family.model_type, {})))
     odd = {name: draw(st.sampled_from(ODD[name])) for name in draw(st.sets(st.sampled_from(tuple(ODD)), max_size=3))}
     only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
-    return odd | config | ({only[0]: only[1]} if only[0] not in config else {})
+    return odd | config | ({only[0]: only[1]} if only[0] not in config | GEMMA else {})
 
 
 def test_odd_values_are_those_of_harmless_fields():

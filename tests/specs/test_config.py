@@ -232,6 +232,16 @@ def specs(draw):
     )
 
 
+GEMMA2_VARIANT = {
+    "embed_scale": 8.0,
+    "norm_offset": True,
+    "gelu": True,
+    "post_norms": True,
+    "windows": (16, None),
+    "attention_scale": 168**-0.5,
+    "attention_soft_cap": 50.0,
+    "logit_soft_cap": 30.0,
+}
 VARIANTS = {
     "granite": {"embed_scale": 12.0, "residual_scale": 0.22, "attention_scale": 0.0078125, "logit_divisor": 49.0, "tied": True},
     "smollm3": {"unrotated": (1,), "mlp_bias": True},
@@ -243,6 +253,10 @@ VARIANTS = {
         "rotary_dim": 12,
         "rope_scaling": RopeScaling(kind="longrope", original_max_len=256, attention_factor=1.19, factors=(1.0, 1.2, 1.4, 2.0, 3.0, 4.0)),
     },
+    "gemma": {"embed_scale": 8.0, "norm_offset": True, "gelu": True, "tied": True},
+    "gemma2": GEMMA2_VARIANT,
+    "gemma3_text": GEMMA2_VARIANT
+    | {"qk_norm": True, "local_rope_theta": 5000.0, "attention_soft_cap": None, "rope_scaling": RopeScaling(kind="linear", factor=8.0)},
     "llama": {"rope_scaling": RopeScaling(kind="yarn", factor=4.0, original_max_len=64, attention_factor=1.1, beta_whole=False)},
 }
 
@@ -268,6 +282,7 @@ def test_dynamic_changes_nothing_up_to_the_length_of_the_model(read):
 
 
 PHI3 = LLAMA | {"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 64}
+GEMMA3 = {"architectures": ["Gemma3ForCausalLM"], "hidden_act": None, "rope_theta": None}
 LONGROPE = {"type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
 
 
@@ -296,6 +311,14 @@ def test_longrope_is_served_up_to_its_original_length(read, caplog):
         ({"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1]}, "no_rope_layers"),
         ({"architectures": ["SmolLM3ForCausalLM"], "no_rope_layers": [1, 2]}, "no_rope_layers"),
         ({"architectures": ["GraniteForCausalLM"], "residual_multiplier": 0}, "residual_multiplier"),
+        (GEMMA3 | {"hidden_act": "silu"}, "hidden_act"),
+        (GEMMA3 | {"hidden_activation": "relu"}, "hidden_activation"),
+        (GEMMA3 | {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        (GEMMA3 | {"rope_parameters": {"rope_type": "default"}}, "rope_parameters"),
+        (GEMMA3 | {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2}}}, "rope_parameters"),
+        (GEMMA3 | {"rope_local_base_freq": 5, "rope_parameters": {"sliding_attention": {"rope_theta": 6}}}, "rope_theta"),
+        (GEMMA3 | {"rope_scaling": {"type": "linear", "factor": 8}}, "rope_scaling"),
+        (GEMMA3 | {"final_logit_softcapping": 0}, "final_logit_softcapping"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 1}, "architectures": ["LlamaForCausalLM"]}, "truncate"),
     ],
 )
@@ -303,6 +326,26 @@ def test_what_a_family_cannot_mean_is_refused_by_its_field(read, change, field):
     with pytest.raises(ConfigError) as refused:
         read(PHI3 | change)
     assert refused.value.field == field
+
+
+def test_gemma_caps_scores_and_logits_where_a_file_does_not_say_and_not_where_it_says_null(read):
+    gemma2 = LLAMA | {"architectures": ["Gemma2ForCausalLM"]}
+    silent, null = read(gemma2), read(gemma2 | {"attn_logit_softcapping": None, "final_logit_softcapping": None})
+    assert (silent.attention_soft_cap, silent.logit_soft_cap) == (50.0, 30.0)
+    assert null.attention_soft_cap is null.logit_soft_cap is None
+    assert (silent.windows, silent.head_dim, silent.tied, silent.attention_scale) == ((4096, None), 256, True, 1 / 16)
+
+
+def test_gemma3_rotates_layers_with_a_window_by_a_theta_of_their_own_as_both_versions_of_transformers_spell_it(read):
+    base = without(LLAMA, "rope_theta") | {"architectures": ["Gemma3ForCausalLM"], "sliding_window_pattern": 2}
+    old = read(base | {"rope_local_base_freq": 5000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}})
+    by_kind = {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 5000.0},
+    }
+    assert (old.windows, old.rope_theta, old.local_rope_theta) == ((4096, None), 1e6, 5000.0)
+    assert read(base | {"rope_parameters": by_kind}) == old
+    assert read(base).local_rope_theta == 10000.0
 
 
 def test_smollm3_is_tied_and_leaves_every_fourth_layer_unrotated_where_a_file_does_not_say(read):

@@ -58,6 +58,17 @@ PHI3 = LLAMA | {
     "original_max_position_embeddings": 4096,
     "resid_pdrop": 0.0,
 }
+GEMMA = LLAMA | {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "head_dim": 256,
+    "hidden_act": "gelu_pytorch_tanh",
+    "pad_token_id": 0,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+}
 PUBLISHED = {
     "meta-llama/Llama-2-7b-chat-hf": LLAMA | {"_name_or_path": "x", "pretraining_tp": 1, "rope_scaling": None, "torch_dtype": "float16"},
     "meta-llama/Llama-3.1-8B-Instruct": LLAMA
@@ -171,6 +182,37 @@ PUBLISHED = {
         "rope_scaling": {"type": "longrope", "short_factor": [1.0] * 24, "long_factor": [1.5] * 24},
         "sliding_window": 262144,
         "tie_word_embeddings": True,
+    },
+    "google/gemma-2b-it": GEMMA
+    | {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu", "rope_scaling": None},
+    "google/gemma-2-2b-it": GEMMA
+    | {
+        "architectures": ["Gemma2ForCausalLM"],
+        "model_type": "gemma2",
+        "attn_logit_softcapping": 50.0,
+        "cache_implementation": "hybrid",
+        "eos_token_id": [1, 107],
+        "final_logit_softcapping": 30.0,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+    },
+    "google/gemma-3-270m-it": GEMMA
+    | {
+        "architectures": ["Gemma3ForCausalLM"],
+        "model_type": "gemma3_text",
+        "_sliding_window_pattern": 6,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "hidden_act": None,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "layer_types": ["sliding_attention", "full_attention"],
+        "query_pre_attn_scalar": 256,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "sliding_window": 512,
+        "use_bidirectional_attention": False,
     },
     "a fine-tune by TRL and PEFT": LLAMA
     | {"_attn_implementation_autoset": True, "gradient_checkpointing": False, "neftune_noise_alpha": 5},

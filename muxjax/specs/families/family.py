@@ -25,6 +25,7 @@ class Family:
       only: fields that it has no part for, and the values under which they ask for none; see `known_fields.ONLY`.
       reads: fields of that list that it has a part for.
       harmless: fields that it ignores whatever their value.
+      rope_by_kind: layers with a window have a rotary embedding of their own.
       rope_types: kinds of rotary embedding by the family's names of them.
     """
 
@@ -40,6 +41,7 @@ class Family:
     only: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
+    rope_by_kind: bool = False
     rope_types: Mapping[str, str] = field(default_factory=lambda: ROPE_TYPES)
 
     @property
