@@ -12,8 +12,7 @@ from muxjax.server.json_schema.size import characters
 from muxjax.server.openai.fields import Fields, show
 from muxjax.server.openai.schema import parse_chat
 from muxjax.server.responses.items import messages_of, read_items
-from muxjax.server.responses.store import ResponseStore, Stored
-from muxjax.server.strict_json import encode
+from muxjax.server.responses.store import ResponseStore, Stored, listed
 
 Json = dict[str, Any]
 LOGPROBS = "message.output_text.logprobs"
@@ -47,25 +46,25 @@ class ResponseRequest:
     Args:
       chat: the same as a chat.
       echo: fields that the response repeats.
-      items: the input's, with ids; items_size: bytes of their JSON, where they are to be kept.
-      messages: the conversation so far, in the form of a chat, without instructions.
+      items: JSON of the input's, with ids; messages: of the conversation so far, in the form of a chat, without instructions. Both are
+        empty where nothing is kept.
       owner: name of its tenant.
       store: it is to be kept; background: the client does not wait for it.
     """
 
     chat: Json
     echo: Json
-    items: Sequence[Json]
-    items_size: int
-    messages: Sequence[Json]
+    items: bytes
+    messages: bytes
     owner: str
     store: bool
     background: bool
 
     def kept(self, response: Json, answer: Sequence[Json]) -> Stored:
         """What is to be kept of it, with the messages that it answered."""
-        size = self.items_size + len(encode(response))
-        return Stored(owner=self.owner, response=response, items=self.items, messages=(*self.messages, *answer), size=size)
+        told = listed(answer)
+        messages = self.messages[:-1] + b"," + told[1:] if answer else self.messages
+        return Stored.of(self.owner, response, self.items, messages)
 
 
 def read_request(body: Mapping[str, Any], store: ResponseStore, stamp: Stamp) -> ResponseRequest:
@@ -92,9 +91,8 @@ def read_request(body: Mapping[str, Any], store: ResponseStore, stamp: Stamp) ->
     return ResponseRequest(
         chat=_chat(fields, [*system, *messages]),
         echo=_echo(fields, store=kept, metadata=metadata.raw if metadata else {}),
-        items=with_ids,
-        items_size=len(encode(with_ids)) if kept else 0,
-        messages=messages,
+        items=listed(with_ids) if kept else b"",
+        messages=listed(messages) if kept else b"",
         owner=stamp.tenant.name,
         store=kept,
         background=background,
@@ -117,8 +115,8 @@ def _before(fields: Fields, store: ResponseStore, owner: str) -> Sequence[Json]:
     if not store.keeps:
         raise fields.error("previous_response_id", "needs responses to be kept, and this server keeps none: send the whole input")
     stored = store.get(owner, previous, param="previous_response_id")
-    if stored.response["status"] not in ("completed", "incomplete"):
-        raise fields.error("previous_response_id", f"names a response that is {stored.response['status']}")
+    if stored.status not in ("completed", "incomplete"):
+        raise fields.error("previous_response_id", f"names a response that is {stored.status}")
     return stored.messages
 
 

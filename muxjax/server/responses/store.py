@@ -1,5 +1,6 @@
 """Responses that clients may ask for again, or go on from: kept in memory, the latest, within a bound."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -7,33 +8,61 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxjax.errors import RequestError
+from muxjax.server.strict_json import encode
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A response and what it came of.
+    """A response and what it came of, as JSON: objects of Python would take up to ten times as much.
 
     Args:
       owner: name of the tenant, who alone hears of it.
-      items: the input's, with ids.
-      messages: the whole conversation in the form of a chat, the answer included, instructions not.
-      size: bytes of the JSON of response and items.
+      encoded: the response, the input's items with ids, and the whole conversation in the form of a chat, the answer included,
+        instructions not.
     """
 
     owner: str
-    response: Json
-    items: Sequence[Json]
-    messages: Sequence[Json]
-    size: int
+    id: str
+    status: str
+    background: bool
+    encoded: tuple[bytes, bytes, bytes]
+
+    @classmethod
+    def of(cls, owner: str, response: Json, items: bytes, messages: bytes) -> "Stored":
+        """What is to be kept; items and messages are JSON already."""
+        encoded = (encode(response).encode(), items, messages)
+        return cls(owner=owner, id=response["id"], status=response["status"], background=response["background"], encoded=encoded)
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return sum(map(len, self.encoded))
+
+    @property
+    def response(self) -> Json:
+        return json.loads(self.encoded[0])
+
+    @property
+    def items(self) -> list[Json]:
+        return json.loads(self.encoded[1])
+
+    @property
+    def messages(self) -> list[Json]:
+        return json.loads(self.encoded[2])
+
+
+def listed(values: Sequence[Json]) -> bytes:
+    """JSON of a list."""
+    return encode(list(values)).encode()
 
 
 class ResponseStore:
     """Keeps what fits; the oldest go first. May be used by several threads.
 
     Args:
-      most_bytes: of the JSON of responses and their input; 0 keeps nothing.
+      most_bytes: of the JSON of responses and their conversations; 0 keeps nothing.
     """
 
     def __init__(self, most_bytes: int):
@@ -49,12 +78,12 @@ class ResponseStore:
     def put(self, stored: Stored) -> None:
         """Keeps it in place of what is kept under its id; one that is larger than the bound is not kept."""
         with self._lock:
-            self._drop(stored.response["id"])
+            self._drop(stored.id)
             if stored.size > self._most_bytes:
                 return
             while self._bytes + stored.size > self._most_bytes:
                 self._drop(next(iter(self._kept)))
-            self._kept[stored.response["id"]] = stored
+            self._kept[stored.id] = stored
             self._bytes += stored.size
 
     def get(self, owner: str, response_id: str, *, param: str | None = None) -> Stored:

@@ -9,9 +9,11 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from muxjax.errors import RequestError
 from muxjax.server.http.routes import responses as routes
 from muxjax.server.responses import background
 from muxjax.server.responses.reply import ResponseReply
+from muxjax.server.responses.store import ResponseStore, Stored
 from tests.server.http.test_app import ask, until
 from tests.server.speaking import saying
 
@@ -291,3 +293,22 @@ def test_tokens_are_counted_without_an_answer(server):
     count = server.client.responses.input_tokens.count(model="a", input="hello")
     assert count.input_tokens == len(server.service.catalog.find("a").tokenizer.encode("<s>user: hello\nassistant: ", special=False))
     assert not server.engine.submitted
+
+
+def test_kept_responses_take_no_more_than_their_json(serve, tokenizer):
+    store = ResponseStore(2**20)
+    for number in range(50):
+        response = {"id": f"resp_{number}", "status": "completed", "background": False, "metadata": {"k": list(range(10_000))}}
+        store.put(Stored.of("t", response, b"[]", b"[]"))
+    kept = [number for number in range(50) if _is_kept(store, f"resp_{number}")]
+    assert kept == list(range(50 - len(kept), 50)) and 10 < len(kept) < 30  # the latest, of 50 kB each
+    assert all(isinstance(part, bytes) for part in store.get("t", "resp_49").encoded)
+    with pytest.raises(RequestError, match="is not kept"):
+        store.get("other", "resp_49")
+
+
+def _is_kept(store: ResponseStore, response_id: str) -> bool:
+    try:
+        return store.get("t", response_id).id == response_id
+    except RequestError:
+        return False

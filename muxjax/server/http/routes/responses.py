@@ -1,5 +1,7 @@
 """`/v1/responses`: to ask, and to have again, delete or cancel what is kept."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from muxjax.errors import RequestError
@@ -42,27 +44,24 @@ def routes(app: web.Application, service: Service, answering: Answering, store_b
         if request.query.get("stream", "false").lower() not in ("false", "0", ""):
             raise RequestError("a response that is kept cannot be streamed again", param="stream", code="unsupported_value")
         stored = _stored(store, request)
-        return await _told(service, request, stored, stored.response)
+        return await _told(service, request, stored, lambda: stored.response)
 
     async def items(request: web.Request) -> web.Response:
         stored = _stored(store, request)
-        data = list(stored.items)
-        if request.query.get("order", "desc") == "desc":
-            data.reverse()
-        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
-        return await _told(service, request, stored, {"object": "list", "data": data, **ends, "has_more": False})
+        forwards = request.query.get("order", "desc") != "desc"
+        return await _told(service, request, stored, lambda: _listed(stored.items if forwards else stored.items[::-1]))
 
     async def delete(request: web.Request) -> web.Response:
         stored = _stored(store, request)
-        await background.cancel(stored.response["id"])
-        store.drop(stored.owner, stored.response["id"])
-        return json_response({"id": stored.response["id"], "object": "response", "deleted": True})
+        await background.cancel(stored.id)
+        store.drop(stored.owner, stored.id)
+        return json_response({"id": stored.id, "object": "response", "deleted": True})
 
     async def cancel(request: web.Request) -> web.Response:
         stored = _stored(store, request)
-        if not stored.response["background"]:
+        if not stored.background:
             raise RequestError("Only a response in the background can be cancelled; leave the stream of another one.", param="response_id")
-        await background.cancel(stored.response["id"])
+        await background.cancel(stored.id)
         return await retrieve(request)
 
     one = "/v1/responses/{id}"
@@ -81,8 +80,12 @@ def _stored(store: ResponseStore, request: web.Request) -> Stored:
     return store.get(sender_of(request).tenant.name, request.match_info["id"])
 
 
-async def _told(service: Service, request: web.Request, stored: Stored, answer: Json) -> web.Response:
-    """Something of what is kept, written in a pool where that may be long."""
+def _listed(items: list[Json]) -> Json:
+    return {"object": "list", "data": items, "first_id": items[0]["id"], "last_id": items[-1]["id"], "has_more": False}
+
+
+async def _told(service: Service, request: web.Request, stored: Stored, answer: Callable[[], Json]) -> web.Response:
+    """Something of what is kept, read and written in a pool where that may be long."""
     if stored.size <= SMALL_BYTES:
-        return json_response(answer)
-    return json_answer(await service.pools.large.run(line_of(*sender_of(request)), lambda: json_body(answer)))
+        return json_response(answer())
+    return json_answer(await service.pools.large.run(line_of(*sender_of(request)), lambda: json_body(answer())))
