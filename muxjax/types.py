@@ -257,7 +257,9 @@ class ModelSpec:
       embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
         head_dim ** -0.5; logit_divisor: divides logits.
       attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
-      fused: checkpoints hold q, k and v as one tensor a layer, and gate and up.
+      interleaved: the rotary embedding turns neighbours, and not a number of each half of a head.
+      naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
+        gate and up; "glm4" with gate and up in one, and names of its own for norms.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it.
@@ -296,7 +298,8 @@ class ModelSpec:
     logit_divisor: float = 1.0
     attention_soft_cap: float | None = None
     logit_soft_cap: float | None = None
-    fused: bool = False
+    interleaved: bool = False
+    naming: str = "llama"
     tied: bool = False
     dtype: str = "bfloat16"
     eos_ids: tuple[int, ...] = ()

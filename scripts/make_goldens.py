@@ -89,6 +89,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo3": ("Olmo3ForCausalLM", {"sliding_window": 14, "num_hidden_layers": 4, "rope_parameters": STRETCHED_GLOBAL, "head_dim": 32}),
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 32}),
     "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3}),
+    "glm4": ("Glm4ForCausalLM", {"head_dim": 32, "num_attention_heads": 2}),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 

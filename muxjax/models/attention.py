@@ -67,7 +67,7 @@ def attention(
         q_THD = rms_norm(spec, q_THD, weights["q_norm"])
         k_TKD = rms_norm(spec, k_TKD, weights["k_norm"])
     if rotation is not None:
-        q_THD, k_TKD = rotate(q_THD, rotation), rotate(k_TKD, rotation)
+        q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
     out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD)
     return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
 

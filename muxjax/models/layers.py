@@ -93,12 +93,16 @@ class Rotation(NamedTuple):
         return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)))
 
 
-def rotate(x_THD: jax.Array, rotation: Rotation) -> jax.Array:
-    """Rotary embedding: the halves of each head, or of its first numbers, turned by the token's angles."""
+def rotate(x_THD: jax.Array, rotation: Rotation, *, interleaved: bool = False) -> jax.Array:
+    """Rotary embedding: the halves of each head, or of its first numbers, turned by the token's angles; or neighbours among them."""
     cos, sin = rotation
     half = cos.shape[-1]
-    low, high, rest = jnp.split(x_THD, [half, 2 * half], axis=-1)
-    return jnp.concatenate([low * cos - high * sin, high * cos + low * sin, rest], axis=-1)
+    turned, rest = jnp.split(x_THD, [2 * half], axis=-1)
+    low, high = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, axis=-1)
+    low, high = low * cos - high * sin, high * cos + low * sin
+    if interleaved:
+        return jnp.concatenate([jnp.stack([low, high], axis=-1).reshape(turned.shape), rest], axis=-1)
+    return jnp.concatenate([low, high, rest], axis=-1)
 
 
 def rope_frequencies(spec: ModelSpec) -> np.ndarray:

@@ -54,7 +54,7 @@ def layer_kind(path: str) -> str | None:
 
 def _attention(spec: ModelSpec) -> dict[str, Tensor]:
     q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    modules = ("self_attn.qkv_proj",) if spec.fused else ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    modules = ("self_attn.qkv_proj",) if spec.naming == "phi3" else ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     cuts = (q_width, q_width + kv_width)
     return {
         "qkv": Tensor((spec.width, q_width + 2 * kv_width), modules, cuts, split=-1, is_transposed=True),
@@ -63,7 +63,7 @@ def _attention(spec: ModelSpec) -> dict[str, Tensor]:
 
 
 def _mlp(spec: ModelSpec) -> dict[str, Tensor]:
-    modules = ("mlp.gate_up_proj",) if spec.fused else ("mlp.gate_proj", "mlp.up_proj")
+    modules = ("mlp.gate_proj", "mlp.up_proj") if spec.naming == "llama" else ("mlp.gate_up_proj",)
     return {
         "gate_up": Tensor((spec.width, 2 * spec.ffn), modules, (spec.ffn,), split=-1, is_transposed=True),
         "down": Tensor((spec.ffn, spec.width), ("mlp.down_proj",), split=-2, is_transposed=True),
@@ -74,6 +74,9 @@ def _norms(spec: ModelSpec) -> dict[str, Tensor]:
     """A checkpoint's names say where a norm stands by what stands beside it."""
     before = {"attn_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm" if spec.post_norms else "post_attention_layernorm"}
     after = {"attn_post_norm": "post_attention_layernorm", "mlp_post_norm": "post_feedforward_layernorm"}
+    if spec.naming == "glm4":
+        before["mlp_norm"] = "post_attention_layernorm"
+        after = {"attn_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"}
     modules = (before if spec.pre_norms else {}) | (after if spec.post_norms else {})
     return {kind: Tensor((spec.width,), (module,)) for kind, module in modules.items()}
 

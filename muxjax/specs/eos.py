@@ -27,8 +27,8 @@ def read_eos_ids(config: Fields, folder: Path, family: Family, *, vocab: int) ->
     own = tokenizer_eos(folder)
     if own is not None:
         named.setdefault(own, f"{folder}: the tokenizer")
-    if not named and family.eos is not None and not any("eos_token_id" in source.values for source in sources):
-        named[family.eos] = f"{config.where}: the default of {family.model_type}"
+    if not named and not any("eos_token_id" in source.values for source in sources):
+        named = dict.fromkeys(family.eos, f"{config.where}: the default of {family.model_type}")
     for token, where in named.items():
         if token >= vocab:
             _log.warning("%s: end-of-sequence token %d is left out, as the vocabulary has %d tokens", where, token, vocab)

@@ -76,6 +76,7 @@ OWN = {
         "rope_parameters": st.sampled_from((None, ROPE_BY_KIND, {"full_attention": YARN | {"rope_theta": 90.0}})),
     },
     "seed_oss": {"attention_out_bias": st.booleans(), "residual_dropout": st.just(0.1)},
+    "glm4": {"partial_rotary_factor": st.sampled_from((0.25, 0.5, 1.0))},
     "exaone4": {"sliding_window_pattern": st.sampled_from((1, 2, 3))},
     "gemma": {"hidden_act": st.sampled_from(("gelu", "gelu_pytorch_tanh"))},
     "gemma2": GEMMA,

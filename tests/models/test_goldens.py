@@ -109,7 +109,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
         tuple(name for name in NAMES if name not in ("olmo2", "olmo3", "exaone4")),
         swap("layers.attn_norm", "layers.mlp_norm"),
     ),
-    "norms after swapped": (("olmo2", "olmo3", "exaone4", "gemma2", "gemma3"), swap("layers.attn_post_norm", "layers.mlp_post_norm")),
+    "norms after swapped": (
+        ("glm4", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3"),
+        swap("layers.attn_post_norm", "layers.mlp_post_norm"),
+    ),
     "q projection's norm left out": (("olmo2",), edit("layers.q_norm", jnp.ones_like)),
     "norms without their 1": (("gemma", "gemma2", "gemma3"), change_spec(norm_offset=False)),
     "a SiLU for the GELU": (("gemma", "gemma2", "gemma3"), change_spec(gelu=False)),
@@ -146,7 +149,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
-    "q bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
+    "halves turned for neighbours": (("glm4",), change_spec(interleaved=False)),
+    "all of a head turned": (("glm4",), change_spec(rotary_dim=None)),
+    "q bias dropped": (("llama_biased", "qwen2", "seed_oss", "glm4"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
     "k bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
     "v bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, k, 0 * v))),
     "o bias dropped": (("llama_biased",), edit("layers.o_bias", jnp.zeros_like)),
@@ -164,5 +169,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 24
+    assert len(NAMES) == 25
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

@@ -116,6 +116,20 @@ def test_loaded_and_random_parameters_lie_on_their_devices(folder, tp):
                 np.testing.assert_array_equal(shard.data, part(path, np.asarray(whole[path]), SPEC, share))
 
 
+@pytest.mark.parametrize("tp", [1, 2, 4])
+@pytest.mark.parametrize(
+    "variant", [{"naming": "phi3"}, {"naming": "glm4", "post_norms": True}, {"qk_norm": False, "projection_norm": True}]
+)
+def test_devices_read_their_parts_of_fused_tensors_and_of_norms_over_all_heads(tmp_path, variant, tp):
+    """What lies in one tensor is q, k and v, or gate and up, of which a device has a part each."""
+    spec = dataclasses.replace(SPEC, **variant)
+    whole = {path: np.asarray(array) for path, array in flat(dummy(spec)).items()}
+    save_file({name: np.ascontiguousarray(array) for name, array in split_stacks(whole.items(), spec)}, tmp_path / SINGLE)
+    for path, array in flat(load(tmp_path, spec, Devices.first(tp), progress=False)).items():
+        for share, shard in zip(Share.each(tp), array.addressable_shards, strict=True):
+            np.testing.assert_array_equal(shard.data, part(path, whole[path], spec, share))
+
+
 def test_arrays_that_lie_apart_are_joined_in_place():
     devices = Devices.first(2)
     pools = [jax.device_put(np.full((3, 4), index), device) for index, device in enumerate(devices.each)]

@@ -229,6 +229,18 @@ PUBLISHED = {
         "sliding_window": 4096,
         "sliding_window_pattern": "LLLG",
     },
+    "zai-org/GLM-4-9B-0414": LLAMA
+    | {
+        "architectures": ["Glm4ForCausalLM"],
+        "model_type": "glm4",
+        "attention_bias": True,
+        "attention_dropout": 0.0,
+        "head_dim": 128,
+        "num_key_value_heads": 2,
+        "pad_token_id": 151329,
+        "partial_rotary_factor": 0.5,
+        "rope_theta": 10000.0,
+    },
     "google/gemma-2b-it": GEMMA
     | {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu", "rope_scaling": None},
     "google/gemma-2-2b-it": GEMMA

@@ -43,6 +43,6 @@ EXAONE4 = Family(
     written=_written,
     defaults={"rms_norm_eps": 1e-5},
     needs_kv_heads=True,
-    eos=2,
+    eos=(2,),
     only={"use_sliding_window": (True,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (True,)},
 )

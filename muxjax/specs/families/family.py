@@ -21,7 +21,7 @@ class Family:
       rope_theta: where a file has none.
       head_dim: where a file has none; None for the width over the heads.
       needs_kv_heads: a file must say how many; else each query head has its own.
-      eos: the token that ends an answer where no file of a model has a word of it.
+      eos: the tokens that end an answer where no file of a model has a word of it.
       only: fields that it has no part for, and the values under which they ask for none; see `known_fields.ONLY`.
       reads: fields of that list that it has a part for.
       harmless: fields that it ignores whatever their value.
@@ -37,7 +37,7 @@ class Family:
     rope_theta: float = 10000.0
     head_dim: int | None = None
     needs_kv_heads: bool = False
-    eos: int | None = None
+    eos: tuple[int, ...] = ()
     only: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()

@@ -107,7 +107,7 @@ def _family(
         defaults={"tie_word_embeddings": True, **(defaults or {})},
         head_dim=256,
         needs_kv_heads=True,
-        eos=1,
+        eos=(1,),
         only=_ONLY | (only or {}),
         **more,
     )

@@ -34,6 +34,6 @@ GRANITE = Family(
     architecture="GraniteForCausalLM",
     variant=_variant,
     written=_written,
-    eos=2,
+    eos=(2,),
     only={**NO_WINDOW, "use_qk_norm": (False,)},
 )

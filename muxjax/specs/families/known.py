@@ -3,6 +3,7 @@
 from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
+from muxjax.specs.families.glm4 import GLM4
 from muxjax.specs.families.granite import GRANITE
 from muxjax.specs.families.llama import LLAMA
 from muxjax.specs.families.mistral import MISTRAL
@@ -27,6 +28,7 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA3,
     SEED_OSS,
     EXAONE4,
+    GLM4,
 )
 """A spec is written as the first of them that can say it."""
 BY_TYPE = {family.model_type: family for family in FAMILIES}

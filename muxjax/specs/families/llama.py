@@ -25,7 +25,7 @@ LLAMA = Family(
     architecture="LlamaForCausalLM",
     variant=_variant,
     written=_written,
-    eos=2,
+    eos=(2,),
     only={**NO_WINDOW, "use_qk_norm": (False,)},
     harmless=("max_window_layers",),
 )

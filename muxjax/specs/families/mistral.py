@@ -24,7 +24,7 @@ MISTRAL = Family(
     variant=_variant,
     written=_written,
     needs_kv_heads=True,
-    eos=2,
+    eos=(2,),
     only={"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)},
     harmless=("max_window_layers",),
 )

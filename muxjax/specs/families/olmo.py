@@ -54,7 +54,7 @@ OLMO2 = Family(
     variant=_olmo2,
     written=_written,
     defaults={"rms_norm_eps": 1e-5},
-    eos=50279,
+    eos=(50279,),
     only={**NO_WINDOW, "mlp_bias": (False,)},
 )
 OLMO3 = Family(
@@ -63,7 +63,7 @@ OLMO3 = Family(
     variant=_olmo3,
     written=_written_windows,
     defaults={"rms_norm_eps": 1e-5},
-    eos=50279,
+    eos=(50279,),
     only={"use_sliding_window": (True,), "mlp_bias": (False,)},
     rope_theta=_THETA,
     rope_by_kind=True,

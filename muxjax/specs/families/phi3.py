@@ -12,7 +12,7 @@ _CODE = {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": 
 
 
 def _variant(fields: Fields, layers: int) -> dict[str, Any]:
-    return {"windows": same_window(fields, layers, window_of(fields, None), family="phi3"), "fused": True}
+    return {"windows": same_window(fields, layers, window_of(fields, None), family="phi3"), "naming": "phi3"}
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
@@ -27,7 +27,7 @@ PHI3 = Family(
     variant=_variant,
     written=_written,
     defaults={"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096},
-    eos=32000,
+    eos=(32000,),
     only={
         "attention_bias": (False,),
         "mlp_bias": (False,),

@@ -29,7 +29,7 @@ SEED_OSS = Family(
     defaults={"attention_bias": True},
     head_dim=128,
     needs_kv_heads=True,
-    eos=2,
+    eos=(2,),
     only={**NO_WINDOW, "use_qk_norm": (False,)},
     harmless=("residual_dropout",),
 )

@@ -50,7 +50,7 @@ SMOLLM3 = Family(
     written=_written,
     defaults={"tie_word_embeddings": True, "num_key_value_heads": 4},
     rope_theta=2000000.0,
-    eos=128001,
+    eos=(128001,),
     only={"use_qk_norm": (False,)},
     harmless=("max_window_layers",),
 )
