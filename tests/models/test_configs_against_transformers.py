@@ -151,8 +151,12 @@ def test_an_accepted_configuration_computes_what_transformers_does(tmp_path_fact
     save_file(seeded_tensors(spec, SEED), folder / "model.safetensors", metadata={"format": "pt"})
     theirs = TorchModel(folder)
     assert theirs.mismatched == ()
-    ours = dense_logits(spec, load(folder, spec, progress=False), TOKENS)
-    assert worst_row(ours, theirs.logits(TOKENS)) < 1e-5
+    try:
+        expected = theirs.logits(TOKENS)
+    except ValueError as error:  # of a model that has no window in any layer, and could have
+        assert set(spec.windows) == {None} and "Could not find a `sliding_window` argument" in str(error)
+        return
+    assert worst_row(dense_logits(spec, load(folder, spec, progress=False), TOKENS), expected) < 1e-5
 
 
 def test_a_head_of_its_own_in_a_tied_folder_is_what_transformers_uses(tmp_path):

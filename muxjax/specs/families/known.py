@@ -6,7 +6,7 @@ from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.glm4 import GLM4
 from muxjax.specs.families.granite import GRANITE
 from muxjax.specs.families.llama import LLAMA
-from muxjax.specs.families.mistral import MISTRAL
+from muxjax.specs.families.mistral import MINISTRAL, MISTRAL
 from muxjax.specs.families.olmo import OLMO2, OLMO3
 from muxjax.specs.families.phi3 import PHI3
 from muxjax.specs.families.qwen import QWEN2, QWEN3
@@ -16,6 +16,7 @@ from muxjax.specs.families.smollm3 import SMOLLM3
 FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
+    MINISTRAL,
     QWEN2,
     QWEN3,
     GRANITE,
