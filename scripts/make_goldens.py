@@ -61,6 +61,7 @@ ROPE_BY_KIND = {
     "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
 }
+STRETCHED_GLOBAL = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "llama3": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
@@ -85,6 +86,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma": ("GemmaForCausalLM", {"head_dim": 32}),
     "gemma2": ("Gemma2ForCausalLM", GEMMA | {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 6.0, "num_hidden_layers": 3}),
     "gemma3": ("Gemma3ForCausalLM", GEMMA | {"num_hidden_layers": 4, "layer_types": LOCAL_AND_GLOBAL, "rope_parameters": ROPE_BY_KIND}),
+    "olmo3": ("Olmo3ForCausalLM", {"sliding_window": 14, "num_hidden_layers": 4, "rope_parameters": STRETCHED_GLOBAL, "head_dim": 32}),
+    "seed_oss": ("SeedOssForCausalLM", {"head_dim": 32}),
+    "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3}),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 

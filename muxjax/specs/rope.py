@@ -39,9 +39,12 @@ def rope_fields(fields: Fields, family: Family) -> Fields:
     if family.rope_by_kind and new.values:
         if old.values or not new.values.keys() <= {FULL, SLIDING}:
             raise fields.wrong("rope_parameters", dict(new.values), f"objects for {FULL} and {SLIDING}, without rope_scaling")
-        return new.child(FULL)
+        old = new.child(FULL)
     if family.rope_by_kind and old.values and "rope_type" not in old.values:  # transformers 5 would take it for the default
         raise fields.wrong("rope_scaling", dict(old.values), "an object with a rope_type")
+    if family.rope_by_kind:
+        check_only(old, "truncate", (True,))  # of which transformers 5 asks elsewhere
+        return old
     if old.values and new.values and old.values != new.values:
         raise fields.wrong("rope_parameters", dict(new.values), f"the same as rope_scaling={dict(old.values)}, or one of them absent")
     return old if old.values else new

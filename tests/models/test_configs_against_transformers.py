@@ -52,6 +52,7 @@ ROPE_BY_KIND = {
     "full_attention": {"rope_type": "linear", "rope_theta": 200.0, "factor": 4.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
 }
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12}
 GEMMA = {
     "hidden_activation": st.just("gelu_pytorch_tanh"),
     "query_pre_attn_scalar": st.sampled_from((3, 24)),
@@ -69,6 +70,13 @@ OWN = {
         "no_rope_layers": st.sampled_from(([1, 0], [0, 0, 1], [1, 1])),
         "no_rope_layer_interval": st.integers(1, 3),
     },
+    "olmo3": {
+        "rope_theta": st.sampled_from((500.0, 500000.0)),
+        "rope_scaling": st.sampled_from((None, YARN)),
+        "rope_parameters": st.sampled_from((None, ROPE_BY_KIND, {"full_attention": YARN | {"rope_theta": 90.0}})),
+    },
+    "seed_oss": {"attention_out_bias": st.booleans(), "residual_dropout": st.just(0.1)},
+    "exaone4": {"sliding_window_pattern": st.sampled_from((1, 2, 3))},
     "gemma": {"hidden_act": st.sampled_from(("gelu", "gelu_pytorch_tanh"))},
     "gemma2": GEMMA,
     "gemma3_text": GEMMA

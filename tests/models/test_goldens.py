@@ -105,25 +105,28 @@ def one_element(leaf):
 MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "rope_theta 2 % off": (NAMES, lambda spec, params: (replace(spec, rope_theta=spec.rope_theta * 1.02), params)),
     "norm_eps 1e-2": (NAMES, change_spec(norm_eps=1e-2)),
-    "norms swapped": (tuple(name for name in NAMES if name != "olmo2"), swap("layers.attn_norm", "layers.mlp_norm")),
-    "norms after swapped": (("olmo2", "gemma2", "gemma3"), swap("layers.attn_post_norm", "layers.mlp_post_norm")),
+    "norms swapped": (
+        tuple(name for name in NAMES if name not in ("olmo2", "olmo3", "exaone4")),
+        swap("layers.attn_norm", "layers.mlp_norm"),
+    ),
+    "norms after swapped": (("olmo2", "olmo3", "exaone4", "gemma2", "gemma3"), swap("layers.attn_post_norm", "layers.mlp_post_norm")),
     "q projection's norm left out": (("olmo2",), edit("layers.q_norm", jnp.ones_like)),
     "norms without their 1": (("gemma", "gemma2", "gemma3"), change_spec(norm_offset=False)),
     "a SiLU for the GELU": (("gemma", "gemma2", "gemma3"), change_spec(gelu=False)),
     "scores not capped": (("gemma2",), change_spec(attention_soft_cap=None)),
     "scores capped elsewhere": (("gemma2",), change_spec(attention_soft_cap=2.05)),
     "logits not capped": (("gemma2",), change_spec(logit_soft_cap=None)),
-    "local layers turn as global ones": (("gemma3",), change_spec(local_rope_theta=None)),
-    "local theta 2 % off": (("gemma3",), change_spec(local_rope_theta=10200.0)),
+    "local layers turn as global ones": (("gemma3", "olmo3"), change_spec(local_rope_theta=None)),
+    "local theta off": (("gemma3", "olmo3"), change_spec(local_rope_theta=9000.0)),
     "a norm a head": (("olmo2",), norm_each_head),
     "embeddings not scaled": (("granite", "gemma", "gemma2", "gemma3"), change_spec(embed_scale=1.0)),
     "scores scaled as usual": (("granite", "gemma2", "gemma3"), change_spec(attention_scale=None)),
     "residuals not scaled": (("granite",), change_spec(residual_scale=1.0)),
     "logits not divided": (("granite",), change_spec(logit_divisor=1.0)),
-    "all layers rotated": (("smollm3",), change_spec(unrotated=())),
+    "all layers rotated": (("smollm3", "exaone4"), change_spec(unrotated=())),
     "other layers rotated": (("smollm3",), change_spec(unrotated=(0, 2))),
     "all of a head rotated": (("phi3_longrope",), change_spec(rotary_dim=None, rope_scaling=None)),
-    "cosines not multiplied": (("phi3_longrope", "qwen2_yarn"), change_scaling(attention_factor=1.0)),
+    "cosines not multiplied": (("phi3_longrope", "qwen2_yarn", "olmo3"), change_scaling(attention_factor=1.0)),
     "frequencies of a long text": (("phi3_longrope",), change_scaling(factors=(1.0, 1.5, 3.0, 9.0, 20.0, 40.0))),
     "yarn's factor off": (("qwen2_yarn",), change_scaling(factor=3.9)),
     "yarn's beta off": (("qwen2_yarn",), change_scaling(beta_slow=0.5)),
@@ -139,17 +142,17 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "original length off": (("llama3_scaled", "llama3_tied"), change_scaling(original_max_len=49)),
     "low frequencies from elsewhere": (("llama3_scaled",), change_scaling(low_freq_factor=1.1)),
     "high frequencies from elsewhere": (("llama3_scaled",), change_scaling(high_freq_factor=4.4)),
-    "window one wider": (("mistral_windowed", "qwen2_windowed", "phi3", "gemma2", "gemma3"), move_windows(1)),
+    "window one wider": (("mistral_windowed", "qwen2_windowed", "phi3", "gemma2", "gemma3", "olmo3", "exaone4"), move_windows(1)),
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
-    "q bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
-    "k bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
-    "v bias dropped": (("llama_biased", "qwen2"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, k, 0 * v))),
+    "q bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
+    "k bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
+    "v bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, k, 0 * v))),
     "o bias dropped": (("llama_biased",), edit("layers.o_bias", jnp.zeros_like)),
     "gate and up biases swapped": (("llama_biased",), edit("layers.gate_up_bias", halves_swapped)),
     "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
-    "q and k norms swapped": (("qwen3", "gemma3"), swap("layers.q_norm", "layers.k_norm")),
+    "q and k norms swapped": (("qwen3", "gemma3", "exaone4"), swap("layers.q_norm", "layers.k_norm")),
     "q norm left out": (("qwen3",), edit("layers.q_norm", jnp.ones_like)),
 }
 
@@ -161,5 +164,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 21
+    assert len(NAMES) == 24
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

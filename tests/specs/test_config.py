@@ -253,6 +253,16 @@ VARIANTS = {
         "rotary_dim": 12,
         "rope_scaling": RopeScaling(kind="longrope", original_max_len=256, attention_factor=1.19, factors=(1.0, 1.2, 1.4, 2.0, 3.0, 4.0)),
     },
+    "olmo3": {
+        "projection_norm": True,
+        "pre_norms": False,
+        "post_norms": True,
+        "windows": (8, None),
+        "local_rope_theta": 500000.0,
+        "rope_scaling": RopeScaling(kind="yarn", factor=8.0, original_max_len=32, attention_factor=1.2),
+    },
+    "seed_oss": {"qkv_bias": True, "mlp_bias": True},
+    "exaone4": {"qk_norm": True, "pre_norms": False, "post_norms": True, "windows": (8, None), "unrotated": (1,)},
     "gemma": {"embed_scale": 8.0, "norm_offset": True, "gelu": True, "tied": True},
     "gemma2": GEMMA2_VARIANT,
     "gemma3_text": GEMMA2_VARIANT
@@ -318,6 +328,10 @@ def test_longrope_is_served_up_to_its_original_length(read, caplog):
         (GEMMA3 | {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2}}}, "rope_parameters"),
         (GEMMA3 | {"rope_local_base_freq": 5, "rope_parameters": {"sliding_attention": {"rope_theta": 6}}}, "rope_theta"),
         (GEMMA3 | {"rope_scaling": {"type": "linear", "factor": 8}}, "rope_scaling"),
+        ({"architectures": ["Olmo3ForCausalLM"], "rope_theta": 1e6}, "rope_theta"),
+        ({"architectures": ["Olmo3ForCausalLM"], "rope_scaling": {"rope_type": "yarn", "factor": 2, "truncate": False}}, "truncate"),
+        ({"architectures": ["Exaone4ForCausalLM"], "sliding_window_pattern": "LLLG"}, "sliding_window_pattern"),
+        ({"architectures": ["Exaone4ForCausalLM"], "attention_bias": True}, "attention_bias"),
         (GEMMA3 | {"final_logit_softcapping": 0}, "final_logit_softcapping"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 1}, "architectures": ["LlamaForCausalLM"]}, "truncate"),
     ],
@@ -361,7 +375,8 @@ def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
 
 
 @pytest.mark.parametrize(
-    "change", [{"out_bias": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"unrotated": (0,), "qk_norm": True}]
+    "change",
+    [{"out_bias": True, "qk_norm": True}, {"qk_norm": True, "mlp_bias": True}, {"windows": (8, 16)}, {"unrotated": (0,), "qk_norm": True}],
 )
 def test_a_spec_that_no_family_has_is_refused(read, change):
     with pytest.raises(ConfigError, match="LlamaForCausalLM"):

@@ -13,8 +13,9 @@ from muxjax.specs.known_fields import HARMLESS, ONLY
 from muxjax.types import ModelSpec
 from tests.specs.test_config import LLAMA, LLAMA3_ROPE, MISTRAL, QWEN2, without
 
-GRANITE, SMOLLM3, OLMO2, PHI3, GEMMA, GEMMA2, GEMMA3 = (
-    LLAMA | {"architectures": [f"{name}ForCausalLM"]} for name in ("Granite", "SmolLM3", "Olmo2", "Phi3", "Gemma", "Gemma2", "Gemma3")
+GRANITE, SMOLLM3, OLMO2, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO3, SEED_OSS, EXAONE4 = (
+    LLAMA | {"architectures": [f"{name}ForCausalLM"]}
+    for name in ("Granite", "SmolLM3", "Olmo2", "Phi3", "Gemma", "Gemma2", "Gemma3", "Olmo3", "SeedOss", "Exaone4")
 )
 QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"]}
 LISTED = [name for names in HARMLESS.values() for name in names]
@@ -24,7 +25,7 @@ READ = (
     *("torch_dtype", "dtype", "eos_token_id", "architectures", "model_type", "attention_bias", "mlp_bias", "layer_types"),
     *("sliding_window", "use_sliding_window", "max_window_layers", "no_rope_layers", "no_rope_layer_interval"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
-    *("query_pre_attn_scalar", "sliding_window_pattern", "rope_local_base_freq", "hidden_activation"),
+    *("query_pre_attn_scalar", "sliding_window_pattern", "rope_local_base_freq", "hidden_activation", "attention_out_bias"),
 )
 
 
@@ -183,7 +184,7 @@ JSON = st.recursive(
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    family=st.sampled_from((LLAMA, MISTRAL, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2, PHI3, GEMMA, GEMMA2, GEMMA3)),
+    family=st.sampled_from((LLAMA, MISTRAL, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2, PHI3, GEMMA, GEMMA2, GEMMA3, OLMO3, SEED_OSS, EXAONE4)),
     change=st.dictionaries(st.sampled_from((*READ, *ONLY, "unheard_of")), JSON, min_size=1, max_size=3),
 )
 def test_any_values_of_fields_make_a_spec_or_a_refusal_that_names_a_field(read, family, change):

@@ -183,6 +183,52 @@ PUBLISHED = {
         "sliding_window": 262144,
         "tie_word_embeddings": True,
     },
+    "allenai/Olmo-3-7B-Instruct": LLAMA
+    | {
+        "architectures": ["Olmo3ForCausalLM"],
+        "model_type": "olmo3",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "max_position_embeddings": 65536,
+        "rope_scaling": {
+            "attention_factor": 1.2079441541679836,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 8.0,
+            "original_max_position_embeddings": 8192,
+            "rope_type": "yarn",
+        },
+        "rope_theta": 500000,
+        "sliding_window": 4096,
+    },
+    "ByteDance-Seed/Seed-OSS-36B-Instruct": LLAMA
+    | {
+        "architectures": ["SeedOssForCausalLM"],
+        "model_type": "seed_oss",
+        "attention_bias": True,
+        "attention_dropout": 0.1,
+        "attention_out_bias": False,
+        "head_dim": 128,
+        "mlp_bias": False,
+        "pretraining_tp": 1,
+        "residual_dropout": 0.1,
+        "rope_scaling": {"rope_type": "default"},
+        "rope_theta": 10000000.0,
+    },
+    "LGAI-EXAONE/EXAONE-4.0-32B": LLAMA
+    | {
+        "architectures": ["Exaone4ForCausalLM"],
+        "model_type": "exaone4",
+        "attention_dropout": 0.0,
+        "head_dim": 128,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "max_position_embeddings": 131072,
+        "rope_scaling": LLAMA3_ROPE | {"factor": 16.0},
+        "rope_theta": 1000000,
+        "sliding_window": 4096,
+        "sliding_window_pattern": "LLLG",
+    },
     "google/gemma-2b-it": GEMMA
     | {"architectures": ["GemmaForCausalLM"], "model_type": "gemma", "hidden_act": "gelu", "rope_scaling": None},
     "google/gemma-2-2b-it": GEMMA

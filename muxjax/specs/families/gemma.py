@@ -11,6 +11,7 @@ from muxjax.specs.families.windows import (
     SLIDING,
     first_window,
     layer_kinds,
+    local_theta,
     read_windows,
     same_window,
     window_of,
@@ -62,12 +63,9 @@ def _gemma3(fields: Fields, layers: int) -> dict[str, Any]:
 def _local_theta(fields: Fields) -> float:
     """`rope_local_base_freq` of transformers 4, an object for layers with a window of transformers 5."""
     outer = fields.number("rope_local_base_freq", _LOCAL_THETA)
-    rope = fields.child("rope_parameters").child(SLIDING)
-    theta, kind = rope.number("rope_theta", outer), rope.get("rope_type", "default")
+    theta = local_theta(fields, outer)
     if fields.get("rope_local_base_freq") is not None and theta != outer:
-        raise rope.wrong("rope_theta", theta, f"the {outer} of rope_local_base_freq")
-    if kind != "default" or rope.never_asked():
-        raise fields.wrong("rope_parameters", dict(rope.values), f"of rope_type default, with no more than a rope_theta, for {SLIDING}")
+        raise fields.wrong("rope_theta", theta, f"the {outer} of rope_local_base_freq for {SLIDING}")
     return theta
 
 

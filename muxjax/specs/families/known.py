@@ -1,16 +1,33 @@
 """All families that are served, by their names in config.json."""
 
+from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.granite import GRANITE
 from muxjax.specs.families.llama import LLAMA
 from muxjax.specs.families.mistral import MISTRAL
-from muxjax.specs.families.olmo2 import OLMO2
+from muxjax.specs.families.olmo import OLMO2, OLMO3
 from muxjax.specs.families.phi3 import PHI3
 from muxjax.specs.families.qwen import QWEN2, QWEN3
+from muxjax.specs.families.seed_oss import SEED_OSS
 from muxjax.specs.families.smollm3 import SMOLLM3
 
-FAMILIES: tuple[Family, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GRANITE, SMOLLM3, OLMO2, PHI3, GEMMA, GEMMA2, GEMMA3)
+FAMILIES: tuple[Family, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GRANITE,
+    SMOLLM3,
+    OLMO2,
+    OLMO3,
+    PHI3,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    SEED_OSS,
+    EXAONE4,
+)
 """A spec is written as the first of them that can say it."""
 BY_TYPE = {family.model_type: family for family in FAMILIES}
 BY_ARCHITECTURE = {family.architecture: family for family in FAMILIES}

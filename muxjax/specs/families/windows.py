@@ -55,3 +55,16 @@ def first_window(spec: ModelSpec) -> int | None:
 def layer_kinds(spec: ModelSpec) -> list[str]:
     """As layer_types names them."""
     return [FULL if window is None else SLIDING for window in spec.windows]
+
+
+def local_theta(fields: Fields, default: float) -> float:
+    """Theta of layers with a window, where `rope_parameters` give each kind of layer its own.
+
+    Raises:
+      ConfigError: these layers' rotary embedding is stretched, or asks for more.
+    """
+    rope = fields.child("rope_parameters").child(SLIDING)
+    theta, kind = rope.number("rope_theta", default), rope.get("rope_type", "default")
+    if kind != "default" or rope.never_asked():
+        raise fields.wrong("rope_parameters", dict(rope.values), f"of rope_type default, with no more than a rope_theta, for {SLIDING}")
+    return theta
