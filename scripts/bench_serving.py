@@ -127,15 +127,18 @@ def serving(arguments: Sequence[str]) -> Iterator[Server]:
     """`muxjax serve` in a process of its own, ready; ended when the block is left."""
     started = time.perf_counter()
     command = [sys.executable, "-u", "-m", "muxjax", "serve", *arguments]
-    with subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.NamedTemporaryFile("w") as log,
+        subprocess.Popen(command, cwd=results.ROOT, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         try:
-            lines = []
             for line in process.stdout or ():
                 if line.startswith("http://"):
-                    yield Server(address=line.strip(), lines=tuple(lines), ready_s=time.perf_counter() - started)
+                    ready_s = time.perf_counter() - started
+                    lines = Path(log.name).read_text().splitlines()
+                    yield Server(address=line.strip(), lines=tuple(lines), ready_s=ready_s)
                     return
-                lines.append(line.strip())
-            raise SystemExit(f"the server ended before it was ready, with code {process.wait()}")
+            raise SystemExit(f"the server ended before it was ready, with code {process.wait()}: {Path(log.name).read_text()[-2000:]}")
         finally:
             process.terminate()
 

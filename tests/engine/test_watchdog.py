@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from muxjax.engine.stats import Status
+from muxjax.engine.watchdog import Watchdog
 from muxjax.errors import RequestError
 from muxjax.types import Finish
 from tests.engine.test_engine import WAIT_S, Harness
@@ -140,3 +141,11 @@ def test_a_policy_with_a_defect_ends_the_engine_and_every_request():
     assert not harness.engine.healthy
     with pytest.raises(RequestError):
         harness.engine.do(lambda: 7)
+
+
+def test_who_stops_the_watch_first_is_told_that_the_device_is_stuck(caplog):
+    watchdog = Watchdog(lambda: 5.0, lambda: "a step", limit_s=4.0)  # whose thread would look in a second
+    watchdog.start()
+    watchdog.stop()
+    watchdog.stop()
+    assert caplog.text.count("the device is stuck") == 1
