@@ -71,8 +71,8 @@ def test_several_devices_make_the_same_states_as_one(model):
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory):
-    """A golden's model that pools, whose prefix cache is on."""
-    name = NAMES[0]
+    """A golden's model that pools, whose prefix cache is on, and keeps all tokens."""
+    name = "llama3"
     folder = make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed)
     with Serving({name: folder}, [name], pooling="mean") as serving:
         yield serving, name
@@ -131,7 +131,7 @@ def test_they_are_those_of_transformers(name, tmp_path):
 
 def test_a_decoder_that_was_stored_alone_is_served(tmp_path):
     """As sentence-transformers keeps one: names without a prefix, no head, and how its hidden states are pooled."""
-    name = NAMES[0]
+    name = "llama3"
     whole, alone = (make_model(name, tmp_path / folder, read_golden(name).seed) for folder in ("whole", "alone"))
     tensors = {stored.removeprefix("model."): tensor for stored, tensor in load_file(alone / "model.safetensors").items()}
     tensors.pop("lm_head.weight", None)
