@@ -13,7 +13,7 @@ from muxjax.server.answers.form import AnswerForm
 from muxjax.server.catalog import ServedModel
 from muxjax.server.text.detokenizer import Detokenizer
 from muxjax.server.text.tokenizer import showing
-from muxjax.types import Request
+from muxjax.types import Request, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,23 @@ class Stamp:
         name, seed = f"{id_prefix}{uuid.uuid4().hex}", random.getrandbits(62)
         created, arrival_s = int(time.time()), time.monotonic()
         return cls(id=name, created=created, arrival_s=arrival_s, seed=seed, tenant=tenant, client=client, tells_usage=tells_usage)
+
+    def request(
+        self, index: int, model: ServedModel, prompt: tuple[int, ...], sampling: Sampling, *, priority: int, cache_salt: str
+    ) -> Request:
+        """The engine's request of that place among those of the client's."""
+        return Request(
+            id=f"{self.id}-{index}",
+            model=model.name,
+            prompt=prompt,
+            sampling=sampling,
+            arrival_s=self.arrival_s,
+            priority=priority,
+            tenant=self.tenant.name,
+            client=self.client,
+            weight=self.tenant.weight,
+            cache_salt=cache_salt,
+        )
 
     @property
     def line(self) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.bench.backends.fleet import Fleet, Member, shares
+from muxjax.engine.model.plan import ITEM_BYTES
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import require
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 from muxjax.workload.load import Load
 
-ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 PAGE_TOKENS = 256
 """To which what a sequence has of a cache is rounded up, at most."""
 _TOLD_UNIT = {"models", "kv_cache_bytes", "compilation_cache_dir"}

@@ -1,17 +1,16 @@
 """Tool calls read out of a text as it comes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from muxjax.server.answers.formats.shape import Shape
 from muxjax.server.answers.json_object import JsonObject
 from muxjax.server.answers.parts import CallPiece, Piece
 from muxjax.server.answers.pattern import Reading, beginning
 from muxjax.server.answers.spoken import Spoken
+from muxjax.server.answers.states import StateReader
 
-_State = Callable[[bool], list[Piece] | None]
 
-
-class CallReader:
+class CallReader(StateReader):
     """Reader of text and calls.
 
     Args:
@@ -21,32 +20,20 @@ class CallReader:
     """
 
     def __init__(self, shapes: Sequence[Shape], names: Collection[str], *, must_call: bool = False):
+        super().__init__(self._start)
         self._shapes, self._names = shapes, names
         trigger = shapes[0].trigger
         self._trigger = trigger.text if trigger else ""
-        self._held = ""
         self._spoken = Spoken(is_heard=not must_call)
         self._calls = 0
         self._shape, self._object = shapes[0], JsonObject()
-        self._state: _State = self._start
 
     @property
     def has_called(self) -> bool:
         return self._calls > 0 and self._object.complete
 
-    def feed(self, text: str) -> list[Piece]:
-        self._held += text
-        return self._read(False)
-
     def end(self) -> list[Piece]:
         return [*self._read(True), *self._spoken.end(called=self._calls > 0)]
-
-    def _read(self, last: bool) -> list[Piece]:
-        """What states make of the text, one after the other; one that says None waits for more."""
-        pieces: list[Piece] = []
-        while (made := self._state(last)) is not None:
-            pieces += made
-        return pieces
 
     def _start(self, last: bool) -> list[Piece] | None:
         """An answer may begin with a call that has no trigger."""

@@ -16,9 +16,11 @@ malformed or names no tool, is text. `gathered` makes the whole `Parts` of all p
 `openai/replies.py` writes chats' deltas of the pieces, and gives calls their ids.
 """
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class TextPiece(NamedTuple):
@@ -100,3 +102,17 @@ def gathered(pieces: Iterable[Piece]) -> Parts:
             names.setdefault(piece.index, piece.name or "")
             arguments[piece.index].append(piece.arguments)
     return Parts(text, reasoning, tuple(ToolCall(name, "".join(arguments[index])) for index, name in names.items()))
+
+
+def part_digest(answer: str, place: int) -> str:
+    """Hexadecimal digits of which a part of an answer gets its id: the same whenever it is told, and unlike any other's."""
+    return hashlib.sha256(f"{answer}-{place}".encode()).hexdigest()
+
+
+def whole_arguments(text: str) -> dict[str, Any]:
+    """Arguments as an object, for APIs that tell them so; none of those that were cut off."""
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

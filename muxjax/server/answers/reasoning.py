@@ -1,10 +1,11 @@
 """Reasoning that a model writes before its answer: its parsers by name, and the reader that tells it from the rest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from muxjax.server.answers.parts import PartReader, Piece, ReasoningPiece
 from muxjax.server.answers.pattern import Mark, beginning
+from muxjax.server.answers.states import State, StateReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +68,7 @@ class ReasoningTokens:
             self._within = self._within and token != self._close
 
 
-State = Callable[[bool], list[Piece] | None]
-"""Takes some of the text, told whether it is the last, and says what it adds; None where it waits for more."""
-
-
-class ReasoningReader:
+class ReasoningReader(StateReader):
     """Reader of reasoning, and of the answer behind it by another reader; the blanks around reasoning are nobody's.
 
     Args:
@@ -81,25 +78,14 @@ class ReasoningReader:
     def __init__(self, reasoning: Reasoning, answer: PartReader, *, opened: bool):
         self._open, self._close = reasoning.open.text, reasoning.close.text
         self._answer = answer
-        self._held = ""
-        self._state: State = self._opened if opened else self._start
+        super().__init__(self._opened if opened else self._start)
 
     @property
     def has_called(self) -> bool:
         return self._answer.has_called
 
-    def feed(self, text: str) -> list[Piece]:
-        self._held += text
-        return self._read(False)
-
     def end(self) -> list[Piece]:
         return [*self._read(True), *self._answer.end()]
-
-    def _read(self, last: bool) -> list[Piece]:
-        pieces: list[Piece] = []
-        while (made := self._state(last)) is not None:
-            pieces += made
-        return pieces
 
     def _start(self, last: bool) -> list[Piece] | None:
         """A mark may open reasoning."""

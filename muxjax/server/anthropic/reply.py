@@ -1,11 +1,9 @@
 """An answer as Anthropic's message, whole or event by event."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece
+from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece, part_digest, whole_arguments
 from muxjax.server.answers.reply import Framing
 from muxjax.server.answers.single import News, SingleAnswer
 from muxjax.server.anthropic.errors import error_object
@@ -51,7 +49,7 @@ class Blocks:
     def _begin(self, kind: str, piece: Piece) -> Iterator[Json]:
         block: Json = {"type": kind}
         if isinstance(piece, CallPiece):
-            digest = hashlib.sha256(f"{self._answer}-{piece.index}".encode()).hexdigest()
+            digest = part_digest(self._answer, piece.index)
             block |= {"id": f"toolu_{digest[:24]}", "name": piece.name or ""}
         block |= _content(kind, "")
         self._kind = kind
@@ -136,7 +134,7 @@ def _kind_of(piece: Piece) -> str:
 def _content(kind: str, text: str) -> Json:
     """What a block holds; nobody has signed its thoughts."""
     if kind == _CALL:
-        return {"input": _object(text)}
+        return {"input": whole_arguments(text)}
     return {"thinking": text, "signature": ""} if kind == _THINKING else {"text": text}
 
 
@@ -144,12 +142,3 @@ def _delta(kind: str, text: str) -> Json:
     if kind == _CALL:
         return {"type": "input_json_delta", "partial_json": text}
     return {"type": f"{kind}_delta", kind: text}
-
-
-def _object(text: str) -> Json:
-    """Arguments; none of those that were cut off."""
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

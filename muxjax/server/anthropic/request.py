@@ -120,7 +120,7 @@ def _user(role: str, blocks: list[Fields]) -> Iterator[Json]:
     texts = []
     for block in blocks:
         if block.get("type") == "tool_result":
-            yield {"role": "tool", "tool_call_id": _required_text(block, "tool_use_id"), "content": _result(block)}
+            yield {"role": "tool", "tool_call_id": block.required_text("tool_use_id"), "content": _result(block)}
         else:
             texts.append(_text(block))
     if texts or not blocks:
@@ -136,8 +136,8 @@ def _result(block: Fields) -> str:
 
 def _call(block: Fields) -> Json:
     arguments = block.required_object("input").raw
-    function = {"name": _required_text(block, "name"), "arguments": json.dumps(arguments)}
-    return {"id": _required_text(block, "id"), "type": "function", "function": function}
+    function = {"name": block.required_text("name"), "arguments": json.dumps(arguments)}
+    return {"id": block.required_text("id"), "type": "function", "function": function}
 
 
 def _text(block: Fields) -> str:
@@ -148,12 +148,7 @@ def _text(block: Fields) -> str:
     """
     if block.get("type") != "text":
         raise block.error("type", f"is not supported here, got {show(block.get('type'))}", code="unsupported_value")
-    return _required_text(block, "text")
-
-
-def _required_text(block: Fields, name: str) -> str:
-    block.required(name)
-    return block.text(name) or ""
+    return block.required_text("text")
 
 
 def _tool(tool: Fields) -> Json:
@@ -168,7 +163,7 @@ def _tool(tool: Fields) -> Json:
 def _tool_choice(choice: Fields) -> Any:
     kind = choice.required("type")
     if kind == "tool":
-        return {"type": "function", "function": {"name": _required_text(choice, "name")}}
+        return {"type": "function", "function": {"name": choice.required_text("name")}}
     if not isinstance(kind, str) or kind not in _CHOICES:
         raise choice.error("type", f"must be one of {', '.join(_CHOICES)}, tool, got {show(kind)}")
     return _CHOICES[kind]

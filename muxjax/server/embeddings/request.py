@@ -9,7 +9,7 @@ from muxjax.server.generation import Generation, Stamp
 from muxjax.server.openai.fields import Fields, show
 from muxjax.server.openai.prompts import Prompt, read_prompts
 from muxjax.server.openai.schema import read_priority, read_salt, unknown_fields
-from muxjax.types import Request, Sampling
+from muxjax.types import Sampling
 
 MOST_INPUTS = 2048
 _FORMATS = ("float", "base64")
@@ -63,19 +63,8 @@ def _form(fields: Fields, model: ServedModel) -> EmbeddingForm:
 
 def _generation(fields: Fields, model: ServedModel, prompts: list[Prompt], stamp: Stamp) -> Generation:
     salt, priority = read_salt(fields), read_priority(fields)
+    sampling = Sampling(temperature=0.0, max_tokens=1, pooling=model.pooling)
     requests = tuple(
-        Request(
-            id=f"{stamp.id}-{index}",
-            model=model.name,
-            prompt=prompt.tokens,
-            sampling=Sampling(temperature=0.0, max_tokens=1, pooling=model.pooling),
-            arrival_s=stamp.arrival_s,
-            priority=priority,
-            tenant=stamp.tenant.name,
-            client=stamp.client,
-            weight=stamp.tenant.weight,
-            cache_salt=salt,
-        )
-        for index, prompt in enumerate(prompts)
+        stamp.request(index, model, prompt.tokens, sampling, priority=priority, cache_salt=salt) for index, prompt in enumerate(prompts)
     )
     return Generation.silent_one(stamp, model, fields.text("model") or model.name, requests, unknown_fields(fields))

@@ -1,12 +1,11 @@
 """An answer as Ollama's, whole or line by line."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from muxjax.server.answers.parts import CallPiece, Piece, gathered
+from muxjax.server.answers.parts import CallPiece, Piece, gathered, whole_arguments
 from muxjax.server.answers.reply import Framing
 from muxjax.server.answers.single import SingleAnswer
 from muxjax.server.choice import Delta
@@ -71,7 +70,7 @@ class OllamaReply:
         thought = {"thinking": reasoning} if reasoning else {}
         if not self._chat:
             return {"response": text, **thought}
-        calls = [{"function": {"name": call.name, "arguments": _object(call.arguments)}} for call in called]
+        calls = [{"function": {"name": call.name, "arguments": whole_arguments(call.arguments)}} for call in called]
         return {"message": {"role": "assistant", "content": text, **thought, **({"tool_calls": calls} if calls else {})}}
 
     def _end(self) -> Json:
@@ -92,12 +91,3 @@ class OllamaReply:
 
 def _ns(seconds: float) -> int:
     return max(0, round(seconds * 1e9))
-
-
-def _object(arguments: str) -> Json:
-    """Arguments; none of those that were cut off."""
-    try:
-        value = json.loads(arguments or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

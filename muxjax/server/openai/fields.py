@@ -45,6 +45,10 @@ class Fields:
     def text(self, name: str) -> str | None:
         return self._typed(name, None, str, "a string")
 
+    def required_text(self, name: str) -> str:
+        self.required(name)
+        return self.text(name) or ""
+
     def flag(self, name: str, default: bool = False) -> bool:
         return self._typed(name, default, bool, "true or false")
 

@@ -157,21 +157,17 @@ def _requests(
     rooms = [room(model, prompt.tokens, param) for prompt in prompts]
     most = [left if max_tokens is None else min(max(max_tokens, 1), left) for left in rooms]
     return tuple(
-        Request(
-            id=f"{stamp.id}-{index}",
-            model=model.name,
-            prompt=prompts[index // n].tokens,
-            sampling=replace(
+        stamp.request(
+            index,
+            model,
+            prompts[index // n].tokens,
+            replace(
                 sampling,
                 max_tokens=most[index // n],
                 min_tokens=min(least[index // n], most[index // n]),
                 seed=_wrapped(stamp.seed + index if seed is None else seed + index % n),
             ),
-            arrival_s=stamp.arrival_s,
             priority=priority,
-            tenant=stamp.tenant.name,
-            client=stamp.client,
-            weight=stamp.tenant.weight,
             cache_salt=salt,
         )
         for index in range(n * len(prompts))

@@ -1,10 +1,9 @@
 """Parts of an answer's text in the JSON of chats."""
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece, ToolCall, gathered
+from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece, ToolCall, gathered, part_digest
 
 Json = dict[str, Any]
 
@@ -51,5 +50,5 @@ def _call_delta(piece: CallPiece, answer: str) -> Json:
 
 
 def _call(index: int, call: ToolCall, answer: str) -> Json:
-    id = "call_" + hashlib.sha256(f"{answer}-{index}".encode()).hexdigest()[:24]
+    id = "call_" + part_digest(answer, index)[:24]
     return {"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

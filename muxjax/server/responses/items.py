@@ -44,11 +44,11 @@ def messages_of(items: Iterable[Fields]) -> list[Json]:
 def _converted(item: Fields) -> Iterator[Json]:
     kind = item.get("type")
     if kind == "function_call":
-        function = {"name": _required_text(item, "name"), "arguments": _required_text(item, "arguments")}
-        call = {"id": _required_text(item, "call_id"), "type": "function", "function": function}
+        function = {"name": item.required_text("name"), "arguments": item.required_text("arguments")}
+        call = {"id": item.required_text("call_id"), "type": "function", "function": function}
         yield {"role": "assistant", "tool_calls": [call]}
     elif kind == "function_call_output":
-        yield {"role": "tool", "tool_call_id": _required_text(item, "call_id"), "content": _content(item, "output")}
+        yield {"role": "tool", "tool_call_id": item.required_text("call_id"), "content": _content(item, "output")}
     elif kind == "reasoning":
         name = "content" if item.get("content") else "summary"
         if item.get(name):
@@ -80,7 +80,7 @@ def _part(part: Fields) -> str:
     kind = part.get("type")
     if kind not in _TEXTS:
         raise part.error("type", f"is not supported, got {show(kind)}", code="unsupported_value")
-    return _required_text(part, "refusal" if kind == "refusal" else "text")
+    return part.required_text("refusal" if kind == "refusal" else "text")
 
 
 def _merged(turn: Json, more: Json) -> Json:
@@ -90,8 +90,3 @@ def _merged(turn: Json, more: Json) -> Json:
     content = turn.get("content") or more.get("content")
     told = {"role": "assistant", "content": content, "tool_calls": calls, "reasoning_content": reasoning}
     return {name: value for name, value in told.items() if value}
-
-
-def _required_text(item: Fields, name: str) -> str:
-    item.required(name)
-    return item.text(name) or ""

@@ -1,11 +1,10 @@
 """Items of a response's output as pieces of text come, with the events that tell of them."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece, TextPiece
+from muxjax.server.answers.parts import CallPiece, Piece, ReasoningPiece, TextPiece, part_digest
 
 Json = dict[str, Any]
 _MESSAGE, _REASONING, _CALL = "message", "reasoning", "function_call"
@@ -113,7 +112,7 @@ class Output:
         return self.items[-1] if self.items and self.items[-1].status == "in_progress" else None
 
     def _begun(self, kind: str, piece: Piece) -> Item:
-        digest = hashlib.sha256(f"{self._response_id}-{len(self.items)}".encode()).hexdigest()[:32]
+        digest = part_digest(self._response_id, len(self.items))[:32]
         item = Item(kind=kind, id=_ID_PREFIXES[kind] + digest)
         if isinstance(piece, CallPiece):
             item.call_id, item.name = f"call_{digest[:24]}", piece.name or ""

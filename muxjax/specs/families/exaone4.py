@@ -3,9 +3,8 @@
 from typing import Any
 
 from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, window_of
+from muxjax.specs.families.windows import FULL, every, read_windows, window_of, written_windows
 from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec
 
 _WINDOW, _PATTERN = 4096, 4
 
@@ -29,18 +28,14 @@ def _usual(fields: Fields, layers: int, window: int | None) -> list[str]:
         return [FULL] * layers
     if not isinstance(pattern, int) or pattern < 1:
         raise fields.wrong("sliding_window_pattern", pattern, "a whole number over 0 where there are no layer_types")
-    return [SLIDING if (layer + 1) % pattern else FULL for layer in range(layers)]
-
-
-def _written(spec: ModelSpec) -> dict[str, Any]:
-    return {"sliding_window": first_window(spec), "layer_types": layer_kinds(spec)}
+    return every(pattern, layers)
 
 
 EXAONE4 = Family(
     model_type="exaone4",
     architecture="Exaone4ForCausalLM",
     variant=_variant,
-    written=_written,
+    written=written_windows,
     defaults={"rms_norm_eps": 1e-5},
     needs_kv_heads=True,
     eos=(2,),

@@ -5,17 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from muxjax.specs.families.family import ROPE_TYPES, Family, attention_biases
-from muxjax.specs.families.windows import (
-    FULL,
-    NO_WINDOW,
-    SLIDING,
-    first_window,
-    layer_kinds,
-    local_theta,
-    read_windows,
-    same_window,
-    window_of,
-)
+from muxjax.specs.families.windows import NO_WINDOW, SLIDING, every, local_theta, read_windows, same_window, window_of, written_windows
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec
 
@@ -32,9 +22,8 @@ def _common(fields: Fields) -> dict[str, Any]:
 
 def _around(fields: Fields, layers: int, pattern: int, family: str) -> dict[str, Any]:
     """What 2 and 3 share: of each so many layers, all but the last have a window."""
-    usual = [SLIDING if (layer + 1) % pattern else FULL for layer in range(layers)]
     return {
-        "windows": read_windows(fields, layers, window_of(fields, _WINDOW), usual, family=family),
+        "windows": read_windows(fields, layers, window_of(fields, _WINDOW), every(pattern, layers), family=family),
         "post_norms": True,
         "attention_scale": fields.integer("query_pre_attn_scalar", _SCALAR) ** -0.5,
         "attention_soft_cap": _cap(fields, "attn_logit_softcapping"),
@@ -77,8 +66,7 @@ def _written_around(spec: ModelSpec) -> dict[str, Any]:
     return {
         **_written(spec),
         "hidden_activation": _GELU,
-        "sliding_window": first_window(spec),
-        "layer_types": layer_kinds(spec),
+        **written_windows(spec),
         "query_pre_attn_scalar": round(_scale(spec) ** -2),
         "attn_logit_softcapping": spec.attention_soft_cap,
         "final_logit_softcapping": spec.logit_soft_cap,

@@ -3,17 +3,7 @@
 from typing import Any
 
 from muxjax.specs.families.family import Family, attention_biases
-from muxjax.specs.families.windows import (
-    FULL,
-    NO_WINDOW,
-    SLIDING,
-    first_window,
-    layer_kinds,
-    local_theta,
-    read_windows,
-    same_window,
-    window_of,
-)
+from muxjax.specs.families.windows import NO_WINDOW, every, local_theta, read_windows, same_window, window_of, written_windows
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec
 
@@ -29,12 +19,11 @@ def _olmo2(fields: Fields, layers: int) -> dict[str, Any]:
 
 
 def _olmo3(fields: Fields, layers: int) -> dict[str, Any]:
-    usual = [SLIDING if (layer + 1) % _PATTERN else FULL for layer in range(layers)]
     theta = fields.number("rope_theta", _THETA)
     if theta != _THETA and not fields.child("rope_parameters").values:  # transformers 5 takes it for layers without a window only
         raise fields.wrong("rope_theta", theta, f"{_THETA} where rope_parameters do not give each kind of layer its own")
     return {
-        "windows": read_windows(fields, layers, window_of(fields, _WINDOW), usual, family="olmo3"),
+        "windows": read_windows(fields, layers, window_of(fields, _WINDOW), every(_PATTERN, layers), family="olmo3"),
         "local_rope_theta": local_theta(fields, _THETA),
         **_norms(fields),
     }
@@ -45,7 +34,7 @@ def _written(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _written_windows(spec: ModelSpec) -> dict[str, Any]:
-    return {**_written(spec), "sliding_window": first_window(spec), "layer_types": layer_kinds(spec)}
+    return {**_written(spec), **written_windows(spec)}
 
 
 OLMO2 = Family(

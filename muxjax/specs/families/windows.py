@@ -1,5 +1,7 @@
 """Which layers attend within a window."""
 
+from typing import Any
+
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec
 
@@ -30,6 +32,11 @@ def read_windows(
     return tuple(window if kind == SLIDING else None for kind in kinds)
 
 
+def every(pattern: int, layers: int) -> list[str]:
+    """Kinds of layers of which each so many, counted from the first, ends with one of the whole context; the others have a window."""
+    return [SLIDING if (layer + 1) % pattern else FULL for layer in range(layers)]
+
+
 def same_window(fields: Fields, layers: int, window: int | None, *, family: str) -> tuple[int | None, ...]:
     """The same window in all layers.
 
@@ -55,6 +62,11 @@ def first_window(spec: ModelSpec) -> int | None:
 def layer_kinds(spec: ModelSpec) -> list[str]:
     """As layer_types names them."""
     return [FULL if window is None else SLIDING for window in spec.windows]
+
+
+def written_windows(spec: ModelSpec) -> dict[str, Any]:
+    """Fields by which a file says them."""
+    return {"sliding_window": first_window(spec), "layer_types": layer_kinds(spec)}
 
 
 def local_theta(fields: Fields, default: float) -> float:
