@@ -13,6 +13,7 @@ from muxjax.server.http import sse
 from muxjax.server.http.bounds import write
 from muxjax.server.openai.errors import error_object
 from tests.server.kit import EOS, Server
+from tests.server.speaking import Paced
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -99,9 +100,12 @@ def test_a_chat_stream_begins_with_the_role_and_ends_with_usage(server):
     assert all(event.usage is None for event in events[:-1])
 
 
-def test_continuous_usage_counts_up(server):
+def test_continuous_usage_counts_up(serve):
     options = {"include_usage": True, "continuous_usage_stats": True}
-    events = list(server.client.completions.create(model="a", prompt=[72, 73], max_tokens=4, stream=True, stream_options=options))
+    paced = Paced(lambda request, k: request.prompt[k % 2])
+    with serve(reply=paced) as server:
+        fields = {"model": "a", "prompt": [72, 73], "max_tokens": 4, "stream": True}
+        events = list(paced.reading(server.client.completions.create(**fields, stream_options=options)))
     counts = [event.usage.completion_tokens for event in events]
     assert counts == sorted(counts)
     assert counts[0] == 1
@@ -352,12 +356,14 @@ def test_special_tokens_are_shown_on_request_and_the_last_one_as_a_stop_string(s
         assert server.client.completions.create(**fields, extra_body=both).choices[0].text == f"<s>{letter}</s>"
 
 
-def test_token_ids_are_told_on_request(server):
+def test_token_ids_are_told_on_request(server, serve):
     ids = {"return_token_ids": True}
     answer = server.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, extra_body=ids)
     extra = answer.choices[0].model_extra
     assert (extra["prompt_token_ids"], extra["token_ids"]) == ([72, 73], [72, 73, 72])
-    events = list(server.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, extra_body=ids, stream=True))
+    paced = Paced(lambda request, k: request.prompt[k % 2])
+    with serve(reply=paced) as slow:
+        events = list(paced.reading(slow.client.completions.create(model="a", prompt=[72, 73], max_tokens=3, extra_body=ids, stream=True)))
     assert [token for event in events for token in event.choices[0].model_extra["token_ids"]] == [72, 73, 72]
     assert ["prompt_token_ids" in event.choices[0].model_extra for event in events] == [True, False, False]
     chat = server.client.chat.completions.create(model="a", messages=HELLO, max_tokens=1, extra_body=ids)

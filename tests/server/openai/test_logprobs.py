@@ -10,6 +10,7 @@ from muxjax.server.openai.logprobs import TokenLogprobs, chat_logprobs, completi
 from muxjax.types import Logprobs
 from tests.fakes import fake_logprobs
 from tests.server.kit import BOS, EOS, VOCAB
+from tests.server.speaking import Paced
 
 HELLO = [{"role": "user", "content": "hello"}]
 IMPOSSIBLE = 260
@@ -79,9 +80,10 @@ def test_a_stream_tells_each_token_once(server):
 
 def test_tokens_whose_text_is_held_back_are_told_with_the_next(serve, tokenizer):
     smile = tokenizer.encode("😀", special=False)
-    with serve(reply=lambda request, k: smile[k % len(smile)]) as server:
+    paced = Paced(lambda request, k: smile[k % len(smile)], tokens=4)
+    with serve(reply=paced) as server:
         fields = {"model": "a", "messages": HELLO, "max_tokens": 8, "logprobs": True, "top_logprobs": 1, "stream": True}
-        events = list(server.client.chat.completions.create(**fields))
+        events = list(paced.reading(server.client.chat.completions.create(**fields)))
     entries = [entry for event in events[1:] for entry in event.choices[0].logprobs.content]
     assert len(smile) == 4
     assert len(entries) == 8

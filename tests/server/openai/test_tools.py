@@ -13,6 +13,7 @@ from muxjax.server.text.tokenizer import ByteTokenizer
 from muxjax.types import Grammar
 from tests.server.kit import served
 from tests.server.openai.test_grammar import accepts
+from tests.server.speaking import Paced
 
 MODEL = served(ByteTokenizer(300), "m", template=ChatTemplate("{{ tools }}{{ messages }}", {}))
 """One that is shown tools, and whose way of writing calls nobody knows."""
@@ -189,16 +190,17 @@ def test_required_calls_are_told_whole_and_as_a_stream(serve, tokenizer):
 
 
 def test_the_first_event_of_a_call_has_no_content(serve, tokenizer):
-    with serve(reply=speaker(tokenizer, '{"city": "Rome"}')) as server:
+    paced = Paced(speaker(tokenizer, '{"city": "Rome"}'))
+    with serve(reply=paced) as server:
         fields = {"model": "a", "messages": HELLO, "tools": [WEATHER], "tool_choice": NAMED, "stream": True}
-        first, second, *_, last = server.client.chat.completions.create(**fields)
+        first, second, *_, last = paced.reading(server.client.chat.completions.create(**fields))
     assert (first.choices[0].delta.role, first.choices[0].delta.content) == ("assistant", None)
     assert second.choices[0].delta.tool_calls[0].function.name == "weather"
     assert last.choices[0].finish_reason == "stop"
 
 
 def test_text_that_adds_nothing_to_a_call_is_no_event(serve, tokenizer):
-    with serve(reply=speaker(tokenizer, '[{"name": "clock", "parameters": {}}]')) as server:
+    with serve(reply=speaker(tokenizer, '[{"name": "clock", "parameters": {}}]'), turn_s=0.01) as server:
         fields = {"model": "a", "messages": HELLO, "tools": [CLOCK], "tool_choice": "required", "stream": True, "max_tokens": 90}
         first, *events, last = server.client.chat.completions.create(**fields)
     assert first.choices[0].delta.role and last.choices[0].finish_reason == "tool_calls"

@@ -75,7 +75,7 @@ def test_an_answer_that_is_cut_off_is_incomplete(serve, tokenizer, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_is_an_item_of_its_own(serve, tokenizer, stream):
-    with serve(reply=saying(tokenizer, CALL)) as server:
+    with serve(reply=saying(tokenizer, CALL), turn_s=0.01) as server:
         answer = server.client.responses.create(model="a", input="hi", tools=[WEATHER], tool_choice="required", stream=stream)
         if stream:
             events = list(answer)
