@@ -11,6 +11,12 @@ MODEL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size
 
 
 @pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """The current folder is one that nobody else writes to, and which is soon looked through."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Good inputs of every command, in the current folder; whatever wants to load a model has found nothing wrong."""
     monkeypatch.chdir(tmp_path)

@@ -90,7 +90,7 @@ def test_the_units_of_a_placement_are_told_one_by_one(tmp_path, capsys):
     assert "unit 0: 2 models" in said and "unit 1: 1 model on" in said
 
 
-def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(capsys):
+def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(own_folder, capsys):
     assert "chip must be one of a100, h100, h200, b200, got 'x'" in fails(capsys, "serve", FARM, "--check", "--chip", "x")
     assert "chip must be left out without --check" in fails(capsys, "serve", FARM, "--chip", "h200")
 

@@ -20,6 +20,7 @@ from tests.commands.wrong import fails
 from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.kit import served, spec
 
+pytestmark = pytest.mark.usefixtures("own_folder")
 KEY = "sesame"
 
 

@@ -59,6 +59,7 @@ def fails(capsys, *arguments: str, status: int = 2) -> str:
     def stop(*_):
         raise Endless(f"not done in {MOST_S} s: {arguments!r:.300}")
 
+    assert not Path("pyproject.toml").exists(), "other tests write to the tree: use the fixture own_folder or folder"
     before = contents()
     handler = signal.signal(signal.SIGALRM, stop)
     signal.alarm(MOST_S)
