@@ -39,7 +39,7 @@ class Question:
     models: Mapping[str, str]
     streams: tuple[Stream, ...]
     backends: tuple[str, ...]
-    duration_s: float = 30.0
+    duration_s: float = 20.0
     at_once: int | None = None
     scales: tuple[float, ...] = (1.0,)
     enough: float = 0.9

@@ -37,8 +37,7 @@ def trio(alpha: float, name: str, backends: tuple[str, ...] = (*OURS, STATIC_MPS
         models=TRIO,
         streams=popular(("1b", "3b", "8b"), alpha),
         backends=backends,
-        scales=(0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
-        duration_s=25.0,
+        scales=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0),
     )
 
 
@@ -65,8 +64,8 @@ def _day() -> Question:
         models={"azure-conversation": "llama-3.1-8b", "azure-code": "llama-3.2-3b"},
         streams=tuple(azure.values()),
         backends=("mux", "turns", "spatial"),
-        duration_s=60.0,
-        scales=(1.0, 2.0, 4.0),
+        duration_s=40.0,
+        scales=(2.0, 4.0),
         max_model_len=8192,
         max_num_seqs=128,
     )
@@ -119,6 +118,7 @@ _ALL = (
         models=dict.fromkeys("abc", "llama-3.2-3b"),
         streams=(stream("a", 12.0, DOUBLE), stream("b", 48.0), stream("c", 48.0)),
         backends=("mux", "adbs", "round-robin", "turns"),
+        duration_s=12.0,
         enough=0.0,
     ),
     Question(
@@ -127,6 +127,7 @@ _ALL = (
         models=dict.fromkeys("ab", "llama-3.2-3b"),
         streams=(stream("a", 12.0, FOURFOLD), stream("b", 96.0)),
         backends=("mux", "adbs", "round-robin", "turns"),
+        duration_s=12.0,
         enough=0.0,
         max_model_len=4096,
     ),
