@@ -6,8 +6,9 @@ Source: the configuration and modelling code of transformers 5.24, which compute
 from collections.abc import Mapping
 
 from muxjax.specs import generation_fields
+from muxjax.errors import ConfigError
 from muxjax.specs.families.family import Family
-from muxjax.specs.fields import Fields
+from muxjax.specs.fields import Fields, shorten
 
 HARMLESS: Mapping[str, tuple[str, ...]] = {
     "where the checkpoint comes from": (
@@ -62,6 +63,13 @@ ONLY: Mapping[str, tuple[object, ...]] = {
 }
 """Fields that change the maths, and the values under which they do not; absent or null is right for each. Families add to them."""
 
+_QUANTISED = "quantised weights are not supported: give the folder of the model in bfloat16 that they were made of"
+_WHY: Mapping[str, str] = {
+    **dict.fromkeys(("quantization_config", "quantization", "compression_config"), _QUANTISED),
+    "auto_map": "code of a checkpoint's own is not run: give a checkpoint of the model that is in the form of transformers",
+}
+"""What to do about a field of `ONLY`, beside leaving it out."""
+
 NAMES = frozenset(name for names in HARMLESS.values() for name in names)
 """All of `HARMLESS`."""
 
@@ -82,8 +90,12 @@ def check_only(fields: Fields, name: str, right: tuple[object, ...]) -> None:
       ConfigError: the field is there, and its value is none of those that are right.
     """
     value = fields.get(name)
-    if value is not None and not is_one_of(value, right):
-        raise fields.wrong(name, value, " or ".join([*map(repr, right), "absent"]))
+    if value is None or is_one_of(value, right):
+        return
+    if right:
+        raise fields.wrong(name, value, " or ".join([*map(repr, right), "left out"]))
+    why = _WHY.get(name, "no model that needs it is served")
+    raise ConfigError(f"{fields.where}: {name}={shorten(value)} is not supported: {why}", field=name)
 
 
 def is_one_of(value: object, right: tuple[object, ...]) -> bool:

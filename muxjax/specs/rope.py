@@ -46,7 +46,7 @@ def rope_fields(fields: Fields, family: Family) -> Fields:
         check_only(old, "truncate", (True,))  # of which transformers 5 asks elsewhere
         return old
     if old.values and new.values and old.values != new.values:
-        raise fields.wrong("rope_parameters", dict(new.values), f"the same as rope_scaling={dict(old.values)}, or one of them absent")
+        raise fields.wrong("rope_parameters", dict(new.values), f"the same as rope_scaling={dict(old.values)}, or one of them left out")
     return old if old.values else new
 
 

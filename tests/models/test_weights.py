@@ -125,6 +125,27 @@ def test_a_tensor_too_few_too_many_or_of_another_shape_is_named(folder, tensors,
         load(folder, SPEC, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        (
+            "base_model.model.",
+            r"names its tensors base_model\.model\.lm_head\.weight and so on: peft saved it with an adapter.*merge_and_unload",
+        ),
+        ("module.", r"names its tensors module\.lm_head\.weight .*data parallelism"),
+        ("language_model.", r"names its tensors language_model\.lm_head\.weight .*a larger model.* is not supported"),
+    ],
+)
+def test_a_prefix_before_all_names_is_told_with_what_puts_it_there(folder, prefix, said):
+    tensors = load_file(folder / SINGLE)
+    save_file({prefix + name: tensor for name, tensor in tensors.items()} | {"vision.patch": np.zeros(1, np.float32)}, folder / SINGLE)
+    with pytest.raises(CheckpointError, match=said):
+        load(folder, SPEC, progress=False)
+    save_file({prefix + name: tensor for name, tensor in tensors.items() if "norm" not in name}, folder / SINGLE)
+    with pytest.raises(CheckpointError, match="lacks 27 of 27"):
+        load(folder, SPEC, progress=False)
+
+
 def test_a_truncated_file_is_refused(folder):
     whole = (folder / SINGLE).read_bytes()
     for size in (0, 4, 100, len(whole) - 1):

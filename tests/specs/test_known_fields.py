@@ -53,6 +53,19 @@ def test_harmless_fields_change_nothing_and_are_not_warned_of(read, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("quantization_config", {"bits": 4}, r"quantization_config=\{'bits': 4\} is not supported: quantised weights .* give the folder"),
+        ("auto_map", {"AutoConfig": "a.B"}, r"auto_map=.* is not supported: code of a checkpoint's own is not run"),
+        ("clip_qkv", 8.0, r"clip_qkv=8\.0 is not supported: no model that needs it is served"),
+    ],
+)
+def test_what_no_value_is_right_for_is_told_with_what_to_do(read, field, value, said):
+    with pytest.raises(ConfigError, match=said):
+        read(LLAMA | {field: value})
+
+
 def test_what_is_not_known_is_refused_by_name_and_served_without_by_the_switch(read, caplog):
     config = LLAMA | {"zeta_multiplier": 1, "alpha": {"beta": 2}, "nothing": None}
     error = refusal(read, config)
