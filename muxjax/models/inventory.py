@@ -20,7 +20,8 @@ def check_inventory(where: object, found: Shapes, needed: Shapes) -> None:
     """Compares tensors by name and shape.
 
     Raises:
-      CheckpointError: saying whose prefix stands before all names; or naming up to five tensors that are missing, left over or of another shape, and how many there are.
+      CheckpointError: saying what has put a prefix before all names; or naming up to five tensors that are missing, left over or of another
+        shape, and how many there are.
     """
     if prefix := strange_prefix(found, needed):
         raise CheckpointError(f"{where} names its tensors {prefix}{min(needed)} and so on: {_OWNERS.get(prefix, _LARGER)}")

@@ -5,8 +5,8 @@ Source: the configuration and modelling code of transformers 5.24, which compute
 
 from collections.abc import Mapping
 
-from muxjax.specs import generation_fields
 from muxjax.errors import ConfigError
+from muxjax.specs import generation_fields
 from muxjax.specs.families.family import Family
 from muxjax.specs.fields import Fields, shorten
 

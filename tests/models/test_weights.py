@@ -130,7 +130,7 @@ def test_a_tensor_too_few_too_many_or_of_another_shape_is_named(folder, tensors,
     [
         (
             "base_model.model.",
-            r"names its tensors base_model\.model\.lm_head\.weight and so on: peft saved it with an adapter.*merge_and_unload",
+            r"names its tensors base_model\.model\.lm_head\.weight and so on: peft saved it.*merge_and_unload",
         ),
         ("module.", r"names its tensors module\.lm_head\.weight .*data parallelism"),
         ("language_model.", r"names its tensors language_model\.lm_head\.weight .*a larger model.* is not supported"),
