@@ -136,10 +136,26 @@ def _require(holds: bool, field: str, value: object, limit: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """LoRA adapter over a model.
+
+    Args:
+      name: what clients call it.
+      path: its folder, as peft writes one.
+      version: of the file of its weights: another one in its place is another adapter.
+    """
+
+    name: str
+    path: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One prompt for one model, in tokens.
 
     Args:
+      adapter: over the model, which computes with it; None for the model as it is.
       prompt: token ids, at least one.
       arrival_s: on the clock of the engine that takes it; older requests go first.
       priority: lower goes first; a level is worth PRIORITY_S of waiting, so that nobody waits for ever.
@@ -160,12 +176,18 @@ class Request:
     client: str = ""
     cache_salt: str = ""
     begun: tuple[int, ...] = ()
+    adapter: Adapter | None = None
 
     def __post_init__(self):
         _require(abs(self.priority) <= MOST_PRIORITY, "priority", self.priority, f"-{MOST_PRIORITY} to {MOST_PRIORITY}")
         if not self.prompt:
             raise RequestError("the prompt is empty: at least 1 token is needed", param="prompt")
         _require(len(self.begun) < self.sampling.max_tokens, "begun", f"{len(self.begun)} tokens", "less than max_tokens")
+
+    @property
+    def served(self) -> str:
+        """Name of what clients have asked: the adapter, or the model without one."""
+        return self.adapter.name if self.adapter else self.model
 
     @property
     def due_s(self) -> float:
@@ -328,6 +350,13 @@ class ModelSpec:
         norms += self.projection_norm * (q_width + kv_width)
         layer = attention + 3 * self.width * self.ffn + biases + norms
         return self.layers * layer + self.vocab * self.width * (1 if self.tied else 2) + self.width
+
+    def adapter_params(self, rank: int) -> int:
+        """Number of parameters of a LoRA adapter of that rank over all matrices of the layers."""
+        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        inputs = (3 + 2) * self.width + q_width + self.ffn  # of q, k and v, of gate and up, of o, of down
+        outputs = q_width + 2 * kv_width + 2 * self.ffn + 2 * self.width
+        return self.layers * rank * (inputs + outputs)
 
     def share(self, tp: int) -> "ModelSpec":
         """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.

@@ -26,8 +26,8 @@ class Chain:
 
     @classmethod
     def of(cls, request: Request, column_tokens: int) -> "Chain":
-        """Columns are shared by requests of one model, tenant and salt: who could find others' would learn what they asked."""
-        return cls(repr((request.model, request.tenant, request.cache_salt)).encode(), column_tokens)
+        """Columns are shared by requests of one model, adapter, tenant and salt: who could find others' would learn what they asked."""
+        return cls(repr((request.model, request.adapter, request.tenant, request.cache_salt)).encode(), column_tokens)
 
     def extend(self, tokens: Ints, columns: int) -> None:
         """Names as many columns of these tokens, int32; what is named already stays."""

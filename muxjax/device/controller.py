@@ -16,6 +16,7 @@ from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.device_control import Loaded, ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.models.sharding import Devices
+from muxjax.types import Adapter
 from muxjax.units import show_bytes
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,11 @@ class DeviceController:
 
     def offload(self, model: str) -> None:
         self._executor.models[model].offload()
+
+    def hold_adapter(self, model: str, adapter: Adapter) -> object:
+        places = self._executor.models[model].adapters
+        assert places is not None, "a request with an adapter has passed the check of a model without places"
+        return places.store.hold(adapter)
 
     def attach(self, model: str) -> None:
         if model in self._loaded:
@@ -171,7 +177,7 @@ class DeviceController:
             model.add(self._essential(model, self._total_blocks))
         models = {**self._executor.models, name: model}
         memory.plan(self._loader.options, self._loader.lanes, models, self._total_blocks)
-        model.warm_up_tables()
+        model.warm_up_updates()
 
 
 def _interleaved(shapes: Mapping[str, Sequence[BatchShape]]) -> Iterator[tuple[str, BatchShape]]:

@@ -108,7 +108,7 @@ class DeviceExecutor:
           on_shape: called after each shape.
         """
         for name, model in self.models.items():
-            model.warm_up_tables()
+            model.warm_up_updates()
             for shape in model.steps:
                 self.warm(name, shape)
                 on_shape()

@@ -10,6 +10,8 @@ import numpy as np
 from muxjax.buckets import Buckets
 from muxjax.device.lanes.arena import ArenaMemory, OwnArenas, SharedArena
 from muxjax.device.lanes.clients import open_lanes
+from muxjax.device.lora.places import AdapterPlaces
+from muxjax.device.lora.store import AdapterStore
 from muxjax.device.model import DeviceModel, sm_shares
 from muxjax.device.paged_memory import blocks_shape
 from muxjax.device.programs.needs import ProgramNeeds
@@ -84,6 +86,7 @@ class ModelLoader:
             devices=devices,
             lane=lane,
             pools=read_pooling(model.path, model.pooling) is not None,
+            adapters=_places(model, spec, devices) if model.lora_places else None,
         )
 
     def needs(self, plan: ModelPlan) -> ProgramNeeds:
@@ -96,6 +99,8 @@ class ModelLoader:
             columns=plan.layout.columns(plan.spec.max_len),
             tp=self.devices_of(plan).tp,
             pools=read_pooling(plan.options.path, plan.options.pooling) is not None,
+            max_loras=plan.options.lora_places,
+            max_lora_rank=plan.options.max_lora_rank if plan.options.lora_places else 0,
         )
 
     def devices_of(self, plan: ModelPlan) -> Devices:
@@ -161,6 +166,11 @@ def next_less(there: Sequence[int], wish: float) -> tuple[int, ...]:
     if wish >= 1 or not fewer:
         return ()
     return (max((share for share in fewer if share <= wish * there[-1]), default=fewer[0]),)
+
+
+def _places(model: ModelOptions, spec: ModelSpec, devices: Devices) -> AdapterPlaces:
+    store = AdapterStore(spec, most_rank=model.max_lora_rank, idle=model.max_cpu_loras)
+    return AdapterPlaces(spec, devices, store, count=model.lora_places, rank=model.max_lora_rank, slots=model.max_num_seqs)
 
 
 def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:

@@ -9,11 +9,12 @@ import numpy as np
 from muxjax.buckets import BatchShape, Buckets, ShapeChoice
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch
+from muxjax.device.lora.places import AdapterPlaces
 from muxjax.device.offload import OffloadedWeights, offload, onload
 from muxjax.device.post_step import PackedControls, PostStep, StepResult, needed_bytes
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.needs import ProgramNeeds
-from muxjax.device.programs.sources import Source, StepSource, TableSource
+from muxjax.device.programs.sources import PutAdapterSource, Source, StepSource, TableSource
 from muxjax.device.step import StepArrays
 from muxjax.engine.device_control import Loaded
 from muxjax.engine.executor import Step
@@ -36,6 +37,7 @@ class DeviceModel:
       post_step: the programs that may follow a step.
       lane: that its steps run on.
       pools: its hidden states may be asked for.
+      adapters: places for LoRA adapters; None where there are none.
       steps: the compiled steps, by the shapes that are ready; tables: those that update the tables, by their entries.
       shapes: all that its steps are to have, in the order of their use.
     """
@@ -50,6 +52,7 @@ class DeviceModel:
     post_step: PostStep
     lane: int = 0
     pools: bool = False
+    adapters: AdapterPlaces | None = None
     steps: dict[BatchShape, jax.stages.Compiled] = field(default_factory=dict)
     tables: dict[int, jax.stages.Compiled] = field(default_factory=dict)
     shapes: tuple[BatchShape, ...] = field(init=False)
@@ -72,6 +75,7 @@ class DeviceModel:
         devices: Devices,
         lane: int = 0,
         pools: bool = False,
+        adapters: AdapterPlaces | None = None,
     ) -> "DeviceModel":
         """A model with empty tables of so many slots. They are bound to the devices, as outputs that replace them: jit looks at that."""
         table_shape = (layout.layers, slots, layout.kv_heads, layout.columns(max_tokens))
@@ -86,11 +90,13 @@ class DeviceModel:
             post_step=PostStep(spec, slots, devices, pools=pools),
             lane=lane,
             pools=pools,
+            adapters=adapters,
         )
 
     def run(self, packed: np.ndarray, shape: BatchShape, blocks_NE: jax.Array) -> StepArrays:
         """Launches a step; the arena among its arrays is in place of blocks_NE."""
-        arrays = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed)
+        loras = (self.adapters.loras,) if self.adapters else ()
+        arrays = self.steps[shape](self.params, blocks_NE, self.last_S, self.table_LSKC, packed, *loras)
         self.last_S = arrays.last_S
         return arrays
 
@@ -103,10 +109,15 @@ class DeviceModel:
         """Takes columns over into the tables."""
         self.table_LSKC = self.tables[len(packed_U)](self.table_LSKC, packed_U)
 
+    def place_adapters(self, step: Step) -> None:
+        """Brings in what adapters the rows of a step have that is launched next."""
+        if self.adapters:
+            self.adapters.place(step.slots, step.adapters)
+
     @property
     def has_tables(self) -> bool:
-        """No update has taken the tables and failed."""
-        return not self.table_LSKC.is_deleted()
+        """No update has taken the tables, or the places of adapters, and failed."""
+        return not any(array.is_deleted() for array in (self.table_LSKC, *(self.adapters.arrays if self.adapters else ())))
 
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
@@ -124,6 +135,8 @@ class DeviceModel:
             columns=columns,
             tp=self.devices.tp,
             pools=self.pools,
+            max_loras=self.adapters.count if self.adapters else 0,
+            max_lora_rank=self.adapters.rank if self.adapters else 0,
         )
 
     def add(self, programs: Programs) -> None:
@@ -133,6 +146,9 @@ class DeviceModel:
                 self.steps[source.shape] = program
             elif isinstance(source, TableSource):
                 self.tables[source.entries] = program
+            elif isinstance(source, PutAdapterSource):
+                assert self.adapters is not None
+                self.adapters.add(program)
             else:
                 self.post_step.add(source, program)
         self._choose_anew()
@@ -171,22 +187,28 @@ class DeviceModel:
 
     @property
     def offloaded_bytes(self) -> int:
-        """Bytes of weights that `onload` will bring back to each device; 0 if they are there."""
-        return self.weights.device_bytes if isinstance(self.weights, OffloadedWeights) else 0
+        """Bytes that `onload` will bring back to each device, of weights and places for adapters; 0 if they are there."""
+        if not isinstance(self.weights, OffloadedWeights):
+            return 0
+        return self.weights.device_bytes + (self.adapters.device_bytes if self.adapters else 0)
 
     def offload(self) -> None:
         """Moves the weights to the host; no step may be in flight. Without effect if they are there."""
         if not isinstance(self.weights, OffloadedWeights):
             self.weights = offload(self.weights)
+            if self.adapters:
+                self.adapters.delete()
 
     def onload(self) -> None:
         """Moves the weights back to the devices. Without effect if they are there."""
         if isinstance(self.weights, OffloadedWeights):
             self.weights = onload(self.weights)
+            if self.adapters:
+                self.adapters.clear()
 
     @property
     def resident_bytes(self) -> int:
-        """Weights, block tables and counts on one device."""
+        """Weights, adapters, block tables and counts on one device."""
         return sum(map(device_bytes, self._arrays())) + self.post_step.resident_bytes
 
     @property
@@ -204,10 +226,12 @@ class DeviceModel:
         for array in self._arrays():
             array.delete()
 
-    def warm_up_tables(self) -> None:
-        """Runs every size of update once."""
+    def warm_up_updates(self) -> None:
+        """Runs every size of update of the tables once, and of the adapters, of which none is there yet."""
         for entries in sorted(self.tables):
             self.update_tables(batch.empty_delta(self.layout, entries))
+        if self.adapters:
+            self.adapters.warm_up()
 
     def _choose_anew(self) -> None:
         """Other shapes are ready."""
@@ -215,7 +239,7 @@ class DeviceModel:
 
     def _arrays(self) -> list[jax.Array]:
         params = () if isinstance(self.weights, OffloadedWeights) else self.weights
-        return jax.tree.leaves((params, self.table_LSKC, self.last_S))
+        return [*jax.tree.leaves((params, self.table_LSKC, self.last_S)), *(self.adapters.arrays if self.adapters else ())]
 
 
 def sm_shares(spec: ModelSpec, devices: Devices) -> tuple[int, ...]:

@@ -16,10 +16,24 @@ from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import count_tokens, likeliest, process_logits
 from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
+from muxjax.models.lora import stacks
+from muxjax.models.lora.stacks import NO_PLACE, Adapters, Pairs
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.scheduler.view import grains
 from muxjax.types import ModelSpec
+
+
+class Loras(NamedTuple):
+    """The adapters of a model that has places for some.
+
+    Args:
+      pairs: of all places.
+      place_S: int32, that of the adapter of each of S slots, or NO_PLACE.
+    """
+
+    pairs: Pairs
+    place_S: jax.Array
 
 
 class StepArrays(NamedTuple):
@@ -46,6 +60,7 @@ def step(
     last_S: jax.Array,
     table_LSKC: jax.Array,
     packed: jax.Array,
+    loras: Loras | None = None,
     *,
     spec: ModelSpec,
     layout: CacheLayout,
@@ -62,14 +77,16 @@ def step(
       last_S: the token sampled last in each of S slots; donated and updated in place.
       table_LSKC: the model's block tables.
       packed: a step of `batch.pack`.
+      loras: None of a model that has no place for adapters.
       layout: of the heads that one device holds.
     """
     run = functools.partial(_step, spec=spec, layout=layout, shape=shape, kernels=kernels, tp=mesh.size if mesh else 1)
     if mesh:
-        inputs = partitions(spec), OWN, SAME, SAME, SAME
+        places = loras and Loras(stacks.partitions(spec, places=True), SAME)  # pyright: ignore[reportArgumentType]  (a tree of partitions)
+        inputs = partitions(spec), OWN, SAME, SAME, SAME, places
         outputs = StepArrays(SAME, SAME, SAME, OWN, SAME)  # pyright: ignore[reportArgumentType]  (a tree of partitions)
         run = jax.shard_map(run, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
-    return run(params, blocks_NE, last_S, table_LSKC, packed)
+    return run(params, blocks_NE, last_S, table_LSKC, packed, loras)
 
 
 def _step(
@@ -78,6 +95,7 @@ def _step(
     last_S: jax.Array,
     table_LSKC: jax.Array,
     packed: jax.Array,
+    loras: Loras | None,
     *,
     spec: ModelSpec,
     layout: CacheLayout,
@@ -91,11 +109,17 @@ def _step(
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
     inputs = params, tokens_T, memory.position_T, memory
-    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, product=kernels.product)
+    adapters = loras and _adapters(loras, memory.slot_T, kernels)
+    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, product=kernels.product, adapters=adapters)
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
     return StepArrays(tokens_B, logits_BV, hidden_TM if shape.prefill_rows else hidden_TM[:0], memory.blocks_NE, last_S)
+
+
+def _adapters(loras: Loras, slot_T: jax.Array, kernels: Kernels) -> Adapters:
+    """As the decoder of those slots' tokens sees them; padding has none."""
+    return Adapters(loras.pairs, loras.place_S.at[slot_T].get(mode="fill", fill_value=NO_PLACE), kernels.lora)
 
 
 def _logits(params: decoder.Params, hidden_BM: jax.Array, *, spec: ModelSpec, tp: int) -> jax.Array:
@@ -190,6 +214,16 @@ def draw(tokens_B: jax.Array, logits_BV: jax.Array, last_S: jax.Array, packed_ro
     row_B = _rows(packed_rows)
     tokens_B = sample(logits_BV, tokens_B, _settings(row_B), row_B["start"] + row_B["count"])
     return tokens_B, last_S.at[row_B["slot"]].set(tokens_B, mode="drop")
+
+
+@functools.partial(jax.jit, static_argnames=("spec", "mesh"), donate_argnames="pairs")
+def put_adapter(pairs: Pairs, one: Pairs, place: jax.Array, *, spec: ModelSpec, mesh: Mesh | None = None) -> Pairs:
+    """The places of adapters with one in that place; donated and updated in place."""
+    run = stacks.put
+    if mesh:
+        whole, own = (stacks.partitions(spec, places=places) for places in (True, False))
+        run = jax.shard_map(run, mesh=mesh, in_specs=(whole, own, SAME), out_specs=whole, check_vma=False)
+    return run(pairs, one, place)
 
 
 @functools.partial(jax.jit, donate_argnames="table_LSKC")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from muxjax.engine.options import ModelOptions
-from muxjax.types import ModelSpec
+from muxjax.types import Adapter, ModelSpec
 
 
 class ProgramProgress(NamedTuple):
@@ -76,6 +76,15 @@ class DeviceControl(Protocol):
 
     def offload(self, model: str) -> None:
         """Moves a model's weights to the host's memory; takes long. None of its steps is in flight, and none is launched any more."""
+        ...
+
+    def hold_adapter(self, model: str, adapter: Adapter) -> object:
+        """An adapter of a model that is attached, which stays in the host's memory as long as somebody has what is returned; from any
+        thread. Takes long where it is not there yet.
+
+        Raises:
+          ConfigError, CheckpointError: it cannot be read.
+        """
         ...
 
     def attach(self, model: str) -> None:

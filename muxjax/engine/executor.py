@@ -7,7 +7,7 @@ import numpy as np
 
 from muxjax.cache.table import TableDelta
 from muxjax.engine.step_controls import StepControls, TopLogprobs
-from muxjax.types import Floats, Ints, Phase, Sampling
+from muxjax.types import Adapter, Floats, Ints, Phase, Sampling
 
 SAMPLED = -1
 """In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
@@ -38,6 +38,7 @@ class Step:
         a model keeps its lane.
       sm_share: multiprocessors that its products are to keep to, where they can; None for all.
       controls: what rows want beyond `sampling`; None where none does.
+      adapters: [B] adapter of each row, of no more different ones than there are places on the devices; empty of a model without places.
     """
 
     id: int
@@ -52,6 +53,7 @@ class Step:
     lane: int = 0
     sm_share: int | None = None
     controls: StepControls | None = None
+    adapters: tuple[Adapter | None, ...] = ()
 
     @property
     def phase(self) -> Phase:

@@ -19,7 +19,24 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
+LORAS_UNASKED, MOST_LORAS, MOST_LORA_RANK = 8, 256, 64
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraOptions:
+    """One LoRA adapter to serve over a model.
+
+    Args:
+      name: what clients call it.
+      path: its folder, as peft writes one.
+    """
+
+    name: str
+    path: Path
+
+    def __post_init__(self):
+        require(bool(self.name), "name", self.name, "not empty")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +69,11 @@ class ModelOptions:
       devices: those of the unit that share the model out, by number; None for all.
       prefill_share: of the multiprocessors, that its long prefills may keep to while other lanes decode, or the next less that there are
         programs for; 1 for all, None for the unit's `sm_shares`.
+      loras: LoRA adapters over it, each of which is served under its own name.
+      max_loras: most adapters on the devices at a time, for which there is always memory; the others wait in the host's. None for as many
+        as `loras` has, at most 8; 0 for none.
+      max_lora_rank: largest rank of an adapter.
+      max_cpu_loras: most adapters that are kept in the host's memory while nobody asks for them.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -81,6 +103,10 @@ class ModelOptions:
     allow_unknown_config: bool = False
     devices: tuple[int, ...] | None = None
     prefill_share: float | None = None
+    loras: tuple[LoraOptions, ...] = ()
+    max_loras: int | None = None
+    max_lora_rank: int = 16
+    max_cpu_loras: int = 64
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -102,10 +128,21 @@ class ModelOptions:
             require(value is None or 0 < value < float("inf"), field, value, "over 0 and finite")
         require(self.prefill_share is None or 0 <= self.prefill_share <= 1, "prefill_share", self.prefill_share, "0 to 1")
         _require_queue(self)
+        _require_loras(self)
         chosen = self.devices
         fits = chosen is None or (len(chosen) > 0 and chosen[0] >= 0 and all(one < next_one for one, next_one in pairwise(chosen)))
         require(fits, "devices", chosen, "numbers of the unit's devices from 0, in order, each once")
         require(not self.enforce or bool(self.ttft_s or self.tpot_s), "enforce", self.enforce, "with a target, ttft_s or tpot_s")
+
+    @property
+    def lora_places(self) -> int:
+        """Adapters that the devices hold at a time."""
+        return min(len(self.loras), LORAS_UNASKED) if self.max_loras is None else self.max_loras
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All by which clients may call it or its adapters."""
+        return (self.name, *self.aliases, *(lora.name for lora in self.loras))
 
     @property
     def is_woken(self) -> bool:
@@ -200,7 +237,7 @@ class UnitOptions:
 
     def __post_init__(self):
         require(bool(self.models), "models", 0, "at least one")
-        names = [name for model in self.models for name in (model.name, *model.aliases)]
+        names = [name for model in self.models for name in model.names]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, "models", ", ".join(twice), "named once each")
         require(self.policy is None or self.policy in BY_NAME, "policy", self.policy, "one of " + ", ".join(BY_NAME))
@@ -282,3 +319,11 @@ def _require_queue(options: ModelOptions | UnitOptions) -> None:
     for field in ("max_num_queued_reqs", "max_num_queued_tokens"):
         limit = getattr(options, field)
         require(limit is None or limit >= 1, field, limit, "1 or more")
+
+
+def _require_loras(options: ModelOptions) -> None:
+    places = options.max_loras
+    require(places is None or 0 <= places <= MOST_LORAS, "max_loras", places, f"0 to {MOST_LORAS}")
+    require(places != 0 or not options.loras, "max_loras", 0, f"1 or more for the adapters of {options.name}")
+    require(1 <= options.max_lora_rank <= MOST_LORA_RANK, "max_lora_rank", options.max_lora_rank, f"1 to {MOST_LORA_RANK}")
+    require(options.max_cpu_loras >= 0, "max_cpu_loras", options.max_cpu_loras, "0 or more")

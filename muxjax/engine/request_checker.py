@@ -39,6 +39,7 @@ class Prepared(NamedTuple):
 
     grammar: CompiledGrammar | None
     bad_words: BadWords
+    adapter: object = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,8 @@ class RequestChecker:
         config, grammar = self._facts(request.model).config, request.sampling.grammar
         compiled = config.grammars.compiled(grammar) if config.grammars and grammar else None
         self._check_contents(request, config)
-        return Prepared(compiled, BadWords.of(request.sampling.bad_words))
+        adapter = config.hold_adapter(request.adapter) if config.hold_adapter and request.adapter else None
+        return Prepared(compiled, BadWords.of(request.sampling.bad_words), adapter)
 
     def still_fits(self, request: Request) -> bool:
         """A request that has passed `check` under earlier facts can be served under these."""
@@ -91,6 +93,8 @@ class RequestChecker:
     def _check_contents(self, request: Request, config: ModelConfig) -> None:
         check_prompt(request.prompt, config.vocab)
         check_controls(request.sampling, config.vocab, config.grammars)
+        if request.adapter and not config.max_loras:
+            raise RequestError(f"The model `{config.name}` has no place for adapters.", param="model", code="unsupported_value")
         if request.sampling.pooling and not config.pools:
             raise RequestError(f"The model `{config.name}` makes no embeddings.", param="model", code="unsupported_value")
 

@@ -7,20 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from muxjax.engine.device_control import Loaded
+from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.engine import Engine
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.plan import layout_of
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
+from muxjax.errors import MuxError, RequestError
 from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
 from muxjax.progress import Progress
 from muxjax.scheduler.policies import by_name, default
 from muxjax.specs.pooling import read_pooling
-from muxjax.types import ModelSpec
+from muxjax.types import Adapter, ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def build(
     policy = options.policy or default(lanes)
     options = replace(options, lanes=lanes, policy=policy)
     following.phase("reading vocabularies for grammars")
-    config_of = partial(model_config, options, worker.kv_dtype)
+    config_of = partial(model_config, options, worker.kv_dtype, worker.control)
     configs = [config_of(model, worker.models[model.name]) for model in options.models]
     lines = start_report(options, worker, configs)
     for line in lines:
@@ -82,7 +83,7 @@ def build(
     return Built(options=options, device=worker.device, engine=engine, lifecycle=lifecycle, models=specs, report=lines)
 
 
-def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loaded: Loaded) -> ModelConfig:
+def model_config(unit: UnitOptions, kv_dtype: np.dtype, devices: DeviceControl, model: ModelOptions, loaded: Loaded) -> ModelConfig:
     """A model as a unit knows it; reads its tokenizer, for grammars."""
     spec = loaded.spec
     return ModelConfig(
@@ -93,6 +94,8 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         vocab=spec.vocab,
         grammars=Grammars.of(model.path, spec),
         pools=read_pooling(model.path, model.pooling) is not None,
+        max_loras=model.lora_places,
+        hold_adapter=partial(_hold_adapter, devices, model.name) if model.lora_places else None,
         rate=model.rate,
         weight=model.weight,
         ttft_s=model.ttft_s,
@@ -102,3 +105,15 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         step_sizes=loaded.step_sizes,
         sm_shares=loaded.sm_shares,
     )
+
+
+def _hold_adapter(devices: DeviceControl, model: str, adapter: Adapter) -> object:
+    """As `DeviceControl.hold_adapter`.
+
+    Raises:
+      RequestError: it cannot be read any more (503).
+    """
+    try:
+        return devices.hold_adapter(model, adapter)
+    except MuxError as error:
+        raise RequestError(str(error), param="model", code="adapter_unreadable", status=503) from error

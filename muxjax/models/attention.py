@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from muxjax.models.layers import Product, Rotation, linear, rms_norm, rotate, soft_capped
+from muxjax.models.layers import Product, Rotation, Weights, linear, rms_norm, rotate, soft_capped
 from muxjax.types import ModelSpec
 
 
@@ -42,7 +42,7 @@ def attention(
     spec: ModelSpec,
     layer: jax.Array,
     scoring: Scoring,
-    weights: dict[str, jax.Array],
+    weights: Weights,
     x_TM: jax.Array,
     rotation: Rotation | None,
     memory: MemoryT,

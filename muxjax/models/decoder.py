@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, Scoring, attention
-from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
+from muxjax.models.layers import Product, Rotation, Weights, embedded, mlp, rms_norm, scaled, soft_capped
+from muxjax.models.lora.stacks import Adapters
 from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 
@@ -57,6 +58,7 @@ class Decoder(nnx.Module):
         *,
         across: str | None = None,
         product: Product = jnp.matmul,
+        adapters: Adapters | None = None,
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         spec, rotations = self.spec, _rotations(self.spec, positions_T)
@@ -64,7 +66,8 @@ class Decoder(nnx.Module):
         x_TM = x_TM if spec.embed_scale == 1 else x_TM * jnp.asarray(spec.embed_scale, x_TM.dtype)
         for layer, window in enumerate(spec.windows):
             scoring = Scoring(window, spec.attention_scale, spec.attention_soft_cap)
-            arrays = jnp.int32(layer), self.layers[layer], x_TM, rotations[layer], memory
+            weights = self.layers[layer] | (adapters.of_layer(layer) if adapters else {})
+            arrays = jnp.int32(layer), weights, x_TM, rotations[layer], memory
             x_TM, memory = _layer(spec, scoring, *arrays, across=across, product=product)
         return rms_norm(spec, x_TM, self.norm[...]), memory
 
@@ -91,7 +94,7 @@ def _layer(
     spec: ModelSpec,
     scoring: Scoring,
     layer: jax.Array,
-    weights: dict[str, jax.Array],
+    weights: Weights,
     x_TM: jax.Array,
     rotation: Rotation | None,
     memory: MemoryT,
@@ -119,13 +122,15 @@ def forward(
     *,
     across: str | None = None,
     product: Product = jnp.matmul,
+    adapters: Adapters | None = None,
 ) -> tuple[jax.Array, MemoryT]:
     """The decoder as a pure function: hidden [T, M] and the memory after.
 
     Args:
       product: what multiplies by the layers' matrices.
+      adapters: of those tokens; None where none has one.
     """
-    return _bound(spec, params)(tokens_T, positions_T, memory, across=across, product=product)
+    return _bound(spec, params)(tokens_T, positions_T, memory, across=across, product=product, adapters=adapters)
 
 
 def logits(spec: ModelSpec, params: Params, hidden_BM: jax.Array) -> jax.Array:

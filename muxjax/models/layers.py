@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,9 @@ from muxjax.types import ModelSpec, RopeScaling
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
+
+Weights = dict[str, Any]
+"""Arrays of a layer by kind, and under `{kind}_lora` what adapters add to a product by that matrix, where there are any."""
 
 
 def rms_norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, *, across: str | None = None) -> jax.Array:
@@ -35,16 +38,15 @@ def scaled(x: jax.Array, factor: float) -> jax.Array:
     return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
-def linear(
-    x_TI: jax.Array, weights: dict[str, jax.Array], kind: str, *, across: str | None = None, product: Product = jnp.matmul
-) -> jax.Array:
-    """x times the layer's matrix of that kind [I, O], plus its bias where it has one.
+def linear(x_TI: jax.Array, weights: Weights, kind: str, *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
+    """x times the layer's matrix of that kind [I, O], plus what adapters add and its bias where it has them.
 
     Args:
       across: the mesh axis whose devices share out I, over which products are summed; None where each has all.
       product: what multiplies.
     """
-    y_TO = summed(product(x_TI, weights[kind]), across)
+    y_TO, lora = product(x_TI, weights[kind]), weights.get(f"{kind}_lora")
+    y_TO = summed(y_TO if lora is None else y_TO + lora(x_TI), across)
     bias = weights.get(f"{kind}_bias")
     return y_TO if bias is None else y_TO + bias
 
@@ -64,9 +66,7 @@ def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> ja
     return summed(jnp.where(own_T[:, None], embed_VM.at[row_T].get(mode="clip"), 0), across)
 
 
-def mlp(
-    spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None, product: Product = jnp.matmul
-) -> jax.Array:
+def mlp(spec: ModelSpec, x_TM: jax.Array, weights: Weights, *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
     """down(silu(gate(x)) * up(x)), [T, M], or with a GELU in place of SiLU; `across` devices along a mesh axis that share out F."""
     gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up", product=product), 2, axis=-1)
     gate_TF = _gelu(gate_TF) if spec.gelu else jax.nn.silu(gate_TF)

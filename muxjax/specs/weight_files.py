@@ -66,7 +66,7 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
     """
     tensors: dict[str, StoredTensor] = {}
     for path in filter(Path.exists, weight_files(folder)):
-        for name, tensor in _read_header(path).items():
+        for name, tensor in read_header(path).items():
             if name in tensors:
                 raise CheckpointError(f"{path} and {tensors[name].path} both hold {name}: one of them is of another checkpoint")
             tensors[name] = tensor
@@ -116,7 +116,12 @@ def _weight_map(index: Path) -> dict[str, str]:
     return files
 
 
-def _read_header(path: Path) -> dict[str, StoredTensor]:
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Tensors of one file by full name.
+
+    Raises:
+      CheckpointError: it is missing, damaged or a pointer of git-lfs.
+    """
     require_no_pointer(path)
     try:
         with path.open("rb") as file:

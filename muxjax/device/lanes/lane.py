@@ -158,6 +158,7 @@ class Lane:
         if len(step.delta.slots):
             entries = batch.delta_entries(len(step.delta.slots))
             model.update_tables(batch.pack_delta(step.delta, entries))
+        model.place_adapters(step)
         shape = model.shape(step)
         result = self.run(model, batch.pack(step, shape), shape, model.post_step.pack(step, shape))
         for array in jax.tree.leaves(result):

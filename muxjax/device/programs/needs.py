@@ -11,7 +11,9 @@ from muxjax.device import batch
 from muxjax.device.programs.order import essential, useful_first
 from muxjax.device.programs.sources import (
     ROW_PROGRAMS,
+    LoraStepSource,
     PoolSource,
+    PutAdapterSource,
     RecountSource,
     RowsSource,
     ScoreSource,
@@ -38,6 +40,7 @@ class ProgramNeeds:
       slots, columns: of its block tables.
       tp: devices.
       pools: its hidden states may be asked for.
+      max_loras, max_lora_rank: places for adapters, and the largest rank of one.
     """
 
     spec: ModelSpec
@@ -47,6 +50,8 @@ class ProgramNeeds:
     columns: int
     tp: int
     pools: bool = False
+    max_loras: int = 0
+    max_lora_rank: int = 0
 
     @property
     def shapes(self) -> list[BatchShape]:
@@ -69,17 +74,23 @@ class ProgramNeeds:
         sizes = [4**power for power in range(16) if 4**power <= most]
         return [TableSource(layout=self.layout, slots=self.slots, columns=self.columns, entries=entries, tp=self.tp) for entries in sizes]
 
+    def of_adapters(self) -> list[Source]:
+        """What brings an adapter in is made of; nothing where there is no place for one."""
+        places = {"max_loras": self.max_loras, "max_lora_rank": self.max_lora_rank}
+        return [PutAdapterSource(spec=self.spec, tp=self.tp, **places)] if self.max_loras else []
+
     def of(self, shapes: Iterable[BatchShape], pool_NE: Pool, *, greedy: bool = False) -> list[Source]:
-        """What makes those shapes ready for such a pool, each once, and the updates of the tables.
+        """What makes those shapes ready for such a pool, each once, and the updates of tables and adapters.
 
         Args:
           greedy: nobody will ask for more than the likeliest tokens.
         """
         steps = [source for shape in shapes for source in self.of_shape(shape, pool_NE)[: 1 if greedy else None]]
-        return list(dict.fromkeys([*steps, *self.of_tables()]))
+        return list(dict.fromkeys([*steps, *self.of_tables(), *self.of_adapters()]))
 
     def _step(self, shape: BatchShape, pool_NE: Pool) -> StepSource:
-        return StepSource(
+        loras = {"max_loras": self.max_loras, "max_lora_rank": self.max_lora_rank} if self.max_loras else {}
+        return (LoraStepSource if loras else StepSource)(
             spec=self.spec,
             layout=self.layout,
             shape=shape,
@@ -90,6 +101,7 @@ class ProgramNeeds:
             kv_dtype=pool_NE.dtype.name,
             tp=self.tp,
             tuned=may_be_tuned(shape),
+            **loras,
         )
 
     def _post_step(self, shape: BatchShape) -> list[Source]:

@@ -18,6 +18,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch, step
 from muxjax.device.batch import ROW_FIELDS
 from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.lora import stacks
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import best, best_product
@@ -113,6 +114,7 @@ class StepSource:
             jax.ShapeDtypeStruct((self.slots,), jnp.int32, sharding=here),
             jax.ShapeDtypeStruct(table, jnp.int32, sharding=here),
             _words(batch.words(self.shape)),
+            *self._loras(devices),
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
@@ -126,6 +128,41 @@ class StepSource:
         if platform != "gpu":
             return {}
         return _GPU_OPTIONS if self.tuned else _GPU_OPTIONS | _CUBLAS
+
+    def _loras(self, devices: Devices) -> tuple[step.Loras, ...]:
+        """Its last argument, where it has adapters."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraStepSource(StepSource):
+    """A step whose rows may have adapters: so many at a time, up to that rank."""
+
+    max_loras: int
+    max_lora_rank: int
+
+    def _loras(self, devices: Devices) -> tuple[step.Loras, ...]:
+        pairs = lora_shapes(self.spec, self.max_loras, self.max_lora_rank, devices)
+        return (step.Loras(pairs, _words(self.slots)),)  # pyright: ignore[reportArgumentType]  (shapes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAdapterSource(_SmallSource):
+    """`step.put_adapter` for a model with so many places for adapters up to that rank."""
+
+    spec: ModelSpec
+    max_loras: int
+    max_lora_rank: int
+    tp: int
+
+    @property
+    def _values(self) -> int:
+        return self.max_loras * self.spec.adapter_params(self.max_lora_rank)
+
+    def lower(self, devices: Devices) -> jax.stages.Lowered:
+        pairs = lora_shapes(self.spec, self.max_loras, self.max_lora_rank, devices)
+        one = adapter_shapes(self.spec, self.max_lora_rank, devices)
+        return step.put_adapter.lower(pairs, one, _words(), spec=self.spec, mesh=devices.mesh)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +276,17 @@ def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     """The tree of a model's weights as they lie on the devices, without their memory."""
     parts = flat(param_shapes(spec.share(devices.tp)))
     return nested({path: devices.joined(leaf, partition(path, leaf.ndim, spec)) for path, leaf in parts.items()})
+
+
+def lora_shapes(spec: ModelSpec, places: int, rank: int, devices: Devices) -> stacks.Pairs:
+    """The tree of a model's places for adapters as they lie on the devices, without their memory."""
+    parts = stacks.shapes(spec.share(devices.tp), places, rank)
+    return jax.tree.map(devices.joined, parts, stacks.partitions(spec, places=True))
+
+
+def adapter_shapes(spec: ModelSpec, rank: int, devices: Devices) -> stacks.Pairs:
+    """Likewise of what is put into one of them."""
+    return jax.tree.map(devices.joined, stacks.one_shapes(spec.share(devices.tp), rank), stacks.partitions(spec, places=False))
 
 
 def may_be_tuned(shape: BatchShape) -> bool:

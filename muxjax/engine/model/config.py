@@ -1,9 +1,11 @@
 """Configuration of a model in a unit, as a value."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.grammar import Grammars
+from muxjax.types import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +18,9 @@ class ModelConfig:
       vocab: tokens that its requests may name.
       grammars: compiler for its tokenizer; without them no request may have a grammar.
       pools: it has programs that pool hidden states.
+      max_loras: places of its devices for adapters, 0 for none.
+      hold_adapter: has the weights of one in the host's memory for as long as its result is held, or raises RequestError; None where
+        somebody else sees to that.
       rate: expected requests a second; only the models' ratios count.
       weight: its share of prefills and of the arena, against the other models.
       ttft_s, tpot_s: targets of the time to a first token, and of the mean time between tokens; None for none.
@@ -32,6 +37,8 @@ class ModelConfig:
     vocab: int = 2**31 - 1
     grammars: Grammars | None = None
     pools: bool = False
+    max_loras: int = 0
+    hold_adapter: Callable[[Adapter], object] | None = None
     rate: float = 1.0
     weight: float = 1.0
     ttft_s: float | None = None

@@ -37,8 +37,8 @@ class Rows(NamedTuple):
 class Launcher:
     """Makes the steps of one model. What it knows of openings is kept until `forget_openings`."""
 
-    def __init__(self, model: str, tables: Tables, slots: Slots, stages: Stages):
-        self._model, self._tables, self._slots, self._stages = model, tables, slots, stages
+    def __init__(self, model: str, tables: Tables, slots: Slots, stages: Stages, *, has_adapters: bool):
+        self._model, self._tables, self._slots, self._stages, self._has_adapters = model, tables, slots, stages, has_adapters
         self._openings: Openings | None = None
         self._ones, self._all_sampled = np.ones_like(tables.lengths), np.full_like(tables.lengths, SAMPLED)
         self._ones.flags.writeable = self._all_sampled.flags.writeable = False  # steps share them
@@ -98,6 +98,7 @@ class Launcher:
             delta=delta,
             lane=job.lane,
             sm_share=job.sm_share,
+            adapters=tuple(map(self._slots.adapters.get, slots.tolist())) if self._has_adapters else (),
         )
         controls = self._slots.controls
         return replace(step, controls=step_controls(controls, self._slots.text, step)) if controls else step

@@ -23,7 +23,7 @@ class ModelPlan:
 
     Args:
       layout: of one device's share of the heads.
-      resident_bytes: of its weights and tables on one device, nearly.
+      resident_bytes: of its weights, places for adapters and tables on one device, nearly.
     """
 
     options: ModelOptions
@@ -46,7 +46,8 @@ class ModelPlan:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
         layout = layout_of(unit, model, spec, kv_dtype)
         table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
-        return cls(options=model, spec=spec, layout=layout, resident_bytes=own.params * ITEM_BYTES[spec.dtype] + table_bytes)
+        params = own.params + model.lora_places * own.adapter_params(model.max_lora_rank)
+        return cls(options=model, spec=spec, layout=layout, resident_bytes=params * ITEM_BYTES[spec.dtype] + table_bytes)
 
     @property
     def name(self) -> str:

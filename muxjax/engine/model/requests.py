@@ -1,6 +1,7 @@
 """A model's requests as a policy sees them: those still to prefill, and the youngest that runs."""
 
 from muxjax.cache.table import Tables
+from muxjax.engine.model.adapters import admissible
 from muxjax.engine.model.prefixes import Prefixes
 from muxjax.engine.model.sequence import Sequence, Stage
 from muxjax.engine.model.slots import Slots
@@ -11,16 +12,19 @@ from muxjax.scheduler.view import Pending, Running
 class Requests:
     """One model's requests as a view has them."""
 
-    def __init__(self, stages: Stages, tables: Tables, slots: Slots, prefixes: Prefixes):
-        self._stages, self._tables, self._slots, self._prefixes = stages, tables, slots, prefixes
+    def __init__(self, stages: Stages, tables: Tables, slots: Slots, prefixes: Prefixes, *, max_loras: int):
+        self._stages, self._tables, self._slots, self._prefixes, self._max_loras = stages, tables, slots, prefixes, max_loras
 
     def pending(self, most: int) -> tuple[Pending, ...]:
-        """The first requests with tokens still to prefill: admitted ones, then those that wait."""
+        """The first requests with tokens still to prefill: admitted ones, then those that wait for no place of an adapter."""
         stages = self._stages
         if not stages.prefilling and not stages.waiting:
             return ()
         admitted = stages.prefilling.first(most)
-        return tuple([self._pending(sequence) for sequence in admitted + stages.waiting.first(most - len(admitted))])
+        waiting = stages.waiting.first(most - len(admitted))
+        if self._max_loras:
+            waiting = admissible(waiting, set(self._slots.adapters.values()), self._max_loras)
+        return tuple([self._pending(sequence) for sequence in admitted + waiting])
 
     def youngest(self) -> Running | None:
         """The youngest admitted request."""

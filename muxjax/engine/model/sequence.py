@@ -38,6 +38,7 @@ class Sequence:
       chain: names of its full columns, as far as anybody has asked for them.
       slot: its place in the model's tables, NO_SLOT while it has none. An ended one keeps it while a step in flight computes for it.
       controls: logits processors and the like; None for most.
+      adapter_weights: held for as long as they may be wanted; None for most.
     """
 
     request: Request
@@ -48,6 +49,7 @@ class Sequence:
     stage: Stage = Stage.NEW
     slot: int = NO_SLOT
     controls: TokenControls | None = None
+    adapter_weights: object = None
 
     @classmethod
     def of(cls, request: Request, config: ModelConfig) -> "Sequence":
@@ -63,6 +65,7 @@ class Sequence:
             np.array([sampling_row(sampling)], SAMPLING)[0],
             np.array(sorted(sampling.stop_token_ids.union(ends)), np.int32),
             controls=TokenControls.of(request, config.grammars, config.vocab),
+            adapter_weights=config.hold_adapter(request.adapter) if config.hold_adapter and request.adapter else None,
         )
 
     @property

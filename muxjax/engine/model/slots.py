@@ -6,14 +6,14 @@ from muxjax.engine.executor import SAMPLING
 from muxjax.engine.model.sequence import NO_SLOT, Sequence
 from muxjax.engine.model.slot_text import SlotText
 from muxjax.engine.token_controls import TokenControls
-from muxjax.types import Ints
+from muxjax.types import Adapter, Ints
 
 
 class Slots:
     """Who has which slot. A sequence keeps its slot until its last step has landed.
 
     text: tokens by slot; flights [slots] int32: steps in flight that compute for a slot; payers [slots] int32: tenants, as in `Waiting`;
-    sampling [slots] SAMPLING; controls: by slot, of the few that have any.
+    sampling [slots] SAMPLING; controls: by slot, of the few that have any; adapters: by slot, of those that have one.
     """
 
     def __init__(self, count: int, max_tokens: int):
@@ -22,6 +22,7 @@ class Slots:
         self.payers = np.zeros(count, np.int32)
         self.sampling = np.zeros(count, SAMPLING)
         self.controls: dict[int, TokenControls] = {}
+        self.adapters: dict[int, Adapter] = {}
         self._tied = np.zeros(count, bool)  # slots whose every step must know the token of the one before
         self._sequences: list[Sequence | None] = [None] * count
         self._request_ids = [""] * count
@@ -39,6 +40,8 @@ class Slots:
         self.payers[slot] = payer
         self.sampling[slot] = sequence.sampling
         self.text.begin(slot, sequence.tokens, stops=sequence.stops, limit=sequence.request.most_tokens)
+        if sequence.request.adapter:
+            self.adapters[slot] = sequence.request.adapter
         if sequence.controls:
             self.controls[slot], self._tied[slot] = sequence.controls, sequence.controls.tied
         return slot
@@ -48,6 +51,7 @@ class Slots:
         slot, sequence.slot = sequence.slot, NO_SLOT
         self._free.append(slot)
         self._sequences[slot] = None
+        self.adapters.pop(slot, None)
         self.controls.pop(slot, None)
         self._tied[slot] = False
 

@@ -40,8 +40,8 @@ class ModelState:
         self.slots = Slots(config.slots, config.max_tokens)
         self.quota_blocks = self.floor_blocks = 0  # until the unit deals
         self._prefixes = Prefixes(self.blocks, self.tables, self.slots, self.tally)
-        self._launcher = Launcher(config.name, self.tables, self.slots, self.stages)
-        self._requests = Requests(self.stages, self.tables, self.slots, self._prefixes)
+        self._launcher = Launcher(config.name, self.tables, self.slots, self.stages, has_adapters=config.max_loras > 0)
+        self._requests = Requests(self.stages, self.tables, self.slots, self._prefixes, max_loras=config.max_loras)
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._leaving: list[Sequence] = []  # ended, with a step in flight
         self._view: ModelView | None = None  # kept until something of the model changes

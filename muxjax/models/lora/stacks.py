@@ -1,0 +1,115 @@
+"""LoRA adapters on the devices: so many places of one rank beside the matrices of every layer, and what a token's own adds to a product."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from muxjax.models.lora.files import AdapterWeights, Pair, matrices, widths
+from muxjax.models.sharding import AXIS, SAME
+from muxjax.models.tensors import Tensor
+from muxjax.types import ModelSpec
+
+NO_PLACE = -1
+"""Of a token that has no adapter."""
+
+Pairs = dict[str, Pair]
+"""By the kind of matrices that they are beside."""
+
+LoraProduct = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
+"""x [T, I], a [P, N, r, I], b [N, r, O] for each of P, and each token's place in N: [T, O], what its adapter adds."""
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_PNRI", "b", "place_T"), meta_fields=("product",))
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """Adapters beside one matrix of a layer."""
+
+    a_PNRI: jax.Array
+    b: tuple[jax.Array, ...]
+    place_T: jax.Array
+    product: LoraProduct
+
+    def __call__(self, x_TI: jax.Array) -> jax.Array:
+        """[T, O], what each token's own adds to x times the matrix; of a share of the inputs, its term of that sum."""
+        return self.product(x_TI, self.a_PNRI, self.b, self.place_T)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("pairs", "place_T"), meta_fields=("product",))
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Adapters as a decoder sees them.
+
+    Args:
+      place_T: of each token's, NO_PLACE for none.
+      product: how they are multiplied by.
+    """
+
+    pairs: Pairs
+    place_T: jax.Array
+    product: LoraProduct
+
+    def of_layer(self, layer: int) -> dict[str, LayerPair]:
+        """What `layers.linear` finds beside that layer's matrices."""
+        return {
+            f"{kind}_lora": LayerPair(pair.a[layer], tuple(b[layer] for b in pair.b), self.place_T, self.product)
+            for kind, pair in self.pairs.items()
+        }
+
+
+def shapes(spec: ModelSpec, places: int, rank: int) -> Pairs:
+    """So many places of adapters up to that rank, over a model or a share of one, without their memory."""
+    dtype = jnp.dtype(spec.dtype)
+
+    def pair(tensor: Tensor) -> Pair:
+        outputs = widths(tensor)
+        a = jax.ShapeDtypeStruct((spec.layers, len(outputs), places, rank, tensor.shape[0]), dtype)
+        return Pair(a, tuple(jax.ShapeDtypeStruct((spec.layers, places, rank, width), dtype) for width in outputs))
+
+    return {kind: pair(tensor) for kind, tensor in matrices(spec).items()}
+
+
+def one_shapes(spec: ModelSpec, rank: int) -> Pairs:
+    """One adapter, likewise."""
+
+    def without_places(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*leaf.shape[:-3], *leaf.shape[-2:]), leaf.dtype)
+
+    return jax.tree.map(without_places, shapes(spec, 1, rank))
+
+
+def partitions(spec: ModelSpec, *, places: bool) -> Pairs:
+    """How devices share adapters out: A as the rows of its matrix, B as the columns, and each has the whole of the other.
+
+    Args:
+      places: of several adapters; else of one.
+    """
+
+    def last(ndim: int) -> PartitionSpec:
+        return PartitionSpec(*[None] * (ndim - 1), AXIS)
+
+    def pair(tensor: Tensor) -> Pair:
+        by_rows = tensor.split == -2
+        a, b = (last(4 + places), SAME) if by_rows else (SAME, last(3 + places))
+        return Pair(a, (b,) * len(widths(tensor)))
+
+    return {kind: pair(tensor) for kind, tensor in matrices(spec).items()}
+
+
+def put(pairs: Pairs, one: Pairs, place: jax.Array) -> Pairs:
+    """The places with an adapter in one of them."""
+    return jax.tree.map(lambda all_, new: jax.lax.dynamic_update_index_in_dim(all_, new, place, all_.ndim - 3), pairs, one)
+
+
+def padded(weights: AdapterWeights, rank: int) -> Pairs:
+    """An adapter as one of that rank, which adds the same."""
+
+    def widened(array: np.ndarray) -> np.ndarray:
+        missing = rank - array.shape[-2]
+        return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, missing), (0, 0)]) if missing else array
+
+    return jax.tree.map(widened, dict(weights.pairs))
