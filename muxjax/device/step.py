@@ -17,7 +17,7 @@ from muxjax.device.penalties import count_tokens, likeliest, process_logits
 from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
 from muxjax.models.lora import stacks
-from muxjax.models.lora.stacks import NO_PLACE, Adapters, Pairs
+from muxjax.models.lora.adapters import NO_PLACE, Adapters, Pairs
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.scheduler.view import grains

@@ -17,7 +17,7 @@ from flax import nnx
 
 from muxjax.models.attention import MemoryT, Scoring, attention
 from muxjax.models.layers import Product, Rotation, Weights, embedded, mlp, rms_norm, scaled, soft_capped
-from muxjax.models.lora.stacks import Adapters
+from muxjax.models.lora.adapters import Adapters
 from muxjax.models.tensors import layer_kind, tensors
 from muxjax.types import ModelSpec
 

@@ -61,7 +61,7 @@ def load_golden(name: str, folder: Path) -> tuple[ModelSpec, decoder.Params]:
 
 def seeded_tensors(spec: ModelSpec, seed: int) -> dict[str, np.ndarray]:
     """Weights under Hugging Face's names; each depends on seed, name and shape alone, and is the same on every machine."""
-    return {name: _seeded(name, shape, seed) for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
+    return {name: seeded(name, shape, seed) for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
 
 
 def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...]) -> np.ndarray:
@@ -76,7 +76,7 @@ def worst_row(actual: np.ndarray, expected: np.ndarray) -> float:
     return float(np.max(np.abs(actual - expected).max(-1) / np.abs(expected).max(-1)))
 
 
-def _seeded(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def seeded(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Uniform, because its draws are exact arithmetic; RandomState, because its stream is frozen for good."""
     drawn = np.random.RandomState([seed, zlib.crc32(name.encode())]).uniform(-1, 1, shape)
     if "norm" in name:

@@ -19,6 +19,7 @@ from muxjax.device import batch, step
 from muxjax.device.batch import ROW_FIELDS
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.lora import stacks
+from muxjax.models.lora.adapters import Pairs
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import best, best_product
@@ -278,13 +279,13 @@ def weight_shapes(spec: ModelSpec, devices: Devices) -> Params:
     return nested({path: devices.joined(leaf, partition(path, leaf.ndim, spec)) for path, leaf in parts.items()})
 
 
-def lora_shapes(spec: ModelSpec, places: int, rank: int, devices: Devices) -> stacks.Pairs:
+def lora_shapes(spec: ModelSpec, places: int, rank: int, devices: Devices) -> Pairs:
     """The tree of a model's places for adapters as they lie on the devices, without their memory."""
     parts = stacks.shapes(spec.share(devices.tp), places, rank)
     return jax.tree.map(devices.joined, parts, stacks.partitions(spec, places=True))
 
 
-def adapter_shapes(spec: ModelSpec, rank: int, devices: Devices) -> stacks.Pairs:
+def adapter_shapes(spec: ModelSpec, rank: int, devices: Devices) -> Pairs:
     """Likewise of what is put into one of them."""
     return jax.tree.map(devices.joined, stacks.one_shapes(spec.share(devices.tp), rank), stacks.partitions(spec, places=False))
 

@@ -7,8 +7,8 @@ from muxjax.engine.model.sequence import Sequence
 from muxjax.types import Adapter
 
 OVERTAKING_S = 2.0
-"""A request that waits for a place is overtaken by those with adapters that came up to so much after it, and by no others of these: so places
-get free for it. Requests without an adapter are in nobody's way."""
+"""A request that waits for a place is overtaken by those with adapters that came up to so much after it, and by no others of them, so that
+places get free for it. Requests without an adapter are in nobody's way."""
 
 
 def admissible(waiting: Iterable[Sequence], running: Set[Adapter], places: int) -> list[Sequence]:

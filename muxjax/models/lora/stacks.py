@@ -1,64 +1,15 @@
-"""LoRA adapters on the devices: so many places of one rank beside the matrices of every layer, and what a token's own adds to a product."""
-
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+"""Places for LoRA adapters, so many of one rank beside the matrices of every layer: their shapes, and how devices share them out."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from muxjax.models.lora.adapters import Pairs
 from muxjax.models.lora.files import AdapterWeights, Pair, matrices, widths
 from muxjax.models.sharding import AXIS, SAME
 from muxjax.models.tensors import Tensor
 from muxjax.types import ModelSpec
-
-NO_PLACE = -1
-"""Of a token that has no adapter."""
-
-Pairs = dict[str, Pair]
-"""By the kind of matrices that they are beside."""
-
-LoraProduct = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""x [T, I], a [P, N, r, I], b [N, r, O] for each of P, and each token's place in N: [T, O], what its adapter adds."""
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_PNRI", "b", "place_T"), meta_fields=("product",))
-@dataclass(frozen=True, slots=True)
-class LayerPair:
-    """Adapters beside one matrix of a layer."""
-
-    a_PNRI: jax.Array
-    b: tuple[jax.Array, ...]
-    place_T: jax.Array
-    product: LoraProduct
-
-    def __call__(self, x_TI: jax.Array) -> jax.Array:
-        """[T, O], what each token's own adds to x times the matrix; of a share of the inputs, its term of that sum."""
-        return self.product(x_TI, self.a_PNRI, self.b, self.place_T)
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("pairs", "place_T"), meta_fields=("product",))
-@dataclass(frozen=True, slots=True)
-class Adapters:
-    """Adapters as a decoder sees them.
-
-    Args:
-      place_T: of each token's, NO_PLACE for none.
-      product: how they are multiplied by.
-    """
-
-    pairs: Pairs
-    place_T: jax.Array
-    product: LoraProduct
-
-    def of_layer(self, layer: int) -> dict[str, LayerPair]:
-        """What `layers.linear` finds beside that layer's matrices."""
-        return {
-            f"{kind}_lora": LayerPair(pair.a[layer], tuple(b[layer] for b in pair.b), self.place_T, self.product)
-            for kind, pair in self.pairs.items()
-        }
 
 
 def shapes(spec: ModelSpec, places: int, rank: int) -> Pairs:
