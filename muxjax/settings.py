@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -149,6 +149,8 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         return None
     if get_origin(hint) is tuple:
         items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
+        if is_dataclass(choices[0]):
+            return tuple(_built(name, setting._replace(value=item), choices[0]) for item in items)
         return tuple(_number(name, item, int) if choices[0] is int else _text(name, item) for item in items)
     kind = choices[0] if choices else hint
     if name.endswith("_bytes"):
@@ -162,6 +164,18 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
     if kind is str or isinstance(value, bool):
         return _text(name, value)
     return _number(name, value, kind)
+
+
+def _built(name: str, setting: Setting, options: Any) -> object:
+    """An entry of a list within an entry, such as an adapter of a model's."""
+    if not isinstance(setting.value, dict):
+        raise ConfigError(f"{name} must be a list of {' and '.join(required(options))}, got {shown(setting.value)}", field=name)
+    section = {
+        canonical(str(key)): Setting(value, f"{setting.where}: {str(key)[:_MOST_SHOWN]}", setting.base)
+        for key, value in setting.value.items()
+    }
+    check_known(section, names(options))
+    return build(options, section)
 
 
 def _flag(name: str, value: object) -> bool:

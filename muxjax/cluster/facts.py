@@ -35,6 +35,7 @@ def _model_facts(fact: ModelFact, grammars: Grammars | None) -> ModelFacts:
         max_tokens=fact.max_tokens,
         vocab=fact.vocab,
         pools=fact.pools,
+        max_loras=fact.max_loras,
         grammars=grammars,
     )
     return ModelFacts(config=config, status=fact.status, trouble=fact.trouble)

@@ -35,7 +35,7 @@ from muxjax.errors import MuxError, RequestError
 from muxjax.types import Finish, ModelSpec, Output, Request
 
 _PREPARERS = 2
-"""Threads that compile grammars."""
+"""Threads that compile grammars, and read adapters."""
 _log = logging.getLogger(__name__)
 
 
@@ -126,7 +126,7 @@ class UnitHost:
         with self._lock:
             self._preparing.add(request.id)
             self._held[request.id] = None
-        if request.sampling.grammar or request.sampling.bad_words:
+        if request.sampling.grammar or request.sampling.bad_words or request.adapter:
             self._preparers.submit(self._take, request)
         else:
             self._take(request)
@@ -213,6 +213,7 @@ def _facts(device: str, options: UnitOptions, checker: RequestChecker) -> Facts:
             max_tokens=facts.config.max_tokens,
             vocab=facts.config.vocab,
             pools=facts.config.pools,
+            max_loras=facts.config.max_loras,
             status=facts.status,
             trouble=facts.trouble,
         )

@@ -24,6 +24,9 @@ UNIT_GROUPS = {
         "dtype": one_of(DTYPES),
         "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
         "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
+        "lora": "a LoRA adapter, served under its own name over a model of that name; may be given more than once",
+        "max_loras": "most adapters of a model on the devices at a time (as many as it is given, up to 8)",
+        "max_lora_rank": "largest rank of an adapter, for every model",
         "pooling": f"{one_of(POOLINGS)}: every model makes embeddings, of its hidden states pooled so (what its checkpoint says)",
         "reasoning_parser": f"{one_of(REASONING_PARSERS)}: how reasoning is read out of answers, for every model (what its template says)",
     },
@@ -95,10 +98,10 @@ UNIT, HTTP, CLUSTER = (
     {name: text for texts in groups.values() for name, text in texts.items()} for groups in (UNIT_GROUPS, HTTP_GROUPS, CLUSTER_GROUPS)
 )
 _SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_config", "wait_for_all", "enable_force_include_usage")
-_REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
+_REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares", "lora")
 _METAVARS = {"api_key": "KEY", "admin_key": "KEY", "host": "HOST", "admin_host": "HOST", "port": "PORT", "admin_port": "PORT"}
 _METAVARS |= {"allowed_origins": "ORIGIN", "ray": "HOST:PORT", "otel": "true|false", "model_root": "DIR", "worker_dir": "DIR"}
-_METAVARS |= {"compilation_cache_dir": "DIR"}
+_METAVARS |= {"compilation_cache_dir": "DIR", "lora": "NAME=PATH:BASE"}
 """Of flags, what their fields' types do not say."""
 _WITHOUT_VALUE = {"ray": "auto"}
 """What a flag stands for that is given alone."""

@@ -302,6 +302,11 @@ class UnitOptions:
         """With one model less, of which there are more."""
         return self.serving(model for model in self.models if model.name != name)
 
+    def with_loras(self, name: str, loras: tuple[LoraOptions, ...]) -> "UnitOptions":
+        """With these adapters over a model, which has as many places for them as before."""
+        models = [replace(m, loras=loras, max_loras=m.lora_places) if m.name == name else m for m in self.models]
+        return replace(self, models=tuple(models))
+
     @property
     def most_lanes(self) -> int:
         """Lanes that there are to be, where there can be any."""

@@ -47,7 +47,7 @@ def build_service(
     models = []
     for file in files:
         name = file.options.name
-        models.append(file.served(built.models[name], max_model_len=built.models[name].max_len, created=now))
+        models.extend(file.served(built.models[name], max_model_len=built.models[name].max_len, created=now))
     return Service(built.engine, Catalog(models), built.options, built.lifecycle)
 
 
@@ -76,7 +76,7 @@ def build_cluster(
     for model in options.models:
         files, spec = ModelFiles.read(model), spec_of(model)
         engine.learn(model, spec)
-        models.append(files.served(spec, max_model_len=spec.max_len, created=now))
+        models.extend(files.served(spec, max_model_len=spec.max_len, created=now))
     common = replace(options, lanes=None, sm_shares=())  # whatever each unit has come to have
     return Service(engine, Catalog(models), common, ClusterLifecycle(engine), Placing(engine, placement, options, devices))
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from muxjax import __version__
@@ -12,7 +12,7 @@ from muxjax.server.answers.dialect import PLAIN, Dialect
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Tokenizer
-from muxjax.types import ModelSpec, Pooling
+from muxjax.types import Adapter, ModelSpec, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class ServedModel:
       max_model_len: most tokens of prompt and output together.
       created: Unix time in seconds.
       max_grammar_characters: see `ModelOptions`.
+      adapter, parent: of an adapter that is served like a model, with the name of the model that it is over.
     """
 
     name: str
@@ -41,11 +42,22 @@ class ServedModel:
     max_grammar_characters: int = GRAMMAR_CHARACTERS
     pooling: Pooling | None = None
     tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    adapter: Adapter | None = None
+    parent: str | None = None
+
+    @property
+    def base(self) -> str:
+        """Name of the model that computes for it."""
+        return self.parent or self.name
+
+    def under(self, adapter: Adapter) -> "ServedModel":
+        """An adapter over this model, which has all from it but its name."""
+        return replace(self, name=adapter.name, aliases=(), adapter=adapter, parent=self.name)
 
     @property
     def fingerprint(self) -> str:
         """OpenAI's `system_fingerprint`: another one when answers may be others."""
-        return "fp_" + hashlib.sha256(repr((__version__, self.name, self.spec)).encode()).hexdigest()[:10]
+        return "fp_" + hashlib.sha256(repr((__version__, self.name, self.spec, self.adapter)).encode()).hexdigest()[:10]
 
 
 class Catalog:
@@ -54,13 +66,15 @@ class Catalog:
     def __init__(self, models: Sequence[ServedModel]):
         self._hold(models)
 
-    def add(self, model: ServedModel) -> None:
-        """One more, behind the others; other threads may read meanwhile."""
-        self._hold((*self._models, model))
+    def add(self, *models: ServedModel) -> None:
+        """More of them, behind the others; other threads may read meanwhile."""
+        self._hold((*self._models, *models))
 
-    def remove(self, name: str) -> None:
-        """Forgets a model by its name and aliases; requests that have it keep it."""
-        self._hold([model for model in self._models if model.name != name])
+    def remove(self, name: str) -> tuple[ServedModel, ...]:
+        """Forgets a model, and the adapters over it, by its name and aliases; requests that have it keep it."""
+        going = tuple(model for model in self._models if name in (model.name, model.base))
+        self._hold([model for model in self._models if name not in (model.name, model.base)])
+        return going
 
     def _hold(self, models: Sequence[ServedModel]) -> None:
         self._models = tuple(models)
@@ -76,6 +90,10 @@ class Catalog:
     def names(self) -> list[tuple[str, ServedModel]]:
         """Every name that a client may use, with its model."""
         return list(self._by_name.items())
+
+    def base_of(self, name: str) -> str:
+        """Name of the model that computes for what is served under that name; the name itself where nothing is."""
+        return self._by_name[name].base if name in self._by_name else name
 
     def find(self, name: str | None) -> ServedModel:
         """The model of that name; without one the only model.

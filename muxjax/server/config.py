@@ -1,14 +1,14 @@
 """Options from a YAML file and the command line; the keys are the fields of the options' classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import ModelGroup, ModelOptions, UnitOptions
+from muxjax.engine.options import LoraOptions, ModelGroup, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require, shown
 from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.admission.tenants import Tenant, digest, require_digests, require_key
@@ -144,7 +144,7 @@ LISTS = {
     "tenants": (Tenant, "who has keys and limits of their own"),
 }
 """Keys of a file that hold a list, the class of its entries, and what they are."""
-FOR_ALL_MODELS = names(ModelOptions) - names(UnitOptions) - {"name", "path", "aliases"}
+FOR_ALL_MODELS = names(ModelOptions) - names(UnitOptions) - {"name", "path", "aliases", "loras"}
 """Keys of a model that may stand at the top of a file too, for all models that do not say otherwise."""
 _KEYS = (names(UnitOptions, HttpOptions, ClusterOptions) - {*LISTS}) | FOR_ALL_MODELS
 
@@ -183,7 +183,8 @@ def named_options(models: Mapping[str, str | Path], options: Mapping[str, object
 
 
 def _options(sections: _Sections, flags: Section) -> Options:
-    settings = {canonical(name, OTHER_NAMES): setting for name, setting in _hashed(flags).items()}
+    loras = [_lora(text) for text in _listed(flags["lora"].value)] if "lora" in flags else []
+    settings = {canonical(name, OTHER_NAMES): setting for name, setting in _hashed(flags).items() if name != "lora"}
     check_known(settings, _KEYS | names(ModelOptions), OTHER_NAMES)
     model_settings = {name: setting for name, setting in settings.items() if name not in names(UnitOptions)}
     for_all = {name: setting for name, setting in sections.top.items() if name in FOR_ALL_MODELS}
@@ -193,8 +194,33 @@ def _options(sections: _Sections, flags: Section) -> Options:
         require(any(model.group == group.name for model in models), "groups", group.name, "groups that a model names as its own")
     tenants = tuple(build(Tenant, tenant) for tenant in sections.tenants)
     top = {**sections.top, **settings}
-    unit = build(UnitOptions, top, models=models, groups=groups)
+    unit = build(UnitOptions, top, models=_with_loras(models, loras), groups=groups)
     return Options(unit, build(HttpOptions, top, tenants=tenants), build(ClusterOptions, top))
+
+
+def _lora(text: str) -> tuple[LoraOptions, str]:
+    """An adapter of NAME=PATH:BASE, and the name of its model.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    name, _, place = text.partition("=")
+    path, _, base = place.rpartition(":")
+    require(bool(name and path and base), "lora", shown(text), "NAME=PATH:BASE, with the name of the model that it is over")
+    return LoraOptions(name=name, path=Path(path)), base
+
+
+def _with_loras(models: Sequence[ModelOptions], loras: Sequence[tuple[LoraOptions, str]]) -> tuple[ModelOptions, ...]:
+    """The models, and over each its adapters.
+
+    Raises:
+      ConfigError: an adapter is over none of them.
+    """
+    for lora, base in loras:
+        there = [name for model in models for name in (model.name, *model.aliases)]
+        require(base in there, "lora", f"{lora.name} over {base}", "over one of " + ", ".join(there))
+        models = [replace(m, loras=(*m.loras, lora)) if base in (m.name, *m.aliases) else m for m in models]
+    return tuple(models)
 
 
 def _hashed(flags: Section) -> Section:

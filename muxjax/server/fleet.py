@@ -5,14 +5,15 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from muxjax.engine.device_control import Lifecycle, ProgramProgress
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import LoraOptions, ModelOptions, UnitOptions
 from muxjax.engine.stats import Status
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
-from muxjax.server.model_files import ModelFiles
+from muxjax.server.model_files import ModelFiles, open_lora
 from muxjax.server.residency import DRAIN_S, making_room
 
 T = TypeVar("T")
@@ -77,6 +78,22 @@ class Fleet:
         """
         await self._carry_through(self._remove(name, timeout_s))
 
+    async def add_adapter(self, lora: LoraOptions, base: str) -> None:
+        """Serves one more adapter over a model.
+
+        Raises:
+          RequestError: there is no such model (404), the name is in use (409), or it cannot be served (400).
+        """
+        await self._carry_through(self._add_adapter(lora, base))
+
+    async def remove_adapter(self, name: str) -> None:
+        """Ends an adapter for new requests; those that run go on to their end.
+
+        Raises:
+          RequestError: there is none of that name (404).
+        """
+        await self._carry_through(self._remove_adapter(name))
+
     async def sleep(self, name: str, *, timeout_s: float) -> None:
         """Moves a model's weights to the host's memory when its requests have ended, or after so long.
 
@@ -124,13 +141,13 @@ class Fleet:
 
     async def _add(self, model: ModelOptions) -> None:
         async with self._one:
-            if any(model.name == other.name for other in self.options.models):
+            if any(model.name in other.names for other in self.options.models):
                 raise RequestError(f"The model `{model.name}` is there already.", param="name", code="conflict", status=409)
             with_it = self.options.plus(model)
             files = await asyncio.to_thread(ModelFiles.read, model)
             await self._make_room(model)
             spec = await asyncio.to_thread(self._lifecycle.load, model)
-            self._catalog.add(files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
+            self._catalog.add(*files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
             self.options = with_it
 
     async def _remove(self, name: str, timeout_s: float) -> None:
@@ -138,19 +155,39 @@ class Fleet:
             name = self.find(name).name
             if len(self.options.models) == 1:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
-            served = self._catalog.find(name) if name in dict(self._catalog.names()) else None  # None: a removal has failed before
-            self._catalog.remove(name)
+            served = self._catalog.remove(name)  # nothing where a removal has failed before
             try:
                 await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
             except BaseException:
                 status = self.states().get(name)
-                if served and status in (Status.READY, Status.ASLEEP):
-                    self._catalog.add(served)  # nothing was done
+                if status in (Status.READY, Status.ASLEEP):
+                    self._catalog.add(*served)  # nothing was done
                 if status is not None:
                     raise  # otherwise it stays closed, and can be removed again
                 _log.exception("the model %s is gone, but not all that it had is free", name)
             self.options = self.options.without(name)
             self._resting.discard(name)
+
+    async def _add_adapter(self, lora: LoraOptions, base: str) -> None:
+        async with self._one:
+            model = self.find(base)
+            if lora.name in dict(self._catalog.names()):
+                raise RequestError(f"The model `{lora.name[:200]}` is there already.", param="name", code="conflict", status=409)
+            if not model.lora_places:
+                told = f"The model `{model.name}` has no place for adapters: start it with max_loras."
+                raise RequestError(told, param="model", code="model_refused")
+            adapter = await asyncio.to_thread(open_lora, lora, model)
+            self._catalog.add(replace(self._catalog.find(model.name).under(adapter), created=int(time.time())))
+            self.options = self.options.with_loras(model.name, (*model.loras, lora))
+
+    async def _remove_adapter(self, name: str) -> None:
+        async with self._one:
+            for model in self.options.models:
+                if any(lora.name == name for lora in model.loras):
+                    self._catalog.remove(name)
+                    self.options = self.options.with_loras(model.name, tuple(lora for lora in model.loras if lora.name != name))
+                    return
+            raise RequestError(f"The adapter `{name[:200]}` does not exist.", param="name", code="model_not_found", status=404)
 
     async def _sleep(self, name: str, timeout_s: float) -> None:
         async with self._one:

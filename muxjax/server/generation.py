@@ -51,7 +51,8 @@ class Stamp:
         """The engine's request of that place among those of the client's."""
         return Request(
             id=f"{self.id}-{index}",
-            model=model.name,
+            model=model.base,
+            adapter=model.adapter,
             prompt=prompt,
             sampling=sampling,
             arrival_s=self.arrival_s,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from muxjax.engine.options import ModelOptions
+from muxjax.engine.options import LoraOptions, ModelOptions
 from muxjax.errors import ConfigError, MuxError
 from muxjax.server.answers.dialect import dialect_of
 from muxjax.server.catalog import ServedModel
@@ -13,9 +13,10 @@ from muxjax.server.text.config_files import read_config
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
 from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer, Tokenizer
+from muxjax.specs.config import read_spec
 from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
 from muxjax.specs.pooling import read_pooling
-from muxjax.types import ModelSpec, Pooling
+from muxjax.types import Adapter, ModelSpec, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +33,15 @@ class ModelFiles:
     defaults: SamplingDefaults
     tokenizer_config: Mapping[str, Any]
     pooling: Pooling | None
+    adapters: tuple[Adapter, ...]
 
     @classmethod
     def read(cls, options: ModelOptions) -> "ModelFiles":
-        """Raises ConfigError: no such folder, no config.json or tokenizer.json where weights are real, or a file that cannot be read."""
+        """
+        Raises:
+          ConfigError: no such folder, no config.json or tokenizer.json where weights are real, a file that cannot be read, or an adapter
+            that is none of this model.
+        """
         _require_files(options)
         tokenizer_json = options.path / "tokenizer.json"
         return cls(
@@ -45,11 +51,13 @@ class ModelFiles:
             defaults=load_defaults(options.path, options.name),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),
             pooling=read_pooling(options.path, options.pooling),
+            adapters=tuple(open_lora(lora, options) for lora in options.loras),
         )
 
-    def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> ServedModel:
+    def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> tuple[ServedModel, ...]:
+        """The model, and behind it its adapters."""
         tokenizer = self.tokenizer or ByteTokenizer(spec.vocab)
-        return ServedModel(
+        model = ServedModel(
             name=self.options.name,
             aliases=self.options.aliases,
             tokenizer=tokenizer,
@@ -69,6 +77,22 @@ class ModelFiles:
             tokenizer_config=self.tokenizer_config,
             pooling=self.pooling,
         )
+        return (model, *map(model.under, self.adapters))
+
+
+def open_lora(lora: LoraOptions, model: ModelOptions) -> Adapter:
+    """The adapter of a folder, as the model of those options takes it.
+
+    Raises:
+      ConfigError: it is none, or not over that model.
+    """
+    from muxjax.models.lora.files import open_adapter
+
+    spec = read_spec(model.path, **model.reading)
+    try:
+        return open_adapter(lora.name, lora.path.absolute(), spec, most_rank=model.max_lora_rank)
+    except MuxError as error:
+        raise ConfigError(f"adapter {lora.name} over {model.name}: {error}", field="loras") from error
 
 
 def _require_files(options: ModelOptions) -> None:

@@ -15,11 +15,8 @@ def confined(model: ModelOptions, root: Path | None) -> ModelOptions:
     Raises:
       RequestError: 400, a path that leads elsewhere, or a template that is no jinja file.
     """
-    path = _resolved(model.path, root, "path")
-    if root is not None:
-        _require_under(path, root, "path", "the model root")
-        for file in _files(path):
-            _require_under(file, root, "path", "the model root, and so must all files of the model")
+    path = confined_folder(model.path, root)
+    model = replace(model, loras=tuple(replace(lora, path=confined_folder(lora.path, root)) for lora in model.loras))
     if model.chat_template is None:
         return replace(model, path=path)
     template = _resolved(model.chat_template, root or model.path, "chat_template")
@@ -27,6 +24,16 @@ def confined(model: ModelOptions, root: Path | None) -> ModelOptions:
     if {template.suffix, model.chat_template.suffix} != {".jinja"}:
         raise RequestError("chat_template must be a file that is called *.jinja", param="chat_template", code="model_refused")
     return replace(model, path=path, chat_template=template)
+
+
+def confined_folder(folder: Path, root: Path | None) -> Path:
+    """A folder of weights, links and all; as of `confined`."""
+    path = _resolved(folder, root, "path")
+    if root is not None:
+        _require_under(path, root, "path", "the model root")
+        for file in _files(path):
+            _require_under(file, root, "path", "the model root, and so must all files of the model")
+    return path
 
 
 _READ = ("*.json", "*.safetensors", "chat_template.jinja", "additional_chat_templates/*.jinja")

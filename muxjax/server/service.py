@@ -122,12 +122,13 @@ class Service:
         return ("draining" if self._draining else "ready") if self._engine.healthy else "failed"
 
     def model_state(self, name: str) -> str:
-        """State of one model, in a word: that of the server, or if it is ready the model's own."""
-        return self._engine.states().get(name, self.state) if self.ready else self.state
+        """State of one model, or of that under an adapter, in a word: that of the server, or if it is ready the model's own."""
+        return self._engine.states().get(self.catalog.base_of(name), self.state) if self.ready else self.state
 
     def model_options(self, name: str) -> ModelOptions | None:
-        """Options that a model was configured with."""
-        return next((model for model in self.options.models if model.name == name), None) if self.options else None
+        """Options that a model, or that under an adapter, was configured with."""
+        base = self.catalog.base_of(name)
+        return next((model for model in self.options.models if model.name == base), None) if self.options else None
 
     async def failure(self) -> None:
         """Returns when the engine has died or got stuck, and all requests have been told."""
@@ -182,7 +183,7 @@ class Service:
         """
         detokenizers, held = await self._prepare(generation)
         if self.fleet is not None:
-            await self.fleet.awake(generation.model.name)
+            await self.fleet.awake(generation.model.base)
         with self._submitted(generation, detokenizers) as deltas:  # without a pause, in which the model could be put to sleep again
             yield deltas
         del held  # until here: a compiled grammar is kept as long as its answers are made
@@ -197,7 +198,7 @@ class Service:
             return [delta async for together in deltas for delta in together]
 
     async def _prepare(self, generation: Generation) -> "_Prepared":
-        """Does beside the event loop what would hold it up: a large schema, many bad words, many prompts."""
+        """Does beside the event loop what would hold it up: a large schema, many bad words, many prompts, an adapter that is to be read."""
 
         def prepare() -> _Prepared:
             held = self._engine.prepare(generation.requests[0])
@@ -205,7 +206,7 @@ class Service:
 
         sampling = generation.requests[0].sampling
         few = generation.prompt_tokens <= _QUICK_TOKENS and len(generation.requests) <= _QUICK_REQUESTS
-        if few and not (sampling.grammar or sampling.bad_words):
+        if few and not (sampling.grammar or sampling.bad_words or generation.model.adapter):
             return prepare()
         pool = self.pools.grammars if sampling.grammar else self.pools.small
         return await pool.run(generation.stamp.line, prepare)
@@ -282,7 +283,7 @@ class Service:
         what, code = "server stopped", "aborted"
         if self.fleet is not None and not self.catalog.holds(model):
             what, code = f"model `{model.name}` was removed", "model_removed"
-        elif self.fleet is not None and self.fleet.rests(model.name):
+        elif self.fleet is not None and self.fleet.rests(model.base):
             what, code = f"model `{model.name}` was put to sleep", "model_asleep"
         return RequestError(f"The {what} before the answer was complete.", code=code, status=503)
 

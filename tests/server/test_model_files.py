@@ -15,4 +15,5 @@ def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):
     with pytest.raises(ConfigError, match=r"model a: .*tokenizer\.json is missing"):
         ModelFiles.read(real)
     (dummy,) = named_options({"a": tmp_path}, {"load_format": "dummy"}).models
-    assert isinstance(ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1).tokenizer, ByteTokenizer)
+    (served,) = ModelFiles.read(dummy).served(spec(), max_model_len=10, created=1)
+    assert isinstance(served.tokenizer, ByteTokenizer)

@@ -18,7 +18,7 @@ from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import RequestError
 from muxjax.types import ModelSpec, Output, Request
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Number of this set of messages: a front and a worker of different ones do not talk."""
 
 
@@ -107,6 +107,7 @@ class ModelFact(msgspec.Struct, array_like=True):
     Args:
       layout: of one device's share of the heads.
       slots: most sequences at a time; max_tokens: of one; vocab: tokens that requests may name; pools: it makes embeddings.
+      max_loras: places for adapters.
     """
 
     name: str
@@ -115,6 +116,7 @@ class ModelFact(msgspec.Struct, array_like=True):
     max_tokens: int
     vocab: int
     pools: bool
+    max_loras: int
     status: Status
     trouble: str
 

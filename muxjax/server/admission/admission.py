@@ -66,7 +66,7 @@ class Admission:
 
         def pay(count: int) -> None:
             allowance.take_tokens(self._day(), count)
-            self._on_tokens(tenant, model, count)
+            self._on_tokens(tenant, requests[0].served, count)
 
         return [Admitted(queue, request, pay, self._clock()) for request in requests]
 

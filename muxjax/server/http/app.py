@@ -8,7 +8,7 @@ from muxjax.server.http.auth import Surface
 from muxjax.server.http.errors import errors
 from muxjax.server.http.middleware import add_middlewares
 from muxjax.server.http.refusals import noted
-from muxjax.server.http.routes import admin, health, info, listing, messages, ollama, page, placement, responses, tokenize
+from muxjax.server.http.routes import adapters, admin, health, info, listing, messages, ollama, page, placement, responses, tokenize
 from muxjax.server.openai.endpoints import ENDPOINTS
 from muxjax.server.service import Service
 from muxjax.server.telemetry import logs
@@ -32,6 +32,7 @@ def make_app(service: Service, http: HttpOptions, surface: Surface = Surface.ALL
             *info.routes(service),
             *page.routes(),
             *admin.routes(service, http.model_root),
+            *adapters.routes(service, http.model_root),
             *placement.routes(service),
         ]
     )

@@ -111,8 +111,8 @@ class RequestMeter:
         self._on_end = on_end
         self._request = request
         self._access = logs.current.get()
-        self._generated = metrics.generated_tokens.labels(request.model)
-        self._token_s = metrics.token_s.labels(request.model)
+        self._generated = metrics.generated_tokens.labels(request.served)
+        self._token_s = metrics.token_s.labels(request.served)
         self._started_s: float | None = None
         self._first_s: float | None = None
         self._last_s: float | None = None
@@ -136,8 +136,8 @@ class RequestMeter:
 
     def prompt(self, at_s: float) -> None:
         """All of the prompt is computed: its first token is there, told or not."""
-        self._metrics.first_token_s.labels(self._request.model).observe(at_s - self._request.arrival_s)
-        self._metrics.prompt_tokens.labels(self._request.model).inc(len(self._request.prompt))
+        self._metrics.first_token_s.labels(self._request.served).observe(at_s - self._request.arrival_s)
+        self._metrics.prompt_tokens.labels(self._request.served).inc(len(self._request.prompt))
         self._first_s = self._last_s = at_s
 
     def _token(self, at_s: float) -> None:
@@ -154,7 +154,7 @@ class RequestMeter:
             id=request.id,
             http_id=access.id if access else "",
             traceparent=access.traceparent if access else "",
-            model=request.model,
+            model=request.served,
             arrival_s=request.arrival_s,
             started_s=self._started_s,
             first_s=self._first_s,
@@ -165,7 +165,7 @@ class RequestMeter:
             finish=finish,
         )
         self._metrics.ended(record)
-        self._metrics.request_allowed.labels(request.model).observe(request.sampling.max_tokens)
+        self._metrics.request_allowed.labels(request.served).observe(request.sampling.max_tokens)
         if access:
             access.add(record)
         self._on_end(record)

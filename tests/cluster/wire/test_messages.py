@@ -43,7 +43,7 @@ LAYOUT = CacheLayout(windows=(None, 5), kv_heads=1, head_dim=16, element_bytes=4
 FROM_WORKER = [
     wire.Welcome(1, "v", OPTIONS, 7),
     wire.Report("a line"),
-    wire.Facts("cpu", OPTIONS, 10, (wire.ModelFact("a", LAYOUT, 8, 40, 50, True, Status.FAILED, "why"),)),
+    wire.Facts("cpu", OPTIONS, 10, (wire.ModelFact("a", LAYOUT, 8, 40, 50, True, 4, Status.FAILED, "why"),)),
     wire.Turn(100.0, OUTPUTS, [JOB]),
     wire.Refused("r", "no", None, 503),
     wire.Changed(1, "", spec()),

@@ -28,8 +28,8 @@ def _entry(service: Service, name: str, model: ServedModel) -> dict[str, Any]:
         "object": "model",
         "created": model.created,
         "owned_by": "muxjax",
-        "root": model.name,
-        "parent": None,
+        "root": model.adapter.path if model.adapter else model.name,
+        "parent": model.parent,
         "max_model_len": model.max_model_len,
         "state": service.model_state(model.name),
     }

@@ -66,8 +66,8 @@ async def _loaded(service: Service, body: Mapping[str, Any]) -> dict[str, Any]:
     """Raises RequestError: there is no such model (404), or it sleeps on (503)."""
     model = model_of(Fields(body), service.catalog)
     if service.fleet is not None:
-        await service.fleet.awake(model.name)
-        if service.fleet.rests(model.name):
+        await service.fleet.awake(model.base)
+        if service.fleet.rests(model.base):
             raise RequestError(f"The model `{model.name}` is asleep.", param="model", code="model_loading", status=503)
     return {"model": body.get("model"), "created_at": _time(time.time()), "response": "", "done": True, "done_reason": "load"}
 
@@ -89,7 +89,7 @@ def _time(unix_s: float) -> str:
 
 def _details(model: ServedModel) -> dict[str, Any]:
     return {
-        "parent_model": "",
+        "parent_model": model.parent or "",
         "format": "safetensors",
         "family": "",
         "families": None,
