@@ -6,7 +6,7 @@ The package has it as `config.schema.json`; a test holds that file against this 
 import inspect
 import json
 import re
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -84,7 +84,7 @@ def _described(field: Field, hint: Any, told: str) -> dict[str, Any]:
 def _typed(name: str, hint: Any) -> dict[str, Any]:
     choices = get_args(hint)
     if get_origin(hint) is tuple:
-        item = _object(choices[0]) if is_dataclass(choices[0]) else _PLAIN[choices[0]]
+        item = _object(choices[0]) if choices[0] not in _PLAIN else _PLAIN[choices[0]]
         return {"anyOf": [{"type": "array", "items": item}, item]}
     kinds = [choice for choice in choices if choice is not NoneType] or [hint]
     entry = dict(_SIZE if name.endswith("_bytes") else _TIME if name.endswith("_s") else _PLAIN.get(kinds[0], {"type": "number"}))

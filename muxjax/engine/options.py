@@ -304,8 +304,9 @@ class UnitOptions:
 
     def with_loras(self, name: str, loras: tuple[LoraOptions, ...]) -> "UnitOptions":
         """With these adapters over a model, which has as many places for them as before."""
-        models = [replace(m, loras=loras, max_loras=m.lora_places) if m.name == name else m for m in self.models]
-        return replace(self, models=tuple(models))
+        models = {model.name: model for model in self.models}
+        models[name] = replace(models[name], loras=loras, max_loras=models[name].lora_places)
+        return replace(self, models=tuple(models.values()))
 
     @property
     def most_lanes(self) -> int:

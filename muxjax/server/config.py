@@ -219,7 +219,7 @@ def _with_loras(models: Sequence[ModelOptions], loras: Sequence[tuple[LoraOption
     for lora, base in loras:
         there = [name for model in models for name in (model.name, *model.aliases)]
         require(base in there, "lora", f"{lora.name} over {base}", "over one of " + ", ".join(there))
-        models = [replace(m, loras=(*m.loras, lora)) if base in (m.name, *m.aliases) else m for m in models]
+        models = [replace(one, loras=(*one.loras, lora)) if base in (one.name, *one.aliases) else one for one in models]
     return tuple(models)
 
 

@@ -85,7 +85,7 @@ def test_the_comparison_notices(models, mistake):
 
 
 def test_tokens_of_several_adapters_and_of_none_are_each_as_if_alone(models):
-    spec, params, one = models("qwen2")
+    spec, _, one = models("qwen2")
     x_TI, layer = jax.random.normal(jax.random.key(0), (5, spec.width)), 1
     other = jax.tree.map(lambda leaf: -2 * leaf[..., ::-1], one)
     pairs = places_of(spec, p0=one, p2=other)
