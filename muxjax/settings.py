@@ -174,8 +174,11 @@ def _built(name: str, setting: Setting, options: Any) -> object:
         canonical(str(key)): Setting(value, f"{setting.where}: {str(key)[:_MOST_SHOWN]}", setting.base)
         for key, value in setting.value.items()
     }
-    check_known(section, names(options))
-    return build(options, section)
+    try:
+        check_known(section, names(options))
+        return build(options, section)
+    except ConfigError as error:
+        raise ConfigError(str(error)) from error  # its field is the entry's own, and it says where it stands
 
 
 def _flag(name: str, value: object) -> bool:

@@ -19,7 +19,9 @@ from muxjax.cluster.launcher import born, running
 from muxjax.demo.run import shipped
 from muxjax.placement.plan_file import as_json, write_placement
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.specs.config import read_spec
 from tests.cluster.kit import ROOT, WAIT_S
+from tests.models.adapter import make_adapter
 
 KEY = "a key for administration"
 FARM, FOREST, SEA = (folder.name for folder in sorted(shipped()))
@@ -38,7 +40,10 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.workers = folder / "workers"
-        models = [{"name": path.name, "path": str(path), "max_num_seqs": 8} for path in shipped()]
+        models: list[dict[str, Any]] = [{"name": path.name, "path": str(path), "max_num_seqs": 8} for path in shipped()]
+        farm = next(model for model in models if model["name"] == FARM)
+        adapter = make_adapter(folder / "adapter", read_spec(Path(farm["path"])), 1)
+        farm |= {"loras": [{"name": "strange", "path": str(adapter)}], "max_loras": 2, "max_lora_rank": 4}
         options = {"models": models, "max_num_batched_tokens": 64, "kv_cache_size": 2**20, "block_bytes": 2**11, "port": 0}
         options |= {"compilation_cache_dir": str(folder / "programs"), "admin_keys": [], "worker_dir": str(self.workers)}
         (folder / "config.yaml").write_text(json.dumps({name: value for name, value in options.items() if value != []}))
@@ -120,7 +125,7 @@ def cluster(tmp_path_factory):
 
 def test_every_model_is_listed_and_answers(cluster):
     listed = cluster.get("/v1/models")["data"]
-    assert {(model["id"], model["state"]) for model in listed} == {(FARM, "ready"), (FOREST, "ready"), (SEA, "ready")}
+    assert {(model["id"], model["state"]) for model in listed} == {(name, "ready") for name in (FARM, FOREST, SEA, "strange")}
     for model in (FARM, FOREST, SEA):
         assert len("".join(cluster.stream(model, max_tokens=5))) > 0
 
@@ -138,12 +143,21 @@ def test_units_are_told_apart(cluster):
         assert f'vllm:num_requests_running{{model_name="{SEA}",unit="{unit}"}}' in text
 
 
+def test_adapters_are_served_by_the_workers_of_their_model(cluster):
+    own, strange = ("".join(cluster.stream(model, temperature=0)) for model in (FARM, "strange"))
+    assert own != strange
+    body = {"name": "late", "path": cluster.get("/admin/adapters")["data"][0]["path"], "model": FARM}
+    assert cluster.post("/admin/adapters", body)["model"] == FARM
+    assert "".join(cluster.stream("late", temperature=0)) == strange
+
+
+@pytest.mark.parametrize("model", [FARM, "strange"])
 @pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 1.0, "seed": 5}])
-def test_a_stream_whose_worker_is_killed_is_the_same_stream(cluster, fields):
-    whole = "".join(cluster.stream(FARM, **fields))
+def test_a_stream_whose_worker_is_killed_is_the_same_stream(cluster, fields, model):
+    whole = "".join(cluster.stream(model, **fields))
     killed = cluster.pid("0")
     pieces = []
-    for piece in cluster.stream(FARM, **fields):
+    for piece in cluster.stream(model, **fields):
         pieces.append(piece)
         if len(pieces) == 10:
             os.kill(killed, signal.SIGKILL)

@@ -99,6 +99,40 @@ def test_a_model_may_name_its_devices(write):
     assert [model.devices for model in unit.models] == [None, (1,)]
 
 
+def test_adapters_are_named_under_their_model_or_by_a_flag(write, tmp_path):
+    text = FILE.replace("max_model_len: 4096", "max_model_len: 4096\n    loras: [{name: sql, path: adapters/sql}]\n    max_loras: 3")
+    big, small = load_options([write(text)], {"lora": ["poems=/p:x/poems:default"]})[0].models
+    assert [(lora.name, lora.path) for lora in big.loras] == [("sql", tmp_path / "adapters/sql"), ("poems", Path("/p:x/poems"))]
+    assert (big.lora_places, small.loras, small.lora_places) == (3, (), 0)
+    script = named_options({"m": "/m"}, {"lora": "x=/x:m", "max_lora_rank": 64})
+    assert (script.models[0].lora_places, script.models[0].max_lora_rank) == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loras: [{name: sql}]", r"serve\.yaml:11: loras: name: needs path too"),
+        ("loras: [{name: sql, path: p, rank: 3}]", r"serve\.yaml:11: loras: rank is no known key"),
+        ("loras: [{name: '', path: p}]", r"serve\.yaml:11: loras: name: name must be not empty, got "),
+        ("loras: [sql]", r"serve\.yaml:11: loras: loras must be a list of name and path, got 'sql'"),
+        ("loras: [{name: small, path: p}]", "models must be named once each, got 'small'"),
+        ("loras: [{name: sql, path: p}]\n    max_loras: 0", "max_loras must be 1 or more for the adapters of big"),
+        ("max_lora_rank: 65", r"max_lora_rank must be 1 to 64, got 65"),
+    ],
+)
+def test_errors_name_what_is_wrong_with_an_adapter(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_options([write(FILE.replace("max_model_len: 4096", text))], {})
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"), [("sql=/p", "NAME=PATH:BASE"), ("=/p:m", "NAME=PATH:BASE"), ("a=/p:n", "over one of m, got .*a over n")]
+)
+def test_errors_name_what_is_wrong_with_the_flag_of_an_adapter(flag, message):
+    with pytest.raises(ConfigError, match=f"lora must be .*{message}"):
+        load_options(["m=/m"], {"lora": [flag]})
+
+
 def test_models_may_stand_on_the_command_line():
     unit, http, _ = load_options(["a=x/y", "b=/z=1"], {"load_format": "dummy", "gpu_memory_utilization": "0.5"})
     assert [(model.name, model.path) for model in unit.models] == [("a", Path("x/y")), ("b", Path("/z=1"))]
