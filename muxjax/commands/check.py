@@ -96,7 +96,9 @@ def _model_line(plan: ModelPlan, options: UnitOptions, cache_bytes: int | None) 
     tokens = None if cache_bytes is None else cache_bytes // options.block_bytes // layout.column_blocks * layout.tokens_per_block
     whole = f"; the whole cache holds {show_count(tokens)} of its tokens" if tokens is not None else ""
     size = f"{show_count(spec.params)} parameters, {spec.dtype}, {show_bytes(plan.resident_bytes)} of a device"
-    return f"{plan.name}: {size}; up to {spec.max_len} tokens{whole}"
+    places = plan.options.lora_places
+    adapters = f"; places for {places} adapters of rank {plan.options.max_lora_rank}" if places else ""
+    return f"{plan.name}: {size}; up to {spec.max_len} tokens{whole}{adapters}"
 
 
 def _told(cache_bytes: int | None, limit_bytes: int | None, held_bytes: int) -> str:

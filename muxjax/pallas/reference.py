@@ -43,22 +43,22 @@ def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
     return x_TI @ w_IO
 
 
-def lora(x_TI: jax.Array, a_PNRI: jax.Array, b: tuple[jax.Array, ...], place_T: jax.Array) -> jax.Array:
-    """[T, O], what each token's adapter adds to x times P matrices side by side: (x A) B.
+def lora(x_TI: jax.Array, a_JARI: jax.Array, b: tuple[jax.Array, ...], place_T: jax.Array) -> jax.Array:
+    """[T, O], what each token's adapter adds to x times J matrices side by side: (x A) B.
 
-    Every token is multiplied by the A of all N adapters and keeps what is its own's, so that both are plain products, which read each
+    Every token is multiplied by the A of all adapters and keeps what is its own's, so that both are plain products, which read each
     adapter once.
 
     Args:
-      b: [N, R, O of one matrix] for each of P.
-      place_T: of each token's adapter among N; below 0 for none.
+      b: [A, R, O of one matrix] for each of J.
+      place_T: of each token's adapter; below 0 for none.
     """
-    parts, places, rank, inputs = a_PNRI.shape
-    own_TN = place_T[:, None] == jnp.arange(places)
-    h_TPNR = (x_TI @ a_PNRI.reshape(-1, inputs).T).reshape(-1, parts, places, rank)
-    h_TPNR = jnp.where(own_TN[:, None, :, None], h_TPNR, 0)
-    h_PTZ = jnp.moveaxis(h_TPNR, 1, 0).reshape(parts, -1, places * rank)
-    return jnp.concatenate([h_TZ @ b_NRO.reshape(places * rank, -1) for h_TZ, b_NRO in zip(h_PTZ, b, strict=True)], axis=-1)
+    tokens, (sides, places, rank, inputs) = len(x_TI), a_JARI.shape
+    own_TA = place_T[:, None] == jnp.arange(places)
+    h_TJAR = (x_TI @ a_JARI.reshape(-1, inputs).T).reshape(tokens, sides, places, rank)
+    h_TJAR = jnp.where(own_TA[:, None, :, None], h_TJAR, 0)
+    added = [h_TJAR[:, side].reshape(tokens, -1) @ b_ARO.reshape(places * rank, -1) for side, b_ARO in enumerate(b)]
+    return jnp.concatenate(added, axis=-1)
 
 
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:

@@ -86,7 +86,9 @@ def no_weights(folder: Path) -> CheckpointError:
 
 
 _GGUF = "GGUF is not served: give the folder of safetensors that it was made from"
-_ADAPTER = "it is a LoRA adapter, which is not served alone: merge it into its base with peft, merge_and_unload().save_pretrained(FOLDER)"
+_ADAPTER = (
+    "it is a LoRA adapter, which is served over a model: give the model's folder as NAME=FOLDER, and this one as --lora OTHER=FOLDER:NAME"
+)
 
 
 def _what_is_there(folder: Path) -> str:

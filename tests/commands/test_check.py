@@ -54,6 +54,13 @@ def test_the_plan_of_a_gpu_is_weights_tables_and_what_they_leave(big):
     assert f"of {limit / GIB:.4g} GiB for steps" in memory
 
 
+def test_places_for_adapters_are_held_against_the_memory_too(big):
+    _, model, memory = lines(named("h200"), f"a={big}", load_format="dummy", max_loras="64", max_lora_rank="64")
+    assert model.endswith("places for 64 adapters of rank 64")
+    before = lines(named("h200"), f"a={big}", load_format="dummy")[2]
+    assert memory.partition(";")[0] != before.partition(";")[0]
+
+
 def test_a_cache_of_a_given_size_is_held_against_the_memory(big):
     assert "cache 40 GiB" in lines(named("H100"), f"a={big}", load_format="dummy", kv_cache_size="40GiB")[2]
     with pytest.raises(ConfigError, match=r"of weights and tables and a cache of 60 GiB do not fit into the 67\.06 GiB"):

@@ -43,7 +43,7 @@ def test_a_path_that_none_can_be_is_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        (["adapter_config.json", "adapter_model.safetensors"], "LoRA adapter.*merge_and_unload"),
+        (["adapter_config.json", "adapter_model.safetensors"], "LoRA adapter, which is served over a model: .*--lora OTHER=FOLDER:NAME"),
         (["model.Q4_K_M.gguf"], "GGUF is not served"),
         (["params.json", "consolidated.00.pth"], "take the one for transformers"),
         ([], "a Hugging Face or Orbax folder has one"),

@@ -8,6 +8,9 @@ from muxjax.engine.model.slots import Slots
 from muxjax.engine.model.stages import Stages
 from muxjax.scheduler.view import Pending, Running
 
+LOOKED_AT = 8
+"""So many times as many requests as may begin are looked at for some that wait for no place of an adapter."""
+
 
 class Requests:
     """One model's requests as a view has them."""
@@ -21,10 +24,7 @@ class Requests:
         if not stages.prefilling and not stages.waiting:
             return ()
         admitted = stages.prefilling.first(most)
-        waiting = stages.waiting.first(most - len(admitted))
-        if self._max_loras:
-            waiting = admissible(waiting, set(self._slots.adapters.values()), self._max_loras)
-        return tuple([self._pending(sequence) for sequence in admitted + waiting])
+        return tuple([self._pending(sequence) for sequence in admitted + self._next(most - len(admitted))])
 
     def youngest(self) -> Running | None:
         """The youngest admitted request."""
@@ -37,6 +37,13 @@ class Requests:
             blocks=self._tables.blocks(sequence.slot),
             idle=not self._slots.flights[sequence.slot],
         )
+
+    def _next(self, most: int) -> list[Sequence]:
+        """The first that wait and may be admitted."""
+        if not self._max_loras:
+            return self._stages.waiting.first(most)
+        beside = set(self._slots.adapters.values())
+        return admissible(self._stages.waiting.first(LOOKED_AT * most), beside, self._max_loras)[:most]
 
     def _pending(self, sequence: Sequence) -> Pending:
         request, layout = sequence.request, self._tables.layout

@@ -15,22 +15,22 @@ Pairs = dict[str, Pair]
 """By the kind of matrices that they are beside."""
 
 LoraProduct = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""x [T, I], a [P, N, r, I], b [N, r, O] for each of P, and each token's place in N: [T, O], what its adapter adds."""
+"""x [T, I], a [J, A, R, I], b [A, R, O] for each of J, and each token's place among A: [T, O], what its adapter adds."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_PNRI", "b", "place_T"), meta_fields=("product",))
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_JARI", "b", "place_T"), meta_fields=("product",))
 @dataclass(frozen=True, slots=True)
 class LayerPair:
     """Adapters beside one matrix of a layer."""
 
-    a_PNRI: jax.Array
+    a_JARI: jax.Array
     b: tuple[jax.Array, ...]
     place_T: jax.Array
     product: LoraProduct
 
     def __call__(self, x_TI: jax.Array) -> jax.Array:
         """[T, O], what each token's own adds to x times the matrix; of a share of the inputs, its term of that sum."""
-        return self.product(x_TI, self.a_PNRI, self.b, self.place_T)
+        return self.product(x_TI, self.a_JARI, self.b, self.place_T)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("pairs", "place_T"), meta_fields=("product",))

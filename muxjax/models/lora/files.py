@@ -37,11 +37,11 @@ class Half(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What an adapter, or N of them, have beside the matrices of one kind.
+    """What an adapter, or A places for some, have beside the matrices of one kind.
 
     Args:
-      a: [L, P, r, in] for P matrices side by side; of several [L, P, N, r, in].
-      b: [L, r, out] for each of those P, with the adapter's scale in it; of several [L, N, r, out].
+      a: [L, J, R, I] for J matrices side by side; of places [L, J, A, R, I].
+      b: [L, R, O] for each of those J, with the adapter's scale in it; of places [L, A, R, O].
     """
 
     a: Any
