@@ -84,7 +84,7 @@ async def load(unit: RemoteUnit, options: ModelOptions) -> ModelSpec:
     Raises:
       ConfigError: it cannot be served there.
     """
-    changed = await unit.call(lambda call: Load(call, options))
+    changed = await unit.call(lambda call: Load(call, options.unnamed_loras))
     unit.spec = unit.spec.plus(options)
     assert changed.spec is not None
     return changed.spec

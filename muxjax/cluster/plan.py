@@ -35,6 +35,11 @@ class UnitSpec:
     def models(self) -> tuple[str, ...]:
         return tuple(model.name for model in self.options.models)
 
+    @property
+    def told(self) -> UnitOptions:
+        """What its worker is to serve: the same whichever adapters there are."""
+        return replace(self.options, models=tuple(model.unnamed_loras for model in self.options.models))
+
     def without(self, model: str) -> "UnitSpec":
         """The unit with one model less, of which it has more."""
         return replace(self, options=self.options.without(model))

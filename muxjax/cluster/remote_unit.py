@@ -201,7 +201,7 @@ class RemoteUnit:
         while self._link is None:
             try:
                 async with asyncio.timeout(self._silence_s):  # not wait_for, in which Python 3.11 may lose a cancel
-                    self._link = await Link.to(handle.address, self.spec.options, self._hear, self._lose)
+                    self._link = await Link.to(handle.address, self.spec.told, self._hear, self._lose)
             except OSError as error:  # it does not listen yet, or has been silent for too long
                 if await handle.gone():
                     raise WireError("the worker has ended before it listened, as the log says") from error
@@ -236,7 +236,7 @@ class RemoteUnit:
             case Report():
                 self._report(f"unit {self.name}: {message.line}")
             case Welcome():
-                if message.serves != self.spec.options:
+                if message.serves != self.spec.told:
                     self._give_up("a worker was found that serves something else")
             case Broken():
                 self._hopeless |= message.bad_input

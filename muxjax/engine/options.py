@@ -140,6 +140,11 @@ class ModelOptions:
         return min(len(self.loras), LORAS_UNASKED) if self.max_loras is None else self.max_loras
 
     @property
+    def unnamed_loras(self) -> "ModelOptions":
+        """The same with places for adapters alone: what a worker is told, for requests bring theirs."""
+        return replace(self, loras=(), max_loras=self.lora_places) if self.loras else self
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All by which clients may call it or its adapters."""
         return (self.name, *self.aliases, *(lora.name for lora in self.loras))
