@@ -75,7 +75,7 @@ def ready(folder, vocabulary: str) -> tuple[UnitOptions, Worker]:
 
 
 def answer(options: UnitOptions, worker: Worker, request: Request) -> list[Output]:
-    config = model_config(options, worker.kv_dtype, options.models[0], worker.models["m"])
+    config = model_config(options, worker.kv_dtype, worker.control, options.models[0], worker.models["m"])
     unit = Unit([config], total_blocks=worker.total_blocks, token_budget=16, max_rows=2, look_ahead=2)
     unit.checker.check(request)
     outputs = unit.submit(request)
