@@ -19,6 +19,8 @@ from tests.models.lora.test_adapters import LIMIT, logits_of
 peft = pytest.importorskip("peft", reason="the reference of adapters")
 transformers = pytest.importorskip("transformers", reason="the reference of models")
 
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers for it
+
 
 @pytest.mark.parametrize("base", NAMES)
 def test_logits_are_those_of_the_merged_model(base, tmp_path):
