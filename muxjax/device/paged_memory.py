@@ -75,6 +75,11 @@ class PagedMemory:
     layout: CacheLayout
     kernels: Kernels = REFERENCE
 
+    @property
+    def present_T(self) -> jax.Array:
+        """[T] bool; see `models.attention.Memory`."""
+        return self.slot_T < self.table_LSKC.shape[1]
+
     def attend(
         self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
     ) -> tuple[jax.Array, "PagedMemory"]:

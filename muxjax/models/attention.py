@@ -26,6 +26,11 @@ class Scoring(NamedTuple):
 class Memory(Protocol):
     """Keys and values of all layers; a pytree."""
 
+    @property
+    def present_T(self) -> jax.Array | bool:
+        """Which of the batch's tokens are somebody's, and not padding; True where all are."""
+        ...
+
     def attend(self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
         """Remembers k and v; what q sees of all remembered, [T, H, D], and the memory after.
 
@@ -79,6 +84,10 @@ def _projection_norm(spec: ModelSpec, x_THD: jax.Array, weight: jax.Array, acros
 
 class DenseMemory(NamedTuple):
     """Remembers nothing beyond one whole sequence of T tokens: for training, and as the meaning of the paged cache."""
+
+    @property
+    def present_T(self) -> bool:
+        return True
 
     def attend(
         self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array

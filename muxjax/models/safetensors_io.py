@@ -40,16 +40,27 @@ class TensorFiles:
         self.shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
         self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items()}
 
-    def read_into(self, name: str, target: np.ndarray, advance: Advance, *, rows: tuple[int, int] | None = None, piece: int = 0) -> None:
+    def read_into(
+        self,
+        name: str,
+        target: np.ndarray,
+        advance: Advance,
+        *,
+        rows: tuple[int, int] | None = None,
+        piece: int = 0,
+        item: int | None = None,
+    ) -> None:
         """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each time.
 
         Args:
           rows: the tensor's rows from one to before another are all that is read of it; None for all.
           piece: which of the pieces of target's shape that these rows fall into, the last of which may have fewer: what is beyond
             stays as it is.
+          item: which along the tensor's first axis is read, without that axis; None for a tensor that is one.
         """
         path, opened, stored = self._places[name]
-        tensor, shape = opened.get_slice(stored), self.shapes[name]
+        tensor, items = opened.get_slice(stored), () if item is None else (item,)
+        shape = self.shapes[name][len(items) :]
         begin, end = rows or (0, shape[0])
         (first, stop), *others = [_stretch(piece, size, of) for size, of in zip(target.shape, (end - begin, *shape[1:]), strict=True)]
         row_bytes = self.dtypes[name].itemsize * max(1, math.prod(stop - first for first, stop in others))
@@ -57,7 +68,7 @@ class TensorFiles:
         columns = tuple(slice(*stretch) for stretch in others)
         for row in range(first, stop, at_once):
             try:
-                read = tensor[(slice(begin + row, begin + min(row + at_once, stop)), *columns)]
+                read = tensor[(*items, slice(begin + row, begin + min(row + at_once, stop)), *columns)]
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
             target[row - first : row - first + len(read)] = read

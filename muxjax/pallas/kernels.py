@@ -1,4 +1,4 @@
-"""Which implementation of the four operations a device gets."""
+"""Which implementation of the five operations a device gets."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from muxjax.pallas import reference
 
 
 class Kernels(NamedTuple):
-    """Implementations of `reference.write`, `reference.decode`, `reference.prefill` and `reference.product`.
+    """Implementations of `reference.write`, `decode`, `prefill`, `product` and `grouped_product`.
 
     Args:
       ragged: attention costs what each row's own length does, however wide the tables are; else it computes on all their columns.
@@ -21,10 +21,11 @@ class Kernels(NamedTuple):
     decode: Callable
     prefill: Callable
     product: Callable
+    grouped_product: Callable
     ragged: bool
 
 
-REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, ragged=False)
+REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, reference.grouped_product, ragged=False)
 
 _SHARES = (80, 96, 112)
 _MULTIPROCESSORS = 132
@@ -79,6 +80,7 @@ def _hopper() -> Kernels:
         jax.jit(decode.decode, static_argnames=("window", "scale", "soft_cap", "tuning")),
         jax.jit(prefill.prefill, static_argnames=("window", "scale", "soft_cap", "tuning")),
         reference.product,
+        reference.grouped_product,
         ragged=True,
     )
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 ROW_GRAIN = 8
 """Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
+_ROWS_AT_ONCE = 64
+"""Rows of one matrix that are multiplied at once where several matrices have rows."""
 _AT_ONCE_ELEMENTS = 2**20
 """Elements of the keys of groups that are attended from at once."""
 
@@ -41,6 +43,31 @@ class Places(NamedTuple):
 def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
     """x times w, [T, O]; bf16 is summed in float32."""
     return x_TI @ w_IO
+
+
+def grouped_product(x_RI: jax.Array, w_XIO: jax.Array, count_X: jax.Array) -> jax.Array:
+    """x times w, [R, O], where the first count_X[0] rows are multiplied by the first matrix, the next count_X[1] by the second and so on;
+    rows beyond all are zero.
+
+    Matrices without a row are not read.
+    """
+    rows, end_X = len(x_RI), jnp.cumsum(count_X)
+    at_once = min(rows, _ROWS_AT_ONCE)
+
+    def with_rows_of(matrix, y_RO):
+        end, w_IO = end_X[matrix], w_XIO[matrix]
+        begin = end - count_X[matrix]
+
+        def with_next_rows(i, y_RO):
+            first = jnp.minimum(begin + i * at_once, rows - at_once)
+            row = first + jnp.arange(at_once)
+            own_R1 = ((row >= begin) & (row < end))[:, None]
+            before_RO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_RO, x_RI))
+            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO), before_RO), first, 0)
+
+        return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
+
+    return jax.lax.fori_loop(0, len(w_XIO), with_rows_of, jnp.zeros((rows, w_XIO.shape[2]), x_RI.dtype))
 
 
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:

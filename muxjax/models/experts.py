@@ -1,0 +1,62 @@
+"""Mixture of experts: in place of one MLP for all tokens, for each token the few that a router chooses.
+
+X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from muxjax.experts import Experts
+from muxjax.models.layers import Product, Products, gated, linear, summed
+from muxjax.types import ModelSpec
+
+
+def mixture(
+    spec: ModelSpec,
+    x_TM: jax.Array,
+    weights: dict[str, jax.Array],
+    present_T: jax.Array | bool,
+    *,
+    across: str | None = None,
+    products: Products = Products(),
+) -> jax.Array:
+    """What a token's experts make of it by their weights, and the shared MLP where there is one, [T, M]; `across` devices along a mesh axis
+    that have a part of each expert's F.
+
+    Args:
+      present_T: tokens that go to experts; others are padding, and may become anything finite.
+    """
+    assert spec.experts
+    expert_TA, weight_TA = route(spec.experts, x_TM, weights)
+    expert_TA = jnp.where(jnp.reshape(present_T, (-1, 1)), expert_TA, spec.experts.count)
+    order_R = jnp.argsort(expert_TA.reshape(-1))
+    count_X = jnp.bincount(expert_TA.reshape(-1), length=spec.experts.count).astype(jnp.int32)
+    x_RM = x_TM[order_R // spec.experts.per_token]
+    hidden_RF = gated(spec, products.grouped(x_RM, weights["expert_gate_up"], count_X))
+    y_RM = products.grouped(hidden_RF, weights["expert_down"], count_X)
+    y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
+    mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST).astype(x_TM.dtype)
+    return summed(mixed_TM + shared(spec, x_TM, weights, product=products.matrix), across)
+
+
+def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """A token's experts, [T, A] int32, and their weights, [T, A] float32."""
+    logits_TX = jnp.matmul(x_TM, weights["router"], preferred_element_type=jnp.float32)
+    if experts.sigmoid:
+        score_TX = jax.nn.sigmoid(logits_TX)
+        _, expert_TA = jax.lax.top_k(score_TX + weights["router_bias"], experts.per_token)
+        weight_TA = jnp.take_along_axis(score_TX, expert_TA, axis=1)
+    else:
+        weight_TA, expert_TA = jax.lax.top_k(jax.nn.softmax(logits_TX), experts.per_token)
+    if experts.normed:
+        weight_TA = weight_TA / weight_TA.sum(axis=1, keepdims=True)
+    return expert_TA, weight_TA * experts.scale
+
+
+def shared(spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, product: Product) -> jax.Array | float:
+    """What the MLP makes that every token has, [T, M]; 0 where there is none."""
+    if "shared_gate_up" not in weights:
+        return 0.0
+    hidden_TF = gated(spec, linear(x_TM, weights, "shared_gate_up", product=product))
+    y_TM = linear(hidden_TF, weights, "shared_down", product=product)
+    return y_TM * jax.nn.sigmoid(x_TM @ weights["shared_gate"]) if "shared_gate" in weights else y_TM
