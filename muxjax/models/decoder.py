@@ -18,7 +18,7 @@ from flax import nnx
 
 from muxjax.models.attention import MemoryT, Scoring, attention
 from muxjax.models.experts import mixture
-from muxjax.models.layers import Products, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
+from muxjax.models.layers import PLAIN, Products, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
 from muxjax.models.tensors import Tensor, adds_to_residual, layer_tensors, tensors
 from muxjax.types import ModelSpec
 
@@ -59,7 +59,7 @@ class Decoder(nnx.Module):
         memory: MemoryT,
         *,
         across: str | None = None,
-        products: Products = Products(),
+        products: Products = PLAIN,
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         spec, rotations = self.spec, _rotations(self.spec, positions_T)
@@ -126,7 +126,7 @@ def forward(
     memory: MemoryT,
     *,
     across: str | None = None,
-    products: Products = Products(),
+    products: Products = PLAIN,
 ) -> tuple[jax.Array, MemoryT]:
     """The decoder as a pure function: hidden [T, M] and the memory after.
 

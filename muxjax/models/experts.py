@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from muxjax.experts import Experts
-from muxjax.models.layers import Product, Products, gated, linear, summed
+from muxjax.models.layers import PLAIN, Product, Products, gated, linear, summed
 from muxjax.types import ModelSpec
 
 
@@ -18,7 +18,7 @@ def mixture(
     present_T: jax.Array | bool,
     *,
     across: str | None = None,
-    products: Products = Products(),
+    products: Products = PLAIN,
 ) -> jax.Array:
     """What a token's experts make of it by their weights, and the shared MLP where there is one, [T, M]; `across` devices along a mesh axis
     that have a part of each expert's F.

@@ -143,5 +143,6 @@ def _is_apart(tensor: Tensor) -> bool:
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
-    """Computed from the config anyway, or a second copy of the embedding."""
-    return name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")
+    """Computed from the config anyway, a second copy of the embedding, or of what predicts further tokens behind the last layer."""
+    beyond = spec.naming == "glm4_moe" and name.startswith(f"model.layers.{spec.layers}.")
+    return beyond or name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")

@@ -27,6 +27,10 @@ class Products(NamedTuple):
     grouped: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = jax.lax.ragged_dot
 
 
+PLAIN = Products()
+"""XLA's own."""
+
+
 def rms_norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, *, across: str | None = None) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
     wide = x.astype(jnp.float32)

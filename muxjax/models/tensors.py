@@ -1,5 +1,5 @@
-"""Every array of a decoder's parameter tree, declared once: its shape, which layers have it, what lies side by side in it, how devices share
-it out, and which tensors of a checkpoint hold it."""
+"""Every array of a decoder's parameter tree, declared once: its shape, which layers have it, what lies side by side in it, how devices
+share it out, and which tensors of a checkpoint hold it."""
 
 import functools
 from collections.abc import Mapping
@@ -138,7 +138,8 @@ def _head_norms(spec: ModelSpec) -> dict[str, Tensor]:
 
 
 class _ExpertNames(NamedTuple):
-    """What checkpoints call the tensors of a layer's experts, {} for an expert's number; of gate and up one each, or one that holds both."""
+    """What checkpoints call the tensors of a layer's experts, {} for an expert's number; gate and up have one each, or one that holds
+    both."""
 
     router: str
     gate_up: tuple[str, ...]
