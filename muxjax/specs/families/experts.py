@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muxjax.specs.fields import Fields
+from muxjax.specs.fields import MOST_SIZE, Fields
 from muxjax.types import ModelSpec
 
 MOST_EXPERTS = 4096
@@ -25,13 +25,13 @@ def expert_count(fields: Fields, *names: str) -> int:
 
 
 def whole_number(fields: Fields, name: str, default: int) -> int:
-    """A whole number that may be 0.
+    """A number of layers or a width, which may be 0.
 
     Raises:
       ConfigError: it is none.
     """
     value = fields.get(name, default)
-    return 0 if value == 0 and not isinstance(value, bool) else fields.integer(name, default)
+    return 0 if value == 0 and not isinstance(value, bool) else fields.integer(name, default, most=MOST_SIZE)
 
 
 def sparse_layers(fields: Fields, layers: int) -> tuple[int, ...]:

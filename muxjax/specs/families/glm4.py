@@ -5,10 +5,10 @@ GLM-4.5: half of each head rotated, experts by sigmoids but in the first layers,
 from typing import Any
 
 from muxjax.experts import Experts
-from muxjax.specs.families.experts import dense_layers, expert_count, whole_number, written_experts
+from muxjax.specs.families.experts import MOST_EXPERTS, dense_layers, expert_count, whole_number, written_experts
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.windows import NO_WINDOW, same_window
-from muxjax.specs.fields import Fields
+from muxjax.specs.fields import MOST_SIZE, Fields
 from muxjax.types import ModelSpec
 
 
@@ -23,13 +23,13 @@ def _variant(fields: Fields, layers: int) -> dict[str, Any]:
 
 
 def _moe(fields: Fields, layers: int) -> dict[str, Any]:
-    ffn = fields.integer("moe_intermediate_size")
+    ffn = fields.integer("moe_intermediate_size", most=MOST_SIZE)
     experts = Experts(
         count=expert_count(fields, "n_routed_experts", "num_local_experts"),
         per_token=fields.integer("num_experts_per_tok"),
         ffn=ffn,
         layers=tuple(range(whole_number(fields, "first_k_dense_replace", 1), layers)),
-        shared_ffn=ffn * fields.integer("n_shared_experts", 1),
+        shared_ffn=ffn * fields.integer("n_shared_experts", 1, most=MOST_EXPERTS),
         sigmoid=True,
         normed=fields.flag("norm_topk_prob"),
         scale=fields.number("routed_scaling_factor", 1.0),

@@ -6,7 +6,7 @@ from muxjax.experts import Experts
 from muxjax.specs.families.experts import dense_layers, expert_count, sparse_layers, written_experts
 from muxjax.specs.families.family import Family, attention_biases
 from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
-from muxjax.specs.fields import Fields
+from muxjax.specs.fields import MOST_SIZE, Fields
 from muxjax.types import ModelSpec
 
 _WINDOW, _FIRST_WINDOWED = 4096, 28
@@ -35,7 +35,7 @@ def _experts(fields: Fields, layers: int, *names: str, shared_ffn: int = 0) -> E
     return Experts(
         count=expert_count(fields, *names),
         per_token=fields.integer("num_experts_per_tok"),
-        ffn=fields.integer("moe_intermediate_size"),
+        ffn=fields.integer("moe_intermediate_size", most=MOST_SIZE),
         layers=sparse_layers(fields, layers),
         shared_ffn=shared_ffn,
         shared_gate=shared_ffn > 0,
@@ -44,7 +44,7 @@ def _experts(fields: Fields, layers: int, *names: str, shared_ffn: int = 0) -> E
 
 
 def _qwen2_moe(fields: Fields, layers: int) -> dict[str, Any]:
-    shared_ffn = fields.integer("shared_expert_intermediate_size")
+    shared_ffn = fields.integer("shared_expert_intermediate_size", most=MOST_SIZE)
     return {
         "windows": same_window(fields, layers, None, family="qwen2_moe"),
         "qkv_bias": fields.flag("qkv_bias"),
