@@ -177,3 +177,16 @@ def test_models_with_other_head_sizes_share_the_arena():
     wide = reference.write(wide, k, 2 * k, placed_tokens(free, jnp.zeros(4, jnp.int32)), jnp.arange(4, dtype=jnp.int32))
     assert np.asarray(wide[free[0, 0, 0], 1]).tolist() == np.full((P // 2, 2 * D), 2.0).tolist()
     assert decode_error(case, pool=wide.reshape(case.pool.shape)) < LIMIT
+
+
+@pytest.mark.parametrize("counts", [(5, 0, 70, 64, 1), (0, 0, 0, 0, 0), (0, 0, 140, 0, 0), (1, 1, 1, 1, 1), (0, 0, 0, 0, 140)])
+def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
+    """Also where they are more than are multiplied at once; matrices without a row are NaN here, and rows beyond all are zero."""
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((140, 6)), rng.standard_normal((5, 6, 4))
+    expected = np.zeros((140, 4))
+    for matrix, end in enumerate(np.cumsum(counts)):
+        expected[end - counts[matrix] : end] = x[end - counts[matrix] : end] @ w[matrix]
+    w[np.array(counts) == 0] = np.nan
+    actual = reference.grouped_product(jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32), jnp.asarray(counts))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
