@@ -360,7 +360,7 @@ class ModelSpec:
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """What devices share out in equal parts, as config.json calls it; query heads are a multiple of the kv heads."""
+        """What devices share out in equal parts, as config.json calls it: the kv heads, of which query heads are a multiple, then FFNs."""
         sizes = {"num_key_value_heads": self.kv_heads}
         if self.dense_layers:
             sizes["intermediate_size"] = self.ffn

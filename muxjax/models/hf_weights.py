@@ -63,13 +63,12 @@ class Kind(NamedTuple):
     @property
     def matrices(self) -> tuple[Matrix, ...]:
         """All of them, in the order of `parts`."""
-        bounds = (0, *(self.tensor.cuts if self.is_fused else ()), None)
-        experts = range(self.tensor.experts) if self.experts_are_joined else (None,)
+        cuts, axis = self.tensor.cuts if self.is_fused else (), int(self.experts_are_joined)
         return tuple(
-            Matrix(name, start, stop or shape[0 if expert is None else 1], expert)
+            Matrix(name, start, stop, expert)
             for name, shape in self.tensor_shapes.items()
-            for expert in experts
-            for start, stop in pairwise(bounds)
+            for expert in (range(self.tensor.experts) if self.experts_are_joined else (None,))
+            for start, stop in pairwise((0, *cuts, shape[axis]))
         )
 
     @property
