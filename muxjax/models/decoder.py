@@ -35,9 +35,14 @@ class Layers(nnx.Module):
             setattr(self, kind, nnx.Param(_initial(kind, tensor, spec, rngs)))
 
     def __getitem__(self, layer: int) -> dict[str, jax.Array]:
-        """Those of one layer, by kind."""
-        having = {kind: tensor.layers for kind, tensor in layer_tensors(self.spec).items() if layer in tensor.layers}
-        return {kind: getattr(self, kind)[layers.index(layer)] for kind, layers in having.items()}
+        """Those of one layer, by kind. Experts come as the whole stack, with their `place` in it: they are read in a loop, for which XLA
+        would copy a slice."""
+        own = {}
+        for kind, tensor in layer_tensors(self.spec).items():
+            if layer in tensor.layers:
+                place, stack = tensor.layers.index(layer), getattr(self, kind)
+                own |= {kind: stack[...], "place": jnp.int32(place)} if tensor.experts else {kind: stack[place]}
+        return own
 
 
 class Decoder(nnx.Module):

@@ -24,6 +24,7 @@ def mixture(
     that have a part of each expert's F.
 
     Args:
+      weights: of a layer, as `decoder.Layers` gives them.
       present_T: tokens that go to experts; others are padding, and may become anything finite.
     """
     assert spec.experts
@@ -32,8 +33,8 @@ def mixture(
     order_R = jnp.argsort(expert_TA.reshape(-1))
     count_X = jnp.bincount(expert_TA.reshape(-1), length=spec.experts.count).astype(jnp.int32)
     x_RM = x_TM[order_R // spec.experts.per_token]
-    hidden_RF = gated(spec, products.grouped(x_RM, weights["expert_gate_up"], count_X))
-    y_RM = products.grouped(hidden_RF, weights["expert_down"], count_X)
+    hidden_RF = gated(spec, products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X))
+    y_RM = products.grouped(hidden_RF, weights["expert_down"], weights["place"], count_X)
     y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
     mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST).astype(x_TM.dtype)
     return summed(mixed_TM + shared(spec, x_TM, weights, product=products.matrix), across)

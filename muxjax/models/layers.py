@@ -14,17 +14,21 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
 
 
-class Products(NamedTuple):
-    """What multiplies by a layer's weights.
+GroupedProduct = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""x [R, I], of which the first rows belong to the first matrix, and so on; w [L, X, I, O], with an int32 scalar for the layer whose
+matrices they are; int32 [X] says how many rows are each one's: [R, O], whose rows beyond all may be anything finite."""
 
-    Args:
-      matrix: by one matrix.
-      grouped: x [R, I], of which the first rows belong to the first matrix, and so on, by w [X, I, O]; int32 [X] says how many rows are
-        each one's: [R, O], whose rows beyond may be anything finite.
-    """
+
+def ragged_dot(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+    """XLA's grouped product."""
+    return jax.lax.ragged_dot(x_RI, w_LXIO[layer], count_X)
+
+
+class Products(NamedTuple):
+    """What multiplies by a layer's weights: by one matrix, and by those of experts."""
 
     matrix: Product = jnp.matmul
-    grouped: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] = jax.lax.ragged_dot
+    grouped: GroupedProduct = ragged_dot
 
 
 PLAIN = Products()

@@ -45,17 +45,18 @@ def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
     return x_TI @ w_IO
 
 
-def grouped_product(x_RI: jax.Array, w_XIO: jax.Array, count_X: jax.Array) -> jax.Array:
-    """x times w, [R, O], where the first count_X[0] rows are multiplied by the first matrix, the next count_X[1] by the second and so on;
-    rows beyond all are zero.
+def grouped_product(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+    """x times a layer's matrices, [R, O]: the first count_X[0] rows by the first, the next count_X[1] by the second and so on; rows beyond
+    all are zero. Matrices without a row are not read.
 
-    Matrices without a row are not read.
+    Args:
+      layer: int32 scalar, an array so that one kernel serves all layers.
     """
     rows, end_X = len(x_RI), jnp.cumsum(count_X)
     at_once = min(rows, _ROWS_AT_ONCE)
 
     def with_rows_of(matrix, y_RO):
-        end, w_IO = end_X[matrix], w_XIO[matrix]
+        end, w_IO = end_X[matrix], w_LXIO[layer, matrix]
         begin = end - count_X[matrix]
 
         def with_next_rows(i, y_RO):
@@ -67,7 +68,7 @@ def grouped_product(x_RI: jax.Array, w_XIO: jax.Array, count_X: jax.Array) -> ja
 
         return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
 
-    return jax.lax.fori_loop(0, len(w_XIO), with_rows_of, jnp.zeros((rows, w_XIO.shape[2]), x_RI.dtype))
+    return jax.lax.fori_loop(0, len(count_X), with_rows_of, jnp.zeros((rows, w_LXIO.shape[3]), x_RI.dtype))
 
 
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:

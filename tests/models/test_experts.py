@@ -23,7 +23,9 @@ X = jax.random.normal(jax.random.key(1), (9, 16))
 
 
 def layer(spec: ModelSpec) -> dict[str, jax.Array]:
-    return {kind: stack[0] for kind, stack in init_params(spec, jax.random.key(0))["layers"].items()}
+    """The only one's weights, of experts with its place in their stack."""
+    stacks = init_params(spec, jax.random.key(0))["layers"]
+    return {kind: stack if kind.startswith("expert") else stack[0] for kind, stack in stacks.items()} | {"place": jnp.int32(0)}
 
 
 def expected(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
@@ -47,6 +49,7 @@ def expected(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
 def test_a_token_is_computed_by_its_experts_and_the_shared_one(products):
     weights = layer(SPEC)
     wide = {kind: np.asarray(weight, np.float64) for kind, weight in weights.items()}
+    wide |= {kind: wide[kind][0] for kind in ("expert_gate_up", "expert_down")}
     np.testing.assert_allclose(mixture(SPEC, X, weights, True, products=products), expected(np.asarray(X, np.float64), wide), atol=1e-5)
 
 
@@ -65,9 +68,9 @@ def test_padding_goes_to_no_expert():
     np.testing.assert_allclose(some[:2], mixture(SPEC, X, weights, True, products=OURS)[:2], atol=1e-6)
     counted: list[np.ndarray] = []
 
-    def count(x_RI, w_XIO, count_X):
+    def count(x_RI, w_LXIO, layer, count_X):
         counted.append(np.asarray(count_X))
-        return reference.grouped_product(x_RI, w_XIO, count_X)
+        return reference.grouped_product(x_RI, w_LXIO, layer, count_X)
 
     mixture(SPEC, X, weights, present_T, products=Products(jnp.matmul, count))
     assert [int(count_X.sum()) for count_X in counted] == [4, 4]

@@ -188,5 +188,6 @@ def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
     for matrix, end in enumerate(np.cumsum(counts)):
         expected[end - counts[matrix] : end] = x[end - counts[matrix] : end] @ w[matrix]
     w[np.array(counts) == 0] = np.nan
-    actual = reference.grouped_product(jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32), jnp.asarray(counts))
+    w_LXIO = jnp.asarray(np.stack([np.full_like(w, np.nan), w]), jnp.float32)
+    actual = reference.grouped_product(jnp.asarray(x, jnp.float32), w_LXIO, jnp.int32(1), jnp.asarray(counts))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
