@@ -16,16 +16,18 @@ FULL = published.BY_NAME["qwen3-30b-a3b"]
 SPEC = replace(FULL, layers=2, windows=(None, None), experts=FULL.experts and replace(FULL.experts, layers=(0, 1)))
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [BatchShape(columns=64, tokens=64, decode_rows=64), BatchShape(columns=64, tokens=2048, prefill_rows=8)],
-    ids=["decode", "prefill"],
-)
-def test_no_layers_experts_are_copied(shape):
+STEPS = {
+    "decode": BatchShape(columns=64, tokens=64, decode_rows=64),
+    "prefill": BatchShape(columns=64, tokens=2048, prefill_rows=8),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_no_layers_experts_are_copied(name):
     source = StepSource(
         spec=SPEC,
         layout=CacheLayout.of(SPEC, element_bytes=2),
-        shape=shape,
+        shape=STEPS[name],
         slots=256,
         columns=64,
         blocks=200_001,
