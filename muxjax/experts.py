@@ -14,6 +14,9 @@ class Experts:
       layers: that have experts.
       shared_ffn: F of an MLP that computes every token beside them, 0 for none; shared_gate: a sigmoid of the token weighs it.
       sigmoid: scores are sigmoids of the router's logits, and a bias is added where experts are chosen by them; else a softmax.
+      biases: router and experts have biases.
+      clamp: gate and up are kept within this, and alternate; then gate sigmoid(1.702 gate) (up + 1) is made of them, and no SiLU
+        (GPT-OSS). None for any other MLP.
       normed: the weights of a token's experts add up to 1; scale: multiplies them.
     Raises:
       ConfigError: a token would have more experts than there are.
@@ -26,6 +29,8 @@ class Experts:
     shared_ffn: int = 0
     shared_gate: bool = False
     sigmoid: bool = False
+    biases: bool = False
+    clamp: float | None = None
     normed: bool = True
     scale: float = 1.0
 
@@ -36,8 +41,9 @@ class Experts:
 
     def params(self, width: int, read: float) -> float:
         """Parameters of a layer's router and shared MLP, and of so many of its experts."""
-        router = (width + self.sigmoid) * self.count + self.shared_gate * width
-        return router + 3 * width * (self.shared_ffn + self.ffn * read)
+        router = (width + self.sigmoid + self.biases) * self.count + self.shared_gate * width
+        biases = self.biases * (2 * self.ffn + width) * read
+        return router + biases + 3 * width * (self.shared_ffn + self.ffn * read)
 
     def share(self, tp: int) -> "Experts":
         """What one of tp devices has: a part of each."""

@@ -257,12 +257,13 @@ class ModelSpec:
       unrotated: layers without rotary embedding.
       embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
         head_dim ** -0.5; logit_divisor: divides logits.
+      sinks: each head has a score for a token that is none, which takes its share of the attention (GPT-OSS).
       attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
       interleaved: the rotary embedding turns neighbours, and not a number of each half of a head.
       experts: of layers that have some; None where no layer does.
       naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
-        gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe" and "granitemoe" with names
-        of their own for experts.
+        gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe", "granitemoe" and
+        "gpt_oss" with names of their own for experts; "gpt_oss_mxfp4" with experts in MXFP4.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it.
@@ -299,6 +300,7 @@ class ModelSpec:
     residual_scale: float = 1.0
     attention_scale: float | None = None
     logit_divisor: float = 1.0
+    sinks: bool = False
     attention_soft_cap: float | None = None
     logit_soft_cap: float | None = None
     interleaved: bool = False
@@ -343,7 +345,7 @@ class ModelSpec:
         attention = 2 * self.width * (q_width + kv_width)
         biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width
         norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
-        norms += self.projection_norm * (q_width + kv_width)
+        norms += self.projection_norm * (q_width + kv_width) + self.sinks * self.heads
         mlp = 3 * self.width * self.ffn + self.mlp_bias * (2 * self.ffn + self.width)
         mlps = self.dense_layers * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
         return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.width

@@ -199,7 +199,13 @@ class NoMemory(NamedTuple):
         return True
 
     def attend(
-        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self,
+        layer: jax.Array,
+        scoring: Scoring,
+        q_THD: jax.Array,
+        k_TKD: jax.Array,
+        v_TKD: jax.Array,
+        sink_H: jax.Array | None = None,
     ) -> tuple[jax.Array, "NoMemory"]:
         return q_THD + jnp.repeat(k_TKD + v_TKD, q_THD.shape[1] // k_TKD.shape[1], axis=1), self
 

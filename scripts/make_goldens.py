@@ -109,6 +109,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoe": ("GraniteMoeForCausalLM", MULTIPLIERS | LOCAL_EXPERTS),
     "granitemoeshared": ("GraniteMoeSharedForCausalLM", MULTIPLIERS | LOCAL_EXPERTS | {"shared_intermediate_size": 48}),
     "glm4_moe": ("Glm4MoeForCausalLM", GLM_EXPERTS),
+    "gpt_oss": (
+        "GptOssForCausalLM",
+        LOCAL_EXPERTS | {"head_dim": 32, "sliding_window": 12, "num_hidden_layers": 3, "rope_parameters": YARN},
+    ),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 

@@ -3,6 +3,8 @@
 X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -33,25 +35,49 @@ def mixture(
     order_R = jnp.argsort(expert_TA.reshape(-1))
     count_X = jnp.bincount(expert_TA.reshape(-1), length=spec.experts.count).astype(jnp.int32)
     x_RM = x_TM[order_R // spec.experts.per_token]
-    hidden_RF = gated(spec, products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X))
+    hidden_RF = _gated(spec, products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X), weights, expert_TA, order_R)
     y_RM = products.grouped(hidden_RF, weights["expert_down"], weights["place"], count_X)
     y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
-    mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST).astype(x_TM.dtype)
-    return summed(mixed_TM + shared(spec, x_TM, weights, product=products.matrix), across)
+    mixed_TM = summed(_weighed(weight_TA, y_TAM) + shared(spec, x_TM, weights, product=products.matrix), across)
+    biases_XM = _of_layer(weights, "expert_down_bias")
+    return mixed_TM if biases_XM is None else mixed_TM + _weighed(weight_TA, biases_XM.at[expert_TA].get(mode="clip"))
 
 
 def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """A token's experts, [T, A] int32, and their weights, [T, A] float32."""
-    logits_TX = jnp.matmul(x_TM, weights["router"], preferred_element_type=jnp.float32)
+    logits_TX = linear(x_TM, weights, "router", product=functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
     if experts.sigmoid:
         score_TX = jax.nn.sigmoid(logits_TX)
-        _, expert_TA = jax.lax.top_k(score_TX + weights["router_bias"], experts.per_token)
+        _, expert_TA = jax.lax.top_k(score_TX + weights["choice_bias"], experts.per_token)
         weight_TA = jnp.take_along_axis(score_TX, expert_TA, axis=1)
     else:
         weight_TA, expert_TA = jax.lax.top_k(jax.nn.softmax(logits_TX), experts.per_token)
     if experts.normed:
         weight_TA = weight_TA / weight_TA.sum(axis=1, keepdims=True)
     return expert_TA, weight_TA * experts.scale
+
+
+def _gated(spec: ModelSpec, gate_up_R2F: jax.Array, weights: dict[str, jax.Array], expert_TA: jax.Array, order_R: jax.Array) -> jax.Array:
+    """[R, F]: gate and up of each row, with its expert's bias where there are some, as one."""
+    assert spec.experts
+    biases_X2F, limit = _of_layer(weights, "expert_gate_up_bias"), spec.experts.clamp
+    if biases_X2F is not None:
+        gate_up_R2F = gate_up_R2F + biases_X2F.at[expert_TA.reshape(-1)[order_R]].get(mode="clip")
+    if limit is None:
+        return gated(spec, gate_up_R2F)
+    gate_RF, up_RF = jnp.minimum(gate_up_R2F[:, ::2], limit), jnp.clip(gate_up_R2F[:, 1::2], -limit, limit)
+    return gate_RF * jax.nn.sigmoid(1.702 * gate_RF) * (up_RF + 1)
+
+
+def _of_layer(weights: dict[str, jax.Array], kind: str) -> jax.Array | None:
+    """The layer's part of a stack of experts that not every model has."""
+    return weights[kind][weights["place"]] if kind in weights else None
+
+
+def _weighed(weight_TA: jax.Array, y_TAM: jax.Array) -> jax.Array:
+    """[T, M]: the sum of what a token's experts make, by their weights."""
+    mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    return mixed_TM.astype(y_TAM.dtype)
 
 
 def shared(spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, product: Product) -> jax.Array | float:

@@ -36,7 +36,7 @@ class Tensor(NamedTuple):
     @property
     def bias(self) -> "Tensor":
         """Of a matrix, shared out as its columns are."""
-        names = tuple(name.replace(".weight", ".bias") for name in self.names)
+        names = tuple(name.replace(".weight", ".bias") if ".weight" in name else f"{name}_bias" for name in self.names)
         return self._replace(shape=self.shape[-1:], names=names, split=self.split if self.split == -1 else None, is_transposed=False)
 
     @property
@@ -80,7 +80,8 @@ def _attention(spec: ModelSpec) -> dict[str, Tensor]:
     names = tuple(f"self_attn.{module}_proj.weight" for module in modules)
     qkv = Tensor((spec.width, q_width + 2 * kv_width), names, (q_width, q_width + kv_width), split=-1, is_transposed=True)
     o = Tensor((q_width, spec.width), ("self_attn.o_proj.weight",), split=-2, is_transposed=True)
-    return {"qkv": qkv, "o": o} | ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
+    sinks = {"sinks": Tensor((spec.heads,), ("self_attn.sinks",), split=-1)} if spec.sinks else {}
+    return {"qkv": qkv, "o": o} | sinks | ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
 
 
 def _mlp(spec: ModelSpec) -> dict[str, Tensor]:
@@ -102,13 +103,15 @@ def _experts(spec: ModelSpec, experts: Experts) -> dict[str, Tensor]:
     """Of the router, the experts, and the MLP that all tokens share; each device has a part of every expert."""
     names = _NAMES.get(spec.naming, _USUAL_NAMES)
     router = Tensor((spec.width, experts.count), (names.router,), is_transposed=True)
-    kinds = {
-        "router": router,
-        "expert_gate_up": _gate_up(spec.width, experts.ffn, names.gate_up)._replace(experts=experts.count),
-        "expert_down": _down(spec.width, experts.ffn, names.down)._replace(experts=experts.count),
-    }
+    gate_up = _gate_up(spec.width, experts.ffn, names.gate_up)._replace(experts=experts.count)
+    down = _down(spec.width, experts.ffn, names.down)._replace(experts=experts.count)
+    if experts.clamp is not None:  # gate and up alternate, in checkpoints too
+        gate_up, down = (kind._replace(cuts=(), is_transposed=spec.naming != "gpt_oss") for kind in (gate_up, down))
+    kinds = {"router": router, "expert_gate_up": gate_up, "expert_down": down}
     if experts.sigmoid:
-        kinds["router_bias"] = router.bias._replace(names=(names.router_bias,), dtype="float32")
+        kinds["choice_bias"] = router.bias._replace(names=(names.choice_bias,), dtype="float32")
+    if experts.biases:
+        kinds |= {"router_bias": router.bias, "expert_gate_up_bias": gate_up.bias, "expert_down_bias": down.bias}
     if experts.shared_ffn:
         kinds["shared_gate_up"] = _gate_up(spec.width, experts.shared_ffn, names.shared_gate_up)
         kinds["shared_down"] = _down(spec.width, experts.shared_ffn, names.shared_down)
@@ -144,7 +147,7 @@ class _ExpertNames(NamedTuple):
     router: str
     gate_up: tuple[str, ...]
     down: str
-    router_bias: str = ""
+    choice_bias: str = ""
     shared_gate_up: tuple[str, ...] = ()
     shared_down: str = ""
     shared_gate: str = ""
@@ -162,14 +165,17 @@ _USUAL_NAMES = _ExpertNames(
     shared_down="mlp.shared_expert.down_proj.weight",
     shared_gate="mlp.shared_expert_gate.weight",
 )
+_GPT_OSS_NAMES = _ExpertNames(router="mlp.router.weight", gate_up=("mlp.experts.gate_up_proj",), down="mlp.experts.down_proj")
 _NAMES = {
+    "gpt_oss": _GPT_OSS_NAMES,
+    "gpt_oss_mxfp4": _GPT_OSS_NAMES,
     "mixtral": _ExpertNames(
         router="block_sparse_moe.gate.weight",
         gate_up=("block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight"),
         down="block_sparse_moe.experts.{}.w2.weight",
     ),
     "glm4_moe": _USUAL_NAMES._replace(
-        router_bias="mlp.gate.e_score_correction_bias",
+        choice_bias="mlp.gate.e_score_correction_bias",
         shared_gate_up=_projections("mlp.shared_experts"),
         shared_down="mlp.shared_experts.down_proj.weight",
     ),

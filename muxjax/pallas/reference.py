@@ -90,6 +90,7 @@ def decode(
     window: int | None = None,
     scale: float | None = None,
     soft_cap: float | None = None,
+    sink_H: jax.Array | None = None,
 ) -> jax.Array:
     """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
 
@@ -97,12 +98,13 @@ def decode(
       window: only the last so many tokens are seen; None for all.
       scale: multiplies the products of queries and keys; None for D ** -0.5.
       soft_cap: scores are bent to stay within plus and minus this, by tanh; None for as they are.
+      sink_H: each head's score of a token that is none, and has no value; None without.
     Returns:
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
     k_BKSD, v_BKSD = _context(pool_N2PD, places.rows())
-    attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap)
+    attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
     return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
 
@@ -117,6 +119,7 @@ def prefill(
     window: int | None = None,
     scale: float | None = None,
     soft_cap: float | None = None,
+    sink_H: jax.Array | None = None,
 ) -> jax.Array:
     """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
 
@@ -139,7 +142,7 @@ def prefill(
         index_Q = first - offset_B[row] + jnp.arange(ROW_GRAIN)
         position_Q = jnp.where(of_B.any() & (index_Q < count_B[row]), length_B[row] - count_B[row] + index_Q, -1)
         k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None])
-        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap)
+        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
 
     at_once = max(1, _AT_ONCE_ELEMENTS // (places.kv_heads * context * q_THD.shape[2]))
     return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
@@ -163,6 +166,7 @@ def _attend(
     window: int | None,
     scale: float | None,
     soft_cap: float | None,
+    sink_H: jax.Array | None,
 ) -> jax.Array:
     """Queries at `position_T` over keys at 0 .. S-1; a query at -1 sees nothing and is zero.
 
@@ -178,8 +182,10 @@ def _attend(
     if soft_cap is not None:
         scores_KGTS = soft_cap * jnp.tanh(scores_KGTS / soft_cap)
     scores_KGTS = jnp.where(seen_TS, scores_KGTS, -jnp.inf)
-    top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
+    sink = jnp.finfo(jnp.float32).min if sink_H is None else sink_H.astype(jnp.float32).reshape(kv_heads, -1, 1, 1)
+    top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), sink)
     weights_KGTS = jnp.exp(scores_KGTS - top_KGT1)
-    total_KGT1 = jnp.maximum(weights_KGTS.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    total_KGT1 = weights_KGTS.sum(axis=-1, keepdims=True) + (0.0 if sink_H is None else jnp.exp(sink - top_KGT1))
+    total_KGT1 = jnp.maximum(total_KGT1, jnp.finfo(jnp.float32).tiny)
     weights_KGTS = (weights_KGTS / total_KGT1).astype(q_THD.dtype)
     return jnp.einsum("KGTS,KSD->TKGD", weights_KGTS, v_KSD.astype(q_THD.dtype)).reshape(q_THD.shape)

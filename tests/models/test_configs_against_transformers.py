@@ -114,6 +114,7 @@ NEEDED = {
     "olmoe": {"num_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3)},
     "granitemoe": LOCAL_EXPERTS,
     "granitemoeshared": LOCAL_EXPERTS,
+    "gpt_oss": LOCAL_EXPERTS,
     "glm4_moe": {"n_routed_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3), "moe_intermediate_size": st.just(24)},
 }
 """What these families refuse to do without."""
@@ -124,6 +125,7 @@ OWN |= {
     "olmoe": {"norm_topk_prob": st.booleans()},
     "granitemoe": OWN["granite"],
     "granitemoeshared": OWN["granite"] | {"shared_intermediate_size": st.sampled_from((0, 20))},
+    "gpt_oss": {"num_experts": st.integers(2, 5), "swiglu_limit": st.sampled_from((0.5, 7.0)), "swiglu_alpha": st.just(1.702)},
     "glm4_moe": {
         "first_k_dense_replace": st.integers(0, 2),
         "n_group": st.just(1),

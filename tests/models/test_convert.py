@@ -84,7 +84,7 @@ def test_a_mixture_goes_there_and_back_too(tmp_path, name):
     assert all((after[name].dtype, after[name].tobytes()) == (tensor.dtype, tensor.tobytes()) for name, tensor in before.items())
     loaded = load(tmp_path / "orbax", spec, progress=False)
     jax.tree.map(np.testing.assert_array_equal, loaded, load(folder, spec, progress=False))
-    assert "router_bias" not in loaded["layers"] or loaded["layers"]["router_bias"].dtype == np.float32
+    assert "choice_bias" not in loaded["layers"] or loaded["layers"]["choice_bias"].dtype == np.float32
 
 
 def test_what_stands_beside_the_weights_comes_along(folder, tmp_path):

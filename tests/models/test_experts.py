@@ -86,7 +86,7 @@ def test_weights_of_a_softmax_add_up_to_one_where_they_are_made_to(normed):
 def test_a_bias_chooses_experts_and_weighs_none():
     experts = replace(EXPERTS, sigmoid=True, normed=False)
     weights = layer(replace(SPEC, experts=experts))
-    biased = weights | {"router_bias": jnp.array([0, 0, 0, 9.0, 8.0])}
+    biased = weights | {"choice_bias": jnp.array([0, 0, 0, 9.0, 8.0])}
     expert_TA, weight_TA = route(experts, X, biased)
     np.testing.assert_array_equal(expert_TA, np.tile([3, 4], (9, 1)))
     np.testing.assert_allclose(weight_TA, jax.nn.sigmoid(X @ weights["router"])[:, 3:], rtol=1e-6)

@@ -15,7 +15,7 @@ from tests.models.golden import FOLDER, NAMES, dense_logits, load_golden, read_g
 LIMIT = 1e-5
 """The worst row measured was 1.8e-6."""
 
-MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe")
+MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe", "gpt_oss")
 DENSE = tuple(name for name in NAMES if name not in MOE)
 
 Mistake = Callable[[ModelSpec, Params], tuple[ModelSpec, Params]]
@@ -101,9 +101,13 @@ def norm_each_head(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
     return changed, nested(leaves)
 
 
-def softmax_for_sigmoids(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
-    leaves = {name: leaf for name, leaf in flat(params).items() if name != "layers.router_bias"}
-    return change_experts(sigmoid=False)(spec, nested(leaves))
+def drop(kind: str, mistake: Mistake) -> Mistake:
+    """A mistake that needs no array of that kind."""
+
+    def dropped(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+        return mistake(spec, nested({name: leaf for name, leaf in flat(params).items() if name != f"layers.{kind}"}))
+
+    return dropped
 
 
 def halves_swapped(leaf):
@@ -170,7 +174,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "gate and up biases swapped": (("llama_biased",), edit("layers.gate_up_bias", halves_swapped)),
     "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
     "q and k norms swapped": (("qwen3", "gemma3", "exaone4"), swap("layers.q_norm", "layers.k_norm")),
-    "gate and up of experts swapped": (MOE, edit("layers.expert_gate_up", halves_swapped)),
+    "gate and up of experts swapped": (MOE[:-1], edit("layers.expert_gate_up", halves_swapped)),
     "experts in another order": (MOE, edit("layers.expert_down", lambda leaf: leaf[:, ::-1])),
     "one weight of an expert changed": (MOE, edit("layers.expert_down", one_element)),
     "an expert fewer a token": (MOE, change_experts(per_token=1)),
@@ -178,8 +182,15 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "weights of experts not made one": (tuple(name for name in MOE if name not in ("qwen2_moe", "olmoe")), change_experts(normed=False)),
     "weights of experts made one": (("qwen2_moe", "olmoe"), change_experts(normed=True)),
     "weights of experts not scaled": (("glm4_moe",), change_experts(scale=1.0)),
-    "a softmax for the sigmoids": (("glm4_moe",), softmax_for_sigmoids),
-    "experts chosen without the bias": (("glm4_moe",), edit("layers.router_bias", jnp.zeros_like)),
+    "sinks left out": (("gpt_oss",), drop("sinks", change_spec(sinks=False))),
+    "sinks of other heads": (("gpt_oss",), edit("layers.sinks", halves_swapped)),
+    "gate and up clamped elsewhere": (("gpt_oss",), change_experts(clamp=0.5)),
+    "gate and up the other way round": (("gpt_oss",), edit("layers.expert_gate_up", lambda leaf: jnp.roll(leaf, 1, -1))),
+    "router's bias dropped": (("gpt_oss",), edit("layers.router_bias", jnp.zeros_like)),
+    "biases of gate and up dropped": (("gpt_oss",), edit("layers.expert_gate_up_bias", jnp.zeros_like)),
+    "biases of down dropped": (("gpt_oss",), edit("layers.expert_down_bias", jnp.zeros_like)),
+    "a softmax for the sigmoids": (("glm4_moe",), drop("choice_bias", change_experts(sigmoid=False))),
+    "experts chosen without the bias": (("glm4_moe",), edit("layers.choice_bias", jnp.zeros_like)),
     "shared expert dropped": (("qwen2_moe", "granitemoeshared", "glm4_moe"), edit("layers.shared_down", jnp.zeros_like)),
     "shared expert's gate changed": (("qwen2_moe",), edit("layers.shared_gate", one_element)),
     "dense layers in another order": (("qwen2_moe",), edit("layers.gate_up", lambda leaf: leaf[::-1])),
@@ -195,5 +206,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 32
+    assert len(NAMES) == 33
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

@@ -4,6 +4,7 @@ from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
+from muxjax.specs.families.gpt_oss import GPT_OSS
 from muxjax.specs.families.granite import GRANITE, GRANITE_MOE, GRANITE_MOE_SHARED
 from muxjax.specs.families.llama import LLAMA
 from muxjax.specs.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
@@ -37,6 +38,7 @@ FAMILIES: tuple[Family, ...] = (
     GRANITE_MOE,
     GRANITE_MOE_SHARED,
     GLM4_MOE,
+    GPT_OSS,
 )
 """A spec is written as the first of them that can say it."""
 BY_TYPE = {family.model_type: family for family in FAMILIES}
