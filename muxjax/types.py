@@ -263,7 +263,7 @@ class ModelSpec:
       experts: of layers that have some; None where no layer does.
       naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
         gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe", "granitemoe" and
-        "gpt_oss" with names of their own for experts; "gpt_oss_mxfp4" with experts in MXFP4.
+        "gpt_oss" with names of their own for experts.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it.

@@ -93,9 +93,15 @@ class Kind(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def kinds(spec: ModelSpec) -> dict[str, Kind]:
-    """Every array of the model's parameter tree, by dotted path."""
-    return {path: Kind.of(tensor) for path, tensor in tensors(spec).items()}
+def kinds(spec: ModelSpec, packed: frozenset[str] = frozenset()) -> dict[str, Kind]:
+    """Every array of the model's parameter tree, by dotted path.
+
+    Args:
+      packed: names of tensors in MXFP4, whose matrices lie as [out, in] whatever others do.
+    """
+    found = {path: Kind.of(tensor) for path, tensor in tensors(spec).items()}
+    turned = {path: kind._replace(tensor=kind.tensor._replace(is_transposed=True)) for path, kind in found.items()}
+    return {path: turned[path] if packed.issuperset(kind.names) else kind for path, kind in found.items()}
 
 
 class HfFolder:
@@ -107,7 +113,8 @@ class HfFolder:
 
     def __init__(self, folder: Path, spec: ModelSpec):
         self._files, self._spec = TensorFiles(folder), spec
-        needed = {name: shape for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
+        self._kinds = functools.partial(kinds, packed=self._files.packed)
+        needed = {name: shape for kind in self._kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
         found = {name: shape for name, shape in self._files.shapes.items() if name in needed or not _harmless(name, spec)}
         check_inventory(folder, found, needed)
         self.stored_bytes = sum(self._files.dtypes[name].itemsize * math.prod(shape) for name, shape in needed.items())
@@ -117,12 +124,12 @@ class HfFolder:
         """That of its tensors; where they differ, one that holds all."""
         return {
             path: functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
-            for path, kind in kinds(self._spec).items()
+            for path, kind in self._kinds(self._spec).items()
         }
 
     def read(self, path: str, share: Share = WHOLE, *, dtype: np.dtype | None = None, advance: Advance) -> np.ndarray:
         """As `checkpoint.Checkpoint.read`: a share has the matrices of a smaller model, each a piece of one of the whole."""
-        whole, kind = kinds(self._spec)[path], kinds(self._spec.share(share.of))[path]
+        whole, kind = self._kinds(self._spec)[path], self._kinds(self._spec.share(share.of))[path]
         array = np.zeros(kind.shape, dtype or self.dtypes[path])
         for matrix, part in zip(whole.matrices, kind.parts(array), strict=True):
             self._files.read_into(matrix.name, part, advance, rows=(matrix.start, matrix.stop), piece=share.index, item=matrix.expert)

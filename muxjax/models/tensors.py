@@ -106,7 +106,7 @@ def _experts(spec: ModelSpec, experts: Experts) -> dict[str, Tensor]:
     gate_up = _gate_up(spec.width, experts.ffn, names.gate_up)._replace(experts=experts.count)
     down = _down(spec.width, experts.ffn, names.down)._replace(experts=experts.count)
     if experts.clamp is not None:  # gate and up alternate, in checkpoints too
-        gate_up, down = (kind._replace(cuts=(), is_transposed=spec.naming != "gpt_oss") for kind in (gate_up, down))
+        gate_up, down = (kind._replace(cuts=(), is_transposed=False) for kind in (gate_up, down))
     kinds = {"router": router, "expert_gate_up": gate_up, "expert_down": down}
     if experts.sigmoid:
         kinds["choice_bias"] = router.bias._replace(names=(names.choice_bias,), dtype="float32")
@@ -165,10 +165,12 @@ _USUAL_NAMES = _ExpertNames(
     shared_down="mlp.shared_expert.down_proj.weight",
     shared_gate="mlp.shared_expert_gate.weight",
 )
-_GPT_OSS_NAMES = _ExpertNames(router="mlp.router.weight", gate_up=("mlp.experts.gate_up_proj",), down="mlp.experts.down_proj")
 _NAMES = {
-    "gpt_oss": _GPT_OSS_NAMES,
-    "gpt_oss_mxfp4": _GPT_OSS_NAMES,
+    "gpt_oss": _ExpertNames(
+        router="mlp.router.weight",
+        gate_up=("mlp.experts.gate_up_proj",),
+        down="mlp.experts.down_proj",
+    ),
     "mixtral": _ExpertNames(
         router="block_sparse_moe.gate.weight",
         gate_up=("block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight"),

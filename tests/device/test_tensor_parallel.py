@@ -42,6 +42,7 @@ def folders(tmp_path_factory):
         "qwen2_moe",
         "granitemoeshared",
         "glm4_moe",
+        "gpt_oss",
     )
     return {name: make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed) for name in names}
 
@@ -59,6 +60,7 @@ def folders(tmp_path_factory):
         (2, ("qwen2_moe",)),
         (2, ("granitemoeshared",)),
         (2, ("glm4_moe",)),
+        (2, ("gpt_oss",)),
     ],
     ids=str,
 )

@@ -41,6 +41,11 @@ MIXTURES = {
     "a tensor an expert": {"experts": replace(EXPERTS, shared_gate=True)},
     "experts in one tensor": {"experts": EXPERTS, "naming": "granitemoe"},
     "sigmoids": {"experts": replace(EXPERTS, sigmoid=True), "naming": "glm4_moe"},
+    "gate and up alternate": {
+        "experts": replace(EXPERTS, shared_ffn=0, biases=True, clamp=7.0),
+        "naming": "gpt_oss",
+        "sinks": True,
+    },
     "no layer without": {"experts": replace(EXPERTS, layers=(0, 1), shared_ffn=0), "naming": "mixtral", "mlp_bias": False},
 }
 WHOLE = flat(dummy(SPEC))
@@ -119,7 +124,8 @@ def test_parameters_are_counted_as_they_are_declared(name):
     spec = replace(SPEC, **MIXTURES[name])
     assert spec.params == sum(leaf.size for leaf in flat(param_shapes(spec)).values())
     idle = spec.experts.count - spec.experts.per_token
-    assert spec.params - spec.active_params == idle * len(spec.experts.layers) * 3 * spec.width * spec.experts.ffn
+    each = 3 * spec.width * spec.experts.ffn + spec.experts.biases * (2 * spec.experts.ffn + spec.width)
+    assert spec.params - spec.active_params == idle * len(spec.experts.layers) * each
 
 
 def test_more_devices_than_there_are_is_refused_with_the_number():

@@ -245,6 +245,7 @@ GEMMA2_VARIANT = {
 }
 ALL = Experts(count=6, per_token=2, ffn=96, layers=(0, 1))
 VARIANTS = {
+    "gpt_oss": {"experts": replace(ALL, biases=True, clamp=7.0), "naming": "gpt_oss", "sinks": True, "windows": (8, None)},
     "mixtral": {"experts": ALL, "naming": "mixtral", "windows": (8, 8)},
     "qwen2_moe": {"experts": replace(ALL, layers=(1,), ffn=8, shared_ffn=40, shared_gate=True, normed=False), "qkv_bias": True},
     "qwen2_moe, no biases": {"experts": replace(ALL, layers=(), ffn=8, shared_ffn=40, shared_gate=True)},

@@ -16,6 +16,7 @@ MOE_FIELDS = {
     "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
     "granitemoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "granitemoeshared": {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 40},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_scaling": {"rope_type": "default"}},
     "glm4_moe": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
 }
 """What the families with experts must say of them."""
@@ -79,6 +80,10 @@ def test_the_first_layers_of_a_glm_are_dense(read, first, layers):
         (moe("olmoe", clip_qkv=8.0), "clip_qkv"),
         (moe("olmoe", head_dim=32), "head_dim"),
         (moe("granitemoeshared", shared_intermediate_size=-1), "shared_intermediate_size"),
+        (moe("gpt_oss", swiglu_alpha=1.5), "swiglu_alpha"),
+        (moe("gpt_oss", swiglu_limit=0), "swiglu_limit"),
+        (moe("gpt_oss", quantization_config={"quant_method": "awq"}), "quantization_config"),
+        (moe("mixtral", quantization_config={"quant_method": "mxfp4"}), "quantization_config"),
         (moe("glm4_moe", n_group=2), "n_group"),
         (moe("glm4_moe", topk_group=2), "topk_group"),
         (moe("glm4_moe", first_k_dense_replace=-1), "first_k_dense_replace"),
@@ -91,7 +96,7 @@ def test_what_nobody_can_compute_of_experts_is_refused_by_name(read, config, fie
     assert refused.value.field == field and "config.json" in str(refused.value)
 
 
-@pytest.mark.parametrize("architecture", ["DeepseekV3ForCausalLM", "GptOssForCausalLM", "GraniteMoeHybridForCausalLM", "PhimoeForCausalLM"])
+@pytest.mark.parametrize("architecture", ["DeepseekV3ForCausalLM", "GraniteMoeHybridForCausalLM", "PhimoeForCausalLM"])
 def test_other_mixtures_are_refused_by_their_architecture(read, architecture):
     with pytest.raises(ConfigError, match=architecture) as refused:
         read(moe("mixtral") | {"architectures": [architecture]})

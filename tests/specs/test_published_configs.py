@@ -48,6 +48,15 @@ QWEN3 = QWEN2 | {
     "rope_scaling": None,
     "sliding_window": None,
 }
+MIXTURE = LLAMA | {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "router_aux_loss_coef": 0.01,
+}
 QWEN_EXPERTS = {
     "decoder_sparse_step": 1,
     "mlp_only_layers": [],
@@ -305,39 +314,54 @@ PUBLISHED = {
     "Qwen/Qwen3-30B-A3B": QWEN3
     | QWEN_EXPERTS
     | {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "max_window_layers": 48, "norm_topk_prob": True},
-    "allenai/OLMoE-1B-7B-0924-Instruct": LLAMA
+    "allenai/OLMoE-1B-7B-0924-Instruct": MIXTURE
     | {
         "architectures": ["OlmoeForCausalLM"],
         "model_type": "olmoe",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
         "clip_qkv": None,
         "norm_topk_prob": False,
         "num_experts": 64,
-        "num_experts_per_tok": 8,
-        "output_router_logits": False,
         "pad_token_id": 1,
-        "rope_scaling": None,
-        "rope_theta": 10000.0,
-        "router_aux_loss_coef": 0.01,
     },
-    "ibm-granite/granite-3.1-1b-a400m-instruct": LLAMA
+    "ibm-granite/granite-3.1-1b-a400m-instruct": MIXTURE
     | {
         "architectures": ["GraniteMoeForCausalLM"],
         "model_type": "granitemoe",
-        "attention_bias": False,
-        "attention_dropout": 0.1,
         "attention_multiplier": 0.015625,
         "embedding_multiplier": 12.0,
         "logits_scaling": 6.0,
-        "num_experts_per_tok": 8,
+        "num_local_experts": 32,
+        "residual_multiplier": 0.22,
+        "tie_word_embeddings": True,
+    },
+    "openai/gpt-oss-20b": {name: value for name, value in LLAMA.items() if name not in ("torch_dtype", "bos_token_id")}
+    | {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "attention_bias": True,
+        "attention_dropout": 0.0,
+        "experts_per_token": 4,
+        "head_dim": 64,
+        "initial_context_length": 4096,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "max_position_embeddings": 131072,
+        "num_experts_per_tok": 4,
         "num_local_experts": 32,
         "output_router_logits": False,
-        "residual_multiplier": 0.22,
-        "rope_scaling": None,
-        "rope_theta": 10000.0,
-        "router_aux_loss_coef": 0.0,
-        "tie_word_embeddings": True,
+        "pad_token_id": 199999,
+        "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"], "quant_method": "mxfp4"},
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "router_aux_loss_coef": 0.9,
+        "sliding_window": 128,
+        "swiglu_limit": 7.0,
     },
     "zai-org/GLM-4.5-Air": LLAMA
     | {

@@ -9,13 +9,16 @@ from muxjax.specs.families.windows import FULL, SLIDING, read_windows, window_of
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec
 
-_WINDOW = 128
+_WINDOW, _PACKING = 128, "mxfp4"
 
 
 def _variant(fields: Fields, layers: int) -> dict[str, Any]:
-    """Without a word of the rotary embedding transformers would stretch it, by yarn."""
+    """Without a word of the rotary embedding transformers would stretch it, by yarn. Experts are unpacked while they are loaded."""
     if fields.get("rope_scaling") is None and fields.get("rope_parameters") is None:
         raise fields.wrong("rope_scaling", None, "there, if only to say that it is default")
+    packing = fields.child("quantization_config").get("quant_method", _PACKING)
+    if packing != _PACKING:
+        raise fields.wrong("quantization_config", packing, f"of quant_method {_PACKING}, or absent")
     experts = Experts(
         count=expert_count(fields, "num_local_experts", "num_experts"),
         per_token=fields.integer("num_experts_per_tok"),
@@ -50,5 +53,6 @@ GPT_OSS = Family(
     head_dim=64,
     needs_kv_heads=True,
     only={"mlp_bias": (False,), "use_qk_norm": (False,), "use_sliding_window": (True,), "swiglu_alpha": (1.702,)},
-    harmless=("initial_context_length",),
+    reads=("quantization_config",),
+    harmless=("initial_context_length", "experts_per_token"),
 )
