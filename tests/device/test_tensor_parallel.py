@@ -59,8 +59,7 @@ def folders(tmp_path_factory):
         (2, ("smollm3", "phi3_longrope")),
         (2, ("qwen2_moe",)),
         (2, ("granitemoeshared",)),
-        (2, ("glm4_moe",)),
-        (2, ("gpt_oss",)),
+        (2, ("glm4_moe", "gpt_oss")),
     ],
     ids=str,
 )

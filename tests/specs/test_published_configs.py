@@ -334,12 +334,11 @@ PUBLISHED = {
         "residual_multiplier": 0.22,
         "tie_word_embeddings": True,
     },
-    "openai/gpt-oss-20b": {name: value for name, value in LLAMA.items() if name not in ("torch_dtype", "bos_token_id")}
+    "openai/gpt-oss-20b": MIXTURE
     | {
         "architectures": ["GptOssForCausalLM"],
         "model_type": "gpt_oss",
         "attention_bias": True,
-        "attention_dropout": 0.0,
         "experts_per_token": 4,
         "head_dim": 64,
         "initial_context_length": 4096,
@@ -347,7 +346,6 @@ PUBLISHED = {
         "max_position_embeddings": 131072,
         "num_experts_per_tok": 4,
         "num_local_experts": 32,
-        "output_router_logits": False,
         "pad_token_id": 199999,
         "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"], "quant_method": "mxfp4"},
         "rope_scaling": {
@@ -359,7 +357,7 @@ PUBLISHED = {
             "truncate": False,
         },
         "rope_theta": 150000,
-        "router_aux_loss_coef": 0.9,
+        "torch_dtype": None,
         "sliding_window": 128,
         "swiglu_limit": 7.0,
     },
