@@ -27,20 +27,23 @@ def mixture(
 
     Args:
       weights: of a layer, as `decoder.Layers` gives them.
-      present_T: tokens that go to experts; others are padding, and may become anything finite.
+      present_T: tokens that go to experts; others are padding, and may become anything.
     """
     assert spec.experts
     expert_TA, weight_TA = route(spec.experts, x_TM, weights)
-    expert_TA = jnp.where(jnp.reshape(present_T, (-1, 1)), expert_TA, spec.experts.count)
+    expert_TA = jnp.where(jnp.reshape(present_T, (-1, 1)), expert_TA, spec.experts.count)  # beyond all for padding
     order_R = jnp.argsort(expert_TA.reshape(-1))
-    count_X = jnp.bincount(expert_TA.reshape(-1), length=spec.experts.count).astype(jnp.int32)
-    x_RM = x_TM[order_R // spec.experts.per_token]
-    hidden_RF = _gated(spec, products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X), weights, expert_TA, order_R)
-    y_RM = products.grouped(hidden_RF, weights["expert_down"], weights["place"], count_X)
+    expert_R, x_RM = expert_TA.reshape(-1)[order_R], x_TM[order_R // spec.experts.per_token]
+    count_X = jnp.bincount(expert_R, length=spec.experts.count).astype(jnp.int32)
+    gate_up_R2F = products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X)
+    if spec.experts.biases:
+        gate_up_R2F += _bias(weights, "expert_gate_up", expert_R)
+    y_RM = products.grouped(_activated(spec, gate_up_R2F), weights["expert_down"], weights["place"], count_X)
     y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
-    mixed_TM = summed(_weighed(weight_TA, y_TAM) + shared(spec, x_TM, weights, product=products.matrix), across)
-    biases_XM = _of_layer(weights, "expert_down_bias")
-    return mixed_TM if biases_XM is None else mixed_TM + _weighed(weight_TA, biases_XM.at[expert_TA].get(mode="clip"))
+    mixed_TM = summed(_weighed(weight_TA, y_TAM) + _shared(spec, x_TM, weights, product=products.matrix), across)
+    if spec.experts.biases:  # once, and not on each device
+        mixed_TM += _weighed(weight_TA, _bias(weights, "expert_down", expert_TA))
+    return mixed_TM
 
 
 def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -57,30 +60,27 @@ def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> t
     return expert_TA, weight_TA * experts.scale
 
 
-def _gated(spec: ModelSpec, gate_up_R2F: jax.Array, weights: dict[str, jax.Array], expert_TA: jax.Array, order_R: jax.Array) -> jax.Array:
-    """[R, F]: gate and up of each row, with its expert's bias where there are some, as one."""
+def _activated(spec: ModelSpec, gate_up_R2F: jax.Array) -> jax.Array:
+    """Gate and up of each row as one, [R, F]."""
     assert spec.experts
-    biases_X2F, limit = _of_layer(weights, "expert_gate_up_bias"), spec.experts.clamp
-    if biases_X2F is not None:
-        gate_up_R2F = gate_up_R2F + biases_X2F.at[expert_TA.reshape(-1)[order_R]].get(mode="clip")
-    if limit is None:
+    if (limit := spec.experts.clamp) is None:
         return gated(spec, gate_up_R2F)
     gate_RF, up_RF = jnp.minimum(gate_up_R2F[:, ::2], limit), jnp.clip(gate_up_R2F[:, 1::2], -limit, limit)
     return gate_RF * jax.nn.sigmoid(1.702 * gate_RF) * (up_RF + 1)
 
 
-def _of_layer(weights: dict[str, jax.Array], kind: str) -> jax.Array | None:
-    """The layer's part of a stack of experts that not every model has."""
-    return weights[kind][weights["place"]] if kind in weights else None
+def _bias(weights: dict[str, jax.Array], kind: str, expert: jax.Array) -> jax.Array:
+    """Of each of some experts' matrices, [..., O]; any at all of one beyond all."""
+    return weights[f"{kind}_bias"].at[weights["place"], expert].get(mode="clip")
 
 
 def _weighed(weight_TA: jax.Array, y_TAM: jax.Array) -> jax.Array:
-    """[T, M]: the sum of what a token's experts make, by their weights."""
+    """Sum of what a token's experts make, by their weights, [T, M]."""
     mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     return mixed_TM.astype(y_TAM.dtype)
 
 
-def shared(spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, product: Product) -> jax.Array | float:
+def _shared(spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, product: Product) -> jax.Array | float:
     """What the MLP makes that every token has, [T, M]; 0 where there is none."""
     if "shared_gate_up" not in weights:
         return 0.0
