@@ -11,7 +11,7 @@ from muxjax.models.checkpoint import Advance, Checkpoint
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
 from muxjax.models.sharding import Devices, partition
-from muxjax.models.shares import WHOLE, Share, part, split_axis
+from muxjax.models.shares import WHOLE, Share, part, part_shape, split_axis
 from muxjax.models.tensors import adds_to_residual, tensors
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec
@@ -74,7 +74,8 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     take twice its memory."""
     stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
-        return jnp.full(leaf.shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
+        shape = part_shape(path, leaf.shape, spec, share.of)
+        return jnp.full(shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
     residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind) else 1.0
     limit = (3 / inputs) ** 0.5 * residual
