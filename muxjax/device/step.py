@@ -16,6 +16,7 @@ from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import count_tokens, likeliest, process_logits
 from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
+from muxjax.models.layers import Products
 from muxjax.models.lora import stacks
 from muxjax.models.lora.adapters import NO_PLACE, Adapters, Pairs
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
@@ -110,7 +111,8 @@ def _step(
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
     inputs = params, tokens_T, memory.position_T, memory
     adapters = loras and _adapters(loras, memory.slot_T, kernels)
-    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, product=kernels.product, adapters=adapters)
+    products = Products(kernels.product, kernels.grouped_product)
+    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, products=products, adapters=adapters)
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")

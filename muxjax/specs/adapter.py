@@ -11,6 +11,7 @@ from muxjax.errors import ConfigError
 from muxjax.specs.fields import Fields
 from muxjax.specs.folders import require_folder, require_no_pointer
 from muxjax.specs.known_fields import check_only
+from muxjax.types import ModelSpec
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -63,3 +64,11 @@ def read_adapter_config(folder: Path, *, most_rank: int) -> AdapterConfig:
     if unknown := [name for name in fields.never_asked() if name not in _HARMLESS]:
         raise ConfigError(f"{path} has fields that are not known, so that answers could be wrong: {', '.join(unknown)}", field=unknown[0])
     return AdapterConfig(rank=rank, scale=scale)
+
+
+def adapter_params(spec: ModelSpec, rank: int) -> int:
+    """Number of parameters of an adapter of that rank over a model or a share of one, beside all matrices that may have one."""
+    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    attention = 3 * spec.width + q_width + 2 * kv_width + q_width + spec.width  # q, k, v with an A each; o
+    mlp = 2 * spec.width + 2 * spec.ffn + spec.ffn + spec.width  # gate and up, likewise; down
+    return rank * (spec.layers * attention + spec.dense_layers * mlp)

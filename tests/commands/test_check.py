@@ -14,6 +14,8 @@ from muxjax.demo.run import shipped
 from muxjax.errors import ConfigError
 from muxjax.placement.plan_file import write_placement
 from muxjax.server.config import load_options
+from muxjax.specs.config import to_hf_config
+from muxjax.specs.published import BY_NAME
 from tests.cluster.test_serve_placement import placement
 from tests.commands.wrong import fails
 
@@ -59,6 +61,13 @@ def test_places_for_adapters_are_held_against_the_memory_too(big):
     assert model.endswith("places for 64 adapters of rank 64")
     before = lines(named("h200"), f"a={big}", load_format="dummy")[2]
     assert memory.partition(";")[0] != before.partition(";")[0]
+
+
+def test_a_mixture_takes_the_memory_of_all_experts_and_is_told_with_what_computes_a_token(folder):
+    (folder / "mixture").mkdir()
+    (folder / "mixture/config.json").write_text(json.dumps(to_hf_config(BY_NAME["qwen3-30b-a3b"])))
+    _, model, memory = lines(named("h200"), f"a={folder / 'mixture'}", load_format="dummy")
+    assert model.startswith("  a: 30.5 B parameters, 3.35 B active, bfloat16, 56.9") and "weights and tables 56.9" in memory
 
 
 def test_a_cache_of_a_given_size_is_held_against_the_memory(big):

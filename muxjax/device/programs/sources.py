@@ -23,6 +23,7 @@ from muxjax.models.lora.adapters import Pairs
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import best, best_product
+from muxjax.specs.adapter import adapter_params
 from muxjax.types import ModelSpec, Phase
 
 Options = dict[str, str | bool | int]
@@ -119,7 +120,7 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim)._replace(
+            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim, sinks=self.spec.sinks)._replace(
                 product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,
@@ -158,7 +159,7 @@ class PutAdapterSource(_SmallSource):
 
     @property
     def _values(self) -> int:
-        return self.max_loras * self.spec.adapter_params(self.max_lora_rank)
+        return self.max_loras * adapter_params(self.spec, self.max_lora_rank)
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         pairs = lora_shapes(self.spec, self.max_loras, self.max_lora_rank, devices)

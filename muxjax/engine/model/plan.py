@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
+from muxjax.units import show_count
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 CPU_CACHE_BYTES = 2**30
@@ -46,12 +48,18 @@ class ModelPlan:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
         layout = layout_of(unit, model, spec, kv_dtype)
         table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
-        params = own.params + model.lora_places * own.adapter_params(model.max_lora_rank)
+        params = own.params + model.lora_places * adapter_params(own, model.max_lora_rank)
         return cls(options=model, spec=spec, layout=layout, resident_bytes=params * ITEM_BYTES[spec.dtype] + table_bytes)
 
     @property
     def name(self) -> str:
         return self.options.name
+
+
+def show_params(spec: ModelSpec) -> str:
+    """Number of parameters, and of those that compute a token where they are fewer, for people."""
+    active = "" if spec.active_params == spec.params else f", {show_count(spec.active_params)} active"
+    return f"{show_count(spec.params)} parameters{active}"
 
 
 def layout_of(unit: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: str) -> CacheLayout:

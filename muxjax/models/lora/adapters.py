@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
-from muxjax.models.lora.files import Pair
+from muxjax.models.lora.files import Pair, matrices
+from muxjax.types import ModelSpec
 
 NO_PLACE = -1
 """Of a token that has no adapter."""
@@ -15,22 +16,22 @@ Pairs = dict[str, Pair]
 """By the kind of matrices that they are beside."""
 
 LoraProduct = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""x [T, I], a [J, A, R, I], b [A, R, O] for each of J, and each token's place among A: [T, O], what its adapter adds."""
+"""x [T, I], a [J, Z, Y, I], b [Z, Y, O] for each of J, and each token's place among Z: [T, O], what its adapter adds."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_JARI", "b", "place_T"), meta_fields=("product",))
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_JZYI", "b", "place_T"), meta_fields=("product",))
 @dataclass(frozen=True, slots=True)
 class LayerPair:
     """Adapters beside one matrix of a layer."""
 
-    a_JARI: jax.Array
+    a_JZYI: jax.Array
     b: tuple[jax.Array, ...]
     place_T: jax.Array
     product: LoraProduct
 
     def __call__(self, x_TI: jax.Array) -> jax.Array:
         """[T, O], what each token's own adds to x times the matrix; of a share of the inputs, its term of that sum."""
-        return self.product(x_TI, self.a_JARI, self.b, self.place_T)
+        return self.product(x_TI, self.a_JZYI, self.b, self.place_T)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("pairs", "place_T"), meta_fields=("product",))
@@ -47,9 +48,13 @@ class Adapters:
     place_T: jax.Array
     product: LoraProduct
 
-    def of_layer(self, layer: int) -> dict[str, LayerPair]:
+    def of_layer(self, spec: ModelSpec, layer: int) -> dict[str, LayerPair]:
         """What `layers.linear` finds beside that layer's matrices."""
         return {
-            f"{kind}_lora": LayerPair(pair.a[layer], tuple(b[layer] for b in pair.b), self.place_T, self.product)
-            for kind, pair in self.pairs.items()
+            f"{kind}_lora": self._beside(self.pairs[kind], tensor.layers.index(layer))
+            for kind, tensor in matrices(spec).items()
+            if layer in tensor.layers
         }
+
+    def _beside(self, pair: Pair, at: int) -> LayerPair:
+        return LayerPair(pair.a[at], tuple(b[at] for b in pair.b), self.place_T, self.product)

@@ -11,11 +11,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from muxjax.errors import CheckpointError
-from muxjax.models.tensors import Tensor, layer_kind, tensors
+from muxjax.models.tensors import Tensor, layer_tensors
 from muxjax.specs.adapter import WEIGHTS, read_adapter_config
 from muxjax.specs.weight_files import DTYPES, StoredTensor, full_name, read_header
 from muxjax.types import Adapter, ModelSpec
 
+_KINDS = ("qkv", "o", "gate_up", "down")
 _BEFORE = "base_model.model."
 _NAMED = 5
 
@@ -24,12 +25,13 @@ class Half(NamedTuple):
     """One of the two matrices that an adapter has beside one of a layer.
 
     Args:
-      kind: the array of the tree that the layer's matrix is in.
+      at: the layer's place among those that have such a matrix.
+      kind: the array of the tree that the matrix is in.
       parts: which of the matrices side by side there it is; all of them where one module holds them all.
       is_a: it is A, [r, in] as it is stored, and not B, [out, r].
     """
 
-    layer: int
+    at: int
     kind: str
     parts: range
     is_a: bool
@@ -37,11 +39,11 @@ class Half(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What an adapter, or A places for some, have beside the matrices of one kind.
+    """What an adapter, or Z places for some, have beside the matrices of one kind.
 
     Args:
-      a: [L, J, R, I] for J matrices side by side; of places [L, J, A, R, I].
-      b: [L, R, O] for each of those J, with the adapter's scale in it; of places [L, A, R, O].
+      a: [L, J, Y, I] for J matrices side by side; of places [L, J, Z, Y, I].
+      b: [L, Y, O] for each of those J, with the adapter's scale in it; of places [L, Z, Y, O].
     """
 
     a: Any
@@ -56,8 +58,8 @@ class AdapterWeights:
 
 
 def matrices(spec: ModelSpec) -> dict[str, Tensor]:
-    """Declarations of the matrices of a layer, by kind."""
-    return {kind: tensor for path, tensor in tensors(spec).items() if (kind := layer_kind(path)) and len(tensor.shape) == 2}
+    """Declarations of the matrices that adapters may be beside, by kind: all of a layer but those of experts."""
+    return {kind: tensor for kind, tensor in layer_tensors(spec).items() if kind in _KINDS}
 
 
 def widths(tensor: Tensor) -> tuple[int, ...]:
@@ -89,11 +91,11 @@ def read_adapter(adapter: Adapter, spec: ModelSpec, *, most_rank: int) -> Adapte
     config = read_adapter_config(folder, most_rank=most_rank)
     weights, halves = _empty(config.rank, spec), _halves(spec, config.rank)
     for name, tensor in _tensors(folder / WEIGHTS):
-        layer, kind, parts, is_a, _ = halves[name]
+        at, kind, parts, is_a, _ = halves[name]
         if is_a:
-            weights.pairs[kind].a[layer, parts] = tensor
+            weights.pairs[kind].a[at, parts] = tensor
             continue
-        columns = [weights.pairs[kind].b[part][layer] for part in parts]
+        columns = [weights.pairs[kind].b[part][at] for part in parts]
         cuts = np.cumsum([column.shape[-1] for column in columns])[:-1]
         for column, rows in zip(columns, np.split(tensor.astype(np.float32) * config.scale, cuts), strict=True):
             column[:] = rows.T
@@ -105,11 +107,11 @@ def _halves(spec: ModelSpec, rank: int) -> dict[str, Half]:
     halves = {}
     for kind, tensor in matrices(spec).items():
         own = range(len(tensor.cuts) + 1)
-        of_modules = [own] if len(tensor.modules) < len(own) else [own[part : part + 1] for part in own]
-        for layer, (module, parts) in product(range(spec.layers), zip(tensor.modules, of_modules, strict=True)):
-            before, outputs = f"model.layers.{layer}.{module}.lora_", sum(widths(tensor)[part] for part in parts)
-            halves[f"{before}A.weight"] = Half(layer, kind, parts, True, (rank, tensor.shape[0]))
-            halves[f"{before}B.weight"] = Half(layer, kind, parts, False, (outputs, rank))
+        of_names = [own] if len(tensor.names) < len(own) else [own[part : part + 1] for part in own]
+        for (at, layer), (name, parts) in product(enumerate(tensor.layers), zip(tensor.names, of_names, strict=True)):
+            before, outputs = f"model.layers.{layer}.{name.removesuffix('weight')}lora_", sum(widths(tensor)[part] for part in parts)
+            halves[f"{before}A.weight"] = Half(at, kind, parts, True, (rank, tensor.shape[0]))
+            halves[f"{before}B.weight"] = Half(at, kind, parts, False, (outputs, rank))
     return halves
 
 
@@ -158,8 +160,8 @@ def _empty(rank: int, spec: ModelSpec) -> AdapterWeights:
 
     def pair(tensor: Tensor) -> Pair:
         outputs = widths(tensor)
-        a = np.zeros((spec.layers, len(outputs), rank, tensor.shape[0]), dtype)
-        return Pair(a, tuple(np.zeros((spec.layers, rank, width), dtype) for width in outputs))
+        a = np.zeros((len(tensor.layers), len(outputs), rank, tensor.shape[0]), dtype)
+        return Pair(a, tuple(np.zeros((len(tensor.layers), rank, width), dtype) for width in outputs))
 
     return AdapterWeights({kind: pair(tensor) for kind, tensor in matrices(spec).items()})
 

@@ -18,8 +18,8 @@ def shapes(spec: ModelSpec, places: int, rank: int) -> Pairs:
 
     def pair(tensor: Tensor) -> Pair:
         outputs = widths(tensor)
-        a = jax.ShapeDtypeStruct((spec.layers, len(outputs), places, rank, tensor.shape[0]), dtype)
-        return Pair(a, tuple(jax.ShapeDtypeStruct((spec.layers, places, rank, width), dtype) for width in outputs))
+        a = jax.ShapeDtypeStruct((len(tensor.layers), len(outputs), places, rank, tensor.shape[0]), dtype)
+        return Pair(a, tuple(jax.ShapeDtypeStruct((len(tensor.layers), places, rank, width), dtype) for width in outputs))
 
     return {kind: pair(tensor) for kind, tensor in matrices(spec).items()}
 

@@ -11,7 +11,7 @@ from muxjax.device.lora.store import AdapterStore
 from muxjax.models.lora.adapters import NO_PLACE
 from muxjax.models.lora.files import open_adapter
 from muxjax.models.sharding import Devices
-from muxjax.specs.adapter import WEIGHTS
+from muxjax.specs.adapter import WEIGHTS, adapter_params
 from muxjax.types import Adapter
 from tests.models.adapter import make_adapter
 from tests.models.test_weights import SPEC
@@ -81,7 +81,7 @@ def test_places_that_are_made_anew_are_empty(adapters):
     assert places.arrays == []
     places.clear()
     assert not any(np.asarray(leaf).any() for leaf in places.arrays)
-    assert sum(leaf.nbytes for leaf in places.arrays) == places.device_bytes == 2 * SPEC.adapter_params(RANK) * 4
+    assert sum(leaf.nbytes for leaf in places.arrays) == places.device_bytes == 2 * adapter_params(SPEC, RANK) * 4
     assert places.at([0], adapters[0]) == [0]
 
 

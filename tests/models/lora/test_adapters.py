@@ -14,6 +14,7 @@ from muxjax.models.lora.adapters import NO_PLACE, Adapters, Pairs
 from muxjax.models.lora.files import open_adapter, read_adapter
 from muxjax.models.weights import load
 from muxjax.pallas import reference
+from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
 from tests.models.adapter import FOLDER, make_adapter, make_base, make_golden_adapter, read_adapter_golden
@@ -90,9 +91,9 @@ def test_tokens_of_several_adapters_and_of_none_are_each_as_if_alone(models):
     other = jax.tree.map(lambda leaf: -2 * leaf[..., ::-1], one)
     pairs = places_of(spec, p0=one, p2=other)
     place_T = jnp.array([2, NO_PLACE, 0, 0, 2])
-    together = Adapters(pairs, place_T, reference.lora).of_layer(layer)["qkv_lora"](x_TI)
+    together = Adapters(pairs, place_T, reference.lora).of_layer(spec, layer)["qkv_lora"](x_TI)
     for token, place in enumerate(place_T.tolist()):
-        alone = Adapters(pairs, place_T[token : token + 1], reference.lora).of_layer(layer)["qkv_lora"](x_TI[token : token + 1])[0]
+        alone = Adapters(pairs, place_T[token : token + 1], reference.lora).of_layer(spec, layer)["qkv_lora"](x_TI[token : token + 1])[0]
         np.testing.assert_allclose(together[token], alone, rtol=1e-5, atol=1e-4)
         assert bool(jnp.any(alone != 0)) == (place != NO_PLACE)
 
@@ -100,17 +101,17 @@ def test_tokens_of_several_adapters_and_of_none_are_each_as_if_alone(models):
 def test_what_is_not_a_number_in_padding_spoils_nobody(models):
     spec, _, one = models("qwen2")
     x_TI = jnp.ones((3, spec.width)).at[1].set(jnp.nan)
-    add = Adapters(places_of(spec, p0=one), jnp.array([0, NO_PLACE, 0]), reference.lora).of_layer(0)["qkv_lora"](x_TI)
+    add = Adapters(places_of(spec, p0=one), jnp.array([0, NO_PLACE, 0]), reference.lora).of_layer(spec, 0)["qkv_lora"](x_TI)
     assert bool(jnp.isfinite(add).all())
 
 
 def test_places_take_the_memory_that_a_spec_says(models):
     spec, _, one = models("llama3_scaled")
     sizes = sum(leaf.size for leaf in jax.tree.leaves(stacks.shapes(spec, PLACES, RANK)))
-    assert sizes == PLACES * spec.adapter_params(RANK)
+    assert sizes == PLACES * adapter_params(spec, RANK)
     half = spec.share(2)
-    assert sum(leaf.size for leaf in jax.tree.leaves(stacks.one_shapes(half, RANK))) == half.adapter_params(RANK)
-    assert sum(leaf.size for leaf in jax.tree.leaves(one)) == spec.adapter_params(RANK)
+    assert sum(leaf.size for leaf in jax.tree.leaves(stacks.one_shapes(half, RANK))) == adapter_params(half, RANK)
+    assert sum(leaf.size for leaf in jax.tree.leaves(one)) == adapter_params(spec, RANK)
 
 
 def test_an_adapter_of_a_lower_rank_is_padded_with_nothing(models, tmp_path):
