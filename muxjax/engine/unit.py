@@ -319,6 +319,9 @@ def _stats(state: ModelState) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
+        drafts=tally.drafts,
+        draft_tokens=tally.draft_tokens,
+        accepted_tokens=tally.accepted_tokens,
         status=state.status,
         lane=config.lane,
     )
