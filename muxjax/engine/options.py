@@ -16,7 +16,7 @@ TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
-SPECULATIVE_METHODS = ("prompt_lookup",)
+SPECULATIVE_METHODS = ("ngram",)
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
@@ -29,8 +29,8 @@ class SpeculativeOptions:
     """Speculative decoding of a model: several tokens are drafted, and checked in one step. Answers are the same with it and without.
 
     Args:
-      method: of SPECULATIVE_METHODS: prompt_lookup drafts what stood behind the text's last tokens where they stood before, in prompt or
-        answer.
+      method: of SPECULATIVE_METHODS: ngram (prompt lookup) drafts what stood behind the text's last tokens where they stood before, in
+        prompt or answer.
       num_speculative_tokens: most that are drafted at a time.
       prompt_lookup_max: most of the last tokens that are looked for.
       prompt_lookup_min: fewest of them that must be found.
@@ -80,7 +80,7 @@ class ModelOptions:
       devices: those of the unit that share the model out, by number; None for all.
       prefill_share: of the multiprocessors, that its long prefills may keep to while other lanes decode, or the next less that there are
         programs for; 1 for all, None for the unit's `sm_shares`.
-      speculative: how its tokens are drafted, as of `SpeculativeOptions`; None for one token a step.
+      speculative_config: how its tokens are drafted, as of `SpeculativeOptions`; None for one token a step.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -110,7 +110,7 @@ class ModelOptions:
     allow_unknown_config: bool = False
     devices: tuple[int, ...] | None = None
     prefill_share: float | None = None
-    speculative: SpeculativeOptions | None = None
+    speculative_config: SpeculativeOptions | None = None
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -145,7 +145,8 @@ class ModelOptions:
     @property
     def most_decode_rows(self) -> int:
         """Most rows of a step that compute one token each: of all its sequences, or of one with its drafts."""
-        return max(self.max_num_seqs, 1 + (self.speculative.num_speculative_tokens if self.speculative else 0))
+        drafts = self.speculative_config.num_speculative_tokens if self.speculative_config else 0
+        return max(self.max_num_seqs, 1 + drafts)
 
     @property
     def reading(self) -> dict[str, Any]:

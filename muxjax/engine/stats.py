@@ -57,7 +57,6 @@ class Tally:
         self.decode_steps += not prefills
         self.mixed_steps += bool(prefills and decodes)
 
-
     def verify(self, drafts: Drafts, accepted: int) -> None:
         """A step has sampled behind drafts, of which so many were right: as many tokens more than its rows."""
         self.drafts += drafts.sequences

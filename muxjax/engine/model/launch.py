@@ -111,6 +111,7 @@ class Launcher:
     def _decodes(self, slots: Ints, grown: Ints) -> Rows:
         return Rows(slots, self._ones[: len(slots)], self._all_sampled[: len(slots)], self._tables.grow(grown))
 
+
 def joined(deltas: Iterable[TableDelta]) -> TableDelta:
     """All of these changes, in their order."""
     return TableDelta(*map(np.concatenate, zip(*deltas, strict=True)))

@@ -31,7 +31,7 @@ class Speculation:
     @classmethod
     def of(cls, model: ModelOptions) -> "Speculation | None":
         """As the options say; None where they say nothing."""
-        own = model.speculative
+        own = model.speculative_config
         if own is None:
             return None
         propose = partial(prompt_lookup, longest=own.prompt_lookup_max, shortest=own.prompt_lookup_min)

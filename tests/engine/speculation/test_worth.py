@@ -36,7 +36,9 @@ def test_finding_nothing_to_draft_is_given_up_too():
     assert not after(Worth(), 20, drafts=0).speculates(MOST_ROWS)
 
 
-@pytest.mark.parametrize(("rows", "drafts", "accepted", "pays"), [(1, 4, 1, True), (12, 48, 3, False), (12, 48, 8, True), (32, 32, 6, False)])
+@pytest.mark.parametrize(
+    ("rows", "drafts", "accepted", "pays"), [(1, 4, 1, True), (12, 48, 3, False), (12, 48, 8, True), (32, 32, 6, False)]
+)
 def test_the_more_rows_drafts_take_the_more_of_them_must_be_right(rows, drafts, accepted, pays):
     assert after(Worth(), 40, rows=rows, drafts=drafts, accepted=accepted).speculates(MOST_ROWS) == pays
 
