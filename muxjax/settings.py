@@ -151,7 +151,7 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
         return tuple(_number(name, item, int) if choices[0] is int else _text(name, item) for item in items)
     kind = choices[0] if choices else hint
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return value if isinstance(value, kind) else _nested(name, setting, kind)
     if name.endswith("_bytes"):
         return parse_bytes(_text(name, value), field=name)

@@ -89,7 +89,7 @@ def _typed(name: str, hint: Any) -> dict[str, Any]:
         return {"anyOf": [{"type": "array", "items": item}, item]}
     kinds = [choice for choice in choices if choice is not NoneType] or [hint]
     entry = dict(_SIZE if name.endswith("_bytes") else _TIME if name.endswith("_s") else _PLAIN.get(kinds[0], {"type": "number"}))
-    if is_dataclass(kinds[0]):
+    if isinstance(kinds[0], type) and is_dataclass(kinds[0]):
         entry = _object(kinds[0])
     if name in _CHOICES:
         entry = {"enum": [*_CHOICES[name]]}

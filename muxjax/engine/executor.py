@@ -97,7 +97,7 @@ class Done:
     """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
 
     Args:
-      drafted: [D] sampled after each of the step's drafts; of use if that was right, and all before it in its row.
+      drafted: [A] sampled after each of the step's drafts; of use if that was right, and all before it in its row.
       padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
       logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
       hidden: [B, M] float32, sums of hidden states as of `StepControls.pool`.

@@ -10,11 +10,11 @@ from muxjax.types import Bools, Ints
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """Drafts of a step's rows, D tokens row after row. They lie in columns that the row's slot has.
+    """Drafts of a step's rows, A of them, row after row. They lie in columns that the row's slot has.
 
     Args:
-      rows: [D] int32, the row that each follows, ascending; places: [D] int32, how far behind the row's own token, from 1 on.
-      tokens: [D] int32 ids.
+      rows: [A] int32, the row that each follows, ascending; places: [A] int32, how far behind the row's own token, from 1 on.
+      tokens: [A] int32 ids.
     """
 
     rows: Ints
@@ -40,9 +40,9 @@ class Drafts:
         return int(np.count_nonzero(self.places == 1))
 
     def right(self, tokens: Ints, drafted: Ints) -> Bools:
-        """[D] bool: the draft is what was sampled behind the token before it.
+        """[A] bool: the draft is what was sampled behind the token before it.
 
         Args:
-          tokens: [B] sampled behind each row's own token; drafted: [D] behind each draft.
+          tokens: [B] sampled behind each row's own token; drafted: [A] behind each draft.
         """
         return self.tokens == np.where(self.places == 1, tokens[self.rows], np.roll(drafted, 1))
