@@ -1,10 +1,11 @@
 """Units whose drafts are made for tests: of texts' next tokens, right and wrong ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from muxjax.cache.layout import CacheLayout
 from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.unit import Unit
 from muxjax.types import Ints
@@ -32,10 +33,17 @@ def guesses(model: str, hits: Sequence[bool]) -> Callable[[Ints, int], Ints]:
     return propose
 
 
-def speculating_unit(hits: Sequence[bool], *, most_drafts: int = MOST_DRAFTS, most_rows: int = MOST_ROWS, **options) -> Unit:
+def speculating_unit(
+    hits: Sequence[bool],
+    *,
+    layouts: Mapping[str, CacheLayout] = WIDE,
+    most_drafts: int = MOST_DRAFTS,
+    most_rows: int = MOST_ROWS,
+    **options,
+) -> Unit:
     """Each model drafts by its own texts."""
     own = Speculation(propose=lambda text, most: text[:0], most_drafts=most_drafts, most_rows=most_rows)
-    unit = make_unit(layouts=WIDE, speculation=own, **options)
+    unit = make_unit(layouts=layouts, speculation=own, **options)
     for name, state in unit._states.items():
         assert state._drafter is not None
         state._drafter._speculation = replace(own, propose=guesses(name, hits))
