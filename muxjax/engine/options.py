@@ -20,7 +20,7 @@ SPECULATIVE_METHODS = ("ngram",)
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
-MOST_SPECULATIVE_TOKENS, MOST_LOOKED_FOR = 16, 64
+MOST_SPECULATIVE_TOKENS, MOST_LOOKED_FOR, DRAFTED_ROWS = 16, 64, 64
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
@@ -144,9 +144,9 @@ class ModelOptions:
 
     @property
     def most_decode_rows(self) -> int:
-        """Most rows of a step that compute one token each: of all its sequences, or of one with its drafts."""
+        """Most rows of a step that compute one token each: of all its sequences, and their drafts as far as that makes DRAFTED_ROWS."""
         drafts = self.speculative_config.num_speculative_tokens if self.speculative_config else 0
-        return max(self.max_num_seqs, 1 + drafts)
+        return max(self.max_num_seqs, min(DRAFTED_ROWS, self.max_num_seqs * (1 + drafts)))
 
     @property
     def reading(self) -> dict[str, Any]:

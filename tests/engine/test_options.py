@@ -51,8 +51,10 @@ def test_speculation_out_of_range_is_refused(fields, said):
         SpeculativeOptions(**{"method": "ngram", **fields})
 
 
-@pytest.mark.parametrize(("sequences", "drafts", "rows"), [(64, 4, 64), (1, 4, 5), (4, None, 4), (4, 3, 4), (1000, 4, 1000)])
-def test_one_sequence_at_least_has_room_for_its_drafts(sequences, drafts, rows):
+@pytest.mark.parametrize(
+    ("sequences", "drafts", "rows"), [(64, 4, 64), (1, 16, 17), (4, None, 4), (4, 3, 16), (40, 4, 64), (1000, 4, 1000)]
+)
+def test_few_sequences_have_room_for_all_their_drafts(sequences, drafts, rows):
     own = drafts and SpeculativeOptions(method="ngram", num_speculative_tokens=drafts)
     options = ModelOptions(name="a", path=Path("/none"), max_num_seqs=sequences, speculative_config=own or None)
     assert options.most_decode_rows == rows
