@@ -110,11 +110,10 @@ class FakeDevice:
             ],
             np.int32,
         )
-        controls = step.controls
+        sampled, controls = np.concatenate([sampled, np.array(self._behind_drafts(step), np.int32)]), step.controls
         return Done(
             step_id=step.id,
             tokens=sampled,
-            drafted=np.array(self._behind_drafts(step), np.int32),
             at_s=self._clock.now_s(),
             logprobs=_logprobs(sampled) if controls and controls.logprobs else None,
             prompt_logprobs=_logprobs(controls.follow) if controls and controls.follow is not None else None,
@@ -163,8 +162,12 @@ class FakeDevice:
 
     def _behind_drafts(self, step: Step) -> list[int]:
         """What a device samples in the rows of drafts; which of a slot's rows it remembers is its own affair."""
+        tokens = [
+            self._sample(step.model, slot, position + 1, _allowed(step.controls, number))
+            for number, (slot, position, _) in enumerate(_drafts(step), start=len(step.slots))
+        ]
         self._sampled |= {(step.model, slot): NOBODYS for slot, _, _ in _drafts(step)}
-        return [next_token(step.model, self._history[step.model, slot][: position + 1]) for slot, position, _ in _drafts(step)]
+        return tokens
 
     def _sample(self, model: str, slot: int, end: int, allowed: Bools) -> int:
         """The next token behind so many, or the first behind it that is allowed."""

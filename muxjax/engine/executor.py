@@ -73,7 +73,7 @@ class Step:
 
 
 NO_TOKEN = -1
-"""In `Done.tokens`: the row's logits were not finite."""
+"""In `Done.tokens`: the logits were not finite."""
 
 NOTHING_LEFT = -2
 """In `Done.tokens`: the row's controls forbid every token."""
@@ -94,13 +94,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
+    """A finished step, or what went wrong: the tokens sampled after each row's last new token and, behind them, after each draft, [B + A].
 
     Args:
-      drafted: [A] sampled after each of the step's drafts; of use if that was right, and all before it in its row.
       padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
-      logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
-      hidden: [B, M] float32, sums of hidden states as of `StepControls.pool`.
+      logprobs: of those tokens where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
+      hidden: [B + A, M] float32, sums of hidden states as of `StepControls.pool`.
     """
 
     step_id: int
@@ -111,7 +110,6 @@ class Done:
     logprobs: TopLogprobs | None = None
     prompt_logprobs: TopLogprobs | None = None
     hidden: Floats | None = None
-    drafted: Ints | None = None
 
 
 class Executor(Protocol):

@@ -142,7 +142,7 @@ class Unit:
                 for on_job in self._on_job:
                     on_job(record)
             state = self._states[step.model]
-            fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
+            fault = step_done.fault or (_NOT_FINITE if (step_done.tokens[: len(step.slots)] == NO_TOKEN).any() else None)
             if fault is not None:
                 outputs += self._undo(step, fault, step_done.at_s)
                 continue

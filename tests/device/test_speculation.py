@@ -105,8 +105,11 @@ SAMPLINGS = {
     "filtered": {"temperature": 0.7, "top_k": 9, "top_p": 0.9, "min_p": 0.02, "seed": 2**40},
     "hot": {"temperature": 3.0, "seed": -1},
     "penalized": {"temperature": 1.0, "frequency_penalty": 1.0, "seed": 3},
-    "formed": {"temperature": 1.0, "grammar": Grammar(kind=GrammarKind.REGEX, text="[ab]+"), "seed": 4},
+    "formed": {"temperature": 1.0, "grammar": Grammar(kind=GrammarKind.REGEX, text="(ab?c){9}"), "seed": 4},
     "told": {"temperature": 1.0, "logprobs": 2, "seed": 7},
+    "biased": {"temperature": 1.0, "logit_bias": ((5, 4.0), (6, -100.0)), "seed": 8},
+    "banned": {"temperature": 0.7, "allowed_token_ids": frozenset(range(4)), "bad_words": ((1, 2), (3,)), "seed": 9},
+    "late": {"temperature": 3.0, "min_tokens": 20, "stop_token_ids": frozenset(range(20)), "seed": 10},
 }
 
 
@@ -115,7 +118,7 @@ def tokens_of(outputs: dict[str, list[Output]]) -> dict[str, tuple[int | None, .
 
 
 def test_random_tokens_are_those_that_the_seed_gives_without_drafts(monkeypatch):
-    """Also beside requests that have none, for what they ask of their tokens."""
+    """Whatever else they ask of their tokens; penalties have no drafts."""
     model = ControlledModel(decode_rows=12)
     requests = [
         Request(id=name, model="m", prompt=(7, i, 3), sampling=Sampling(max_tokens=40, **own), arrival_s=0.0)
@@ -124,15 +127,19 @@ def test_random_tokens_are_those_that_the_seed_gives_without_drafts(monkeypatch)
     alone = tokens_of(model.run(requests)[0])
     texts = [(*request.prompt, *alone[request.id]) for request in requests]
 
+    asked = set()
+
     def propose(text: Ints, most: int) -> Ints:
+        asked.add(int(text[1]))
         whole = next((whole for whole in texts if whole[: len(text)] == tuple(text.tolist())), None)
         assert whole is not None, "a text that is no other run's"
         return np.array([(token + (place % 3 == 0)) % 64 for place, token in enumerate(whole[len(text) :], len(text))][:most], np.int32)
 
     speculation = Speculation(propose=propose, most_drafts=3, most_rows=12)
-    assert tokens_of(model.run(requests, speculation=speculation)[0]) == alone
-    own = [step.drafts for step in model.steps if step.drafts is not None]
-    assert sum(map(len, own)) > 60 and len({tuple(tokens) for tokens in alone.values()}) == len(requests)
-    monkeypatch.setattr(Drafts, "right", lambda drafts, tokens, drafted: np.ones(len(drafts), bool))
+    drafted, _ = model.run(requests, speculation=speculation)
+    assert tokens_of(drafted) == alone and len({*alone.values()}) == len(requests)
+    assert len(asked) == len(requests) - 1
+    assert [told.token for output in drafted["told"] if (told := output.logprobs)] == [*alone["told"]]
+    monkeypatch.setattr(Drafts, "right", lambda drafts, tokens: np.ones(len(drafts), bool))
     with pytest.raises(AssertionError, match="no other run's"):
         model.run(requests, speculation=speculation)

@@ -203,11 +203,9 @@ class _Flight(NamedTuple):
     def _read(self, result: StepResult) -> Done:
         step, shape = self.step, self.shape
         assert shape is not None
-        tokens_B = np.asarray(result.tokens_B)
         return Done(
             step_id=step.id,
-            tokens=batch.unpack(tokens_B, step, shape),
-            drafted=tokens_B[batch.draft_places(step)],
+            tokens=batch.unpack(np.asarray(result.tokens_B), step, shape),
             logprobs=logprobs_of(result.logprobs, batch.row_places(step, shape)),
             prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step)),
             hidden=None if result.hidden_BM is None else batch.unpack(np.asarray(result.hidden_BM), step, shape),

@@ -86,7 +86,7 @@ class Launcher:
         self.charge(slots, counts, decodes)
         starts = self._tables.lengths[slots]
         self._tables.lengths[slots] = starts + counts
-        step = Step(
+        return Step(
             id=step_id,
             model=self._model,
             decodes=decodes,
@@ -99,6 +99,9 @@ class Launcher:
             lane=job.lane,
             sm_share=job.sm_share,
         )
+
+    def with_controls(self, step: Step) -> Step:
+        """The step with what its rows and drafts want beyond being drawn."""
         controls = self._slots.controls
         return replace(step, controls=step_controls(controls, self._slots.text, step)) if controls else step
 

@@ -135,6 +135,7 @@ class ModelState:
         step = self._launcher.step(step_id, rows, job, decodes=len(decodes.slots))
         if self._drafter:
             step = self._drafter.with_drafts(step)
+        step = self._launcher.with_controls(step)
         self.in_flight += 1
         self.prefills_in_flight += step.phase is Phase.PREFILL
         self.tally.add(step)

@@ -15,8 +15,8 @@ from muxjax.types import Ints
 
 
 def takes_drafts(controls: TokenControls | None) -> bool:
-    """A sequence may have drafts: nothing is asked of its tokens that depends on those before them, or that runs behind its row alone."""
-    return controls is None
+    """A sequence with those controls may have drafts: all but penalties, which the device counts by the tokens that have been made."""
+    return controls is None or controls.penalties is None
 
 
 class Drafter:

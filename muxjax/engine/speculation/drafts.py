@@ -39,10 +39,11 @@ class Drafts:
         """Rows that have drafts."""
         return int(np.count_nonzero(self.places == 1))
 
-    def right(self, tokens: Ints, drafted: Ints) -> Bools:
+    def right(self, tokens: Ints) -> Bools:
         """[A] bool: the draft is what was sampled behind the token before it.
 
         Args:
-          tokens: [B] sampled behind each row's own token; drafted: [A] behind each draft.
+          tokens: [B + A] sampled behind each row's own token, and behind each draft.
         """
-        return self.tokens == np.where(self.places == 1, tokens[self.rows], np.roll(drafted, 1))
+        before = np.arange(len(tokens) - len(self) - 1, len(tokens) - 1)
+        return self.tokens == tokens[np.where(self.places == 1, self.rows, before)]

@@ -120,17 +120,26 @@ def test_rows_and_drafts_together_keep_to_their_limit_and_a_crowd_has_none():
     assert any(step.drafts for step in steps)
 
 
-def test_requests_with_controls_have_no_drafts_and_the_others_beside_them_do():
-    plain, biased = ask(2)
-    biased = Request(id="biased", model="a", prompt=(9, 9), sampling=Sampling(max_tokens=30, logprobs=1), arrival_s=0.0)
-    unit, clock = speculating_unit([True], total_blocks=4 * LARGEST), FakeClock()
-    device = Recorder(WIDE, clock)
-    outputs = run(unit, BY_NAME["adbs"], device, clock, [plain, biased], {})
-    for request in (plain, biased):
-        check(request, outputs[request.id], cancelled=False)
-    assert all(output.logprobs for output in outputs["biased"])
-    slots = {step.slots[row] for step in device.steps if step.drafts for row in step.drafts.rows}
-    assert len(slots) == 1
+def test_each_token_behind_a_draft_has_its_log_probabilities():
+    (told,) = ask(logprobs=1)
+    unit, clock = speculating_unit([True, True, False], total_blocks=4 * LARGEST), FakeClock()
+    outputs = run(unit, BY_NAME["adbs"], FakeDevice(WIDE, clock), clock, [told], {})["0"]
+    check(told, outputs, cancelled=False)
+    assert [output.logprobs and output.logprobs.logprob for output in outputs] == [-token / 8 for token in expected_tokens(told)]
+    assert unit.stats().models[0].accepted_tokens > 9
+
+
+def test_requests_with_penalties_have_no_drafts_and_the_others_beside_them_do():
+    plain, penalized = (
+        ask()[0],
+        Request(id="penalized", model="a", prompt=(9, 9), sampling=Sampling(max_tokens=30, presence_penalty=1.0), arrival_s=0.0),
+    )
+    _, steps = answer(speculating_unit([True], total_blocks=4 * LARGEST), [plain, penalized])
+    drafted = [step for step in steps if step.drafts is not None and step.decodes == 2]
+    assert drafted
+    for step in drafted:
+        assert step.drafts and step.controls and step.controls.penalties is not None
+        assert not step.controls.penalties[step.drafts.rows, 0].any() and step.controls.penalties[:, 0].any()
 
 
 def test_nothing_is_launched_ahead_while_it_speculates_and_as_always_while_it_does_not(monkeypatch):
@@ -156,8 +165,8 @@ def test_nothing_is_launched_ahead_while_it_speculates_and_as_always_while_it_do
 def test_a_wrong_rule_would_be_noticed(wrong, monkeypatch):
     right = Drafts.right
 
-    def mutated(drafts: Drafts, tokens, drafted):
-        return right(drafts, tokens, drafted) | (drafts.places == 1) | (wrong == "all are")
+    def mutated(drafts: Drafts, tokens):
+        return right(drafts, tokens) | (drafts.places == 1) | (wrong == "all are")
 
     monkeypatch.setattr(Drafts, "right", mutated)
     with pytest.raises(AssertionError):

@@ -33,7 +33,7 @@ def two_tokens(rule: Callable[[Ints, Ints], tuple[Ints, Ints]]) -> float:
 def ours(first: Ints, behind: Ints) -> tuple[Ints, Ints]:
     drafts = Drafts.of([np.array([DRAFT], np.int32)] * MANY)
     assert drafts is not None
-    return first, np.where(drafts.right(first, behind), behind, drawn(first, 2))
+    return first, np.where(drafts.right(np.concatenate([first, behind])), behind, drawn(first, 2))
 
 
 def always_right(first: Ints, behind: Ints) -> tuple[Ints, Ints]:

@@ -20,5 +20,5 @@ def test_rows_without_any_are_passed_over():
 def test_a_draft_is_right_that_was_sampled_behind_the_token_before_it():
     drafts = Drafts.of([ints(), ints(5, 6, 7), ints(8, 9)])
     assert drafts is not None
-    assert drafts.right(ints(1, 5, 8), ints(6, 0, 7, 0, 9)).tolist() == [True, True, False, True, False]
-    assert drafts.right(ints(5, 1, 9), ints(6, 7, 0, 9, 0)).tolist() == [False, True, True, False, True]
+    assert drafts.right(ints(1, 5, 8, 6, 0, 7, 0, 9)).tolist() == [True, True, False, True, False]
+    assert drafts.right(ints(5, 1, 9, 6, 7, 0, 9, 0)).tolist() == [False, True, True, False, True]
