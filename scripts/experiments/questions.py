@@ -11,8 +11,9 @@ from scripts.experiments.question import STATIC, STATIC_MPS, TRANSFORMERS, Quest
 
 CHAT = RequestLengths(prompt=log_normal(220, sigma=1.0, least=4, most=1024), output=log_normal(200, sigma=1.0, least=4, most=1024))
 """As of the preset llama-trio: 208 tokens in and 191 out in the mean."""
-DOUBLE = RequestLengths(prompt=log_normal(440, sigma=1.0, least=4, most=2048), output=log_normal(400, sigma=1.0, least=4, most=1024))
-FOURFOLD = RequestLengths(prompt=log_normal(880, sigma=0.7, least=4, most=3072), output=log_normal(400, sigma=1.0, least=4, most=1024))
+DOUBLE = RequestLengths(prompt=log_normal(440, sigma=0.7, least=4, most=1024), output=log_normal(400, sigma=0.7, least=4, most=1024))
+HALF = RequestLengths(prompt=log_normal(110, sigma=1.0, least=4, most=512), output=log_normal(100, sigma=1.0, least=4, most=512))
+"""In the mean, twice and half of CHAT."""
 LONG = RequestLengths(prompt=log_normal(6000, sigma=0.3, least=2048, most=8000), output=log_normal(64, sigma=0.5, least=4, most=128))
 TRIO = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 OURS = ("mux", "adbs", "turns", "spatial")
@@ -125,11 +126,10 @@ _ALL = (
         name="ablation-18",
         title="Two equal models, rates 1:8 and lengths 4:1, asked more than they can serve: what does the schedule make of it?",
         models=dict.fromkeys("ab", "llama-3.2-3b"),
-        streams=(stream("a", 12.0, FOURFOLD), stream("b", 96.0)),
+        streams=(stream("a", 18.0, DOUBLE), stream("b", 144.0, HALF)),
         backends=("mux", "adbs", "round-robin", "turns"),
         duration_s=12.0,
         enough=0.0,
-        max_model_len=4096,
     ),
     _day(),
     _tail(),
