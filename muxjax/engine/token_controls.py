@@ -106,12 +106,13 @@ class TokenControls:
         """Of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
         return self._contained(lambda: self._shaping(row, text, ends, self._matcher), _UNSHAPED)
 
-    def shapings_ahead(self, rows: Ints, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
+    def shapings_ahead(self, rows: np.ndarray, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
         """Of the rows of drafts behind a text that is known up to `ends`: each as if it and those before it had been taken."""
         return self._contained(lambda: self._shapings_ahead(rows, text, ends, drafts), [_UNSHAPED] * len(rows))
 
-    def _shapings_ahead(self, rows: Ints, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
-        ahead, shapings = None if self._matcher is None else self._matcher.copy(), []
+    def _shapings_ahead(self, rows: np.ndarray, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
+        ahead = None if self._matcher is None else self._matcher.copy()
+        shapings: list[RowShaping] = []
         for place, (row, token) in enumerate(zip(rows.tolist(), drafts.tolist(), strict=True), start=1):
             if ahead is not None:
                 ahead.take(token)  # if it may not come, neither it nor what follows it is right
@@ -259,7 +260,7 @@ def take_prompts(controls: Mapping[int, TokenControls], step: Step, done: Done) 
 
 
 def take_outputs(
-    controls: Mapping[int, TokenControls], logprobs: TopLogprobs | None, slots: Ints, places: Ints, outputs: Sequence[Output]
+    controls: Mapping[int, TokenControls], logprobs: TopLogprobs | None, slots: Ints, places: np.ndarray, outputs: Sequence[Output]
 ) -> list[Output]:
     """Takes in tokens of those slots: grammars go on, and the outputs have the log-probabilities that are wanted.
 

@@ -49,7 +49,7 @@ def absorb(slots: Slots, step: Step, done: Done, *, every_token: bool) -> Absorb
     return absorbed if step.drafts is None else _joined([absorbed, *_take_drafts(slots, step, done, absorbed)])
 
 
-def _take_tokens(slots: Slots, step: Step, done: Done, gained: Ints, places: Ints, *, every_token: bool = True) -> Absorbed:
+def _take_tokens(slots: Slots, step: Step, done: Done, gained: Ints, places: np.ndarray, *, every_token: bool = True) -> Absorbed:
     """A token for each of those slots, from those places of what the step sampled."""
     tokens = done.tokens[places]
     stopped, full = slots.text.extend(gained, tokens)
