@@ -40,7 +40,7 @@ def token_places(step: Step) -> np.ndarray:
 
 
 def row_places(step: Step, shape: BatchShape) -> np.ndarray:
-    """[B + A] place of each of the step's own rows in that shape, and of its drafts, which come behind the rows that decode."""
+    """[B + Y] place of each of the step's own rows in that shape, and of its drafts, which come behind the rows that decode."""
     rows = np.arange(len(step.slots))
     own = np.where(rows < step.decodes, rows, rows + shape.decode_rows - step.decodes)
     return np.concatenate([own, np.arange(step.decodes, step.one_token_rows)])

@@ -94,12 +94,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished step, or what went wrong: the tokens sampled after each row's last new token and, behind them, after each draft, [B + A].
+    """A finished step, or what went wrong: the tokens sampled after each row's last new token and, behind them, after each draft, [B + Y].
 
     Args:
       padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
       logprobs: of those tokens where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
-      hidden: [B + A, M] float32, sums of hidden states as of `StepControls.pool`.
+      hidden: [B + Y, M] float32, sums of hidden states as of `StepControls.pool`.
     """
 
     step_id: int

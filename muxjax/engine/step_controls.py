@@ -29,7 +29,7 @@ class Recount(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepControls:
-    """Logits processors of the B rows of a step, and of its A drafts, whose numbers follow the rows'.
+    """Logits processors of the B rows of a step, and of its Y drafts, whose numbers follow the rows'.
 
     A row whose chunk leaves tokens of its prompt over wants nothing but `follow`: its token is of no use.
 

@@ -99,7 +99,7 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         ttft_s=model.ttft_s,
         tpot_s=model.tpot_s,
         speculation=Speculation.of(model),
-        token_cost=spec.params,
+        token_cost=spec.active_params,
         lane=loaded.lane,
         step_sizes=loaded.step_sizes,
         sm_shares=loaded.sm_shares,

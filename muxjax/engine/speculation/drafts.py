@@ -10,11 +10,11 @@ from muxjax.types import Bools, Ints
 
 @dataclass(frozen=True, slots=True)
 class Drafts:
-    """Drafts of a step's rows, A of them, row after row. They lie in columns that the row's slot has.
+    """Drafts of a step's rows, Y of them, row after row. They lie in columns that the row's slot has.
 
     Args:
-      rows: [A] int32, the row that each follows, ascending; places: [A] int32, how far behind the row's own token, from 1 on.
-      tokens: [A] int32 ids.
+      rows: [Y] int32, the row that each follows, ascending; places: [Y] int32, how far behind the row's own token, from 1 on.
+      tokens: [Y] int32 ids.
     """
 
     rows: Ints
@@ -40,10 +40,10 @@ class Drafts:
         return int(np.count_nonzero(self.places == 1))
 
     def right(self, tokens: Ints) -> Bools:
-        """[A] bool: the draft is what was sampled behind the token before it.
+        """[Y] bool: the draft is what was sampled behind the token before it.
 
         Args:
-          tokens: [B + A] sampled behind each row's own token, and behind each draft.
+          tokens: [B + Y] sampled behind each row's own token, and behind each draft.
         """
         before = np.arange(len(tokens) - len(self) - 1, len(tokens) - 1)
         return self.tokens == tokens[np.where(self.places == 1, self.rows, before)]
