@@ -3,7 +3,7 @@
 Weights of a kind are stacked over the layers that have it, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python
 loop over the layers reads slices without a copy (docs/decisions/0004). Matrices of one input are one, side by side (docs/decisions/0010):
 `qkv` holds the columns of all q heads, all k heads, all v heads; `gate_up` gate's, then up's. Layers are unlike where kinds are of some
-of them only: those with experts have no `gate_up`, but a `router` (docs/decisions/0030).
+of them only: those with experts have no `gate_up`, but a `router` (docs/decisions/0029).
 
 Under tensor parallelism, each device runs it with the spec and the weights of its share, `across` the mesh axis of the devices.
 """
