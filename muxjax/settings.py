@@ -149,10 +149,12 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         return None
     if get_origin(hint) is tuple:
         items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
-        if is_dataclass(choices[0]):
-            return tuple(_built(name, setting._replace(value=item), choices[0]) for item in items)
+        if isinstance(choices[0], type) and is_dataclass(choices[0]):
+            return tuple(_nested(name, setting._replace(value=item), choices[0]) for item in items)
         return tuple(_number(name, item, int) if choices[0] is int else _text(name, item) for item in items)
     kind = choices[0] if choices else hint
+    if isinstance(kind, type) and is_dataclass(kind):
+        return value if isinstance(value, kind) else _nested(name, setting, kind)
     if name.endswith("_bytes"):
         return parse_bytes(_text(name, value), field=name)
     if kind is Path:
@@ -166,19 +168,23 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
     return _number(name, value, kind)
 
 
-def _built(name: str, setting: Setting, options: Any) -> object:
-    """An entry of a list within an entry, such as an adapter of a model's."""
-    if not isinstance(setting.value, dict):
-        raise ConfigError(f"{name} must be a list of {' and '.join(required(options))}, got {shown(setting.value)}", field=name)
-    section = {
-        canonical(str(key)): Setting(value, f"{setting.where}: {str(key)[:_MOST_SHOWN]}", setting.base)
-        for key, value in setting.value.items()
-    }
+def _nested(name: str, setting: Setting, options: type[T]) -> T:
+    """An options object of keys with values; a flag has them in one text of YAML, which JSON is too."""
+    value = setting.value
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            value = setting.value
+    if not isinstance(value, Mapping):
+        example = ", ".join(f"{field}: ..." for field in required(options))
+        raise ConfigError(f"{name} must be keys with values, such as {{{example}}}, got {shown(setting.value)}", field=name)
+    own = {canonical(str(key)): Setting(item, f"{setting.where}: {str(key)[:_MOST_SHOWN]}", setting.base) for key, item in value.items()}
     try:
-        check_known(section, names(options))
-        return build(options, section)
+        check_known(own, names(options))
+        return build(options, own or {"": setting})
     except ConfigError as error:
-        raise ConfigError(str(error)) from error  # its field is the entry's own, and it says where it stands
+        raise ConfigError(str(error)) from error  # it says where it stands, which fields of the same name elsewhere do not
 
 
 def _flag(name: str, value: object) -> bool:

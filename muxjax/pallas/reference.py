@@ -71,21 +71,21 @@ def grouped_product(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_
     return jax.lax.fori_loop(0, len(count_X), with_rows_of, jnp.zeros((rows, w_LXIO.shape[3]), x_RI.dtype))
 
 
-def lora(x_TI: jax.Array, a_JZYI: jax.Array, b: tuple[jax.Array, ...], place_T: jax.Array) -> jax.Array:
+def lora(x_TI: jax.Array, a_JZWI: jax.Array, b: tuple[jax.Array, ...], place_T: jax.Array) -> jax.Array:
     """[T, O], what each token's adapter adds to x times J matrices side by side: (x A) B.
 
     Every token is multiplied by the A of all adapters and keeps what is its own's, so that both are plain products, which read each
     adapter once.
 
     Args:
-      b: [Z, Y, O of one matrix] for each of J.
+      b: [Z, W, O of one matrix] for each of J.
       place_T: of each token's adapter; below 0 for none.
     """
-    tokens, (sides, places, rank, inputs) = len(x_TI), a_JZYI.shape
+    tokens, (sides, places, rank, inputs) = len(x_TI), a_JZWI.shape
     own_TZ = place_T[:, None] == jnp.arange(places)
-    h_TJZY = (x_TI @ a_JZYI.reshape(-1, inputs).T).reshape(tokens, sides, places, rank)
-    h_TJZY = jnp.where(own_TZ[:, None, :, None], h_TJZY, 0)
-    added = [h_TJZY[:, side].reshape(tokens, -1) @ b_ZYO.reshape(places * rank, -1) for side, b_ZYO in enumerate(b)]
+    h_TJZW = (x_TI @ a_JZWI.reshape(-1, inputs).T).reshape(tokens, sides, places, rank)
+    h_TJZW = jnp.where(own_TZ[:, None, :, None], h_TJZW, 0)
+    added = [h_TJZW[:, side].reshape(tokens, -1) @ b_ZWO.reshape(places * rank, -1) for side, b_ZWO in enumerate(b)]
     return jnp.concatenate(added, axis=-1)
 
 

@@ -16,22 +16,22 @@ Pairs = dict[str, Pair]
 """By the kind of matrices that they are beside."""
 
 LoraProduct = Callable[[jax.Array, jax.Array, tuple[jax.Array, ...], jax.Array], jax.Array]
-"""x [T, I], a [J, Z, Y, I], b [Z, Y, O] for each of J, and each token's place among Z: [T, O], what its adapter adds."""
+"""x [T, I], a [J, Z, W, I], b [Z, W, O] for each of J, and each token's place among Z: [T, O], what its adapter adds."""
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_JZYI", "b", "place_T"), meta_fields=("product",))
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("a_JZWI", "b", "place_T"), meta_fields=("product",))
 @dataclass(frozen=True, slots=True)
 class LayerPair:
     """Adapters beside one matrix of a layer."""
 
-    a_JZYI: jax.Array
+    a_JZWI: jax.Array
     b: tuple[jax.Array, ...]
     place_T: jax.Array
     product: LoraProduct
 
     def __call__(self, x_TI: jax.Array) -> jax.Array:
         """[T, O], what each token's own adds to x times the matrix; of a share of the inputs, its term of that sum."""
-        return self.product(x_TI, self.a_JZYI, self.b, self.place_T)
+        return self.product(x_TI, self.a_JZWI, self.b, self.place_T)
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("pairs", "place_T"), meta_fields=("product",))

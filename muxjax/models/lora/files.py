@@ -42,8 +42,8 @@ class Pair(NamedTuple):
     """What an adapter, or Z places for some, have beside the matrices of one kind.
 
     Args:
-      a: [L, J, Y, I] for J matrices side by side; of places [L, J, Z, Y, I].
-      b: [L, Y, O] for each of those J, with the adapter's scale in it; of places [L, Z, Y, O].
+      a: [L, J, W, I] for J matrices side by side; of places [L, J, Z, W, I].
+      b: [L, W, O] for each of those J, with the adapter's scale in it; of places [L, Z, W, O].
     """
 
     a: Any

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
 from muxjax.errors import RequestError
 from muxjax.launch.build import Built, build
 from muxjax.models.lora.files import open_adapter
@@ -70,8 +70,9 @@ def adapters(base, tmp_path_factory) -> list[Adapter]:
 
 
 @contextmanager
-def serving(base: Path, *, places: int = PLACES, slots: int = 8, idle: int = 64, **options) -> Iterator[Serving]:
-    model = ModelOptions(name="base", path=base, max_num_seqs=slots, max_loras=places, max_lora_rank=RANK, max_cpu_loras=idle)
+def serving(base: Path, *, places: int = PLACES, idle: int = 64, drafts: SpeculativeOptions | None = None, **options) -> Iterator[Serving]:
+    adapters = {"max_loras": places, "max_lora_rank": RANK, "max_cpu_loras": idle}
+    model = ModelOptions(name="base", path=base, max_num_seqs=8, speculative_config=drafts, **adapters)
     defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64, "compilation_cache_dir": str(XLA_CACHE)}
     with only_essential_programs():
         engine = Serving(build(UnitOptions(models=(model,), **(defaults | options)), report=lambda line: None, progress=False))
@@ -108,6 +109,12 @@ def test_prompts_in_chunks_and_sequences_that_are_pre_empted_keep_their_adapter(
     with serving(base, max_num_batched_tokens=16, kv_cache_bytes=2048 * 80, policy="fcfs") as engine:
         assert engine.tokens(wanted) == [alone[adapter] for adapter in wanted]
         assert engine.built.engine.stats().models[0].preemptions > 0
+
+
+def test_drafts_are_checked_by_the_adapter_of_what_they_follow(base, adapters, alone):
+    wanted = [adapters[0], None, adapters[1]]
+    with serving(base, drafts=SpeculativeOptions(method="ngram", prompt_lookup_min=1)) as engine:
+        assert engine.tokens(wanted) == [alone[adapter] for adapter in wanted]
 
 
 def test_what_one_adapter_has_computed_is_of_no_use_to_another_nor_to_the_base(base, adapters):
