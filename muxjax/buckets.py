@@ -108,12 +108,13 @@ class Buckets:
             sm_shares=sm_shares,
         )
 
-    def size(self, starts: Ints, counts: Ints, decodes: int, layout: CacheLayout) -> StepSize:
-        """What a shape must hold to hold a step of such rows; the arguments are `Step`'s."""
+    def size(self, starts: Ints, counts: Ints, decodes: int, layout: CacheLayout, *, drafts: int = 0) -> StepSize:
+        """What a shape must hold to hold a step of such rows; the arguments are `Step`'s, with the number of its drafts."""
         chunks = counts[decodes:]
         columns = _fitting(self.columns, layout.columns(int((starts + counts).max())))
-        tokens = grains(decodes) + int(grains(chunks).sum()) if len(chunks) else decodes
-        return StepSize(decodes=decodes, chunks=len(chunks), tokens=tokens, columns=columns)
+        alone = decodes + drafts
+        tokens = grains(alone) + int(grains(chunks).sum()) if len(chunks) else alone
+        return StepSize(decodes=alone, chunks=len(chunks), tokens=tokens, columns=columns)
 
     def shapes(self) -> list[BatchShape]:
         """All shapes there are. Of those that keep to a share, which are compiled beside the others, there are fewer."""
@@ -147,9 +148,9 @@ class ShapeChoice:
         self._buckets, self._layout, self._shapes = buckets, layout, tuple(shapes)
         self._smallest: dict[tuple[StepSize, int | None], BatchShape] = {}
 
-    def shape(self, starts: Ints, counts: Ints, decodes: int, sm_share: int | None = None) -> BatchShape:
-        """The smallest one that holds a step; the arguments are `Step`'s."""
-        key = self._buckets.size(starts, counts, decodes, self._layout), sm_share
+    def shape(self, starts: Ints, counts: Ints, decodes: int, sm_share: int | None = None, *, drafts: int = 0) -> BatchShape:
+        """The smallest one that holds a step; the arguments are `Step`'s, with the number of its drafts."""
+        key = self._buckets.size(starts, counts, decodes, self._layout, drafts=drafts), sm_share
         if key not in self._smallest:
             self._smallest[key] = smallest(self._shapes, *key)
         return self._smallest[key]

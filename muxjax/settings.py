@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -151,6 +151,8 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
         return tuple(_number(name, item, int) if choices[0] is int else _text(name, item) for item in items)
     kind = choices[0] if choices else hint
+    if isinstance(kind, type) and is_dataclass(kind):
+        return value if isinstance(value, kind) else _nested(name, setting, kind)
     if name.endswith("_bytes"):
         return parse_bytes(_text(name, value), field=name)
     if kind is Path:
@@ -162,6 +164,22 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
     if kind is str or isinstance(value, bool):
         return _text(name, value)
     return _number(name, value, kind)
+
+
+def _nested(name: str, setting: Setting, options: type[T]) -> T:
+    """An options object of keys with values; a flag has them in one text of YAML, which JSON is too."""
+    value = setting.value
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            value = setting.value
+    if not isinstance(value, Mapping):
+        example = ", ".join(f"{field}: ..." for field in required(options))
+        raise ConfigError(f"{name} must be keys with values, such as {{{example}}}, got {shown(setting.value)}", field=name)
+    own = {canonical(str(key)): Setting(item, f"{setting.where}: {str(key)[:_MOST_SHOWN]}", setting.base) for key, item in value.items()}
+    check_known(own, names(options))
+    return build(options, own or {"": setting})
 
 
 def _flag(name: str, value: object) -> bool:

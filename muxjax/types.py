@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muxjax.errors import ConfigError, RequestError
+from muxjax.experts import Experts
 
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -243,7 +244,7 @@ class ModelSpec:
     """Shape and variant of a decoder: all that its programs, its cache and its cost depend on.
 
     Args:
-      width: M; ffn: F; kv_heads: K; head_dim: D.
+      width: M; ffn: F of layers without experts; kv_heads: K; head_dim: D.
       windows: attention window of each layer in tokens, None for the whole context.
       qkv_bias, out_bias, mlp_bias: which projections have biases.
       qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
@@ -256,10 +257,13 @@ class ModelSpec:
       unrotated: layers without rotary embedding.
       embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
         head_dim ** -0.5; logit_divisor: divides logits.
+      sinks: each head has a score for a token that is none, which takes its share of the attention (GPT-OSS).
       attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
       interleaved: the rotary embedding turns neighbours, and not a number of each half of a head.
+      experts: of layers that have some; None where no layer does.
       naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
-        gate and up; "glm4" with gate and up in one, and names of its own for norms.
+        gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe", "granitemoe" and
+        "gpt_oss" with names of their own for experts.
       tied: the output head is the embedding.
       max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it.
@@ -296,9 +300,11 @@ class ModelSpec:
     residual_scale: float = 1.0
     attention_scale: float | None = None
     logit_divisor: float = 1.0
+    sinks: bool = False
     attention_soft_cap: float | None = None
     logit_soft_cap: float | None = None
     interleaved: bool = False
+    experts: Experts | None = None
     naming: str = "llama"
     tied: bool = False
     dtype: str = "bfloat16"
@@ -319,15 +325,30 @@ class ModelSpec:
         return self.heads // self.kv_heads
 
     @property
+    def dense_layers(self) -> int:
+        """How many have one MLP for all tokens."""
+        return self.layers - (len(self.experts.layers) if self.experts else 0)
+
+    @property
     def params(self) -> int:
         """Number of parameters, biases and norms included."""
+        return int(self.params_with(self.experts.count if self.experts else 0))
+
+    @property
+    def active_params(self) -> int:
+        """Number of those that compute a token."""
+        return int(self.params_with(self.experts.per_token if self.experts else 0))
+
+    def params_with(self, experts: float) -> float:
+        """Number of parameters if each layer that has experts had so many."""
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.width * (q_width + kv_width)
-        biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width + self.mlp_bias * (2 * self.ffn + self.width)
+        biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width
         norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
-        norms += self.projection_norm * (q_width + kv_width)
-        layer = attention + 3 * self.width * self.ffn + biases + norms
-        return self.layers * layer + self.vocab * self.width * (1 if self.tied else 2) + self.width
+        norms += self.projection_norm * (q_width + kv_width) + self.sinks * self.heads
+        mlp = 3 * self.width * self.ffn + self.mlp_bias * (2 * self.ffn + self.width)
+        mlps = self.dense_layers * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
+        return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.width
 
     def share(self, tp: int) -> "ModelSpec":
         """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
@@ -336,18 +357,31 @@ class ModelSpec:
           ConfigError: the model does not split into tp.
         """
         self.require_split(tp)
-        return replace(self, heads=self.heads // tp, kv_heads=self.kv_heads // tp, ffn=self.ffn // tp, vocab=-(-self.vocab // tp))
+        parts = {"heads": self.heads // tp, "kv_heads": self.kv_heads // tp, "ffn": self.ffn // tp, "vocab": -(-self.vocab // tp)}
+        return replace(self, **parts, experts=self.experts and self.experts.share(tp))
+
+    @property
+    def split_sizes(self) -> dict[str, int]:
+        """What devices share out in equal parts, as config.json calls it: the kv heads, of which query heads are a multiple, then FFNs."""
+        sizes = {"num_key_value_heads": self.kv_heads}
+        if self.dense_layers:
+            sizes["intermediate_size"] = self.ffn
+        if self.experts:
+            sizes["intermediate_size of each expert"] = self.experts.ffn
+        if self.experts and self.experts.shared_ffn:
+            sizes["intermediate_size of the shared expert"] = self.experts.shared_ffn
+        return sizes
 
     def splits(self, tp: int) -> bool:
-        """Whether tp devices can have equal shares of the kv heads, of the query heads (a multiple of them), and of the FFN."""
-        return math.gcd(self.kv_heads, self.ffn) % tp == 0
+        """Whether tp devices can have equal shares."""
+        return all(size % tp == 0 for size in self.split_sizes.values())
 
     def require_split(self, tp: int) -> None:
         """
         Raises:
           ConfigError: the model does not split into tp, with what stands against it.
         """
-        for field, size in (("num_key_value_heads", self.kv_heads), ("intermediate_size", self.ffn)):
+        for field, size in self.split_sizes.items():
             if size % tp:
                 raise ConfigError(f"tensor_parallel_size must be a divisor of {field}={size}, got {tp}", field="tensor_parallel_size")
 

@@ -30,6 +30,7 @@ from muxjax.device.lanes.clients import open_lanes
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.models import decoder, weights
 from muxjax.models.attention import Scoring
+from muxjax.models.layers import Products
 from muxjax.models.sharding import SAME, Devices
 from muxjax.pallas.kernels import best_product, shares
 from muxjax.specs import published
@@ -193,8 +194,18 @@ def measure_products(args: argparse.Namespace, own_shares: list[Share]) -> dict[
 class NoMemory(NamedTuple):
     """Attention that costs next to nothing, of all that its projections make."""
 
+    @property
+    def present_T(self) -> bool:
+        return True
+
     def attend(
-        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self,
+        layer: jax.Array,
+        scoring: Scoring,
+        q_THD: jax.Array,
+        k_TKD: jax.Array,
+        v_TKD: jax.Array,
+        sink_H: jax.Array | None = None,
     ) -> tuple[jax.Array, "NoMemory"]:
         return q_THD + jnp.repeat(k_TKD + v_TKD, q_THD.shape[1] // k_TKD.shape[1], axis=1), self
 
@@ -203,7 +214,7 @@ def layers_program(spec: ModelSpec, tokens: int, share: Share, devices: Devices)
     """Of parameters and tokens: the layers' products, and as many tokens, made of what comes out."""
 
     def run(params: decoder.Params, tokens_T: jax.Array) -> jax.Array:
-        hidden_TM, _ = decoder.forward(spec, params, tokens_T, jnp.arange(tokens), NoMemory(), product=product_of(share))
+        hidden_TM, _ = decoder.forward(spec, params, tokens_T, jnp.arange(tokens), NoMemory(), products=Products(product_of(share)))
         return (jnp.abs(hidden_TM[:, 0]) * 1000).astype(jnp.int32) % spec.vocab
 
     here = devices.sharding(SAME)

@@ -62,6 +62,12 @@ ROPE_BY_KIND = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
 }
 STRETCHED_GLOBAL = {"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 500.0}}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40}
+GLM_EXPERTS = {
+    **{"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40, "first_k_dense_replace": 1},
+    **{"n_shared_experts": 2, "routed_scaling_factor": 1.5, "use_qk_norm": True, "attention_bias": True, "num_hidden_layers": 3},
+}
+LOCAL_EXPERTS = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 40}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
     "llama3": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}}),
@@ -90,6 +96,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 32}),
     "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3}),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 32, "num_attention_heads": 2}),
+    "mixtral": ("MixtralForCausalLM", LOCAL_EXPERTS | {"sliding_window": 20}),
+    "qwen2_moe": (
+        "Qwen2MoeForCausalLM",
+        EXPERTS | {"shared_expert_intermediate_size": 48, "num_hidden_layers": 3, "decoder_sparse_step": 2, "norm_topk_prob": False},
+    ),
+    "qwen3_moe": (
+        "Qwen3MoeForCausalLM",
+        EXPERTS | {"mlp_only_layers": [1], "num_hidden_layers": 3, "norm_topk_prob": True, "head_dim": 32},
+    ),
+    "olmoe": ("OlmoeForCausalLM", {"num_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 32}),
+    "granitemoe": ("GraniteMoeForCausalLM", MULTIPLIERS | LOCAL_EXPERTS),
+    "granitemoeshared": ("GraniteMoeSharedForCausalLM", MULTIPLIERS | LOCAL_EXPERTS | {"shared_intermediate_size": 48}),
+    "glm4_moe": ("Glm4MoeForCausalLM", GLM_EXPERTS),
+    "gpt_oss": (
+        "GptOssForCausalLM",
+        LOCAL_EXPERTS | {"head_dim": 32, "sliding_window": 12, "num_hidden_layers": 3, "rope_parameters": YARN},
+    ),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }
 

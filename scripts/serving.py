@@ -68,7 +68,7 @@ class Serving:
         self.total_blocks = self.layout.blocks(arena_tokens) + slots * self.layout.column_blocks
         device_models = {}
         for name, (spec, params) in models.items():
-            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim)
+            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks)
             buckets = Buckets.of(
                 layouts[name],
                 slots=slots,

@@ -11,6 +11,8 @@ from muxjax.engine.step_controls import StepControls, TopLogprobs
 from muxjax.types import MOST_LOGPROBS, Bools
 
 VOCAB = 50
+NOBODYS = 10**6
+"""In place of the token sampled last: a step that reads it is none that could be."""
 
 
 class FakeClock:
@@ -102,9 +104,13 @@ class FakeDevice:
         self._look(step)  # nobody has touched it since it began
         self._run(step)
         sampled = np.array(
-            [self._sample(step.model, slot, _allowed(step.controls, row)) for row, slot in enumerate(step.slots.tolist())], np.int32
+            [
+                self._sample(step.model, slot, end, _allowed(step.controls, row))
+                for row, (slot, end) in enumerate(zip(step.slots.tolist(), (step.starts + step.counts).tolist(), strict=True))
+            ],
+            np.int32,
         )
-        controls = step.controls
+        sampled, controls = np.concatenate([sampled, np.array(self._behind_drafts(step), np.int32)]), step.controls
         return Done(
             step_id=step.id,
             tokens=sampled,
@@ -124,6 +130,8 @@ class FakeDevice:
         _check_rows(step)
         for slot, start, tokens in zip(slots, starts, np.split(step.tokens, ends), strict=True):
             self._extend(step.model, slot, start, tokens.tolist())
+        for slot, position, token in _drafts(step):
+            self._extend(step.model, slot, position, [token])
         self._look(step)  # when all rows have written, as on a device
 
     def _extend(self, model: str, slot: int, start: int, tokens: list[int]) -> None:
@@ -152,9 +160,18 @@ class FakeDevice:
                 for position in range(first, len(history)):
                     self._check(step.model, slot, layer, position, history)
 
-    def _sample(self, model: str, slot: int, allowed: Bools) -> int:
-        """The next token, or the first behind it that is allowed."""
-        token = next_token(model, self._history[model, slot])
+    def _behind_drafts(self, step: Step) -> list[int]:
+        """What a device samples in the rows of drafts; which of a slot's rows it remembers is its own affair."""
+        tokens = [
+            self._sample(step.model, slot, position + 1, _allowed(step.controls, number))
+            for number, (slot, position, _) in enumerate(_drafts(step), start=len(step.slots))
+        ]
+        self._sampled |= {(step.model, slot): NOBODYS for slot, _, _ in _drafts(step)}
+        return tokens
+
+    def _sample(self, model: str, slot: int, end: int, allowed: Bools) -> int:
+        """The next token behind so many, or the first behind it that is allowed."""
+        token = next_token(model, self._history[model, slot][:end])
         tokens = (np.arange(VOCAB) + token) % VOCAB
         self._sampled[model, slot] = next(iter(tokens[allowed[tokens]].tolist()), NOTHING_LEFT)
         return self._sampled[model, slot]
@@ -192,9 +209,18 @@ def _logprobs(tokens: np.ndarray) -> TopLogprobs:
     return TopLogprobs(-tokens / 8, top, -top / 8)
 
 
+def _drafts(step: Step) -> list[tuple[int, int, int]]:
+    """Slot, position and token of each draft."""
+    own = step.drafts
+    if own is None:
+        return []
+    return list(zip(step.slots[own.rows].tolist(), (step.starts[own.rows] + own.places).tolist(), own.tokens.tolist(), strict=True))
+
+
 def _check_rows(step: Step) -> None:
-    """What a step promises of its rows: decodes first, one sampled token each, and no slot twice."""
-    decodes, chunks = step.tokens[: step.decodes], step.tokens[step.decodes :]
-    assert (step.counts[: step.decodes] == 1).all() and (decodes == SAMPLED).all(), "a row among the decodes is none"
+    """What a step promises of its rows: decodes first, one token each, and no slot twice."""
+    chunks = step.tokens[step.decodes :]
+    assert (step.counts[: step.decodes] == 1).all(), "a row among the decodes is none"
+    assert step.drafts is None or (step.drafts.rows < step.decodes).all(), "a chunk has drafts"
     assert (chunks != SAMPLED).all(), "a chunk's token is not known yet"
     assert len(set(step.slots.tolist())) == len(step.slots), "a slot has two rows in a step"

@@ -56,7 +56,7 @@ class FaultyDevice(FakeDevice):
         done = super()._finish(step)
         if kind == NAN:
             self.broken.add(step.model)
-            done.tokens[-1] = NO_TOKEN
+            done.tokens[len(step.slots) - 1] = NO_TOKEN
         return done
 
     def _failed(self, step: Step, fault: Fault) -> Done:

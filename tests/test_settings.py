@@ -5,8 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.errors import ConfigError
-from muxjax.settings import build, child, names, read_yaml, section
+from muxjax.errors import ConfigError, require
+from muxjax.settings import Setting, build, child, names, read_yaml, section
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    size_bytes: int
+    depth: int = 2
+
+    def __post_init__(self):
+        require(self.depth > 0, "depth", self.depth, "over 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +25,7 @@ class Options:
     ratio: float | None = None
     folder: Path | None = None
     tags: tuple[str, ...] = ()
+    inner: Inner | None = None
 
 
 def read(path: Path) -> Options:
@@ -34,6 +44,11 @@ def test_values_are_read_in_their_fields_types(tmp_path):
         ("options:\n  count: x\n", r"a\.yaml:2: count: count must be an integer, got 'x'"),
         ("options:\n  ratio: 1\n", r"a\.yaml:2: ratio: needs count too"),
         ("options:\n  count: 1\n  ratoi: 1\n", r"a\.yaml:3: ratoi is no known key; did you mean ratio"),
+        ("options:\n  count: 1\n  inner: {size_bytes: 1, depth: 0}\n", r"a\.yaml:3: inner: depth: depth must be over 0, got 0"),
+        ("options:\n  count: 1\n  inner: {size_bytes: 1, dept: 3}\n", r"a\.yaml:3: inner: dept is no known key; did you mean depth"),
+        ("options:\n  count: 1\n  inner: {depth: 3}\n", r"a\.yaml:3: inner: depth: needs size_bytes too"),
+        ("options:\n  count: 1\n  inner: {}\n", r"a\.yaml:3: inner: needs size_bytes too"),
+        ("options:\n  count: 1\n  inner: [1]\n", r"a\.yaml:3: inner: inner must be keys with values, such as {size_bytes: \.\.\.}, got"),
         ("options: 3\n", r"a\.yaml:1: expected keys with values"),
         ("options: [\n", r"cannot read .*a\.yaml"),
     ],
@@ -42,3 +57,15 @@ def test_errors_name_file_line_and_key(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("value", [{"size-bytes": "2KiB"}, "{size_bytes: 2KiB}", '{"size_bytes": 2048}', Inner(size_bytes=2048)])
+def test_an_object_may_be_keys_with_values_a_text_of_them_or_be_there_already(value):
+    own = build(Options, {"count": Setting(1, "--count"), "inner": Setting(value, "--inner")})
+    assert own == Options(count=1, inner=Inner(size_bytes=2048))
+
+
+@pytest.mark.parametrize("value", ["ngram", "{", "3", ""])
+def test_a_text_of_anything_else_is_refused_by_its_flag(value):
+    with pytest.raises(ConfigError, match=r"^--inner: inner must be keys with values"):
+        build(Options, {"count": Setting(1, "--count"), "inner": Setting(value, "--inner")})

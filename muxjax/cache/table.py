@@ -57,6 +57,10 @@ class Tables:
         """[B] bool: the slot's next token needs a column more."""
         return self.lengths[slots] == self.columns[slots] * self._tokens_per_block
 
+    def room(self, slots: Ints) -> Ints:
+        """[B] how many more tokens fit into the columns that the slots hold."""
+        return self.columns[slots] * self._tokens_per_block - self.lengths[slots]
+
     def reserve(self, slot: int, tokens: int, cached: Sequence[Column] = ()) -> TableDelta:
         """Takes the columns for a slot's first `tokens` tokens, the first of which are cached; the slot was empty."""
         begin, columns = len(cached), self.layout.columns(tokens)

@@ -6,13 +6,13 @@ The package has it as `config.schema.json`; a test holds that file against this 
 import inspect
 import json
 import re
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, LOAD_FORMATS, SPECULATIVE_METHODS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.config import FOR_ALL_MODELS, LISTS, LOG_FORMATS, LOG_LEVELS, ON_FAILURE, OTHER_NAMES, HttpOptions
@@ -21,6 +21,7 @@ from muxjax.settings import required
 _CHOICES = {
     **{"policy": BY_NAME, "load_format": LOAD_FORMATS, "dtype": DTYPES, "kv_dtype": DTYPES},
     **{"log_level": LOG_LEVELS, "log_format": LOG_FORMATS, "on_failure": ON_FAILURE, "fairness": FAIRNESS},
+    "method": SPECULATIVE_METHODS,
 }
 _SIZE = {"type": ["integer", "string"], "pattern": r"^\s*[0-9.]+\s*[kKmMgGtT]?([iI]?[bB])?\s*$"}
 _TIME = {"type": ["number", "string"], "pattern": r"^\s*[0-9.]+\s*[smhSMH]?\s*$"}
@@ -88,6 +89,8 @@ def _typed(name: str, hint: Any) -> dict[str, Any]:
         return {"anyOf": [{"type": "array", "items": item}, item]}
     kinds = [choice for choice in choices if choice is not NoneType] or [hint]
     entry = dict(_SIZE if name.endswith("_bytes") else _TIME if name.endswith("_s") else _PLAIN.get(kinds[0], {"type": "number"}))
+    if isinstance(kinds[0], type) and is_dataclass(kinds[0]):
+        entry = _object(kinds[0])
     if name in _CHOICES:
         entry = {"enum": [*_CHOICES[name]]}
     if NoneType not in choices:

@@ -26,6 +26,7 @@ UNIT_GROUPS = {
         "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
         "pooling": f"{one_of(POOLINGS)}: every model makes embeddings, of its hidden states pooled so (what its checkpoint says)",
         "reasoning_parser": f"{one_of(REASONING_PARSERS)}: how reasoning is read out of answers, for every model (what its template says)",
+        "speculative_config": "how tokens of every model are drafted, such as '{method: ngram, num_speculative_tokens: 4}' (not at all)",
     },
     "devices and memory": {
         "tensor_parallel_size": "devices, each of which holds an equal share of every model",
@@ -98,7 +99,7 @@ _SWITCHES = ("worker", "replan_apply", "enable_prefix_caching", "allow_unknown_c
 _REPEATED = ("api_key", "admin_key", "allowed_origins", "sm_shares")
 _METAVARS = {"api_key": "KEY", "admin_key": "KEY", "host": "HOST", "admin_host": "HOST", "port": "PORT", "admin_port": "PORT"}
 _METAVARS |= {"allowed_origins": "ORIGIN", "ray": "HOST:PORT", "otel": "true|false", "model_root": "DIR", "worker_dir": "DIR"}
-_METAVARS |= {"compilation_cache_dir": "DIR"}
+_METAVARS |= {"compilation_cache_dir": "DIR", "speculative_config": "YAML"}
 """Of flags, what their fields' types do not say."""
 _WITHOUT_VALUE = {"ray": "auto"}
 """What a flag stands for that is given alone."""

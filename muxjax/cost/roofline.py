@@ -94,7 +94,7 @@ def prefill(spec: ModelSpec, mesh: MeshSpec, tokens: int, context: float) -> Ste
 
 
 def decode(spec: ModelSpec, mesh: MeshSpec, batch: int, context_tokens: int) -> StepCost:
-    """Cost of one token for each of a batch: the weights and all its context are read once.
+    """Cost of one token for each of a batch: the weights, of experts those that are reached, and all its context are read once.
 
     Args:
       context_tokens: summed over the batch.
@@ -149,14 +149,23 @@ def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
     return int(spec.params * mesh.bytes_per_weight) // mesh.tp
 
 
+def experts_reached(spec: ModelSpec, tokens: int) -> float:
+    """Experts of a layer that a step of so many tokens reads, in the mean, if every token chose its own at random; 0 without experts."""
+    if spec.experts is None:
+        return 0.0
+    count, per_token = spec.experts.count, spec.experts.per_token
+    return count * (1 - (1 - per_token / count) ** tokens)
+
+
 def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: float, kv_tokens: float) -> Work:
     """Work of a step that multiplies `tokens` rows by the layers and `logits` rows by the head, scores so many query-key pairs a head and
     layer, and reads or writes the KV of kv_tokens."""
     head = spec.vocab * spec.width
-    layers = spec.params - head * (1 if spec.tied else 2)
+    heads = head * (1 if spec.tied else 2)
+    active, read = spec.active_params - heads, spec.params_with(experts_reached(spec, tokens)) - heads
     return Work(
-        product_flops=2 * (layers * tokens + head * logits) / mesh.tp,
-        weight_bytes=int((layers + head) * mesh.bytes_per_weight) // mesh.tp,
+        product_flops=2 * (active * tokens + head * logits) / mesh.tp,
+        weight_bytes=int((read + head) * mesh.bytes_per_weight) // mesh.tp,
         attention_flops=4 * spec.layers * spec.heads * spec.head_dim * pairs / mesh.tp,
         kv_bytes=kv_bytes_per_token(spec, mesh) * kv_tokens,
     )

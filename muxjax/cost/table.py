@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError, require
+from muxjax.experts import Experts
 from muxjax.types import ModelSpec
 from muxjax.whole_file import read_whole, whole_file
 
@@ -16,11 +17,16 @@ BEGINS = b'{"version"'
 """Beginning of such a file, without spaces."""
 MOST_FILE_BYTES = 64 * 2**20
 PHASES = ("prefill", "decode")
+_NO_EXPERTS = dict.fromkeys(("experts", "experts_per_token", "expert_ffn", "expert_layers", "shared_ffn"), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Fields of `ModelSpec` that the cost of steps depends on: of two models alike in these, all steps cost the same."""
+    """Fields of `ModelSpec` that the cost of steps depends on: of two models alike in these, all steps cost the same.
+
+    Args:
+      experts, experts_per_token, expert_ffn, shared_ffn: of the layers that have experts, `expert_layers` in number; 0 without.
+    """
 
     vocab: int
     width: int
@@ -31,6 +37,11 @@ class Shape:
     ffn: int
     tied: bool
     windows: tuple[int | None, ...]
+    experts: int = 0
+    experts_per_token: int = 0
+    expert_ffn: int = 0
+    expert_layers: int = 0
+    shared_ffn: int = 0
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Shape":
@@ -44,7 +55,18 @@ class Shape:
             ffn=spec.ffn,
             tied=spec.tied,
             windows=spec.windows,
+            **(_mixture(spec.experts) if spec.experts else {}),
         )
+
+
+def _mixture(experts: Experts) -> dict[str, int]:
+    return {
+        "experts": experts.count,
+        "experts_per_token": experts.per_token,
+        "expert_ffn": experts.ffn,
+        "expert_layers": len(experts.layers),
+        "shared_ffn": experts.shared_ffn,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,24 +180,18 @@ def _listed(values: Mapping[str, Any] | Iterable[Any]) -> str:
 
 
 def _shape(entry: Any, where: str) -> Shape:
-    shape = _fields(entry, where, tuple(field.name for field in fields(Shape)))
+    """Tables that were written before there were mixtures say nothing of experts."""
+    shape = _fields(_NO_EXPERTS | entry if isinstance(entry, dict) else entry, where, tuple(field.name for field in fields(Shape)))
     for name in ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
         require(_is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 1 or more")
+    for name in _NO_EXPERTS:
+        require(shape[name] == 0 or _is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 0 or more")
     require(isinstance(shape["tied"], bool), f"{where}.tied", shape["tied"], "true or false")
     windows = shape["windows"]
     known = isinstance(windows, list) and all(window is None or _is_whole(window) for window in windows)
     require(known and len(windows) == shape["layers"], f"{where}.windows", windows, "a number of tokens or null for each layer")
-    return Shape(
-        vocab=shape["vocab"],
-        width=shape["width"],
-        layers=shape["layers"],
-        heads=shape["heads"],
-        kv_heads=shape["kv_heads"],
-        head_dim=shape["head_dim"],
-        ffn=shape["ffn"],
-        tied=shape["tied"],
-        windows=tuple(windows),
-    )
+    read: dict[str, Any] = shape | {"windows": tuple(windows)}
+    return Shape(**read)
 
 
 def _row(entry: Any, where: str) -> Row:

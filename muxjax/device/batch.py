@@ -36,13 +36,14 @@ def token_places(step: Step) -> np.ndarray:
     """[T] place in a step of each of its chunks' tokens."""
     counts = step.counts[step.decodes :]
     shift = offsets(counts) - (np.cumsum(counts) - counts)  # of a chunk's tokens, from where they are packed tightly
-    return grains(step.decodes) + np.arange(counts.sum()) + np.repeat(shift, counts)
+    return grains(step.one_token_rows) + np.arange(counts.sum()) + np.repeat(shift, counts)
 
 
 def row_places(step: Step, shape: BatchShape) -> np.ndarray:
-    """[B] place of each of the step's own rows in that shape."""
+    """[B + Y] place of each of the step's own rows in that shape, and of its drafts, which come behind the rows that decode."""
     rows = np.arange(len(step.slots))
-    return np.where(rows < step.decodes, rows, rows + shape.decode_rows - step.decodes)
+    own = np.where(rows < step.decodes, rows, rows + shape.decode_rows - step.decodes)
+    return np.concatenate([own, np.arange(step.decodes, step.one_token_rows)])
 
 
 def pack(step: Step, shape: BatchShape) -> np.ndarray:
@@ -55,11 +56,15 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
     for field, column in zip(fields, _columns(step), strict=True):
         field[:decodes] = column[:decodes]
         field[shape.decode_rows : shape.decode_rows + chunks] = column[decodes:]
+    if step.drafts is not None:  # each the row that it follows, some tokens further on
+        rows = slice(decodes, step.one_token_rows)
+        packed[rows], fields[:, rows] = step.drafts.tokens, fields[:, step.drafts.rows]
+        fields[ROW_FIELDS.index("start"), rows] += step.drafts.places
     return packed
 
 
 def unpack(values_B: np.ndarray, step: Step, shape: BatchShape) -> np.ndarray:
-    """Values of the step's own rows, of those that a step of that shape made."""
+    """Values of the step's own rows and its drafts, of those that a step of that shape made."""
     return values_B[row_places(step, shape)]
 
 

@@ -119,10 +119,10 @@ class ModelLoader:
         return next_less(there, wish)
 
     def _buckets(self, plan: ModelPlan) -> Buckets:
-        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim)
+        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim, sinks=plan.spec.sinks)
         return Buckets.of(
             plan.layout,
-            slots=plan.options.max_num_seqs,
+            slots=plan.options.most_decode_rows,
             max_tokens=plan.spec.max_len,
             token_budget=self.options.max_num_batched_tokens,
             prefill_rows=self.options.max_num_prefill_seqs,

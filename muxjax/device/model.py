@@ -110,7 +110,7 @@ class DeviceModel:
 
     def shape(self, step: Step) -> BatchShape:
         """The smallest shape that is ready and holds a step."""
-        return self._choice.shape(step.starts, step.counts, step.decodes, step.sm_share)
+        return self._choice.shape(step.starts, step.counts, step.decodes, step.sm_share, drafts=step.one_token_rows - step.decodes)
 
     @property
     def needs(self) -> ProgramNeeds:

@@ -75,8 +75,19 @@ class PagedMemory:
     layout: CacheLayout
     kernels: Kernels = REFERENCE
 
+    @property
+    def present_T(self) -> jax.Array:
+        """[T] bool; see `models.attention.Memory`."""
+        return self.slot_T < self.table_LSKC.shape[1]
+
     def attend(
-        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self,
+        layer: jax.Array,
+        scoring: Scoring,
+        q_THD: jax.Array,
+        k_TKD: jax.Array,
+        v_TKD: jax.Array,
+        sink_H: jax.Array | None = None,
     ) -> tuple[jax.Array, "PagedMemory"]:
         """Writes k and v into the layer's blocks, then attends over all the rows hold; see `models.attention.Memory`.
 
@@ -86,12 +97,13 @@ class PagedMemory:
         pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self.layout.head_dim)
         pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), self._places(layer, self.slot_T), self.position_T)
         most, out_THD = decodes.slot_B.size, q_THD
+        how = scoring._asdict() | ({} if sink_H is None else {"sink_H": sink_H})
         if chunks.slot_B.size:
             places, rows = self._places(layer, chunks.slot_B), (chunks.offset_B, chunks.count_B, chunks.length_B)
-            out_THD = self.kernels.prefill(q_THD, pool_N2PD, places, *rows, **scoring._asdict())
+            out_THD = self.kernels.prefill(q_THD, pool_N2PD, places, *rows, **how)
         if most:
             places = self._places(layer, decodes.slot_B)
-            out_BHD = self.kernels.decode(q_THD[:most], pool_N2PD, places, decodes.length_B, **scoring._asdict())
+            out_BHD = self.kernels.decode(q_THD[:most], pool_N2PD, places, decodes.length_B, **how)
             out_THD = self._joined(out_BHD, out_THD) if chunks.slot_B.size else out_BHD
         return out_THD, replace(self, blocks_NE=pool_N2PD.reshape(self.blocks_NE.shape))
 

@@ -216,7 +216,7 @@ def _penalties(controls: StepControls, places: np.ndarray, rows: int) -> np.ndar
     if controls.penalties is None:
         return None
     penalties_B3 = _neutral(rows)
-    penalties_B3[places] = controls.penalties
+    penalties_B3[places[: len(controls.penalties)]] = controls.penalties
     return penalties_B3
 
 
@@ -239,7 +239,7 @@ def _count_slots(controls: StepControls, slots: np.ndarray, places: np.ndarray, 
     if controls.penalties is None:
         return None
     slot_B = np.full(rows, BEYOND, np.int32)
-    slot_B[places] = np.where((controls.penalties != np.array(NEUTRAL, np.float32)).any(axis=1), slots, BEYOND)
+    slot_B[places[: len(slots)]] = np.where((controls.penalties != np.array(NEUTRAL, np.float32)).any(axis=1), slots, BEYOND)
     return slot_B
 
 

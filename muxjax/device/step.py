@@ -16,6 +16,7 @@ from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import count_tokens, likeliest, process_logits
 from muxjax.device.sampling import Rows, greedy, sample
 from muxjax.models import decoder
+from muxjax.models.layers import Products
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.scheduler.view import grains
@@ -91,7 +92,8 @@ def _step(
     memory = _memory(blocks_NE, table_LSKC, row_B, layout=layout, shape=shape, kernels=kernels)
     tokens_T = jnp.where(tokens_T < 0, last_S.at[memory.slot_T].get(mode="clip"), tokens_T)
     inputs = params, tokens_T, memory.position_T, memory
-    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, product=kernels.product)
+    products = Products(kernels.product, kernels.grouped_product)
+    hidden_TM, memory = decoder.forward(spec.share(tp), *inputs, across=across, products=products)
     logits_BV = _logits(params, hidden_TM[_final(memory)], spec=spec, tp=tp)
     tokens_B = greedy(logits_BV)
     last_S = last_S.at[row_B["slot"]].set(tokens_B, mode="drop")

@@ -6,11 +6,12 @@ from typing import Protocol
 import numpy as np
 
 from muxjax.cache.table import TableDelta
+from muxjax.engine.speculation.drafts import Drafts
 from muxjax.engine.step_controls import StepControls, TopLogprobs
 from muxjax.types import Floats, Ints, Phase, Sampling
 
 SAMPLED = -1
-"""In `Step.tokens`: the token which this slot's previous step sampled; it may still be on the device."""
+"""In `Step.tokens`: the token which this slot's previous step sampled, which had no drafts; it may still be on the device."""
 
 
 SAMPLING = np.dtype([("temperature", "f4"), ("top_k", "i4"), ("top_p", "f4"), ("min_p", "f4"), ("seed", "i8")])
@@ -27,7 +28,7 @@ class Step:
     """One job with all that its execution needs; B rows, T new tokens packed row after row.
 
     Args:
-      decodes: so many rows come first that decode, one token each, which is SAMPLED; the others are chunks of prefills.
+      decodes: so many rows come first that decode, one token each, which is SAMPLED or known; the others are chunks of prefills.
       slots: [B] int32, the row's place in the model's tables.
       starts: [B] int32, tokens already in the cache: the position of the row's first new token.
       counts: [B] int32, new tokens of the row, at least 1; they sum to T.
@@ -38,6 +39,7 @@ class Step:
         a model keeps its lane.
       sm_share: multiprocessors that its products are to keep to, where they can; None for all.
       controls: what rows want beyond `sampling`; None where none does.
+      drafts: guesses of what follows the rows that decode, computed behind them; None where there are none.
     """
 
     id: int
@@ -52,6 +54,17 @@ class Step:
     lane: int = 0
     sm_share: int | None = None
     controls: StepControls | None = None
+    drafts: Drafts | None = None
+
+    @property
+    def one_token_rows(self) -> int:
+        """Rows that an executor computes as it decodes: those that do, and behind them each draft."""
+        return self.decodes + (0 if self.drafts is None else len(self.drafts))
+
+    @property
+    def computed(self) -> int:
+        """Tokens that it computes: those of its rows, and their drafts."""
+        return len(self.tokens) + self.one_token_rows - self.decodes
 
     @property
     def phase(self) -> Phase:
@@ -60,7 +73,7 @@ class Step:
 
 
 NO_TOKEN = -1
-"""In `Done.tokens`: the row's logits were not finite."""
+"""In `Done.tokens`: the logits were not finite."""
 
 NOTHING_LEFT = -2
 """In `Done.tokens`: the row's controls forbid every token."""
@@ -81,12 +94,12 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A finished step: the token sampled after each row's last new token, [B], or what went wrong.
+    """A finished step, or what went wrong: the tokens sampled after each row's last new token and, behind them, after each draft, [B + Y].
 
     Args:
       padding_tokens: computed beside the step's own, to fill the size of step that it ran as.
-      logprobs: of those tokens, [B], where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
-      hidden: [B, M] float32, sums of hidden states as of `StepControls.pool`.
+      logprobs: of those tokens where `StepControls.logprobs` is true; prompt_logprobs: of `StepControls.follow`, [T].
+      hidden: [B + Y, M] float32, sums of hidden states as of `StepControls.pool`.
     """
 
     step_id: int

@@ -1,6 +1,7 @@
 """Structured output: masks over the vocabulary, token by token, so that an answer matches its grammar, by llguidance."""
 
 import contextlib
+import copy
 import functools
 import json
 import logging
@@ -158,6 +159,12 @@ class Matcher:
         if last:
             bits[words] &= np.uint32((1 << last) - 1)
         return bits
+
+    def copy(self) -> "Matcher":
+        """The same state, which goes on by itself."""
+        copied = copy.copy(self)
+        copied._matcher = self._matcher.deep_copy()
+        return copied
 
     def take(self, token: int) -> None:
         """The answer's next token."""

@@ -15,7 +15,7 @@ class JobRecord:
       phase: "prefill", "decode", or "mixed" where it had rows of both.
       lane: that it ran on.
       start_s: when it was launched, or when the job before it on its lane ended, if that was later: jobs of a lane never overlap.
-      rows: sequences; tokens: new ones of all of them.
+      rows: sequences; tokens: new ones of all of them, and drafts.
       prefills: ids of the requests of which it computed prompt tokens.
       padding: tokens computed beside its own.
       sm_share: multiprocessors that it was to keep to; None for all.
@@ -51,7 +51,7 @@ def job_record(step: Step, prefills: tuple[str, ...], start_s: float, done: Done
         start_s=start_s,
         end_s=done.at_s,
         rows=len(step.slots),
-        tokens=len(step.tokens),
+        tokens=step.computed,
         prefills=prefills,
         padding=done.padding_tokens,
         sm_share=step.sm_share,

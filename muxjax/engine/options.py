@@ -16,10 +16,38 @@ TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+SPECULATIVE_METHODS = ("ngram",)
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
+MOST_SPECULATIVE_TOKENS, MOST_LOOKED_FOR, DRAFTED_ROWS = 16, 64, 64
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeculativeOptions:
+    """Speculative decoding of a model: several tokens are drafted, and checked in one step. Answers are the same with it and without.
+
+    Args:
+      method: of SPECULATIVE_METHODS: ngram (prompt lookup) drafts what stood behind the text's last tokens where they stood before, in
+        prompt or answer.
+      num_speculative_tokens: most that are drafted at a time.
+      prompt_lookup_max: most of the last tokens that are looked for.
+      prompt_lookup_min: fewest of them that must be found.
+    Raises:
+      ConfigError: a value outside its range.
+    """
+
+    method: str
+    num_speculative_tokens: int = 4
+    prompt_lookup_max: int = 4
+    prompt_lookup_min: int = 2
+
+    def __post_init__(self):
+        require(self.method in SPECULATIVE_METHODS, "method", self.method, "one of " + ", ".join(SPECULATIVE_METHODS))
+        _require_within(self, "num_speculative_tokens", 1, MOST_SPECULATIVE_TOKENS)
+        _require_within(self, "prompt_lookup_max", 1, MOST_LOOKED_FOR)
+        _require_within(self, "prompt_lookup_min", 1, self.prompt_lookup_max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +80,7 @@ class ModelOptions:
       devices: those of the unit that share the model out, by number; None for all.
       prefill_share: of the multiprocessors, that its long prefills may keep to while other lanes decode, or the next less that there are
         programs for; 1 for all, None for the unit's `sm_shares`.
+      speculative_config: how its tokens are drafted, as of `SpeculativeOptions`; None for one token a step.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -81,6 +110,7 @@ class ModelOptions:
     allow_unknown_config: bool = False
     devices: tuple[int, ...] | None = None
     prefill_share: float | None = None
+    speculative_config: SpeculativeOptions | None = None
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
@@ -111,6 +141,12 @@ class ModelOptions:
     def is_woken(self) -> bool:
         """Requests wake it when it sleeps."""
         return self.auto_wake or bool(self.ttl_s) or self.group is not None
+
+    @property
+    def most_decode_rows(self) -> int:
+        """Most rows of a step that compute one token each: of all its sequences, and their drafts as far as that makes DRAFTED_ROWS."""
+        drafts = self.speculative_config.num_speculative_tokens if self.speculative_config else 0
+        return max(self.max_num_seqs, min(DRAFTED_ROWS, self.max_num_seqs * (1 + drafts)))
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -273,7 +309,7 @@ class UnitOptions:
         return 1 if self.tensor_parallel_size > 1 else min(len(self.models), MOST_LANES_UNASKED)
 
 
-def _require_within(options: UnitOptions, field: str, least: int, most: int) -> None:
+def _require_within(options: UnitOptions | SpeculativeOptions, field: str, least: int, most: int) -> None:
     value = getattr(options, field)
     require(least <= value <= most, field, value, f"{least} to {most}")
 

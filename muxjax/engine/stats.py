@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from muxjax.engine.executor import Step
+from muxjax.engine.speculation.drafts import Drafts
 
 ONLY_UNIT = "0"
 """Name of a unit where there is but one."""
@@ -36,6 +37,7 @@ class Tally:
         self.prefill_tokens = self.decode_tokens = 0
         self.preemptions = 0
         self.prefix_queries = self.prefix_hits = 0
+        self.drafts = self.draft_tokens = self.accepted_tokens = 0
 
     def look_up(self, prompt_tokens: int, cached_tokens: int) -> None:
         """A request was admitted."""
@@ -55,6 +57,13 @@ class Tally:
         self.decode_steps += not prefills
         self.mixed_steps += bool(prefills and decodes)
 
+    def verify(self, drafts: Drafts, accepted: int) -> None:
+        """A step has sampled behind drafts, of which so many were right: as many tokens more than its rows."""
+        self.drafts += drafts.sequences
+        self.draft_tokens += len(drafts)
+        self.accepted_tokens += accepted
+        self.decode_tokens += accepted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStats:
@@ -70,6 +79,7 @@ class ModelStats:
       prefill_steps, decode_steps: steps of rows of that phase alone; mixed_steps: steps of rows of both.
       prefill_tokens, decode_tokens: tokens of rows of that phase, in whichever steps.
       lane: that its steps run on.
+      drafts: rows of steps with drafts; draft_tokens: of all of them; accepted_tokens: those of them that became part of an answer.
     """
 
     name: str
@@ -93,6 +103,9 @@ class ModelStats:
     decode_tokens: int
     status: Status = Status.READY
     lane: int = 0
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +120,7 @@ class UnitStats:
 
 _SUMMED = (
     *("running", "waiting", "held_blocks", "cached_blocks", "peak_blocks", "quota_blocks", "preemptions"),
-    *("prefix_queries", "prefix_hits", "evicted_blocks"),
+    *("prefix_queries", "prefix_hits", "evicted_blocks", "drafts", "draft_tokens", "accepted_tokens"),
     *("prefill_steps", "decode_steps", "mixed_steps", "prefill_tokens", "decode_tokens"),
 )
 

@@ -29,12 +29,12 @@ class Recount(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepControls:
-    """Logits processors of the B rows of a step.
+    """Logits processors of the B rows of a step, and of its Y drafts, whose numbers follow the rows'.
 
     A row whose chunk leaves tokens of its prompt over wants nothing but `follow`: its token is of no use.
 
     Args:
-      penalties: [B, 3] float32, in the order of NEUTRAL; None where nobody has any.
+      penalties: [B, 3] float32, in the order of NEUTRAL; None where nobody has any. Rows that do have no drafts.
       recounts: slots that begin to decode with penalties.
       edits: [U] EDIT.
       masks: by row, [ceil(V / 32)] uint32 or fewer words: bit v % 32 of word v // 32 allows token v. Other rows allow all.

@@ -37,6 +37,9 @@ class RowShaping(NamedTuple):
     mask: Bits | None
 
 
+_UNSHAPED = RowShaping(np.array([], EDIT), None)
+
+
 class TokenControls:
     """Logits processors and log-probabilities of one request, over its whole way.
 
@@ -101,7 +104,20 @@ class TokenControls:
 
     def shaping(self, row: int, text: Ints, ends: int) -> RowShaping:
         """Of the row whose token comes at position `ends`; `text` is known up to there of a tied one."""
-        return self._contained(lambda: self._shaping(row, text, ends), RowShaping(_edits([]), None))
+        return self._contained(lambda: self._shaping(row, text, ends, self._matcher), _UNSHAPED)
+
+    def shapings_ahead(self, rows: np.ndarray, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
+        """Of the rows of drafts behind a text that is known up to `ends`: each as if it and those before it had been taken."""
+        return self._contained(lambda: self._shapings_ahead(rows, text, ends, drafts), [_UNSHAPED] * len(rows))
+
+    def _shapings_ahead(self, rows: np.ndarray, text: Ints, ends: int, drafts: Ints) -> list[RowShaping]:
+        ahead = None if self._matcher is None else self._matcher.copy()
+        shapings: list[RowShaping] = []
+        for place, (row, token) in enumerate(zip(rows.tolist(), drafts.tolist(), strict=True), start=1):
+            if ahead is not None:
+                ahead.take(token)  # if it may not come, neither it nor what follows it is right
+            shapings.append(self._shaping(row, np.concatenate([text, drafts[:place]]), ends + place, ahead))
+        return shapings
 
     def _contained(self, compute: Callable[[], T], otherwise: T) -> T:
         """The result, or `otherwise` where it fails and from then on: the sequence ends, and the others of the step go on."""
@@ -113,8 +129,8 @@ class TokenControls:
                 _log.exception("the controls of request %s have failed", self._id)
         return otherwise
 
-    def _shaping(self, row: int, text: Ints, ends: int) -> RowShaping:
-        bans, mask = self._bans(text, ends), self._mask()
+    def _shaping(self, row: int, text: Ints, ends: int, matcher: Matcher | None) -> RowShaping:
+        bans, mask = self._bans(text, ends), self._mask(matcher)
         if len(bans) > _FEW_BANS:
             bans, mask = bans[:0], self._without(mask, bans)
         edits = np.concatenate([self._always, _banned(bans)])
@@ -135,11 +151,11 @@ class TokenControls:
         allowed[: len(forbidden)] &= ~forbidden
         return allowed
 
-    def _mask(self) -> Bits | None:
+    def _mask(self, matcher: Matcher | None) -> Bits | None:
         """Tokens that grammar and request allow next; None where all are."""
-        if self._matcher is None:
+        if matcher is None:
             return self._allowed
-        bits = self._matcher.bits()
+        bits = matcher.bits()
         if self._allowed is None:
             return bits
         return bits & np.pad(self._allowed, (0, max(0, len(bits) - len(self._allowed))))[: len(bits)]
@@ -210,6 +226,7 @@ def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: S
     last = [(row, slot, own) for row, slot, own in rows if ends[row] >= text.known[slot]]  # they sample a token of use
     penalized = [(row, slot, own) for row, slot, own in last if own.penalties]
     shaped = {row: own.shaping(row, text.view(slot), int(ends[row])) for row, slot, own in last}
+    shaped |= _shaped_drafts(last, text, step)
     return StepControls(
         penalties=_penalties({row: own for row, _, own in penalized}, len(step.slots)),
         recounts=tuple(own.recount(slot, text.view(slot)) for row, slot, own in penalized if row >= step.decodes),
@@ -221,16 +238,37 @@ def step_controls(controls: Mapping[int, TokenControls], text: SlotText, step: S
     )
 
 
-def take_outputs(
-    controls: Mapping[int, TokenControls], step: Step, done: Done, rows: np.ndarray, outputs: Sequence[Output]
-) -> list[Output]:
-    """Takes in the tokens of those rows of a step: grammars go on, and the outputs have the log-probabilities that are wanted."""
+def _shaped_drafts(rows: Iterable[tuple[int, int, TokenControls]], text: SlotText, step: Step) -> dict[int, RowShaping]:
+    """Of the drafts that follow those rows, by their numbers: row, slot and controls each."""
+    drafts = step.drafts
+    if drafts is None:
+        return {}
+    shaped: dict[int, RowShaping] = {}
+    for row, slot, own in rows:
+        places = np.flatnonzero(drafts.rows == row)
+        numbers, ends = len(step.slots) + places, int(step.starts[row] + step.counts[row])
+        shaped |= zip(numbers.tolist(), own.shapings_ahead(numbers, text.view(slot), ends, drafts.tokens[places]), strict=True)
+    return shaped
+
+
+def take_prompts(controls: Mapping[int, TokenControls], step: Step, done: Done) -> None:
+    """Takes in what a step says of its prompts: log-probabilities and hidden states."""
     if done.prompt_logprobs is not None:
         _add_prompt_logprobs(controls, step, done.prompt_logprobs)
     if done.hidden is not None:
         _add_hidden(controls, step, done.hidden)
-    by_row = [(controls.get(int(step.slots[row])), int(row), output) for row, output in zip(rows, outputs, strict=True)]
-    return [own.take(output, done.logprobs, row) if own else output for own, row, output in by_row]
+
+
+def take_outputs(
+    controls: Mapping[int, TokenControls], logprobs: TopLogprobs | None, slots: Ints, places: np.ndarray, outputs: Sequence[Output]
+) -> list[Output]:
+    """Takes in tokens of those slots: grammars go on, and the outputs have the log-probabilities that are wanted.
+
+    Args:
+      places: of the tokens among those that the step has sampled.
+    """
+    by_slot = zip(slots.tolist(), places.tolist(), outputs, strict=True)
+    return [controls[slot].take(output, logprobs, place) if slot in controls else output for slot, place, output in by_slot]
 
 
 def _add_prompt_logprobs(controls: Mapping[int, TokenControls], step: Step, logprobs: TopLogprobs) -> None:

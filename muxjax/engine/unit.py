@@ -142,7 +142,7 @@ class Unit:
                 for on_job in self._on_job:
                     on_job(record)
             state = self._states[step.model]
-            fault = step_done.fault or (_NOT_FINITE if (step_done.tokens == NO_TOKEN).any() else None)
+            fault = step_done.fault or (_NOT_FINITE if (step_done.tokens[: len(step.slots)] == NO_TOKEN).any() else None)
             if fault is not None:
                 outputs += self._undo(step, fault, step_done.at_s)
                 continue
@@ -319,6 +319,9 @@ def _stats(state: ModelState) -> ModelStats:
         mixed_steps=tally.mixed_steps,
         prefill_tokens=tally.prefill_tokens,
         decode_tokens=tally.decode_tokens,
+        drafts=tally.drafts,
+        draft_tokens=tally.draft_tokens,
+        accepted_tokens=tally.accepted_tokens,
         status=state.status,
         lane=config.lane,
     )

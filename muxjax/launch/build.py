@@ -13,6 +13,7 @@ from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.plan import layout_of
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.unit import Unit
 from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.launch.report import start_report
@@ -97,7 +98,8 @@ def model_config(unit: UnitOptions, kv_dtype: np.dtype, model: ModelOptions, loa
         weight=model.weight,
         ttft_s=model.ttft_s,
         tpot_s=model.tpot_s,
-        token_cost=spec.params,
+        speculation=Speculation.of(model),
+        token_cost=spec.active_params,
         lane=loaded.lane,
         step_sizes=loaded.step_sizes,
         sm_shares=loaded.sm_shares,

@@ -26,11 +26,25 @@ class Scoring(NamedTuple):
 class Memory(Protocol):
     """Keys and values of all layers; a pytree."""
 
-    def attend(self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array) -> tuple[jax.Array, Self]:
+    @property
+    def present_T(self) -> jax.Array | bool:
+        """Which of the batch's tokens are somebody's, and not padding; True where all are."""
+        ...
+
+    def attend(
+        self,
+        layer: jax.Array,
+        scoring: Scoring,
+        q_THD: jax.Array,
+        k_TKD: jax.Array,
+        v_TKD: jax.Array,
+        sink_H: jax.Array | None = None,
+    ) -> tuple[jax.Array, Self]:
         """Remembers k and v; what q sees of all remembered, [T, H, D], and the memory after.
 
         Args:
           layer: int32 scalar.
+          sink_H: each head's score of a token that is none: it takes its share of the attention, and has no value.
         """
         ...
 
@@ -68,7 +82,7 @@ def attention(
         k_TKD = rms_norm(spec, k_TKD, weights["k_norm"])
     if rotation is not None:
         q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
-    out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD)
+    out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD, weights.get("sinks"))
     return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
 
 
@@ -80,8 +94,18 @@ def _projection_norm(spec: ModelSpec, x_THD: jax.Array, weight: jax.Array, acros
 class DenseMemory(NamedTuple):
     """Remembers nothing beyond one whole sequence of T tokens: for training, and as the meaning of the paged cache."""
 
+    @property
+    def present_T(self) -> bool:
+        return True
+
     def attend(
-        self, layer: jax.Array, scoring: Scoring, q_THD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array
+        self,
+        layer: jax.Array,
+        scoring: Scoring,
+        q_THD: jax.Array,
+        k_TKD: jax.Array,
+        v_TKD: jax.Array,
+        sink_H: jax.Array | None = None,
     ) -> tuple[jax.Array, "DenseMemory"]:
         tokens, kv_heads, head_dim = k_TKD.shape
         q_TKGD = q_THD.reshape(tokens, kv_heads, -1, head_dim)
@@ -91,5 +115,9 @@ class DenseMemory(NamedTuple):
         position = jnp.arange(tokens)
         age_TS = position[:, None] - position
         seen_TS = (age_TS >= 0) & (age_TS < (scoring.window or tokens))
-        weights_KGTS = jax.nn.softmax(jnp.where(seen_TS, scores_KGTS, -jnp.inf), axis=-1)
+        scores_KGTS = jnp.where(seen_TS, scores_KGTS, -jnp.inf)
+        if sink_H is not None:
+            sink_KG11 = sink_H.astype(jnp.float32).reshape(kv_heads, -1, 1, 1)
+            scores_KGTS = jnp.concatenate([scores_KGTS, jnp.broadcast_to(sink_KG11, (*scores_KGTS.shape[:3], 1))], axis=-1)
+        weights_KGTS = jax.nn.softmax(scores_KGTS, axis=-1)[..., :tokens]
         return jnp.einsum("KGTS,SKD->TKGD", weights_KGTS.astype(v_TKD.dtype), v_TKD).reshape(q_THD.shape), self

@@ -62,9 +62,11 @@ def _copy_companions(src: Path, folder: Path) -> None:
 
 
 def _settle_config(path: Path, spec: ModelSpec) -> None:
-    """Says in the copied config.json what only the weights said, as the other format's may not: the dtype, a head of its own."""
+    """Says in the copied config.json what only the weights said, as the other format's may not: the dtype, a head of its own; and nothing
+    of packed weights, which are written whole."""
     config = json.loads(path.read_text(encoding="utf-8"))
     settled = config | {"tie_word_embeddings": spec.tied}
+    settled.pop("quantization_config", None)
     if not (config.get("dtype") or config.get("torch_dtype")):
         settled |= {"torch_dtype": spec.dtype}
     if settled != {"tie_word_embeddings": False} | config:

@@ -1,8 +1,9 @@
 """The decoder: one Flax NNX definition for every family, run as a pure function of a plain pytree.
 
-Weights of a kind are stacked over the layers, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python loop
-over the layers reads slices without a copy (docs/decisions/0004). Matrices of one input are one, side by side (docs/decisions/0010):
-`qkv` holds the columns of all q heads, all k heads, all v heads; `gate_up` gate's, then up's.
+Weights of a kind are stacked over the layers that have it, [L, ...], with matrices as [in, out]: few leaves to dispatch, and a Python
+loop over the layers reads slices without a copy (docs/decisions/0004). Matrices of one input are one, side by side (docs/decisions/0010):
+`qkv` holds the columns of all q heads, all k heads, all v heads; `gate_up` gate's, then up's. Layers are unlike where kinds are of some
+of them only: those with experts have no `gate_up`, but a `router` (docs/decisions/0029).
 
 Under tensor parallelism, each device runs it with the spec and the weights of its share, `across` the mesh axis of the devices.
 """
@@ -16,38 +17,45 @@ import jax.numpy as jnp
 from flax import nnx
 
 from muxjax.models.attention import MemoryT, Scoring, attention
-from muxjax.models.layers import Product, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
-from muxjax.models.tensors import layer_kind, tensors
+from muxjax.models.experts import mixture
+from muxjax.models.layers import PLAIN, Products, Rotation, embedded, mlp, rms_norm, scaled, soft_capped
+from muxjax.models.tensors import Tensor, adds_to_residual, layer_tensors, tensors
 from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
-"""{"embed", "layers": {kind: [L, ...]}, "norm", "head" unless tied}."""
+"""{"embed", "layers": {kind: [L, ...], of the layers that have it}, "norm", "head" unless tied}."""
 
 
 class Layers(nnx.Module):
     """Weights of all layers, stacked by kind."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
-        shapes = {kind: tensor.shape for path, tensor in tensors(spec).items() if (kind := layer_kind(path))}
-        for kind, shape in shapes.items():
-            setattr(self, kind, nnx.Param(_initial(kind, (spec.layers, *shape), spec, rngs)))
-        self.kinds = tuple(shapes)
+        self.spec = spec
+        for kind, tensor in layer_tensors(spec).items():
+            setattr(self, kind, nnx.Param(_initial(kind, tensor, spec, rngs)))
 
     def __getitem__(self, layer: int) -> dict[str, jax.Array]:
-        return {kind: getattr(self, kind)[layer] for kind in self.kinds}
+        """Those of one layer, by kind. Experts come as the whole stack, with their `place` in it: they are read in a loop, for which XLA
+        would copy a slice."""
+        own = {}
+        for kind, tensor in layer_tensors(self.spec).items():
+            if layer in tensor.layers:
+                place, stack = tensor.layers.index(layer), getattr(self, kind)
+                own |= {kind: stack[...], "place": jnp.int32(place)} if tensor.experts else {kind: stack[place]}
+        return own
 
 
 class Decoder(nnx.Module):
-    """A transformer decoder with rotary grouped-query attention and a gated MLP."""
+    """A transformer decoder with rotary grouped-query attention and a gated MLP, or experts in its place."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
-        shapes = {path: tensor.shape for path, tensor in tensors(spec).items()}
-        self.embed = nnx.Param(_initial("embed", shapes["embed"], spec, rngs))
+        declared = tensors(spec)
+        self.embed = nnx.Param(_initial("embed", declared["embed"], spec, rngs))
         self.layers = Layers(spec, rngs)
-        self.norm = nnx.Param(_initial("norm", shapes["norm"], spec, rngs))
+        self.norm = nnx.Param(_initial("norm", declared["norm"], spec, rngs))
         if not spec.tied:
-            self.head = nnx.Param(_initial("head", shapes["head"], spec, rngs))
+            self.head = nnx.Param(_initial("head", declared["head"], spec, rngs))
 
     def __call__(
         self,
@@ -56,7 +64,7 @@ class Decoder(nnx.Module):
         memory: MemoryT,
         *,
         across: str | None = None,
-        product: Product = jnp.matmul,
+        products: Products = PLAIN,
     ) -> tuple[jax.Array, MemoryT]:
         """The last layer's normed output, [T, M], and the memory with T tokens more."""
         spec, rotations = self.spec, _rotations(self.spec, positions_T)
@@ -65,7 +73,7 @@ class Decoder(nnx.Module):
         for layer, window in enumerate(spec.windows):
             scoring = Scoring(window, spec.attention_scale, spec.attention_soft_cap)
             arrays = jnp.int32(layer), self.layers[layer], x_TM, rotations[layer], memory
-            x_TM, memory = _layer(spec, scoring, *arrays, across=across, product=product)
+            x_TM, memory = _layer(spec, scoring, *arrays, across=across, products=products)
         return rms_norm(spec, x_TM, self.norm[...]), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
@@ -86,7 +94,7 @@ def _rotations(spec: ModelSpec, positions_T: jax.Array) -> list[Rotation | None]
     return [None if layer in spec.unrotated else of_layer for layer, of_layer in enumerate(turned)]
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "scoring", "across", "product"))
+@functools.partial(jax.jit, static_argnames=("spec", "scoring", "across", "products"))
 def _layer(
     spec: ModelSpec,
     scoring: Scoring,
@@ -97,16 +105,21 @@ def _layer(
     memory: MemoryT,
     *,
     across: str | None,
-    product: Product,
+    products: Products,
 ) -> tuple[jax.Array, MemoryT]:
     """One layer. A jit of its own has it traced and lowered once for all layers that are alike; XLA puts it back into the program."""
 
     def normed(x_TM: jax.Array, kind: str) -> jax.Array:
         return rms_norm(spec, x_TM, weights[kind]) if kind in weights else x_TM
 
-    mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, across=across, product=product)
+    within = {"across": across, "product": products.matrix}
+    mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, **within)
     x_TM = x_TM + scaled(normed(mixed_TM, "attn_post_norm"), spec.residual_scale)
-    mixed_TM = mlp(spec, normed(x_TM, "mlp_norm"), weights, across=across, product=product)
+    read_TM = normed(x_TM, "mlp_norm")
+    if "router" in weights:
+        mixed_TM = mixture(spec, read_TM, weights, memory.present_T, across=across, products=products)
+    else:
+        mixed_TM = mlp(spec, read_TM, weights, **within)
     return x_TM + scaled(normed(mixed_TM, "mlp_post_norm"), spec.residual_scale), memory
 
 
@@ -118,14 +131,14 @@ def forward(
     memory: MemoryT,
     *,
     across: str | None = None,
-    product: Product = jnp.matmul,
+    products: Products = PLAIN,
 ) -> tuple[jax.Array, MemoryT]:
     """The decoder as a pure function: hidden [T, M] and the memory after.
 
     Args:
-      product: what multiplies by the layers' matrices.
+      products: what multiplies by the layers' matrices.
     """
-    return _bound(spec, params)(tokens_T, positions_T, memory, across=across, product=product)
+    return _bound(spec, params)(tokens_T, positions_T, memory, across=across, products=products)
 
 
 def logits(spec: ModelSpec, params: Params, hidden_BM: jax.Array) -> jax.Array:
@@ -156,12 +169,12 @@ def _abstract(spec: ModelSpec) -> Decoder:
     return nnx.eval_shape(lambda: Decoder(spec, nnx.Rngs(0)))
 
 
-def _initial(kind: str, shape: tuple[int, ...], spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:
-    dtype = jnp.dtype(spec.dtype)
+def _initial(kind: str, tensor: Tensor, spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:
+    dtype, shape = jnp.dtype(tensor.dtype or spec.dtype), tensor.stacked_shape
     if kind.endswith("norm"):
         return jnp.full(shape, 0 if spec.norm_offset else 1, dtype)
     if kind.endswith("bias"):
         return jnp.zeros(shape, dtype)
     scale = 0.02 if kind in ("embed", "head") else shape[-2] ** -0.5
-    residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
+    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind) else 1.0
     return (jax.random.normal(rngs.params(), shape) * scale * residual).astype(dtype)

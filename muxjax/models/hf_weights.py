@@ -1,4 +1,4 @@
-"""Hugging Face's tensors of a decoder, [out, in] matrices of each layer, against ours, one [L, in, out] stack a kind."""
+"""Hugging Face's tensors of a decoder, [out, in] matrices of each layer and expert, against ours, one stack a kind, of [in, out]."""
 
 import functools
 import math
@@ -14,16 +14,18 @@ from muxjax.models.checkpoint import Advance
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
-from muxjax.models.tensors import Tensor, layer_kind, tensors
+from muxjax.models.tensors import Tensor, tensors
 from muxjax.types import ModelSpec
 
 
 class Matrix(NamedTuple):
-    """One of the matrices side by side in a layer of an array, in the tensor that holds it: all of it, or rows `start` to `stop`."""
+    """One of the matrices side by side in an array, in the tensor that holds it: all of it, or rows `start` to `stop`, of all of the
+    tensor or of one expert in it."""
 
     name: str
     start: int
     stop: int
+    expert: int | None = None
 
 
 class Kind(NamedTuple):
@@ -31,22 +33,27 @@ class Kind(NamedTuple):
 
     Args:
       tensor: its declaration.
-      layers: the length of the array's first axis; None where it is not stacked.
-      names: of the tensors, layer by layer.
+      names: of the tensors, layer by layer, expert by expert.
     """
 
     tensor: Tensor
-    layers: int | None
     names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Kind":
+        """With the full names."""
+        prefixes = [f"model.layers.{layer}." for layer in tensor.layers] or [""]
+        experts = range(tensor.experts if _is_apart(tensor) else 1)
+        return cls(tensor, tuple(prefix + name.format(expert) for prefix in prefixes for expert in experts for name in tensor.names))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape if self.layers is None else (self.layers, *self.tensor.shape)
+        return self.tensor.stacked_shape
 
     @property
     def is_fused(self) -> bool:
-        """A layer's matrices lie in one tensor."""
-        return len(self.tensor.modules) <= len(self.tensor.cuts)
+        """Matrices side by side lie in one tensor."""
+        return len(self.tensor.names) <= len(self.tensor.cuts)
 
     @property
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -55,30 +62,46 @@ class Kind(NamedTuple):
 
     @property
     def matrices(self) -> tuple[Matrix, ...]:
-        """Of all layers, in the order of `parts`."""
-        bounds = (0, *self.tensor.cuts, self.shape[-1])
-        if self.is_fused:
-            return tuple(Matrix(name, start, stop) for name in self.names for start, stop in pairwise(bounds))
-        return tuple(Matrix(name, 0, shape[0]) for name, shape in self.tensor_shapes.items())
+        """All of them, in the order of `parts`."""
+        cuts, axis = self.tensor.cuts if self.is_fused else (), int(self.experts_are_joined)
+        return tuple(
+            Matrix(name, start, stop, expert)
+            for name, shape in self.tensor_shapes.items()
+            for expert in (range(self.tensor.experts) if self.experts_are_joined else (None,))
+            for start, stop in pairwise((0, *cuts, shape[axis]))
+        )
+
+    @property
+    def experts_are_joined(self) -> bool:
+        """All of a layer's lie in one tensor."""
+        return self.tensor.experts > 0 and not _is_apart(self.tensor)
 
     def views(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
         """The array as its tensors by name, without a copy."""
-        return zip(self.names, self._cut(array, () if self.is_fused else self.tensor.cuts), strict=True)
+        axes = len(self.tensor.shape) + self.experts_are_joined
+        return zip(self.names, self._cut(array, axes, () if self.is_fused else self.tensor.cuts), strict=True)
 
     def parts(self, array: np.ndarray) -> Iterator[np.ndarray]:
         """The array as its matrices, turned as checkpoints hold them, without a copy."""
-        return self._cut(array, self.tensor.cuts)
+        return self._cut(array, len(self.tensor.shape), self.tensor.cuts)
 
-    def _cut(self, array: np.ndarray, cuts: tuple[int, ...]) -> Iterator[np.ndarray]:
-        layers = [array] if self.layers is None else array
-        parts = (part for layer in layers for part in np.split(layer, cuts, axis=-1))
-        return (part.T if self.tensor.is_transposed else part for part in parts)
+    def _cut(self, array: np.ndarray, axes: int, cuts: tuple[int, ...]) -> Iterator[np.ndarray]:
+        """Arrays of so many axes, each cut where its matrices lie side by side."""
+        each = (array[index] for index in np.ndindex(array.shape[: array.ndim - axes]))
+        parts = (part for whole in each for part in np.split(whole, cuts, axis=-1))
+        return (part.swapaxes(-1, -2) if self.tensor.is_transposed else part for part in parts)
 
 
 @functools.lru_cache(maxsize=32)
-def kinds(spec: ModelSpec) -> dict[str, Kind]:
-    """Every array of the model's parameter tree, by dotted path."""
-    return {path: _kind(path, tensor, spec.layers) for path, tensor in tensors(spec).items()}
+def kinds(spec: ModelSpec, packed: frozenset[str] = frozenset()) -> dict[str, Kind]:
+    """Every array of the model's parameter tree, by dotted path.
+
+    Args:
+      packed: names of tensors in MXFP4, whose matrices lie as [out, in] whatever others do.
+    """
+    found = {path: Kind.of(tensor) for path, tensor in tensors(spec).items()}
+    turned = {path: kind._replace(tensor=kind.tensor._replace(is_transposed=True)) for path, kind in found.items()}
+    return {path: turned[path] if packed.issuperset(kind.names) else kind for path, kind in found.items()}
 
 
 class HfFolder:
@@ -90,7 +113,8 @@ class HfFolder:
 
     def __init__(self, folder: Path, spec: ModelSpec):
         self._files, self._spec = TensorFiles(folder), spec
-        needed = {name: shape for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
+        self._kinds = functools.partial(kinds, packed=self._files.packed)
+        needed = {name: shape for kind in self._kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
         found = {name: shape for name, shape in self._files.shapes.items() if name in needed or not _harmless(name, spec)}
         check_inventory(folder, found, needed)
         self.stored_bytes = sum(self._files.dtypes[name].itemsize * math.prod(shape) for name, shape in needed.items())
@@ -100,15 +124,15 @@ class HfFolder:
         """That of its tensors; where they differ, one that holds all."""
         return {
             path: functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
-            for path, kind in kinds(self._spec).items()
+            for path, kind in self._kinds(self._spec).items()
         }
 
     def read(self, path: str, share: Share = WHOLE, *, dtype: np.dtype | None = None, advance: Advance) -> np.ndarray:
         """As `checkpoint.Checkpoint.read`: a share has the matrices of a smaller model, each a piece of one of the whole."""
-        whole, kind = kinds(self._spec)[path], kinds(self._spec.share(share.of))[path]
+        whole, kind = self._kinds(self._spec)[path], self._kinds(self._spec.share(share.of))[path]
         array = np.zeros(kind.shape, dtype or self.dtypes[path])
         for matrix, part in zip(whole.matrices, kind.parts(array), strict=True):
-            self._files.read_into(matrix.name, part, advance, rows=(matrix.start, matrix.stop), piece=share.index)
+            self._files.read_into(matrix.name, part, advance, rows=(matrix.start, matrix.stop), piece=share.index, item=matrix.expert)
         return array
 
 
@@ -119,14 +143,12 @@ def split_stacks(stacks: Iterable[tuple[str, np.ndarray]], spec: ModelSpec) -> I
         yield from known[path].views(array)
 
 
-def _kind(path: str, tensor: Tensor, layers: int) -> Kind:
-    suffix = "bias" if path.endswith("_bias") else "weight"
-    if layer_kind(path) is None:
-        return Kind(tensor, None, tuple(f"{module}.{suffix}" for module in tensor.modules))
-    names = tuple(f"model.layers.{layer}.{module}.{suffix}" for layer in range(layers) for module in tensor.modules)
-    return Kind(tensor, layers, names)
+def _is_apart(tensor: Tensor) -> bool:
+    """Each expert has tensors of its own."""
+    return "{}" in tensor.names[0]
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
-    """Computed from the config anyway, or a second copy of the embedding."""
-    return name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")
+    """Computed from the config anyway, a second copy of the embedding, or of what predicts further tokens behind the last layer."""
+    beyond = spec.naming == "glm4_moe" and name.startswith(f"model.layers.{spec.layers}.")
+    return beyond or name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")

@@ -14,6 +14,27 @@ Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""
 
 
+GroupedProduct = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""x [R, I], of which the first rows belong to the first matrix, and so on; w [L, X, I, O], with an int32 scalar for the layer whose
+matrices they are; int32 [X] says how many rows are each one's: [R, O], whose rows beyond all may be anything finite."""
+
+
+def ragged_dot(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+    """XLA's grouped product."""
+    return jax.lax.ragged_dot(x_RI, w_LXIO[layer], count_X)
+
+
+class Products(NamedTuple):
+    """What multiplies by a layer's weights: by one matrix, and by those of experts."""
+
+    matrix: Product = jnp.matmul
+    grouped: GroupedProduct = ragged_dot
+
+
+PLAIN = Products()
+"""XLA's own."""
+
+
 def rms_norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, *, across: str | None = None) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
     wide = x.astype(jnp.float32)
@@ -68,9 +89,14 @@ def mlp(
     spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, across: str | None = None, product: Product = jnp.matmul
 ) -> jax.Array:
     """down(silu(gate(x)) * up(x)), [T, M], or with a GELU in place of SiLU; `across` devices along a mesh axis that share out F."""
-    gate_TF, up_TF = jnp.split(linear(x_TM, weights, "gate_up", product=product), 2, axis=-1)
-    gate_TF = _gelu(gate_TF) if spec.gelu else jax.nn.silu(gate_TF)
-    return linear(gate_TF * up_TF, weights, "down", across=across, product=product)
+    gate_up_T2F = linear(x_TM, weights, "gate_up", product=product)
+    return linear(gated(spec, gate_up_T2F), weights, "down", across=across, product=product)
+
+
+def gated(spec: ModelSpec, gate_up_T2F: jax.Array) -> jax.Array:
+    """silu(gate) * up, [T, F], or with a GELU in place of SiLU."""
+    gate_TF, up_TF = jnp.split(gate_up_T2F, 2, axis=-1)
+    return (_gelu(gate_TF) if spec.gelu else jax.nn.silu(gate_TF)) * up_TF
 
 
 def _gelu(x: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ from muxjax.specs.weight_files import DTYPES, INDEX, SINGLE, full_name, read_hea
 _DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
 assert _DTYPES.keys() == DTYPES.keys()
 _PIECE_BYTES = 32 * 2**20
+
+_BLOCKS, _SCALES = "_blocks", "_scales"
+_BLOCK = 32
+"""Numbers that share a scale in MXFP4."""
+_FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+"""Numbers by their four bits. Source: Open Compute Project, "Microscaling Formats (MX) v1.0", E2M1."""
 
 
 class TensorFiles:
@@ -37,31 +43,93 @@ class TensorFiles:
             opened = _open(path)
             self._places |= {full_name(name): (path, opened, name) for name in list(opened.keys())}
         read_headers(folder)  # refuses a tensor that two files hold
-        self.shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
-        self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items()}
+        self.packed = _packed(folder, self._places)
+        """Tensors in MXFP4, which read as one of bfloat16."""
+        parts = {name + part for name in self.packed for part in (_BLOCKS, _SCALES)}
+        shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
+        self.shapes = {name: shape for name, shape in shapes.items() if name not in parts}
+        self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items() if name not in parts}
+        for name in self.packed:
+            self.shapes[name] = _unpacked_shape(shapes[name + _BLOCKS], shapes[name + _SCALES])
+            self.dtypes[name] = _DTYPES["BF16"]
 
-    def read_into(self, name: str, target: np.ndarray, advance: Advance, *, rows: tuple[int, int] | None = None, piece: int = 0) -> None:
+    def read_into(
+        self,
+        name: str,
+        target: np.ndarray,
+        advance: Advance,
+        *,
+        rows: tuple[int, int] | None = None,
+        piece: int = 0,
+        item: int | None = None,
+    ) -> None:
         """Fills target, cast to its dtype, a few rows at a time; tells `advance` the bytes of each time.
 
         Args:
           rows: the tensor's rows from one to before another are all that is read of it; None for all.
           piece: which of the pieces of target's shape that these rows fall into, the last of which may have fewer: what is beyond
             stays as it is.
+          item: which along the tensor's first axis is read, without that axis; None for a tensor that is one.
         """
-        path, opened, stored = self._places[name]
-        tensor, shape = opened.get_slice(stored), self.shapes[name]
+        items = () if item is None else (item,)
+        shape = self.shapes[name][len(items) :]
         begin, end = rows or (0, shape[0])
         (first, stop), *others = [_stretch(piece, size, of) for size, of in zip(target.shape, (end - begin, *shape[1:]), strict=True)]
         row_bytes = self.dtypes[name].itemsize * max(1, math.prod(stop - first for first, stop in others))
         at_once = max(1, _PIECE_BYTES // row_bytes)
         columns = tuple(slice(*stretch) for stretch in others)
         for row in range(first, stop, at_once):
-            try:
-                read = tensor[(slice(begin + row, begin + min(row + at_once, stop)), *columns)]
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
+            read = self._read(name, (*items, slice(begin + row, begin + min(row + at_once, stop)), *columns))
             target[row - first : row - first + len(read)] = read
             advance(read.nbytes)
+
+    def _read(self, name: str, index: tuple[int | slice, ...]) -> np.ndarray:
+        """A part of a tensor, whose last axis is cut by a slice."""
+        if name not in self.packed:
+            return self._read_stored(name, index)
+        *outer, columns = index
+        assert isinstance(columns, slice)
+        blocks = slice(columns.start // _BLOCK, -(-columns.stop // _BLOCK))
+        unpacked = unpack(self._read_stored(name + _BLOCKS, (*outer, blocks)), self._read_stored(name + _SCALES, (*outer, blocks)))
+        first = blocks.start * _BLOCK
+        return unpacked[..., columns.start - first : columns.stop - first]
+
+    def _read_stored(self, name: str, index: tuple[int | slice, ...]) -> np.ndarray:
+        path, opened, stored = self._places[name]
+        try:
+            return opened.get_slice(stored)[index]
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
+
+
+def unpack(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Numbers in MXFP4 as bfloat16, which holds all of them.
+
+    Args:
+      blocks: uint8 [..., blocks, 16], two numbers a byte, the first in its low bits.
+      scales: uint8 [..., blocks], powers of two that multiply a block's numbers, 127 for 1.
+    """
+    numbers = _FP4[np.stack([blocks & 15, blocks >> 4], axis=-1)].reshape(*scales.shape, _BLOCK)
+    scaled = np.ldexp(numbers, scales.astype(np.int32)[..., None] - 127)
+    return scaled.reshape(*scales.shape[:-1], -1).astype(ml_dtypes.bfloat16)
+
+
+def _packed(folder: Path, names: Collection[str]) -> frozenset[str]:
+    """Names of tensors whose blocks and scales lie in two.
+
+    Raises:
+      CheckpointError: one is there as a whole, too.
+    """
+    begun = {name.removesuffix(_BLOCKS) for name in names if name.endswith(_BLOCKS)}
+    packed = frozenset(name for name in begun if name + _SCALES in names)
+    if twice := sorted(packed.intersection(names)):
+        raise CheckpointError(f"{folder} holds {twice[0]} both whole and in MXFP4: one of them is of another checkpoint")
+    return packed
+
+
+def _unpacked_shape(blocks: tuple[int, ...], scales: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a tensor of such blocks; where they are none that fit their scales, one that no model has."""
+    return (*scales[:-1], scales[-1] * _BLOCK) if blocks == (*scales, _BLOCK // 2) else blocks
 
 
 def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int) -> None:

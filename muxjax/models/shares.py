@@ -88,12 +88,12 @@ def grain_shape(path: str, shape: tuple[int, ...], spec: ModelSpec, most_shares:
         return shape
     least = min(stop - start for start, stop in _matrices(path, shape[axis], spec))
     grain = _replaced(shape, axis, -(-least // finest(spec, most_shares)))
-    return (1, *grain[1:]) if len(shape) == 3 else grain
+    return (1, *grain[1:]) if len(shape) > 2 else grain
 
 
 def finest(spec: ModelSpec, most: int) -> int:
     """The most shares, of a number that divides `most`, that a model can be cut into."""
-    return math.gcd(most, spec.kv_heads, spec.ffn)
+    return math.gcd(most, *spec.split_sizes.values())
 
 
 def _matrices(path: str, length: int, spec: ModelSpec) -> list[tuple[int, int]]:

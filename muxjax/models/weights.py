@@ -11,7 +11,8 @@ from muxjax.models.checkpoint import Advance, Checkpoint
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
 from muxjax.models.sharding import Devices, partition
-from muxjax.models.shares import WHOLE, Share, part, split_axis
+from muxjax.models.shares import WHOLE, Share, part, part_shape, split_axis
+from muxjax.models.tensors import adds_to_residual, tensors
 from muxjax.models.tree import flat, nested
 from muxjax.types import ModelSpec
 
@@ -43,7 +44,7 @@ def _place(path: str, checkpoint: Checkpoint, spec: ModelSpec, devices: Devices,
     """A parameter from a checkpoint on the devices, each part straight to its own; what all hold is read once."""
 
     def onto(takers: Iterable[jax.Device], share: Share) -> list[jax.Array]:  # the host's part is gone when it returns
-        array = checkpoint.read(path, share, dtype=jnp.dtype(spec.dtype), advance=advance)
+        array = checkpoint.read(path, share, dtype=jnp.dtype(tensors(spec)[path].dtype or spec.dtype), advance=advance)
         return jax.block_until_ready([jax.device_put(array, device) for device in takers])
 
     if split_axis(path, spec) is None:
@@ -73,13 +74,14 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     take twice its memory."""
     stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
-        return jnp.full(leaf.shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
+        shape = part_shape(path, leaf.shape, spec, share.of)
+        return jnp.full(shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
-    residual = (2 * spec.layers) ** -0.5 if kind in ("o", "down") else 1.0
+    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind) else 1.0
     limit = (3 / inputs) ** 0.5 * residual
 
     def draw(key: jax.Array) -> jax.Array:
         whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, leaf.dtype, -limit, limit)
         return part(path, whole, spec, share)
 
-    return jax.lax.map(draw, jax.random.split(key, spec.layers)) if stacked else draw(key)
+    return jax.lax.map(draw, jax.random.split(key, leaf.shape[0])) if stacked else draw(key)

@@ -1,4 +1,4 @@
-"""Which implementation of the four operations a device gets."""
+"""Which implementation of the five operations a device gets."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from muxjax.pallas import reference
 
 
 class Kernels(NamedTuple):
-    """Implementations of `reference.write`, `reference.decode`, `reference.prefill` and `reference.product`.
+    """Implementations of `reference.write`, `decode`, `prefill`, `product` and `grouped_product`.
 
     Args:
       ragged: attention costs what each row's own length does, however wide the tables are; else it computes on all their columns.
@@ -21,22 +21,23 @@ class Kernels(NamedTuple):
     decode: Callable
     prefill: Callable
     product: Callable
+    grouped_product: Callable
     ragged: bool
 
 
-REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, ragged=False)
+REFERENCE = Kernels(reference.write, reference.decode, reference.prefill, reference.product, reference.grouped_product, ragged=False)
 
 _SHARES = (80, 96, 112)
 _MULTIPROCESSORS = 132
 """Of an H200, and of most H100."""
 
 
-def best(*, device_kind: str, dtype: np.dtype, head_dim: int) -> Kernels:
-    """The fastest there is for a device, by JAX's name of it, an arena of that dtype and heads of that size.
+def best(*, device_kind: str, dtype: np.dtype, head_dim: int, sinks: bool = False) -> Kernels:
+    """The fastest there is for a device, by JAX's name of it, an arena of that dtype and heads of that size, with sinks or without.
 
-    Mosaic kernels read bf16 on Hopper, in heads of 64, 128 or 256; all else runs the reference. Products are XLA's.
+    Mosaic kernels read bf16 on Hopper, in heads of 64, 128 or 256 without sinks; all else runs the reference. Products are XLA's.
     """
-    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256):
+    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256) and not sinks:
         return _hopper()
     return REFERENCE
 
@@ -79,6 +80,7 @@ def _hopper() -> Kernels:
         jax.jit(decode.decode, static_argnames=("window", "scale", "soft_cap", "tuning")),
         jax.jit(prefill.prefill, static_argnames=("window", "scale", "soft_cap", "tuning")),
         reference.product,
+        reference.grouped_product,
         ragged=True,
     )
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 ROW_GRAIN = 8
 """Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
+_ROWS_AT_ONCE = 64
+"""Rows of one matrix that are multiplied at once where several matrices have rows."""
 _AT_ONCE_ELEMENTS = 2**20
 """Elements of the keys of groups that are attended from at once."""
 
@@ -43,6 +45,32 @@ def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
     return x_TI @ w_IO
 
 
+def grouped_product(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+    """x times a layer's matrices, [R, O]: the first count_X[0] rows by the first, the next count_X[1] by the second and so on; rows beyond
+    all are zero. Matrices without a row are not read.
+
+    Args:
+      layer: int32 scalar, an array so that one kernel serves all layers.
+    """
+    rows, end_X = len(x_RI), jnp.cumsum(count_X)
+    at_once = min(rows, _ROWS_AT_ONCE)
+
+    def with_rows_of(matrix, y_RO):
+        end, w_IO = end_X[matrix], w_LXIO[layer, matrix]
+        begin = end - count_X[matrix]
+
+        def with_next_rows(i, y_RO):
+            first = jnp.minimum(begin + i * at_once, rows - at_once)
+            row = first + jnp.arange(at_once)
+            own_R1 = ((row >= begin) & (row < end))[:, None]
+            before_RO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_RO, x_RI))
+            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO), before_RO), first, 0)
+
+        return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
+
+    return jax.lax.fori_loop(0, len(count_X), with_rows_of, jnp.zeros((rows, w_LXIO.shape[3]), x_RI.dtype))
+
+
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:
     """The pool with K and V of T tokens at their positions; padding is dropped."""
     blocks, _, tokens_per_block, _ = pool_N2PD.shape
@@ -62,6 +90,7 @@ def decode(
     window: int | None = None,
     scale: float | None = None,
     soft_cap: float | None = None,
+    sink_H: jax.Array | None = None,
 ) -> jax.Array:
     """Attention of each row's last token, at position length - 1, over the row's `length` tokens; zero where length is 0.
 
@@ -69,12 +98,13 @@ def decode(
       window: only the last so many tokens are seen; None for all.
       scale: multiplies the products of queries and keys; None for D ** -0.5.
       soft_cap: scores are bent to stay within plus and minus this, by tanh; None for as they are.
+      sink_H: each head's score of a token that is none, and has no value; None without.
     Returns:
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
     k_BKSD, v_BKSD = _context(pool_N2PD, places.rows())
-    attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap)
+    attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
     return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
 
@@ -89,6 +119,7 @@ def prefill(
     window: int | None = None,
     scale: float | None = None,
     soft_cap: float | None = None,
+    sink_H: jax.Array | None = None,
 ) -> jax.Array:
     """Causal attention of packed new tokens over each row's context, of which they are the last; zero for padding.
 
@@ -111,7 +142,7 @@ def prefill(
         index_Q = first - offset_B[row] + jnp.arange(ROW_GRAIN)
         position_Q = jnp.where(of_B.any() & (index_Q < count_B[row]), length_B[row] - count_B[row] + index_Q, -1)
         k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None])
-        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap)
+        return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
 
     at_once = max(1, _AT_ONCE_ELEMENTS // (places.kv_heads * context * q_THD.shape[2]))
     return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
@@ -135,6 +166,7 @@ def _attend(
     window: int | None,
     scale: float | None,
     soft_cap: float | None,
+    sink_H: jax.Array | None,
 ) -> jax.Array:
     """Queries at `position_T` over keys at 0 .. S-1; a query at -1 sees nothing and is zero.
 
@@ -150,8 +182,10 @@ def _attend(
     if soft_cap is not None:
         scores_KGTS = soft_cap * jnp.tanh(scores_KGTS / soft_cap)
     scores_KGTS = jnp.where(seen_TS, scores_KGTS, -jnp.inf)
-    top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), jnp.finfo(jnp.float32).min)
+    sink = jnp.finfo(jnp.float32).min if sink_H is None else sink_H.astype(jnp.float32).reshape(kv_heads, -1, 1, 1)
+    top_KGT1 = jnp.maximum(scores_KGTS.max(axis=-1, keepdims=True), sink)
     weights_KGTS = jnp.exp(scores_KGTS - top_KGT1)
-    total_KGT1 = jnp.maximum(weights_KGTS.sum(axis=-1, keepdims=True), jnp.finfo(jnp.float32).tiny)
+    total_KGT1 = weights_KGTS.sum(axis=-1, keepdims=True) + (0.0 if sink_H is None else jnp.exp(sink - top_KGT1))
+    total_KGT1 = jnp.maximum(total_KGT1, jnp.finfo(jnp.float32).tiny)
     weights_KGTS = (weights_KGTS / total_KGT1).astype(q_THD.dtype)
     return jnp.einsum("KGTS,KSD->TKGD", weights_KGTS, v_KSD.astype(q_THD.dtype)).reshape(q_THD.shape)

@@ -270,7 +270,7 @@ class _Run:
         """With so many replicas, in several orders, the most demanding LLM first; but not what was tried, which this adds to."""
         size = {model: self.objective.demands[model].spec.params for model in self.models}
         rate = {model: self.objective.demands[model].rate_rps / parts[model] for model in self.models}
-        demand = {model: size[model] * rate[model] for model in self.models}
+        demand = {model: self.objective.demands[model].spec.active_params * rate[model] for model in self.models}
         for first, sign in itertools.product((demand, size, rate), (-1, 1)):
             order = tuple((model, parts[model]) for model in sorted(self.models, key=lambda model: (sign * first[model], model)))
             if order not in tried and self._hold(parts) and not self.spent:

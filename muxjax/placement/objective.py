@@ -79,7 +79,7 @@ class Objective:
         self._loads: dict[UnitContents, float] = {}
         chips = problem.cluster.chips
         self._speed = [chip.flops_per_s / max(one.flops_per_s for one in chips) for chip in chips]
-        self._params = {demand.name: demand.spec.params for demand in problem.demands}
+        self._params = {demand.name: demand.spec.active_params for demand in problem.demands}
         self._most = {demand.name: demand.weight * worth(demand.rate_rps, 1.0) for demand in problem.demands}
         self.most_worth = sum(self._most.values())
         """Of a placement that serves everything."""

@@ -85,7 +85,7 @@ class Machine:
                 ttft_s=self.hosted[name].ttft_s,
                 tpot_s=self.hosted[name].tpot_s,
                 step_sizes=self._buckets(name, layout).tokens,
-                token_cost=self.hosted[name].spec.params,
+                token_cost=self.hosted[name].spec.active_params,
                 lane=i % self.lanes,
             )
             for i, (name, layout) in enumerate(layouts.items())

@@ -12,7 +12,7 @@ from muxjax.errors import ConfigError
 from muxjax.specs.eos import read_eos_ids
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.known import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
-from muxjax.specs.fields import Fields, shorten
+from muxjax.specs.fields import MOST_SIZE, Fields, shorten
 from muxjax.specs.folders import require_model_folder
 from muxjax.specs.known_fields import check_values, unknown_names
 from muxjax.specs.pooling import read_pooling
@@ -24,8 +24,6 @@ DTYPES = ("bfloat16", "float16", "float32")
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 MOST_LAYERS = 1024
-MOST_SIZE = 2**22
-"""Largest width, head, FFN or vocabulary: some sixteen times the largest that is published."""
 MOST_POSITIONS = 2**27
 
 _log = logging.getLogger(__name__)

@@ -8,6 +8,9 @@ from typing import Any
 
 from muxjax.errors import ConfigError
 
+MOST_SIZE = 2**22
+"""Largest width, head, FFN or vocabulary: some sixteen times the largest that is published."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:

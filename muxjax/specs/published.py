@@ -2,6 +2,7 @@
 
 import math
 
+from muxjax.experts import Experts
 from muxjax.types import ModelSpec, RopeScaling
 
 
@@ -95,6 +96,23 @@ def _gemma3(
     return _gemma((width, layers, heads, kv_heads, head_dim, ffn), scalar=scalar, vocab=vocab, max_len=max_len, **rope, **variant)
 
 
+def _mixture(layers: int, count: int, per_token: int, ffn: int, **variant) -> Experts:
+    """Experts in all layers."""
+    return Experts(count=count, per_token=per_token, ffn=ffn, layers=tuple(range(layers)), **variant)
+
+
+def _mixtral(*size: int, vocab: int, max_len: int) -> ModelSpec:
+    width, layers, heads, ffn = size
+    variant = {"experts": _mixture(layers, 8, 2, ffn), "naming": "mixtral", "norm_eps": 1e-5, "rope_theta": 1e6, "eos_ids": (2,)}
+    return _model((width, layers, heads, 8, 128, ffn), vocab=vocab, max_len=max_len, **variant)
+
+
+def _qwen3_moe(*size: int, expert_ffn: int) -> ModelSpec:
+    width, layers, heads, ffn = size
+    variant = {"rope_theta": 1e6, "qk_norm": True, "eos_ids": (151643, 151645), "experts": _mixture(layers, 128, 8, expert_ffn)}
+    return _model((width, layers, heads, 4, 128, ffn), vocab=151936, max_len=40960, **variant)
+
+
 BY_NAME: dict[str, ModelSpec] = {
     "llama-3.2-1b": _llama3(2048, 16, 32, 8, 64, 8192, factor=32.0, tied=True),
     "llama-3.2-3b": _llama3(3072, 28, 24, 8, 128, 8192, factor=32.0, tied=True),
@@ -121,6 +139,19 @@ BY_NAME: dict[str, ModelSpec] = {
     "qwen3-8b": _qwen3(4096, 36, 32, 12288),
     "qwen3-14b": _qwen3(5120, 40, 40, 17408),
     "qwen3-32b": _qwen3(5120, 64, 64, 25600),
+    "qwen3-30b-a3b": _qwen3_moe(2048, 48, 32, 6144, expert_ffn=768),
+    "qwen3-235b-a22b": _qwen3_moe(4096, 94, 64, 12288, expert_ffn=1536),
+    "mixtral-8x7b": _mixtral(4096, 32, 32, 14336, vocab=32000, max_len=32768),
+    "mixtral-8x22b": _mixtral(6144, 56, 48, 16384, vocab=32768, max_len=65536),
+    "olmoe-1b-7b": _model(
+        (2048, 16, 16, 16, 128, 1024),
+        vocab=50304,
+        max_len=4096,
+        norm_eps=1e-5,
+        projection_norm=True,
+        experts=_mixture(16, 64, 8, 1024, normed=False),
+        eos_ids=(50279,),
+    ),
     "mistral-7b": _mistral(4096, 32, 32, 14336, vocab=32768, max_len=32768),
     "mistral-nemo-12b": _mistral(5120, 40, 32, 14336, vocab=131072, max_len=131072),
     "mistral-small-24b": _mistral(5120, 40, 32, 32768, vocab=131072, max_len=32768),

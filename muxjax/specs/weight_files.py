@@ -74,10 +74,11 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 
 def main_dtype(tensors: Mapping[str, StoredTensor]) -> str | None:
-    """The dtype of most of the numbers, as numpy names it; None where it is none that is served."""
+    """The dtype of most of the numbers, as numpy names it; None where it is none that is served. Packed ones have none of their own."""
     counts: Counter[str] = Counter()
     for tensor in tensors.values():
-        counts[tensor.dtype] += tensor.elements
+        if tensor.dtype != "U8":
+            counts[tensor.dtype] += tensor.elements
     return DTYPES.get(counts.most_common(1)[0][0]) if counts else None
 
 

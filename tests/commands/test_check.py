@@ -14,6 +14,8 @@ from muxjax.demo.run import shipped
 from muxjax.errors import ConfigError
 from muxjax.placement.plan_file import write_placement
 from muxjax.server.config import load_options
+from muxjax.specs.config import to_hf_config
+from muxjax.specs.published import BY_NAME
 from tests.cluster.test_serve_placement import placement
 from tests.commands.wrong import fails
 
@@ -52,6 +54,13 @@ def test_the_plan_of_a_gpu_is_weights_tables_and_what_they_leave(big):
     cache = (int(limit * 0.95) - 8_030_261_248 * 2) // GIB
     assert f"cache {cache - 1} GiB" in memory or f"cache {cache} GiB" in memory
     assert f"of {limit / GIB:.4g} GiB for steps" in memory
+
+
+def test_a_mixture_takes_the_memory_of_all_experts_and_is_told_with_what_computes_a_token(folder):
+    (folder / "mixture").mkdir()
+    (folder / "mixture/config.json").write_text(json.dumps(to_hf_config(BY_NAME["qwen3-30b-a3b"])))
+    _, model, memory = lines(named("h200"), f"a={folder / 'mixture'}", load_format="dummy")
+    assert model.startswith("  a: 30.5 B parameters, 3.35 B active, bfloat16, 56.9") and "weights and tables 56.9" in memory
 
 
 def test_a_cache_of_a_given_size_is_held_against_the_memory(big):

@@ -42,6 +42,7 @@ def test_every_field_has_a_key_with_a_text():
         (ROOT / "deploy/models.yaml").read_text(),
         README[1] if README else "",
         GOOD + "kv-cache-size: 1.5GiB\nshutdown_timeout: 90s\nport: 0\npolicy: null\nsm_shares: [96]\nallowed_origins: '*'",
+        GOOD + "speculative_config: {method: ngram, num_speculative_tokens: 3}",
         GOOD + "max_num_seqs: 4\nttl: 10m\ntenants: [{name: t, api_keys: [ab]}]\ngroups: [{name: g, swap: false}]",
     ],
 )
@@ -61,6 +62,9 @@ def test_good_configurations_are_valid(text):
         GOOD + "kv_cache_size: lots",
         "models: [{name: a, path: x, ttl: soon}]",
         GOOD + "tenants: [{nam: t}]",
+        GOOD + "speculative_config: {method: eagle}",
+        GOOD + "speculative_config: {num_speculative_tokens: 3}",
+        GOOD + "speculative_config: {method: ngram, tokens: 3}",
     ],
 )
 def test_what_a_start_would_refuse_is_marked(text):

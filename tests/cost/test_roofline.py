@@ -12,6 +12,7 @@ from muxjax.cost.chip import A100, CHIPS, H200, MeshSpec
 from muxjax.cost.roofline import (
     decode,
     decode_work,
+    experts_reached,
     kv_bytes_per_token,
     mean_context,
     mixed,
@@ -21,6 +22,7 @@ from muxjax.cost.roofline import (
     weight_bytes,
 )
 from muxjax.errors import ConfigError
+from muxjax.specs.published import BY_NAME
 from muxjax.types import ModelSpec
 
 WORST = 0.30
@@ -168,3 +170,33 @@ def test_no_step_takes_longer_on_a_newer_chip(older, newer):
         slow, fast = (MeshSpec(chip=chip, tp=tp) for chip in (older, newer))
         assert decode(spec, fast, 64, 64 * 1024).total_s < decode(spec, slow, 64, 64 * 1024).total_s
         assert prefill(spec, fast, 2048, 1024).total_s <= prefill(spec, slow, 2048, 1024).total_s
+
+
+MIXTURE = BY_NAME["qwen3-30b-a3b"]
+
+
+def test_a_step_reads_the_experts_that_its_tokens_reach():
+    """8 of 128 for one token, nearly all for many; drawn at random, the mean is as many."""
+    assert experts_reached(MIXTURE, 1) == pytest.approx(8)
+    assert experts_reached(MIXTURE, 2048) == pytest.approx(128)
+    rng = np.random.default_rng(0)
+    drawn = [len({expert for _ in range(16) for expert in rng.choice(128, 8, replace=False)}) for _ in range(400)]
+    assert experts_reached(MIXTURE, 16) == pytest.approx(np.mean(drawn), rel=0.01)
+    assert experts_reached(SPEC_8B, 16) == 0
+
+
+def test_a_token_of_a_mixture_costs_what_computes_it_and_many_read_all():
+    mesh, embedding = MeshSpec(chip=H200), MIXTURE.vocab * MIXTURE.width
+    one, many = decode_work(MIXTURE, mesh, 1, 1), prefill_work(MIXTURE, mesh, 8192, 1.0)
+
+    assert one.weight_bytes == pytest.approx(2 * (MIXTURE.active_params - embedding), rel=1e-6)
+    assert many.weight_bytes == pytest.approx(2 * (MIXTURE.params - embedding), rel=1e-6)
+    assert one.product_flops == pytest.approx(2 * (MIXTURE.active_params - embedding))
+    assert many.product_flops == pytest.approx(8192 * 2 * (MIXTURE.active_params - 2 * embedding), rel=0.001)
+    assert weight_bytes(MIXTURE, mesh) == 2 * MIXTURE.params
+
+
+def test_a_larger_batch_of_a_mixture_reads_more_weights_and_less_a_token():
+    works = [decode_work(MIXTURE, MeshSpec(chip=H200), batch, batch) for batch in (1, 4, 16, 64, 256)]
+    for (few, fewer), (more, many) in itertools.pairwise(zip((1, 4, 16, 64, 256), works, strict=True)):
+        assert fewer.weight_bytes < many.weight_bytes and many.weight_bytes / more < fewer.weight_bytes / few

@@ -116,3 +116,19 @@ def test_two_tables_of_one_device_are_one_cost_model():
     both = TableCosts(TABLE, other)
 
     assert (both.decode_s(SPEC, MESH, 64, 64 * 1024), both.decode_s(SPEC, pair, 64, 64 * 1024)) == pytest.approx((9e-3, 4.5e-3))
+
+
+def test_a_mixture_is_measured_for_itself_and_older_tables_say_nothing_of_experts(tmp_path):
+    mixture = BY_NAME["olmoe-1b-7b"]
+    table = replace(TABLE, shapes={"8b": Shape.of(mixture)})
+    write_table(table, tmp_path / "costs.json")
+    assert read_table(tmp_path / "costs.json") == table
+    assert TableCosts(table).decode_s(mixture, MESH, 8, 8 * 128) == pytest.approx(4e-3)
+    assert mixture.experts
+    other = replace(mixture, experts=replace(mixture.experts, per_token=4))
+    assert TableCosts(table).decode_s(other, MESH, 8, 1024) == Roofline().decode_s(other, MESH, 8, 1024)
+    entries = json.loads((tmp_path / "costs.json").read_text())
+    shape = entries["shapes"]["8b"]
+    entries["shapes"]["8b"] = {name: value for name, value in shape.items() if "expert" not in name and name != "shared_ffn"}
+    (tmp_path / "older.json").write_text(json.dumps(entries))
+    assert read_table(tmp_path / "older.json").shapes["8b"] == Shape.of(replace(mixture, experts=None))

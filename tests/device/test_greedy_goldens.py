@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
 from muxjax.launch.build import Built, build
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
@@ -14,8 +14,8 @@ from tests.programs import only_essential_programs
 from tests.xla_cache import XLA_CACHE
 
 WAIT_S = 120
-MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3")
-"""Head sizes 32, 16, 16 and 64; windows in no layer, in all, and in some."""
+MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3", "qwen2_moe")
+"""Head sizes 32, 16, 16, 64 and 16; windows in no layer, in all, and in some; experts in one layer of three."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,11 @@ def folders(tmp_path_factory):
 class Serving:
     """A started engine over goldens, with small head blocks and chunks, so that every sequence has many of both."""
 
-    def __init__(self, folders, names, *, pooling: str | None = None, **options):
-        models = tuple(ModelOptions(name=name, path=folders[name], max_num_seqs=8, pooling=pooling) for name in names)
+    def __init__(self, folders, names, *, pooling: str | None = None, speculative_config: SpeculativeOptions | None = None, **options):
+        models = tuple(
+            ModelOptions(name=name, path=folders[name], max_num_seqs=8, pooling=pooling, speculative_config=speculative_config)
+            for name in names
+        )
         defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64, "compilation_cache_dir": str(XLA_CACHE)}
         with only_essential_programs():
             self.built: Built = build(UnitOptions(models=models, **(defaults | options)), report=lambda line: None, progress=False)

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from muxjax.buckets import BatchShape
 from muxjax.device.loader import ModelLoader, next_less
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
 from muxjax.specs import published
@@ -30,6 +31,17 @@ def two_models(tmp_path):
 def plan(models, sm_shares, chip):
     options = UnitOptions(models=models, sm_shares=sm_shares)
     return ModelLoader.on(Devices((chip,)), options).plan(models[0])
+
+
+def test_a_model_that_speculates_has_the_programs_of_any_other_unless_its_sequences_are_few(two_models):
+    def shapes(sequences: int, drafts: int | None) -> list[BatchShape]:
+        own = drafts and SpeculativeOptions(method="ngram", num_speculative_tokens=drafts)
+        model = replace(two_models[0], max_num_seqs=sequences, speculative_config=own or None)
+        loader = ModelLoader.on(Devices((Chip("NVIDIA H200", 132),)), UnitOptions(models=(model,)))
+        return loader.needs(loader.plan(model)).shapes
+
+    assert shapes(64, 4) == shapes(64, None) and shapes(256, 4) == shapes(256, None)
+    assert max(shape.decode_rows for shape in shapes(2, 4)) == 10 and max(shape.decode_rows for shape in shapes(2, None)) == 2
 
 
 def test_a_share_is_one_that_the_chips_kernel_has(two_models):

@@ -39,6 +39,10 @@ def folders(tmp_path_factory):
         "olmo2",
         "phi3_longrope",
         "gemma3",
+        "qwen2_moe",
+        "granitemoeshared",
+        "glm4_moe",
+        "gpt_oss",
     )
     return {name: make_model(name, tmp_path_factory.mktemp("models") / name, read_golden(name).seed) for name in names}
 
@@ -53,12 +57,16 @@ def folders(tmp_path_factory):
         (4, ("olmo2",)),
         (2, ("granite", "gemma3")),
         (2, ("smollm3", "phi3_longrope")),
+        (2, ("qwen2_moe",)),
+        (2, ("granitemoeshared",)),
+        (2, ("glm4_moe", "gpt_oss")),
     ],
     ids=str,
 )
 def test_chunked_mixed_and_preempted_requests_make_the_tokens_of_transformers(folders, tp, names):
     """Biases of all kinds, windows, tied embeddings, q and k norms; one arena with room for little more than the longest request, and
-    prompts of 17 and 40 tokens in chunks of 16. Norms over heads that lie on several devices; shares of fused tensors."""
+    prompts of 17 and 40 tokens in chunks of 16. Norms over heads that lie on several devices; shares of fused tensors and of
+    each expert."""
     wanted = [(name, number) for number in (2, 1, 0, 1) for name in names]
     own = [CacheLayout.of(read_spec(folders[name]).share(tp), element_bytes=4, block_bytes=BLOCK_BYTES) for name in names]
     tight_bytes = max(layout.blocks(128) for layout in own) * 5 // 4 * BLOCK_BYTES

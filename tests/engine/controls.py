@@ -18,6 +18,7 @@ from muxjax.engine.executor import Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.unit import Unit
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
@@ -53,9 +54,9 @@ def grammars() -> Grammars:
 class ControlledModel:
     """The model on tp devices. `steps` are those of the last run."""
 
-    def __init__(self, tp: int = 1, *, pools: bool = False):
+    def __init__(self, tp: int = 1, *, pools: bool = False, decode_rows: int = SLOTS):
         devices, self.layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=LAYOUT.block_bytes)
-        buckets = Buckets.of(self.layout, slots=SLOTS, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
+        buckets = Buckets.of(self.layout, slots=decode_rows, max_tokens=SPEC.max_len, token_budget=BUDGET, prefill_rows=2, ragged=False)
         self.params = jax.tree.map(lambda leaf: 4 * leaf, weights.dummy(SPEC, devices))
         self.model = DeviceModel.empty(
             SPEC,
@@ -75,7 +76,13 @@ class ControlledModel:
         self.steps: list[Step] = []
 
     def run(
-        self, requests: Iterable[Request], *, look_ahead: int = 2, blocks: int = BLOCKS, compiler: Grammars | None = None
+        self,
+        requests: Iterable[Request],
+        *,
+        look_ahead: int = 2,
+        blocks: int = BLOCKS,
+        compiler: Grammars | None = None,
+        speculation: Speculation | None = None,
     ) -> tuple[dict[str, list[Output]], int]:
         """Outputs by request, and how often one was pre-empted."""
         compiler = compiler or grammars()
@@ -87,6 +94,7 @@ class ControlledModel:
             slots=SLOTS,
             max_tokens=SPEC.max_len,
             pools=self.model.pools,
+            speculation=speculation,
         )
         unit = Unit([config], total_blocks=blocks, token_budget=BUDGET, max_rows=2, look_ahead=look_ahead)
         outputs: dict[str, list[Output]] = {}

@@ -15,6 +15,7 @@ from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling
+from tests.engine.speculation.kit import speculating_unit
 from tests.engine.test_unit import LANES, LARGEST, LAYOUTS, MAX_TOKENS, ONE_LANE, expected_tokens, make_unit, requests
 from tests.fake_device import FakeClock
 from tests.faulty_device import BROKEN, LOST, NAN, FaultyDevice
@@ -29,6 +30,7 @@ class World:
     total_blocks: int
     look_ahead: int = 2
     kind: type[Unit] = Unit
+    hits: tuple[bool, ...] = ()
     lanes: Mapping[str, int] = field(default_factory=lambda: ONE_LANE)
     accepted: dict[str, Request] = field(default_factory=dict)
     refused: list[RequestError] = field(default_factory=list)
@@ -36,7 +38,8 @@ class World:
     outputs: dict[str, list[Output]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self):
-        self.unit = make_unit(total_blocks=self.total_blocks, look_ahead=self.look_ahead, kind=self.kind, lanes=self.lanes)
+        options = {"total_blocks": self.total_blocks, "look_ahead": self.look_ahead, "kind": self.kind, "lanes": self.lanes}
+        self.unit = speculating_unit(self.hits, layouts=LAYOUTS, **options) if self.hits else make_unit(**options)
 
     def submit(self, request: Request) -> None:
         try:
@@ -119,14 +122,15 @@ def run(world: World, policy, todo: list[Request], happens: dict[int, list]) -> 
     faults=st.dictionaries(st.integers(0, 60), st.sampled_from([NAN, BROKEN, LOST]), max_size=4),
     lanes=LANES,
     order=st.lists(st.integers(0, 2), min_size=1, max_size=7),
+    hits=st.just(()) | st.lists(st.booleans(), min_size=1, max_size=5).map(tuple),
     data=st.data(),
 )
 def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(
-    todo, policy, look_ahead, spare_blocks, eager, faults, lanes, order, data
+    todo, policy, look_ahead, spare_blocks, eager, faults, lanes, order, hits, data
 ):
     clock = FakeClock()
     device = FaultyDevice(LAYOUTS, clock, eager=eager, order=order, faults=faults, lane_of=lanes)
-    world = World(device, clock, LARGEST + spare_blocks, look_ahead, lanes=lanes)
+    world = World(device, clock, LARGEST + spare_blocks, look_ahead, hits=hits, lanes=lanes)
     happens = data.draw(st.dictionaries(st.integers(0, 60), st.lists(events(todo), max_size=2), max_size=12))
     run(world, BY_NAME[policy], todo, happens)
     stats = world.unit.stats()

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.speculation.method import MOST_ROWS, Speculation
 from muxjax.errors import ConfigError
 
 
@@ -33,3 +34,29 @@ def test_several_devices_have_one_lane():
 def test_a_unit_has_a_model():
     with pytest.raises(ConfigError, match="models must be at least one"):
         unit("a").without("a")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"method": "eagle"}, "method must be one of ngram, got 'eagle'"),
+        ({"num_speculative_tokens": 0}, "num_speculative_tokens must be 1 to 16, got 0"),
+        ({"num_speculative_tokens": 17}, "num_speculative_tokens must be 1 to 16, got 17"),
+        ({"prompt_lookup_max": 2, "prompt_lookup_min": 3}, "prompt_lookup_min must be 1 to 2, got 3"),
+        ({"prompt_lookup_max": 65}, "prompt_lookup_max must be 1 to 64, got 65"),
+    ],
+)
+def test_speculation_out_of_range_is_refused(fields, said):
+    with pytest.raises(ConfigError, match=said):
+        SpeculativeOptions(**{"method": "ngram", **fields})
+
+
+@pytest.mark.parametrize(
+    ("sequences", "drafts", "rows"), [(64, 4, 64), (1, 16, 17), (4, None, 4), (4, 3, 16), (40, 4, 64), (1000, 4, 1000)]
+)
+def test_few_sequences_have_room_for_all_their_drafts(sequences, drafts, rows):
+    own = drafts and SpeculativeOptions(method="ngram", num_speculative_tokens=drafts)
+    options = ModelOptions(name="a", path=Path("/none"), max_num_seqs=sequences, speculative_config=own or None)
+    assert options.most_decode_rows == rows
+    speculation = Speculation.of(options)
+    assert (speculation.most_drafts, speculation.most_rows) == (drafts, min(rows, MOST_ROWS)) if speculation else drafts is None

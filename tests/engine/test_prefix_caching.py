@@ -41,8 +41,8 @@ class SeededDevice(FakeDevice):
             self._seeds[step.model, slot] = seed
         return super()._finish(step)
 
-    def _sample(self, model, slot, allowed):
-        token = super()._sample(model, slot, allowed)
+    def _sample(self, model, slot, end, allowed):
+        token = super()._sample(model, slot, end, allowed)
         self._sampled[model, slot] = (token + self._seeds[model, slot] * len(self._history[model, slot])) % 50
         return self._sampled[model, slot]
 

@@ -14,6 +14,7 @@ from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.model.sequence import Stage
 from muxjax.engine.model.state import ModelState
+from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.scheduler.policies import BY_NAME
@@ -43,9 +44,12 @@ def make_unit(
     kind: type[Unit] = Unit,
     every_token: bool = True,
     lanes: Mapping[str, int] = ONE_LANE,
+    layouts: Mapping[str, CacheLayout] = LAYOUTS,
+    speculation: Speculation | None = None,
 ) -> Unit:
     configs = [
-        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, lane=lanes[name]) for name, layout in LAYOUTS.items()
+        ModelConfig(name=name, layout=layout, slots=slots, max_tokens=MAX_TOKENS, lane=lanes[name], speculation=speculation)
+        for name, layout in layouts.items()
     ]
     return kind(configs, total_blocks=total_blocks, token_budget=token_budget, max_rows=4, look_ahead=look_ahead, every_token=every_token)
 

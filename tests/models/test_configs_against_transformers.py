@@ -94,6 +94,49 @@ OWN = {
     },
 }
 """What single families read besides. The lists of longrope fit head_dim 8."""
+EXPERTS = {
+    "num_experts": st.integers(2, 5),
+    "num_experts_per_tok": st.integers(1, 3),
+    "moe_intermediate_size": st.just(24),
+}
+SPARSE = {
+    "decoder_sparse_step": st.integers(1, 3),
+    "mlp_only_layers": st.sampled_from((None, [], [0], [1], [0, 1])),
+    "norm_topk_prob": st.booleans(),
+    "router_aux_loss_coef": st.just(0.7),
+    "output_router_logits": st.booleans(),
+}
+LOCAL_EXPERTS = {"num_local_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3)}
+NEEDED = {
+    "mixtral": LOCAL_EXPERTS,
+    "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": st.just(20)},
+    "qwen3_moe": EXPERTS,
+    "olmoe": {"num_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3)},
+    "granitemoe": LOCAL_EXPERTS,
+    "granitemoeshared": LOCAL_EXPERTS,
+    "gpt_oss": LOCAL_EXPERTS,
+    "glm4_moe": {"n_routed_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3), "moe_intermediate_size": st.just(24)},
+}
+"""What these families refuse to do without."""
+OWN |= {
+    "mixtral": {"num_experts": st.integers(2, 5), "router_jitter_noise": st.just(0.5)},
+    "qwen2_moe": SPARSE | {"qkv_bias": st.booleans()},
+    "qwen3_moe": SPARSE | {"num_local_experts": st.integers(2, 5)},
+    "olmoe": {"norm_topk_prob": st.booleans()},
+    "granitemoe": OWN["granite"],
+    "granitemoeshared": OWN["granite"] | {"shared_intermediate_size": st.sampled_from((0, 20))},
+    "gpt_oss": {"num_experts": st.integers(2, 5), "swiglu_limit": st.sampled_from((0.5, 7.0)), "swiglu_alpha": st.just(1.702)},
+    "glm4_moe": {
+        "first_k_dense_replace": st.integers(0, 2),
+        "n_group": st.just(1),
+        "n_shared_experts": st.integers(1, 2),
+        "norm_topk_prob": st.booleans(),
+        "num_nextn_predict_layers": st.integers(0, 1),
+        "partial_rotary_factor": st.sampled_from((0.25, 0.5, 1.0)),
+        "routed_scaling_factor": st.sampled_from((1.0, 2.5)),
+        "use_qk_norm": st.booleans(),
+    },
+}
 KINDS = st.lists(st.sampled_from(("full_attention", "sliding_attention")), min_size=2, max_size=2)
 READ = {
     "head_dim": st.sampled_from((4, 8, 12)),
@@ -128,7 +171,8 @@ def configs(draw):
     kv_heads, group = draw(st.sampled_from(((1, 4), (2, 2), (2, 1), (4, 1))))
     config = SHAPE | {"architectures": [family.architecture], "model_type": family.model_type, "torch_dtype": "float32", "head_dim": 8}
     config |= {"num_key_value_heads": kv_heads, "num_attention_heads": kv_heads * group} | draw(st.sampled_from(ROPES))
-    config |= draw(st.fixed_dictionaries({}, optional=READ | OWN.get(family.model_type, {})))
+    needed, own = NEEDED.get(family.model_type, {}), OWN.get(family.model_type, {})
+    config |= draw(st.fixed_dictionaries(needed, optional=READ | own))
     odd = {name: draw(st.sampled_from(ODD[name])) for name in draw(st.sets(st.sampled_from(tuple(ODD)), max_size=3))}
     only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
     return odd | config | ({only[0]: only[1]} if only[0] not in config | GEMMA else {})

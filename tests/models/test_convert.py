@@ -1,8 +1,8 @@
 """Hugging Face to Orbax and back, bit for bit, or not at all."""
 
-import dataclasses
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import ml_dtypes
@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError, ConfigError
+from muxjax.experts import Experts
 from muxjax.models import convert as module
 from muxjax.models.checkpoint import PARAMS
 from muxjax.models.convert import convert
@@ -22,6 +23,19 @@ from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
 
 SPEC = ModelSpec(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=24, max_len=64, windows=(None, None), qk_norm=True)
+
+
+EXPERTS = Experts(count=3, per_token=2, ffn=24, layers=(1,))
+MIXTURES = {
+    "qwen3_moe": {"experts": EXPERTS},
+    "granitemoeshared": {
+        "experts": replace(EXPERTS, layers=(0, 1), shared_ffn=8),
+        "naming": "granitemoe",
+        "qk_norm": False,
+        "attention_scale": 1.0,
+    },
+    "glm4_moe": {"experts": replace(EXPERTS, shared_ffn=24, sigmoid=True), "naming": "glm4_moe"},
+}
 
 
 @pytest.fixture
@@ -53,6 +67,26 @@ def test_a_round_trip_keeps_every_bit(folder, tmp_path, monkeypatch, shard_bytes
         assert after[name].tobytes() == tensor.tobytes(), name
 
 
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_mixture_goes_there_and_back_too(tmp_path, name):
+    """Experts in tensors of their own or in one, layers unlike each other, a bias that stays float32."""
+    spec, folder = replace(SPEC, **MIXTURES[name]), tmp_path / "hf"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_hf_config(spec)))
+    before = {
+        name: tensor.astype(ml_dtypes.bfloat16 if tensor.ndim > 1 else np.float32) for name, tensor in seeded_tensors(spec, 0).items()
+    }
+    save_file(before, folder / SINGLE)
+    convert(folder, tmp_path / "orbax", progress=False)
+    convert(tmp_path / "orbax", tmp_path / "back", progress=False)
+    after = load_file(tmp_path / "back" / SINGLE)
+    assert after.keys() == before.keys()
+    assert all((after[name].dtype, after[name].tobytes()) == (tensor.dtype, tensor.tobytes()) for name, tensor in before.items())
+    loaded = load(tmp_path / "orbax", spec, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, loaded, load(folder, spec, progress=False))
+    assert "choice_bias" not in loaded["layers"] or loaded["layers"]["choice_bias"].dtype == np.float32
+
+
 def test_what_stands_beside_the_weights_comes_along(folder, tmp_path):
     convert(folder, tmp_path / "orbax", progress=False)
     beside = {file.name: file.read_text() for file in (tmp_path / "orbax").iterdir() if file.is_file()}
@@ -82,11 +116,11 @@ def test_both_formats_load_as_the_same_parameters_on_the_device(folder, tmp_path
 def test_an_orbax_folder_of_another_model_is_refused(folder, tmp_path):
     convert(folder, tmp_path / "orbax", progress=False)
     with pytest.raises(CheckpointError, match=r"embed \[40, 16\] instead of \[41, 16\]"):
-        load(tmp_path / "orbax", dataclasses.replace(SPEC, vocab=41), progress=False)
+        load(tmp_path / "orbax", replace(SPEC, vocab=41), progress=False)
     with pytest.raises(CheckpointError, match=r"lacks 2 of 13 tensors: layers\.down_bias, layers\.gate_up_bias$"):
-        load(tmp_path / "orbax", dataclasses.replace(SPEC, mlp_bias=True), progress=False)
+        load(tmp_path / "orbax", replace(SPEC, mlp_bias=True), progress=False)
     with pytest.raises(CheckpointError, match=r"beyond .* 1 of \d+ tensors: head"):
-        load(tmp_path / "orbax", dataclasses.replace(SPEC, tied=True), progress=False)
+        load(tmp_path / "orbax", replace(SPEC, tied=True), progress=False)
 
 
 def test_an_orbax_folder_of_a_tree_with_q_k_and_v_apart_is_refused_with_the_way_out(tmp_path):

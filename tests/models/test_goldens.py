@@ -15,6 +15,9 @@ from tests.models.golden import FOLDER, NAMES, dense_logits, load_golden, read_g
 LIMIT = 1e-5
 """The worst row measured was 1.8e-6."""
 
+MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe", "gpt_oss")
+DENSE = tuple(name for name in NAMES if name not in MOE)
+
 Mistake = Callable[[ModelSpec, Params], tuple[ModelSpec, Params]]
 
 
@@ -61,6 +64,10 @@ def change_scaling(**changes) -> Mistake:
     return lambda spec, params: (replace(spec, rope_scaling=replace(spec.rope_scaling, **changes)), params)
 
 
+def change_experts(**changes) -> Mistake:
+    return lambda spec, params: (replace(spec, experts=replace(spec.experts, **changes)), params)
+
+
 def move_windows(by: int) -> Mistake:
     return lambda spec, params: (replace(spec, windows=tuple(window and window + by for window in spec.windows)), params)
 
@@ -94,6 +101,15 @@ def norm_each_head(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
     return changed, nested(leaves)
 
 
+def drop(kind: str, mistake: Mistake) -> Mistake:
+    """A mistake that needs no array of that kind."""
+
+    def dropped(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+        return mistake(spec, nested({name: leaf for name, leaf in flat(params).items() if name != f"layers.{kind}"}))
+
+    return dropped
+
+
 def halves_swapped(leaf):
     return jnp.roll(leaf, leaf.shape[-1] // 2, -1)
 
@@ -113,7 +129,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
         ("glm4", "olmo2", "olmo3", "exaone4", "gemma2", "gemma3"),
         swap("layers.attn_post_norm", "layers.mlp_post_norm"),
     ),
-    "q projection's norm left out": (("olmo2",), edit("layers.q_norm", jnp.ones_like)),
+    "q projection's norm left out": (("olmo2", "olmoe"), edit("layers.q_norm", jnp.ones_like)),
     "norms without their 1": (("gemma", "gemma2", "gemma3"), change_spec(norm_offset=False)),
     "a SiLU for the GELU": (("gemma", "gemma2", "gemma3"), change_spec(gelu=False)),
     "scores not capped": (("gemma2",), change_spec(attention_soft_cap=None)),
@@ -121,10 +137,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "logits not capped": (("gemma2",), change_spec(logit_soft_cap=None)),
     "local layers turn as global ones": (("gemma3", "olmo3"), change_spec(local_rope_theta=None)),
     "local theta off": (("gemma3", "olmo3"), change_spec(local_rope_theta=9000.0)),
-    "a norm a head": (("olmo2",), norm_each_head),
-    "embeddings not scaled": (("granite", "gemma", "gemma2", "gemma3"), change_spec(embed_scale=1.0)),
+    "a norm a head": (("olmo2", "olmoe"), norm_each_head),
+    "embeddings not scaled": (("granite", "granitemoe", "gemma", "gemma2", "gemma3"), change_spec(embed_scale=1.0)),
     "scores scaled as usual": (("granite", "gemma2", "gemma3"), change_spec(attention_scale=None)),
-    "residuals not scaled": (("granite",), change_spec(residual_scale=1.0)),
+    "residuals not scaled": (("granite", "granitemoe"), change_spec(residual_scale=1.0)),
     "logits not divided": (("granite",), change_spec(logit_divisor=1.0)),
     "all layers rotated": (("smollm3", "exaone4"), change_spec(unrotated=())),
     "other layers rotated": (("smollm3",), change_spec(unrotated=(0, 2))),
@@ -134,10 +150,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "yarn's factor off": (("qwen2_yarn",), change_scaling(factor=3.9)),
     "yarn's beta off": (("qwen2_yarn",), change_scaling(beta_slow=0.5)),
     "yarn cut within frequencies": (("qwen2_yarn",), change_scaling(beta_whole=False)),
-    "gate and up swapped": (NAMES, edit("layers.gate_up", halves_swapped)),
+    "gate and up swapped": (DENSE, edit("layers.gate_up", halves_swapped)),
     "k read for v": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (q, v, k))),
-    "layers in another order": (NAMES, edit("layers.down", lambda leaf: leaf[::-1])),
-    "one weight changed": (NAMES, edit("layers.gate_up", one_element)),
+    "layers in another order": (NAMES, edit("layers.o", lambda leaf: leaf[::-1])),
+    "one weight changed": (DENSE, edit("layers.gate_up", one_element)),
     "kv heads swapped": (("llama3", "qwen3"), edit_qkv("layers.qkv", lambda q, k, v: (q, halves_swapped(k), v))),
     "q heads after the others": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (k, v, q))),
     "scaling left out": (("llama3_scaled", "llama3_tied", "llama_linear"), change_spec(rope_scaling=None)),
@@ -150,7 +166,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
     "halves turned for neighbours": (("glm4",), change_spec(interleaved=False)),
-    "all of a head turned": (("glm4",), change_spec(rotary_dim=None)),
+    "all of a head turned": (("glm4", "glm4_moe"), change_spec(rotary_dim=None)),
     "q bias dropped": (("llama_biased", "qwen2", "seed_oss", "glm4"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
     "k bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
     "v bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, k, 0 * v))),
@@ -158,6 +174,27 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "gate and up biases swapped": (("llama_biased",), edit("layers.gate_up_bias", halves_swapped)),
     "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
     "q and k norms swapped": (("qwen3", "gemma3", "exaone4"), swap("layers.q_norm", "layers.k_norm")),
+    "gate and up of experts swapped": (MOE[:-1], edit("layers.expert_gate_up", halves_swapped)),
+    "experts in another order": (MOE, edit("layers.expert_down", lambda leaf: leaf[:, ::-1])),
+    "one weight of an expert changed": (MOE, edit("layers.expert_down", one_element)),
+    "an expert fewer a token": (MOE, change_experts(per_token=1)),
+    "an expert more a token": (MOE, lambda spec, params: change_experts(per_token=spec.experts.per_token + 1)(spec, params)),
+    "weights of experts not made one": (tuple(name for name in MOE if name not in ("qwen2_moe", "olmoe")), change_experts(normed=False)),
+    "weights of experts made one": (("qwen2_moe", "olmoe"), change_experts(normed=True)),
+    "weights of experts not scaled": (("glm4_moe",), change_experts(scale=1.0)),
+    "sinks left out": (("gpt_oss",), drop("sinks", change_spec(sinks=False))),
+    "sinks of other heads": (("gpt_oss",), edit("layers.sinks", halves_swapped)),
+    "gate and up clamped elsewhere": (("gpt_oss",), change_experts(clamp=0.5)),
+    "gate and up the other way round": (("gpt_oss",), edit("layers.expert_gate_up", lambda leaf: jnp.roll(leaf, 1, -1))),
+    "router's bias dropped": (("gpt_oss",), edit("layers.router_bias", jnp.zeros_like)),
+    "biases of gate and up dropped": (("gpt_oss",), edit("layers.expert_gate_up_bias", jnp.zeros_like)),
+    "biases of down dropped": (("gpt_oss",), edit("layers.expert_down_bias", jnp.zeros_like)),
+    "a softmax for the sigmoids": (("glm4_moe",), drop("choice_bias", change_experts(sigmoid=False))),
+    "experts chosen without the bias": (("glm4_moe",), edit("layers.choice_bias", jnp.zeros_like)),
+    "shared expert dropped": (("qwen2_moe", "granitemoeshared", "glm4_moe"), edit("layers.shared_down", jnp.zeros_like)),
+    "shared expert's gate changed": (("qwen2_moe",), edit("layers.shared_gate", one_element)),
+    "dense layers in another order": (("qwen2_moe",), edit("layers.gate_up", lambda leaf: leaf[::-1])),
+    "layers with experts in another order": (("qwen3_moe", "glm4_moe"), edit("layers.router", lambda leaf: leaf[::-1])),
     "q norm left out": (("qwen3",), edit("layers.q_norm", jnp.ones_like)),
 }
 
@@ -169,5 +206,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 25
+    assert len(NAMES) == 33
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

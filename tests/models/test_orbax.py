@@ -23,7 +23,7 @@ from muxjax.models.weights import dummy, load
 from muxjax.specs.config import to_hf_config
 from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
-from tests.models.test_sharding import SPEC
+from tests.models.test_sharding import MIXTURES, SPEC
 
 TREE = dummy(SPEC)
 WIDE = dataclasses.replace(SPEC, width=256, ffn=512, head_dim=32, vocab=1024, out_bias=False, mlp_bias=False, qk_norm=False)
@@ -103,6 +103,12 @@ def test_chunks_are_of_one_layer_and_one_share():
     assert chunks["layers.qkv"] == (1, 16, 8)  # a kv head, which is half of what a share has of q
     assert (chunks["layers.gate_up"], chunks["layers.down"]) == ((1, 16, 6), (1, 6, 16))
     assert (chunks["embed"], chunks["head"], chunks["layers.attn_norm"]) == ((6, 16), (16, 6), (3, 16))
+
+
+def test_chunks_of_experts_are_of_one_layer_and_one_share_too():
+    spec = dataclasses.replace(SPEC, kv_heads=8, heads=8, **MIXTURES["no layer without"])
+    chunks = {path: grain_shape(path, leaf.shape, spec, 8) for path, leaf in flat(param_shapes(spec)).items()}
+    assert (chunks["layers.expert_gate_up"], chunks["layers.expert_down"]) == ((1, 3, 16, 3), (1, 3, 3, 16))
 
 
 def test_conversion_holds_one_share_of_one_array(tmp_path):

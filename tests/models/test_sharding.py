@@ -1,6 +1,6 @@
 """What each device holds of a model."""
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from muxjax.errors import ConfigError
+from muxjax.experts import Experts
 from muxjax.models.decoder import param_shapes
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.safetensors_io import SINGLE
@@ -35,6 +36,18 @@ SPEC = ModelSpec(
     qk_norm=True,
     dtype="float32",
 )
+EXPERTS = Experts(count=3, per_token=2, ffn=24, layers=(1,), shared_ffn=8)
+MIXTURES = {
+    "a tensor an expert": {"experts": replace(EXPERTS, shared_gate=True)},
+    "experts in one tensor": {"experts": EXPERTS, "naming": "granitemoe"},
+    "sigmoids": {"experts": replace(EXPERTS, sigmoid=True), "naming": "glm4_moe"},
+    "gate and up alternate": {
+        "experts": replace(EXPERTS, shared_ffn=0, biases=True, clamp=7.0),
+        "naming": "gpt_oss",
+        "sinks": True,
+    },
+    "no layer without": {"experts": replace(EXPERTS, layers=(0, 1), shared_ffn=0), "naming": "mixtral", "mlp_bias": False},
+}
 WHOLE = flat(dummy(SPEC))
 
 
@@ -90,13 +103,29 @@ def test_a_share_of_one_is_the_model_itself():
     ("tp", "changes", "said"),
     [
         (8, {}, "tensor_parallel_size must be a divisor of num_key_value_heads=4, got 8"),
+        (2, {"experts": replace(EXPERTS, ffn=25)}, "tensor_parallel_size must be a divisor of intermediate_size of each expert=25, got 2"),
+        (2, {"experts": replace(EXPERTS, shared_ffn=9)}, "must be a divisor of intermediate_size of the shared expert=9, got 2"),
         (3, {"heads": 3, "kv_heads": 3, "ffn": 25}, "tensor_parallel_size must be a divisor of intermediate_size=25, got 3"),
     ],
 )
 def test_a_model_that_cannot_be_shared_out_is_refused_with_the_number(tp, changes, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        dataclasses.replace(SPEC, **changes).share(tp)
+        replace(SPEC, **changes).share(tp)
     assert caught.value.field == "tensor_parallel_size"
+
+
+def test_the_ffn_of_no_layer_need_not_be_shared_out():
+    experts = replace(EXPERTS, layers=(0, 1))
+    assert replace(SPEC, ffn=25, experts=experts, mlp_bias=False).splits(2) and not replace(SPEC, ffn=25, experts=EXPERTS).splits(2)
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_parameters_are_counted_as_they_are_declared(name):
+    spec = replace(SPEC, **MIXTURES[name])
+    assert spec.params == sum(leaf.size for leaf in flat(param_shapes(spec)).values())
+    idle = spec.experts.count - spec.experts.per_token
+    each = 3 * spec.width * spec.experts.ffn + spec.experts.biases * (2 * spec.experts.ffn + spec.width)
+    assert spec.params - spec.active_params == idle * len(spec.experts.layers) * each
 
 
 def test_more_devices_than_there_are_is_refused_with_the_number():
@@ -118,16 +147,19 @@ def test_loaded_and_random_parameters_lie_on_their_devices(folder, tp):
 
 @pytest.mark.parametrize("tp", [1, 2, 4])
 @pytest.mark.parametrize(
-    "variant", [{"naming": "phi3"}, {"naming": "glm4", "post_norms": True}, {"qk_norm": False, "projection_norm": True}]
+    "variant",
+    [{"naming": "phi3"}, {"naming": "glm4", "post_norms": True}, {"qk_norm": False, "projection_norm": True}, *MIXTURES.values()],
+    ids=str,
 )
-def test_devices_read_their_parts_of_fused_tensors_and_of_norms_over_all_heads(tmp_path, variant, tp):
-    """What lies in one tensor is q, k and v, or gate and up, of which a device has a part each."""
-    spec = dataclasses.replace(SPEC, **variant)
+def test_devices_read_their_parts_of_fused_tensors_of_norms_over_all_heads_and_of_experts(tmp_path, variant, tp):
+    """What lies in one tensor is q, k and v, or gate and up, or all experts, of which a device has a part each."""
+    spec = replace(SPEC, **variant)
     save_file(seeded_tensors(spec, 0), tmp_path / SINGLE)
-    whole = {path: np.asarray(array) for path, array in flat(load(tmp_path, spec, progress=False)).items()}
-    for path, array in flat(load(tmp_path, spec, Devices.first(tp), progress=False)).items():
-        for share, shard in zip(Share.each(tp), array.addressable_shards, strict=True):
-            np.testing.assert_array_equal(shard.data, part(path, whole[path], spec, share))
+    for make in (dummy, partial(load, tmp_path, progress=False)):
+        whole = {path: np.asarray(array) for path, array in flat(make(spec)).items()}
+        for path, array in flat(make(spec, Devices.first(tp))).items():
+            for share, shard in zip(Share.each(tp), array.addressable_shards, strict=True):
+                np.testing.assert_array_equal(shard.data, part(path, whole[path], spec, share))
 
 
 def test_arrays_that_lie_apart_are_joined_in_place():

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError
+from muxjax.experts import Experts
 from muxjax.models.decoder import param_shapes
 from muxjax.models.safetensors_io import INDEX, SINGLE, write_shards
 from muxjax.models.weights import dummy, load
@@ -195,3 +196,18 @@ def test_dummy_weights_keep_activations_at_their_size():
     spec = dataclasses.replace(SPEC, layers=8, windows=(None,) * 8)
     spread = dense_logits(spec, dummy(spec), tuple(range(32))).std()
     assert 0.3 < spread < 3
+
+
+def test_what_predicts_further_tokens_behind_the_last_layer_is_not_read_of_a_glm_alone(tmp_path):
+    experts = Experts(count=3, per_token=2, ffn=8, layers=(1,), shared_ffn=8, sigmoid=True)
+    spec = dataclasses.replace(SPEC, naming="glm4_moe", experts=experts)
+    tensors = seeded_tensors(spec, 0)
+    save_file(tensors | {"model.layers.2.eh_proj.weight": np.zeros((16, 32), np.float32)}, tmp_path / SINGLE)
+    assert load(tmp_path, spec, progress=False)["layers"]["router"].shape == (1, 16, 3)
+    save_file(tensors | {"model.layers.3.eh_proj.weight": np.zeros((16, 32), np.float32)}, tmp_path / SINGLE)
+    with pytest.raises(CheckpointError, match=r"beyond what its config describes, 1 of"):
+        load(tmp_path, spec, progress=False)
+    other = dataclasses.replace(spec, naming="llama", experts=dataclasses.replace(experts, sigmoid=False))
+    save_file(seeded_tensors(other, 0) | {"model.layers.2.eh_proj.weight": np.zeros((16, 32), np.float32)}, tmp_path / SINGLE)
+    with pytest.raises(CheckpointError, match=r"eh_proj"):
+        load(tmp_path, other, progress=False)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from muxjax.pallas import mosaic, reference
+from muxjax.pallas.kernels import REFERENCE, best
 from muxjax.scheduler.view import TOKEN_GRAIN
 from tests.pallas.places import placed, placed_tokens
 
@@ -33,7 +34,14 @@ class Case:
         )
 
     def expected(
-        self, q_HD: np.ndarray, row: int, position: int, window: int | None = None, scale: float = D**-0.5, soft_cap: float | None = None
+        self,
+        q_HD: np.ndarray,
+        row: int,
+        position: int,
+        window: int | None = None,
+        scale: float = D**-0.5,
+        soft_cap: float | None = None,
+        sink_H: np.ndarray | None = None,
     ) -> np.ndarray:
         """[H, D] of one query."""
         first = 0 if window is None else max(0, position - window + 1)
@@ -42,7 +50,7 @@ class Case:
             k, v = (kv[row][first : position + 1, head // G] for kv in (self.k, self.v))
             scores = k @ q_HD[head] * scale
             weights = np.exp(scores if soft_cap is None else soft_cap * np.tanh(scores / soft_cap))
-            heads.append(weights @ v / weights.sum())
+            heads.append(weights @ v / (weights.sum() + (0 if sink_H is None else np.exp(sink_H[head]))))
         return np.stack(heads)
 
 
@@ -134,11 +142,18 @@ def test_prefill_near_misses_are_noticed(near_miss):
     assert prefill_error(Case(), **near_miss) > 100 * LIMIT
 
 
-@pytest.mark.parametrize("near_miss", [None, {"soft_cap": None}, {"soft_cap": 1.01}, {"scale": None}, {"scale": 0.303}])
-def test_a_scale_and_a_soft_cap_change_the_scores_of_decode_and_prefill(near_miss):
+SINKS = np.linspace(-3.0, 3.0, K * G, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    "near_miss",
+    [None, {"soft_cap": None}, {"soft_cap": 1.01}, {"scale": None}, {"scale": 0.303}, {"sink_H": None}, {"sink_H": SINKS[::-1]}],
+)
+def test_a_scale_a_soft_cap_and_sinks_change_the_scores_of_decode_and_prefill(near_miss):
     """A row of one new token is a row to decode."""
-    case, q, cap = Case(), queries(B), {"scale": 0.3, "soft_cap": 1.0}
+    case, q, cap = Case(), queries(B), {"scale": 0.3, "soft_cap": 1.0, "sink_H": SINKS}
     told = {**cap, **(near_miss or {})}
+    told["sink_H"] = None if told["sink_H"] is None else jnp.asarray(told["sink_H"])
     cache = (case.pool, placed(jnp.asarray(case.table)))
     starts, ones, lengths = (jnp.asarray(x, jnp.int32) for x in (STARTS, [1] * B, LENGTHS))
     expected = [case.expected(q[b], b, LENGTHS[b] - 1, **cap) for b in range(B)]
@@ -147,6 +162,11 @@ def test_a_scale_and_a_soft_cap_change_the_scores_of_decode_and_prefill(near_mis
     prefilled = reference.prefill(q_THD, *cache, starts, ones, lengths, **told)[STARTS]
     for out in (reference.decode(q_BHD, *cache, lengths, **told), prefilled):
         assert worst(out, expected) > 100 * LIMIT if near_miss else worst(out, expected) < LIMIT
+
+
+def test_heads_with_sinks_and_of_other_sizes_are_the_references():
+    hopper = {"device_kind": "NVIDIA H200", "dtype": np.dtype(jnp.bfloat16)}
+    assert best(**hopper, head_dim=64, sinks=True) is best(**hopper, head_dim=80) is REFERENCE
 
 
 def test_what_cuts_a_batch_into_groups_cuts_alike():
@@ -177,3 +197,17 @@ def test_models_with_other_head_sizes_share_the_arena():
     wide = reference.write(wide, k, 2 * k, placed_tokens(free, jnp.zeros(4, jnp.int32)), jnp.arange(4, dtype=jnp.int32))
     assert np.asarray(wide[free[0, 0, 0], 1]).tolist() == np.full((P // 2, 2 * D), 2.0).tolist()
     assert decode_error(case, pool=wide.reshape(case.pool.shape)) < LIMIT
+
+
+@pytest.mark.parametrize("counts", [(5, 0, 70, 64, 1), (0, 0, 0, 0, 0), (0, 0, 140, 0, 0), (1, 1, 1, 1, 1), (0, 0, 0, 0, 140)])
+def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
+    """Also where they are more than are multiplied at once; matrices without a row are NaN here, and rows beyond all are zero."""
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((140, 6)), rng.standard_normal((5, 6, 4))
+    expected = np.zeros((140, 4))
+    for matrix, end in enumerate(np.cumsum(counts)):
+        expected[end - counts[matrix] : end] = x[end - counts[matrix] : end] @ w[matrix]
+    w[np.array(counts) == 0] = np.nan
+    w_LXIO = jnp.asarray(np.stack([np.full_like(w, np.nan), w]), jnp.float32)
+    actual = reference.grouped_product(jnp.asarray(x, jnp.float32), w_LXIO, jnp.int32(1), jnp.asarray(counts))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)

@@ -75,6 +75,15 @@ def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(
     assert not list(tmp_path.iterdir())
 
 
+def test_answers_with_drafts_are_measured_beside_those_without(tmp_path):
+    said = run("scripts.bench_speculation", "--tiny", "--batches", "2", "--answer-tokens", "40", folder=tmp_path)
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| 2 |")]
+    assert [row[1] for row in rows] == ["0.5", "0.7", "0.9"] and {row[-1] for row in rows} == {"100%"}
+    few, some, many = (float(row[-2]) for row in rows)
+    assert 1 < few < some < many
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_kernels_that_are_there_are_measured(tmp_path):
     said = run("scripts.bench_kernels", "--tiny", "--only", "decode", "write", "--kv-heads", "2", "--group", "2", folder=tmp_path)
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from muxjax.engine.options import SpeculativeOptions
 from muxjax.errors import ConfigError
 from muxjax.server.config import load_options, named_options
 
@@ -125,6 +126,19 @@ def test_prefixes_are_kept_unless_a_switch_or_a_line_says_otherwise(write):
     assert not options.enable_prefix_caching
 
 
+def test_drafts_are_made_as_a_model_a_file_or_a_flag_says(write):
+    text = "speculative-config: {method: ngram}\nmodels: [{name: a, path: x}, {name: b, path: y, speculative_config: null}]"
+
+    def said(sources, flags):
+        return [model.speculative_config for model in load_options(sources, flags)[0].models]
+
+    assert said(["a=x"], {}) == [None]
+    assert said([write(text)], {}) == [SpeculativeOptions(method="ngram"), None]
+    vllm = '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_min": 1, "prompt_lookup_max": 3}'
+    own = SpeculativeOptions(method="ngram", num_speculative_tokens=3, prompt_lookup_min=1, prompt_lookup_max=3)
+    assert said([write(text)], {"speculative_config": vllm}) == [own, own]
+
+
 def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_line(write):
     models = "models: [{name: a, path: x}, {name: b, path: y}]"
     assert load_options([write(models)], {})[0].sm_shares == ()
@@ -147,6 +161,10 @@ def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_l
         ("prefix_cache_fraction: 2\nmodels: [{name: a, path: x}]", r"prefix_cache_fraction: .* must be 0 to 1, got 2"),
         ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
         ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
+        (
+            "models:\n- name: a\n  path: x\n  speculative_config: {method: eagle}",
+            r"serve\.yaml:4: speculative_config: method: method must be one of",
+        ),
         ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),
         ("models: {a: x}", "models must be a list of models, each with name and path"),
         ("", "expected keys with values"),

@@ -1,14 +1,15 @@
 """config.json to ModelSpec and back."""
 
-import dataclasses
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
+from muxjax.experts import Experts
 from muxjax.specs.config import read_spec, to_hf_config
 from muxjax.types import ModelSpec, RopeScaling
 
@@ -141,7 +142,7 @@ def test_a_file_that_names_no_dtype_is_float32(read):
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        ({"architectures": ["MixtralForCausalLM"]}, "architectures", "MixtralForCausalLM"),
+        ({"architectures": ["DeepseekV3ForCausalLM"]}, "architectures", "DeepseekV3ForCausalLM"),
         ({"architectures": None}, "architectures", "LlamaForCausalLM"),
         ({"vocab_size": None}, "vocab_size", "missing"),
         ({"hidden_size": "64"}, "hidden_size", "'64'"),
@@ -242,7 +243,22 @@ GEMMA2_VARIANT = {
     "attention_soft_cap": 50.0,
     "logit_soft_cap": 30.0,
 }
+ALL = Experts(count=6, per_token=2, ffn=96, layers=(0, 1))
 VARIANTS = {
+    "gpt_oss": {"experts": replace(ALL, biases=True, clamp=7.0), "naming": "gpt_oss", "sinks": True, "windows": (8, None)},
+    "mixtral": {"experts": ALL, "naming": "mixtral", "windows": (8, 8)},
+    "qwen2_moe": {"experts": replace(ALL, layers=(1,), ffn=8, shared_ffn=40, shared_gate=True, normed=False), "qkv_bias": True},
+    "qwen2_moe, no biases": {"experts": replace(ALL, layers=(), ffn=8, shared_ffn=40, shared_gate=True)},
+    "qwen3_moe": {"experts": replace(ALL, ffn=8, normed=False), "qk_norm": True, "windows": (8, 8), "qkv_bias": True, "out_bias": True},
+    "olmoe": {"experts": ALL, "projection_norm": True},
+    "granitemoe": {"experts": ALL, "naming": "granitemoe", "embed_scale": 12.0, "logit_divisor": 4.0, "attention_scale": 0.1},
+    "granitemoeshared": {"experts": replace(ALL, shared_ffn=40), "naming": "granitemoe", "attention_scale": 1.0},
+    "glm4_moe": {
+        "experts": replace(ALL, layers=(1,), ffn=8, shared_ffn=16, sigmoid=True, scale=2.5),
+        "naming": "glm4_moe",
+        "rotary_dim": 8,
+        "qk_norm": True,
+    },
     "granite": {"embed_scale": 12.0, "residual_scale": 0.22, "attention_scale": 0.0078125, "logit_divisor": 49.0, "tied": True},
     "smollm3": {"unrotated": (1,), "mlp_bias": True},
     "smollm3, windowed": {"unrotated": (0, 1), "windows": (None, 8)},
@@ -274,7 +290,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_each_family_says_its_variants_and_reads_them_again(tmp_path, read, name):
-    spec = dataclasses.replace(read(LLAMA), **VARIANTS[name])
+    spec = replace(read(LLAMA), **VARIANTS[name])
     config = to_hf_config(spec)
     assert config["model_type"] == name.partition(",")[0]
     assert read(config) == spec
@@ -381,4 +397,4 @@ def test_a_spec_survives_the_way_to_a_config_and_back(tmp_path_factory, spec):
 )
 def test_a_spec_that_no_family_has_is_refused(read, change):
     with pytest.raises(ConfigError, match="LlamaForCausalLM"):
-        to_hf_config(dataclasses.replace(read(LLAMA), **change))
+        to_hf_config(replace(read(LLAMA), **change))

@@ -13,6 +13,7 @@ from muxjax.specs.families.known import FAMILIES
 from muxjax.specs.known_fields import HARMLESS, ONLY
 from muxjax.types import ModelSpec
 from tests.specs.test_config import LLAMA, LLAMA3_ROPE, MISTRAL, QWEN2, without
+from tests.specs.test_experts import MOE_FIELDS
 
 GRANITE, OLMO2, PHI3 = (LLAMA | {"architectures": [f"{name}ForCausalLM"]} for name in ("Granite", "Olmo2", "Phi3"))
 QWEN3 = LLAMA | {"architectures": ["Qwen3ForCausalLM"]}
@@ -23,6 +24,9 @@ READ = (
     *("torch_dtype", "dtype", "eos_token_id", "architectures", "model_type", "attention_bias", "mlp_bias", "layer_types"),
     *("sliding_window", "use_sliding_window", "max_window_layers", "no_rope_layers", "no_rope_layer_interval"),
     *("embedding_multiplier", "attention_multiplier", "residual_multiplier", "logits_scaling"),
+    *("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size", "norm_topk_prob"),
+    *("shared_expert_intermediate_size", "shared_intermediate_size", "n_shared_experts", "first_k_dense_replace", "decoder_sparse_step"),
+    *("mlp_only_layers", "routed_scaling_factor", "qkv_bias"),
     *("query_pre_attn_scalar", "sliding_window_pattern", "rope_local_base_freq", "hidden_activation", "attention_out_bias"),
 )
 
@@ -182,7 +186,9 @@ JSON = st.recursive(
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    family=st.sampled_from([LLAMA | {"architectures": [family.architecture]} for family in FAMILIES]),
+    family=st.sampled_from(
+        [LLAMA | {"architectures": [family.architecture]} | MOE_FIELDS.get(family.model_type, {}) for family in FAMILIES]
+    ),
     change=st.dictionaries(st.sampled_from((*READ, *ONLY, "unheard_of")), JSON, min_size=1, max_size=3),
 )
 def test_any_values_of_fields_make_a_spec_or_a_refusal_that_names_a_field(read, family, change):

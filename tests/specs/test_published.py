@@ -41,9 +41,21 @@ BILLIONS = {
     "gemma-3-4b": 3.88,
     "gemma-3-12b": 11.8,
     "gemma-3-27b": 27.0,
+    "mixtral-8x7b": 46.7,
+    "mixtral-8x22b": 140.6,
+    "qwen3-30b-a3b": 30.5,
+    "qwen3-235b-a22b": 235.1,
+    "olmoe-1b-7b": 6.92,
 }
+ACTIVE = {"mixtral-8x7b": 12.9, "mixtral-8x22b": 39.1, "qwen3-30b-a3b": 3.35, "qwen3-235b-a22b": 22.2, "olmoe-1b-7b": 1.28}
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_shape_has_the_parameters_of_its_model(name):
     assert BY_NAME[name].params / 1e9 == pytest.approx(BILLIONS[name], rel=0.01)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_computes_a_token_is_what_the_model_is_named_by(name):
+    expected = ACTIVE[name] * 1e9 if name in ACTIVE else BY_NAME[name].params
+    assert BY_NAME[name].active_params == pytest.approx(expected, rel=0.01)

@@ -48,6 +48,24 @@ QWEN3 = QWEN2 | {
     "rope_scaling": None,
     "sliding_window": None,
 }
+MIXTURE = LLAMA | {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "router_aux_loss_coef": 0.01,
+}
+QWEN_EXPERTS = {
+    "decoder_sparse_step": 1,
+    "mlp_only_layers": [],
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "output_router_logits": False,
+    "router_aux_loss_coef": 0.001,
+}
 PHI3 = LLAMA | {
     "architectures": ["Phi3ForCausalLM"],
     "model_type": "phi3",
@@ -271,6 +289,102 @@ PUBLISHED = {
         "rope_theta": 1000000.0,
         "sliding_window": 512,
         "use_bidirectional_attention": False,
+    },
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": MISTRAL
+    | {
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "attention_dropout": 0.0,
+        "num_experts_per_tok": 2,
+        "num_local_experts": 8,
+        "output_router_logits": False,
+        "router_aux_loss_coef": 0.02,
+        "transformers_version": "4.36.0.dev0",
+    },
+    "Qwen/Qwen1.5-MoE-A2.7B-Chat": QWEN2
+    | QWEN_EXPERTS
+    | {
+        "architectures": ["Qwen2MoeForCausalLM"],
+        "model_type": "qwen2_moe",
+        "max_window_layers": 21,
+        "norm_topk_prob": False,
+        "shared_expert_intermediate_size": 5632,
+        "sliding_window": 32768,
+    },
+    "Qwen/Qwen3-30B-A3B": QWEN3
+    | QWEN_EXPERTS
+    | {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "max_window_layers": 48, "norm_topk_prob": True},
+    "allenai/OLMoE-1B-7B-0924-Instruct": MIXTURE
+    | {
+        "architectures": ["OlmoeForCausalLM"],
+        "model_type": "olmoe",
+        "clip_qkv": None,
+        "norm_topk_prob": False,
+        "num_experts": 64,
+        "pad_token_id": 1,
+    },
+    "ibm-granite/granite-3.1-1b-a400m-instruct": MIXTURE
+    | {
+        "architectures": ["GraniteMoeForCausalLM"],
+        "model_type": "granitemoe",
+        "attention_multiplier": 0.015625,
+        "embedding_multiplier": 12.0,
+        "logits_scaling": 6.0,
+        "num_local_experts": 32,
+        "residual_multiplier": 0.22,
+        "tie_word_embeddings": True,
+    },
+    "openai/gpt-oss-20b": MIXTURE
+    | {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "attention_bias": True,
+        "experts_per_token": 4,
+        "head_dim": 64,
+        "initial_context_length": 4096,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "max_position_embeddings": 131072,
+        "num_experts_per_tok": 4,
+        "num_local_experts": 32,
+        "pad_token_id": 199999,
+        "quantization_config": {"modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"], "quant_method": "mxfp4"},
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "torch_dtype": None,
+        "sliding_window": 128,
+        "swiglu_limit": 7.0,
+    },
+    "zai-org/GLM-4.5-Air": LLAMA
+    | {
+        "architectures": ["Glm4MoeForCausalLM"],
+        "model_type": "glm4_moe",
+        "attention_bias": True,
+        "attention_dropout": 0.0,
+        "eos_token_id": [151329, 151336, 151338],
+        "first_k_dense_replace": 1,
+        "head_dim": 128,
+        "moe_intermediate_size": 1408,
+        "n_group": 1,
+        "n_routed_experts": 128,
+        "n_shared_experts": 1,
+        "norm_topk_prob": True,
+        "num_experts_per_tok": 8,
+        "num_nextn_predict_layers": 1,
+        "pad_token_id": 151329,
+        "partial_rotary_factor": 0.5,
+        "rope_scaling": None,
+        "rope_theta": 1000000,
+        "routed_scaling_factor": 1.0,
+        "topk_group": 1,
+        "use_qk_norm": False,
+        "vocab_size": 151552,
     },
     "a fine-tune by TRL and PEFT": LLAMA
     | {"_attn_implementation_autoset": True, "gradient_checkpointing": False, "neftune_noise_alpha": 5},

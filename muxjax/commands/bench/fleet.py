@@ -40,7 +40,7 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
     token_bytes = {name: 2 * spec.layers * spec.kv_heads * spec.head_dim * ITEM_BYTES[dtype] for name, spec in specs.items()}
     held = _held(load, token_bytes, max_model_len, unit.kv_cache_bytes)
     tokens = _tokens(load)
-    computed = shares({name: tokens[name] * spec.params for name, spec in specs.items()}, dict.fromkeys(specs, 0.0))
+    computed = shares({name: tokens[name] * spec.active_params for name, spec in specs.items()}, dict.fromkeys(specs, 0.0))
     members = tuple(
         Member(
             name=model.name,

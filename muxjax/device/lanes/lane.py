@@ -210,7 +210,7 @@ class _Flight(NamedTuple):
             prompt_logprobs=logprobs_of(result.prompt_logprobs, batch.token_places(step)),
             hidden=None if result.hidden_BM is None else batch.unpack(np.asarray(result.hidden_BM), step, shape),
             at_s=time.monotonic(),
-            padding_tokens=shape.tokens - len(step.tokens),
+            padding_tokens=shape.tokens - step.computed,
         )
 
 

@@ -57,7 +57,7 @@ class ProgramNeeds:
     def essential(self) -> list[BatchShape]:
         """Shapes that hold every step between them; where the largest one is done at once, that alone, for it holds decodes as well."""
         shapes = essential(self.buckets.shapes())
-        return shapes[-1:] if self.spec.params * shapes[-1].tokens <= LITTLE_WORK else shapes
+        return shapes[-1:] if self.spec.active_params * shapes[-1].tokens <= LITTLE_WORK else shapes
 
     def of_shape(self, shape: BatchShape, pool_NE: Pool) -> list[Source]:
         """What steps of a shape are made of, on such a pool: the step first, then all that may follow it."""

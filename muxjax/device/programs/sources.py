@@ -116,7 +116,7 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim)._replace(
+            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim, sinks=self.spec.sinks)._replace(
                 product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,

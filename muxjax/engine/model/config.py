@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.grammar import Grammars
+from muxjax.engine.speculation.method import Speculation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,7 @@ class ModelConfig:
       step_sizes: tokens that its steps with prompts are padded to, ascending; none where that is not known.
       sm_shares: multiprocessors that large steps may keep to, as of `ModelView`.
       lane: stream of the device that its steps run on, as of `Step`.
+      speculation: how its tokens are drafted; None where they are not.
       token_cost: what it takes to compute a token again, such as the number of parameters; only the models' ratios count.
     """
 
@@ -36,6 +38,7 @@ class ModelConfig:
     weight: float = 1.0
     ttft_s: float | None = None
     tpot_s: float | None = None
+    speculation: Speculation | None = None
     token_cost: float = 1.0
     lane: int = 0
     step_sizes: tuple[int, ...] = ()

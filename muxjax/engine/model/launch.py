@@ -83,10 +83,10 @@ class Launcher:
         """The step of a job's rows, the first `decodes` of which decode; from now on it is in flight."""
         slots, counts, tokens, delta = rows
         self._slots.flights[slots] += 1
-        self._charge(slots, counts, decodes)
+        self.charge(slots, counts, decodes)
         starts = self._tables.lengths[slots]
         self._tables.lengths[slots] = starts + counts
-        step = Step(
+        return Step(
             id=step_id,
             model=self._model,
             decodes=decodes,
@@ -99,17 +99,20 @@ class Launcher:
             lane=job.lane,
             sm_share=job.sm_share,
         )
+
+    def with_controls(self, step: Step) -> Step:
+        """The step with what its rows and drafts want beyond being drawn."""
         controls = self._slots.controls
         return replace(step, controls=step_controls(controls, self._slots.text, step)) if controls else step
 
-    def _decodes(self, slots: Ints, grown: Ints) -> Rows:
-        return Rows(slots, self._ones[: len(slots)], self._all_sampled[: len(slots)], self._tables.grow(grown))
-
-    def _charge(self, slots: Ints, counts: Ints, decodes: int) -> None:
-        """Each row is service for its tenant; those behind the first `decodes` are chunks."""
+    def charge(self, slots: Ints, counts: Ints, decodes: int) -> None:
+        """So many tokens of each row are service for its tenant; rows behind the first `decodes` are chunks."""
         if self._stages.waiting.contested:
             prices = np.where(np.arange(len(slots)) < decodes, OUTPUT_PRICE, PROMPT_PRICE)
             self._stages.waiting.charge(self._slots.payers[slots], counts * prices)
+
+    def _decodes(self, slots: Ints, grown: Ints) -> Rows:
+        return Rows(slots, self._ones[: len(slots)], self._all_sampled[: len(slots)], self._tables.grow(grown))
 
 
 def joined(deltas: Iterable[TableDelta]) -> TableDelta:

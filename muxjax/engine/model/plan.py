@@ -7,6 +7,7 @@ from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.specs.config import read_spec
 from muxjax.types import ModelSpec
+from muxjax.units import show_count
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 CPU_CACHE_BYTES = 2**30
@@ -51,6 +52,12 @@ class ModelPlan:
     @property
     def name(self) -> str:
         return self.options.name
+
+
+def show_params(spec: ModelSpec) -> str:
+    """Number of parameters, and of those that compute a token where they are fewer, for people."""
+    active = "" if spec.active_params == spec.params else f", {show_count(spec.active_params)} active"
+    return f"{show_count(spec.params)} parameters{active}"
 
 
 def layout_of(unit: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: str) -> CacheLayout:

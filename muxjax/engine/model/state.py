@@ -15,6 +15,7 @@ from muxjax.engine.model.requests import Requests
 from muxjax.engine.model.sequence import NO_SLOT, Sequence, Stage
 from muxjax.engine.model.slots import Slots
 from muxjax.engine.model.stages import Stages
+from muxjax.engine.speculation.drafter import Drafter
 from muxjax.engine.stats import Status, Tally
 from muxjax.scheduler.pace import Pace, slowness
 from muxjax.scheduler.view import Chunk, Job, ModelView
@@ -41,6 +42,7 @@ class ModelState:
         self.quota_blocks = self.floor_blocks = 0  # until the unit deals
         self._prefixes = Prefixes(self.blocks, self.tables, self.slots, self.tally)
         self._launcher = Launcher(config.name, self.tables, self.slots, self.stages)
+        self._drafter = Drafter(config.speculation, self.tables, self.slots) if config.speculation else None
         self._requests = Requests(self.stages, self.tables, self.slots, self._prefixes)
         self._look_ahead, self._rows, self._every_token = look_ahead, rows, every_token
         self._leaving: list[Sequence] = []  # ended, with a step in flight
@@ -67,7 +69,12 @@ class ModelState:
     @property
     def can_launch(self) -> bool:
         """It has requests, and another step of it may be launched."""
-        return self.in_flight < self._look_ahead and bool(self.stages)
+        return self._ready and bool(self.stages)
+
+    @property
+    def _ready(self) -> bool:
+        """Another step of it may be launched, if there is one; drafts follow tokens that are known."""
+        return self.in_flight < (1 if self._drafter and self._drafter.speculates else self._look_ahead)
 
     def view(self, now_s: float) -> ModelView:
         """All that a policy may know of this model."""
@@ -90,7 +97,7 @@ class ModelState:
         growing = int(np.count_nonzero(openings.full))
         return ModelView(
             name=self.config.name,
-            ready=self.in_flight < self._look_ahead,
+            ready=self._ready,
             in_flight=self.in_flight,
             prefills_in_flight=self.prefills_in_flight,
             pending=self._requests.pending(self._rows),
@@ -126,6 +133,9 @@ class ModelState:
         decodes = self._launcher.decodes(job)  # before `pending` is looked at: whose last chunk this is does not decode yet
         rows = self._with_chunks(decodes, job.chunks, pending) if pending else decodes
         step = self._launcher.step(step_id, rows, job, decodes=len(decodes.slots))
+        if self._drafter:
+            step = self._drafter.with_drafts(step)
+        step = self._launcher.with_controls(step)
         self.in_flight += 1
         self.prefills_in_flight += step.phase is Phase.PREFILL
         self.tally.add(step)
@@ -137,6 +147,8 @@ class ModelState:
         absorbed = absorb(self.slots, step, done, every_token=self._every_token)
         if step.phase is Phase.PREFILL:
             self._prefixes.note_cached(absorbed.outputs, absorbed.slots)
+        if self._drafter:
+            self._drafter.note(step, self._accept(step))
         return absorbed
 
     def land(self, step: Step, seconds: float | None = None) -> None:
@@ -154,7 +166,7 @@ class ModelState:
         self.in_flight -= 1
         self.prefills_in_flight -= step.phase is Phase.PREFILL
         self.slots.flights[step.slots] -= 1
-        ends = step.starts + step.counts
+        ends = step.starts + step.counts if step.drafts is None else self.tables.lengths[step.slots]  # it flew alone
         self._prefixes.land(step.slots, ends)
         for slot in step.slots[step.decodes :].tolist():
             self._prefixes.keep(slot)
@@ -194,6 +206,18 @@ class ModelState:
             self.preempt(sequence)
         self.blocks.clear()
         self._changed()
+
+    def _accept(self, step: Step) -> int:
+        """Drafts of a step that were right, and so are computed; where the others lie will be written again."""
+        if step.drafts is None:
+            return 0
+        slots = step.slots[: step.decodes]
+        accepted = np.maximum(self.slots.text.known[slots] - 1 - self.tables.lengths[slots], 0)
+        self.tables.lengths[slots] += accepted
+        self._launcher.forget_openings()
+        self._launcher.charge(slots, accepted, len(slots))
+        self.tally.verify(step.drafts, int(accepted.sum()))
+        return int(accepted.sum())
 
     def _with_chunks(self, decodes: Rows, chunks: tuple[Chunk, ...], pending: list[Sequence]) -> Rows:
         """The rows, and behind them a chunk of each pending sequence."""

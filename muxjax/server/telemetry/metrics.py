@@ -187,6 +187,11 @@ class _UnitCollector(Collector):
         yield _counter(units, "vllm:num_preemptions", "Requests that gave their blocks back.", lambda model: model.preemptions)
         yield _counter(units, "vllm:prefix_cache_queries", "Prompt tokens looked up in the cache.", lambda model: model.prefix_queries)
         yield _counter(units, "vllm:prefix_cache_hits", "Prompt tokens that were in the cache.", lambda model: model.prefix_hits)
+        yield _counter(units, "vllm:spec_decode_num_drafts", "Drafts, of a sequence in a step each.", lambda model: model.drafts)
+        yield _counter(units, "vllm:spec_decode_num_draft_tokens", "Tokens of drafts.", lambda model: model.draft_tokens)
+        yield _counter(
+            units, "vllm:spec_decode_num_accepted_tokens", "Those that became part of an answer.", lambda model: model.accepted_tokens
+        )
         yield _counter(
             units, "muxjax_prefix_cache_evicted_blocks", "Cached head blocks evicted for others.", lambda model: model.evicted_blocks
         )

@@ -1,10 +1,14 @@
-"""Zhipu's GLM-4-0414, dense: half of each head rotated, neighbour by neighbour, norms before and after, gate and up in one tensor."""
+"""Zhipu's GLM-4-0414, dense: half of each head rotated, neighbour by neighbour, norms before and after, gate and up in one tensor.
+
+GLM-4.5: half of each head rotated, experts by sigmoids but in the first layers, and a shared one."""
 
 from typing import Any
 
+from muxjax.experts import Experts
+from muxjax.specs.families.experts import MOST_EXPERTS, dense_layers, expert_count, whole_number, written_experts
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.windows import NO_WINDOW, same_window
-from muxjax.specs.fields import Fields
+from muxjax.specs.fields import MOST_SIZE, Fields
 from muxjax.types import ModelSpec
 
 
@@ -16,6 +20,35 @@ def _variant(fields: Fields, layers: int) -> dict[str, Any]:
         "interleaved": True,
         "naming": "glm4",
     }
+
+
+def _moe(fields: Fields, layers: int) -> dict[str, Any]:
+    ffn = fields.integer("moe_intermediate_size", most=MOST_SIZE)
+    experts = Experts(
+        count=expert_count(fields, "n_routed_experts", "num_local_experts"),
+        per_token=fields.integer("num_experts_per_tok"),
+        ffn=ffn,
+        layers=tuple(range(whole_number(fields, "first_k_dense_replace", 1), layers)),
+        shared_ffn=ffn * fields.integer("n_shared_experts", 1, most=MOST_EXPERTS),
+        sigmoid=True,
+        normed=fields.flag("norm_topk_prob"),
+        scale=fields.number("routed_scaling_factor", 1.0),
+    )
+    return {
+        "windows": same_window(fields, layers, None, family="glm4_moe"),
+        "qkv_bias": fields.flag("attention_bias"),
+        "qk_norm": fields.flag("use_qk_norm"),
+        "experts": experts,
+        "naming": "glm4_moe",
+    }
+
+
+def _written_moe(spec: ModelSpec) -> dict[str, Any]:
+    names = {"n_routed_experts": "count", "num_experts_per_tok": "per_token", "moe_intermediate_size": "ffn"}
+    names |= {"norm_topk_prob": "normed", "routed_scaling_factor": "scale"}
+    shared = {"n_shared_experts": spec.experts.shared_ffn // spec.experts.ffn} if spec.experts else {}
+    dense = {"first_k_dense_replace": len(dense_layers(spec)), "use_qk_norm": spec.qk_norm}
+    return {**_written(spec), **dense, **shared, **written_experts(spec, names)}
 
 
 def _written(spec: ModelSpec) -> dict[str, Any]:
@@ -34,3 +67,15 @@ GLM4 = Family(
     only={**NO_WINDOW, "mlp_bias": (False,), "use_qk_norm": (False,), "rope_interleaved": (True,)},
     reads=("partial_rotary_factor",),
 )
+GLM4_MOE = Family(
+    model_type="glm4_moe",
+    architecture="Glm4MoeForCausalLM",
+    variant=_moe,
+    written=_written_moe,
+    defaults={"norm_topk_prob": True, "partial_rotary_factor": 0.5, "rms_norm_eps": 1e-5},
+    needs_kv_heads=True,
+    only={**NO_WINDOW, "mlp_bias": (False,), "n_group": (1,), "topk_group": (1,)},
+    reads=("partial_rotary_factor",),
+    harmless=("num_nextn_predict_layers", "num_mtp_layers"),
+)
+"""What predicts further tokens lies in a checkpoint behind the last layer, and is not read."""

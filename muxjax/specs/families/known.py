@@ -3,13 +3,14 @@
 from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
-from muxjax.specs.families.glm4 import GLM4
-from muxjax.specs.families.granite import GRANITE
+from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
+from muxjax.specs.families.gpt_oss import GPT_OSS
+from muxjax.specs.families.granite import GRANITE, GRANITE_MOE, GRANITE_MOE_SHARED
 from muxjax.specs.families.llama import LLAMA
-from muxjax.specs.families.mistral import MINISTRAL, MISTRAL
-from muxjax.specs.families.olmo import OLMO2, OLMO3
+from muxjax.specs.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
+from muxjax.specs.families.olmo import OLMO2, OLMO3, OLMOE
 from muxjax.specs.families.phi3 import PHI3
-from muxjax.specs.families.qwen import QWEN2, QWEN3
+from muxjax.specs.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 from muxjax.specs.families.seed_oss import SEED_OSS
 from muxjax.specs.families.smollm3 import SMOLLM3
 
@@ -30,6 +31,14 @@ FAMILIES: tuple[Family, ...] = (
     SEED_OSS,
     EXAONE4,
     GLM4,
+    MIXTRAL,
+    QWEN2_MOE,
+    QWEN3_MOE,
+    OLMOE,
+    GRANITE_MOE,
+    GRANITE_MOE_SHARED,
+    GLM4_MOE,
+    GPT_OSS,
 )
 """A spec is written as the first of them that can say it."""
 BY_TYPE = {family.model_type: family for family in FAMILIES}

@@ -1,13 +1,16 @@
-"""Mistral and Ministral, dense: a window in all layers, in none, or in those that layer_types names."""
+"""Mistral, Ministral and Mixtral: a window in all layers, in none, or in those that layer_types names; experts in Mixtral."""
 
 from typing import Any
 
+from muxjax.experts import Experts
+from muxjax.specs.families.experts import expert_count, written_experts
 from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, window_of
+from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
 from muxjax.specs.fields import Fields
 from muxjax.types import ModelSpec
 
 _WINDOW = 4096
+_ONLY = {"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)}
 
 
 def _variant(fields: Fields, layers: int) -> dict[str, Any]:
@@ -22,6 +25,23 @@ def _written(spec: ModelSpec) -> dict[str, Any]:
     return {"sliding_window": first_window(spec), **mixed}
 
 
+def _mixtral(fields: Fields, layers: int) -> dict[str, Any]:
+    experts = Experts(
+        count=expert_count(fields, "num_local_experts", "num_experts"),
+        per_token=fields.integer("num_experts_per_tok"),
+        ffn=fields.integer("intermediate_size"),
+        layers=tuple(range(layers)),
+    )
+    return {"windows": same_window(fields, layers, window_of(fields, None), family="mixtral"), "experts": experts, "naming": "mixtral"}
+
+
+def _written_mixtral(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "sliding_window": first_window(spec),
+        **written_experts(spec, {"num_local_experts": "count", "num_experts_per_tok": "per_token"}),
+    }
+
+
 def _family(name: str) -> Family:
     return Family(
         model_type=name.lower(),
@@ -30,9 +50,21 @@ def _family(name: str) -> Family:
         written=_written,
         needs_kv_heads=True,
         eos=(2,),
-        only={"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)},
+        only=_ONLY,
         harmless=("max_window_layers",),
     )
 
 
 MISTRAL, MINISTRAL = _family("Mistral"), _family("Ministral")
+MIXTRAL = Family(
+    model_type="mixtral",
+    architecture="MixtralForCausalLM",
+    variant=_mixtral,
+    written=_written_mixtral,
+    defaults={"rms_norm_eps": 1e-5},
+    rope_theta=1e6,
+    needs_kv_heads=True,
+    eos=(2,),
+    only=_ONLY,
+    harmless=("max_window_layers",),
+)

@@ -10,6 +10,7 @@ from muxjax.engine.unit import Unit
 from muxjax.scheduler.adbs import adbs
 from muxjax.server.telemetry.metrics import Metrics
 from muxjax.types import Request, Sampling
+from tests.engine.speculation.kit import LARGEST, WIDE, speculating_unit
 from tests.engine.test_unit import run
 from tests.fake_device import FakeClock, FakeDevice
 
@@ -43,3 +44,14 @@ def test_blocks_are_held_cached_or_free(samples):
 
 def test_sizes_of_steps_are_ready_missing_or_failed(samples):
     assert [samples["muxjax_step_sizes", state] for state in ("ready", "missing", "failed")] == [3, 5, 1]
+
+
+def test_drafts_are_counted_by_vllms_names():
+    unit, clock = speculating_unit([True, True, False], total_blocks=4 * LARGEST), FakeClock()
+    request = Request(id="r", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=30), arrival_s=0.0)
+    run(unit, adbs, FakeDevice(WIDE, clock), clock, [request], {})
+    families = text_string_to_metric_families(Metrics(lambda: {"0": unit.stats()}).exposition().decode())
+    counted = {sample.name: sample.value for family in families for sample in family.samples if sample.labels.get("model_name") == "a"}
+    drafts, tokens, accepted = (counted[f"vllm:spec_decode_num_{what}_total"] for what in ("drafts", "draft_tokens", "accepted_tokens"))
+    assert 0 < drafts <= accepted < tokens
+    assert accepted + unit.stats().models[0].decode_steps == 29

@@ -21,7 +21,7 @@ from muxjax.server.telemetry.request_record import RequestRecord
 _MOST_JOBS = 1500
 _COUNTS = (
     *("running", "waiting", "preemptions", "prefill_tokens", "decode_tokens"),
-    *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits"),
+    *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits", "draft_tokens", "accepted_tokens"),
 )
 _OF_OPTIONS = ("max_num_seqs", "rate", "weight", "max_num_queued_reqs", "max_num_queued_tokens", "enforce")
 _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")

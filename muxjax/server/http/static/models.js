@@ -64,6 +64,7 @@ class Card {
       ...fact("running, waiting", `${count(load.running)}, ${count(load.waiting)}`),
       ...fact("tokens/s out, in", `${count(decode)}, ${count(prefill)}`),
       ...fact("prompts cached", load.prefix_queries ? percent(load.prefix_hits / load.prefix_queries) : "–"),
+      ...(load.draft_tokens ? fact("drafts accepted", percent(load.accepted_tokens / load.draft_tokens)) : []),
     );
     this.latencies.replaceChildren(
       latency("first token", load.ttft_s, model.targets?.ttft_s),

@@ -1,0 +1,89 @@
+"""Mixture of experts: in place of one MLP for all tokens, for each token the few that a router chooses.
+
+X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from muxjax.experts import Experts
+from muxjax.models.layers import PLAIN, Product, Products, gated, linear, summed
+from muxjax.types import ModelSpec
+
+
+def mixture(
+    spec: ModelSpec,
+    x_TM: jax.Array,
+    weights: dict[str, jax.Array],
+    present_T: jax.Array | bool,
+    *,
+    across: str | None = None,
+    products: Products = PLAIN,
+) -> jax.Array:
+    """What a token's experts make of it by their weights, and the shared MLP where there is one, [T, M]; `across` devices along a mesh axis
+    that have a part of each expert's F.
+
+    Args:
+      weights: of a layer, as `decoder.Layers` gives them.
+      present_T: tokens that go to experts; others are padding, and may become anything.
+    """
+    assert spec.experts
+    expert_TA, weight_TA = route(spec.experts, x_TM, weights)
+    expert_TA = jnp.where(jnp.reshape(present_T, (-1, 1)), expert_TA, spec.experts.count)  # beyond all for padding
+    order_R = jnp.argsort(expert_TA.reshape(-1))
+    expert_R, x_RM = expert_TA.reshape(-1)[order_R], x_TM[order_R // spec.experts.per_token]
+    count_X = jnp.bincount(expert_R, length=spec.experts.count).astype(jnp.int32)
+    gate_up_R2F = products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X)
+    if spec.experts.biases:
+        gate_up_R2F += _bias(weights, "expert_gate_up", expert_R)
+    y_RM = products.grouped(_activated(spec, gate_up_R2F), weights["expert_down"], weights["place"], count_X)
+    y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
+    mixed_TM = summed(_weighed(weight_TA, y_TAM) + _shared(spec, x_TM, weights, product=products.matrix), across)
+    if spec.experts.biases:  # once, and not on each device
+        mixed_TM += _weighed(weight_TA, _bias(weights, "expert_down", expert_TA))
+    return mixed_TM
+
+
+def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """A token's experts, [T, A] int32, and their weights, [T, A] float32."""
+    logits_TX = linear(x_TM, weights, "router", product=functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
+    if experts.sigmoid:
+        score_TX = jax.nn.sigmoid(logits_TX)
+        _, expert_TA = jax.lax.top_k(score_TX + weights["choice_bias"], experts.per_token)
+        weight_TA = jnp.take_along_axis(score_TX, expert_TA, axis=1)
+    else:
+        weight_TA, expert_TA = jax.lax.top_k(jax.nn.softmax(logits_TX), experts.per_token)
+    if experts.normed:
+        weight_TA = weight_TA / weight_TA.sum(axis=1, keepdims=True)
+    return expert_TA, weight_TA * experts.scale
+
+
+def _activated(spec: ModelSpec, gate_up_R2F: jax.Array) -> jax.Array:
+    """Gate and up of each row as one, [R, F]."""
+    assert spec.experts
+    if (limit := spec.experts.clamp) is None:
+        return gated(spec, gate_up_R2F)
+    gate_RF, up_RF = jnp.minimum(gate_up_R2F[:, ::2], limit), jnp.clip(gate_up_R2F[:, 1::2], -limit, limit)
+    return gate_RF * jax.nn.sigmoid(1.702 * gate_RF) * (up_RF + 1)
+
+
+def _bias(weights: dict[str, jax.Array], kind: str, expert: jax.Array) -> jax.Array:
+    """Of each of some experts' matrices, [..., O]; any at all of one beyond all."""
+    return weights[f"{kind}_bias"].at[weights["place"], expert].get(mode="clip")
+
+
+def _weighed(weight_TA: jax.Array, y_TAM: jax.Array) -> jax.Array:
+    """Sum of what a token's experts make, by their weights, [T, M]."""
+    mixed_TM = jnp.einsum("TA,TAM->TM", weight_TA, y_TAM.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+    return mixed_TM.astype(y_TAM.dtype)
+
+
+def _shared(spec: ModelSpec, x_TM: jax.Array, weights: dict[str, jax.Array], *, product: Product) -> jax.Array | float:
+    """What the MLP makes that every token has, [T, M]; 0 where there is none."""
+    if "shared_gate_up" not in weights:
+        return 0.0
+    hidden_TF = gated(spec, linear(x_TM, weights, "shared_gate_up", product=product))
+    y_TM = linear(hidden_TF, weights, "shared_down", product=product)
+    return y_TM * jax.nn.sigmoid(x_TM @ weights["shared_gate"]) if "shared_gate" in weights else y_TM
