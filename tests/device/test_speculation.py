@@ -133,7 +133,9 @@ def test_random_tokens_are_those_that_the_seed_gives_without_drafts(monkeypatch)
         asked.add(int(text[1]))
         whole = next((whole for whole in texts if whole[: len(text)] == tuple(text.tolist())), None)
         assert whole is not None, "a text that is no other run's"
-        return np.array([(token + (place % 3 == 0)) % 64 for place, token in enumerate(whole[len(text) :], len(text))][:most], np.int32)
+        return np.array(
+            [((token or 0) + (place % 3 == 0)) % 64 for place, token in enumerate(whole[len(text) :], len(text))][:most], np.int32
+        )
 
     speculation = Speculation(propose=propose, most_drafts=3, most_rows=12)
     drafted, _ = model.run(requests, speculation=speculation)
