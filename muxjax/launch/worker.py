@@ -14,6 +14,7 @@ import numpy as np
 from muxjax.device import host_memory, memory
 from muxjax.device.controller import DeviceController
 from muxjax.device.executor import DeviceExecutor
+from muxjax.device.lanes.arena import ArenaMemory
 from muxjax.device.loader import ModelLoader
 from muxjax.device.memory import MemoryPlan
 from muxjax.device.model import DeviceModel
@@ -23,7 +24,9 @@ from muxjax.engine.device_control import DeviceControl, Loaded
 from muxjax.engine.executor import WakeableExecutor
 from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import UnitOptions
+from muxjax.errors import ConfigError
 from muxjax.progress import Progress
+from muxjax.units import show_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ def start_worker(options: UnitOptions, progress: Progress) -> Worker:
     compile_s = _compile(models, loader, total_blocks, library, progress, all_shapes=options.wait_for_all)
     memory_plan = memory.plan(options, loader.lanes, models, total_blocks)
     progress.phase("making the cache")
-    executor = DeviceExecutor(models, loader.make_arena(total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
+    executor = DeviceExecutor(models, _arena(loader, total_blocks), lanes=len(loader.lanes), beside=options.has_steps_beside)
     _warm_up(executor, progress)
     host_memory.trim()
     return Worker(
@@ -90,6 +93,20 @@ def _load(loader: ModelLoader, plans: Mapping[str, ModelPlan], seconds: "_Second
         with seconds.of(plan.name):
             models[plan.name] = loader.load(plan, lane=i % len(loader.lanes), progress=progress.draws)
     return {name: models[name] for name in plans}
+
+
+def _arena(loader: ModelLoader, total_blocks: int) -> ArenaMemory:
+    """Raises ConfigError: there is not so much memory in one piece. Another start would find no more of it."""
+    try:
+        return loader.make_arena(total_blocks)
+    except MemoryError as error:
+        size, lanes = show_bytes(total_blocks * loader.options.block_bytes), len(loader.lanes)
+        taken = "1 lane has taken" if lanes == 1 else f"{lanes} lanes have taken"
+        raise ConfigError(
+            f"a cache of {size} does not fit beside what {taken} for weights, which may be twice their size: "
+            f"lower kv_cache_size{', or lanes' if lanes > 1 else ''} ({error})",
+            field="kv_cache_bytes",
+        ) from error
 
 
 def _compile(

@@ -1,6 +1,6 @@
 """What README.md tells of all questions that were measured on a GPU: one table and one picture."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from muxjax.units import show_s
 from scripts import results
@@ -36,35 +36,46 @@ def _on_gpu(lines: Sequence[Line]) -> list[Line]:
 
 
 def _rows(question: Question, lines: Sequence[Line]) -> Iterator[Sequence[str]]:
-    """Of each other system, beside ours."""
+    """Ours beside every other system: one row, but where only streams can be compared, at rates that differ."""
     systems = by_system(over_seeds(lines))
+    own, others = systems.get(BEST), {name: each for name, each in systems.items() if name != BEST}
+    if own is None or not others:
+        return
     models = ", ".join(question.models) if len(question.models) <= 6 else f"{len(question.models)} models"
     link = f"[{models}](docs/results/{question.name}/README.md)"
-    for name, others in systems.items():
-        if name == BEST or BEST not in systems:
-            continue
-        mine, theirs = shared(systems[BEST], others)
-        if question.at_once is not None:
-            tokens = (line["values"]["output_throughput"] for line in (mine, theirs))
-            yield link, f"{question.at_once} requests at once", *_more(name, *tokens)
-            continue
-        if len(question.models) > 1:
-            yield link, "requests/s with 99 % within target", *_highest(systems[BEST], name, others)
-        ours_s, theirs_s = median_s(mine, "tpot"), median_s(theirs, "tpot")
-        yield link, f"time per token at {rate(mine):.0f} requests/s", show_s(ours_s), name, show_s(theirs_s), f"{theirs_s / ours_s:.2f}"
+    if question.at_once is not None:
+        yield link, f"{question.at_once} requests at once, tokens/s", *_beside(own, others, _tokens_per_s)
+    elif question.enough == 0.0:
+        yield link, f"requests/s served, asked {rate(own[-1]):.0f}", *_beside(own, others, _served_rps)
+    elif len(question.models) > 1:
+        yield link, "requests/s with 99 % within target", *_beside(own, others, highest_rps)
+    else:
+        yield from ((link, *_stream(own, name, each)) for name, each in others.items())
 
 
-def _more(name: str, ours: float, theirs: float) -> Sequence[str]:
-    return f"{ours:,.0f} tokens/s", name, f"{theirs:,.0f} tokens/s", f"{ours / theirs:.2f}"
+def _tokens_per_s(lines: Sequence[Line]) -> float:
+    return lines[-1]["values"]["output_throughput"]
 
 
-def _highest(own: Sequence[Line], name: str, others: Sequence[Line]) -> Sequence[str]:
-    """Where the other keeps to it at no rate, it is known to be less than at the lowest that it was asked."""
-    ours, theirs = highest_rps(own), highest_rps(others)
-    least = rate(others[0])
-    if theirs:
-        return f"{ours:.0f}", name, f"{theirs:.0f}", f"{ours / theirs:.2f}"
-    return f"{ours:.0f}", name, f"under {least:.0f}", f"over {ours / least:.2f}"
+def _served_rps(lines: Sequence[Line]) -> float:
+    return lines[-1]["values"]["request_throughput"]
+
+
+def _beside(own: Sequence[Line], others: Mapping[str, Sequence[Line]], value: Callable[[Sequence[Line]], float]) -> Sequence[str]:
+    """What ours comes to, the others' names, what they come to, and how many times that ours is. Where another comes to nothing, it is
+    known to be less than at the lowest rate that it was asked."""
+    ours, found = value(own), {name: value(lines) for name, lines in others.items()}
+    least = {name: rate(lines[0]) for name, lines in others.items()}
+    theirs = (f"{each:,.0f}" if each else f"under {least[name]:,.0f}" for name, each in found.items())
+    times = (f"{ours / each:.2f}" if each else f"over {ours / least[name]:.2f}" for name, each in found.items())
+    return f"{ours:,.0f}", *("; ".join(cells) for cells in (found, theirs, times))
+
+
+def _stream(own: Sequence[Line], name: str, others: Sequence[Line]) -> Sequence[str]:
+    """Time per token at the highest rate that both were asked."""
+    mine, theirs = shared(own, others)
+    ours_s, theirs_s = median_s(mine, "tpot"), median_s(theirs, "tpot")
+    return f"time per token at {rate(mine):.0f} requests/s", show_s(ours_s), name, show_s(theirs_s), f"{theirs_s / ours_s:.2f}"
 
 
 def _each(values) -> str:

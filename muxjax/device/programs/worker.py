@@ -72,6 +72,7 @@ def main() -> None:
         source, places = wanted
         answers.write(_outcome(source, places, compiler, store).encode() + b"\n")
         answers.flush()
+        jax.clear_caches()  # what was traced and compiled for one program, some 40 MB of a GPU's, serves no other
 
 
 def _outcome(source: Source, places: tuple[int, ...], compiler: Compiler, store: ProgramStore) -> str:
