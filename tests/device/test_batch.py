@@ -1,5 +1,7 @@
 """Buckets and packing."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import ROW_FIELDS, delta_entries, pack, unpack
+from muxjax.engine.speculation.drafts import Drafts
 from tests.device.test_step import make_step
 
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
@@ -53,6 +56,22 @@ def test_a_packed_step_has_decodes_first_then_chunks_from_multiples_of_eight_and
     assert fields[1, [0, 6, 7]].tolist() == [9, 2, 0] and fields[2].tolist() == [1, 0, 0, 0, 0, 0, 2, 1, 0, 0]
     assert fields[-2:, [0, 6, 7]].T.copy().view(np.int64).ravel().tolist() == [-10, -8, -6]
     assert unpack(fields[0], step, shape).tolist() == step.slots.tolist()
+
+
+def test_drafts_are_rows_behind_those_that_decode_each_of_the_row_it_follows_further_on():
+    buckets = Buckets.of(LAYOUT, slots=6, max_tokens=64, token_budget=64, prefill_rows=4, ragged=True)
+    step = make_step(decodes=[(5, 9, [4]), (2, 3, [6])], chunks=[(3, 2, [7, 8])], seed=-5)
+    drafts = Drafts.of([np.array(own, np.int32) for own in ([11, 12], [13])])
+    assert drafts is not None
+    step = replace(step, drafts=drafts)
+    shape = smallest(buckets.shapes(), buckets.size(step.starts, step.counts, step.decodes, LAYOUT, drafts=len(drafts)))
+    packed = pack(step, shape)
+    fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
+    assert packed[[0, 1, 2, 3, 4, 8, 9]].tolist() == [4, 6, 11, 12, 13, 7, 8]
+    assert fields[0].tolist() == [5, 2, 5, 5, 2, BEYOND, 3, BEYOND, BEYOND, BEYOND]
+    assert fields[1, :5].tolist() == [9, 3, 10, 11, 4] and fields[2].tolist() == [1, 1, 1, 1, 1, 0, 2, 0, 0, 0]
+    assert (fields[3:, 2:4] == fields[3:, [0]]).all() and (fields[3:, 4] == fields[3:, 1]).all()
+    assert unpack(fields[0], step, shape).tolist() == [*step.slots, 5, 5, 2]
 
 
 @given(st.integers(1, 100_000))

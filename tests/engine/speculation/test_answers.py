@@ -1,5 +1,7 @@
 """Drafts, right or wrong, change no answer, on a device that looks at every block it reads."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +142,17 @@ def test_requests_with_penalties_have_no_drafts_and_the_others_beside_them_do():
     for step in drafted:
         assert step.drafts and step.controls and step.controls.penalties is not None
         assert not step.controls.penalties[step.drafts.rows, 0].any() and step.controls.penalties[:, 0].any()
+
+
+def test_tokens_that_tenants_owe_to_drafts_are_service_like_any_other():
+    def served(unit: Unit) -> dict[str, float]:
+        todo = [replace(request, tenant=tenant) for request, tenant in zip(ask(4), ("x", "y", "x", "x"), strict=True)]
+        answer(unit, todo)
+        return {name: line.served for name, line in unit._states["a"].stages.waiting._by_name.items()}
+
+    drafted = speculating_unit([True, True, False], total_blocks=9 * LARGEST)
+    assert served(drafted) == served(speculating_unit([], total_blocks=9 * LARGEST, most_drafts=0))
+    assert drafted.stats().models[0].accepted_tokens > 20
 
 
 def test_nothing_is_launched_ahead_while_it_speculates_and_as_always_while_it_does_not(monkeypatch):
