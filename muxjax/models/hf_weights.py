@@ -123,7 +123,7 @@ class HfFolder:
     def dtypes(self) -> dict[str, np.dtype]:
         """That of its tensors; where they differ, one that holds all."""
         return {
-            path: functools.reduce(jnp.promote_types, [self._files.dtypes[name] for name in kind.names])
+            path: functools.reduce(jnp.promote_types, {self._files.dtypes[name] for name in kind.names})  # of few kinds, however many names
             for path, kind in self._kinds(self._spec).items()
         }
 
