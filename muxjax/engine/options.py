@@ -50,7 +50,7 @@ class SpeculativeOptions:
         prompt or answer.
       num_speculative_tokens: most that are drafted at a time.
       prompt_lookup_max: most of the last tokens that are looked for.
-      prompt_lookup_min: fewest of them that must be found.
+      prompt_lookup_min: fewest of them that must be found; None for 2, or as many as are looked for where that is 1.
     Raises:
       ConfigError: a value outside its range.
     """
@@ -58,13 +58,19 @@ class SpeculativeOptions:
     method: str
     num_speculative_tokens: int = 4
     prompt_lookup_max: int = 4
-    prompt_lookup_min: int = 2
+    prompt_lookup_min: int | None = None
 
     def __post_init__(self):
         require(self.method in SPECULATIVE_METHODS, "method", self.method, "one of " + ", ".join(SPECULATIVE_METHODS))
         _require_within(self, "num_speculative_tokens", 1, MOST_SPECULATIVE_TOKENS)
         _require_within(self, "prompt_lookup_max", 1, MOST_LOOKED_FOR)
-        _require_within(self, "prompt_lookup_min", 1, self.prompt_lookup_max)
+        least, most = self.prompt_lookup_min, self.prompt_lookup_max
+        require(least is None or 1 <= least <= most, "prompt_lookup_min", least, f"1 to prompt_lookup_max={most}")
+
+    @property
+    def fewest_found(self) -> int:
+        """`prompt_lookup_min`, or its default."""
+        return min(2, self.prompt_lookup_max) if self.prompt_lookup_min is None else self.prompt_lookup_min
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

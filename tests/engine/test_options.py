@@ -42,13 +42,18 @@ def test_a_unit_has_a_model():
         ({"method": "eagle"}, "method must be one of ngram, got 'eagle'"),
         ({"num_speculative_tokens": 0}, "num_speculative_tokens must be 1 to 16, got 0"),
         ({"num_speculative_tokens": 17}, "num_speculative_tokens must be 1 to 16, got 17"),
-        ({"prompt_lookup_max": 2, "prompt_lookup_min": 3}, "prompt_lookup_min must be 1 to 2, got 3"),
+        ({"prompt_lookup_max": 2, "prompt_lookup_min": 3}, "prompt_lookup_min must be 1 to prompt_lookup_max=2, got 3"),
         ({"prompt_lookup_max": 65}, "prompt_lookup_max must be 1 to 64, got 65"),
     ],
 )
 def test_speculation_out_of_range_is_refused(fields, said):
     with pytest.raises(ConfigError, match=said):
         SpeculativeOptions(**{"method": "ngram", **fields})
+
+
+@pytest.mark.parametrize(("most", "fewest"), [({}, 2), ({"prompt_lookup_max": 2}, 2), ({"prompt_lookup_max": 1}, 1)])
+def test_what_must_be_found_is_never_more_than_what_is_looked_for(most, fewest):
+    assert SpeculativeOptions(method="ngram", **most).fewest_found == fewest
 
 
 @pytest.mark.parametrize(

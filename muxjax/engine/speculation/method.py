@@ -34,5 +34,5 @@ class Speculation:
         own = model.speculative_config
         if own is None:
             return None
-        propose = partial(prompt_lookup, longest=own.prompt_lookup_max, shortest=own.prompt_lookup_min)
+        propose = partial(prompt_lookup, longest=own.prompt_lookup_max, shortest=own.fewest_found)
         return cls(propose=propose, most_drafts=own.num_speculative_tokens, most_rows=min(MOST_ROWS, model.most_decode_rows))
