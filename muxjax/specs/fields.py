@@ -11,6 +11,9 @@ from muxjax.errors import ConfigError
 MOST_SIZE = 2**22
 """Largest width, head, FFN or vocabulary: some sixteen times the largest that is published."""
 
+_SAID_BY_NULL = frozenset({"attn_logit_softcapping", "final_logit_softcapping", "num_key_value_heads", "partial_rotary_factor"})
+"""Fields of which a null is no lack, but says: no cap, a kv head for each query head, heads that are rotated whole."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fields:
@@ -39,7 +42,9 @@ class Fields:
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> "Fields":
         """The same object, with values for fields that it lacks."""
-        return Fields(where=self.where, values={**defaults, **self.values}, asked=self.asked)
+        said = {name for name, value in self.values.items() if value is not None or name in _SAID_BY_NULL}
+        lacking = {name: value for name, value in defaults.items() if name not in said}
+        return Fields(where=self.where, values={**self.values, **lacking}, asked=self.asked)
 
     def get(self, name: str, default: Any = None) -> Any:
         self.asked.add(name)

@@ -213,3 +213,12 @@ def test_any_values_of_fields_make_a_spec_or_a_refusal_that_names_a_field(read, 
     else:
         assert spec == read(without(family | change, "unheard_of"))
         assert change.get("unheard_of") is None
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_a_null_is_no_other_default_than_a_field_left_out(read, family):
+    config = LLAMA | MOE_FIELDS.get(family.model_type, {}) | {"architectures": [family.architecture], "intermediate_size": 8}
+    silent = without(config, *family.defaults)
+    for field in ("rms_norm_eps", "tie_word_embeddings", "attention_bias", "qkv_bias", "norm_topk_prob"):
+        if field in family.defaults:
+            assert read(silent | {field: None}) == read(silent)
