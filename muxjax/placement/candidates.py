@@ -154,7 +154,7 @@ def _fits_no_mesh(demand: Demand, problem: Problem, sizes: Sequence[tuple[int, .
     most = {pool: max(tp for tp in degrees if demand.spec.splits(tp)) for pool, degrees in enumerate(sizes) if degrees}
     needed = {pool: weight_bytes(demand.spec, problem.mesh(demand, tp, pool)) for pool, tp in most.items()}
     pool = max(needed, key=lambda pool: problem.device_bytes(pool) - needed[pool])
-    ffns = ", ".join(str(size) for size in tuple(demand.spec.split_sizes.values())[1:])
+    ffns = ", ".join(map(str, dict.fromkeys(tuple(demand.spec.split_sizes.values())[1:])))
     return (
         f"models.{demand.name} fits no mesh: at tensor parallelism {most[pool]}, the most that its {demand.spec.kv_heads} kv heads, "
         f"its FFN of {ffns} and a node allow, its weights and the cache of one request need over {needed[pool]} bytes a device, "

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from muxjax.cost.chip import A100
 from muxjax.cost.roofline import Roofline
 from muxjax.errors import ConfigError
+from muxjax.experts import Experts
 from muxjax.placement.candidates import SM_SHARES, Candidates, decode_speed
 from muxjax.placement.check import violations
 from muxjax.placement.cluster import Mesh
@@ -189,6 +190,14 @@ def test_what_does_not_fit_is_told_with_bytes():
     problem = Problem(demands=(demand("a", 700, 1.0), demand("b", 700, 1.0)), cluster=cluster, memory_frac=1.0)
     with pytest.raises(ConfigError, match=r"their weights need 28\d{5} bytes, 2000000 bytes of device memory"):
         place(problem, *solver(problem))
+
+
+def test_a_mixture_that_does_not_fit_is_told_with_each_size_once():
+    large = replace(BY_NAME["mixtral-8x7b"], experts=Experts(count=8, per_token=2, ffn=512, layers=tuple(range(1, 32)), shared_ffn=512))
+    with pytest.raises(ConfigError, match="its FFN of 14336, 512 and a node allow"):
+        solver(
+            Problem(demands=(replace(demand("big", 1, 1.0), spec=large),), cluster=Cluster.uniform(chip=CHIP, nodes=1, devices_per_node=1))
+        )
 
 
 @given(st.floats(0.1, 40), st.integers(50, 900))
