@@ -1,7 +1,7 @@
 """A small model in a real unit, and what each of its requests must get: the dense model, token by token, with numpy and loops."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
 from muxjax.device.paged_memory import blocks_shape
-from muxjax.engine.executor import Step
+from muxjax.engine.executor import Done, Step
 from muxjax.engine.grammar import Grammars
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
@@ -74,6 +74,7 @@ class ControlledModel:
         self.executor = DeviceExecutor({"m": self.model}, OwnArenas(devices.joined(pool, OWN)))
         self.executor.warm_up()
         self.steps: list[Step] = []
+        self._ended: list[Done] = []
 
     def run(
         self,
@@ -83,8 +84,14 @@ class ControlledModel:
         blocks: int = BLOCKS,
         compiler: Grammars | None = None,
         speculation: Speculation | None = None,
+        late: Mapping[int, Request] | None = None,
     ) -> tuple[dict[str, list[Output]], int]:
-        """Outputs by request, and how often one was pre-empted."""
+        """Outputs by request, and how often one was pre-empted.
+
+        Args:
+          late: requests that come when so many steps have been launched.
+        """
+        late = dict(late or {})
         compiler = compiler or grammars()
         config = ModelConfig(
             name="m",
@@ -103,6 +110,8 @@ class ControlledModel:
             unit.checker.check(request)
             unit.submit(request)
         while not unit.idle:
+            if len(self.steps) in late:
+                unit.submit(late.pop(len(self.steps)))
             for output in turn(unit, by_name("adbs"), self, FakeClock()):
                 outputs.setdefault(output.request_id, []).append(output)
         return outputs, unit.stats().models[0].preemptions
@@ -111,8 +120,12 @@ class ControlledModel:
         self.steps.append(step)
         self.executor.launch(step)
 
-    def collect(self, *, wait: bool):
-        return self.executor.collect(wait=wait)
+    def collect(self, *, wait: bool) -> list[Done]:
+        """As a device would that ends no step before it must, and then no other: every run is the same."""
+        if not wait:
+            return []
+        first, *self._ended = self._ended or self.executor.collect(wait=True) or [None]
+        return [first] if first else []
 
     def logits(self, text: list[int]) -> np.ndarray:
         """[V] behind a text, of the dense model."""

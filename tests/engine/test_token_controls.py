@@ -1,5 +1,6 @@
 """Logits processors of requests, through a real unit: each gets what the dense model alone would give it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import jax
@@ -149,8 +150,16 @@ def test_only_tied_sequences_wait_for_their_tokens(model, requests):
         assert most_in_flight(model, each) == (1 if each.id in tied else 2), each.id
 
 
-def most_in_flight(model: ControlledModel, request: Request) -> int:
-    """Steps of the request alone, with a device that never finishes one before it must."""
+def test_tied_sequences_that_come_apart_decode_together(model):
+    """One is prefilled while the other's step is in flight; two groups would take turns for ever."""
+    first, second = (request(name, bad_words=((62, 61),)) for name in ("first", "second"))
+    assert most_in_flight(model, first, late={4: second}) == 2  # so they do come apart
+    decodes = [step.decodes for step in model.steps if step.decodes]
+    assert decodes == [1] * 3 + [2] * (len(decodes) - 6) + [1] * 3
+
+
+def most_in_flight(model: ControlledModel, *requests: Request, late: Mapping[int, Request] | None = None) -> int:
+    """Steps of the requests, at once."""
     flying, most = 0, 0
     launch, collect = model.launch, model.collect
 
@@ -163,14 +172,14 @@ def most_in_flight(model: ControlledModel, request: Request) -> int:
 
         def collect(self, *, wait):
             nonlocal flying
-            done = collect(wait=True) if wait else []
+            done = collect(wait=wait)
             flying -= len(done)
             return done
 
     watched = Watched()
     model.launch, model.collect = watched.launch, watched.collect
     try:
-        model.run([request])
+        model.run(requests, late=late)
     finally:
         del model.launch, model.collect
     return most

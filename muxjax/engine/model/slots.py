@@ -66,5 +66,9 @@ class Slots:
         return [self._request_ids[slot] for slot in slots.tolist()]
 
     def without_tied(self, slots: Ints) -> Ints:
-        """The slots less those that wait for the token of a step in flight."""
-        return slots[~self._tied[slots] | (self.flights[slots] == 0)] if self.controls else slots
+        """The slots less those that wait for the token of a step in flight. Where all others are tied as well, they wait for these: two
+        groups would take turns from then on, each of which reads all weights."""
+        if not self.controls:
+            return slots
+        free = slots[~self._tied[slots] | (self.flights[slots] == 0)]
+        return free if len(free) == len(slots) or not self._tied[free].all() else free[:0]
