@@ -115,7 +115,7 @@ def _rotary_dim(fields: Fields, rope: Fields, family: Family, head_dim: int) -> 
         return None
     outer = fields.number(name, 1.0)
     turned = rope.number(name, outer)
-    if fields.get(name) is not None and turned != outer:
+    if fields.get(name) not in (None, family.defaults.get(name)) and turned != outer:  # a default is said by nobody
         raise rope.wrong(name, turned, f"the {outer} that stands outside")
     rotary_dim = int(head_dim * turned)
     if not 2 <= rotary_dim <= head_dim or rotary_dim % 2:

@@ -222,3 +222,10 @@ def test_a_null_is_no_other_default_than_a_field_left_out(read, family):
     for field in ("rms_norm_eps", "tie_word_embeddings", "attention_bias", "qkv_bias", "norm_topk_prob"):
         if field in family.defaults:
             assert read(silent | {field: None}) == read(silent)
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 1.0])
+def test_a_rotated_part_among_rope_parameters_stands_for_the_default(read, factor):
+    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": factor}
+    spec = read(without(LLAMA, "rope_theta") | {"architectures": ["Glm4ForCausalLM"], "rope_parameters": rope})
+    assert (spec.rotary_dim or spec.head_dim) == factor * spec.head_dim
