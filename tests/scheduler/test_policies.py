@@ -52,7 +52,30 @@ def test_round_robin_serves_the_least_recently_served():
 
 @pytest.mark.parametrize("policy", [fcfs, round_robin])
 def test_temporal_policies_launch_nothing_beside_a_job(policy):
-    assert policy(view(waits("a"), decoding("b", 2, in_flight=1))) == StepPlan()
+    assert policy(view(waits("a"), decoding("b", 2, in_flight=1, lane=1))) == StepPlan()
+
+
+@pytest.mark.parametrize("policy", [fcfs, round_robin])
+def test_temporal_policies_launch_one_job_behind_another_of_the_same_lane(policy):
+    served = decoding("b", 2, in_flight=1, oldest_s=1.0, last_decode=1)
+    following = {fcfs: decode_of("b"), round_robin: prefill_of("a")}[policy]
+
+    assert policy(view(waits("a"), served)).jobs == (following,)
+    assert policy(view(waits("a"), replace(served, in_flight=2))) == StepPlan()
+
+
+def test_a_job_of_whose_turn_it_is_not_is_not_launched_ahead():
+    served = decoding("b", 0, in_flight=1, running=2, oldest_s=1.0)
+
+    assert fcfs(view(waits("a"), served)) == StepPlan()
+    assert fcfs(view(waits("a"), decoding("b", 2, in_flight=1, ready=False))) == StepPlan()
+
+
+@pytest.mark.parametrize("policy", [fcfs, round_robin])
+def test_temporal_policies_preempt_nobody_while_a_job_is_in_flight(policy):
+    picture = view(stuck("a", 2, 3.0), decoding("b", 2, in_flight=1, youngest=running("b", 5.0, idle=False), last_decode=9), free=9)
+
+    assert policy(picture).preempt == ()
 
 
 @pytest.mark.parametrize("policy", [fcfs, round_robin])
