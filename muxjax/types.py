@@ -335,9 +335,9 @@ class ModelSpec:
         return self.heads // self.kv_heads
 
     @property
-    def dense_layers(self) -> int:
-        """How many have one MLP for all tokens."""
-        return self.layers - (len(self.experts.layers) if self.experts else 0)
+    def dense_layers(self) -> tuple[int, ...]:
+        """Those that have one MLP for all tokens."""
+        return tuple(layer for layer in range(self.layers) if not self.experts or layer not in self.experts.layers)
 
     @property
     def params(self) -> int:
@@ -357,7 +357,7 @@ class ModelSpec:
         norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
         norms += self.projection_norm * (q_width + kv_width) + self.sinks * self.heads
         mlp = 3 * self.width * self.ffn + self.mlp_bias * (2 * self.ffn + self.width)
-        mlps = self.dense_layers * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
+        mlps = len(self.dense_layers) * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
         return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.width
 
     def share(self, tp: int) -> "ModelSpec":

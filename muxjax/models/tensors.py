@@ -59,9 +59,9 @@ def tensors(spec: ModelSpec) -> Mapping[str, Tensor]:
 @functools.lru_cache(maxsize=64)
 def layer_tensors(spec: ModelSpec) -> Mapping[str, Tensor]:
     """Those that are stacked over layers, by kind: the last part of their path."""
-    dense = tuple(layer for layer in range(spec.layers) if not spec.experts or layer not in spec.experts.layers)
     every = _within(_attention(spec) | _norms(spec) | _head_norms(spec), tuple(range(spec.layers)))
-    return every | _within(_mlp(spec), dense) | (_within(_experts(spec, spec.experts), spec.experts.layers) if spec.experts else {})
+    experts = _within(_experts(spec, spec.experts), spec.experts.layers) if spec.experts else {}
+    return every | _within(_mlp(spec), spec.dense_layers) | experts
 
 
 def adds_to_residual(kind: str) -> bool:

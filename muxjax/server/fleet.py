@@ -176,8 +176,9 @@ class Fleet:
             if not model.lora_places:
                 told = f"The model `{model.name}` has no place for adapters: start it with max_loras."
                 raise RequestError(told, param="model", code="model_refused")
-            adapter = await asyncio.to_thread(open_lora, lora, model)
-            self._catalog.add(replace(self._catalog.find(model.name).under(adapter), created=int(time.time())))
+            served = self._catalog.find(model.name)
+            adapter = await asyncio.to_thread(open_lora, lora, model, served.spec)
+            self._catalog.add(replace(served.under(adapter), created=int(time.time())))
             self.options = self.options.with_loras(model.name, (*model.loras, lora))
 
     async def _remove_adapter(self, name: str) -> None:

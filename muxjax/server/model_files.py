@@ -51,7 +51,7 @@ class ModelFiles:
             defaults=load_defaults(options.path, options.name),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),
             pooling=read_pooling(options.path, options.pooling),
-            adapters=tuple(open_lora(lora, options) for lora in options.loras),
+            adapters=_open_loras(options),
         )
 
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> tuple[ServedModel, ...]:
@@ -80,15 +80,21 @@ class ModelFiles:
         return (model, *map(model.under, self.adapters))
 
 
-def open_lora(lora: LoraOptions, model: ModelOptions) -> Adapter:
-    """The adapter of a folder, as the model of those options takes it.
+def _open_loras(model: ModelOptions) -> tuple[Adapter, ...]:
+    if not model.loras:
+        return ()
+    spec = read_spec(model.path, **model.reading)
+    return tuple(open_lora(lora, model, spec) for lora in model.loras)
+
+
+def open_lora(lora: LoraOptions, model: ModelOptions, spec: ModelSpec) -> Adapter:
+    """The adapter of a folder, as the model of those options and that shape takes it.
 
     Raises:
       ConfigError: it is none, or not over that model.
     """
     from muxjax.models.lora.files import open_adapter
 
-    spec = read_spec(model.path, **model.reading)
     try:
         return open_adapter(lora.name, lora.path.absolute(), spec, most_rank=model.max_lora_rank)
     except MuxError as error:

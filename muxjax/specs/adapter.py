@@ -71,4 +71,4 @@ def adapter_params(spec: ModelSpec, rank: int) -> int:
     q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     attention = 3 * spec.width + q_width + 2 * kv_width + q_width + spec.width  # q, k, v with an A each; o
     mlp = 2 * spec.width + 2 * spec.ffn + spec.ffn + spec.width  # gate and up, likewise; down
-    return rank * (spec.layers * attention + spec.dense_layers * mlp)
+    return rank * (spec.layers * attention + len(spec.dense_layers) * mlp)

@@ -49,7 +49,7 @@ def moe(model_type: str, **fields):
 def test_a_qwen_says_which_layers_have_experts(read, fields, layers):
     spec = read(moe("qwen3_moe", num_hidden_layers=5, **fields))
     assert spec.experts and spec.experts.layers == layers
-    assert spec.dense_layers == 5 - len(layers)
+    assert len(spec.dense_layers) == 5 - len(layers)
 
 
 @pytest.mark.parametrize(("first", "layers"), [(None, (1, 2)), (0, (0, 1, 2)), (2, (2,)), (9, ())])

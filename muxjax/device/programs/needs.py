@@ -76,8 +76,7 @@ class ProgramNeeds:
 
     def of_adapters(self) -> list[Source]:
         """What brings an adapter in is made of; nothing where there is no place for one."""
-        places = {"max_loras": self.max_loras, "max_lora_rank": self.max_lora_rank}
-        return [PutAdapterSource(spec=self.spec, tp=self.tp, **places)] if self.max_loras else []
+        return [PutAdapterSource(spec=self.spec, tp=self.tp, **self._places)] if self.max_loras else []
 
     def of(self, shapes: Iterable[BatchShape], pool_NE: Pool, *, greedy: bool = False) -> list[Source]:
         """What makes those shapes ready for such a pool, each once, and the updates of tables and adapters.
@@ -88,9 +87,13 @@ class ProgramNeeds:
         steps = [source for shape in shapes for source in self.of_shape(shape, pool_NE)[: 1 if greedy else None]]
         return list(dict.fromkeys([*steps, *self.of_tables(), *self.of_adapters()]))
 
+    @property
+    def _places(self) -> dict[str, int]:
+        """What sources say of adapters where there are places for some."""
+        return {"max_loras": self.max_loras, "max_lora_rank": self.max_lora_rank} if self.max_loras else {}
+
     def _step(self, shape: BatchShape, pool_NE: Pool) -> StepSource:
-        loras = {"max_loras": self.max_loras, "max_lora_rank": self.max_lora_rank} if self.max_loras else {}
-        return (LoraStepSource if loras else StepSource)(
+        return (LoraStepSource if self._places else StepSource)(
             spec=self.spec,
             layout=self.layout,
             shape=shape,
@@ -101,7 +104,7 @@ class ProgramNeeds:
             kv_dtype=pool_NE.dtype.name,
             tp=self.tp,
             tuned=may_be_tuned(shape),
-            **loras,
+            **self._places,
         )
 
     def _post_step(self, shape: BatchShape) -> list[Source]:

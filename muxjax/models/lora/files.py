@@ -67,6 +67,13 @@ def widths(tensor: Tensor) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in pairwise((0, *tensor.cuts, tensor.shape[-1])))
 
 
+def pair_shapes(tensor: Tensor, rank: int, places: tuple[int, ...] = ()) -> Pair:
+    """Shapes of what adapters of that rank have beside a declared matrix: one of them, or so many places for some."""
+    layers, outputs = len(tensor.layers), widths(tensor)
+    a = (layers, len(outputs), *places, rank, tensor.shape[0])
+    return Pair(a, tuple((layers, *places, rank, width) for width in outputs))
+
+
 def open_adapter(name: str, folder: Path, spec: ModelSpec, *, most_rank: int) -> Adapter:
     """The adapter of a folder, of which only headers are read.
 
@@ -157,13 +164,8 @@ def _model_name(name: str) -> str:
 
 def _empty(rank: int, spec: ModelSpec) -> AdapterWeights:
     dtype = np.dtype(ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else spec.dtype)
-
-    def pair(tensor: Tensor) -> Pair:
-        outputs = widths(tensor)
-        a = np.zeros((len(tensor.layers), len(outputs), rank, tensor.shape[0]), dtype)
-        return Pair(a, tuple(np.zeros((len(tensor.layers), rank, width), dtype) for width in outputs))
-
-    return AdapterWeights({kind: pair(tensor) for kind, tensor in matrices(spec).items()})
+    shapes = {kind: pair_shapes(tensor, rank) for kind, tensor in matrices(spec).items()}
+    return AdapterWeights({kind: Pair(np.zeros(a, dtype), tuple(np.zeros(b, dtype) for b in bs)) for kind, (a, bs) in shapes.items()})
 
 
 def _version(path: Path) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from muxjax.models.lora.adapters import Pairs
-from muxjax.models.lora.files import AdapterWeights, Pair, matrices, widths
+from muxjax.models.lora.files import AdapterWeights, Pair, matrices, pair_shapes, widths
 from muxjax.models.sharding import AXIS, SAME
 from muxjax.models.tensors import Tensor
 from muxjax.types import ModelSpec
@@ -14,23 +14,21 @@ from muxjax.types import ModelSpec
 
 def shapes(spec: ModelSpec, places: int, rank: int) -> Pairs:
     """So many places of adapters up to that rank, over a model or a share of one, without their memory."""
-    dtype = jnp.dtype(spec.dtype)
-
-    def pair(tensor: Tensor) -> Pair:
-        outputs = widths(tensor)
-        a = jax.ShapeDtypeStruct((len(tensor.layers), len(outputs), places, rank, tensor.shape[0]), dtype)
-        return Pair(a, tuple(jax.ShapeDtypeStruct((len(tensor.layers), places, rank, width), dtype) for width in outputs))
-
-    return {kind: pair(tensor) for kind, tensor in matrices(spec).items()}
+    return _shapes(spec, rank, (places,))
 
 
 def one_shapes(spec: ModelSpec, rank: int) -> Pairs:
     """One adapter, likewise."""
+    return _shapes(spec, rank, ())
 
-    def without_places(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((*leaf.shape[:-3], *leaf.shape[-2:]), leaf.dtype)
 
-    return jax.tree.map(without_places, shapes(spec, 1, rank))
+def _shapes(spec: ModelSpec, rank: int, places: tuple[int, ...]) -> Pairs:
+    def pair(tensor: Tensor) -> Pair:
+        a, bs = pair_shapes(tensor, rank, places)
+        return Pair(jax.ShapeDtypeStruct(a, dtype), tuple(jax.ShapeDtypeStruct(b, dtype) for b in bs))
+
+    dtype = jnp.dtype(spec.dtype)
+    return {kind: pair(tensor) for kind, tensor in matrices(spec).items()}
 
 
 def partitions(spec: ModelSpec, *, places: bool) -> Pairs:

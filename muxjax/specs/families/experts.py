@@ -42,12 +42,6 @@ def sparse_layers(fields: Fields, layers: int) -> tuple[int, ...]:
     return tuple(layer for layer in range(layers) if (layer + 1) % step == 0 and layer not in dense)
 
 
-def dense_layers(spec: ModelSpec) -> list[int]:
-    """Layers without experts."""
-    routed = spec.experts.layers if spec.experts else ()
-    return [layer for layer in range(spec.layers) if layer not in routed]
-
-
 def written_experts(spec: ModelSpec, names: Mapping[str, str]) -> dict[str, Any]:
     """Fields by which a file says what experts a spec has, by what `Experts` calls them; none of a spec without experts."""
     return {field: getattr(spec.experts, name) for field, name in names.items()} if spec.experts else {}

@@ -5,7 +5,7 @@ GLM-4.5: half of each head rotated, experts by sigmoids but in the first layers,
 from typing import Any
 
 from muxjax.experts import Experts
-from muxjax.specs.families.experts import MOST_EXPERTS, dense_layers, expert_count, whole_number, written_experts
+from muxjax.specs.families.experts import MOST_EXPERTS, expert_count, whole_number, written_experts
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.windows import NO_WINDOW, same_window
 from muxjax.specs.fields import MOST_SIZE, Fields
@@ -47,7 +47,7 @@ def _written_moe(spec: ModelSpec) -> dict[str, Any]:
     names = {"n_routed_experts": "count", "num_experts_per_tok": "per_token", "moe_intermediate_size": "ffn"}
     names |= {"norm_topk_prob": "normed", "routed_scaling_factor": "scale"}
     shared = {"n_shared_experts": spec.experts.shared_ffn // spec.experts.ffn} if spec.experts else {}
-    dense = {"first_k_dense_replace": len(dense_layers(spec)), "use_qk_norm": spec.qk_norm}
+    dense = {"first_k_dense_replace": len(spec.dense_layers), "use_qk_norm": spec.qk_norm}
     return {**_written(spec), **dense, **shared, **written_experts(spec, names)}
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from muxjax.experts import Experts
-from muxjax.specs.families.experts import dense_layers, expert_count, sparse_layers, written_experts
+from muxjax.specs.families.experts import expert_count, sparse_layers, written_experts
 from muxjax.specs.families.family import Family, attention_biases
 from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
 from muxjax.specs.fields import MOST_SIZE, Fields
@@ -64,13 +64,13 @@ def _qwen3_moe(fields: Fields, layers: int) -> dict[str, Any]:
 
 
 def _written_qwen2_moe(spec: ModelSpec) -> dict[str, Any]:
-    return {"qkv_bias": spec.qkv_bias, "mlp_only_layers": dense_layers(spec), **written_experts(spec, _EXPERTS | _SHARED)}
+    return {"qkv_bias": spec.qkv_bias, "mlp_only_layers": [*spec.dense_layers], **written_experts(spec, _EXPERTS | _SHARED)}
 
 
 def _written_qwen3_moe(spec: ModelSpec) -> dict[str, Any]:
     window = first_window(spec)
     windows = {"sliding_window": window, "use_sliding_window": window is not None}
-    return {**windows, "attention_bias": spec.qkv_bias, "mlp_only_layers": dense_layers(spec), **written_experts(spec, _EXPERTS)}
+    return {**windows, "attention_bias": spec.qkv_bias, "mlp_only_layers": [*spec.dense_layers], **written_experts(spec, _EXPERTS)}
 
 
 QWEN2 = Family(
