@@ -3,14 +3,13 @@
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from muxjax.errors import ConfigError, RequestError
-from muxjax.experts import Experts
+from muxjax.errors import RequestError
 
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
@@ -226,174 +225,6 @@ class Output(NamedTuple):
     prompt_logprobs: tuple[Logprobs, ...] | None = None
     cached_tokens: int = 0
     hidden: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeScaling:
-    """Stretching of rotary frequencies.
-
-    Args:
-      kind: "linear" reads the factor alone; "llama3" the low and high one and the original length too; "yarn" the original length and
-        what begins with `beta`; "longrope" `factors`, one for each frequency.
-      attention_factor: multiplies the rotated queries and keys, of yarn and longrope.
-      beta_fast, beta_slow: turns over the original length, above which a frequency is kept and below which it is stretched whole;
-        beta_whole: between frequencies, not within them.
-    Source: Hugging Face's rope_scaling / rope_parameters.
-    """
-
-    kind: str
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 1.0
-    original_max_len: int = 0
-    attention_factor: float = 1.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    beta_whole: bool = True
-    factors: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec:
-    """Shape and variant of a decoder: all that its programs, its cache and its cost depend on.
-
-    Args:
-      width: M; ffn: F of layers without experts; kv_heads: K; head_dim: D.
-      windows: attention window of each layer in tokens, None for the whole context.
-      qkv_bias, out_bias, mlp_bias: which projections have biases.
-      qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
-      projection_norm: an RMS norm over all query heads together, and over all key heads, before the rotation (OLMo 2).
-      pre_norms, post_norms: attention and MLP have a norm of what they read, and of what they add to the residual stream.
-      norm_offset: norms multiply by 1 and their weight (Gemma); gelu: the MLP's gate is a GELU, by tanh, and no SiLU.
-      local_rope_theta: of layers with a window, which nothing stretches; None for the same rotation in all layers.
-      rotary_dim: how many of each head's numbers, the first ones, the rotary embedding turns; None for all.
-      unrotated: layers without rotary embedding.
-      embed_scale: multiplies embeddings; residual_scale: what attention and MLP add; attention_scale: scores, None for
-        head_dim ** -0.5; logit_divisor: divides logits.
-      sinks: each head has a score for a token that is none, which takes its share of the attention (GPT-OSS).
-      attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
-      interleaved: the rotary embedding turns neighbours, and not a number of each half; experts: of layers that have some, None for none.
-      naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
-        gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe", "granitemoe" and
-        "gpt_oss" with names of their own for experts.
-      tied: the output head is the embedding; max_len: most positions the model was made for.
-      dtype: of the weights, as numpy names it; eos_ids: tokens that end a generation unless the client ignores them.
-    Raises:
-      ConfigError: heads is no multiple of kv_heads, or a window is missing.
-    """
-
-    vocab: int
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    max_len: int
-    windows: tuple[int | None, ...]
-    norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    rope_scaling: RopeScaling | None = None
-    qkv_bias: bool = False
-    out_bias: bool = False
-    mlp_bias: bool = False
-    qk_norm: bool = False
-    projection_norm: bool = False
-    pre_norms: bool = True
-    post_norms: bool = False
-    norm_offset: bool = False
-    gelu: bool = False
-    local_rope_theta: float | None = None
-    rotary_dim: int | None = None
-    unrotated: tuple[int, ...] = ()
-    embed_scale: float = 1.0
-    residual_scale: float = 1.0
-    attention_scale: float | None = None
-    logit_divisor: float = 1.0
-    sinks: bool = False
-    attention_soft_cap: float | None = None
-    logit_soft_cap: float | None = None
-    interleaved: bool = False
-    experts: Experts | None = None
-    naming: str = "llama"
-    tied: bool = False
-    dtype: str = "bfloat16"
-    eos_ids: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        if self.heads % self.kv_heads:
-            raise ConfigError(
-                f"num_attention_heads must be a multiple of num_key_value_heads={self.kv_heads}, got {self.heads}",
-                field="num_attention_heads",
-            )
-        if len(self.windows) != self.layers:
-            raise ConfigError(f"a window for each of {self.layers} layers is needed, got {len(self.windows)}", field="windows")
-
-    @property
-    def group(self) -> int:
-        """G: query heads that share one kv head."""
-        return self.heads // self.kv_heads
-
-    @property
-    def dense_layers(self) -> tuple[int, ...]:
-        """Those that have one MLP for all tokens."""
-        return tuple(layer for layer in range(self.layers) if not self.experts or layer not in self.experts.layers)
-
-    @property
-    def params(self) -> int:
-        """Number of parameters, biases and norms included."""
-        return int(self.params_with(self.experts.count if self.experts else 0))
-
-    @property
-    def active_params(self) -> int:
-        """Number of those that compute a token."""
-        return int(self.params_with(self.experts.per_token if self.experts else 0))
-
-    def params_with(self, experts: float) -> float:
-        """Number of parameters if each layer that has experts had so many."""
-        q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.width * (q_width + kv_width)
-        biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width
-        norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
-        norms += self.projection_norm * (q_width + kv_width) + self.sinks * self.heads
-        mlp = 3 * self.width * self.ffn + self.mlp_bias * (2 * self.ffn + self.width)
-        mlps = len(self.dense_layers) * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
-        return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.width
-
-    def share(self, tp: int) -> "ModelSpec":
-        """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
-
-        Raises:
-          ConfigError: the model does not split into tp.
-        """
-        self.require_split(tp)
-        parts = {"heads": self.heads // tp, "kv_heads": self.kv_heads // tp, "ffn": self.ffn // tp, "vocab": -(-self.vocab // tp)}
-        return replace(self, **parts, experts=self.experts and self.experts.share(tp))
-
-    @property
-    def split_sizes(self) -> dict[str, int]:
-        """What devices share out in equal parts, as config.json calls it: the kv heads, of which query heads are a multiple, then FFNs."""
-        sizes = {"num_key_value_heads": self.kv_heads}
-        if self.dense_layers:
-            sizes["intermediate_size"] = self.ffn
-        if self.experts:
-            sizes["intermediate_size of each expert"] = self.experts.ffn
-        if self.experts and self.experts.shared_ffn:
-            sizes["intermediate_size of the shared expert"] = self.experts.shared_ffn
-        return sizes
-
-    def splits(self, tp: int) -> bool:
-        """Whether tp devices can have equal shares."""
-        return all(size % tp == 0 for size in self.split_sizes.values())
-
-    def require_split(self, tp: int) -> None:
-        """
-        Raises:
-          ConfigError: the model does not split into tp, with what stands against it.
-        """
-        for field, size in self.split_sizes.items():
-            if size % tp:
-                raise ConfigError(f"tensor_parallel_size must be a divisor of {field}={size}, got {tp}", field="tensor_parallel_size")
 
 
 Quotas = Mapping[str, int]

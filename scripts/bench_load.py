@@ -24,13 +24,13 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.convert import convert
 from muxjax.models.hf_weights import kinds
 from muxjax.models.safetensors_io import write_shards
 from muxjax.models.sharding import Devices
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
-from muxjax.types import ModelSpec
 from muxjax.units import show_bytes, show_s
 from scripts import results
 

@@ -28,13 +28,13 @@ import jax.numpy as jnp
 from muxjax.bench.stopwatch import quantile
 from muxjax.device.lanes.clients import open_lanes
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder, weights
 from muxjax.models.attention import Scoring
 from muxjax.models.layers import Products
 from muxjax.models.sharding import SAME, Devices
 from muxjax.pallas.kernels import best_product, shares
 from muxjax.specs import published
-from muxjax.types import ModelSpec
 from scripts import results
 from scripts.ceilings import seconds
 

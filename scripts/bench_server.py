@@ -38,13 +38,13 @@ from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.request_checker import ModelFacts, RequestChecker
 from muxjax.engine.stats import Status
+from muxjax.model_spec import ModelSpec
 from muxjax.server.catalog import Catalog, ServedModel
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import listening, serve, until_signal
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import HfTokenizer
-from muxjax.types import ModelSpec
 from scripts import results
 from scripts.served import telling
 from tests.fakes import FakeEngine, FakeLifecycle

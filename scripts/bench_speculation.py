@@ -24,11 +24,12 @@ from muxjax.engine.stats import ModelStats
 from muxjax.engine.unit import Unit
 from muxjax.launch.build import model_config
 from muxjax.launch.worker import Worker, start_worker
+from muxjax.model_spec import ModelSpec
 from muxjax.progress import Progress
 from muxjax.scheduler.policies import by_name
 from muxjax.specs import published
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import Ints, ModelSpec, Request, Sampling
+from muxjax.types import Ints, Request, Sampling
 from scripts import results
 
 QUESTION = "speculation"

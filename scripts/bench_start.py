@@ -26,10 +26,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.config import read_spec
 from muxjax.specs.dummy import write_dummy_models
 from muxjax.specs.published import BY_NAME
-from muxjax.types import Finish, ModelSpec, Output, Request, Sampling
+from muxjax.types import Finish, Output, Request, Sampling
 from muxjax.workload.metrics import percentiles
 from scripts import results
 from scripts.colocation import ways

@@ -22,11 +22,12 @@ import numpy as np
 
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.roofline import decode_work, mean_context, prefill_work
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder, weights
 from muxjax.models.attention import DenseMemory
 from muxjax.models.sharding import Devices
 from muxjax.specs import published
-from muxjax.types import ModelSpec, Phase
+from muxjax.types import Phase
 from muxjax.workload.lengths import lognormal
 from scripts import results
 from scripts.ceilings import Ceilings, measure

@@ -32,9 +32,10 @@ from muxjax.cost.roofline import decode_work, prefill_work
 from muxjax.device.profile import Point, Profiler, claim, sources
 from muxjax.device.programs.filling import Filling
 from muxjax.device.programs.target import attached
+from muxjax.model_spec import ModelSpec
 from muxjax.models.sharding import AXIS, Devices
 from muxjax.specs import published
-from muxjax.types import ModelSpec, Phase
+from muxjax.types import Phase
 from scripts import results
 from scripts.ceilings import measure, seconds
 from scripts.serving import TINY

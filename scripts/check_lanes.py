@@ -27,8 +27,9 @@ from muxjax.engine.job_records import JobRecord
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.launch.build import build
 from muxjax.launch.program_builder import ProgramBuilder
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec, Output, Request, Sampling
+from muxjax.types import Output, Request, Sampling
 from scripts import results
 
 QUESTION = "lanes"

@@ -21,12 +21,13 @@ from muxjax.engine.executor import SAMPLED
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.unit import Unit
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import StepPlan
-from muxjax.types import ModelSpec, Output, Phase, Request, Sampling
+from muxjax.types import Output, Phase, Request, Sampling
 from scripts.ceilings import seconds
 
 CALLS = 20

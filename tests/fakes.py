@@ -13,7 +13,8 @@ from muxjax.engine.job_records import JobRecord, OnJob
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.stats import ONLY_UNIT, ModelStats, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import Finish, Logprobs, ModelSpec, Output, Request
+from muxjax.model_spec import ModelSpec
+from muxjax.types import Finish, Logprobs, Output, Request
 
 
 class FakeEngine:

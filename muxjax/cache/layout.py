@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from muxjax.errors import ConfigError
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 BLOCK_BYTES = 16 * 1024
 

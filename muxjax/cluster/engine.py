@@ -22,8 +22,9 @@ from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import Prepared
 from muxjax.engine.stats import UnitStats, merged
 from muxjax.errors import ConfigError, RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.scheduler.router import Replica, route
-from muxjax.types import Finish, ModelSpec, Output, Request
+from muxjax.types import Finish, Output, Request
 
 MOST_LOSSES = 3
 """A request that has lost so many units is suspected of it, and ends."""

@@ -7,8 +7,8 @@ from muxjax.engine.grammar import Grammars
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import ModelFacts, RequestChecker
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 
 
 def checker_of(facts: Facts, grammars: Mapping[str, Grammars | None]) -> RequestChecker:

@@ -11,7 +11,7 @@ from muxjax.cluster.wire.messages import Load, Remove, Sleep, Wake
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import RequestError
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 _POLL_S = 0.05
 

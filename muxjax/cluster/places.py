@@ -11,7 +11,8 @@ from muxjax.engine.options import ModelOptions
 from muxjax.engine.request_checker import RequestChecker
 from muxjax.engine.stats import Status, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import ModelSpec, Request
+from muxjax.model_spec import ModelSpec
+from muxjax.types import Request
 
 _RETRY_S = 5.0
 _ORDER: Sequence[str] = ("ready", "waking", "asleep", "falling asleep", "restarting", "loading", "draining", "unloading", "failed")

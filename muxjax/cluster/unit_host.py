@@ -32,7 +32,8 @@ from muxjax.engine.job_records import JobRecord
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.request_checker import RequestChecker
 from muxjax.errors import MuxError, RequestError
-from muxjax.types import Finish, ModelSpec, Output, Request
+from muxjax.model_spec import ModelSpec
+from muxjax.types import Finish, Output, Request
 
 _PREPARERS = 2
 """Threads that compile grammars, and read adapters."""

@@ -9,11 +9,11 @@ import yaml
 
 from muxjax.cost.chip import CHIPS, Chip
 from muxjax.errors import ConfigError, require, shown
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.problem import Cluster, Demand, Pool, Problem
 from muxjax.settings import Section, build, child, names, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths, fixed, of_trace
 from muxjax.workload.trace import Stream

@@ -12,10 +12,10 @@ from muxjax.commands.profile_grid import Grid
 from muxjax.cost.table import BEGINS as TABLE
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
+from muxjax.model_spec import ModelSpec
 from muxjax.server.build import check_cache_folder
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from muxjax.whole_file import require_writable
 
 

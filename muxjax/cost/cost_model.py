@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from muxjax.cost.chip import MeshSpec
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 
 class CostModel(Protocol):

@@ -13,7 +13,7 @@ from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline
 from muxjax.cost.table import CostTable, Row, Shape, read_table
 from muxjax.errors import ConfigError
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 
 class TableCosts:

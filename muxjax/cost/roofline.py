@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muxjax.cost.chip import MeshSpec
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 ELEMENT_BYTES = 2
 """Activations are bf16, as are weights and KV unless the mesh says otherwise; products of narrower weights are as fast as of bf16."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, StepCost, decode, mixed, prefill
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 
 def step_cost(

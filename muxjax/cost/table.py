@@ -9,7 +9,7 @@ from typing import Any
 
 from muxjax.errors import ConfigError, require
 from muxjax.experts import Experts
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1

@@ -9,12 +9,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from muxjax.demo.items import Item, is_right
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.weights import load
 from muxjax.server.text.template_files import load_template
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 
 MOST_TOKENS = 72
 """Longer than any right answer."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from muxjax.demo.worlds import FARM, FOREST, SEA, World
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,9 +24,9 @@ from muxjax.demo.recipes import Recipe
 from muxjax.demo.tales import Split, Tale, tales
 from muxjax.demo.tokenizer import BOT, EOS, chat_template
 from muxjax.demo.worlds import World
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
-from muxjax.types import ModelSpec
 
 QUESTIONS = 5
 """Most questions asked of a tale in one conversation."""

@@ -18,11 +18,11 @@ from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.specs.pooling import read_pooling
-from muxjax.types import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,10 +18,10 @@ from muxjax.device.programs.sources import PutAdapterSource, Source, StepSource,
 from muxjax.device.step import StepArrays
 from muxjax.engine.device_control import Loaded
 from muxjax.engine.executor import Step
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import Devices, device_bytes
 from muxjax.pallas.kernels import shares
-from muxjax.types import ModelSpec
 
 Programs = Mapping[Source, jax.stages.Compiled]
 

@@ -15,9 +15,9 @@ from muxjax.device.programs.sources import PoolSource, RecountSource, RowsSource
 from muxjax.device.step import StepArrays
 from muxjax.engine.executor import Step
 from muxjax.engine.step_controls import NEUTRAL, NO_ROW, Recount, StepControls, TopLogprobs
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import SAME, Devices, device_bytes
-from muxjax.types import ModelSpec
 
 
 class StepResult(NamedTuple):

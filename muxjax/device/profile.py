@@ -23,11 +23,12 @@ from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.device.programs.sources import Source
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
 from muxjax.errors import require
+from muxjax.model_spec import ModelSpec
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
 from muxjax.pallas.kernels import best
 from muxjax.scheduler.view import TOKEN_GRAIN
-from muxjax.types import ModelSpec, Phase, Sampling
+from muxjax.types import Phase, Sampling
 
 SLOTS = 256
 """Slots of the server whose buckets the programs are."""

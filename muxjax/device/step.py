@@ -15,6 +15,7 @@ from muxjax.device.logprobs import TopTokens, prompt_logprobs, token_logprobs
 from muxjax.device.paged_memory import Chunks, Decodes, PagedMemory
 from muxjax.device.penalties import count_tokens, likeliest, process_logits
 from muxjax.device.sampling import Rows, greedy, sample
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.layers import Products
 from muxjax.models.lora import stacks
@@ -22,7 +23,6 @@ from muxjax.models.lora.adapters import NO_PLACE, Adapters, Pairs
 from muxjax.models.sharding import AXIS, OWN, SAME, partitions
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.scheduler.view import grains
-from muxjax.types import ModelSpec
 
 
 class Loras(NamedTuple):

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from muxjax.engine.options import ModelOptions
-from muxjax.types import Adapter, ModelSpec
+from muxjax.model_spec import ModelSpec
+from muxjax.types import Adapter
 
 
 class ProgramProgress(NamedTuple):

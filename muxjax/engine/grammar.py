@@ -14,8 +14,9 @@ from llguidance import LLMatcher, LLTokenizer
 
 from muxjax.deep_stack import on_deep_stack
 from muxjax.errors import RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.tokens import tokenizer_text
-from muxjax.types import Bits, Grammar, GrammarKind, ModelSpec
+from muxjax.types import Bits, Grammar, GrammarKind
 
 COMPILED_GRAMMARS = 128
 """Grammars that are kept of each model, for requests that come with the same one again."""

@@ -19,10 +19,11 @@ from muxjax.errors import MuxError, RequestError
 from muxjax.launch.lifecycle import ModelLifecycle
 from muxjax.launch.report import start_report
 from muxjax.launch.worker import start_worker
+from muxjax.model_spec import ModelSpec
 from muxjax.progress import Progress
 from muxjax.scheduler.policies import by_name, default
 from muxjax.specs.pooling import read_pooling
-from muxjax.types import Adapter, ModelSpec
+from muxjax.types import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

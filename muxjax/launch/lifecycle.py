@@ -13,7 +13,7 @@ from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
 from muxjax.launch.program_builder import ProgramBuilder
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.layers import Product, Rotation, Weights, linear, rms_norm, rotate, soft_capped
-from muxjax.types import ModelSpec
 
 
 class Scoring(NamedTuple):

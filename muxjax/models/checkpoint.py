@@ -5,9 +5,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.shares import WHOLE, Share, part
 from muxjax.models.tree import flat
-from muxjax.types import ModelSpec
 
 PARAMS = "params"
 """The folder that makes a checkpoint an Orbax one."""

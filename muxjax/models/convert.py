@@ -10,13 +10,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import Checkpoint
 from muxjax.models.formats import is_orbax, open_checkpoint
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 
 SHARD_BYTES = 4 * 2**30
 _COMPANIONS = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README*")

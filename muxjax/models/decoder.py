@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.attention import MemoryT, Scoring, attention
 from muxjax.models.experts import mixture
 from muxjax.models.layers import PLAIN, Products, Rotation, Weights, embedded, mlp, rms_norm, scaled, soft_capped
 from muxjax.models.lora.adapters import Adapters
 from muxjax.models.tensors import Tensor, adds_to_residual, layer_tensors, tensors
-from muxjax.types import ModelSpec
 
 Params = dict[str, Any]
 """{"embed", "layers": {kind: [L, ...], of the layers that have it}, "norm", "head" unless tied}."""

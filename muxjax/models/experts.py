@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.models.layers import PLAIN, Product, Products, gated, linear, summed
-from muxjax.types import ModelSpec
 
 
 def mixture(

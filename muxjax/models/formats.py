@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import PARAMS, Checkpoint
 from muxjax.models.hf_weights import HfFolder
-from muxjax.types import ModelSpec
 
 
 def open_checkpoint(folder: Path, spec: ModelSpec) -> Checkpoint:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import Advance
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
 from muxjax.models.tensors import Tensor, tensors
-from muxjax.types import ModelSpec
 
 
 class Matrix(NamedTuple):

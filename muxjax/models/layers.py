@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.types import ModelSpec, RopeScaling
+from muxjax.model_spec import ModelSpec, RopeScaling
 
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 """x [T, I] times w [I, O], [T, O]."""

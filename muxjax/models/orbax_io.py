@@ -17,12 +17,12 @@ import tensorstore as ts
 from orbax.checkpoint import type_handlers
 
 from muxjax.errors import CheckpointError
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import PARAMS, Advance, Checkpoint
 from muxjax.models.decoder import param_shapes
 from muxjax.models.inventory import check_inventory
 from muxjax.models.shares import WHOLE, Share, finest, grain_shape, part_shape, pieces, split_axis
 from muxjax.models.tree import flat, nested
-from muxjax.types import ModelSpec
 
 MOST_SHARES = 8
 """Shares that are written, and can be read, each for itself: the devices of one host. Where there are more, two read the same chunk."""

@@ -13,10 +13,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from numpy.typing import DTypeLike
 
 from muxjax.errors import require
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.shares import split_axis
 from muxjax.models.tree import flat, nested
-from muxjax.types import ModelSpec
 
 AXIS = "tp"
 """Axis of the mesh of a unit's devices."""

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.tensors import tensors
-from muxjax.types import ModelSpec
 
 ArrayT = TypeVar("ArrayT", np.ndarray, jax.Array)
 Index = tuple[EllipsisType | slice, ...]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from muxjax.experts import Experts
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 
 class Tensor(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import Advance, Checkpoint
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
@@ -14,7 +15,6 @@ from muxjax.models.sharding import Devices, partition
 from muxjax.models.shares import WHOLE, Share, part, part_shape, split_axis
 from muxjax.models.tensors import adds_to_residual, tensors
 from muxjax.models.tree import flat, nested
-from muxjax.types import ModelSpec
 
 
 def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_format: str = "auto", progress: bool = True) -> Params:

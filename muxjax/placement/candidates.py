@@ -14,10 +14,10 @@ from muxjax.cost.chip import MeshSpec
 from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import weight_bytes
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.cluster import Mesh, mesh_sizes
 from muxjax.placement.estimate.estimator import Estimator
 from muxjax.placement.problem import Demand, Placed, Problem, UnitPlan
-from muxjax.types import ModelSpec
 
 SM_SHARES = tuple(tenths / 10 for tenths in range(1, 11))
 """Shares that are tried, ascending: more never serve less, so the least is found by halving."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from muxjax.cost.chip import Chip, MeshSpec
 from muxjax.errors import ConfigError, require
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.goals import GOALS
-from muxjax.types import ModelSpec
 
 MOST_MODELS, MOST_TOKENS, MOST_BATCH, MOST_WEIGHT = 1000, 2**24, 2**16, 1000
 PRECISIONS = {"bf16": 2, "fp8": 1, "int8": 1, "int4": 0.5}

@@ -8,11 +8,12 @@ from typing import Any
 from muxjax import __version__
 from muxjax.engine.options import GRAMMAR_CHARACTERS
 from muxjax.errors import RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.server.answers.dialect import PLAIN, Dialect
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Tokenizer
-from muxjax.types import Adapter, ModelSpec, Pooling
+from muxjax.types import Adapter, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from muxjax.engine.options import LoraOptions, ModelOptions
 from muxjax.errors import ConfigError, MuxError
+from muxjax.model_spec import ModelSpec
 from muxjax.server.answers.dialect import dialect_of
 from muxjax.server.catalog import ServedModel
 from muxjax.server.sampling_defaults import SamplingDefaults, load_defaults
@@ -16,7 +17,7 @@ from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer, Tokenizer
 from muxjax.specs.config import read_spec
 from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
 from muxjax.specs.pooling import read_pooling
-from muxjax.types import Adapter, ModelSpec, Pooling
+from muxjax.types import Adapter, Pooling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

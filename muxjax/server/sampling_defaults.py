@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.fields import Fields, shorten
 from muxjax.specs.generation_fields import NEUTRAL
 from muxjax.specs.known_fields import NAMES, is_one_of
-from muxjax.types import ModelSpec
 
 MOST_TEMPERATURE = 2
 """Of a request; a checkpoint may prefer a higher one, which then its requests may name too."""

@@ -13,8 +13,8 @@ from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import StepCost, mean_context
 from muxjax.cost.step import step_cost
 from muxjax.engine.executor import Done, Step
+from muxjax.model_spec import ModelSpec
 from muxjax.simulate.sharing import Sharing
-from muxjax.types import ModelSpec
 
 Costs = Callable[[Step], StepCost]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from muxjax.cost import roofline
 from muxjax.cost.chip import MeshSpec
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 from muxjax.workload.metrics import Alone
 
 

@@ -17,10 +17,11 @@ from muxjax.engine.options import UnitOptions
 from muxjax.engine.stats import UnitStats
 from muxjax.engine.unit import Unit
 from muxjax.errors import RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.scheduler.view import Policy
 from muxjax.simulate.executor import HOST_S, PaddedModel, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.simulate.sharing import Sharing
-from muxjax.types import ModelSpec, Request, Sampling
+from muxjax.types import Request, Sampling
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths
 from muxjax.workload.metrics import Served

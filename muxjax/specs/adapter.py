@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.fields import Fields
 from muxjax.specs.folders import require_folder, require_no_pointer
 from muxjax.specs.known_fields import check_only
-from muxjax.types import ModelSpec
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

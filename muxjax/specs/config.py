@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.eos import read_eos_ids
 from muxjax.specs.families.family import Family
 from muxjax.specs.families.known import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
@@ -18,7 +19,6 @@ from muxjax.specs.known_fields import check_values, unknown_names
 from muxjax.specs.pooling import read_pooling
 from muxjax.specs.rope import read_rope, rope_fields, to_rope_scaling
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
-from muxjax.types import ModelSpec
 
 DTYPES = ("bfloat16", "float16", "float32")
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.config import to_hf_config
-from muxjax.types import ModelSpec
 
 
 def write_dummy_models(folder: Path, specs: Mapping[str, ModelSpec]) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 import math
 
 from muxjax.experts import Experts
-from muxjax.types import ModelSpec, RopeScaling
+from muxjax.model_spec import ModelSpec, RopeScaling
 
 
 def _model(

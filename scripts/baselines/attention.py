@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 from scripts.baselines.timing import seconds
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Of a layer's number, q [T, H, D], and k, v [T, K, D]; returns [T, H, D]."""

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.server.text.detokenizer import Detokenizer
 from muxjax.server.text.tokenizer import HfTokenizer
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
 from muxjax.specs.tokens import TOKENIZER
-from muxjax.types import ModelSpec
 from muxjax.units import parse_bytes
 from scripts.baselines import server
 from scripts.baselines.engine import Engine

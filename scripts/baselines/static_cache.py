@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import torch
 
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 from scripts.baselines import attention, options, self_time, weights
 from scripts.baselines.engine import Made, Request
 from scripts.baselines.slots import Row, Slots

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 from scripts.baselines.attention import Attention, Decode, prefill
 from scripts.baselines.decoder import Decoder, Place, Weights, rope_table
 

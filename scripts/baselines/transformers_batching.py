@@ -21,8 +21,8 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec
 from scripts.baselines import options
 from scripts.baselines.engine import Made, Request
 

@@ -8,8 +8,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.weight_files import weight_files
-from muxjax.types import ModelSpec
 from scripts.baselines.decoder import Layer, Weights
 
 Read = Callable[[Sequence[str], tuple[int, ...]], Tensor]

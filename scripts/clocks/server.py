@@ -9,8 +9,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer
 
 from muxjax.demo.run import shipped
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec
 from scripts import served
 from scripts.clocks.attacks import LONG, LONG_TOKEN, LONG_TOKEN_TEXT, TEMPLATE, WORDS
 from scripts.served import Served

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.published import BY_NAME
-from muxjax.types import ModelSpec
 from muxjax.workload.presets import by_name
 from muxjax.workload.trace import Arrival
 

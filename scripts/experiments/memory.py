@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 ITEM_BYTES = 2
 """Of weights and cache."""

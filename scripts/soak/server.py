@@ -13,8 +13,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from muxjax.demo.run import shipped
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec
 from scripts import served
 
 LONG = ModelSpec(

@@ -19,8 +19,8 @@ from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.unit import Unit
 from muxjax.errors import ConfigError, RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.scheduler.policies import by_name
-from muxjax.types import ModelSpec
 from tests.fake_device import FakeClock, FakeDevice
 from tests.fakes import FakeLifecycle
 from tests.server.kit import spec

@@ -4,8 +4,8 @@ import pytest
 
 from muxjax.__main__ import main
 from muxjax.device.programs.store import ProgramStore
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec
 
 TINY = ModelSpec(vocab=64, width=32, layers=1, heads=2, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None,), dtype="float32")
 

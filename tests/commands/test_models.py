@@ -9,13 +9,13 @@ import pytest
 from muxjax.__main__ import main
 from muxjax.demo.run import shipped
 from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.model_spec import ModelSpec
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
 from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
-from muxjax.types import ModelSpec
 from tests.commands.wrong import fails
 from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.kit import served, spec

@@ -22,8 +22,8 @@ from muxjax.cost.roofline import (
     weight_bytes,
 )
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.published import BY_NAME
-from muxjax.types import ModelSpec
 
 WORST = 0.30
 """Largest relative error against the measurements below (the largest decode batches, whose attention the A100's engine did slowly)."""

@@ -15,10 +15,11 @@ from muxjax.device import batch
 from muxjax.device.step import step as run_step
 from muxjax.device.step import update_table
 from muxjax.engine.executor import SAMPLED, SAMPLING, Step, sampling_row
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.pallas.kernels import REFERENCE, Kernels
-from muxjax.types import ModelSpec, Sampling
+from muxjax.types import Sampling
 
 SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
 LAYOUT = CacheLayout.of(SPEC, element_bytes=4, block_bytes=512)

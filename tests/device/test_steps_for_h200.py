@@ -25,10 +25,10 @@ from muxjax.device.programs.store import ProgramStore
 from muxjax.device.programs.target import shipped
 from muxjax.device.programs.worker import Setup
 from muxjax.device.step import step
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.pallas.kernels import Kernels, best
 from muxjax.specs import published
-from muxjax.types import ModelSpec
 from tests.pallas.hopper import Compiled, compile_for_h200, needs_compiler, program_for_h200
 
 pytestmark = needs_compiler

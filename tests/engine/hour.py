@@ -6,11 +6,12 @@ from math import inf
 
 from muxjax.cost.chip import A100, MeshSpec
 from muxjax.engine.loop import turn
+from muxjax.model_spec import ModelSpec
 from muxjax.scheduler.view import Policy
 from muxjax.simulate.executor import SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.simulate.sharing import SPATIAL
 from muxjax.simulate.unit import Hosted, Machine
-from muxjax.types import ModelSpec, Request, Sampling
+from muxjax.types import Request, Sampling
 
 HOUR_S = 3600.0
 SLOW = replace(A100, flops_per_s=A100.flops_per_s / 60, memory_bytes_per_s=A100.memory_bytes_per_s / 60)

@@ -6,9 +6,9 @@ from muxjax.device.loader import ModelLoader
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError
 from muxjax.launch.worker import start_worker
+from muxjax.model_spec import ModelSpec
 from muxjax.progress import Progress
 from muxjax.specs.dummy import write_dummy_models
-from muxjax.types import ModelSpec
 
 TINY = ModelSpec(vocab=64, width=64, layers=1, heads=2, kv_heads=2, head_dim=32, ffn=64, max_len=64, windows=(None,), dtype="float32")
 

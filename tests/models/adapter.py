@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.hf_weights import kinds
 from muxjax.specs.adapter import CONFIG, WEIGHTS
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from tests.models.golden import make_model, read_golden, seeded
 
 FOLDER = Path(__file__).parent / "adapter_goldens"

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.hf_weights import kinds
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 
 FOLDER = Path(__file__).parent / "goldens"
 NAMES = tuple(sorted(folder.name for folder in FOLDER.glob("*") if folder.is_dir()))

@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError, ConfigError
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.models import convert as module
 from muxjax.models.checkpoint import PARAMS
 from muxjax.models.convert import convert
 from muxjax.models.safetensors_io import SINGLE
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
-from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
 
 SPEC = ModelSpec(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=24, max_len=64, windows=(None, None), qk_norm=True)

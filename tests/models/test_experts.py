@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import init_params
 from muxjax.models.experts import mixture, route
 from muxjax.models.layers import PLAIN, Products
 from muxjax.pallas import reference
-from muxjax.types import ModelSpec
 
 EXPERTS = Experts(count=5, per_token=2, ffn=24, layers=(0,), shared_ffn=8, shared_gate=True)
 SPEC = ModelSpec(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params
 from muxjax.models.tree import flat, nested
-from muxjax.types import ModelSpec
 from tests.models.golden import FOLDER, NAMES, dense_logits, load_golden, read_golden, worst_row
 
 LIMIT = 1e-5

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import save_file
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import PARAMS, HeldWeights
 from muxjax.models.convert import convert
 from muxjax.models.decoder import param_shapes
@@ -21,7 +22,6 @@ from muxjax.models.shares import WHOLE, Share, grain_shape, part
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
 from muxjax.specs.config import to_hf_config
-from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
 from tests.models.test_sharding import MIXTURES, SPEC
 

@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from muxjax.errors import ConfigError
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import param_shapes
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.safetensors_io import SINGLE
@@ -17,7 +18,6 @@ from muxjax.models.sharding import OWN, Devices, partition
 from muxjax.models.shares import Share, part
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
-from muxjax.types import ModelSpec
 from tests.models.golden import seeded_tensors
 
 SPEC = ModelSpec(

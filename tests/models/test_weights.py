@@ -11,11 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import param_shapes
 from muxjax.models.safetensors_io import INDEX, SINGLE, write_shards
 from muxjax.models.weights import dummy, load
 from muxjax.specs.config import read_spec, to_hf_config
-from muxjax.types import ModelSpec
 from tests.models.golden import dense_logits, seeded_tensors
 
 SPEC = ModelSpec(

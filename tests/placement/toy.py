@@ -5,11 +5,11 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from muxjax.cost.chip import A100
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.candidates import Alone, Candidates, EstimateAlone, decode_speed
 from muxjax.placement.cluster import Mesh
 from muxjax.placement.objective import NO_UNIT, Objective
 from muxjax.placement.problem import Cluster, Demand, Pool, Problem, UnitPlan
-from muxjax.types import ModelSpec
 
 DEVICE_PARAMS = 1_000_000
 """That one device holds."""

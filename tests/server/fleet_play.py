@@ -12,13 +12,14 @@ from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import ConfigError, RequestError
+from muxjax.model_spec import ModelSpec
 from muxjax.server.catalog import Catalog
 from muxjax.server.generation import Stamp
 from muxjax.server.openai.schema import parse_completion
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
 from muxjax.server.work_pool import WorkPool, WorkPools
-from muxjax.types import Finish, ModelSpec, Output, Request
+from muxjax.types import Finish, Output, Request
 from tests.server.kit import served, spec
 
 WAIT_S = 120.0

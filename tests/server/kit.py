@@ -5,13 +5,13 @@ from pathlib import Path
 
 import openai
 
+from muxjax.model_spec import ModelSpec
 from muxjax.server.catalog import ServedModel
 from muxjax.server.generation import Stamp
 from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.tokenizer import Tokenizer
-from muxjax.types import ModelSpec
 from tests.fakes import FakeEngine
 
 TEMPLATE = (

@@ -13,9 +13,9 @@ from muxjax.cache.table import TableDelta
 from muxjax.cost.chip import H200, MeshSpec
 from muxjax.cost.roofline import StepCost, decode, mixed, prefill
 from muxjax.engine.executor import SAMPLING, Step
+from muxjax.model_spec import ModelSpec
 from muxjax.simulate.executor import PaddedModel, SimulatedClock, SimulatedExecutor, step_costs
 from muxjax.simulate.sharing import LANES, SERIAL, SPATIAL, Sharing, Spatial
-from muxjax.types import ModelSpec
 
 BUSY = StepCost(compute_s=1.0, memory_s=0.0, overhead_s=0.0)
 PERFECT = Spatial(efficiency=1.0)

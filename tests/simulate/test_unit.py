@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from muxjax.cost.chip import A100, MeshSpec
+from muxjax.model_spec import ModelSpec
 from muxjax.scheduler.adbs import adbs
 from muxjax.scheduler.policies import by_name
 from muxjax.simulate.sharing import SERIAL, SPATIAL
 from muxjax.simulate.unit import Load, Scenario, simulate
-from muxjax.types import ModelSpec
 from muxjax.workload.lengths import of_trace
 from muxjax.workload.metrics import throughput
 from muxjax.workload.trace import Arrival

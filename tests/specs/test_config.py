@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec, RopeScaling
 from muxjax.specs.config import read_spec, to_hf_config
-from muxjax.types import ModelSpec, RopeScaling
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -16,7 +16,8 @@ from muxjax.engine.job_records import JobRecord
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.stats import ONLY_UNIT, Status, UnitStats
 from muxjax.errors import RequestError
-from muxjax.types import ModelSpec, Output, Request
+from muxjax.model_spec import ModelSpec
+from muxjax.types import Output, Request
 
 PROTOCOL = 3
 """Number of this set of messages: a front and a worker of different ones do not talk."""

@@ -10,8 +10,8 @@ from muxjax.bench.backends.fleet import Fleet, Member, shares
 from muxjax.engine.model.plan import ITEM_BYTES
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import require
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from muxjax.workload.load import Load
 
 PAGE_TOKENS = 256

@@ -8,10 +8,11 @@ import numpy as np
 from muxjax.device.lora.store import AdapterStore
 from muxjax.device.programs.sources import lora_shapes
 from muxjax.device.step import Loras
+from muxjax.model_spec import ModelSpec
 from muxjax.models.lora import stacks
 from muxjax.models.lora.adapters import NO_PLACE, Pairs
 from muxjax.models.sharding import Devices, device_bytes
-from muxjax.types import Adapter, Ints, ModelSpec
+from muxjax.types import Adapter, Ints
 
 
 class AdapterPlaces:

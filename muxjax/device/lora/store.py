@@ -3,8 +3,9 @@
 import functools
 import weakref
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.lora.files import AdapterWeights, read_adapter
-from muxjax.types import Adapter, ModelSpec
+from muxjax.types import Adapter
 
 
 class AdapterStore:

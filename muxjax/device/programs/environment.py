@@ -11,7 +11,8 @@ import jax
 
 _PACKAGES = ("jax", "jaxlib", "jax-cuda13-plugin", "jax-cuda13-pjrt", "flax")
 _TRACED = ("cache", "device", "models", "pallas", "specs")
-"""Packages of muxjax whose code decides what a program computes."""
+_TRACED_FILES = ("buckets", "experts", "model_spec", "types")
+"""Packages and modules of muxjax whose code decides what a program computes."""
 
 
 def environment(device_kind: str) -> str:
@@ -51,7 +52,7 @@ def _cpu_digest() -> str:
 def _code_digest() -> str:
     """The same wherever the package lies."""
     package, digest = Path(__file__).parents[2], hashlib.sha256()
-    files = [package / "types.py", package / "buckets.py", *(path for name in _TRACED for path in (package / name).rglob("*.py"))]
+    files = [package / f"{name}.py" for name in _TRACED_FILES] + [path for name in _TRACED for path in (package / name).rglob("*.py")]
     for path in sorted(files):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]

@@ -22,7 +22,7 @@ from muxjax.device.programs.sources import (
     TableSource,
     may_be_tuned,
 )
-from muxjax.types import ModelSpec
+from muxjax.model_spec import ModelSpec
 
 Pool = jax.Array | jax.ShapeDtypeStruct
 """Head blocks of one device."""

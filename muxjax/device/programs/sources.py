@@ -17,6 +17,7 @@ from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch, step
 from muxjax.device.batch import ROW_FIELDS
+from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.lora import stacks
 from muxjax.models.lora.adapters import Pairs
@@ -24,7 +25,7 @@ from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
 from muxjax.pallas.kernels import best, best_product
 from muxjax.specs.adapter import adapter_params
-from muxjax.types import ModelSpec, Phase
+from muxjax.types import Phase
 
 Options = dict[str, str | bool | int]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from muxjax.units import show_count
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.lora.files import Pair, matrices
-from muxjax.types import ModelSpec
 
 NO_PLACE = -1
 """Of a token that has no adapter."""

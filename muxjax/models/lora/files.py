@@ -11,10 +11,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from muxjax.errors import CheckpointError
+from muxjax.model_spec import ModelSpec
 from muxjax.models.tensors import Tensor, layer_tensors
 from muxjax.specs.adapter import WEIGHTS, read_adapter_config
 from muxjax.specs.weight_files import DTYPES, StoredTensor, full_name, read_header
-from muxjax.types import Adapter, ModelSpec
+from muxjax.types import Adapter
 
 _KINDS = ("qkv", "o", "gate_up", "down")
 _BEFORE = "base_model.model."

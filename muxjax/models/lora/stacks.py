@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models.lora.adapters import Pairs
 from muxjax.models.lora.files import AdapterWeights, Pair, matrices, pair_shapes, widths
 from muxjax.models.sharding import AXIS, SAME
 from muxjax.models.tensors import Tensor
-from muxjax.types import ModelSpec
 
 
 def shapes(spec: ModelSpec, places: int, rank: int) -> Pairs:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.fields import MOST_SIZE, Fields
-from muxjax.types import ModelSpec
 
 MOST_EXPERTS = 4096
 """Of a layer: some ten times the most that is published."""

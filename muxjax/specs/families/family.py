@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec
 
 ROPE_TYPES: Mapping[str, str] = {kind: kind for kind in ("default", "linear", "llama3", "yarn", "dynamic", "longrope")}
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.families.experts import expert_count, whole_number, written_experts
 from muxjax.specs.families.family import Family, attention_biases
 from muxjax.specs.families.windows import NO_WINDOW, same_window
 from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec
 
 _MULTIPLIERS = {
     "embed_scale": "embedding_multiplier",

@@ -5,11 +5,11 @@ OLMoE: experts, LLaMA's norms, and those of all queries and all keys together.""
 from typing import Any
 
 from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.families.experts import expert_count, written_experts
 from muxjax.specs.families.family import Family, attention_biases
 from muxjax.specs.families.windows import NO_WINDOW, every, local_theta, read_windows, same_window, window_of, written_windows
 from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec
 
 _WINDOW, _PATTERN, _THETA = 4096, 4, 500000.0
 

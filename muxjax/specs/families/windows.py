@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.fields import Fields
-from muxjax.types import ModelSpec
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 

@@ -11,8 +11,8 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.demo.recipes import RECIPES
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.device.programs.sources import StepSource
+from muxjax.model_spec import ModelSpec
 from muxjax.specs.published import BY_NAME
-from muxjax.types import ModelSpec
 
 SLOTS, CHUNKS, TOKENS = 8, 8, 256
 

@@ -10,8 +10,8 @@ from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.programs.compiler import Compiler
 from muxjax.device.programs.sources import RecountSource, RowsSource, StepSource
+from muxjax.model_spec import ModelSpec
 from muxjax.models.sharding import Devices
-from muxjax.types import ModelSpec
 
 SPEC = ModelSpec(vocab=64, width=32, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=48, max_len=64, windows=(None, 5), dtype="float32")
 DEVICES = Devices((jax.devices("cpu")[0],))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.lora import stacks
@@ -16,7 +17,6 @@ from muxjax.models.weights import load
 from muxjax.pallas import reference
 from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
-from muxjax.types import ModelSpec
 from tests.models.adapter import FOLDER, make_adapter, make_base, make_golden_adapter, read_adapter_golden
 from tests.models.golden import worst_row
 

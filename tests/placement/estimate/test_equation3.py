@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from muxjax.cost.chip import A100, MeshSpec
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.estimate.equation3 import estimate
 from muxjax.placement.problem import Cluster, Demand, Placed, Problem, UnitPlan
 from muxjax.specs.published import BY_NAME
-from muxjax.types import ModelSpec
 
 
 @dataclass(frozen=True)
