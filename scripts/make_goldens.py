@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig
 
-from muxjax.specs.families.known import BY_ARCHITECTURE
+from muxjax.specs.known_families import BY_ARCHITECTURE
 from tests.models.golden import FOLDER, make_model
 from tests.models.torch_reference import TorchModel
 

@@ -11,13 +11,13 @@ from typing import Any
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
 from muxjax.specs.eos import read_eos_ids
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.known import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
 from muxjax.specs.fields import MOST_SIZE, Fields, shorten
 from muxjax.specs.folders import require_model_folder
+from muxjax.specs.known_families import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
 from muxjax.specs.known_fields import check_values, unknown_names
 from muxjax.specs.pooling import read_pooling
-from muxjax.specs.rope import read_rope, rope_fields, to_rope_scaling
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.rope import read_rope, rope_fields, to_rope_scaling
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
 
 DTYPES = ("bfloat16", "float16", "float32")

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from muxjax.specs.families.family import Family
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import Family
 from muxjax.specs.tokens import tokenizer_eos
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from muxjax.errors import ConfigError
 from muxjax.specs import generation_fields
-from muxjax.specs.families.family import Family
 from muxjax.specs.fields import Fields, shorten
+from muxjax.specs.reading.family import Family
 
 HARMLESS: Mapping[str, tuple[str, ...]] = {
     "where the checkpoint comes from": (

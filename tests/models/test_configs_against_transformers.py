@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from muxjax.errors import ConfigError
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec
-from muxjax.specs.families.known import FAMILIES
+from muxjax.specs.known_families import FAMILIES
 from muxjax.specs.known_fields import HARMLESS, ONLY
 from tests.models.golden import dense_logits, seeded_tensors, worst_row
 

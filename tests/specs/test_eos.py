@@ -7,7 +7,7 @@ import pytest
 
 from muxjax.errors import ConfigError
 from muxjax.specs.config import read_spec
-from muxjax.specs.families.known import FAMILIES
+from muxjax.specs.known_families import FAMILIES
 from tests.specs.test_config import LLAMA, MISTRAL, QWEN2, without
 from tests.specs.test_tokens import write
 

@@ -6,7 +6,7 @@ import pytest
 
 from muxjax.errors import ConfigError
 from muxjax.specs.config import read_spec
-from muxjax.specs.families.known import BY_TYPE
+from muxjax.specs.known_families import BY_TYPE
 from tests.specs.test_config import LLAMA, without
 
 MOE_FIELDS = {

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from muxjax.specs.families.known import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
+from muxjax.specs.known_families import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 

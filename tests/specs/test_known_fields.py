@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
 from muxjax.specs.config import read_spec
-from muxjax.specs.families.known import FAMILIES
+from muxjax.specs.known_families import FAMILIES
 from muxjax.specs.known_fields import HARMLESS, ONLY
 from tests.specs.test_config import LLAMA, LLAMA3_ROPE, MISTRAL, QWEN2, without
 from tests.specs.test_experts import MOE_FIELDS

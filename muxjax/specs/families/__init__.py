@@ -1,1 +1,1 @@
-"""Families of models: what stands in the config.json of each, and nowhere else. One file a family; `known.py` lists them."""
+"""Families of models: what stands in the config.json of each, and nowhere else. One file a family; `known_families.py` lists them."""

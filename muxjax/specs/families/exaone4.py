@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import FULL, every, read_windows, window_of, written_windows
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.windows import FULL, every, read_windows, window_of, written_windows
 
 _WINDOW, _PATTERN = 4096, 4
 

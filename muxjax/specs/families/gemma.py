@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.family import ROPE_TYPES, Family, attention_biases
-from muxjax.specs.families.windows import NO_WINDOW, SLIDING, every, local_theta, read_windows, same_window, window_of, written_windows
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import ROPE_TYPES, Family, attention_biases
+from muxjax.specs.reading.windows import NO_WINDOW, SLIDING, every, local_theta, read_windows, same_window, window_of, written_windows
 
 _GELU = "gelu_pytorch_tanh"
 _ONLY = {"hidden_act": (_GELU, "gelu"), "hidden_activation": (_GELU,), "mlp_bias": (False,)}

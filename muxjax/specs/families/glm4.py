@@ -6,10 +6,10 @@ from typing import Any
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.experts import MOST_EXPERTS, expert_count, whole_number, written_experts
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import NO_WINDOW, same_window
 from muxjax.specs.fields import MOST_SIZE, Fields
+from muxjax.specs.reading.experts import MOST_EXPERTS, expert_count, whole_number, written_experts
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.windows import NO_WINDOW, same_window
 
 
 def _variant(fields: Fields, layers: int) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Any
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.experts import expert_count, whole_number, written_experts
-from muxjax.specs.families.family import Family, attention_biases
-from muxjax.specs.families.windows import NO_WINDOW, same_window
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.experts import expert_count, whole_number, written_experts
+from muxjax.specs.reading.family import Family, attention_biases
+from muxjax.specs.reading.windows import NO_WINDOW, same_window
 
 _MULTIPLIERS = {
     "embed_scale": "embedding_multiplier",

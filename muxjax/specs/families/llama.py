@@ -3,9 +3,9 @@
 from typing import Any
 
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.family import Family, attention_biases
-from muxjax.specs.families.windows import NO_WINDOW, same_window
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import Family, attention_biases
+from muxjax.specs.reading.windows import NO_WINDOW, same_window
 
 
 def _variant(fields: Fields, layers: int) -> dict[str, Any]:

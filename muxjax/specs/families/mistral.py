@@ -4,10 +4,10 @@ from typing import Any
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.experts import expert_count, written_experts
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.experts import expert_count, written_experts
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
 
 _WINDOW = 4096
 _ONLY = {"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)}

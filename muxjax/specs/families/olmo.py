@@ -6,10 +6,10 @@ from typing import Any
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.experts import expert_count, written_experts
-from muxjax.specs.families.family import Family, attention_biases
-from muxjax.specs.families.windows import NO_WINDOW, every, local_theta, read_windows, same_window, window_of, written_windows
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.experts import expert_count, written_experts
+from muxjax.specs.reading.family import Family, attention_biases
+from muxjax.specs.reading.windows import NO_WINDOW, every, local_theta, read_windows, same_window, window_of, written_windows
 
 _WINDOW, _PATTERN, _THETA = 4096, 4, 500000.0
 

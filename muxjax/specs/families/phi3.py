@@ -3,9 +3,9 @@
 from typing import Any
 
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import first_window, same_window, window_of
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.windows import first_window, same_window, window_of
 
 _CODE = {"AutoConfig": "configuration_phi3.Phi3Config", "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}
 """Published folders hold the code from which transformers' own is ported."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from muxjax.model_spec import ModelSpec
-from muxjax.specs.families.family import Family, attention_biases
-from muxjax.specs.families.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, window_of
 from muxjax.specs.fields import Fields
+from muxjax.specs.reading.family import Family, attention_biases
+from muxjax.specs.reading.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, window_of
 
 _INTERVAL = 4
 

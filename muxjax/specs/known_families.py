@@ -1,7 +1,6 @@
 """All families that are served, by their names in config.json."""
 
 from muxjax.specs.families.exaone4 import EXAONE4
-from muxjax.specs.families.family import Family
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
 from muxjax.specs.families.gpt_oss import GPT_OSS
@@ -13,6 +12,7 @@ from muxjax.specs.families.phi3 import PHI3
 from muxjax.specs.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 from muxjax.specs.families.seed_oss import SEED_OSS
 from muxjax.specs.families.smollm3 import SMOLLM3
+from muxjax.specs.reading.family import Family
 
 FAMILIES: tuple[Family, ...] = (
     LLAMA,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from muxjax.model_spec import RopeScaling
-from muxjax.specs.families.family import Family
-from muxjax.specs.families.windows import FULL, SLIDING
 from muxjax.specs.fields import Fields
 from muxjax.specs.known_fields import check_only
+from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.windows import FULL, SLIDING
 
 _log = logging.getLogger(__name__)
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
