@@ -22,8 +22,8 @@ class Listener:
 
     asyncio would accept until the process has no file left: then nothing else that needs one can go on either.
 
-    When three quarters of the places are taken, connections are closed with their answer in place of being kept alive, so that those
-    who wait come in.
+    While somebody waits, or three quarters of the places are taken, connections are closed with their answer in place of being kept
+    alive, so that whoever comes finds a place.
     """
 
     def __init__(self, places: int):
@@ -32,7 +32,7 @@ class Listener:
         self._sockets: Sequence[socket.socket] = ()
         self._coming: set[asyncio.Task] = set()
         self._later: asyncio.TimerHandle | None = None
-        self._crowded = False
+        self._waits = False
         self._told_s = -_TELL_AGAIN_S
 
     def start(self, server: web.Server, sockets: Sequence[socket.socket]) -> None:
@@ -51,16 +51,18 @@ class Listener:
 
     async def thin_out(self, request: web.Request, response: web.StreamResponse) -> None:
         """Signal of an answer that is about to begin."""
-        if self._crowded:
+        if self._waits or self._free() <= self._places // 4:
             response.force_close()
             response.headers["Connection"] = "close"
 
     def _resume(self) -> None:
+        self._waits = False
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             loop.add_reader(one, self._accept, one)
 
     def _pause(self, seconds: float, why: str) -> None:
+        self._waits = True
         loop = asyncio.get_running_loop()
         for one in self._sockets:
             loop.remove_reader(one)
@@ -71,7 +73,6 @@ class Listener:
 
     def _accept(self, listening: socket.socket) -> None:
         free = self._free()
-        self._crowded = free <= self._places // 4
         if free <= 0:
             self._pause(_LOOK_AGAIN_S, f"all {self._places} places for them are taken (max_connections, ulimit -n)")
             return

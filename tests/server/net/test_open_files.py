@@ -33,7 +33,8 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_FILES, MOST_FILES))
 logs.configure("info", "text")
 models = ["a", "b", "c"]
 service = Service(NeedsFiles(models), Catalog([served(ByteTokenizer(300), name) for name in models]))
-asyncio.run(serve(service, HttpOptions(port=0, shutdown_timeout_s=1), report=lambda line: print(line, flush=True)))
+options = HttpOptions(port=0, max_connections=MOST_CONNECTIONS, shutdown_timeout_s=1)
+asyncio.run(serve(service, options, report=lambda line: print(line, flush=True)))
 """
 CROWD, LIMIT = 300, 96
 WAIT_S = 120.0
@@ -50,8 +51,9 @@ def status(client: socket.socket) -> int:
 
 
 @pytest.fixture
-def server():
-    program = PROGRAM.replace("MOST_FILES", str(LIMIT))
+def server(request):
+    """Of at most so many connections, where a test says so."""
+    program = PROGRAM.replace("MOST_FILES", str(LIMIT)).replace("MOST_CONNECTIONS", str(getattr(request, "param", None)))
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process, int(process.stdout.readline().rsplit(":", 1)[1].split("/")[0])
@@ -89,6 +91,21 @@ def test_clients_that_only_hold_connections_keep_nobody_from_what_is_answered(se
         for client in idle:
             client.close()
         assert status(one) == 200
+
+
+@pytest.mark.parametrize("server", [8], indirect=True)
+def test_a_crowd_that_takes_the_last_place_leaves_some_to_whoever_comes_later(server):
+    """They come together and would all be kept alive: then nobody else got in before their connections end, a minute later."""
+    _, port = server
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=WAIT_S) for _ in range(8)]
+    for client in clients:
+        client.sendall(request("a"))
+    assert [status(client) for client in clients] == [200] * 8
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
+        one.sendall(request("b"))
+        assert status(one) == 200
+    for client in clients:
+        client.close()
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one():
