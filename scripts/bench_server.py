@@ -51,9 +51,9 @@ from tests.fakes import FakeEngine, FakeLifecycle
 
 QUESTION = "server-load"
 MODEL = ModelOptions(name="m", path=Path("made-up"))
-_ANY = CacheLayout(windows=(None,), kv_heads=1, head_dim=8, element_bytes=4)
+CACHE = CacheLayout(windows=(None,), kv_heads=1, head_dim=8, element_bytes=4)
 CHECKER = RequestChecker(
-    models={"m": ModelFacts(config=ModelConfig(name="m", layout=_ANY, slots=1, max_tokens=2**20), status=Status.READY)},
+    models={"m": ModelFacts(config=ModelConfig(name="m", layout=CACHE, slots=1, max_tokens=2**20), status=Status.READY)},
     total_blocks=2**30,
 )
 GOAL_PER_S, CALM_PER_S = 15_000, 5_000
@@ -209,7 +209,7 @@ def _serve(turn_s: float, times: Path, workers: int) -> None:
     if workers:
         asyncio.run(_serve_workers(turn_s, times, workers))
     else:
-        asyncio.run(serve(Service(engine, Catalog([_model()])), HttpOptions(port=0, shutdown_timeout_s=1)))
+        asyncio.run(serve(Service(engine, Catalog([made_up_model()])), HttpOptions(port=0, shutdown_timeout_s=1)))
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
 
 
@@ -217,7 +217,7 @@ async def _serve_workers(turn_s: float, times: Path, workers: int) -> None:
     """The same by units elsewhere; tells its address when all are ready."""
     specs = [UnitSpec(name=str(i), devices=(i,), options=UnitOptions(models=(MODEL,))) for i in range(workers)]
     engine = ClusterEngine(specs, MadeUpLauncher(turn_s, times), report=lambda line: None)
-    service = Service(engine, Catalog([_model()]))
+    service = Service(engine, Catalog([made_up_model()]))
     async with listening(service, HttpOptions(port=0, shutdown_timeout_s=1)) as address:
         await engine.settled()
         print(address, flush=True)
@@ -257,7 +257,7 @@ def _tokenizer() -> HfTokenizer:
     return HfTokenizer(shipped()[0] / "tokenizer.json")
 
 
-def _model() -> ServedModel:
+def made_up_model() -> ServedModel:
     shape = ModelSpec(vocab=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, max_len=2**20, windows=(None,))
     return ServedModel(
         name="m",

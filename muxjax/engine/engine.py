@@ -3,6 +3,7 @@
 import gc
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,9 @@ _POLL_S = 0.01
 _OBEY_S = 0.02
 """For commands between two turns: hundreds of requests."""
 _CHECK_S = 1.0
+_SWITCH_S = 2e-4
+"""For which a thread that waits for Python lets another one have it, in place of 5 ms: a request would wait so long to be heard beside a
+turn, and a turn that is back from the device beside an answer that is written."""
 
 
 class MonotonicClock:
@@ -73,6 +77,7 @@ class Engine:
         self._on_outputs = on_outputs
         gc.collect()
         gc.freeze()  # what is loaded by now stays, and is not looked through again between two turns
+        sys.setswitchinterval(min(_SWITCH_S, sys.getswitchinterval()))
         self._thread.start()
         self._watchdog.start()
 

@@ -2,6 +2,7 @@
 
 import gc
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -144,3 +145,7 @@ def test_what_an_engine_held_is_freed_after_its_stop():
     harness.engine.stop()
     gc.collect()
     assert seen() is None
+
+
+def test_threads_get_their_turn_soon_beside_an_engine(harness):
+    assert sys.getswitchinterval() <= 1e-3
