@@ -39,10 +39,12 @@ class ModelSpec:
       width: M; ffn: F of layers without experts; kv_heads: K; head_dim: D.
       windows: attention window of each layer in tokens, None for the whole context.
       qkv_bias, out_bias, mlp_bias: which projections have biases.
-      qk_norm: an RMS norm over each query and key head before the rotation (Qwen3).
-      projection_norm: an RMS norm over all query heads together, and over all key heads, before the rotation (OLMo 2).
+      norm: what norms are: "rms"; "rms_offset", which multiplies by 1 and its weight (Gemma); "layer", a LayerNorm without biases (Cohere);
+        "layer_biased", one with (StarCoder2). qk_norm: one of queries and of keys before the rotation: "head", over each head (Qwen3);
+        "own", the same by weights of the head's own (Cohere); "projection", over all heads together (OLMo 2); None for none.
       pre_norms, post_norms: attention and MLP have a norm of what they read, and of what they add to the residual stream.
-      norm_offset: norms multiply by 1 and their weight (Gemma); gelu: the MLP's gate is a GELU, by tanh, and no SiLU.
+      parallel: the MLP reads what attention reads, by the same norm, and both are added at once (Cohere).
+      mlp: "swiglu", "geglu", whose gate is a GELU by tanh and no SiLU (Gemma), or "gelu", two matrices with that between (StarCoder2).
       local_rope_theta: of layers with a window, which nothing stretches; None for the same rotation in all layers.
       rotary_dim: how many of each head's numbers, the first ones, the rotary embedding turns; None for all.
       unrotated: layers without rotary embedding.
@@ -51,9 +53,7 @@ class ModelSpec:
       sinks: each head has a score for a token that is none, which takes its share of the attention (GPT-OSS).
       attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
       interleaved: the rotary embedding turns neighbours, and not a number of each half; experts: of layers that have some, None for none.
-      naming: the family after whose names checkpoints call their tensors: "llama"; "phi3" with q, k and v in one tensor of a layer, and
-        gate and up; "glm4" with gate and up in one, and names of its own for norms; "mixtral", "glm4_moe", "granitemoe" and
-        "gpt_oss" with names of their own for experts.
+      naming: the family after whose names checkpoints call their tensors; see `specs/tensor_names.py`.
       tied: the output head is the embedding; max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it; eos_ids: tokens that end a generation unless the client ignores them.
     Raises:
@@ -75,12 +75,12 @@ class ModelSpec:
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
-    qk_norm: bool = False
-    projection_norm: bool = False
+    norm: str = "rms"
+    qk_norm: str | None = None
     pre_norms: bool = True
     post_norms: bool = False
-    norm_offset: bool = False
-    gelu: bool = False
+    parallel: bool = False
+    mlp: str = "swiglu"
     local_rope_theta: float | None = None
     rotary_dim: int | None = None
     unrotated: tuple[int, ...] = ()
@@ -113,6 +113,21 @@ class ModelSpec:
         return self.heads // self.kv_heads
 
     @property
+    def is_gated(self) -> bool:
+        """The MLP's hidden numbers are products of two."""
+        return self.mlp != "gelu"
+
+    @property
+    def qkv_by_group(self) -> bool:
+        """A layer's matrix for q, k and v has each kv head's query heads, k and v side by side; else all heads of q first."""
+        return self.naming == "internlm2"
+
+    @property
+    def norm_params(self) -> int:
+        """Of a norm of the residual stream."""
+        return self.width * (2 if self.norm == "layer_biased" else 1)
+
+    @property
     def dense_layers(self) -> tuple[int, ...]:
         """Those that have one MLP for all tokens."""
         return tuple(layer for layer in range(self.layers) if not self.experts or layer not in self.experts.layers)
@@ -132,11 +147,13 @@ class ModelSpec:
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = 2 * self.width * (q_width + kv_width)
         biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width
-        norms = 2 * self.width * (self.pre_norms + self.post_norms) + self.qk_norm * 2 * self.head_dim
-        norms += self.projection_norm * (q_width + kv_width) + self.sinks * self.heads
-        mlp = 3 * self.width * self.ffn + self.mlp_bias * (2 * self.ffn + self.width)
+        qk_norms = {None: 0, "head": 2 * self.head_dim, "own": q_width + kv_width, "projection": q_width + kv_width}
+        norms = self.norm_params * (self.pre_norms * (2 - self.parallel) + self.post_norms * 2)
+        norms += qk_norms[self.qk_norm] + self.sinks * self.heads
+        read = 2 if self.is_gated else 1
+        mlp = (read + 1) * self.width * self.ffn + self.mlp_bias * (read * self.ffn + self.width)
         mlps = len(self.dense_layers) * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
-        return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.width
+        return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.norm_params
 
     def share(self, tp: int) -> "ModelSpec":
         """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.

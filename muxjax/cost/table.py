@@ -18,6 +18,7 @@ BEGINS = b'{"version"'
 MOST_FILE_BYTES = 64 * 2**20
 PHASES = ("prefill", "decode")
 _NO_EXPERTS = dict.fromkeys(("experts", "experts_per_token", "expert_ffn", "expert_layers", "shared_ffn"), 0)
+_UNSAID = _NO_EXPERTS | {"is_gated": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class Shape:
 
     Args:
       experts, experts_per_token, expert_ffn, shared_ffn: of the layers that have experts, `expert_layers` in number; 0 without.
+      is_gated: the MLP of the others.
     """
 
     vocab: int
@@ -42,6 +44,7 @@ class Shape:
     expert_ffn: int = 0
     expert_layers: int = 0
     shared_ffn: int = 0
+    is_gated: bool = True
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Shape":
@@ -55,6 +58,7 @@ class Shape:
             ffn=spec.ffn,
             tied=spec.tied,
             windows=spec.windows,
+            is_gated=spec.is_gated,
             **(_mixture(spec.experts) if spec.experts else {}),
         )
 
@@ -180,13 +184,16 @@ def _listed(values: Mapping[str, Any] | Iterable[Any]) -> str:
 
 
 def _shape(entry: Any, where: str) -> Shape:
-    """Tables that were written before there were mixtures say nothing of experts."""
-    shape = _fields(_NO_EXPERTS | entry if isinstance(entry, dict) else entry, where, tuple(field.name for field in fields(Shape)))
+    """Older tables say nothing of experts, and nothing of MLPs without a gate."""
+    shape = _fields(
+        _NO_EXPERTS | {"is_gated": True} | entry if isinstance(entry, dict) else entry, where, tuple(field.name for field in fields(Shape))
+    )
     for name in ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
         require(_is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 1 or more")
     for name in _NO_EXPERTS:
         require(shape[name] == 0 or _is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 0 or more")
-    require(isinstance(shape["tied"], bool), f"{where}.tied", shape["tied"], "true or false")
+    for name in ("tied", "is_gated"):
+        require(isinstance(shape[name], bool), f"{where}.{name}", shape[name], "true or false")
     windows = shape["windows"]
     known = isinstance(windows, list) and all(window is None or _is_whole(window) for window in windows)
     require(known and len(windows) == shape["layers"], f"{where}.windows", windows, "a number of tokens or null for each layer")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from muxjax.model_spec import ModelSpec
-from muxjax.models.layers import Product, Rotation, Weights, linear, rms_norm, rotate, soft_capped
+from muxjax.models.layers import Product, Rotation, Weights, linear, norm, rotate, soft_capped
 
 
 class Scoring(NamedTuple):
@@ -72,23 +72,32 @@ def attention(
       product: what multiplies by the projections.
     """
     tokens = x_TM.shape[0]
-    heads = linear(x_TM, weights, "qkv", product=product).reshape(tokens, -1, spec.head_dim)
-    q_THD, k_TKD, v_TKD = jnp.split(heads, [spec.heads, spec.heads + spec.kv_heads], axis=1)
-    if spec.projection_norm:
-        q_THD = _projection_norm(spec, q_THD, weights["q_norm"], across)
-        k_TKD = _projection_norm(spec, k_TKD, weights["k_norm"], across)
+    q_THD, k_TKD, v_TKD = _split(spec, linear(x_TM, weights, "qkv", product=product))
     if spec.qk_norm:
-        q_THD = rms_norm(spec, q_THD, weights["q_norm"])
-        k_TKD = rms_norm(spec, k_TKD, weights["k_norm"])
+        q_THD = _qk_norm(spec, q_THD, weights["q_norm"], across)
+        k_TKD = _qk_norm(spec, k_TKD, weights["k_norm"], across)
     if rotation is not None:
         q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
     out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD, weights.get("sinks"))
     return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
 
 
-def _projection_norm(spec: ModelSpec, x_THD: jax.Array, weight: jax.Array, across: str | None) -> jax.Array:
-    """Over all heads of a token together, those of other devices too."""
-    return rms_norm(spec, x_THD.reshape(len(x_THD), -1), weight, across=across).reshape(x_THD.shape)
+def _split(spec: ModelSpec, qkv: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Heads of queries [T, H, D], keys and values [T, K, D] of what the layer's one matrix made of T tokens."""
+    tokens, heads = len(qkv), spec.heads
+    if spec.qkv_by_group:
+        parts = jnp.split(qkv.reshape(tokens, spec.kv_heads, -1, spec.head_dim), [spec.group, spec.group + 1], axis=2)
+        q_THD, k_TKD, v_TKD = (part.reshape(tokens, -1, spec.head_dim) for part in parts)
+    else:
+        q_THD, k_TKD, v_TKD = jnp.split(qkv.reshape(tokens, -1, spec.head_dim), [heads, heads + spec.kv_heads], axis=1)
+    return q_THD, k_TKD, v_TKD
+
+
+def _qk_norm(spec: ModelSpec, x_THD: jax.Array, weight: jax.Array, across: str | None) -> jax.Array:
+    """Over each head, or over all heads of a token together, those of other devices too."""
+    if spec.qk_norm == "projection":
+        return norm(spec, x_THD.reshape(len(x_THD), -1), weight, across=across).reshape(x_THD.shape)
+    return norm(spec, x_THD, weight)
 
 
 class DenseMemory(NamedTuple):

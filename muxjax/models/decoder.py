@@ -19,12 +19,12 @@ from flax import nnx
 from muxjax.model_spec import ModelSpec
 from muxjax.models.attention import MemoryT, Scoring, attention
 from muxjax.models.experts import mixture
-from muxjax.models.layers import PLAIN, Products, Rotation, Weights, embedded, mlp, rms_norm, scaled, soft_capped
+from muxjax.models.layers import PLAIN, Products, Rotation, Weights, embedded, mlp, norm, scaled, soft_capped
 from muxjax.models.lora.adapters import Adapters
 from muxjax.models.tensors import Tensor, adds_to_residual, layer_tensors, tensors
 
 Params = dict[str, Any]
-"""{"embed", "layers": {kind: [L, ...], of the layers that have it}, "norm", "head" unless tied}."""
+"""{"embed", "layers": {kind: [L, ...], of the layers that have it}, "norm", its "norm_bias" if it has one, "head" unless tied}."""
 
 
 class Layers(nnx.Module):
@@ -47,7 +47,7 @@ class Layers(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """A transformer decoder with rotary grouped-query attention and a gated MLP, or experts in its place."""
+    """A transformer decoder with rotary grouped-query attention and an MLP, or experts in its place."""
 
     def __init__(self, spec: ModelSpec, rngs: nnx.Rngs):
         self.spec = spec
@@ -55,6 +55,8 @@ class Decoder(nnx.Module):
         self.embed = nnx.Param(_initial("embed", declared["embed"], spec, rngs))
         self.layers = Layers(spec, rngs)
         self.norm = nnx.Param(_initial("norm", declared["norm"], spec, rngs))
+        if "norm_bias" in declared:
+            self.norm_bias = nnx.Param(_initial("norm_bias", declared["norm_bias"], spec, rngs))
         if not spec.tied:
             self.head = nnx.Param(_initial("head", declared["head"], spec, rngs))
 
@@ -77,7 +79,8 @@ class Decoder(nnx.Module):
             weights = self.layers[layer] | (adapters.of_layer(spec, layer) if adapters else {})
             arrays = jnp.int32(layer), weights, x_TM, rotations[layer], memory
             x_TM, memory = _layer(spec, scoring, *arrays, across=across, products=products)
-        return rms_norm(spec, x_TM, self.norm[...]), memory
+        bias = self.norm_bias[...] if spec.norm == "layer_biased" else None
+        return norm(spec, x_TM, self.norm[...], bias), memory
 
     def logits(self, hidden_BM: jax.Array) -> jax.Array:
         """[B, V] float32; of a share, of its part of the vocabulary."""
@@ -113,12 +116,13 @@ def _layer(
     """One layer. A jit of its own has it traced and lowered once for all layers that are alike; XLA puts it back into the program."""
 
     def normed(x_TM: jax.Array, kind: str) -> jax.Array:
-        return rms_norm(spec, x_TM, weights[kind]) if kind in weights else x_TM
+        return norm(spec, x_TM, weights[kind], weights.get(f"{kind}_bias")) if kind in weights else x_TM
 
     within = {"across": across, "product": products.matrix}
-    mixed_TM, memory = attention(spec, layer, scoring, weights, normed(x_TM, "attn_norm"), rotation, memory, **within)
+    read_TM = normed(x_TM, "attn_norm")
+    mixed_TM, memory = attention(spec, layer, scoring, weights, read_TM, rotation, memory, **within)
     x_TM = x_TM + scaled(normed(mixed_TM, "attn_post_norm"), spec.residual_scale)
-    read_TM = normed(x_TM, "mlp_norm")
+    read_TM = read_TM if spec.parallel else normed(x_TM, "mlp_norm")
     if "router" in weights:
         mixed_TM = mixture(spec, read_TM, weights, memory.present_T, across=across, products=products)
     else:
@@ -177,7 +181,7 @@ def _abstract(spec: ModelSpec) -> Decoder:
 def _initial(kind: str, tensor: Tensor, spec: ModelSpec, rngs: nnx.Rngs) -> jax.Array:
     dtype, shape = jnp.dtype(tensor.dtype or spec.dtype), tensor.stacked_shape
     if kind.endswith("norm"):
-        return jnp.full(shape, 0 if spec.norm_offset else 1, dtype)
+        return jnp.full(shape, 0 if spec.norm == "rms_offset" else 1, dtype)
     if kind.endswith("bias"):
         return jnp.zeros(shape, dtype)
     scale = 0.02 if kind in ("embed", "head") else shape[-2] ** -0.5

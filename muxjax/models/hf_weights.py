@@ -16,6 +16,7 @@ from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
 from muxjax.models.tensors import Tensor, tensors
+from muxjax.specs.tensor_names import tensor_names
 
 
 class Matrix(NamedTuple):
@@ -151,4 +152,4 @@ def _is_apart(tensor: Tensor) -> bool:
 def _harmless(name: str, spec: ModelSpec) -> bool:
     """Computed from the config anyway, a second copy of the embedding, or of what predicts further tokens behind the last layer."""
     beyond = spec.naming == "glm4_moe" and name.startswith(f"model.layers.{spec.layers}.")
-    return beyond or name.endswith("rotary_emb.inv_freq") or (spec.tied and name == "lm_head.weight")
+    return beyond or name.endswith("rotary_emb.inv_freq") or (spec.tied and name in tensor_names(spec)["head"])

@@ -38,15 +38,21 @@ PLAIN = Products()
 """XLA's own."""
 
 
-def rms_norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, *, across: str | None = None) -> jax.Array:
-    """x over its root mean square along the last axis, computed in float32, times weight; `across` devices that hold equal parts of it."""
+def norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None, *, across: str | None = None) -> jax.Array:
+    """x over its root mean square along the last axis, computed in float32, times weight; a LayerNorm takes the mean off before.
+
+    Args:
+      across: devices that hold equal parts of that axis, of an RMS norm.
+    """
     wide = x.astype(jnp.float32)
+    wide = wide - jnp.mean(wide, axis=-1, keepdims=True) if spec.norm.startswith("layer") else wide
     mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
     mean = mean if across is None else jax.lax.pmean(mean, across)
     normed = wide * jax.lax.rsqrt(mean + spec.norm_eps)
-    if spec.norm_offset:
-        return (normed * (1 + weight.astype(jnp.float32))).astype(x.dtype)
-    return weight * normed.astype(x.dtype)
+    if spec.norm == "rms":
+        return weight * normed.astype(x.dtype)
+    scale = weight.astype(jnp.float32) + (1 if spec.norm == "rms_offset" else 0)
+    return (normed * scale + (0 if bias is None else bias.astype(jnp.float32))).astype(x.dtype)
 
 
 def soft_capped(x: jax.Array, cap: float | None) -> jax.Array:
@@ -88,15 +94,16 @@ def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> ja
 
 
 def mlp(spec: ModelSpec, x_TM: jax.Array, weights: Weights, *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
-    """down(silu(gate(x)) * up(x)), [T, M], or with a GELU in place of SiLU; `across` devices along a mesh axis that share out F."""
-    gate_up_T2F = linear(x_TM, weights, "gate_up", product=product)
-    return linear(gated(spec, gate_up_T2F), weights, "down", across=across, product=product)
+    """down(silu(gate(x)) * up(x)), [T, M], or what `spec.mlp` says else; `across` devices along a mesh axis that share out F."""
+    read = linear(x_TM, weights, "gate_up" if spec.is_gated else "up", product=product)
+    hidden_TF = gated(spec, read) if spec.is_gated else _gelu(read)
+    return linear(hidden_TF, weights, "down", across=across, product=product)
 
 
 def gated(spec: ModelSpec, gate_up_T2F: jax.Array) -> jax.Array:
     """silu(gate) * up, [T, F], or with a GELU in place of SiLU."""
     gate_TF, up_TF = jnp.split(gate_up_T2F, 2, axis=-1)
-    return (_gelu(gate_TF) if spec.gelu else jax.nn.silu(gate_TF)) * up_TF
+    return (_gelu(gate_TF) if spec.mlp == "geglu" else jax.nn.silu(gate_TF)) * up_TF
 
 
 def _gelu(x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
+from muxjax.specs.tensor_names import tensor_names
 
 
 class Tensor(NamedTuple):
@@ -48,11 +49,9 @@ class Tensor(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def tensors(spec: ModelSpec) -> Mapping[str, Tensor]:
     """All of a model, or of a share of one, by dotted path."""
-    outside = {
-        "embed": Tensor((spec.vocab, spec.width), ("model.embed_tokens.weight",), split=-2),
-        "norm": Tensor((spec.width,), ("model.norm.weight",)),
-    }
-    head = {} if spec.tied else {"head": Tensor((spec.width, spec.vocab), ("lm_head.weight",), split=-1, is_transposed=True)}
+    names = tensor_names(spec)
+    outside = {"embed": Tensor((spec.vocab, spec.width), names["embed"], split=-2), **_norm(spec, "norm")}
+    head = {} if spec.tied else {"head": Tensor((spec.width, spec.vocab), names["head"], split=-1, is_transposed=True)}
     return outside | {f"layers.{kind}": tensor for kind, tensor in layer_tensors(spec).items()} | head
 
 
@@ -75,117 +74,70 @@ def _within(kinds: dict[str, Tensor], layers: tuple[int, ...]) -> dict[str, Tens
 
 
 def _attention(spec: ModelSpec) -> dict[str, Tensor]:
-    q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    modules = ("qkv",) if spec.naming == "phi3" else ("q", "k", "v")
-    names = tuple(f"self_attn.{module}_proj.weight" for module in modules)
-    qkv = Tensor((spec.width, q_width + 2 * kv_width), names, (q_width, q_width + kv_width), split=-1, is_transposed=True)
-    o = Tensor((q_width, spec.width), ("self_attn.o_proj.weight",), split=-2, is_transposed=True)
-    sinks = {"sinks": Tensor((spec.heads,), ("self_attn.sinks",), split=-1)} if spec.sinks else {}
+    names, q_width, kv_width = tensor_names(spec), spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    cuts = () if spec.qkv_by_group else (q_width, q_width + kv_width)
+    qkv = Tensor((spec.width, q_width + 2 * kv_width), names["qkv"], cuts, split=-1, is_transposed=True)
+    o = Tensor((q_width, spec.width), names["o"], split=-2, is_transposed=True)
+    sinks = {"sinks": Tensor((spec.heads,), names["sinks"], split=-1)} if spec.sinks else {}
     return {"qkv": qkv, "o": o} | sinks | ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
 
 
 def _mlp(spec: ModelSpec) -> dict[str, Tensor]:
-    modules = ("gate_up",) if spec.naming in ("phi3", "glm4") else ("gate", "up")
-    gate_up = _gate_up(spec.width, spec.ffn, tuple(f"mlp.{module}_proj.weight" for module in modules))
-    down = _down(spec.width, spec.ffn, "mlp.down_proj.weight")
-    return {"gate_up": gate_up, "down": down} | ({"gate_up_bias": gate_up.bias, "down_bias": down.bias} if spec.mlp_bias else {})
+    read = _gate_up(spec, "gate_up", spec.ffn) if spec.is_gated else _up(spec, "up", spec.ffn)
+    both = read | _down(spec, "down", spec.ffn)
+    return both | ({f"{kind}_bias": tensor.bias for kind, tensor in both.items()} if spec.mlp_bias else {})
 
 
-def _gate_up(width: int, ffn: int, names: tuple[str, ...]) -> Tensor:
-    return Tensor((width, 2 * ffn), names, (ffn,), split=-1, is_transposed=True)
+def _gate_up(spec: ModelSpec, kind: str, ffn: int) -> dict[str, Tensor]:
+    return {kind: Tensor((spec.width, 2 * ffn), tensor_names(spec)[kind], (ffn,), split=-1, is_transposed=True)}
 
 
-def _down(width: int, ffn: int, name: str) -> Tensor:
-    return Tensor((ffn, width), (name,), split=-2, is_transposed=True)
+def _up(spec: ModelSpec, kind: str, ffn: int) -> dict[str, Tensor]:
+    return {kind: Tensor((spec.width, ffn), tensor_names(spec)[kind], split=-1, is_transposed=True)}
+
+
+def _down(spec: ModelSpec, kind: str, ffn: int) -> dict[str, Tensor]:
+    return {kind: Tensor((ffn, spec.width), tensor_names(spec)[kind], split=-2, is_transposed=True)}
 
 
 def _experts(spec: ModelSpec, experts: Experts) -> dict[str, Tensor]:
     """Of the router, the experts, and the MLP that all tokens share; each device has a part of every expert."""
-    names = _NAMES.get(spec.naming, _USUAL_NAMES)
-    router = Tensor((spec.width, experts.count), (names.router,), is_transposed=True)
-    gate_up = _gate_up(spec.width, experts.ffn, names.gate_up)._replace(experts=experts.count)
-    down = _down(spec.width, experts.ffn, names.down)._replace(experts=experts.count)
+    names = tensor_names(spec)
+    router = Tensor((spec.width, experts.count), names["router"], is_transposed=True)
+    each = _gate_up(spec, "expert_gate_up", experts.ffn) | _down(spec, "expert_down", experts.ffn)
+    each = {kind: tensor._replace(experts=experts.count) for kind, tensor in each.items()}
     if experts.clamp is not None:  # gate and up alternate, in checkpoints too
-        gate_up, down = (kind._replace(cuts=(), is_transposed=False) for kind in (gate_up, down))
-    kinds = {"router": router, "expert_gate_up": gate_up, "expert_down": down}
-    if experts.sigmoid:
-        kinds["choice_bias"] = router.bias._replace(names=(names.choice_bias,), dtype="float32")
+        each = {kind: tensor._replace(cuts=(), is_transposed=False) for kind, tensor in each.items()}
+    kinds = {"router": router} | each
     if experts.biases:
-        kinds |= {"router_bias": router.bias, "expert_gate_up_bias": gate_up.bias, "expert_down_bias": down.bias}
+        kinds |= {f"{kind}_bias": tensor.bias for kind, tensor in kinds.items()}
+    if experts.sigmoid:
+        kinds["choice_bias"] = router.bias._replace(names=names["choice_bias"], dtype="float32")
     if experts.shared_ffn:
-        kinds["shared_gate_up"] = _gate_up(spec.width, experts.shared_ffn, names.shared_gate_up)
-        kinds["shared_down"] = _down(spec.width, experts.shared_ffn, names.shared_down)
+        kinds |= _gate_up(spec, "shared_gate_up", experts.shared_ffn) | _down(spec, "shared_down", experts.shared_ffn)
     if experts.shared_gate:
-        kinds["shared_gate"] = Tensor((spec.width, 1), (names.shared_gate,), is_transposed=True)
+        kinds["shared_gate"] = Tensor((spec.width, 1), names["shared_gate"], is_transposed=True)
     return kinds
 
 
 def _norms(spec: ModelSpec) -> dict[str, Tensor]:
-    """A checkpoint's names say where a norm stands by what stands beside it."""
-    before = {"attn_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm" if spec.post_norms else "post_attention_layernorm"}
-    after = {"attn_post_norm": "post_attention_layernorm", "mlp_post_norm": "post_feedforward_layernorm"}
-    if spec.naming == "glm4":
-        before["mlp_norm"] = "post_attention_layernorm"
-        after = {"attn_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"}
-    modules = (before if spec.pre_norms else {}) | (after if spec.post_norms else {})
-    return {kind: Tensor((spec.width,), (f"{module}.weight",)) for kind, module in modules.items()}
+    before = ("attn_norm", "mlp_norm")[: 1 if spec.parallel else 2] if spec.pre_norms else ()
+    after = ("attn_post_norm", "mlp_post_norm") if spec.post_norms else ()
+    return {kind: tensor for norm in (*before, *after) for kind, tensor in _norm(spec, norm).items()}
+
+
+def _norm(spec: ModelSpec, kind: str) -> dict[str, Tensor]:
+    norm = Tensor((spec.width,), tensor_names(spec)[kind])
+    return {kind: norm} | ({f"{kind}_bias": norm.bias} if spec.norm == "layer_biased" else {})
 
 
 def _head_norms(spec: ModelSpec) -> dict[str, Tensor]:
-    if not (spec.projection_norm or spec.qk_norm):
-        return {}
-    widths = {"q_norm": spec.heads * spec.head_dim, "k_norm": spec.kv_heads * spec.head_dim}
-    if spec.projection_norm:
-        return {kind: Tensor((width,), (f"self_attn.{kind}.weight",), split=-1) for kind, width in widths.items()}
-    return {kind: Tensor((spec.head_dim,), (f"self_attn.{kind}.weight",)) for kind in widths}
-
-
-class _ExpertNames(NamedTuple):
-    """What checkpoints call the tensors of a layer's experts, {} for an expert's number; gate and up have one each, or one that holds
-    both."""
-
-    router: str
-    gate_up: tuple[str, ...]
-    down: str
-    choice_bias: str = ""
-    shared_gate_up: tuple[str, ...] = ()
-    shared_down: str = ""
-    shared_gate: str = ""
-
-
-def _projections(module: str) -> tuple[str, ...]:
-    return tuple(f"{module}.{kind}_proj.weight" for kind in ("gate", "up"))
-
-
-_USUAL_NAMES = _ExpertNames(
-    router="mlp.gate.weight",
-    gate_up=_projections("mlp.experts.{}"),
-    down="mlp.experts.{}.down_proj.weight",
-    shared_gate_up=_projections("mlp.shared_expert"),
-    shared_down="mlp.shared_expert.down_proj.weight",
-    shared_gate="mlp.shared_expert_gate.weight",
-)
-_NAMES = {
-    "gpt_oss": _ExpertNames(
-        router="mlp.router.weight",
-        gate_up=("mlp.experts.gate_up_proj",),
-        down="mlp.experts.down_proj",
-    ),
-    "mixtral": _ExpertNames(
-        router="block_sparse_moe.gate.weight",
-        gate_up=("block_sparse_moe.experts.{}.w1.weight", "block_sparse_moe.experts.{}.w3.weight"),
-        down="block_sparse_moe.experts.{}.w2.weight",
-    ),
-    "glm4_moe": _USUAL_NAMES._replace(
-        choice_bias="mlp.gate.e_score_correction_bias",
-        shared_gate_up=_projections("mlp.shared_experts"),
-        shared_down="mlp.shared_experts.down_proj.weight",
-    ),
-    "granitemoe": _ExpertNames(
-        router="block_sparse_moe.router.layer.weight",
-        gate_up=("block_sparse_moe.input_linear.weight",),
-        down="block_sparse_moe.output_linear.weight",
-        shared_gate_up=("shared_mlp.input_linear.weight",),
-        shared_down="shared_mlp.output_linear.weight",
-    ),
-}
+    names, found = tensor_names(spec), {}
+    for kind, heads in (("q_norm", spec.heads), ("k_norm", spec.kv_heads)):
+        of_kind = {
+            "head": Tensor((spec.head_dim,), names[kind]),
+            "own": Tensor((heads, spec.head_dim), names[kind], split=-2),
+            "projection": Tensor((heads * spec.head_dim,), names[kind], split=-1),
+        }
+        found |= {kind: of_kind[spec.qk_norm]} if spec.qk_norm else {}
+    return found

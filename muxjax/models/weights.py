@@ -75,7 +75,7 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     stacked, _, kind = path.rpartition(".")
     if kind.endswith("norm"):
         shape = part_shape(path, leaf.shape, spec, share.of)
-        return jnp.full(shape, 0 if spec.norm_offset else 1, leaf.dtype, device=next(iter(key.devices())))
+        return jnp.full(shape, 0 if spec.norm == "rms_offset" else 1, leaf.dtype, device=next(iter(key.devices())))
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
     residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind) else 1.0
     limit = (3 / inputs) ** 0.5 * residual

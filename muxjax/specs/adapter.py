@@ -69,6 +69,7 @@ def read_adapter_config(folder: Path, *, most_rank: int) -> AdapterConfig:
 def adapter_params(spec: ModelSpec, rank: int) -> int:
     """Number of parameters of an adapter of that rank over a model or a share of one, beside all matrices that may have one."""
     q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    attention = 3 * spec.width + q_width + 2 * kv_width + q_width + spec.width  # q, k, v with an A each; o
-    mlp = 2 * spec.width + 2 * spec.ffn + spec.ffn + spec.width  # gate and up, likewise; down
+    apart, read = 1 if spec.qkv_by_group else 3, 2 if spec.is_gated else 1  # matrices of q, k and v, and of what the MLP reads: an A each
+    attention = apart * spec.width + q_width + 2 * kv_width + q_width + spec.width
+    mlp = read * (spec.width + spec.ffn) + spec.ffn + spec.width
     return rank * (spec.layers * attention + len(spec.dense_layers) * mlp)

@@ -18,10 +18,10 @@ from muxjax.specs.known_fields import check_values, unknown_names
 from muxjax.specs.pooling import read_pooling
 from muxjax.specs.reading.family import Family
 from muxjax.specs.reading.rope import read_rope, rope_fields, to_rope_scaling
+from muxjax.specs.tensor_names import tensor_names
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
 
 DTYPES = ("bfloat16", "float16", "float32")
-HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 MOST_LAYERS = 1024
 MOST_POSITIONS = 2**27
@@ -197,13 +197,14 @@ def _as_stored(spec: ModelSpec, fields: Fields, folder: Path, dtype: str) -> Mod
     is_for_embeddings = read_pooling(folder) is not None
     if not silent and not spec.tied and not is_for_embeddings:
         return spec
-    tensors = read_headers(folder)
+    tensors, names = read_headers(folder), tensor_names(spec)
+    [head_name], [embedding_name] = names["head"], names["embed"]
     if silent:
         spec = dataclasses.replace(spec, dtype=main_dtype(tensors) or spec.dtype)
-    if is_for_embeddings and tensors and HEAD not in tensors:
+    if is_for_embeddings and tensors and head_name not in tensors:
         return dataclasses.replace(spec, tied=True)
-    head, embedding = tensors.get(HEAD), tensors.get(EMBEDDING)
+    head, embedding = tensors.get(head_name), tensors.get(embedding_name)
     if not spec.tied or head is None or embedding is None or equal_bytes(head, embedding):
         return spec
-    _log.warning("%s: tie_word_embeddings is true, but %s differs from %s, and is used", fields.where, HEAD, EMBEDDING)
+    _log.warning("%s: tie_word_embeddings is true, but %s differs from %s, and is used", fields.where, head_name, embedding_name)
     return dataclasses.replace(spec, tied=False)

@@ -57,7 +57,7 @@ def _qwen2(*size: int, vocab: int = 152064, head_dim: int = 128, tied: bool = Fa
 
 def _qwen3(*size: int, tied: bool = False) -> ModelSpec:
     width, layers, heads, ffn = size
-    variant = {"rope_theta": 1e6, "qk_norm": True, "tied": tied, "eos_ids": (151643, 151645)}
+    variant = {"rope_theta": 1e6, "qk_norm": "head", "tied": tied, "eos_ids": (151643, 151645)}
     return _model((width, layers, heads, 8, 128, ffn), vocab=151936, max_len=40960, **variant)
 
 
@@ -69,7 +69,7 @@ def _mistral(*size: int, vocab: int, max_len: int) -> ModelSpec:
 def _gemma(size: tuple[int, int, int, int, int, int], *, scalar: int | None = None, **variant) -> ModelSpec:
     """Args: scalar: `query_pre_attn_scalar`, where it is not the head size."""
     width, _, _, _, head_dim, _ = size
-    common = {"embed_scale": math.sqrt(width), "norm_offset": True, "gelu": True, "post_norms": True, "tied": True}
+    common = {"embed_scale": math.sqrt(width), "norm": "rms_offset", "mlp": "geglu", "post_norms": True, "tied": True}
     return _model(size, attention_scale=(scalar or head_dim) ** -0.5, **common, **variant)
 
 
@@ -92,7 +92,7 @@ def _gemma3(
 ) -> ModelSpec:
     width, layers, heads, kv_heads, head_dim, ffn = size
     rope = {"rope_theta": 1e6, "rope_scaling": RopeScaling(kind="linear", factor=factor) if factor else None, "local_rope_theta": 1e4}
-    variant = {"windows": (window,) * 5 + (None,), "qk_norm": True, "eos_ids": (1, 106)}
+    variant = {"windows": (window,) * 5 + (None,), "qk_norm": "head", "eos_ids": (1, 106)}
     return _gemma((width, layers, heads, kv_heads, head_dim, ffn), scalar=scalar, vocab=vocab, max_len=max_len, **rope, **variant)
 
 
@@ -109,7 +109,7 @@ def _mixtral(*size: int, vocab: int, max_len: int) -> ModelSpec:
 
 def _qwen3_moe(*size: int, expert_ffn: int) -> ModelSpec:
     width, layers, heads, ffn = size
-    variant = {"rope_theta": 1e6, "qk_norm": True, "eos_ids": (151643, 151645), "experts": _mixture(layers, 128, 8, expert_ffn)}
+    variant = {"rope_theta": 1e6, "qk_norm": "head", "eos_ids": (151643, 151645), "experts": _mixture(layers, 128, 8, expert_ffn)}
     return _model((width, layers, heads, 4, 128, ffn), vocab=151936, max_len=40960, **variant)
 
 
@@ -148,7 +148,7 @@ BY_NAME: dict[str, ModelSpec] = {
         vocab=50304,
         max_len=4096,
         norm_eps=1e-5,
-        projection_norm=True,
+        qk_norm="projection",
         experts=_mixture(16, 64, 8, 1024, normed=False),
         eos_ids=(50279,),
     ),

@@ -22,7 +22,7 @@ from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
 from tests.models.golden import seeded_tensors
 
-SPEC = ModelSpec(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=24, max_len=64, windows=(None, None), qk_norm=True)
+SPEC = ModelSpec(vocab=40, width=16, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=24, max_len=64, windows=(None, None), qk_norm="head")
 
 
 EXPERTS = Experts(count=3, per_token=2, ffn=24, layers=(1,))
@@ -31,7 +31,7 @@ MIXTURES = {
     "granitemoeshared": {
         "experts": replace(EXPERTS, layers=(0, 1), shared_ffn=8),
         "naming": "granitemoe",
-        "qk_norm": False,
+        "qk_norm": None,
         "attention_scale": 1.0,
     },
     "glm4_moe": {"experts": replace(EXPERTS, shared_ffn=24, sigmoid=True), "naming": "glm4_moe"},

@@ -96,7 +96,7 @@ def edit_qkv(path: str, change: Callable) -> Mistake:
 
 
 def norm_each_head(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
-    changed = replace(spec, projection_norm=False, qk_norm=True)
+    changed = replace(spec, qk_norm="head")
     leaves = {name: leaf[:, : spec.head_dim] if name in ("layers.q_norm", "layers.k_norm") else leaf for name, leaf in flat(params).items()}
     return changed, nested(leaves)
 
@@ -130,8 +130,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
         swap("layers.attn_post_norm", "layers.mlp_post_norm"),
     ),
     "q projection's norm left out": (("olmo2", "olmoe"), edit("layers.q_norm", jnp.ones_like)),
-    "norms without their 1": (("gemma", "gemma2", "gemma3"), change_spec(norm_offset=False)),
-    "a SiLU for the GELU": (("gemma", "gemma2", "gemma3"), change_spec(gelu=False)),
+    "norms without their 1": (("gemma", "gemma2", "gemma3"), change_spec(norm="rms")),
+    "a SiLU for the GELU": (("gemma", "gemma2", "gemma3"), change_spec(mlp="swiglu")),
     "scores not capped": (("gemma2",), change_spec(attention_soft_cap=None)),
     "scores capped elsewhere": (("gemma2",), change_spec(attention_soft_cap=2.05)),
     "logits not capped": (("gemma2",), change_spec(logit_soft_cap=None)),

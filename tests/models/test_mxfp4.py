@@ -18,9 +18,9 @@ from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
 from tests.models.golden import seeded_tensors
 from tests.models.test_sharding import SPEC as SHARED_OUT
-from tests.specs.test_config import VARIANTS, replace
+from tests.specs.test_written_configs import VARIANTS, replace
 
-SPEC = replace(SHARED_OUT, **VARIANTS["gpt_oss"], mlp_bias=False, qk_norm=False, width=64, ffn=96)
+SPEC = replace(SHARED_OUT, **VARIANTS["gpt_oss"], mlp_bias=False, qk_norm=None, width=64, ffn=96)
 EXPERTS = ("gate_up_proj", "down_proj")
 
 

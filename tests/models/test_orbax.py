@@ -26,7 +26,7 @@ from tests.models.golden import seeded_tensors
 from tests.models.test_sharding import MIXTURES, SPEC
 
 TREE = dummy(SPEC)
-WIDE = dataclasses.replace(SPEC, width=256, ffn=512, head_dim=32, vocab=1024, out_bias=False, mlp_bias=False, qk_norm=False)
+WIDE = dataclasses.replace(SPEC, width=256, ffn=512, head_dim=32, vocab=1024, out_bias=False, mlp_bias=False, qk_norm=None)
 
 
 def write(folder: Path, spec: ModelSpec, tree) -> Path:

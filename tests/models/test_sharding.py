@@ -33,7 +33,7 @@ SPEC = ModelSpec(
     qkv_bias=True,
     out_bias=True,
     mlp_bias=True,
-    qk_norm=True,
+    qk_norm="head",
     dtype="float32",
 )
 EXPERTS = Experts(count=3, per_token=2, ffn=24, layers=(1,), shared_ffn=8)
@@ -148,7 +148,7 @@ def test_loaded_and_random_parameters_lie_on_their_devices(folder, tp):
 @pytest.mark.parametrize("tp", [1, 2, 4])
 @pytest.mark.parametrize(
     "variant",
-    [{"naming": "phi3"}, {"naming": "glm4", "post_norms": True}, {"qk_norm": False, "projection_norm": True}, *MIXTURES.values()],
+    [{"naming": "phi3"}, {"naming": "glm4", "post_norms": True}, {"qk_norm": "projection"}, *MIXTURES.values()],
     ids=str,
 )
 def test_devices_read_their_parts_of_fused_tensors_of_norms_over_all_heads_and_of_experts(tmp_path, variant, tp):

@@ -17,7 +17,7 @@ from muxjax.specs.adapter import WEIGHTS, read_adapter_config
 from muxjax.specs.weight_files import DTYPES, StoredTensor, full_name, read_header
 from muxjax.types import Adapter
 
-_KINDS = ("qkv", "o", "gate_up", "down")
+_KINDS = ("qkv", "o", "gate_up", "up", "down")
 _BEFORE = "base_model.model."
 _NAMED = 5
 

@@ -15,7 +15,7 @@ def _variant(fields: Fields, layers: int) -> dict[str, Any]:
     return {
         "windows": windows,
         "unrotated": () if window is None else tuple(layer for layer in range(layers) if windows[layer] is None),
-        "qk_norm": True,
+        "qk_norm": "head",
         "pre_norms": False,
         "post_norms": True,
     }

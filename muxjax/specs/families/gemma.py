@@ -17,7 +17,7 @@ _WINDOW, _SCALAR, _PATTERN, _LOCAL_THETA = 4096, 256, 6, 10000.0
 
 def _common(fields: Fields) -> dict[str, Any]:
     scale = math.sqrt(fields.integer("hidden_size"))
-    return {"embed_scale": scale, "norm_offset": True, "gelu": True, **attention_biases(fields)}
+    return {"embed_scale": scale, "norm": "rms_offset", "mlp": "geglu", **attention_biases(fields)}
 
 
 def _around(fields: Fields, layers: int, pattern: int, family: str) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _gemma2(fields: Fields, layers: int) -> dict[str, Any]:
 
 def _gemma3(fields: Fields, layers: int) -> dict[str, Any]:
     pattern = fields.integer("sliding_window_pattern", _PATTERN)
-    return {"qk_norm": True, "local_rope_theta": _local_theta(fields), **_around(fields, layers, pattern, "gemma3_text")}
+    return {"qk_norm": "head", "local_rope_theta": _local_theta(fields), **_around(fields, layers, pattern, "gemma3_text")}
 
 
 def _local_theta(fields: Fields) -> float:

@@ -37,7 +37,7 @@ def _moe(fields: Fields, layers: int) -> dict[str, Any]:
     return {
         "windows": same_window(fields, layers, None, family="glm4_moe"),
         "qkv_bias": fields.flag("attention_bias"),
-        "qk_norm": fields.flag("use_qk_norm"),
+        "qk_norm": "head" if fields.flag("use_qk_norm") else None,
         "experts": experts,
         "naming": "glm4_moe",
     }
@@ -47,7 +47,7 @@ def _written_moe(spec: ModelSpec) -> dict[str, Any]:
     names = {"n_routed_experts": "count", "num_experts_per_tok": "per_token", "moe_intermediate_size": "ffn"}
     names |= {"norm_topk_prob": "normed", "routed_scaling_factor": "scale"}
     shared = {"n_shared_experts": spec.experts.shared_ffn // spec.experts.ffn} if spec.experts else {}
-    dense = {"first_k_dense_replace": len(spec.dense_layers), "use_qk_norm": spec.qk_norm}
+    dense = {"first_k_dense_replace": len(spec.dense_layers), "use_qk_norm": spec.qk_norm == "head"}
     return {**_written(spec), **dense, **shared, **written_experts(spec, names)}
 
 

@@ -15,7 +15,7 @@ _WINDOW, _PATTERN, _THETA = 4096, 4, 500000.0
 
 
 def _norms(fields: Fields) -> dict[str, Any]:
-    return {"projection_norm": True, "pre_norms": False, "post_norms": True, **attention_biases(fields)}
+    return {"qk_norm": "projection", "pre_norms": False, "post_norms": True, **attention_biases(fields)}
 
 
 def _olmo2(fields: Fields, layers: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _olmoe(fields: Fields, layers: int) -> dict[str, Any]:
         normed=fields.flag("norm_topk_prob"),
     )
     windows = same_window(fields, layers, None, family="olmoe")
-    return {"windows": windows, "projection_norm": True, "experts": experts, **attention_biases(fields)}
+    return {"windows": windows, "qk_norm": "projection", "experts": experts, **attention_biases(fields)}
 
 
 def _written_olmoe(spec: ModelSpec) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _qwen3_moe(fields: Fields, layers: int) -> dict[str, Any]:
     window = window_of(fields, _WINDOW) if fields.flag("use_sliding_window") else None
     return {
         "windows": same_window(fields, layers, window, family="qwen3_moe"),
-        "qk_norm": True,
+        "qk_norm": "head",
         "experts": _experts(fields, layers, "num_experts", "num_local_experts"),
         **attention_biases(fields),
     }
@@ -84,7 +84,7 @@ QWEN2 = Family(
 QWEN3 = Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
-    variant=lambda fields, layers: {"windows": _windows(fields, layers, "qwen3"), "qk_norm": True, **attention_biases(fields)},
+    variant=lambda fields, layers: {"windows": _windows(fields, layers, "qwen3"), "qk_norm": "head", **attention_biases(fields)},
     written=lambda spec: {**_written_windows(spec), "attention_bias": spec.qkv_bias},
     head_dim=128,
     needs_kv_heads=True,
