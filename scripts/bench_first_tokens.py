@@ -31,8 +31,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import serve
 from muxjax.server.service import Service
-from scripts import results
-from scripts.bench_server import CACHE, made_up_model
+from scripts import made_up, results
 from scripts.served import telling
 
 QUESTION = "first-tokens"
@@ -112,9 +111,9 @@ class Computing:
 
 
 async def _serve_busily(interval_s: float) -> None:
-    unit = Unit([ModelConfig(name="m", layout=CACHE, slots=64, max_tokens=2 * LONGEST)], total_blocks=2**20, token_budget=2048)
+    unit = Unit([ModelConfig(name="m", layout=made_up.LAYOUT, slots=64, max_tokens=2 * LONGEST)], total_blocks=2**20, token_budget=2048)
     engine = Engine(unit, by_name("mux"), Computing())
-    service = Service(engine, Catalog([made_up_model()]))
+    service = Service(engine, Catalog([made_up.model()]))
 
     def ready(address: str) -> None:
         if interval_s:

@@ -27,38 +27,32 @@ from typing import NamedTuple
 
 from muxjax.bench.stopwatch import quantile
 from muxjax.bench.told import RecordedStream, record_streams
-from muxjax.cache.layout import CacheLayout
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.launcher import LocalHandle
 from muxjax.cluster.plan import UnitSpec
 from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.cluster.worker import Worker
-from muxjax.demo.run import shipped
 from muxjax.engine.model.config import ModelConfig
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.request_checker import ModelFacts, RequestChecker
 from muxjax.engine.stats import Status
-from muxjax.model_spec import ModelSpec
-from muxjax.server.catalog import Catalog, ServedModel
+from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.http.serve import listening, serve, until_signal
-from muxjax.server.sampling_defaults import SamplingDefaults
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import HfTokenizer
-from scripts import results
+from scripts import made_up, results
 from scripts.served import telling
 from tests.fakes import FakeEngine, FakeLifecycle
 
 QUESTION = "server-load"
 MODEL = ModelOptions(name="m", path=Path("made-up"))
-CACHE = CacheLayout(windows=(None,), kv_heads=1, head_dim=8, element_bytes=4)
 CHECKER = RequestChecker(
-    models={"m": ModelFacts(config=ModelConfig(name="m", layout=CACHE, slots=1, max_tokens=2**20), status=Status.READY)},
+    models={"m": ModelFacts(config=ModelConfig(name="m", layout=made_up.LAYOUT, slots=1, max_tokens=2**20), status=Status.READY)},
     total_blocks=2**30,
 )
 GOAL_PER_S, CALM_PER_S = 15_000, 5_000
 """Tokens; at the lower rate nothing queues, so that what workers add can be seen."""
-VOCAB = 512
 FAST_TURN_S = 0.001
 """Far more than the server takes, so that it is what limits."""
 
@@ -140,7 +134,7 @@ def _record(name: str, load: Load, seed: int, cores: int | None) -> dict:
 
 def measure(load: Load, seed: int) -> dict:
     """Raises SystemExit: a stream's text is not exactly its tokens'."""
-    tokenizer = _tokenizer()
+    tokenizer = made_up.tokenizer()
     draw, plain = random.Random(seed), plain_tokens(tokenizer)
     prompts = [tuple(draw.choices(plain, k=load.tokens)) for _ in range(load.streams)]
     bodies = [{"model": "m", "prompt": prompt, "max_tokens": load.tokens, "ignore_eos": True, "stream": True} for prompt in prompts]
@@ -168,7 +162,7 @@ def measure(load: Load, seed: int) -> dict:
 
 def plain_tokens(tokenizer: HfTokenizer) -> list[int]:
     """Tokens that add visible text wherever they stand, so that none can hide in a character that is not whole yet."""
-    return [token for token in range(VOCAB) if (piece := tokenizer.decode([token])).isascii() and piece.isalnum()]
+    return [token for token in range(made_up.VOCAB) if (piece := tokenizer.decode([token])).isascii() and piece.isalnum()]
 
 
 def fault_of(prompt: tuple[int, ...], answer: RecordedStream, tokenizer: HfTokenizer) -> str:
@@ -209,7 +203,7 @@ def _serve(turn_s: float, times: Path, workers: int) -> None:
     if workers:
         asyncio.run(_serve_workers(turn_s, times, workers))
     else:
-        asyncio.run(serve(Service(engine, Catalog([made_up_model()])), HttpOptions(port=0, shutdown_timeout_s=1)))
+        asyncio.run(serve(Service(engine, Catalog([made_up.model()])), HttpOptions(port=0, shutdown_timeout_s=1)))
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
 
 
@@ -217,7 +211,7 @@ async def _serve_workers(turn_s: float, times: Path, workers: int) -> None:
     """The same by units elsewhere; tells its address when all are ready."""
     specs = [UnitSpec(name=str(i), devices=(i,), options=UnitOptions(models=(MODEL,))) for i in range(workers)]
     engine = ClusterEngine(specs, MadeUpLauncher(turn_s, times), report=lambda line: None)
-    service = Service(engine, Catalog([made_up_model()]))
+    service = Service(engine, Catalog([made_up.model()]))
     async with listening(service, HttpOptions(port=0, shutdown_timeout_s=1)) as address:
         await engine.settled()
         print(address, flush=True)
@@ -251,23 +245,6 @@ def _work(socket: Path, turn_s: float, times: Path) -> None:
     begin_s = time.process_time()
     Worker(lambda options, *tells: MadeUp("none", options, engine, FakeLifecycle(["m"]))).run(UnixAddress(socket))  # pyright: ignore[reportArgumentType]
     times.write_text(json.dumps({"made_s": engine.made_s, "processor_s": time.process_time() - begin_s}))
-
-
-def _tokenizer() -> HfTokenizer:
-    return HfTokenizer(shipped()[0] / "tokenizer.json")
-
-
-def made_up_model() -> ServedModel:
-    shape = ModelSpec(vocab=VOCAB, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, ffn=8, max_len=2**20, windows=(None,))
-    return ServedModel(
-        name="m",
-        tokenizer=_tokenizer(),
-        template=None,
-        defaults=SamplingDefaults(),
-        spec=shape,
-        max_model_len=2**20,
-        created=int(time.time()),
-    )
 
 
 def summary(records: list[dict]) -> str:
