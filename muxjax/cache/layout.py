@@ -16,6 +16,7 @@ class CacheLayout:
 
     Args:
       windows: attention window of each layer in tokens, None for the whole context.
+      element_bytes: of a number of K or V; 1 for FP8.
     Raises:
       ConfigError: head_dim does not fill a block exactly.
     """
@@ -48,6 +49,11 @@ class CacheLayout:
     def token_bytes(self) -> int:
         """K and V of one token in one kv head of one layer."""
         return 2 * self.head_dim * self.element_bytes
+
+    @property
+    def is_fp8(self) -> bool:
+        """K and V are FP8, packed into the arena's words."""
+        return self.element_bytes == 1
 
     @property
     def layers(self) -> int:

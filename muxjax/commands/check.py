@@ -10,7 +10,7 @@ from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
 from muxjax.commands.place import solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.cost.chip import CHIPS
-from muxjax.engine.model.plan import CPU_CACHE_BYTES, ModelPlan, cache_room_bytes, show_params
+from muxjax.engine.model.plan import CPU_CACHE_BYTES, ModelPlan, cache_room_bytes, show_dtypes, show_params
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.placement.plan_file import read_placement
@@ -95,7 +95,7 @@ def _model_line(plan: ModelPlan, options: UnitOptions, cache_bytes: int | None) 
     spec, layout = plan.spec, plan.layout
     tokens = None if cache_bytes is None else cache_bytes // options.block_bytes // layout.column_blocks * layout.tokens_per_block
     whole = f"; the whole cache holds {show_count(tokens)} of its tokens" if tokens is not None else ""
-    size = f"{show_params(spec)}, {spec.dtype}, {show_bytes(plan.resident_bytes)} of a device"
+    size = f"{show_params(spec)}, {show_dtypes(spec, layout)}, {show_bytes(plan.resident_bytes)} of a device"
     places = plan.options.lora_places
     adapters = f"; places for {places} adapters of rank {plan.options.max_lora_rank}" if places else ""
     return f"{plan.name}: {size}; up to {spec.max_len} tokens{whole}{adapters}"

@@ -6,7 +6,16 @@ from collections.abc import Container, Iterable, Mapping
 
 from muxjax.cluster.options import ClusterOptions
 from muxjax.commands.flags import defaults_of, metavars_of, one_of, with_default
-from muxjax.engine.options import DTYPES, LOAD_FORMATS, POOLINGS, REASONING_PARSERS, TOOL_CALL_PARSERS, ModelOptions, UnitOptions
+from muxjax.engine.options import (
+    DTYPES,
+    KV_CACHE_DTYPES,
+    LOAD_FORMATS,
+    POOLINGS,
+    REASONING_PARSERS,
+    TOOL_CALL_PARSERS,
+    ModelOptions,
+    UnitOptions,
+)
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, OTHER_NAMES, HttpOptions
@@ -22,6 +31,7 @@ UNIT_GROUPS = {
         "max_num_seqs": "most sequences at a time, for every model",
         "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
         "dtype": one_of(DTYPES),
+        "kv_cache_dtype": f"{one_of(KV_CACHE_DTYPES)}, of every model's keys and values in the shared cache",
         "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
         "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
         "lora": "a LoRA adapter, served under its own name over a model of that name; may be given more than once",

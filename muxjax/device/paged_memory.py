@@ -9,6 +9,7 @@ import numpy as np
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.models.attention import Scoring
+from muxjax.pallas import fp8
 from muxjax.pallas.kernels import REFERENCE, Kernels
 from muxjax.pallas.reference import Places
 
@@ -91,11 +92,13 @@ class PagedMemory:
     ) -> tuple[jax.Array, "PagedMemory"]:
         """Writes k and v into the layer's blocks, then attends over all the rows hold; see `models.attention.Memory`.
 
-        Only finite numbers enter the arena: kernels multiply what a row does not see by zero, and it may be another model's.
+        Only finite numbers enter the arena: kernels multiply what a row does not see by zero, and it may be another model's. Packed FP8 is
+        finite in bf16 and float32 too: a word whose exponent has all bits set would begin with FP8's NaN.
         """
         decodes, chunks = self.decodes, self.chunks
-        pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self.layout.head_dim)
-        pool_N2PD = self.kernels.write(pool_N2PD, _finite(k_TKD), _finite(v_TKD), self._places(layer, self.slot_T), self.position_T)
+        pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self._words)
+        k_TKD, v_TKD = self._kept(k_TKD), self._kept(v_TKD)
+        pool_N2PD = self.kernels.write(pool_N2PD, k_TKD, v_TKD, self._places(layer, self.slot_T), self.position_T)
         most, out_THD = decodes.slot_B.size, q_THD
         how = scoring._asdict() | ({} if sink_H is None else {"sink_H": sink_H})
         if chunks.slot_B.size:
@@ -113,9 +116,15 @@ class PagedMemory:
         alone_B = jnp.arange(most) < self.chunks.offset_B[0]
         return out_THD.at[:most].set(jnp.where(alone_B[:, None, None], out_BHD, out_THD[:most]))
 
+    @property
+    def _words(self) -> int:
+        """Elements of the arena that hold K or V of one token in one head: as many as it has numbers, or fewer where they are FP8."""
+        return self.layout.head_dim * self.layout.element_bytes // self.blocks_NE.dtype.itemsize
+
+    def _kept(self, x_TKD: jax.Array) -> jax.Array:
+        """K or V as the arena holds it."""
+        x_TKD = jnp.where(jnp.isfinite(x_TKD), x_TKD, 0)
+        return x_TKD if not self.layout.is_fp8 else fp8.pack(x_TKD, self.blocks_NE.dtype)
+
     def _places(self, layer: jax.Array, slot_B: jax.Array) -> Places:
         return Places(self.table_LSKC, layer, slot_B)
-
-
-def _finite(x: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(x), x, 0)

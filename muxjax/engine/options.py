@@ -16,6 +16,7 @@ TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3")
 SPECULATIVE_METHODS = ("ngram",)
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
@@ -85,6 +86,8 @@ class ModelOptions:
       max_num_seqs: most sequences at a time.
       load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
       dtype: of weights and activations; "auto" for the checkpoint's.
+      kv_cache_dtype: of its keys and values in the shared cache; "fp8" and "fp8_e4m3" keep twice the tokens in a block of bfloat16,
+        "auto" keeps them as the cache is.
       rate: expected requests a second against the other models; sets the first cache quotas.
       weight: share of the devices and of the cache under load, against the other models.
       max_num_queued_reqs, max_num_queued_tokens: most requests, and tokens of their prompts, that wait for a first token; None for the
@@ -120,6 +123,7 @@ class ModelOptions:
     max_num_seqs: int = 64
     load_format: str = "auto"
     dtype: str = "auto"
+    kv_cache_dtype: str = "auto"
     rate: float = 1.0
     weight: float = 1.0
     max_num_queued_reqs: int | None = None
@@ -150,7 +154,8 @@ class ModelOptions:
         require(length is None or 2 <= length <= MOST_MODEL_LEN, "max_model_len", length, f"2 to {MOST_MODEL_LEN}")
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
-        require(self.dtype in DTYPES, "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        for field, dtypes in (("dtype", DTYPES), ("kv_cache_dtype", KV_CACHE_DTYPES)):
+            require(getattr(self, field) in dtypes, field, getattr(self, field), "one of " + ", ".join(dtypes))
         for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
             value = getattr(self, field)
             require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))
@@ -179,6 +184,11 @@ class ModelOptions:
     def unnamed_loras(self) -> "ModelOptions":
         """The same with places for adapters alone: what a worker is told, for requests bring theirs."""
         return replace(self, loras=(), max_loras=self.lora_places) if self.loras else self
+
+    @property
+    def has_fp8_cache(self) -> bool:
+        """Its keys and values are kept in FP8."""
+        return self.kv_cache_dtype != "auto"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from muxjax.engine.model.config import ModelConfig
-from muxjax.engine.model.plan import show_params
+from muxjax.engine.model.plan import show_dtypes, show_params
 from muxjax.engine.options import UnitOptions
 from muxjax.launch.worker import Worker
 from muxjax.units import show_bytes, show_count, show_s
@@ -20,7 +20,7 @@ def _model_line(options: UnitOptions, worker: Worker, config: ModelConfig) -> st
     name, layout, spec = config.name, config.layout, worker.models[config.name].spec
     tokens = worker.total_blocks // layout.column_blocks * layout.tokens_per_block
     return (
-        f"{name}: {show_params(spec)}, {spec.dtype}, up to {spec.max_len} tokens; a head block holds "
+        f"{name}: {show_params(spec)}, {show_dtypes(spec, layout)}, up to {spec.max_len} tokens; a head block holds "
         f"{layout.tokens_per_block} tokens, the whole cache {show_count(tokens)}; "
         f"loaded in {show_s(worker.load_s[name])}{_where(options, name)}"
     )

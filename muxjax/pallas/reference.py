@@ -1,6 +1,7 @@
 """Reference of each kernel, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
 
-Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block.
+Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block. Where its last axis is shorter than a query's, K and V
+are packed FP8 (`fp8`).
 """
 
 import functools
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from muxjax.pallas import fp8
 
 ROW_GRAIN = 8
 """Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
@@ -121,7 +124,7 @@ def decode(
       [B, H, D]
     """
     q_B1HD = q_BHD[:, None]
-    k_BKSD, v_BKSD = _context(pool_N2PD, places.rows())
+    k_BKSD, v_BKSD = _context(pool_N2PD, places.rows(), q_BHD.shape[-1])
     attend = functools.partial(_attend, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
     return jax.vmap(attend)(q_B1HD, k_BKSD, v_BKSD, length_B[:, None] - 1)[:, 0]
 
@@ -159,19 +162,21 @@ def prefill(
         row = of_B.argmax()
         index_Q = first - offset_B[row] + jnp.arange(ROW_GRAIN)
         position_Q = jnp.where(of_B.any() & (index_Q < count_B[row]), length_B[row] - count_B[row] + index_Q, -1)
-        k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None])
+        k_1KSD, v_1KSD = _context(pool_N2PD, table_BKC[row][None], q_THD.shape[-1])
         return _attend(q_QHD, k_1KSD[0], v_1KSD[0], position_Q, window=window, scale=scale, soft_cap=soft_cap, sink_H=sink_H)
 
     at_once = max(1, _AT_ONCE_ELEMENTS // (places.kv_heads * context * q_THD.shape[2]))
     return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
 
 
-def _context(pool_N2PD: jax.Array, table_BKC: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _context(pool_N2PD: jax.Array, table_BKC: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
     """K and V of all columns in order, [B, K, S, D] each, S = C x P."""
     rows, kv_heads, _ = table_BKC.shape
     kv_BKC2PD = pool_N2PD[table_BKC]
+    if pool_N2PD.shape[-1] < head_dim:
+        kv_BKC2PD = fp8.unpack(kv_BKC2PD)
     k, v = kv_BKC2PD[..., 0, :, :], kv_BKC2PD[..., 1, :, :]
-    shape = (rows, kv_heads, -1, pool_N2PD.shape[-1])
+    shape = (rows, kv_heads, -1, head_dim)
     return k.reshape(shape), v.reshape(shape)
 
 

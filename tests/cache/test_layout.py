@@ -8,7 +8,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.errors import ConfigError
 
 
-@pytest.mark.parametrize(("head_dim", "element_bytes", "tokens"), [(128, 2, 32), (64, 2, 64), (256, 2, 16), (128, 4, 16)])
+@pytest.mark.parametrize(("head_dim", "element_bytes", "tokens"), [(128, 2, 32), (64, 2, 64), (256, 2, 16), (128, 4, 16), (128, 1, 64)])
 def test_a_16_kib_block_holds_k_and_v_of_so_many_tokens(head_dim, element_bytes, tokens):
     layout = CacheLayout(windows=(None,), kv_heads=1, head_dim=head_dim, element_bytes=element_bytes)
     assert layout.tokens_per_block == tokens

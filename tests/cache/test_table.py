@@ -14,7 +14,9 @@ SLOTS, MAX_TOKENS = 4, 40
 LAYOUTS = (
     CacheLayout(windows=(None, None), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512),
     CacheLayout(windows=(6, None, 6, 3), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512),
+    CacheLayout(windows=(None, 6), kv_heads=1, head_dim=32, element_bytes=1, block_bytes=512),
 )
+"""The last one's cache is FP8, so that a block holds more of its tokens."""
 
 
 def make_tables(layout: CacheLayout, pool: BlockPool, slots: int) -> Tables:
@@ -35,14 +37,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.tables = [make_tables(layout, pool, SLOTS) for layout in LAYOUTS]
         self.device = [np.full((SLOTS, t.layout.layers, t.layout.kv_heads, t.layout.columns(MAX_TOKENS)), -1) for t in self.tables]
 
-    @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1), tokens=st.integers(1, MAX_TOKENS))
+    @rule(model=st.integers(0, len(LAYOUTS) - 1), slot=st.integers(0, SLOTS - 1), tokens=st.integers(1, MAX_TOKENS))
     def admit(self, model, slot, tokens):
         tables = self.tables[model]
         if tables.columns[slot] == 0 and tables.layout.blocks(tokens) <= self.arena.free:
             self._take_over(model, tables.reserve(slot, tokens))
             tables.lengths[slot] = tokens
 
-    @rule(model=st.integers(0, 1), slots=st.sets(st.integers(0, SLOTS - 1), min_size=1))
+    @rule(model=st.integers(0, len(LAYOUTS) - 1), slots=st.sets(st.integers(0, SLOTS - 1), min_size=1))
     def decode(self, model, slots):
         tables = self.tables[model]
         live = np.array([slot for slot in sorted(slots) if 0 < tables.lengths[slot] < MAX_TOKENS], np.int32)
@@ -53,7 +55,7 @@ class AnyOrder(RuleBasedStateMachine):
         tables.retire(able, tables.lengths[able])
 
     @precondition(lambda self: any(tables.model_blocks.held for tables in self.tables))
-    @rule(model=st.integers(0, 1), slot=st.integers(0, SLOTS - 1))
+    @rule(model=st.integers(0, len(LAYOUTS) - 1), slot=st.integers(0, SLOTS - 1))
     def finish(self, model, slot):
         self.tables[model].release(slot)
         assert self.tables[model].blocks(slot) == 0

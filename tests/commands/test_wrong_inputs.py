@@ -73,6 +73,7 @@ FLAGS = [
     (SERVE, "--memory-size", NO_SIZE),
     (SERVE, "--log-level", NO_NAME),
     (SERVE, "--dtype", NO_NAME),
+    (SERVE, "--kv-cache-dtype", [*NO_NAME, "fp8_e5m2"]),
     (SERVE, "--load-format", NO_NAME),
     (SERVE, "--policy", NO_NAME),
     (SERVE, "--max-num-seqs", NO_COUNT),

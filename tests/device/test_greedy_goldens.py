@@ -2,6 +2,7 @@
 
 import queue
 import time
+from collections.abc import Collection
 
 import pytest
 
@@ -24,11 +25,28 @@ def folders(tmp_path_factory):
 
 
 class Serving:
-    """A started engine over goldens, with small head blocks and chunks, so that every sequence has many of both."""
+    """A started engine over goldens, with small head blocks and chunks, so that every sequence has many of both; `fp8` are the models whose
+    cache is FP8."""
 
-    def __init__(self, folders, names, *, pooling: str | None = None, speculative_config: SpeculativeOptions | None = None, **options):
+    def __init__(
+        self,
+        folders,
+        names,
+        *,
+        pooling: str | None = None,
+        speculative_config: SpeculativeOptions | None = None,
+        fp8: Collection[str] = (),
+        **options,
+    ):
         models = tuple(
-            ModelOptions(name=name, path=folders[name], max_num_seqs=8, pooling=pooling, speculative_config=speculative_config)
+            ModelOptions(
+                name=name,
+                path=folders[name],
+                max_num_seqs=8,
+                kv_cache_dtype="fp8" if name in fp8 else "auto",
+                pooling=pooling,
+                speculative_config=speculative_config,
+            )
             for name in names
         )
         defaults = {"kv_cache_bytes": 4 * 2**20, "block_bytes": 2048, "max_num_batched_tokens": 64, "compilation_cache_dir": str(XLA_CACHE)}

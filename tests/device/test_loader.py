@@ -1,6 +1,7 @@
 """What a loader refuses before it reads any weights."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_a_model_that_speculates_has_the_programs_of_any_other_unless_its_sequen
 
     assert shapes(64, 4) == shapes(64, None) and shapes(256, 4) == shapes(256, None)
     assert max(shape.decode_rows for shape in shapes(2, 4)) == 10 and max(shape.decode_rows for shape in shapes(2, None)) == 2
+
+
+def test_heads_that_fill_no_word_of_the_cache_have_no_fp8_cache(tmp_path):
+    spec = replace(published.BY_NAME["llama-3.2-1b"], head_dim=2)
+    (model,) = (
+        ModelOptions(name=name, path=path, load_format="dummy", kv_cache_dtype="fp8")
+        for name, path in write_dummy_models(tmp_path, {"m": spec}).items()
+    )
+    loader = partial(ModelLoader.on, Devices((Chip("NVIDIA A100"),)))
+    assert loader(UnitOptions(models=(model,))).plan(model).layout.tokens_per_block == 4096
+    with pytest.raises(ConfigError, match="kv_cache_dtype must be auto for heads of 2, which is no multiple of the 4 bytes of float32"):
+        loader(UnitOptions(models=(model,), kv_dtype="float32")).plan(model)
 
 
 def test_a_share_is_one_that_the_chips_kernel_has(two_models):

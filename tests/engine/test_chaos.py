@@ -143,7 +143,7 @@ def test_every_accepted_request_ends_once_and_all_blocks_are_free_at_the_end(
         check_end(world, request, world.outputs[request_id])
     serving = [model for model in stats.models if model.status in (Status.READY, Status.DRAINING)]
     dealt = sum(model.quota_blocks for model in serving)
-    assert not serving or stats.total_blocks - len(LAYOUTS) < dealt <= stats.total_blocks  # at first they are dealt in equal thirds
+    assert not serving or stats.total_blocks - len(LAYOUTS) < dealt <= stats.total_blocks  # at first they are dealt in equal parts
 
 
 def check_end(world: World, request: Request, said: list[Output]) -> None:

@@ -24,6 +24,7 @@ LAYOUTS = {
     "pairs": CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512),  # 2 tokens a column of 1
     "fours": CacheLayout(windows=(None, None), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512),  # 4 a column of 4
     "twos": CacheLayout(windows=(None, 64), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512),  # 2 a column of 2
+    "eights": CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=1, block_bytes=512),  # FP8: 8 a column of 1
     "short": CacheLayout(windows=(5, None), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512),  # its window passes
 }
 LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())

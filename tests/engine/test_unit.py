@@ -27,12 +27,13 @@ LAYOUTS = {
     "a": CacheLayout(windows=(None, 6), kv_heads=2, head_dim=16, element_bytes=4, block_bytes=512),
     "b": CacheLayout(windows=(None,), kv_heads=1, head_dim=32, element_bytes=4, block_bytes=512),
     "c": CacheLayout(windows=(5, 5), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512),
+    "d": CacheLayout(windows=(None, 6), kv_heads=1, head_dim=32, element_bytes=1, block_bytes=512),  # FP8
 }
 LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())
 
 
 ONE_LANE = dict.fromkeys(LAYOUTS, 0)
-LANES = st.sampled_from([ONE_LANE, {"a": 0, "b": 1, "c": 2}, {"a": 1, "b": 0, "c": 1}])
+LANES = st.sampled_from([ONE_LANE, {"a": 0, "b": 1, "c": 2, "d": 1}, {"a": 1, "b": 0, "c": 1, "d": 0}])
 
 
 def make_unit(
@@ -151,7 +152,7 @@ def test_the_law_notices_blocks_that_go_to_another_lane_before_the_step_that_hol
         state.tables.release(sequence.slot)
 
     monkeypatch.setattr(ModelState, "end", hasty)
-    unit, clock = make_unit(total_blocks=LARGEST, lanes={"a": 0, "b": 1, "c": 2}), FakeClock()
+    unit, clock = make_unit(total_blocks=LARGEST, lanes={"a": 0, "b": 1, "c": 2, "d": 1}), FakeClock()
     device = FakeDevice(LAYOUTS, clock, order=[1])
     for name, model in {"first": "a", "next": "b"}.items():
         unit.submit(Request(id=name, model=model, prompt=(1,) * 30, sampling=Sampling(max_tokens=9), arrival_s=0.0))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, require
 from muxjax.model_spec import ModelSpec
 from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
@@ -62,10 +62,23 @@ def show_params(spec: ModelSpec) -> str:
     return f"{show_count(spec.params)} parameters{active}"
 
 
+def show_dtypes(spec: ModelSpec, layout: CacheLayout) -> str:
+    """Dtype of the weights, and of the cache where it is not the unit's, for people."""
+    return f"{spec.dtype}, FP8 cache" if layout.is_fp8 else spec.dtype
+
+
 def layout_of(unit: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: str) -> CacheLayout:
-    """Head blocks of one device's share of a model's heads."""
-    own = spec.share(len(unit.devices_of(model)))
-    return CacheLayout.of(own, element_bytes=ITEM_BYTES[kv_dtype], block_bytes=unit.block_bytes)
+    """Head blocks of one device's share of a model's heads, in an arena of that dtype.
+
+    Raises:
+      ConfigError: a head fills no block, or no word of the arena.
+    """
+    own, word_bytes = spec.share(len(unit.devices_of(model))), ITEM_BYTES[kv_dtype]
+    if not model.has_fp8_cache:
+        return CacheLayout.of(own, element_bytes=word_bytes, block_bytes=unit.block_bytes)
+    whole = f"auto for heads of {spec.head_dim}, which is no multiple of the {word_bytes} bytes of {kv_dtype}"
+    require(spec.head_dim % word_bytes == 0, "kv_cache_dtype", model.kv_cache_dtype, whole)
+    return CacheLayout.of(own, element_bytes=1, block_bytes=unit.block_bytes)
 
 
 def cache_room_bytes(limit_bytes: int, used_bytes: int) -> int:

@@ -18,7 +18,7 @@ from tests.server.http.test_app import ask
 OPTIONS = UnitOptions(
     models=(
         ModelOptions(name="org/a", path=Path("a"), max_num_seqs=7, ttft_s=0.5, tpot_s=0.05),
-        ModelOptions(name="plain", path=Path("b")),
+        ModelOptions(name="plain", path=Path("b"), kv_cache_dtype="fp8"),
     ),
     policy="fcfs",
 )
@@ -39,6 +39,7 @@ def test_the_placement_in_force_is_told(serve):
     assert (first["max_num_seqs"], first["quota_blocks"], first["devices"], first["lane"], first["state"]) == (7, 100, [0], 0, "ready")
     assert first["targets"] == {"ttft_s": 0.5, "tpot_s": 0.05}
     assert second["targets"] == {"ttft_s": None, "tpot_s": None}
+    assert [model["kv_cache_dtype"] for model in told["models"]] == ["auto", "fp8"]
 
 
 def test_how_far_programs_are_is_told_at_once_and_each_second(server):
