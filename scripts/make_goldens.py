@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from muxjax.specs.known_families import BY_ARCHITECTURE
 from tests.models.golden import FOLDER, make_model
@@ -96,6 +96,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 32}),
     "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3}),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 32, "num_attention_heads": 2}),
+    "cohere": ("CohereForCausalLM", {"logit_scale": 0.25, "use_qk_norm": True, "tie_word_embeddings": False}),
+    "cohere2": (
+        "Cohere2ForCausalLM",
+        {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3, "logit_scale": 0.25, "tie_word_embeddings": False},
+    ),
+    "starcoder2": ("Starcoder2ForCausalLM", {"sliding_window": 20, "tie_word_embeddings": False}),
+    "internlm2": ("InternLM2ForCausalLM", {"bias": True, "num_hidden_layers": 3}),
+    "internlm3": ("InternLM3ForCausalLM", {"head_dim": 32, "qkv_bias": True, "bias": True}),
     "mixtral": ("MixtralForCausalLM", LOCAL_EXPERTS | {"sliding_window": 20}),
     "qwen2_moe": (
         "Qwen2MoeForCausalLM",
@@ -127,12 +135,15 @@ def main(names: Iterable[str]) -> None:
 
 
 def write_config(folder: Path, architecture: str, fields: dict[str, Any]) -> None:
-    """config.json as this version of transformers writes it."""
-    config = AutoConfig.for_model(BY_ARCHITECTURE[architecture].model_type, **fields)
-    config.architectures = [architecture]
-    config.dtype = "float32"
+    """config.json as this version of transformers writes it, or plainly what it must say where transformers lacks the family."""
+    model_type = BY_ARCHITECTURE[architecture].model_type
+    said = {"architectures": [architecture], "dtype": "float32"}
+    if model_type in CONFIG_MAPPING:
+        written = AutoConfig.for_model(model_type, **fields, **said).to_json_string()
+    else:
+        written = json.dumps({**fields, **said, "model_type": model_type})
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(json.loads(config.to_json_string()), indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(json.loads(written), indent=2) + "\n")
 
 
 def expectations(name: str, seed: int) -> dict[str, Any] | None:

@@ -1,10 +1,12 @@
 """All families that are served, by their names in config.json."""
 
+from muxjax.specs.families.cohere import COHERE, COHERE2
 from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
 from muxjax.specs.families.gpt_oss import GPT_OSS
 from muxjax.specs.families.granite import GRANITE, GRANITE_MOE, GRANITE_MOE_SHARED
+from muxjax.specs.families.internlm import INTERNLM2, INTERNLM3
 from muxjax.specs.families.llama import LLAMA
 from muxjax.specs.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
 from muxjax.specs.families.olmo import OLMO2, OLMO3, OLMOE
@@ -12,6 +14,7 @@ from muxjax.specs.families.phi3 import PHI3
 from muxjax.specs.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
 from muxjax.specs.families.seed_oss import SEED_OSS
 from muxjax.specs.families.smollm3 import SMOLLM3
+from muxjax.specs.families.starcoder2 import STARCODER2
 from muxjax.specs.reading.family import Family
 
 FAMILIES: tuple[Family, ...] = (
@@ -31,6 +34,11 @@ FAMILIES: tuple[Family, ...] = (
     SEED_OSS,
     EXAONE4,
     GLM4,
+    COHERE,
+    COHERE2,
+    STARCODER2,
+    INTERNLM2,
+    INTERNLM3,
     MIXTRAL,
     QWEN2_MOE,
     QWEN3_MOE,

@@ -96,6 +96,13 @@ def _gemma3(
     return _gemma((width, layers, heads, kv_heads, head_dim, ffn), scalar=scalar, vocab=vocab, max_len=max_len, **rope, **variant)
 
 
+def _starcoder2(*size: int, theta: float, tied: bool = True) -> ModelSpec:
+    width, layers, heads, kv_heads, ffn = size
+    variant = {"norm": "layer_biased", "mlp": "gelu", "qkv_bias": True, "out_bias": True, "mlp_bias": True, "naming": "starcoder2"}
+    common = {"vocab": 49152, "max_len": 16384, "windows": (4096,), "norm_eps": 1e-5, "rope_theta": theta, "tied": tied, "eos_ids": (0,)}
+    return _model((width, layers, heads, kv_heads, 128, ffn), **common, **variant)
+
+
 def _mixture(layers: int, count: int, per_token: int, ffn: int, **variant) -> Experts:
     """Experts in all layers."""
     return Experts(count=count, per_token=per_token, ffn=ffn, layers=tuple(range(layers)), **variant)
@@ -151,6 +158,24 @@ BY_NAME: dict[str, ModelSpec] = {
         qk_norm="projection",
         experts=_mixture(16, 64, 8, 1024, normed=False),
         eos_ids=(50279,),
+    ),
+    "starcoder2-3b": _starcoder2(3072, 30, 24, 2, 12288, theta=999999.4420358813),
+    "starcoder2-7b": _starcoder2(4608, 32, 36, 4, 18432, theta=1e6),
+    "starcoder2-15b": _starcoder2(6144, 40, 48, 4, 24576, theta=1e5, tied=False),
+    "command-r7b": _model(
+        (4096, 32, 32, 8, 128, 14336),
+        vocab=256000,
+        max_len=132096,
+        windows=(4096, 4096, 4096, None),
+        unrotated=tuple(range(3, 32, 4)),
+        norm="layer",
+        norm_eps=1e-5,
+        parallel=True,
+        interleaved=True,
+        rope_theta=50000.0,
+        logit_divisor=4.0,
+        tied=True,
+        eos_ids=(255001,),
     ),
     "mistral-7b": _mistral(4096, 32, 32, 14336, vocab=32768, max_len=32768),
     "mistral-nemo-12b": _mistral(5120, 40, 32, 14336, vocab=131072, max_len=131072),

@@ -22,7 +22,7 @@ _PIECE_BYTES = 32 * 2**20
 
 
 _PREFIX = "model."
-_OF_DECODER = ("embed_tokens.", "layers.", "norm.")
+_OF_DECODER = ("embed_tokens.", "tok_embeddings.", "layers.", "norm.")
 
 
 def full_name(name: str) -> str:

@@ -79,7 +79,7 @@ def worst_row(actual: np.ndarray, expected: np.ndarray) -> float:
 def seeded(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Uniform, because its draws are exact arithmetic; RandomState, because its stream is frozen for good."""
     drawn = np.random.RandomState([seed, zlib.crc32(name.encode())]).uniform(-1, 1, shape)
-    if "norm" in name:
+    if "norm" in name and not name.endswith("bias"):
         return (1 + 0.3 * drawn).astype(np.float32)
     scale = 0.5 if name.endswith("bias") else 1.0 if "embed" in name else 2.5 * shape[-1] ** -0.5
     return (scale * drawn).astype(np.float32)

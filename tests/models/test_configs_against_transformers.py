@@ -77,6 +77,22 @@ OWN = {
     },
     "seed_oss": {"attention_out_bias": st.booleans(), "residual_dropout": st.just(0.1)},
     "glm4": {"partial_rotary_factor": st.sampled_from((0.25, 0.5, 1.0))},
+    "cohere": {"logit_scale": st.sampled_from((0.3, 1.0)), "use_qk_norm": st.booleans(), "layer_norm_eps": st.sampled_from((1e-5, 0.1))},
+    "cohere2": {
+        "logit_scale": st.sampled_from((0.3, 1.0)),
+        "sliding_window_pattern": st.integers(1, 3),
+        "layer_norm_eps": st.sampled_from((1e-5, 0.1)),
+        "rotary_pct": st.just(1.0),
+    },
+    "starcoder2": {
+        "hidden_act": st.just("gelu_pytorch_tanh"),
+        "use_bias": st.booleans(),
+        "norm_epsilon": st.sampled_from((1e-5, 0.1)),
+        "residual_dropout": st.just(0.1),
+        "layer_norm_epsilon": st.just(0.5),
+    },
+    "internlm2": {"bias": st.booleans()},
+    "internlm3": {"bias": st.booleans(), "qkv_bias": st.booleans()},
     "exaone4": {"sliding_window_pattern": st.sampled_from((1, 2, 3))},
     "gemma": {"hidden_act": st.sampled_from(("gelu", "gelu_pytorch_tanh"))},
     "gemma2": GEMMA,
@@ -175,7 +191,9 @@ def configs(draw):
     config |= draw(st.fixed_dictionaries(needed, optional=READ | own))
     odd = {name: draw(st.sampled_from(ODD[name])) for name in draw(st.sets(st.sampled_from(tuple(ODD)), max_size=3))}
     only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
-    return odd | config | ({only[0]: only[1]} if only[0] not in config | GEMMA else {})
+    if family.norm_eps != "rms_norm_eps":
+        config.pop("rms_norm_eps", None)
+    return odd | config | ({only[0]: only[1]} if only[0] not in (*config, *GEMMA, *family.reads) else {})
 
 
 def test_odd_values_are_those_of_harmless_fields():

@@ -17,6 +17,9 @@ LIMIT = 1e-5
 
 MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe", "gpt_oss")
 DENSE = tuple(name for name in NAMES if name not in MOE)
+GATED = tuple(name for name in DENSE if name != "starcoder2")
+IN_ORDER = tuple(name for name in NAMES if name != "internlm2")
+"""Goldens whose q, k and v lie one behind the other."""
 
 Mistake = Callable[[ModelSpec, Params], tuple[ModelSpec, Params]]
 
@@ -101,6 +104,12 @@ def norm_each_head(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
     return changed, nested(leaves)
 
 
+def one_after_the_other(spec: ModelSpec, params: Params) -> tuple[ModelSpec, Params]:
+    """The MLP after attention, with the same norm."""
+    leaves = flat(params)
+    return replace(spec, parallel=False), nested(leaves | {"layers.mlp_norm": leaves["layers.attn_norm"]})
+
+
 def drop(kind: str, mistake: Mistake) -> Mistake:
     """A mistake that needs no array of that kind."""
 
@@ -122,7 +131,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "rope_theta 2 % off": (NAMES, lambda spec, params: (replace(spec, rope_theta=spec.rope_theta * 1.02), params)),
     "norm_eps 1e-2": (NAMES, change_spec(norm_eps=1e-2)),
     "norms swapped": (
-        tuple(name for name in NAMES if name not in ("olmo2", "olmo3", "exaone4")),
+        tuple(name for name in NAMES if name not in ("olmo2", "olmo3", "exaone4", "cohere", "cohere2")),
         swap("layers.attn_norm", "layers.mlp_norm"),
     ),
     "norms after swapped": (
@@ -141,8 +150,8 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "embeddings not scaled": (("granite", "granitemoe", "gemma", "gemma2", "gemma3"), change_spec(embed_scale=1.0)),
     "scores scaled as usual": (("granite", "gemma2", "gemma3"), change_spec(attention_scale=None)),
     "residuals not scaled": (("granite", "granitemoe"), change_spec(residual_scale=1.0)),
-    "logits not divided": (("granite",), change_spec(logit_divisor=1.0)),
-    "all layers rotated": (("smollm3", "exaone4"), change_spec(unrotated=())),
+    "logits not divided": (("granite", "cohere"), change_spec(logit_divisor=1.0)),
+    "all layers rotated": (("smollm3", "exaone4", "cohere2"), change_spec(unrotated=())),
     "other layers rotated": (("smollm3",), change_spec(unrotated=(0, 2))),
     "all of a head rotated": (("phi3_longrope",), change_spec(rotary_dim=None, rope_scaling=None)),
     "cosines not multiplied": (("phi3_longrope", "qwen2_yarn", "olmo3"), change_scaling(attention_factor=1.0)),
@@ -150,22 +159,39 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "yarn's factor off": (("qwen2_yarn",), change_scaling(factor=3.9)),
     "yarn's beta off": (("qwen2_yarn",), change_scaling(beta_slow=0.5)),
     "yarn cut within frequencies": (("qwen2_yarn",), change_scaling(beta_whole=False)),
-    "gate and up swapped": (DENSE, edit("layers.gate_up", halves_swapped)),
-    "k read for v": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (q, v, k))),
+    "gate and up swapped": (GATED, edit("layers.gate_up", halves_swapped)),
+    "k read for v": (IN_ORDER, edit_qkv("layers.qkv", lambda q, k, v: (q, v, k))),
+    "kv heads' q, k and v taken for q, k and v": (("internlm2",), change_spec(naming="llama")),
+    "means not taken off": (("cohere", "cohere2"), change_spec(norm="rms")),
+    "norms' biases dropped": (("starcoder2",), edit("layers.mlp_norm_bias", jnp.zeros_like)),
+    "the last norm's bias dropped": (("starcoder2",), edit("norm_bias", jnp.zeros_like)),
+    "up's bias dropped": (("starcoder2",), edit("layers.up_bias", jnp.zeros_like)),
+    "one weight of up changed": (("starcoder2",), edit("layers.up", one_element)),
+    "a norm of q by one head's weights": (("cohere",), edit("layers.q_norm", lambda leaf: jnp.broadcast_to(leaf[:, :1], leaf.shape))),
+    "attention before the MLP": (
+        ("cohere", "cohere2"),
+        lambda spec, params: (
+            replace(spec, parallel=False),
+            params | {"layers": params["layers"] | {"mlp_norm": params["layers"]["attn_norm"]}},
+        ),
+    ),
     "layers in another order": (NAMES, edit("layers.o", lambda leaf: leaf[::-1])),
-    "one weight changed": (DENSE, edit("layers.gate_up", one_element)),
+    "one weight changed": (GATED, edit("layers.gate_up", one_element)),
     "kv heads swapped": (("llama3", "qwen3"), edit_qkv("layers.qkv", lambda q, k, v: (q, halves_swapped(k), v))),
-    "q heads after the others": (NAMES, edit_qkv("layers.qkv", lambda q, k, v: (k, v, q))),
+    "q heads after the others": (IN_ORDER, edit_qkv("layers.qkv", lambda q, k, v: (k, v, q))),
     "scaling left out": (("llama3_scaled", "llama3_tied", "llama_linear"), change_spec(rope_scaling=None)),
     "factor off": (("llama3_scaled", "llama_linear"), change_scaling(factor=7.5)),
     "original length off": (("llama3_scaled", "llama3_tied"), change_scaling(original_max_len=49)),
     "low frequencies from elsewhere": (("llama3_scaled",), change_scaling(low_freq_factor=1.1)),
     "high frequencies from elsewhere": (("llama3_scaled",), change_scaling(high_freq_factor=4.4)),
-    "window one wider": (("mistral_windowed", "qwen2_windowed", "phi3", "gemma2", "gemma3", "olmo3", "exaone4"), move_windows(1)),
+    "window one wider": (
+        ("mistral_windowed", "qwen2_windowed", "phi3", "gemma2", "gemma3", "olmo3", "exaone4", "cohere2", "starcoder2"),
+        move_windows(1),
+    ),
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
-    "halves turned for neighbours": (("glm4",), change_spec(interleaved=False)),
+    "halves turned for neighbours": (("glm4", "cohere", "cohere2"), change_spec(interleaved=False)),
     "all of a head turned": (("glm4", "glm4_moe"), change_spec(rotary_dim=None)),
     "q bias dropped": (("llama_biased", "qwen2", "seed_oss", "glm4"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
     "k bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
@@ -206,5 +232,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 33
+    assert len(NAMES) == 38
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

@@ -1,10 +1,14 @@
 """What transformers computes from a Hugging Face folder; needs torch."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+
+from tests.models.internlm2 import MODEL_TYPE as INTERNLM2
+from tests.models.internlm2 import as_llama, read_config
 
 torch.set_num_threads(1)  # models this small only wait for further threads
 
@@ -13,6 +17,8 @@ class TorchModel:
     """float32, plain attention, no cache: the meaning, not the speed."""
 
     def __init__(self, folder: Path):
+        if read_config(folder)["model_type"] == INTERNLM2:
+            folder = as_llama(folder, Path(tempfile.mkdtemp()))
         model, report = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
         )

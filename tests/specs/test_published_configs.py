@@ -6,23 +6,8 @@ import logging
 import pytest
 
 from muxjax.specs.config import read_spec
+from tests.specs.published_further import FURTHER, LLAMA
 
-_TINY_EXTRAS = {"num_hidden_layers": 2, "vocab_size": 32000, "hidden_size": 256, "intermediate_size": 704, "num_attention_heads": 4}
-LLAMA = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "hidden_act": "silu",
-    "initializer_range": 0.02,
-    "max_position_embeddings": 4096,
-    "rms_norm_eps": 1e-05,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-    "use_cache": True,
-    **_TINY_EXTRAS,
-    "num_key_value_heads": 4,
-}
 LLAMA3_ROPE = {
     "factor": 8.0,
     "low_freq_factor": 1.0,
@@ -388,6 +373,7 @@ PUBLISHED = {
     },
     "a fine-tune by TRL and PEFT": LLAMA
     | {"_attn_implementation_autoset": True, "gradient_checkpointing": False, "neftune_noise_alpha": 5},
+    **FURTHER,
 }
 
 

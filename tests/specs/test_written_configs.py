@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +101,16 @@ VARIANTS = {
         "rope_scaling": RopeScaling(kind="yarn", factor=8.0, original_max_len=32, attention_factor=1.2),
     },
     "glm4": {"naming": "glm4", "rotary_dim": 8, "interleaved": True, "post_norms": True, "qkv_bias": True},
+    "cohere": {"norm": "layer", "parallel": True, "interleaved": True, "qk_norm": "own", "logit_divisor": 16.0, "tied": True},
+    "cohere2": {
+        **{"norm": "layer", "parallel": True, "interleaved": True, "logit_divisor": float(np.float32(1 / 0.3)), "tied": True},
+        **{"windows": (8, None), "unrotated": (1,)},
+    },
+    "starcoder2": {
+        **{"norm": "layer_biased", "mlp": "gelu", "naming": "starcoder2", "windows": (8, 8)},
+        **{"qkv_bias": True, "out_bias": True, "mlp_bias": True},
+    },
+    "internlm2": {"naming": "internlm2", "qkv_bias": True, "out_bias": True},
     "seed_oss": {"qkv_bias": True, "mlp_bias": True},
     "exaone4": {"qk_norm": "head", "pre_norms": False, "post_norms": True, "windows": (8, None), "unrotated": (1,)},
     "gemma": {"embed_scale": 8.0, "norm": "rms_offset", "mlp": "geglu", "tied": True},

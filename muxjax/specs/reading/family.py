@@ -18,6 +18,7 @@ class Family:
       variant: fields of a ModelSpec, from a config.json and the number of layers; raises ConfigError.
       written: the fields of config.json from which `variant` reads a spec's.
       defaults: of fields that a file lacks, where transformers has others for this family than for most.
+      norm_eps: the field for that of norms.
       rope_theta: where a file has none.
       head_dim: where a file has none; None for the width over the heads.
       needs_kv_heads: a file must say how many; else each query head has its own.
@@ -34,6 +35,7 @@ class Family:
     variant: Callable[[Fields, int], dict[str, Any]]
     written: Callable[[ModelSpec], dict[str, Any]]
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    norm_eps: str = "rms_norm_eps"
     rope_theta: float = 10000.0
     head_dim: int | None = None
     needs_kv_heads: bool = False

@@ -17,6 +17,7 @@ from muxjax.models.weights import load
 from muxjax.pallas import reference
 from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
+from tests.models import golden
 from tests.models.adapter import FOLDER, make_adapter, make_base, make_golden_adapter, read_adapter_golden
 from tests.models.golden import worst_row
 
@@ -103,6 +104,12 @@ def test_what_is_not_a_number_in_padding_spoils_nobody(models):
     x_TI = jnp.ones((3, spec.width)).at[1].set(jnp.nan)
     add = Adapters(places_of(spec, p0=one), jnp.array([0, NO_PLACE, 0]), reference.lora).of_layer(spec, 0)["qkv_lora"](x_TI)
     assert bool(jnp.isfinite(add).all())
+
+
+@pytest.mark.parametrize("name", ["starcoder2", "internlm2", "phi3"])
+def test_matrices_that_are_one_or_apart_take_the_memory_that_a_spec_says(name):
+    spec = read_spec(golden.FOLDER / name, weights=False)
+    assert sum(leaf.size for leaf in jax.tree.leaves(stacks.one_shapes(spec, RANK))) == adapter_params(spec, RANK)
 
 
 def test_places_take_the_memory_that_a_spec_says(models):

@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers", reason="the reference of mode
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers for it
 
 
-@pytest.mark.parametrize("base", NAMES)
+@pytest.mark.parametrize("base", [name for name in NAMES if name != "internlm2"])  # which transformers lacks
 def test_logits_are_those_of_the_merged_model(base, tmp_path):
     from tests.models.torch_reference import TorchModel
 
