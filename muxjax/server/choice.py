@@ -78,26 +78,20 @@ class Choice:
             raise RequestError(f"The model `{name}` has failed before the answer was complete.", code="model_failed", status=503)
         if output.finish is Finish.ERROR:
             raise RequestError("The server had an error while computing the answer.", code="internal_error", status=500)
-        echo, self._echo = self._echo, ""
-        delta = self._silent_delta(output) if self._generation.silent else self._delta(outputs)
-        if delta.finish is not None:
-            self.meter.end(delta.finish, output.at_s)
-        return delta._replace(
-            text=echo + delta.text, prompt_logprobs=first.prompt_logprobs, cached_tokens=first.cached_tokens, hidden=first.hidden
-        )
-
-    def _silent_delta(self, output: Output) -> Delta:
-        """The one token was asked of the engine, not by the client."""
-        self.meter.prompt(output.at_s)
-        return Delta(self._index, "", (), Finish.LENGTH, None)
-
-    def _delta(self, outputs: Sequence[Output]) -> Delta:
-        output = outputs[-1]
-        tokens = tuple(one.token for one in outputs if one.token is not None)
-        self.meter.tokens([one.at_s for one in outputs if one.token is not None])
-        text = self._text_of(tokens, output)
-        finish = Finish.STOP if self._text.stopped is not None else output.finish
-        return Delta(self._index, text, tokens, finish, self._stop_reason(output), output.logprobs)
+        text, self._echo = self._echo, ""
+        if self._generation.silent:  # its one token was asked of the engine, not by the client
+            self.meter.prompt(output.at_s)
+            tokens, finish, stop_reason, logprobs = (), Finish.LENGTH, None, None
+        else:
+            tokens = tuple(one.token for one in outputs if one.token is not None)
+            self.meter.tokens([one.at_s for one in outputs if one.token is not None])
+            text += self._text_of(tokens, output)
+            finish = Finish.STOP if self._text.stopped is not None else output.finish
+            stop_reason, logprobs = self._stop_reason(output), output.logprobs
+        if finish is not None:
+            self.meter.end(finish, output.at_s)
+        told = first.prompt_logprobs, first.cached_tokens, first.hidden
+        return Delta(self._index, text, tokens, finish, stop_reason, logprobs, *told)
 
     def _text_of(self, tokens: Sequence[int], output: Output) -> str:
         """A token that ends the request has no text, unless the client wants to see it."""

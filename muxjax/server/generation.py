@@ -5,14 +5,13 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from muxjax.server.admission.lines import line_of
 from muxjax.server.admission.tenants import ANYONE, Tenant
 from muxjax.server.answers.form import AnswerForm
 from muxjax.server.catalog import ServedModel
 from muxjax.server.text.detokenizer import Detokenizer
-from muxjax.server.text.tokenizer import showing
+from muxjax.server.text.tokenizer import detokenizer_of
 from muxjax.types import Request, Sampling
 
 
@@ -150,9 +149,8 @@ class Generation:
 
     def detokenizer(self, prompt: Sequence[int]) -> Detokenizer:
         """Of an answer to that prompt, with the marks by which its form tells parts from each other."""
-        if self.form is not None and not self.show_special:
-            return Detokenizer(showing(self.model.tokenizer, {mark.text for mark in self.form.marks}), prompt)
-        return Detokenizer(partial(self.model.tokenizer.decode, special=self.show_special), prompt)
+        shown = {mark.text for mark in self.form.marks} if self.form is not None else ()
+        return detokenizer_of(self.model.tokenizer, prompt, special=self.show_special, shown=shown)
 
     def echo_of(self, index: int) -> str:
         """The beginning of a choice's text."""

@@ -11,7 +11,7 @@ import torch
 
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
-from muxjax.server.text.detokenizer import Detokenizer
+from muxjax.server.text.detokenizer import ContextDetokenizer
 from muxjax.server.text.tokenizer import HfTokenizer
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
@@ -70,7 +70,7 @@ def text_of(folder: Path) -> server.Text:
     decode = HfTokenizer(folder / TOKENIZER).decode
 
     def text(prompt: Sequence[int], tokens: Sequence[int]) -> str:
-        told = Detokenizer(decode, prompt)
+        told = ContextDetokenizer(decode, prompt)
         return told.feed(tokens) + told.flush()
 
     return text

@@ -45,22 +45,18 @@ class ChoiceBuffer:
         """Everything since the last time."""
         deltas, self._deltas, self.has_news = self._deltas, [], False
         first, self._first = self._first, False
-        return ChoiceUpdate(
-            self._index,
-            first,
-            "".join(delta.text for delta in deltas),
-            tuple(token for delta in deltas for token in delta.tokens),
-            tuple(entry for delta in deltas for entry in self._logprobs(delta)),
-            next((delta.prompt_logprobs for delta in deltas if delta.prompt_logprobs), ()),
-            deltas[-1].finish,
-            deltas[-1].stop_reason,
-        )
+        last = deltas[-1]
+        text, tokens = last.text, last.tokens
+        if len(deltas) > 1:  # seldom
+            text = "".join(delta.text for delta in deltas)
+            tokens = tuple(token for delta in deltas for token in delta.tokens)
+        logprobs = tuple(entry for delta in deltas for entry in self._logprobs(delta)) if self._generation.logprobs is not None else ()
+        of_prompt = next((delta.prompt_logprobs for delta in deltas if delta.prompt_logprobs), ()) if first else ()
+        return ChoiceUpdate(self._index, first, text, tokens, logprobs, of_prompt, last.finish, last.stop_reason)
 
     def _logprobs(self, delta: Delta) -> list[TokenLogprobs]:
-        """Entries of a delta's tokens; none where they were not asked for."""
+        """Entries of a delta's tokens."""
         generation, tokenizer = self._generation, self._generation.model.tokenizer
-        if generation.logprobs is None:
-            return []
         entries = []
         if generation.echo and delta.prompt_logprobs is not None:
             prompt = generation.requests[self._index].prompt

@@ -31,6 +31,7 @@ class OpenAiReply(ABC):
         counters = [form.reasoning_tokens() for _ in generation.requests] if form else []
         self._reasoning = [counter for counter in counters if counter]
         self._fingerprint = generation.model.fingerprint
+        self._event_head = self._head(self.event_kind)
         self._tokens = 0
         self._cached = 0
 
@@ -89,7 +90,7 @@ class OpenAiReply(ABC):
         return self._generation.logprobs is not None or self._generation.token_ids
 
     def _event(self, choices: list[Json], **more: object) -> Json:
-        event = {**self._head(self.event_kind), "choices": choices, **more}
+        event = {**self._event_head, "choices": choices, **more}
         if self._generation.usage_always:
             return {**event, "usage": self.usage()}
         return {**event, "usage": None} if self._generation.usage_at_end else event

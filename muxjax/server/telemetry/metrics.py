@@ -15,6 +15,7 @@ from muxjax.engine.stats import ModelStats, UnitStats
 from muxjax.server.telemetry import logs
 from muxjax.server.telemetry.request_record import RequestRecord
 from muxjax.server.telemetry.step_histograms import StepHistograms
+from muxjax.server.telemetry.tallies import Tallies
 from muxjax.types import Finish, Request
 
 _FIRST_TOKEN_S = (.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560)  # fmt: skip
@@ -43,7 +44,8 @@ class Metrics:
         self.generated_tokens = Counter("vllm:generation_tokens", "Tokens generated.", _LABELS, registry=registry)
         self.ended_requests = Counter("vllm:request_success", "Requests ended.", (*_LABELS, "finished_reason"), registry=registry)
         self.first_token_s = self._histogram("vllm:time_to_first_token_seconds", "From arrival to first token.", _FIRST_TOKEN_S)
-        self.token_s = self._histogram("vllm:inter_token_latency_seconds", "Between tokens.", _TOKEN_S)
+        self.token_s = Tallies("vllm:inter_token_latency_seconds", "Between tokens.", _LABELS, _TOKEN_S)
+        registry.register(self.token_s)
         self.mean_token_s = self._histogram("vllm:request_time_per_output_token_seconds", "A request's mean time between tokens.", _TOKEN_S)
         self.request_s = self._histogram("vllm:e2e_request_latency_seconds", "From arrival to last token.", _REQUEST_S)
         self.queue_s = self._histogram("vllm:request_queue_time_seconds", "From arrival to the first job.", _REQUEST_S)
@@ -144,7 +146,7 @@ class RequestMeter:
         if self._last_s is None:
             self.prompt(at_s)
         else:
-            self._token_s.observe(at_s - self._last_s)
+            self._token_s.add(at_s - self._last_s)
         self._last_s = at_s
         self._tokens += 1
 

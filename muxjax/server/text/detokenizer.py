@@ -3,6 +3,7 @@
 import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 _PART = "\N{REPLACEMENT CHARACTER}"
 _CHARACTER_BYTES = 4
@@ -13,8 +14,24 @@ _SEARCHED_TOKENS = 1024
 """Of the prompt's end, where many may be special ones that are not shown."""
 
 
-class Detokenizer:
-    """Text of tokens one by one, in whole characters: that of prompt and answer together without the prompt's.
+class Detokenizer(Protocol):
+    """Text of tokens one by one, in whole characters: that of prompt and answer together without the prompt's."""
+
+    def copy(self) -> "Detokenizer":
+        """One at the same place, which goes its own way: where a prompt has many answers, its end is read once."""
+        ...
+
+    def feed(self, tokens: Sequence[int]) -> str:
+        """What the tokens add to the text; nothing while a character is incomplete, U+FFFD for bytes that cannot become one."""
+        ...
+
+    def flush(self) -> str:
+        """What is left when no token follows, with U+FFFD for an incomplete character."""
+        ...
+
+
+class ContextDetokenizer:
+    """See `Detokenizer`; for tokens whose text depends on what stands beside them.
 
     Some decoders strip a text's first space, and some read a run of bytes as a whole. So tokens are decoded behind some that were told
     before them, and the difference is theirs. The work for a token does not depend on how many came before it.
@@ -30,8 +47,8 @@ class Detokenizer:
         self._base = decode(self._context)
         self._begun = self._unseen(self._tokens)
 
-    def copy(self) -> "Detokenizer":
-        """One at the same place, which goes its own way: where a prompt has many answers, its end is read once."""
+    def copy(self) -> "ContextDetokenizer":
+        """One at the same place, which goes its own way."""
         other = copy.copy(self)
         other._context, other._tokens = list(self._context), list(self._tokens)
         return other

@@ -1,11 +1,14 @@
 """A model's tokenizer: text to tokens and back."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from muxjax.errors import RequestError
+from muxjax.server.text.byte_detokenizer import ByteDetokenizer
+from muxjax.server.text.detokenizer import ContextDetokenizer, Detokenizer
 from muxjax.server.text.token_bytes import TokenBytes
 from muxjax.specs.tokens import is_cleaned, load_tokenizer
 
@@ -35,6 +38,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def joins_bytes(self) -> bool:
+        """A text is the bytes of its tokens, one behind the other."""
+        ...
+
+    @property
     def marks(self) -> Mapping[str, int]:
         """Tokens that are no text for a grammar, by what they are called: special ones, and added ones in angle brackets."""
         ...
@@ -52,6 +60,7 @@ class HfTokenizer:
         if is_cleaned(self._tokenizer, path.parent):
             _log.warning("%s: clean_up_tokenization_spaces is not honoured: spaces before punctuation stay", path.parent)
         self._pieces = TokenBytes(self._tokenizer)
+        self.joins_bytes = self._pieces.is_whole
         added = self._tokenizer.get_added_tokens_decoder()
         self._specials = frozenset(token for token, entry in added.items() if entry.special)
         self.marks = {
@@ -86,6 +95,7 @@ class ByteTokenizer:
 
     def __init__(self, vocab: int):
         self._vocab = vocab
+        self.joins_bytes = True
         self.marks: Mapping[str, int] = {}
 
     def encode(self, text: str, *, special: bool) -> tuple[int, ...]:
@@ -102,21 +112,32 @@ class ByteTokenizer:
         return False
 
 
-def showing(tokenizer: Tokenizer, shown: Collection[str]) -> Callable[[Sequence[int]], str]:
-    """Decodes tokens without special ones, but for those of that text."""
+def detokenizer_of(tokenizer: Tokenizer, prompt: Sequence[int], *, special: bool = False, shown: Collection[str] = ()) -> Detokenizer:
+    """Of an answer to that prompt.
+
+    Args:
+      special: special tokens are shown; else those of the texts `shown` alone.
+    """
     texts = {token: text for text, token in tokenizer.marks.items() if text in shown and tokenizer.is_special(token)}
-    if not texts:
-        return tokenizer.decode
+    if tokenizer.joins_bytes:
+        return ByteDetokenizer(tokenizer.piece if special else partial(_shown_piece, tokenizer, texts), prompt)
+    if special or not texts:
+        return ContextDetokenizer(partial(tokenizer.decode, special=special), prompt)
+    return ContextDetokenizer(partial(_decode_showing, tokenizer, texts), prompt)
 
-    def decode(tokens: Sequence[int]) -> str:
-        text, begun = "", 0
-        for place, token in enumerate(tokens):
-            if token in texts:
-                text += tokenizer.decode(tokens[begun:place]) + texts[token]
-                begun = place + 1
-        return text + tokenizer.decode(tokens[begun:])
 
-    return decode
+def _shown_piece(tokenizer: Tokenizer, shown: Collection[int], token: int) -> bytes:
+    return b"" if tokenizer.is_special(token) and token not in shown else tokenizer.piece(token)
+
+
+def _decode_showing(tokenizer: Tokenizer, texts: Mapping[int, str], tokens: Sequence[int]) -> str:
+    """Text of tokens without special ones, but for those that have one here."""
+    text, begun = "", 0
+    for place, token in enumerate(tokens):
+        if token in texts:
+            text += tokenizer.decode(tokens[begun:place]) + texts[token]
+            begun = place + 1
+    return text + tokenizer.decode(tokens[begun:])
 
 
 def _valid(text: str) -> str:

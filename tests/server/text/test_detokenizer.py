@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from muxjax.server.text.detokenizer import Detokenizer
+from muxjax.server.text.detokenizer import ContextDetokenizer, Detokenizer
 from muxjax.server.text.token_bytes import _BYTE_OF_CHARACTER
 
 PART = "\ufffd"
@@ -62,7 +62,7 @@ def streamed(detokenizer: Detokenizer, tokens: Sequence[int]) -> list[str]:
 
 
 def answer(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
-    return "".join(streamed(Detokenizer(tokenizer.decode, prompt), tokens))
+    return "".join(streamed(ContextDetokenizer(tokenizer.decode, prompt), tokens))
 
 
 def difference(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Sequence[int]) -> str:
@@ -99,7 +99,7 @@ def test_an_answer_is_the_whole_text_without_the_prompts_wherever_both_are_cut(t
 @given(prompt=unicode_texts, content=unicode_texts)
 def test_each_piece_has_whole_characters_only(tokenizer, prompt, content):
     prompt, tokens = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, content))
-    fed = streamed(Detokenizer(tokenizer.decode, prompt), tokens)
+    fed = streamed(ContextDetokenizer(tokenizer.decode, prompt), tokens)
     assert PART not in "".join(fed)
     assert "".join(fed) == difference(tokenizer, prompt, tokens)
 
@@ -115,7 +115,7 @@ def test_each_piece_has_whole_characters_only(tokenizer, prompt, content):
 def test_the_text_is_the_same_however_tokens_are_fed_together(tokenizer, prompt, content, odd, sizes):
     before, after = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, content))
     tokens = [*after, *odd, *after]  # special ones and broken bytes
-    together, rest = Detokenizer(tokenizer.decode, before), iter(tokens)
+    together, rest = ContextDetokenizer(tokenizer.decode, before), iter(tokens)
     groups = iter(lambda: list(itertools.islice(rest, next(size))), [])
     size = itertools.cycle(sizes)
     text = "".join([*map(together.feed, groups), together.flush()])
@@ -165,7 +165,7 @@ def byte(tokenizer: Tokenizer, value: int) -> int:
 def test_the_work_for_a_token_does_not_grow(tokenizer, kind):
     token = {"broken bytes": byte(tokenizer, 0xE4), "special tokens": 0, "words": tokenizer.encode("a").ids[-1]}[kind]
     decode = Counted(tokenizer.decode)
-    detokenizer = Detokenizer(decode, tokenizer.encode("a cat").ids)
+    detokenizer = ContextDetokenizer(decode, tokenizer.encode("a cat").ids)
     work = []
     for _ in range(500):
         before = decode.tokens
@@ -177,7 +177,7 @@ def test_the_work_for_a_token_does_not_grow(tokenizer, kind):
 @pytest.mark.parametrize("name", ["byte-level", "byte-fallback"])
 def test_broken_bytes_are_told_as_they_come_and_to_the_end(name):
     tokenizer = TOKENIZERS[name]
-    pieces = streamed(Detokenizer(tokenizer.decode), [byte(tokenizer, 0xE4)] * 50)
+    pieces = streamed(ContextDetokenizer(tokenizer.decode), [byte(tokenizer, 0xE4)] * 50)
     assert "".join(pieces) == PART * 50
     assert all(pieces[4:-1])
 

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from muxjax.errors import ConfigError, RequestError
 from muxjax.server.text import detokenizer
-from muxjax.server.text.detokenizer import Detokenizer, TextStream, first_stop
+from muxjax.server.text.detokenizer import ContextDetokenizer, Detokenizer, TextStream, first_stop
 from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer
 from tests.server.kit import BOS, VOCAB, write_json
 
@@ -32,12 +32,12 @@ class Letters:
 
 @given(tokens=token_lists)
 def test_the_pieces_of_a_text_are_the_whole_text(tokenizer, tokens):
-    assert "".join(streamed(Detokenizer(tokenizer.decode), tokens)) == tokenizer.decode(tokens)
+    assert "".join(streamed(ContextDetokenizer(tokenizer.decode), tokens)) == tokenizer.decode(tokens)
 
 
 @given(content=st.text(max_size=20))
 def test_no_character_is_split(tokenizer, content):
-    pieces = streamed(Detokenizer(tokenizer.decode), tokenizer.encode(content, special=False))
+    pieces = streamed(ContextDetokenizer(tokenizer.decode), tokenizer.encode(content, special=False))
     assert "".join(pieces) == content
     assert all(PART not in piece for piece in pieces) or PART in content
 
@@ -51,18 +51,20 @@ def test_decoding_each_token_alone_would_split_a_character(tokenizer):
 def test_a_space_before_the_first_token_survives_a_decoder_that_strips_it():
     tokenizer = Tokenizer(models.WordLevel({"▁a": 0, "▁b": 1}, unk_token="▁a"))
     tokenizer.decoder = decoders.Metaspace()
-    assert "".join(streamed(Detokenizer(tokenizer.decode, prompt=[0]), [1, 0])) == " b a"
-    assert "".join(streamed(Detokenizer(tokenizer.decode), [1, 0])) == "b a"
+    assert "".join(streamed(ContextDetokenizer(tokenizer.decode, prompt=[0]), [1, 0])) == " b a"
+    assert "".join(streamed(ContextDetokenizer(tokenizer.decode), [1, 0])) == "b a"
 
 
 def test_a_prompt_that_ends_within_a_character_is_not_shown_again(tokenizer):
     first, second = tokenizer.encode("é", special=False)
-    assert "".join(streamed(Detokenizer(tokenizer.decode, prompt=[first]), [second, *tokenizer.encode("a", special=False)])).endswith("a")
+    assert "".join(
+        streamed(ContextDetokenizer(tokenizer.decode, prompt=[first]), [second, *tokenizer.encode("a", special=False)])
+    ).endswith("a")
 
 
 @given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)
 def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
-    stream, pieces, whole = TextStream(Detokenizer(Letters().decode), stops), [], Letters().decode(tokens)
+    stream, pieces, whole = TextStream(ContextDetokenizer(Letters().decode), stops), [], Letters().decode(tokens)
     for token in tokens:
         pieces.append(stream.feed([token]))
         if stream.stopped is not None:
@@ -74,7 +76,7 @@ def test_cutting_a_stream_is_cutting_the_whole_text(tokens, stops):
 
 
 def test_what_may_begin_a_stop_is_held_back_and_comes_at_the_end():
-    stream = TextStream(Detokenizer(Letters().decode), ["bbb"])
+    stream = TextStream(ContextDetokenizer(Letters().decode), ["bbb"])
     assert [stream.feed([0]), stream.feed([1]), stream.feed([1]), stream.flush()] == ["a", "", "", "bb"]
 
 
@@ -88,7 +90,7 @@ def test_the_work_for_many_stops_is_a_few_steps_a_character(monkeypatch):
 
     monkeypatch.setattr(detokenizer, "bisect_left", counted)
     stops = ["a" * 1023, *("a" * size + "b" for size in range(500, 563))]
-    stream, text = TextStream(Detokenizer(Letters().decode), stops), "a" * 499 + "b" + "a" * 1022 + "b"
+    stream, text = TextStream(ContextDetokenizer(Letters().decode), stops), "a" * 499 + "b" + "a" * 1022 + "b"
     shown = "".join(stream.feed([Letters.pieces.index(letter)]) for letter in text)
     assert stream.stopped == "a" * 562 + "b" and shown == text[: 1523 - 563]
     assert steps < 3 * len(text)
@@ -96,7 +98,7 @@ def test_the_work_for_many_stops_is_a_few_steps_a_character(monkeypatch):
 
 @given(tokens=st.lists(st.integers(0, len(Letters.pieces) - 1), max_size=20), stops=stop_lists)
 def test_a_stop_may_be_part_of_the_text(tokens, stops):
-    stream, pieces, whole = TextStream(Detokenizer(Letters().decode), stops, include=True), [], Letters().decode(tokens)
+    stream, pieces, whole = TextStream(ContextDetokenizer(Letters().decode), stops, include=True), [], Letters().decode(tokens)
     for token in tokens:
         pieces.append(stream.feed([token]))
         if stream.stopped is not None:
@@ -108,7 +110,7 @@ def test_a_stop_may_be_part_of_the_text(tokens, stops):
 
 
 def test_the_first_tokens_may_be_free_of_stops():
-    stream = TextStream(Detokenizer(Letters().decode), ["b"], free=2)
+    stream = TextStream(ContextDetokenizer(Letters().decode), ["b"], free=2)
     assert [stream.feed([1]), stream.feed([1]), stream.feed([0]), stream.feed([1])] == ["b", "b", "a", ""]
     assert stream.stopped == "b"
 
