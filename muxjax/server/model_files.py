@@ -17,6 +17,7 @@ from muxjax.server.text.tokenizer import ByteTokenizer, HfTokenizer, Tokenizer
 from muxjax.specs.config import read_spec
 from muxjax.specs.folders import require_folder, require_model_folder, require_tokenizer
 from muxjax.specs.pooling import read_pooling
+from muxjax.specs.tokens import tokenizer_file
 from muxjax.types import Adapter, Pooling
 
 
@@ -40,14 +41,14 @@ class ModelFiles:
     def read(cls, options: ModelOptions) -> "ModelFiles":
         """
         Raises:
-          ConfigError: no such folder, no config.json or tokenizer.json where weights are real, a file that cannot be read, or an adapter
+          ConfigError: no such folder, no config.json or tokenizer where weights are real, a file that cannot be read, or an adapter
             that is none of this model.
         """
         _require_files(options)
-        tokenizer_json = options.path / "tokenizer.json"
+        tokenizer = tokenizer_file(options.path)
         return cls(
             options=options,
-            tokenizer=HfTokenizer(tokenizer_json) if tokenizer_json.exists() else None,
+            tokenizer=HfTokenizer(tokenizer) if tokenizer else None,
             template=load_template(options.path, options.chat_template),
             defaults=load_defaults(options.path, options.name),
             tokenizer_config=read_config(options.path / "tokenizer_config.json"),

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from muxjax.errors import CheckpointError, ConfigError
+from muxjax.specs.tokens import TOKENIZER, tokenizer_file
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -41,16 +42,16 @@ def require_model_folder(folder: Path) -> None:
 def require_tokenizer(folder: Path) -> None:
     """
     Raises:
-      ConfigError: there is no tokenizer.json; it says what to make it of.
+      ConfigError: there is none; it says what to make one of.
     """
-    path = folder / "tokenizer.json"
-    if path.exists():
+    path = tokenizer_file(folder)
+    if path:
         require_no_pointer(path)
         return
-    others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model", "tekken.json") if (folder / name).exists()]
+    others = [name for name in ("vocab.json", "spiece.model") if (folder / name).exists()]
     way = "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
     more = f"; the folder has {', '.join(others)}, of which transformers makes one: {way}" if others else ""
-    raise ConfigError(f"{path} is missing{more}", field="path")
+    raise ConfigError(f"{folder / TOKENIZER} is missing{more}", field="path")
 
 
 def require_no_pointer(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tokenizer of a checkpoint: its tokenizer.json, and the tokens that the files beside it add or name.
+"""Tokenizer of a checkpoint: its vocabulary, and the tokens that the files beside it add or name.
 
 Source: how transformers 5.24 reads a folder for its PreTrainedTokenizerFast.
 """
@@ -11,8 +11,13 @@ from tokenizers import AddedToken, Tokenizer, models
 
 from muxjax.errors import ConfigError
 from muxjax.specs.fields import Fields
+from muxjax.specs.vocabularies.parts import Wishes
+from muxjax.specs.vocabularies.sentencepiece import read_sentencepiece
+from muxjax.specs.vocabularies.tekken import read_tekken
 
 TOKENIZER = "tokenizer.json"
+VOCABULARIES = (TOKENIZER, "tekken.json", "tokenizer.model")
+"""Files that hold a tokenizer, the first that is there."""
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _EXTRA, _ADDITIONAL = "extra_special_tokens", "additional_special_tokens"
 """Tokens without names; the second is the older spelling. An object of them has names."""
@@ -22,19 +27,22 @@ _TYPE = "__type"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
+def tokenizer_file(folder: Path) -> Path | None:
+    """What holds a folder's tokenizer; None where there is nothing that does."""
+    return next((folder / name for name in VOCABULARIES if (folder / name).exists()), None)
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of a tokenizer.json, with the tokens that files beside it add; one that splits special tokens finds none in a text.
+    """The tokenizer of a file, with the tokens that files beside it add; one that splits special tokens finds none in a text.
 
     Raises:
       ConfigError: a file is not what it must be.
     """
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise ConfigError(f"{path} is no tokenizer: {error}") from error
+    settings = _settings(path.parent)
+    tokenizer = _from_json(path) if path.name == TOKENIZER else _converted(path, settings)
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    settings, held = _settings(path.parent), tokenizer.get_added_tokens_decoder()
+    held = tokenizer.get_added_tokens_decoder()
     named = _named_tokens(settings)
     same = {repr(token) for token in held.values()}
     listed = [token for token in _listed_tokens(settings, path.parent, known=held.keys()) if repr(token) not in same]
@@ -48,14 +56,37 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
+def _from_json(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ConfigError(f"{path} is no tokenizer: {error}") from error
+
+
+def _converted(path: Path, settings: Fields) -> Tokenizer:
+    """Of a vocabulary in another form, by what the files beside it say of it."""
+    listed = settings.child("added_tokens_decoder")
+    wishes = Wishes(
+        texts={_id(listed, text): _token(listed, text, special=False).content for text in listed.values},
+        add_bos=settings.get("add_bos_token", True) is True,
+        add_eos=settings.get("add_eos_token", False) is True,
+        prefix_once=settings.get("legacy", True) is False,
+    )
+    tokenizer = read_sentencepiece(path, wishes) if path.suffix == ".model" else read_tekken(path, wishes)
+    beyond = [token for token in sorted(wishes.texts) if token >= tokenizer.get_vocab_size()]
+    if beyond != list(range(tokenizer.get_vocab_size(), tokenizer.get_vocab_size() + len(beyond))):
+        raise settings.wrong("added_tokens_decoder", beyond, f"the ids that follow upon the {tokenizer.get_vocab_size()} of {path.name}")
+    return tokenizer
+
+
 def tokenizer_text(folder: Path) -> str | None:
-    """What would be the folder's whole tokenizer.json; None where there is none.
+    """What would be the folder's whole tokenizer.json; None where there is no tokenizer.
 
     Raises:
       ConfigError: a file is not what it must be.
     """
-    path = folder / TOKENIZER
-    return load_tokenizer(path).to_str() if path.exists() else None
+    path = tokenizer_file(folder)
+    return load_tokenizer(path).to_str() if path else None
 
 
 def special_texts(folder: Path) -> dict[str, str | list[str]]:
@@ -85,10 +116,8 @@ def tokenizer_eos(folder: Path) -> int | None:
     Raises:
       ConfigError: a file is not what it must be.
     """
-    token = _named_tokens(_settings(folder)).get("eos_token")
-    if token is None or not (folder / TOKENIZER).exists():
-        return None
-    return load_tokenizer(folder / TOKENIZER).token_to_id(token.content)
+    token, path = _named_tokens(_settings(folder)).get("eos_token"), tokenizer_file(folder)
+    return load_tokenizer(path).token_to_id(token.content) if token and path else None
 
 
 def _settings(folder: Path) -> Fields:

@@ -91,8 +91,8 @@ def test_a_pointer_of_git_lfs_is_told_from_its_file(tmp_path, name):
 def test_a_tokenizer_of_another_format_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"tokenizer\.json is missing$"):
         require_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.model").write_text("")
-    with pytest.raises(ConfigError, match=r"the folder has tokenizer\.model, of which transformers makes one: AutoTokenizer"):
+    (tmp_path / "vocab.json").write_text("")
+    with pytest.raises(ConfigError, match=r"the folder has vocab\.json, of which transformers makes one: AutoTokenizer"):
         require_tokenizer(tmp_path)
 
 

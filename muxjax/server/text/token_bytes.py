@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer
 
+from muxjax.specs.vocabularies.parts import CHARACTERS
+
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -51,15 +53,4 @@ def _kinds(decoder: dict) -> Iterator[str]:
         yield from _kinds(inner)
 
 
-def _byte_of_character() -> dict[str, bytes]:
-    """Byte-level BPE's way to write bytes: visible ones as themselves, the others as the characters from 256 on.
-
-    Source: GPT-2's `bytes_to_unicode`.
-    """
-    visible = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    hidden = [byte for byte in range(256) if byte not in visible]
-    codes = {byte: byte for byte in visible} | {byte: 256 + place for place, byte in enumerate(hidden)}
-    return {chr(code): bytes([byte]) for byte, code in codes.items()}
-
-
-_BYTE_OF_CHARACTER = _byte_of_character()
+_BYTE_OF_CHARACTER = {character: bytes([byte]) for byte, character in enumerate(CHARACTERS)}

@@ -49,7 +49,7 @@ class Tokenizer(Protocol):
 
 
 class HfTokenizer:
-    """The tokenizer of a `tokenizer.json`, with the tokens that files beside it add.
+    """The tokenizer of a file, as `tokenizer.json` is one, with the tokens that files beside it add.
 
     Raises:
       ConfigError: the file is none, or one beside it is not what it must be.
