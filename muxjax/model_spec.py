@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from muxjax.errors import ConfigError
 from muxjax.experts import Experts
+from muxjax.quantization import Quantization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,9 @@ class ModelSpec:
       naming: the family after whose names checkpoints call their tensors; see `specs/tensor_names.py`.
       tied: the output head is the embedding; max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it; eos_ids: tokens that end a generation unless the client ignores them.
+      quantization: of matrices that are held in fewer bits; None where all have the dtype.
     Raises:
-      ConfigError: heads is no multiple of kv_heads, or a window is missing.
+      ConfigError: heads is no multiple of kv_heads, a window is missing, or a quantised matrix does not divide into its groups.
     """
 
     vocab: int
@@ -97,6 +99,7 @@ class ModelSpec:
     tied: bool = False
     dtype: str = "bfloat16"
     eos_ids: tuple[int, ...] = ()
+    quantization: Quantization | None = None
 
     def __post_init__(self):
         if self.heads % self.kv_heads:
@@ -106,6 +109,8 @@ class ModelSpec:
             )
         if len(self.windows) != self.layers:
             raise ConfigError(f"a window for each of {self.layers} layers is needed, got {len(self.windows)}", field="windows")
+        for kind, (_, inputs, _) in self._quantised(0).items():
+            self._require_groups(kind, inputs)
 
     @property
     def group(self) -> int:
@@ -155,6 +160,48 @@ class ModelSpec:
         mlps = len(self.dense_layers) * mlp + (len(self.experts.layers) * self.experts.params(self.width, experts) if self.experts else 0)
         return self.layers * (attention + biases + norms) + mlps + self.vocab * self.width * (1 if self.tied else 2) + self.norm_params
 
+    def weight_bytes(self, item_bytes: float, experts: float | None = None) -> float:
+        """Bytes of all parameters, those that are not quantised at so many each.
+
+        Args:
+          experts: as if each layer that has experts had so many; None for as many as there are.
+        """
+        count = experts if experts is not None else self.experts.count if self.experts else 0
+        narrower = [
+            matrices * (self.quantization.matrix_bytes(inputs, outputs) - inputs * outputs * item_bytes)
+            for matrices, inputs, outputs in self._quantised(count).values()
+            if self.quantization
+        ]
+        return self.params_with(count) * item_bytes + sum(narrower)
+
+    def _quantised(self, experts: float) -> dict[str, tuple[float, int, int]]:
+        """Of each kind of matrices that is quantised: how many there are, their inputs and outputs."""
+        if self.quantization is None:
+            return {}
+        q_width, dense = self.heads * self.head_dim, len(self.dense_layers)
+        sizes: dict[str, tuple[float, int, int]] = {
+            "qkv": (self.layers, self.width, q_width + 2 * self.kv_heads * self.head_dim),
+            "o": (self.layers, q_width, self.width),
+            "gate_up": (dense, self.width, 2 * self.ffn),
+            "up": (dense, self.width, self.ffn),
+            "down": (dense, self.ffn, self.width),
+        }
+        if self.experts:
+            mixtures, ffn, shared = len(self.experts.layers), self.experts.ffn, self.experts.shared_ffn
+            sizes["expert_gate_up"], sizes["expert_down"] = (
+                (mixtures * experts, *size) for size in ((self.width, 2 * ffn), (ffn, self.width))
+            )
+            sizes["shared_gate_up"], sizes["shared_down"] = (mixtures, self.width, 2 * shared), (mixtures, shared, self.width)
+        return {kind: sizes[kind] for kind in self.quantization.kinds}
+
+    def _require_groups(self, kind: str, inputs: int) -> None:
+        assert self.quantization
+        if self.quantization.group is not None and inputs % self.quantization.group:
+            raise ConfigError(
+                f"quantised matrices must divide into groups of {self.quantization.group} inputs; {kind} has {inputs}",
+                field="quantization_config",
+            )
+
     def share(self, tp: int) -> "ModelSpec":
         """The model that one of tp devices computes; the last ones' vocabulary is padded if it does not go round.
 
@@ -175,6 +222,10 @@ class ModelSpec:
             sizes["intermediate_size of each expert"] = self.experts.ffn
         if self.experts and self.experts.shared_ffn:
             sizes["intermediate_size of the shared expert"] = self.experts.shared_ffn
+        if self.quantization and self.quantization.group:
+            group, matrices = self.quantization.group, self._quantised(0)
+            by_inputs = {kind: matrices[kind][1] for kind in matrices if kind == "o" or kind.endswith("down")}
+            sizes |= {f"groups of {group} inputs of {kind}": inputs // group for kind, inputs in by_inputs.items()}
         return sizes
 
     def splits(self, tp: int) -> bool:

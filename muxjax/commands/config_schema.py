@@ -12,14 +12,15 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, SPECULATIVE_METHODS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, QUANTIZATIONS, SPECULATIVE_METHODS, ModelOptions, UnitOptions
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.config import FOR_ALL_MODELS, LISTS, LOG_FORMATS, LOG_LEVELS, ON_FAILURE, OTHER_NAMES, HttpOptions
 from muxjax.settings import required
 
 _CHOICES = {
-    **{"policy": BY_NAME, "load_format": LOAD_FORMATS, "dtype": DTYPES, "kv_dtype": DTYPES, "kv_cache_dtype": KV_CACHE_DTYPES},
+    **{"policy": BY_NAME, "load_format": LOAD_FORMATS, "quantization": QUANTIZATIONS},
+    **{"dtype": DTYPES, "kv_dtype": DTYPES, "kv_cache_dtype": KV_CACHE_DTYPES},
     **{"log_level": LOG_LEVELS, "log_format": LOG_FORMATS, "on_failure": ON_FAILURE, "fairness": FAIRNESS},
     "method": SPECULATIVE_METHODS,
 }

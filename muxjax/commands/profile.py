@@ -77,7 +77,9 @@ def _spec(model: str) -> ModelSpec:
         return published.BY_NAME[model]
     known = f"a folder with config.json, or one of {', '.join(published.BY_NAME)}"
     require((Path(model) / "config.json").is_file(), "model", model, known)
-    return read_spec(Path(model))
+    spec = read_spec(Path(model))
+    require(spec.quantization is None, "model", model, "one that is not quantised, as tables of measured steps are of 16 bits")
+    return spec
 
 
 def _begun(destination: Path, specs: dict[str, ModelSpec], device: str) -> CostTable:

@@ -52,7 +52,7 @@ class TableCosts:
         return _interpolated(grid, batch, context_tokens / batch, roofline) if grid else roofline(batch, context_tokens / batch)
 
     def _measured(self, spec: ModelSpec, mesh: MeshSpec, phase: str) -> "_Grid | None":
-        measured = mesh.usual and of_chip(mesh.chip, self._device)
+        measured = mesh.usual and spec.quantization is None and of_chip(mesh.chip, self._device)
         return self._grids.get((Shape.of(spec), mesh.tp, phase)) if measured else None
 
 

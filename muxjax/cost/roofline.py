@@ -146,7 +146,7 @@ def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
 
 def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:
     """Weights on one device."""
-    return int(spec.params * mesh.bytes_per_weight) // mesh.tp
+    return int(spec.weight_bytes(mesh.bytes_per_weight)) // mesh.tp
 
 
 def experts_reached(spec: ModelSpec, tokens: int) -> float:
@@ -162,10 +162,10 @@ def _work(spec: ModelSpec, mesh: MeshSpec, *, tokens: int, logits: int, pairs: f
     layer, and reads or writes the KV of kv_tokens."""
     head = spec.vocab * spec.width
     heads = head * (1 if spec.tied else 2)
-    active, read = spec.active_params - heads, spec.params_with(experts_reached(spec, tokens)) - heads
+    read_bytes = spec.weight_bytes(mesh.bytes_per_weight, experts_reached(spec, tokens)) - (heads - head) * mesh.bytes_per_weight
     return Work(
-        product_flops=2 * (active * tokens + head * logits) / mesh.tp,
-        weight_bytes=int((read + head) * mesh.bytes_per_weight) // mesh.tp,
+        product_flops=2 * ((spec.active_params - heads) * tokens + head * logits) / mesh.tp,
+        weight_bytes=int(read_bytes) // mesh.tp,
         attention_flops=4 * spec.layers * spec.heads * spec.head_dim * pairs / mesh.tp,
         kv_bytes=kv_bytes_per_token(spec, mesh) * kv_tokens,
     )

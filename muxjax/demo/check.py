@@ -13,6 +13,7 @@ from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.weights import load
+from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
 from muxjax.specs.config import read_spec
 
@@ -30,10 +31,39 @@ def answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list
     """Answers of the model to each item, greedily."""
     spec = read_spec(folder, dtype=dtype)
     params = load(folder, spec, progress=False)
-    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), load_template(folder)
-    assert template is not None, "a demo model has a chat template"
+    tokenizer, template = _text_of(folder)
     prompts = [tokenizer.encode(template.render(item.messages, tools=item.tools or None), add_special_tokens=False).ids for item in items]
     return tokenizer.decode_batch(_greedy(spec, params, prompts))
+
+
+def perplexity(folder: Path, items: Sequence[Item], *, quantization: str | None = None) -> float:
+    """Of the right answers' tokens after their questions, as the model sees them; it is 1 for a model that is certain of all.
+
+    Args:
+      quantization: as of `read_spec`.
+    """
+    spec = read_spec(folder, quantization=quantization)
+    params, tokenizer, template = load(folder, spec, progress=False), *_text_of(folder)
+    losses = []
+    for item in items:
+        prompt = template.render(item.messages, tools=item.tools or None)
+        begin, tokens = (tokenizer.encode(text, add_special_tokens=False).ids for text in (prompt, prompt + item.answer))
+        losses.append(_losses(spec, params, np.array(tokens))[len(begin) - 1 :])
+    return float(np.exp(np.concatenate(losses).mean()))
+
+
+def _text_of(folder: Path) -> tuple[Tokenizer, ChatTemplate]:
+    template = load_template(folder)
+    assert template is not None, "a demo model has a chat template"
+    return Tokenizer.from_file(str(folder / "tokenizer.json")), template
+
+
+def _losses(spec: ModelSpec, params: decoder.Params, tokens_T: np.ndarray) -> np.ndarray:
+    """[T - 1], of each token but the first after those before it; padded, so that few shapes are compiled."""
+    padded_S = np.pad(tokens_T, (0, -len(tokens_T) % MOST_TOKENS))
+    hidden_SM, _ = decoder.forward(spec, params, jnp.asarray(padded_S), jnp.arange(padded_S.size), DenseMemory())
+    logs_SV = jax.nn.log_softmax(decoder.logits(spec, params, hidden_SM))
+    return -np.asarray(logs_SV)[np.arange(len(tokens_T) - 1), tokens_T[1:]]
 
 
 def _greedy(spec: ModelSpec, params: decoder.Params, prompts: Sequence[Sequence[int]]) -> list[list[int]]:

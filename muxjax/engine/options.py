@@ -15,6 +15,7 @@ LOAD_FORMATS = ("auto", "dummy")
 TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
+QUANTIZATIONS = ("fp8",)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3")
 SPECULATIVE_METHODS = ("ngram",)
@@ -86,6 +87,7 @@ class ModelOptions:
       max_num_seqs: most sequences at a time.
       load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
       dtype: of weights and activations; "auto" for the checkpoint's.
+      quantization: of QUANTIZATIONS, to which the matrices of its layers are rounded while they are loaded; None for as they are stored.
       kv_cache_dtype: of its keys and values in the shared cache; "fp8" and "fp8_e4m3" keep twice the tokens in a block of bfloat16,
         "auto" keeps them as the cache is.
       rate: expected requests a second against the other models; sets the first cache quotas.
@@ -123,6 +125,7 @@ class ModelOptions:
     max_num_seqs: int = 64
     load_format: str = "auto"
     dtype: str = "auto"
+    quantization: str | None = None
     kv_cache_dtype: str = "auto"
     rate: float = 1.0
     weight: float = 1.0
@@ -156,6 +159,8 @@ class ModelOptions:
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
         for field, dtypes in (("dtype", DTYPES), ("kv_cache_dtype", KV_CACHE_DTYPES)):
             require(getattr(self, field) in dtypes, field, getattr(self, field), "one of " + ", ".join(dtypes))
+        known = self.quantization is None or self.quantization in QUANTIZATIONS
+        require(known, "quantization", self.quantization, "one of " + ", ".join(QUANTIZATIONS))
         for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
             value = getattr(self, field)
             require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))
@@ -214,6 +219,7 @@ class ModelOptions:
             "max_len": self.max_model_len,
             "allow_unknown": self.allow_unknown_config,
             "weights": self.load_format != "dummy",
+            "quantization": self.quantization,
         }
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from muxjax.model_spec import ModelSpec
 from muxjax.models.layers import Product, Rotation, Weights, linear, norm, rotate, soft_capped
+from muxjax.pallas import reference
 
 
 class Scoring(NamedTuple):
@@ -62,7 +63,7 @@ def attention(
     memory: MemoryT,
     *,
     across: str | None = None,
-    product: Product = jnp.matmul,
+    product: Product = reference.product,
 ) -> tuple[jax.Array, MemoryT]:
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M].
 

@@ -31,12 +31,14 @@ def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
       dst: a folder that does not exist, or is empty; it appears whole or not at all.
       progress: shows the bytes read on stderr.
     Raises:
-      ConfigError: dst is in use, or the config is not supported.
+      ConfigError: dst is in use, or the config is not supported; or src is an Orbax folder of quantised weights.
       CheckpointError: the weights are not those of the config, or cannot be read.
     """
     if dst.exists() and not (dst.is_dir() and not any(dst.iterdir())):
         raise ConfigError(f"{dst} must be an empty folder or not exist", field="dst")
     spec = read_spec(src)
+    if spec.quantization and is_orbax(src):
+        raise ConfigError(f"{src} holds quantised weights, which are converted to Orbax alone: use the folder it was made of", field="src")
     checkpoint = open_checkpoint(src, spec)
     with _appearing(dst) as folder:
         _copy_companions(src, folder)
@@ -63,10 +65,11 @@ def _copy_companions(src: Path, folder: Path) -> None:
 
 def _settle_config(path: Path, spec: ModelSpec) -> None:
     """Says in the copied config.json what only the weights said, as the other format's may not: the dtype, a head of its own; and nothing
-    of packed weights, which are written whole."""
+    of quantised weights that are written whole."""
     config = json.loads(path.read_text(encoding="utf-8"))
     settled = config | {"tie_word_embeddings": spec.tied}
-    settled.pop("quantization_config", None)
+    if spec.quantization is None:
+        settled.pop("quantization_config", None)
     if not (config.get("dtype") or config.get("torch_dtype")):
         settled |= {"torch_dtype": spec.dtype}
     if settled != {"tie_word_embeddings": False} | config:

@@ -3,14 +3,13 @@
 X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
 from muxjax.models.layers import PLAIN, Product, Products, gated, linear, summed
+from muxjax.models.tensors import SCALE
 
 
 def mixture(
@@ -35,10 +34,10 @@ def mixture(
     order_R = jnp.argsort(expert_TA.reshape(-1))
     expert_R, x_RM = expert_TA.reshape(-1)[order_R], x_TM[order_R // spec.experts.per_token]
     count_X = jnp.bincount(expert_R, length=spec.experts.count).astype(jnp.int32)
-    gate_up_R2F = products.grouped(x_RM, weights["expert_gate_up"], weights["place"], count_X)
+    gate_up_R2F = _grouped(x_RM, weights, "expert_gate_up", count_X, products)
     if spec.experts.biases:
         gate_up_R2F += _bias(weights, "expert_gate_up", expert_R)
-    y_RM = products.grouped(_activated(spec, gate_up_R2F), weights["expert_down"], weights["place"], count_X)
+    y_RM = _grouped(_activated(spec, gate_up_R2F), weights, "expert_down", count_X, products)
     y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
     mixed_TM = summed(_weighed(weight_TA, y_TAM) + _shared(spec, x_TM, weights, product=products.matrix), across)
     if spec.experts.biases:  # once, and not on each device
@@ -48,7 +47,7 @@ def mixture(
 
 def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """A token's experts, [T, A] int32, and their weights, [T, A] float32."""
-    logits_TX = linear(x_TM, weights, "router", product=functools.partial(jnp.matmul, preferred_element_type=jnp.float32))
+    logits_TX = linear(x_TM, weights, "router", product=_wide_product)
     if experts.sigmoid:
         score_TX = jax.nn.sigmoid(logits_TX)
         _, expert_TA = jax.lax.top_k(score_TX + weights["choice_bias"], experts.per_token)
@@ -58,6 +57,15 @@ def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> t
     if experts.normed:
         weight_TA = weight_TA / weight_TA.sum(axis=1, keepdims=True)
     return expert_TA, weight_TA * experts.scale
+
+
+def _grouped(x_RI: jax.Array, weights: dict[str, jax.Array], kind: str, count_X: jax.Array, products: Products) -> jax.Array:
+    return products.grouped(x_RI, weights[kind], weights["place"], count_X, weights.get(f"{kind}{SCALE}"))
+
+
+def _wide_product(x_TM: jax.Array, w_MX: jax.Array, _: None) -> jax.Array:
+    """[T, X] float32, by a matrix that is not quantised."""
+    return jnp.matmul(x_TM, w_MX, preferred_element_type=jnp.float32)
 
 
 def _activated(spec: ModelSpec, gate_up_R2F: jax.Array) -> jax.Array:

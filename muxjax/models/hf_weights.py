@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,8 @@ from muxjax.models.checkpoint import Advance
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
-from muxjax.models.tensors import Tensor, tensors
+from muxjax.models.tensors import NUMBERS, Tensor, tensors
+from muxjax.specs.config import read_stored_quantization
 from muxjax.specs.tensor_names import tensor_names
 
 
@@ -113,18 +115,27 @@ class HfFolder:
     """
 
     def __init__(self, folder: Path, spec: ModelSpec):
-        self._files, self._spec = TensorFiles(folder), spec
+        self._spec = spec
+        self._files = TensorFiles(folder, quantization=read_stored_quantization(folder), dtype=jnp.dtype(spec.dtype))
         self._kinds = functools.partial(kinds, packed=self._files.packed)
-        needed = {name: shape for kind in self._kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
-        found = {name: shape for name, shape in self._files.shapes.items() if name in needed or not _harmless(name, spec)}
-        check_inventory(folder, found, needed)
-        self.stored_bytes = sum(self._files.dtypes[name].itemsize * math.prod(shape) for name, shape in needed.items())
+        whole = {
+            name: shape for kind in self._kinds(replace(spec, quantization=None)).values() for name, shape in kind.tensor_shapes.items()
+        }
+        found = {name: shape for name, shape in self._files.shapes.items() if name in whole or not _harmless(name, spec)}
+        check_inventory(folder, found, whole)
+        names = {name for kind in self._kinds(spec).values() for name in kind.names}
+        for name in names:
+            if name.endswith(NUMBERS):
+                self._files.hold_quantised(name.removesuffix(NUMBERS))
+        shapes, dtypes = self._files.shapes, self._files.dtypes
+        self.stored_bytes = sum(dtypes[name].itemsize * math.prod(shapes[name]) for name in names)
 
     @property
     def dtypes(self) -> dict[str, np.dtype]:
         """That of its tensors; where they differ, one that holds all."""
+        dtypes = self._files.dtypes
         return {
-            path: functools.reduce(jnp.promote_types, {self._files.dtypes[name] for name in kind.names})  # of few kinds, however many names
+            path: functools.reduce(jnp.promote_types, {dtypes[name] for name in kind.names})  # of few kinds, however many names
             for path, kind in self._kinds(self._spec).items()
         }
 
@@ -150,6 +161,8 @@ def _is_apart(tensor: Tensor) -> bool:
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
-    """Computed from the config anyway, a second copy of the embedding, or of what predicts further tokens behind the last layer."""
+    """Computed from the config anyway, a second copy of the embedding, of what predicts further tokens behind the last layer, or a scale
+    of a cache in 8 bits."""
     beyond = spec.naming == "glm4_moe" and name.startswith(f"model.layers.{spec.layers}.")
-    return beyond or name.endswith("rotary_emb.inv_freq") or (spec.tied and name in tensor_names(spec)["head"])
+    is_beside = name.endswith(("rotary_emb.inv_freq", ".k_scale", ".v_scale"))
+    return beyond or is_beside or (spec.tied and name in tensor_names(spec)["head"])

@@ -9,28 +9,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.model_spec import ModelSpec, RopeScaling
+from muxjax.models.tensors import SCALE
+from muxjax.pallas import reference
 
-Product = Callable[[jax.Array, jax.Array], jax.Array]
-"""x [T, I] times w [I, O], [T, O]."""
+Product = Callable[..., jax.Array]
+"""x [T, I] times w [I, O], [T, O]; or times numbers w and their scales [J, O], as `reference.product`."""
 
 Weights = dict[str, Any]
-"""Arrays of a layer by kind, and under `{kind}_lora` what adapters add to a product by that matrix, where there are any."""
+"""Arrays of a layer by kind; under `{kind}_scale` the scales of a quantised matrix, and under `{kind}_lora` what adapters add to a product
+by that matrix, where there are any."""
 
 
-GroupedProduct = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+GroupedProduct = Callable[..., jax.Array]
 """x [R, I], of which the first rows belong to the first matrix, and so on; w [L, X, I, O], with an int32 scalar for the layer whose
-matrices they are; int32 [X] says how many rows are each one's: [R, O], whose rows beyond all may be anything finite."""
+matrices they are; int32 [X] says how many rows are each one's; scales [L, X, J, O] of quantised ones, or None: [R, O], whose rows beyond
+all may be anything finite."""
 
 
-def ragged_dot(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+def ragged_dot(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array, scale_LXJO: jax.Array | None = None) -> jax.Array:
     """XLA's grouped product."""
-    return jax.lax.ragged_dot(x_RI, w_LXIO[layer], count_X)
+    w_XIO = w_LXIO[layer] if scale_LXJO is None else reference.widened(w_LXIO[layer], scale_LXJO[layer], x_RI.dtype)
+    return jax.lax.ragged_dot(x_RI, w_XIO, count_X)
 
 
 class Products(NamedTuple):
     """What multiplies by a layer's weights: by one matrix, and by those of experts."""
 
-    matrix: Product = jnp.matmul
+    matrix: Product = reference.product
     grouped: GroupedProduct = ragged_dot
 
 
@@ -65,14 +70,15 @@ def scaled(x: jax.Array, factor: float) -> jax.Array:
     return x if factor == 1 else (x.astype(jnp.float32) * factor).astype(x.dtype)
 
 
-def linear(x_TI: jax.Array, weights: Weights, kind: str, *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
+def linear(x_TI: jax.Array, weights: Weights, kind: str, *, across: str | None = None, product: Product = reference.product) -> jax.Array:
     """x times the layer's matrix of that kind [I, O], plus what adapters add and its bias where it has them.
 
     Args:
       across: the mesh axis whose devices share out I, over which products are summed; None where each has all.
       product: what multiplies.
     """
-    y_TO, lora = product(x_TI, weights[kind]), weights.get(f"{kind}_lora")
+    y_TO = product(x_TI, weights[kind], weights.get(f"{kind}{SCALE}"))
+    lora = weights.get(f"{kind}_lora")
     y_TO = summed(y_TO if lora is None else y_TO + lora(x_TI), across)
     bias = weights.get(f"{kind}_bias")
     return y_TO if bias is None else y_TO + bias
@@ -93,7 +99,9 @@ def embedded(embed_VM: jax.Array, tokens_T: jax.Array, across: str | None) -> ja
     return summed(jnp.where(own_T[:, None], embed_VM.at[row_T].get(mode="clip"), 0), across)
 
 
-def mlp(spec: ModelSpec, x_TM: jax.Array, weights: Weights, *, across: str | None = None, product: Product = jnp.matmul) -> jax.Array:
+def mlp(
+    spec: ModelSpec, x_TM: jax.Array, weights: Weights, *, across: str | None = None, product: Product = reference.product
+) -> jax.Array:
     """down(silu(gate(x)) * up(x)), [T, M], or what `spec.mlp` says else; `across` devices along a mesh axis that share out F."""
     read = linear(x_TM, weights, "gate_up" if spec.is_gated else "up", product=product)
     hidden_TF = gated(spec, read) if spec.is_gated else _gelu(read)

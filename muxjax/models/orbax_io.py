@@ -22,6 +22,7 @@ from muxjax.models.checkpoint import PARAMS, Advance, Checkpoint
 from muxjax.models.decoder import param_shapes
 from muxjax.models.inventory import check_inventory
 from muxjax.models.shares import WHOLE, Share, finest, grain_shape, part_shape, pieces, split_axis
+from muxjax.models.tensors import SCALE, tensors
 from muxjax.models.tree import flat, nested
 
 MOST_SHARES = 8
@@ -57,8 +58,21 @@ class OrbaxFolder:
             raise CheckpointError(f"{self._path} is no readable Orbax checkpoint: {error}") from error
         if "layers.q" in self._arrays:
             raise CheckpointError(f"{folder} holds q, k, v, gate and up apart, as muxjax once wrote them: convert the model to Orbax again")
+        self._require_numbers(folder)
         needed = {path: leaf.shape for path, leaf in flat(param_shapes(spec)).items()}
         check_inventory(folder, {path: array.shape for path, array in self._arrays.items()}, needed)
+
+    def _require_numbers(self, folder: Path) -> None:
+        """
+        Raises:
+          CheckpointError: a matrix that is to be quantised lies there as it is.
+        """
+        dtypes = self.dtypes
+        for path, tensor in tensors(self._spec).items():
+            if f"{path}{SCALE}" in tensors(self._spec) and path in dtypes and dtypes[path] != np.dtype(tensor.dtype):
+                raise CheckpointError(
+                    f"{folder} holds {path} in {dtypes[path]}: matrices are quantised while they come from a Hugging Face folder alone"
+                )
 
     @property
     def dtypes(self) -> dict[str, np.dtype]:

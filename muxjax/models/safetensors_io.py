@@ -2,56 +2,68 @@
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from muxjax.errors import CheckpointError
 from muxjax.models.checkpoint import Advance
-from muxjax.specs.folders import no_weights, require_no_pointer
-from muxjax.specs.weight_files import DTYPES, INDEX, SINGLE, full_name, read_headers, weight_files
+from muxjax.models.stored.files import StoredTensors
+from muxjax.models.stored.fp8 import made_fp8, stored_matrices
+from muxjax.models.stored.mxfp4 import mxfp4_names, stored_mxfp4
+from muxjax.models.tensors import NUMBERS, SCALE
+from muxjax.specs.reading.quantization import StoredQuantization
+from muxjax.specs.weight_files import INDEX, SINGLE
 
-_DTYPES = {"BF16": np.dtype(ml_dtypes.bfloat16), "F16": np.dtype(np.float16), "F32": np.dtype(np.float32)}
-assert _DTYPES.keys() == DTYPES.keys()
 _PIECE_BYTES = 32 * 2**20
-
-_BLOCKS, _SCALES = "_blocks", "_scales"
-_BLOCK = 32
-"""Numbers that share a scale in MXFP4."""
-_FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
-"""Numbers by their four bits. Source: Open Compute Project, "Microscaling Formats (MX) v1.0", E2M1."""
 
 
 class TensorFiles:
-    """All tensors of a checkpoint by full name; only headers are read until `read_into`.
+    """All tensors of a checkpoint by full name, stored ones and those that are made of them; only headers are read until `read_into`.
 
+    Args:
+      quantization: how the folder says that its weights are quantised.
+      dtype: of quantised ones that are read as what they stand for.
     Raises:
       CheckpointError: no safetensors, or a file that is missing, damaged or of a dtype not supported.
     """
 
-    def __init__(self, folder: Path):
-        self._places: dict[str, tuple[Path, Any, str]] = {}  # with the name that the file has for it
-        paths = weight_files(folder)
-        if not paths:
-            raise no_weights(folder)
-        for path in paths:
-            opened = _open(path)
-            self._places |= {full_name(name): (path, opened, name) for name in list(opened.keys())}
-        read_headers(folder)  # refuses a tensor that two files hold
-        self.packed = _packed(folder, self._places)
+    def __init__(self, folder: Path, *, quantization: StoredQuantization | None, dtype: np.dtype):
+        stored = StoredTensors(folder)
+        self.packed = mxfp4_names(stored)
         """Tensors in MXFP4, which read as one of bfloat16."""
-        parts = {name + part for name in self.packed for part in (_BLOCKS, _SCALES)}
-        shapes = {name: tuple(opened.get_slice(stored).get_shape()) for name, (_, opened, stored) in self._places.items()}
-        self.shapes = {name: shape for name, shape in shapes.items() if name not in parts}
-        self.dtypes = {name: _dtype(path, stored, opened) for name, (path, opened, stored) in self._places.items() if name not in parts}
-        for name in self.packed:
-            self.shapes[name] = _unpacked_shape(shapes[name + _BLOCKS], shapes[name + _SCALES])
-            self.dtypes[name] = _DTYPES["BF16"]
+        packed = {name: stored_mxfp4(stored, name) for name in self.packed}
+        self._quantised = stored_matrices(stored, quantization)
+        parts = {part for _, of in (*packed.values(), *self._quantised.values()) for part in of}
+        made = {name: tensor for name, (tensor, _) in packed.items()}
+        made |= {name: matrix.widened(dtype) for name, (matrix, _) in self._quantised.items()}
+        self._tensors = {name: stored.wide(name) for name in stored.shapes if name not in parts and name not in made} | made
+        self._folder, self._quantization = folder, quantization
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype]:
+        return {name: tensor.dtype for name, tensor in self._tensors.items()}
+
+    def hold_quantised(self, name: str) -> None:
+        """Has the numbers and scales of a matrix be tensors, too: as they are stored, or made of it where nothing is quantised yet.
+
+        Raises:
+          CheckpointError: other matrices are stored so, and this one is not.
+        """
+        if name in self._quantised:
+            matrix, _ = self._quantised[name]
+        elif self._quantization is None:
+            matrix = made_fp8(self._tensors[name], f"{self._folder}: {name}")
+        else:
+            stored = self._tensors[name].dtype
+            raise CheckpointError(f"{self._folder}: {name} is stored as {stored}, and config.json says that it is quantised")
+        self._tensors |= {f"{name}{NUMBERS}": matrix.numbers, f"{name}{SCALE}": matrix.scales}
 
     def read_into(
         self,
@@ -71,65 +83,17 @@ class TensorFiles:
             stays as it is.
           item: which along the tensor's first axis is read, without that axis; None for a tensor that is one.
         """
-        items = () if item is None else (item,)
-        shape = self.shapes[name][len(items) :]
+        items, tensor = () if item is None else (item,), self._tensors[name]
+        shape = tensor.shape[len(items) :]
         begin, end = rows or (0, shape[0])
         (first, stop), *others = [_stretch(piece, size, of) for size, of in zip(target.shape, (end - begin, *shape[1:]), strict=True)]
-        row_bytes = self.dtypes[name].itemsize * max(1, math.prod(stop - first for first, stop in others))
-        at_once = max(1, _PIECE_BYTES // row_bytes)
+        row_bytes = tensor.dtype.itemsize * max(1, math.prod(stop - first for first, stop in others))
+        at_once = max(1, _PIECE_BYTES // max(row_bytes, tensor.row_bytes))
         columns = tuple(slice(*stretch) for stretch in others)
         for row in range(first, stop, at_once):
-            read = self._read(name, (*items, slice(begin + row, begin + min(row + at_once, stop)), *columns))
+            read = tensor.read((*items, slice(begin + row, begin + min(row + at_once, stop)), *columns))
             target[row - first : row - first + len(read)] = read
             advance(read.nbytes)
-
-    def _read(self, name: str, index: tuple[int | slice, ...]) -> np.ndarray:
-        """A part of a tensor, whose last axis is cut by a slice."""
-        if name not in self.packed:
-            return self._read_stored(name, index)
-        *outer, columns = index
-        assert isinstance(columns, slice)
-        blocks = slice(columns.start // _BLOCK, -(-columns.stop // _BLOCK))
-        unpacked = unpack(self._read_stored(name + _BLOCKS, (*outer, blocks)), self._read_stored(name + _SCALES, (*outer, blocks)))
-        first = blocks.start * _BLOCK
-        return unpacked[..., columns.start - first : columns.stop - first]
-
-    def _read_stored(self, name: str, index: tuple[int | slice, ...]) -> np.ndarray:
-        path, opened, stored = self._places[name]
-        try:
-            return opened.get_slice(stored)[index]
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: {name} cannot be read: {error}") from error
-
-
-def unpack(blocks: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """Numbers in MXFP4 as bfloat16, which holds all of them.
-
-    Args:
-      blocks: uint8 [..., blocks, 16], two numbers a byte, the first in its low bits.
-      scales: uint8 [..., blocks], powers of two that multiply a block's numbers, 127 for 1.
-    """
-    numbers = _FP4[np.stack([blocks & 15, blocks >> 4], axis=-1)].reshape(*scales.shape, _BLOCK)
-    scaled = np.ldexp(numbers, scales.astype(np.int32)[..., None] - 127)
-    return scaled.reshape(*scales.shape[:-1], -1).astype(ml_dtypes.bfloat16)
-
-
-def _packed(folder: Path, names: Collection[str]) -> frozenset[str]:
-    """Names of tensors whose blocks and scales lie in two.
-
-    Raises:
-      CheckpointError: one is there as a whole, too.
-    """
-    begun = {name.removesuffix(_BLOCKS) for name in names if name.endswith(_BLOCKS)}
-    packed = frozenset(name for name in begun if name + _SCALES in names)
-    if twice := sorted(packed.intersection(names)):
-        raise CheckpointError(f"{folder} holds {twice[0]} both whole and in MXFP4: one of them is of another checkpoint")
-    return packed
-
-
-def _unpacked_shape(blocks: tuple[int, ...], scales: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a tensor of such blocks; where they are none that fit their scales, one that no model has."""
-    return (*scales[:-1], scales[-1] * _BLOCK) if blocks == (*scales, _BLOCK // 2) else blocks
 
 
 def write_shards(folder: Path, tensors: Iterable[tuple[str, np.ndarray]], *, shard_bytes: int) -> None:
@@ -174,20 +138,3 @@ def _name_shards(folder: Path, shards: list[list[str]], total_bytes: int) -> Non
         "weight_map": {name: file for file, names in zip(files, shards, strict=True) for name in names},
     }
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-
-
-def _open(path: Path) -> Any:
-    require_no_pointer(path)
-    try:
-        return safe_open(path, framework="np")
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist, but the index names it") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
-
-
-def _dtype(path: Path, name: str, opened: Any) -> np.dtype:
-    stored = opened.get_slice(name).get_dtype()
-    if stored not in _DTYPES:
-        raise CheckpointError(f"{path}: {name} is stored as {stored}; supported are {', '.join(_DTYPES)}")
-    return _DTYPES[stored]

@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
+from muxjax.quantization import Quantization
 from muxjax.specs.tensor_names import tensor_names
+
+NUMBERS, SCALE = "_numbers", "_scale"
+"""Behind a matrix's name in a checkpoint, and SCALE behind its kind too: what it is held as where it is quantised."""
 
 
 class Tensor(NamedTuple):
@@ -40,6 +44,19 @@ class Tensor(NamedTuple):
         names = tuple(name.replace(".weight", ".bias") if ".weight" in name else f"{name}_bias" for name in self.names)
         return self._replace(shape=self.shape[-1:], names=names, split=self.split if self.split == -1 else None, is_transposed=False)
 
+    def quantised(self, how: Quantization) -> dict[str, "Tensor"]:
+        """What a matrix is held as, by what stands behind its kind: its numbers, and the scales [J, out] of its groups of inputs, which
+        devices share out as they do it."""
+        groups = how.groups(self.shape[0])
+        numbers = self._replace(names=tuple(f"{name}{NUMBERS}" for name in self.names), dtype=how.dtype)
+        scales = self._replace(
+            shape=(groups, self.shape[1]),
+            names=tuple(f"{name}{SCALE}" for name in self.names),
+            split=None if self.split == -2 and groups == 1 else self.split,
+            dtype="float32",
+        )
+        return {"": numbers, SCALE: scales}
+
     @property
     def stacked_shape(self) -> tuple[int, ...]:
         """Of the array."""
@@ -60,7 +77,12 @@ def layer_tensors(spec: ModelSpec) -> Mapping[str, Tensor]:
     """Those that are stacked over layers, by kind: the last part of their path."""
     every = _within(_attention(spec) | _norms(spec) | _head_norms(spec), tuple(range(spec.layers)))
     experts = _within(_experts(spec, spec.experts), spec.experts.layers) if spec.experts else {}
-    return every | _within(_mlp(spec), spec.dense_layers) | experts
+    found = every | _within(_mlp(spec), spec.dense_layers) | experts
+    how = spec.quantization
+    if how is None:
+        return found
+    held = {kind: tensor.quantised(how) if kind in how.kinds else {"": tensor} for kind, tensor in found.items()}
+    return {f"{kind}{suffix}": tensor for kind, tensors in held.items() for suffix, tensor in tensors.items()}
 
 
 def adds_to_residual(kind: str) -> bool:

@@ -13,8 +13,9 @@ from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
 from muxjax.models.sharding import Devices, partition
 from muxjax.models.shares import WHOLE, Share, part, part_shape, split_axis
-from muxjax.models.tensors import adds_to_residual, tensors
+from muxjax.models.tensors import SCALE, adds_to_residual, tensors
 from muxjax.models.tree import flat, nested
+from muxjax.quantization import FP8, MOST_FP8
 
 
 def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_format: str = "auto", progress: bool = True) -> Params:
@@ -76,12 +77,19 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     if kind.endswith("norm"):
         shape = part_shape(path, leaf.shape, spec, share.of)
         return jnp.full(shape, 0 if spec.norm == "rms_offset" else 1, leaf.dtype, device=next(iter(key.devices())))
-    inputs = spec.width if kind == "embed" or kind.endswith("_bias") else leaf.shape[-2]
-    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind) else 1.0
+    matrix = path.removesuffix(SCALE)
+    inputs = spec.width if kind == "embed" or kind.endswith("_bias") else tensors(spec)[matrix].shape[-2]
+    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind.removesuffix(SCALE)) else 1.0
     limit = (3 / inputs) ** 0.5 * residual
+    if matrix != path:
+        shape = part_shape(path, leaf.shape, spec, share.of)
+        return jnp.full(shape, limit / MOST_FP8, leaf.dtype, device=next(iter(key.devices())))
+    is_quantised, drawn = leaf.dtype.name == FP8, leaf.dtype
+    if is_quantised:
+        limit, drawn = MOST_FP8, jnp.dtype(spec.dtype)
 
     def draw(key: jax.Array) -> jax.Array:
-        whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, leaf.dtype, -limit, limit)
-        return part(path, whole, spec, share)
+        whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, drawn, -limit, limit)
+        return part(path, whole, spec, share).astype(leaf.dtype)
 
     return jax.lax.map(draw, jax.random.split(key, leaf.shape[0])) if stacked else draw(key)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from muxjax.pallas import fp8
 
@@ -16,6 +17,8 @@ ROW_GRAIN = 8
 """Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
 _ROWS_AT_ONCE = 64
 """Rows of one matrix that are multiplied at once where several matrices have rows."""
+_TOKENS_BY_GROUP = 64
+"""Most tokens for which products of groups of inputs are scaled one by one: the sums of so many are less to write than the whole matrix."""
 _AT_ONCE_ELEMENTS = 2**20
 """Elements of the keys of groups that are attended from at once."""
 
@@ -43,23 +46,47 @@ class Places(NamedTuple):
         return self.table_LSKC.at[self.layer, self.slot_B].get(mode="clip")
 
 
-def product(x_TI: jax.Array, w_IO: jax.Array) -> jax.Array:
-    """x times w, [T, O]; bf16 is summed in float32."""
-    return x_TI @ w_IO
+def product(x_TI: jax.Array, w_IO: jax.Array, scale_JO: jax.Array | None = None) -> jax.Array:
+    """x times w, [T, O]; bf16 is summed in float32.
+
+    Args:
+      scale_JO: float32, of a quantised w, whose J equal groups of inputs are numbers times these; None for one that is no numbers.
+    """
+    if scale_JO is None:
+        return x_TI @ w_IO
+    (tokens, inputs), groups = x_TI.shape, len(scale_JO)
+    if groups > 1 and tokens > _TOKENS_BY_GROUP:
+        return x_TI @ widened(w_IO, scale_JO, x_TI.dtype)
+    if groups > 1 and tokens == 1:  # by a single row, XLA would write w in float32
+        return product(jnp.pad(x_TI, ((0, 1), (0, 0))), w_IO, scale_JO)[:1]
+    x_JTG = x_TI.reshape(tokens, groups, inputs // groups).swapaxes(0, 1)
+    w_JGO = w_IO.reshape(groups, inputs // groups, -1).astype(x_TI.dtype)
+    y_JTO = jnp.matmul(x_JTG, w_JGO, preferred_element_type=jnp.float32) * scale_JO[:, None]
+    return y_JTO.sum(axis=0).astype(x_TI.dtype)
 
 
-def grouped_product(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array) -> jax.Array:
+def widened(w_IO: jax.Array, scale_JO: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Numbers times the scales of their groups of inputs, [I, O], or [..., I, O] of several matrices."""
+    w_JGO = w_IO.reshape(*scale_JO.shape[:-1], -1, w_IO.shape[-1]).astype(jnp.float32) * scale_JO[..., None, :]
+    return w_JGO.astype(dtype).reshape(w_IO.shape)
+
+
+def grouped_product(
+    x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array, scale_LXJO: jax.Array | None = None
+) -> jax.Array:
     """x times a layer's matrices, [R, O]: the first count_X[0] rows by the first, the next count_X[1] by the second and so on; rows beyond
     all are zero. Matrices without a row are not read.
 
     Args:
       layer: int32 scalar, an array so that one kernel serves all layers.
+      scale_LXJO: of quantised matrices, as of `product`.
     """
     rows, end_X = len(x_RI), jnp.cumsum(count_X)
     at_once = min(rows, _ROWS_AT_ONCE)
 
     def with_rows_of(matrix, y_RO):
         end, w_IO = end_X[matrix], w_LXIO[layer, matrix]
+        scale_JO = None if scale_LXJO is None else scale_LXJO[layer, matrix]
         begin = end - count_X[matrix]
 
         def with_next_rows(i, y_RO):
@@ -67,7 +94,7 @@ def grouped_product(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_
             row = first + jnp.arange(at_once)
             own_R1 = ((row >= begin) & (row < end))[:, None]
             before_RO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_RO, x_RI))
-            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO), before_RO), first, 0)
+            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO, scale_JO), before_RO), first, 0)
 
         return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
 

@@ -17,6 +17,7 @@ from muxjax.specs.known_families import BARE, BY_ARCHITECTURE, BY_TYPE, FAMILIES
 from muxjax.specs.known_fields import check_values, unknown_names
 from muxjax.specs.pooling import read_pooling
 from muxjax.specs.reading.family import Family
+from muxjax.specs.reading.quantization import StoredQuantization, read_quantization, resident
 from muxjax.specs.reading.rope import read_rope, rope_fields, to_rope_scaling
 from muxjax.specs.tensor_names import tensor_names
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
@@ -30,7 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 def read_spec(
-    folder: Path, *, dtype: str = "auto", max_len: int | None = None, allow_unknown: bool = False, weights: bool = True
+    folder: Path,
+    *,
+    dtype: str = "auto",
+    max_len: int | None = None,
+    allow_unknown: bool = False,
+    weights: bool = True,
+    quantization: str | None = None,
 ) -> ModelSpec:
     """The model that a folder's config.json describes.
 
@@ -39,6 +46,7 @@ def read_spec(
       max_len: fewer positions than the model was made for; None for all of them.
       allow_unknown: fields that are not known to be harmless are warned of, and not refused.
       weights: what the file leaves open, or says against the weights, is looked up in their headers where they are there.
+      quantization: "fp8" for matrices that are quantised while they are loaded; None for as they are stored.
     Raises:
       ConfigError: a missing field, or one that asks for something not supported; it names file, field, value and choice.
       CheckpointError: a file of weights that is damaged.
@@ -49,14 +57,33 @@ def read_spec(
     fields = fields.with_defaults(family.defaults)
     check_values(fields, family)
     rope = rope_fields(fields, family)
+    stored = _stored_quantization(fields, family)
     try:
         spec = _spec(fields, rope, family, read_eos_ids(fields, folder, family, vocab=_vocab(fields)))
+        spec = dataclasses.replace(spec, quantization=resident(spec, stored, quantization))
     except ConfigError as error:
         raise error if str(folder) in str(error) else ConfigError(f"{fields.where}: {error}", field=error.field) from None
     _check_unknown(fields, unknown_names(fields, family), allow=allow_unknown)
     _check_unknown(rope, rope.never_asked(), allow=allow_unknown)
     spec = _overridden(spec, fields, dtype, max_len)
     return _as_stored(spec, fields, folder, dtype) if weights else spec
+
+
+def read_stored_quantization(folder: Path) -> StoredQuantization | None:
+    """How a folder's config.json says that its weights are quantised; None where they are not, or there is no such file.
+
+    Raises:
+      ConfigError: a method or a form that is not read, by its name.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    fields = Fields.load(path)
+    return _stored_quantization(fields, _family(fields))
+
+
+def _stored_quantization(fields: Fields, family: Family) -> StoredQuantization | None:
+    return None if "quantization_config" in family.reads else read_quantization(fields)
 
 
 def to_hf_config(spec: ModelSpec) -> dict[str, Any]:

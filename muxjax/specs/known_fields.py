@@ -65,17 +65,12 @@ ONLY: Mapping[str, tuple[object, ...]] = {
     "logit_scale": (1,),
     "clip_qkv": (),
     "pruned_heads": ({},),
-    "quantization_config": (),
-    "quantization": (),
-    "compression_config": (),
     "per_layer_config": (),
     "auto_map": (),
 }
 """Fields that change the maths, and the values under which they do not; absent or null is right for each. Families add to them."""
 
-_QUANTISED = "quantised weights are not supported: give the folder of the model in bfloat16 that they were made of"
 _WHY: Mapping[str, str] = {
-    **dict.fromkeys(("quantization_config", "quantization", "compression_config"), _QUANTISED),
     "auto_map": "code of a checkpoint's own is not run: give a checkpoint of the model that is in the form of transformers",
 }
 """What to do about a field of `ONLY`, beside leaving it out."""

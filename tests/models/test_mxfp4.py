@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from muxjax.errors import CheckpointError
 from muxjax.models.convert import convert
-from muxjax.models.safetensors_io import SINGLE, unpack
+from muxjax.models.safetensors_io import SINGLE
 from muxjax.models.sharding import Devices
+from muxjax.models.stored.mxfp4 import unpack
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec, to_hf_config
 from tests.models.golden import seeded_tensors

@@ -60,7 +60,6 @@ def test_harmless_fields_change_nothing_and_are_not_warned_of(read, caplog):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("quantization_config", {"bits": 4}, r"quantization_config=\{'bits': 4\} is not supported: quantised weights .* give the folder"),
         ("auto_map", {"AutoConfig": "a.B"}, r"auto_map=.* is not supported: code of a checkpoint's own is not run"),
         ("clip_qkv", 8.0, r"clip_qkv=8\.0 is not supported: no model that needs it is served"),
     ],

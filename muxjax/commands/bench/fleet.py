@@ -45,7 +45,7 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
         Member(
             name=model.name,
             path=Path(model.path),
-            weight_bytes=specs[model.name].params * ITEM_BYTES[dtype],
+            weight_bytes=int(specs[model.name].weight_bytes(ITEM_BYTES[dtype])),
             token_bytes=token_bytes[model.name],
             cache_share=held[model.name],
             compute_share=computed[model.name],

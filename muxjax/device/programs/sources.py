@@ -47,6 +47,9 @@ _CUBLAS: Options = {"xla_gpu_enable_triton_gemm": False}
 where it lies."""
 
 
+_QUANTISED: Options = {"xla_disable_hlo_passes": "rematerialization,slice-sinker"}
+"""The slice sinker takes the widening of each layer's numbers for one of the whole stack, which a step would write before it reads it."""
+
 _QUICK: Options = {"xla_backend_optimization_level": 0}
 """Kernels of a CPU as they come: made in half the time, and two to three times as slow, which matters little in a program that is small."""
 _SMALL_VALUES = 2**17
@@ -129,9 +132,12 @@ class StepSource:
         )
 
     def options(self, platform: str) -> Options:
+        """By XLA's own products, tuned or not, a decode reads quantised matrices once; for cuBLASLt they are widened in memory."""
+        own = {} if self.spec.quantization is None else _QUANTISED
         if platform != "gpu":
-            return {}
-        return _GPU_OPTIONS if self.tuned else _GPU_OPTIONS | _CUBLAS
+            return own
+        keeps_numbers = own and self.shape.phase is Phase.DECODE
+        return _GPU_OPTIONS | own | ({} if self.tuned or keeps_numbers else _CUBLAS)
 
     def _loras(self, devices: Devices) -> tuple[step.Loras, ...]:
         """Its last argument, where it has adapters."""

@@ -48,8 +48,9 @@ class ModelPlan:
             raise ConfigError(f"{model.name}: {error}", field=error.field) from error
         layout = layout_of(unit, model, spec, kv_dtype)
         table_bytes = model.max_num_seqs * (layout.columns(spec.max_len) * layout.column_blocks * 4 + spec.vocab * 2)
-        params = own.params + model.lora_places * adapter_params(own, model.max_lora_rank)
-        return cls(options=model, spec=spec, layout=layout, resident_bytes=params * ITEM_BYTES[spec.dtype] + table_bytes)
+        item_bytes = ITEM_BYTES[spec.dtype]
+        weight_bytes = int(own.weight_bytes(item_bytes)) + model.lora_places * adapter_params(own, model.max_lora_rank) * item_bytes
+        return cls(options=model, spec=spec, layout=layout, resident_bytes=weight_bytes + table_bytes)
 
     @property
     def name(self) -> str:

@@ -117,7 +117,7 @@ def _halves(spec: ModelSpec, rank: int) -> dict[str, Half]:
         own = range(len(tensor.cuts) + 1)
         of_names = [own] if len(tensor.names) < len(own) else [own[part : part + 1] for part in own]
         for (at, layer), (name, parts) in product(enumerate(tensor.layers), zip(tensor.names, of_names, strict=True)):
-            before, outputs = f"model.layers.{layer}.{name.removesuffix('weight')}lora_", sum(widths(tensor)[part] for part in parts)
+            before, outputs = f"model.layers.{layer}.{name.rpartition('weight')[0]}lora_", sum(widths(tensor)[part] for part in parts)
             halves[f"{before}A.weight"] = Half(at, kind, parts, True, (rank, tensor.shape[0]))
             halves[f"{before}B.weight"] = Half(at, kind, parts, False, (outputs, rank))
     return halves

@@ -1,0 +1,198 @@
+"""quantization_config of a config.json: how a checkpoint holds its matrices, and which of them devices hold so too.
+
+Source: `FineGrainedFP8Config` of transformers 5.24; `QuantizationConfig`, `QuantizationScheme` and `QuantizationArgs` of
+compressed-tensors 0.13.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
+from muxjax.quantization import Quantization
+from muxjax.specs.fields import Fields, shorten
+from muxjax.specs.known_fields import check_only
+from muxjax.specs.tensor_names import tensor_names
+
+_NAMES = ("quantization_config", "compression_config", "quantization")
+_WHOLE = "give the folder of the model in bfloat16 that it was made of, which `quantization: fp8` makes as small as one in fp8"
+_BLOCK = 128
+_COMPRESSED, _FINE_GRAINED = "compressed-tensors", "fp8"
+_PATTERN = "re:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredQuantization:
+    """How a checkpoint holds the matrices that it has quantised.
+
+    Args:
+      block: outputs, and inputs, that share a scale; None where each output has one, or each matrix.
+      leaves: whether the module of that name is not quantised.
+    """
+
+    block: int | None
+    leaves: Callable[[str], bool]
+
+
+def resident(spec: ModelSpec, stored: StoredQuantization | None, wish: str | None) -> Quantization | None:
+    """How devices hold a model: as it is stored, in kinds of matrices that are all quantised, while others are widened as they are loaded;
+    or as it is wished where nothing is.
+
+    Raises:
+      ConfigError: the wish is none that is known, or against what is stored, or the model has experts that cannot be quantised.
+    """
+    if stored is None and wish and spec.experts and not _experts_are_apart(spec):
+        raise ConfigError(f"quantization={wish} is not supported for experts that lie in one tensor of a layer", field="quantization")
+    if stored is None:
+        return Quantization(kinds=quantisable(spec)) if wish else None
+    kinds = tuple(kind for kind in quantisable(spec) if not any(map(stored.leaves, _modules(spec, kind))))
+    return Quantization(kinds=kinds, group=stored.block) if kinds else None
+
+
+def quantisable(spec: ModelSpec) -> tuple[str, ...]:
+    """Kinds of matrices that can be held quantised: those of a layer but its router, and experts that lie in one tensor."""
+    mlp = ("gate_up" if spec.is_gated else "up", "down") if spec.dense_layers else ()
+    experts = ("expert_gate_up", "expert_down") if spec.experts and _experts_are_apart(spec) else ()
+    shared = ("shared_gate_up", "shared_down") if experts and spec.experts and spec.experts.shared_ffn else ()
+    return ("qkv", "o", *mlp, *experts, *shared)
+
+
+def _experts_are_apart(spec: ModelSpec) -> bool:
+    """Each expert has tensors of its own."""
+    return "{}" in tensor_names(spec)["expert_down"][0]
+
+
+def read_quantization(fields: Fields) -> StoredQuantization | None:
+    """What a config.json says of it; None where nothing is quantised.
+
+    Raises:
+      ConfigError: a method or a form that is not read, by its name.
+    """
+    said = [name for name in _NAMES if fields.get(name) is not None]
+    if not said:
+        return None
+    config = fields.child(said[0])
+    method = config.get("quant_method")
+    if method not in _READERS:
+        why = f"quant_method must be one of {', '.join(_READERS)}; {_why_not(method)}"
+        raise ConfigError(f"{fields.where}: {said[0]}={shorten(config.values)} is not supported: {why}", field=said[0])
+    stored = _READERS[method](config)
+    check_unknown(config)
+    return stored
+
+
+def check_unknown(config: Fields) -> None:
+    """
+    Raises:
+      ConfigError: a field that nobody has read.
+    """
+    if names := config.never_asked():
+        raise config.wrong(names[0], config.values[names[0]], "left out: it is not known, and may change answers")
+
+
+def _why_not(method: object) -> str:
+    tools = {"bitsandbytes": "bitsandbytes quantises while its own programs load", "marlin": "its order of numbers is for one kernel"}
+    return f"{tools[method]}: {_WHOLE}" if isinstance(method, str) and method in tools else _WHOLE
+
+
+def _fine_grained(config: Fields) -> StoredQuantization:
+    """float8_e4m3fn, with a scale for each block as DeepSeek and Qwen publish it, or without a word of blocks for each matrix. That
+    others quantise activations too changes nothing here."""
+    block = config.get("weight_block_size")
+    if block not in (None, [_BLOCK, _BLOCK]):
+        raise config.wrong("weight_block_size", block, f"[{_BLOCK}, {_BLOCK}] or left out")
+    for name, right in (("fmt", ("e4m3", "float8_e4m3fn")), ("dequantize", (False,)), ("scale_fmt", ("float", "ue8m0"))):
+        check_only(config, name, right)
+    config.get("activation_scheme")
+    left = _names(config, "modules_to_not_convert") + _names(config, "ignored_layers")
+    return StoredQuantization(block=_BLOCK if block else None, leaves=_begins_or_ends(left))
+
+
+def _compressed(config: Fields) -> StoredQuantization:
+    """Of compressed-tensors: one group of modules that are all quantised alike."""
+    for name, right in (
+        ("format", ("float-quantized",)),
+        ("quantization_status", ("compressed",)),
+        ("sparsity_config", ({}, {"format": "dense"})),
+        ("transform_config", ({},)),
+    ):
+        check_only(config, name, right)
+    for name in ("version", "kv_cache_scheme", "global_compression_ratio"):  # scales of a cache in 8 bits are for programs that have one
+        config.get(name)
+    groups = config.child("config_groups")
+    if len(groups.values) != 1:
+        raise config.wrong("config_groups", sorted(groups.values), "one group")
+    group = groups.child(next(iter(groups.values)))
+    check_only(group, "targets", (["Linear"],))
+    check_only(group, "format", ("float-quantized",))
+    for name in ("input_activations", "output_activations"):
+        group.get(name)
+    block = _compressed_block(group.child("weights"))
+    check_unknown(group)
+    return StoredQuantization(block=block, leaves=_is_or_matches(config, _names(config, "ignore")))
+
+
+def _compressed_block(weights: Fields) -> int | None:
+    """The size of a block, or None where each output has a scale, or each matrix."""
+    for name, right in (
+        ("num_bits", (8,)),
+        ("type", ("float",)),
+        ("symmetric", (True,)),
+        ("dynamic", (False,)),
+        ("strategy", ("tensor", "channel", "block")),
+        ("actorder", ()),
+        ("group_size", ()),
+    ):
+        check_only(weights, name, right)
+    block = [_BLOCK, _BLOCK] if weights.get("strategy") == "block" else None
+    if block != (said := weights.get("block_structure")):
+        raise weights.wrong("block_structure", said, f"[{_BLOCK}, {_BLOCK}] for the strategy block alone")
+    for name in ("observer", "observer_kwargs", "scale_dtype", "zp_dtype"):
+        weights.get(name)
+    check_unknown(weights)
+    return _BLOCK if block else None
+
+
+_READERS: Mapping[str, Callable[[Fields], StoredQuantization]] = {_COMPRESSED: _compressed, _FINE_GRAINED: _fine_grained}
+
+
+def _names(config: Fields, field: str) -> tuple[str, ...]:
+    names = config.get(field, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise config.wrong(field, names, "a list of names")
+    return tuple(names)
+
+
+def _begins_or_ends(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether one of the names is a module's, or its first or last parts."""
+    left = frozenset(names)
+
+    def leaves(module: str) -> bool:
+        parts = module.split(".")
+        ends = range(len(parts))
+        return any(".".join(parts[: end + 1]) in left or ".".join(parts[end:]) in left for end in ends)
+
+    return leaves
+
+
+def _is_or_matches(config: Fields, names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether one of the names is a module's, or behind `re:` a pattern that it begins like."""
+    left = frozenset(names)
+    try:
+        patterns = [re.compile(name.removeprefix(_PATTERN)) for name in names if name.startswith(_PATTERN)]
+    except re.error as error:
+        raise config.wrong("ignore", names, f"names, or patterns behind {_PATTERN} that can be read ({error})") from error
+    return lambda module: module in left or any(pattern.match(module) for pattern in patterns)
+
+
+def _modules(spec: ModelSpec, kind: str) -> Iterator[str]:
+    """Full names of all modules whose matrices are of that kind."""
+    layers = spec.dense_layers if kind in ("gate_up", "up", "down") else tuple(range(spec.layers))
+    if spec.experts and kind.startswith(("expert", "shared")):
+        layers = spec.experts.layers
+    count = spec.experts.count if spec.experts else 1
+    for layer in layers:
+        for name in tensor_names(spec)[kind]:
+            for expert in range(count if "{}" in name else 1):
+                yield f"model.layers.{layer}.{name.format(expert).removesuffix('.weight')}"

@@ -1,0 +1,51 @@
+"""Steps of an 8B-shaped model in fp8, compiled for the H200: what they write of its weights besides reading them."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from muxjax.device.programs.sources import StepSource
+from muxjax.quantization import Quantization
+from tests.device.test_steps_for_h200 import ARENA, MB, SPEC, batch_shape, source
+from tests.pallas.hopper import Compiled, needs_compiler, program_for_h200
+
+pytestmark = needs_compiler
+KINDS = ("qkv", "o", "gate_up", "down")
+LARGEST_BYTES = 2 * 2 * SPEC.ffn * SPEC.width
+"""A layer's largest matrix in bfloat16."""
+
+
+def widened(compiled: Compiled, rows: int) -> list[str]:
+    """What a kernel writes that is as large as a layer's smallest matrix, and neither the arena nor sums of rows."""
+    written = compiled.written(elements=SPEC.heads * SPEC.head_dim * SPEC.width)
+    return [line for dims, line in written if math.prod(dims) != math.prod(ARENA) and rows not in dims]
+
+
+def in_fp8(shape, group: int | None) -> StepSource:
+    return replace(source(shape), spec=replace(SPEC, quantization=Quantization(kinds=KINDS, group=group)))
+
+
+@pytest.mark.parametrize("rows", [1, 64])
+@pytest.mark.parametrize("group", [None, 128])
+def test_a_decode_widens_no_matrix_in_memory(rows, group):
+    shape = batch_shape(decodes=rows)
+    compiled = program_for_h200(in_fp8(shape, group))
+    assert widened(compiled, rows) == []
+    sums_bytes = 0 if group is None else 4 * rows * 2 * SPEC.ffn * SPEC.width // group
+    assert compiled.temporaries_bytes < 5 * MB + 1.1 * sums_bytes
+
+
+@pytest.mark.parametrize("group", [None, 128])
+def test_a_prefill_widens_a_matrix_at_a_time(group):
+    """As cuBLASLt takes none of those numbers with activations in bfloat16."""
+    shape = batch_shape(prompts=8, tokens=2048)
+    activations_bytes = 290 * MB
+    assert program_for_h200(in_fp8(shape, group)).temporaries_bytes < LARGEST_BYTES + activations_bytes
+
+
+def test_a_step_that_sinks_slices_widens_all_layers_at_once(monkeypatch):
+    """What the options of quantised models prevent."""
+    monkeypatch.setattr("muxjax.device.programs.sources._QUANTISED", {"xla_disable_hlo_passes": "rematerialization"})
+    shape = batch_shape(decodes=64)
+    assert widened(program_for_h200(in_fp8(shape, None)), 64)

@@ -1,0 +1,145 @@
+"""Small quantised checkpoints, made with numpy alone, each beside the model in float32 that it stands for."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from muxjax.experts import Experts
+from muxjax.model_spec import ModelSpec
+from muxjax.models.safetensors_io import SINGLE
+from muxjax.specs.config import to_hf_config
+from tests.models.golden import seeded_tensors
+
+DENSE = ModelSpec(
+    vocab=96,
+    width=256,
+    layers=2,
+    heads=8,
+    kv_heads=2,
+    head_dim=32,
+    ffn=512,
+    max_len=64,
+    windows=(None, None),
+    dtype="float32",
+)
+"""Its k and v have half a block of outputs each."""
+MIXTURE = replace(DENSE, qk_norm="head", experts=Experts(count=3, per_token=2, ffn=256, layers=(1,)))
+FUSED = replace(DENSE, naming="phi3")
+SPECS = {"dense": DENSE, "mixture": MIXTURE, "fused": FUSED}
+
+Tensors = dict[str, np.ndarray]
+BLOCK = 128
+_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "int32": "I32", "int64": "I64"}
+
+
+class Form(NamedTuple):
+    """A way to store a quantised matrix.
+
+    Args:
+      config: what config.json says, of modules that are left as they are.
+      store: the tensors of a module's matrix [out, in], by what stands behind its name, and what they stand for in float32.
+    """
+
+    config: Callable[[list[str]], dict[str, Any]]
+    store: Callable[[np.ndarray], tuple[Tensors, np.ndarray]]
+
+
+def compressed(strategy: str, **weights) -> Callable[[list[str]], dict[str, Any]]:
+    def config(ignored: list[str]) -> dict[str, Any]:
+        args = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False, "strategy": strategy, "observer": "minmax"}
+        group = {"targets": ["Linear"], "weights": args | weights, "input_activations": {"num_bits": 8, "dynamic": True}}
+        return {
+            "quant_method": "compressed-tensors",
+            "format": "float-quantized",
+            "quantization_status": "compressed",
+            "config_groups": {"group_0": group},
+            "ignore": ignored,
+            "version": "0.13.0",
+        }
+
+    return config
+
+
+def fine_grained(**extra) -> Callable[[list[str]], dict[str, Any]]:
+    return lambda ignored: {"quant_method": "fp8", "activation_scheme": "dynamic", "modules_to_not_convert": ignored, **extra}
+
+
+def by_tensor(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """With a scale of activations beside, as static schemes have."""
+    scale = np.float32(np.abs(w_OI).max() / 448)
+    stored = (w_OI / scale).astype(ml_dtypes.float8_e4m3fn)
+    return {"weight": stored, "weight_scale": np.array([scale]), "input_scale": np.array([0.5], np.float32)}, stored.astype(
+        np.float32
+    ) * scale
+
+
+def by_channel(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    """Scales in bfloat16."""
+    scale_O1 = (np.abs(w_OI).max(axis=1, keepdims=True) / 440).astype(ml_dtypes.bfloat16)
+    stored = (w_OI / scale_O1.astype(np.float32)).astype(ml_dtypes.float8_e4m3fn)
+    return {"weight": stored, "weight_scale": scale_O1}, stored.astype(np.float32) * scale_O1.astype(np.float32)
+
+
+def by_block(name: str) -> Callable[[np.ndarray], tuple[Tensors, np.ndarray]]:
+    """Block after block."""
+
+    def store(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+        outputs, inputs = w_OI.shape
+        stored, meant = np.zeros(w_OI.shape, ml_dtypes.float8_e4m3fn), np.zeros_like(w_OI)
+        scales = np.zeros((-(-outputs // BLOCK), -(-inputs // BLOCK)), np.float32)
+        for row, column in np.ndindex(scales.shape):
+            block = slice(row * BLOCK, (row + 1) * BLOCK), slice(column * BLOCK, (column + 1) * BLOCK)
+            scales[row, column] = np.abs(w_OI[block]).max() / 448
+            stored[block] = (w_OI[block] / scales[row, column]).astype(ml_dtypes.float8_e4m3fn)
+            meant[block] = stored[block].astype(np.float32) * scales[row, column]
+        return {"weight": stored, name: scales}, meant
+
+    return store
+
+
+FORMS = {
+    "compressed, by tensor": Form(compressed("tensor"), by_tensor),
+    "compressed, by channel": Form(compressed("channel"), by_channel),
+    "compressed, by block": Form(compressed("block", block_structure=[BLOCK, BLOCK]), by_block("weight_scale")),
+    "fine-grained fp8": Form(fine_grained(weight_block_size=[BLOCK, BLOCK], fmt="e4m3"), by_block("weight_scale_inv")),
+    "fp8 by tensor": Form(fine_grained(activation_scheme="static"), by_tensor),
+}
+
+
+def make_quantised(
+    folder: Path, spec: ModelSpec, form: Form, *, ignored: tuple[str, ...] = ("lm_head",), seed: int = 0
+) -> tuple[Path, Path]:
+    """Folders of a quantised model and of what it stands for. All matrices of layers are quantised but routers and those `ignored`."""
+    stored, meant = {}, {}
+    for name, tensor in seeded_tensors(spec, 0).items():
+        stored[name] = meant[name] = tensor
+        module = name.removesuffix(".weight")
+        if module.endswith("_proj") and module not in ignored:
+            del stored[name]
+            tensors, meant[name] = form.store(tensor)
+            stored |= {f"{module}.{suffix}": part for suffix, part in tensors.items()}
+    config = to_hf_config(spec)
+    quantised = write_model(folder / "quantised", config | {"quantization_config": form.config(list(ignored))}, stored)
+    return quantised, write_model(folder / "meant", config, meant)
+
+
+def write_model(folder: Path, config: dict[str, Any], tensors: Tensors) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tensors(folder / SINGLE, tensors)
+    return folder
+
+
+def write_tensors(path: Path, tensors: Tensors) -> None:
+    """As safetensors, of dtypes that its own function for numpy has no name for, too."""
+    header, end = {}, 0
+    for name, array in tensors.items():
+        header[name] = {"dtype": _DTYPES[array.dtype.name], "shape": array.shape, "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in tensors.values()))
