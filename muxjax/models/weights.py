@@ -78,7 +78,7 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
         shape = part_shape(path, leaf.shape, spec, share.of)
         return jnp.full(shape, 0 if spec.norm == "rms_offset" else 1, leaf.dtype, device=next(iter(key.devices())))
     matrix = path.removesuffix(SCALE)
-    inputs = spec.width if kind == "embed" or kind.endswith("_bias") else tensors(spec)[matrix].shape[-2]
+    inputs = spec.width if kind == "embed" or kind.endswith("_bias") else tensors(spec)[matrix].stacked_shape[-2]
     residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind.removesuffix(SCALE)) else 1.0
     limit = (3 / inputs) ** 0.5 * residual
     if matrix != path:

@@ -18,7 +18,7 @@ EXPERTS = Experts(count=5, per_token=2, ffn=24, layers=(0,), shared_ffn=8, share
 SPEC = ModelSpec(
     vocab=8, width=16, layers=1, heads=2, kv_heads=2, head_dim=8, ffn=8, max_len=8, windows=(None,), experts=EXPERTS, dtype="float32"
 )
-OURS = Products(jnp.matmul, reference.grouped_product)
+OURS = Products(reference.product, reference.grouped_product)
 X = jax.random.normal(jax.random.key(1), (9, 16))
 
 
@@ -68,11 +68,11 @@ def test_padding_goes_to_no_expert():
     np.testing.assert_allclose(some[:2], mixture(SPEC, X, weights, True, products=OURS)[:2], atol=1e-6)
     counted: list[np.ndarray] = []
 
-    def count(x_RI, w_LXIO, layer, count_X):
+    def count(x_RI, w_LXIO, layer, count_X, scale_LXJO):
         counted.append(np.asarray(count_X))
-        return reference.grouped_product(x_RI, w_LXIO, layer, count_X)
+        return reference.grouped_product(x_RI, w_LXIO, layer, count_X, scale_LXJO)
 
-    mixture(SPEC, X, weights, present_T, products=Products(jnp.matmul, count))
+    mixture(SPEC, X, weights, present_T, products=Products(reference.product, count))
     assert [int(count_X.sum()) for count_X in counted] == [4, 4]
 
 
