@@ -36,6 +36,12 @@ def require(holds: bool, field: str, value: object, limit: str) -> None:
         raise ConfigError(f"{field} must be {limit}, got {shown(value)}", field=field)
 
 
+def require_within(options: object, field: str, least: float, most: float) -> None:
+    """Raises ConfigError: a field of options is out of its range, both ends of which are in it."""
+    value = getattr(options, field)
+    require(least <= value <= most, field, value, f"{least} to {most}")
+
+
 def shown(value: object) -> str:
     """A value in a message: its repr, cut short, however long, deep or entangled it is."""
     try:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from muxjax.engine.loop import turn
-from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.speculation.method import Speculation
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.engine.stats import ModelStats
 from muxjax.engine.unit import Unit
 from muxjax.launch.build import model_config

@@ -31,7 +31,8 @@ def turn(unit: Unit, policy: Policy, executor: Executor, clock: Clock) -> list[O
     for step in unit.commit(plan, now_s=clock.now_s()):
         executor.launch(step)
     done = executor.collect(wait=not plan.jobs or not unit.can_launch)
-    assert plan.jobs or plan.preempt or unit.oldest_step, "the policy plans nothing, and nothing in flight can change its mind"
+    may_change = unit.oldest_step or unit.drafting
+    assert plan.jobs or plan.preempt or may_change, "the policy plans nothing, and nothing in flight can change its mind"
     return unit.record(done)
 
 

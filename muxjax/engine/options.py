@@ -8,7 +8,8 @@ from typing import Any
 
 from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.errors import require
+from muxjax.engine.speculation.options import SpeculativeOptions
+from muxjax.errors import require, require_within
 from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
@@ -18,12 +19,11 @@ POOLINGS = ("last", "mean")
 QUANTIZATIONS = ("fp8",)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3")
-SPECULATIVE_METHODS = ("ngram",)
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
 MOST_LANES_UNASKED = 4
 LORAS_UNASKED, MOST_LORAS, MOST_LORA_RANK = 8, 256, 64
-MOST_SPECULATIVE_TOKENS, MOST_LOOKED_FOR, DRAFTED_ROWS = 16, 64, 64
+DRAFTED_ROWS = 64
 MOST_MODEL_LEN, MOST_BATCHED_TOKENS, MOST_DEVICES, MOST_BLOCK_BYTES, MOST_LOOK_AHEAD = 2**24, 2**20, 1024, 2**24, 64
 
 
@@ -41,38 +41,6 @@ class LoraOptions:
 
     def __post_init__(self):
         require(bool(self.name), "name", self.name, "not empty")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeculativeOptions:
-    """Speculative decoding of a model: several tokens are drafted, and checked in one step. Answers are the same with it and without.
-
-    Args:
-      method: of SPECULATIVE_METHODS: ngram (prompt lookup) drafts what stood behind the text's last tokens where they stood before, in
-        prompt or answer.
-      num_speculative_tokens: most that are drafted at a time.
-      prompt_lookup_max: most of the last tokens that are looked for.
-      prompt_lookup_min: fewest of them that must be found; None for 2, or as many as are looked for where that is 1.
-    Raises:
-      ConfigError: a value outside its range.
-    """
-
-    method: str
-    num_speculative_tokens: int = 4
-    prompt_lookup_max: int = 4
-    prompt_lookup_min: int | None = None
-
-    def __post_init__(self):
-        require(self.method in SPECULATIVE_METHODS, "method", self.method, "one of " + ", ".join(SPECULATIVE_METHODS))
-        _require_within(self, "num_speculative_tokens", 1, MOST_SPECULATIVE_TOKENS)
-        _require_within(self, "prompt_lookup_max", 1, MOST_LOOKED_FOR)
-        least, most = self.prompt_lookup_min, self.prompt_lookup_max
-        require(least is None or 1 <= least <= most, "prompt_lookup_min", least, f"1 to prompt_lookup_max={most}")
-
-    @property
-    def fewest_found(self) -> int:
-        """`prompt_lookup_min`, or its default."""
-        return min(2, self.prompt_lookup_max) if self.prompt_lookup_min is None else self.prompt_lookup_min
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +174,12 @@ class ModelOptions:
         return self.auto_wake or bool(self.ttl_s) or self.group is not None
 
     @property
+    def draft_model(self) -> str | None:
+        """Name of the other model that drafts for it; one that names itself, as where all are told the same, has none."""
+        own = self.speculative_config.model if self.speculative_config else None
+        return None if own in self.names else own
+
+    @property
     def most_decode_rows(self) -> int:
         """Most rows of a step that compute one token each: of all its sequences, and their drafts as far as that makes DRAFTED_ROWS."""
         drafts = self.speculative_config.num_speculative_tokens if self.speculative_config else 0
@@ -310,18 +284,18 @@ class UnitOptions:
         require(self.most_lanes == 1 or self.tensor_parallel_size == 1, "lanes", self.lanes, "1 where tensor_parallel_size is more than 1")
         require(not self.sm_shares or self.most_lanes > 1, "sm_shares", self.sm_shares, "none where there is one lane")
         require(len(set(self.sm_shares)) == len(self.sm_shares), "sm_shares", self.sm_shares, "named once each")
-        _require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
-        _require_within(self, "max_num_prefill_seqs", 1, MOST_PREFILL_ROWS)
+        require_within(self, "max_num_batched_tokens", 16, MOST_BATCHED_TOKENS)
+        require_within(self, "max_num_prefill_seqs", 1, MOST_PREFILL_ROWS)
         shared = self.max_num_shared_tokens
         require(shared is None or shared >= 16, "max_num_shared_tokens", shared, "16 or more")
-        _require_within(self, "tensor_parallel_size", 1, MOST_DEVICES)
+        require_within(self, "tensor_parallel_size", 1, MOST_DEVICES)
         require(self.kv_cache_bytes is None or self.kv_cache_bytes > 0, "kv_cache_bytes", self.kv_cache_bytes, "over 0")
         require(self.memory_bytes is None or self.memory_bytes > 0, "memory_bytes", self.memory_bytes, "over 0")
         require(0 < self.gpu_memory_fraction <= 1, "gpu_memory_fraction", self.gpu_memory_fraction, "over 0, to 1")
         require(self.kv_dtype in DTYPES, "kv_dtype", self.kv_dtype, "one of " + ", ".join(DTYPES))
-        _require_within(self, "block_bytes", 64, MOST_BLOCK_BYTES)
+        require_within(self, "block_bytes", 64, MOST_BLOCK_BYTES)
         require(self.block_bytes.bit_count() == 1, "block_bytes", self.block_bytes, "a power of two")
-        _require_within(self, "look_ahead", 1, MOST_LOOK_AHEAD)
+        require_within(self, "look_ahead", 1, MOST_LOOK_AHEAD)
         require(0 < self.step_timeout_s < float("inf"), "step_timeout_s", self.step_timeout_s, "over 0 and finite")
         require(0 <= self.prefix_cache_fraction <= 1, "prefix_cache_fraction", self.prefix_cache_fraction, "0 to 1")
         _require_queue(self)
@@ -329,6 +303,7 @@ class UnitOptions:
         require(len(set(groups)) == len(groups), "groups", ", ".join(groups), "named once each")
         for model in self.models:
             self.devices_of(model)
+            _require_draft_model(model, self.models)
 
     def devices_of(self, model: ModelOptions) -> tuple[int, ...]:
         """Numbers of the unit's devices that hold a model.
@@ -347,12 +322,15 @@ class UnitOptions:
         return self.most_lanes > 1 or any(model.devices is not None for model in self.models)
 
     def serving(self, models: Iterable[ModelOptions], *, devices: int | None = None) -> "UnitOptions":
-        """The same for these models, on so many devices (as many as now): lanes, and shares beside them, as far as there can be any.
+        """The same for these models, on so many devices (as many as now): lanes, shares beside them, and draft models, as far as there can
+        be any.
 
         Raises:
           ConfigError: as of the class.
         """
         models, devices = tuple(models), devices or self.tensor_parallel_size
+        names = {model.name for model in models}
+        models = tuple(model if model.draft_model in {None, *names} else replace(model, speculative_config=None) for model in models)
         lanes = None if self.lanes is None or devices > 1 else min(self.lanes, len(models))
         shares = self.sm_shares if devices == 1 and len(models) > 1 and lanes != 1 else ()
         return replace(self, models=models, tensor_parallel_size=devices, lanes=lanes, sm_shares=shares)
@@ -379,15 +357,18 @@ class UnitOptions:
         return 1 if self.tensor_parallel_size > 1 else min(len(self.models), MOST_LANES_UNASKED)
 
 
-def _require_within(options: UnitOptions | SpeculativeOptions, field: str, least: int, most: int) -> None:
-    value = getattr(options, field)
-    require(least <= value <= most, field, value, f"{least} to {most}")
-
-
 def _require_queue(options: ModelOptions | UnitOptions) -> None:
     for field in ("max_num_queued_reqs", "max_num_queued_tokens"):
         limit = getattr(options, field)
         require(limit is None or limit >= 1, field, limit, "1 or more")
+
+
+def _require_draft_model(model: ModelOptions, models: Iterable[ModelOptions]) -> None:
+    """What another model drafts for may be any, but for one that drafts."""
+    drafting = {each.name: each.draft_model for each in models}
+    own = model.draft_model
+    require(own is None or own in drafting, "speculative_config", own, f"a model of the same unit: {', '.join(drafting)}")
+    require(own is None or drafting[own] is None, "speculative_config", own, "a model that has no draft model itself")
 
 
 def _require_loras(options: ModelOptions) -> None:

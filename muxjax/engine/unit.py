@@ -11,9 +11,10 @@ from muxjax.engine.executor import NO_TOKEN, Done, Fault, Step
 from muxjax.engine.job_records import OnJob, job_record
 from muxjax.engine.lane_times import LaneTimes
 from muxjax.engine.model.config import ModelConfig
-from muxjax.engine.model.sequence import Sequence
+from muxjax.engine.model.sequence import Sequence, Stage
 from muxjax.engine.model.state import ModelState
 from muxjax.engine.request_checker import ModelFacts, RequestChecker
+from muxjax.engine.speculation.draft_requests import DraftRequests
 from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.errors import ConfigError
 from muxjax.scheduler import quota
@@ -67,6 +68,7 @@ class Unit:
         self._sequences: dict[str, Sequence] = {}  # not ended
         self._flights: dict[int, _Flight] = {}
         self._on_job: list[OnJob] = []
+        self._drafts = DraftRequests(self)
         self._token_budget, self._shared_budget, self._max_rows = token_budget, shared_budget, max_rows
         self._times = LaneTimes()
         self._step_id = 0
@@ -105,10 +107,15 @@ class Unit:
         sequence = self._sequences.get(request_id)
         if sequence is None:
             return []
-        return [self._end(sequence, None, Finish.ABORT, now_s)]
+        return self._drafts.hear([self._end(sequence, None, Finish.ABORT, now_s)])
+
+    def waits(self, request_id: str) -> bool:
+        """It is not admitted, or has been pre-empted."""
+        return self._sequences[request_id].stage is Stage.WAITING
 
     def view(self, now_s: float) -> View:
         """Picture of this moment, by which a policy decides."""
+        self._drafts.settle(now_s)
         return View(
             now_s=now_s,
             quota_age_s=now_s - self._quotas_moved_s,
@@ -146,13 +153,14 @@ class Unit:
             if fault is not None:
                 outputs += self._undo(step, fault, step_done.at_s)
                 continue
-            new, _, ends = state.absorb(step, step_done)
+            new, _, ends = state.absorb(step, step_done, step_done.at_s - began_s)
             for i, sequence, finish in ends:
                 self._end(sequence, None, finish, step_done.at_s)
                 new[i] = new[i]._replace(finish=finish)
             state.land(step, step_done.at_s - began_s)
             outputs += new
-        return outputs
+            self._ask_drafts(state, step_done.at_s)
+        return self._drafts.hear(outputs)
 
     @property
     def can_launch(self) -> bool:
@@ -163,6 +171,11 @@ class Unit:
     def idle(self) -> bool:
         """No request is unfinished and no step in flight."""
         return not self._sequences and not self._flights
+
+    @property
+    def drafting(self) -> bool:
+        """Some sequence waits for a draft, at most until the next view where nobody makes it."""
+        return bool(self._drafts)
 
     @property
     def oldest_step(self) -> tuple[Step, float] | None:
@@ -226,7 +239,7 @@ class Unit:
     def end_all(self, model: str, finish: Finish, *, now_s: float) -> list[Output]:
         """Ends all requests of a model."""
         own = [sequence for sequence in self._sequences.values() if sequence.request.model == model]
-        return [self._end(sequence, None, finish, now_s) for sequence in own]
+        return self._drafts.hear([self._end(sequence, None, finish, now_s) for sequence in own])
 
     def forget(self, models: Collection[str]) -> None:
         """No step in flight of these models will finish, and the cache has lost what it had of them: what runs waits again, with the
@@ -251,6 +264,12 @@ class Unit:
         self._pool.resize(total_blocks)
         self._deal()
         self._checker = self._new_checker()
+
+    def _ask_drafts(self, state: ModelState, now_s: float) -> None:
+        """Has a model's draft model go on where its sequences stand, if it has one that is here."""
+        drafting = self._states.get(state.draft_model)
+        if drafting is not None:
+            self._drafts.ask(state, drafting, now_s)
 
     def _undo(self, step: Step, fault: Fault, at_s: float) -> list[Output]:
         """A step has come to nothing: its model has failed, and the others go on."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,7 @@ def build_service(
     told = _careful(told)
     told("reading tokenizers and templates")
     files = [ModelFiles.read(model) for model in options.models]
+    require_drafts_in_own_tokens(files)
     told("importing JAX")
     from muxjax.launch.build import build  # imports JAX, which takes seconds
 
@@ -72,13 +73,23 @@ def build_cluster(
     check_cache_folder(options.compilation_cache_dir)
     specs = unit_specs(placement, options, devices=devices)
     engine = ClusterEngine(specs, launcher, report=_careful(report), silence_s=silence_s)
+    files = [ModelFiles.read(model) for model in options.models]
+    require_drafts_in_own_tokens(files)
     models, now = [], int(time.time())
-    for model in options.models:
-        files, spec = ModelFiles.read(model), spec_of(model)
-        engine.learn(model, spec)
-        models.extend(files.served(spec, max_model_len=spec.max_len, created=now))
+    for file in files:
+        spec = spec_of(file.options)
+        engine.learn(file.options, spec)
+        models.extend(file.served(spec, max_model_len=spec.max_len, created=now))
     common = replace(options, lanes=None, sm_shares=())  # whatever each unit has come to have
     return Service(engine, Catalog(models), common, ClusterLifecycle(engine), Placing(engine, placement, options, devices))
+
+
+def require_drafts_in_own_tokens(files: Sequence[ModelFiles]) -> None:
+    """Raises ConfigError: a model's draft model has another tokenizer."""
+    named = {file.options.name: file for file in files}
+    for file in files:
+        if file.options.draft_model in named:
+            file.require_tokens_of(named[file.options.draft_model])
 
 
 def check_cache_folder(folder: str) -> None:

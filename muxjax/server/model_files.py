@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muxjax.engine.options import LoraOptions, ModelOptions
-from muxjax.errors import ConfigError, MuxError
+from muxjax.errors import ConfigError, MuxError, shown
 from muxjax.model_spec import ModelSpec
 from muxjax.server.answers.dialect import dialect_of
 from muxjax.server.catalog import ServedModel
@@ -55,6 +55,20 @@ class ModelFiles:
             pooling=read_pooling(options.path, options.pooling),
             adapters=_open_loras(options),
         )
+
+    def require_tokens_of(self, other: "ModelFiles") -> None:
+        """Raises ConfigError: the tokens that both models have are not the same ones."""
+        if self.tokenizer is None or other.tokenizer is None:
+            return
+        own, others = self.tokenizer.vocabulary(), other.tokenizer.vocabulary()
+        last = min(max(own.values(), default=0), max(others.values(), default=0))
+        unlike = {text for text, _ in own.items() ^ others.items() if own.get(text, last) <= last and others.get(text, last) <= last}
+        if unlike:
+            raise ConfigError(
+                f"{other.options.name} cannot draft for {self.options.name}: {len(unlike):,} of their tokens differ, such as"
+                f" {shown(min(unlike))}; a draft model has the same tokenizer",
+                field="speculative_config",
+            )
 
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> tuple[ServedModel, ...]:
         """The model, and behind it its adapters."""

@@ -14,7 +14,7 @@ import pytest
 from muxjax.demo.items import items
 from muxjax.demo.run import demo_options, shipped
 from muxjax.demo.worlds import WORLDS
-from muxjax.engine.options import SpeculativeOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.server.background import in_background
 from muxjax.server.build import build_service
 from muxjax.server.config import HttpOptions

@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.launch.build import Built, build
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.types import Finish, Output, Request, Sampling

@@ -7,7 +7,8 @@ import pytest
 
 from muxjax.buckets import BatchShape
 from muxjax.device.loader import ModelLoader, next_less
-from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.errors import ConfigError
 from muxjax.models.sharding import Devices
 from muxjax.specs import published

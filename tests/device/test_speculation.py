@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from muxjax.cache.layout import CacheLayout
-from muxjax.engine.options import SpeculativeOptions
 from muxjax.engine.speculation import method
 from muxjax.engine.speculation.drafts import Drafts
 from muxjax.engine.speculation.method import Speculation
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.specs.config import read_spec
 from muxjax.types import Grammar, GrammarKind, Ints, Output, Request, Sampling
 from tests.device.test_greedy_goldens import MIXED, Serving, assert_golden
@@ -87,6 +87,23 @@ def test_preempted_requests_make_the_same_tokens(folders, guesses):
         assert_golden(wanted, serving.answers(wanted))
         assert_drafted(serving)
         assert counted(serving, "preemptions") > 0
+
+
+@pytest.mark.parametrize(("name", "lanes"), [(MIXED[0], 1), (MIXED[0], 2), (MIXED[1], 2)])
+def test_a_draft_model_with_the_same_weights_is_right_and_one_with_others_changes_nothing(folders, name, lanes):
+    """Its drafts end before the target's step does, which is as long: they cost more than they save, and rest after a while."""
+    drafting = SpeculativeOptions(method="draft_model", model="twin", num_speculative_tokens=5)
+    wanted = [(name, number) for number in (2, 0, 1)]
+    with Serving({**folders, "twin": folders[name]}, [name, "twin"], lanes=lanes, speculative_config=drafting) as serving:
+        assert_golden(wanted, serving.answers(wanted))
+        own, twin = serving.built.engine.stats().models
+        assert own.drafts > 0 and own.accepted_tokens == own.draft_tokens
+        assert twin.prefill_steps and not twin.running
+    other = next(one for one in MIXED if one != name)
+    with Serving({**folders, "twin": folders[other]}, [name, "twin"], lanes=lanes, speculative_config=drafting) as serving:
+        assert_golden(wanted, serving.answers(wanted))
+        stats = serving.built.engine.stats()
+        assert stats.models[0].drafts > 0 and stats.free_blocks == stats.total_blocks
 
 
 def test_two_devices_make_the_same_tokens(folders, guesses):

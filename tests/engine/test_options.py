@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.engine.speculation.method import MOST_ROWS, Speculation
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.errors import ConfigError
 
 
@@ -39,7 +41,9 @@ def test_a_unit_has_a_model():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"method": "eagle"}, "method must be one of ngram, got 'eagle'"),
+        ({"method": "eagle"}, "method must be one of ngram, draft_model, got 'eagle'"),
+        ({"method": "draft_model"}, "model must be the name of a model, got None"),
+        ({"model": "small"}, "model must be none for ngram, got 'small'"),
         ({"num_speculative_tokens": 0}, "num_speculative_tokens must be 1 to 16, got 0"),
         ({"num_speculative_tokens": 17}, "num_speculative_tokens must be 1 to 16, got 17"),
         ({"prompt_lookup_max": 2, "prompt_lookup_min": 3}, "prompt_lookup_min must be 1 to prompt_lookup_max=2, got 3"),
@@ -49,6 +53,27 @@ def test_a_unit_has_a_model():
 def test_speculation_out_of_range_is_refused(fields, said):
     with pytest.raises(ConfigError, match=said):
         SpeculativeOptions(**{"method": "ngram", **fields})
+
+
+def drafted(**by: str | None) -> UnitOptions:
+    """Models by name, each with the name of its draft model."""
+    said = {name: draft and SpeculativeOptions(method="draft_model", model=draft) for name, draft in by.items()}
+    return UnitOptions(models=tuple(replace(model(name), speculative_config=own or None) for name, own in said.items()))
+
+
+def test_another_model_of_the_unit_may_draft_and_one_that_names_itself_has_no_draft_model():
+    options = drafted(big="small", small="small")
+    assert [model.draft_model for model in options.models] == ["small", None]
+    with pytest.raises(ConfigError, match="speculative_config must be a model of the same unit: big, small, got 'smol'"):
+        drafted(big="smol", small=None)
+    with pytest.raises(ConfigError, match="speculative_config must be a model that has no draft model itself, got 'small'"):
+        drafted(big="small", small="tiny", tiny=None)
+
+
+def test_without_its_draft_model_beside_it_a_model_makes_its_tokens_alone():
+    options = drafted(big="small", small=None, other=None)
+    assert options.without("other").models[0].draft_model == "small"
+    assert options.without("small").models[0].speculative_config is None
 
 
 @pytest.mark.parametrize(("most", "fewest"), [({}, 2), ({"prompt_lookup_max": 2}, 2), ({"prompt_lookup_max": 1}, 1)])

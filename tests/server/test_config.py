@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.engine.options import SpeculativeOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.errors import ConfigError
 from muxjax.server.config import load_options, named_options
 

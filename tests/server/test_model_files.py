@@ -1,10 +1,28 @@
 import pytest
+from tokenizers import Tokenizer, models
 
 from muxjax.errors import ConfigError
 from muxjax.server.config import named_options
 from muxjax.server.model_files import ModelFiles
 from muxjax.server.text.tokenizer import ByteTokenizer
 from tests.server.kit import spec
+
+
+def test_a_draft_model_with_other_tokens_is_refused_and_one_with_more_of_them_is_not(tmp_path):
+    def files(name: str, tokens: list[str]) -> ModelFiles:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        vocab = {token: place for place, token in enumerate(tokens)}
+        Tokenizer(models.WordLevel(vocab, unk_token=tokens[0])).save(str(folder / "tokenizer.json"))
+        (options,) = named_options({name: folder}, {"load_format": "dummy"}).models
+        return ModelFiles.read(options)
+
+    big, same, more, other = files("big", ["a", "b"]), files("same", ["a", "b"]), files("more", ["a", "b", "c"]), files("other", ["a", "c"])
+    for one, another in ((big, same), (big, more), (more, big)):
+        one.require_tokens_of(another)
+    with pytest.raises(ConfigError, match="other cannot draft for big: 2 of their tokens differ, such as 'b'; a draft model has the same"):
+        big.require_tokens_of(other)
 
 
 def test_a_missing_tokenizer_is_named_unless_weights_are_random(tmp_path):

@@ -48,7 +48,7 @@ class Launcher:
         if self._openings is None:
             slots = self._stages.decoding.slots
             slots = slots[self._tables.lengths[slots] < self._slots.text.limit[slots] - 1]  # the last token is never read back
-            slots = self._slots.without_tied(slots)
+            slots = self._slots.without_tied(slots[~self._slots.awaits[slots]])
             self._openings = Openings(slots, self._tables.full(slots))
         return self._openings
 

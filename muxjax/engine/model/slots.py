@@ -13,7 +13,9 @@ class Slots:
     """Who has which slot. A sequence keeps its slot until its last step has landed.
 
     text: tokens by slot; flights [slots] int32: steps in flight that compute for a slot; payers [slots] int32: tenants, as in `Waiting`;
-    sampling [slots] SAMPLING; controls: by slot, of the few that have any; adapters: by slot, of those that have one.
+    sampling [slots] SAMPLING; controls: by slot, of the few that have any; adapters: by slot, of those that have one;
+    awaits [slots] bool: a draft model drafts for it, and it does not decode meanwhile; guesses: by slot that it
+    has drafted for, what it has made since the last step.
     """
 
     def __init__(self, count: int, max_tokens: int):
@@ -23,6 +25,8 @@ class Slots:
         self.sampling = np.zeros(count, SAMPLING)
         self.controls: dict[int, TokenControls] = {}
         self.adapters: dict[int, Adapter] = {}
+        self.awaits = np.zeros(count, bool)
+        self.guesses: dict[int, Ints] = {}
         self._tied = np.zeros(count, bool)  # slots whose every step must know the token of the one before
         self._sequences: list[Sequence | None] = [None] * count
         self._request_ids = [""] * count
@@ -52,6 +56,8 @@ class Slots:
         self._free.append(slot)
         self._sequences[slot] = None
         self.adapters.pop(slot, None)
+        self.guesses.pop(slot, None)
+        self.awaits[slot] = False
         self.controls.pop(slot, None)
         self._tied[slot] = False
 

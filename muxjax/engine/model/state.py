@@ -1,5 +1,6 @@
 """The mutable state of one model inside a unit: it owns sequences, slots and block tables, and keeps them in step."""
 
+from collections.abc import Callable
 from math import inf
 
 import numpy as np
@@ -142,13 +143,13 @@ class ModelState:
         self._changed()
         return step
 
-    def absorb(self, step: Step, done: Done) -> Absorbed:
-        """Takes in what the step sampled."""
+    def absorb(self, step: Step, done: Done, seconds: float) -> Absorbed:
+        """Takes in what the step sampled, which took so long."""
         absorbed = absorb(self.slots, step, done, every_token=self._every_token)
         if step.phase is Phase.PREFILL:
             self._prefixes.note_cached(absorbed.outputs, absorbed.slots)
         if self._drafter:
-            self._drafter.note(step, self._accept(step))
+            self._drafter.note(step, self._accept(step), seconds)
         return absorbed
 
     def land(self, step: Step, seconds: float | None = None) -> None:
@@ -175,6 +176,30 @@ class ModelState:
             if not self.slots.flights[sequence.slot]:
                 self._release(sequence)
         self._leaving = [sequence for sequence in self._leaving if sequence.slot != NO_SLOT]
+
+    @property
+    def draft_model(self) -> str:
+        """The model of the unit that drafts for it; "" for none."""
+        return self._drafter.draft_model if self._drafter else ""
+
+    def await_drafts(self, ask: Callable[[Sequence, Ints, int], bool]) -> None:
+        """Has its draft model asked for drafts of all sequences that could decode now; those wait for which some are on their way.
+
+        Args:
+          ask: for at most so many tokens behind the text of a sequence; whether they are on their way.
+        """
+        if self._drafter is None or self.in_flight:
+            return
+        for slot, most in self._drafter.wanted(self._launcher.openings.slots):
+            self.slots.awaits[slot] = ask(self.slots.sequence(slot), self.slots.text.view(slot), most)
+        self._changed()
+
+    def take_drafts(self, sequence: Sequence, tokens: list[int], waited_s: float) -> None:
+        """What was made of a draft, which may be nothing: its sequence waits no longer."""
+        if self._drafter and sequence.stage is Stage.DECODING and self.slots.awaits[sequence.slot]:
+            self.slots.awaits[sequence.slot] = False
+            self._drafter.keep(sequence.slot, np.array([token for token in tokens if token < self.config.vocab], np.int32), waited_s)
+            self._changed()
 
     def end(self, sequence: Sequence) -> None:
         """Nothing more is computed for it; its blocks go back when no step in flight holds them."""

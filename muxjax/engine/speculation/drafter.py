@@ -1,5 +1,6 @@
 """The drafter of one model: which of a step's rows get drafts, and how many."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.speculation.worth import Worth
 from muxjax.engine.token_controls import TokenControls
 from muxjax.types import Ints
+
+_NOTHING = np.zeros(0, np.int32)
 
 
 def takes_drafts(controls: TokenControls | None) -> bool:
@@ -26,6 +29,12 @@ class Drafter:
     def __init__(self, speculation: Speculation, tables: Tables, slots: Slots):
         self._speculation, self._tables, self._slots = speculation, tables, slots
         self._worth = Worth()
+        self._waited_s = 0.0  # for drafts of the next step, by all its rows together
+
+    @property
+    def draft_model(self) -> str:
+        """The model of the unit that drafts; "" where none does."""
+        return self._speculation.draft_model
 
     @property
     def speculates(self) -> bool:
@@ -44,22 +53,41 @@ class Drafter:
         tokens[:decodes] = np.where(self._slots.flights[slots] > 1, SAMPLED, text.tokens[slots, step.starts[:decodes]])
         return replace(step, tokens=tokens, drafts=self._drafts(slots) if self.speculates else None)
 
-    def note(self, step: Step, accepted: int) -> None:
-        """A step has ended, with so many drafts that were right."""
+    def note(self, step: Step, accepted: int, seconds: float) -> None:
+        """A step has ended, with so many drafts that were right, and took so long."""
         if step.decodes:
             drafts = 0 if step.drafts is None else len(step.drafts)
+            steps, self._waited_s = self._waited_s / max(seconds, 1e-6), 0.0
             most_rows = self._speculation.most_rows
-            self._worth = self._worth.after(rows=step.decodes, drafts=drafts, accepted=accepted, most_rows=most_rows)
+            self._worth = self._worth.after(rows=step.decodes, drafts=drafts, accepted=accepted, waited=steps, most_rows=most_rows)
+
+    def keep(self, slot: int, tokens: Ints, waited_s: float) -> None:
+        """What the draft model has made for a slot, which waited for it; the first time it read the whole prompt, once for all drafts."""
+        if slot in self._slots.guesses:
+            self._waited_s += waited_s
+        self._slots.guesses[slot] = tokens
+
+    def wanted(self, slots: Ints) -> Iterator[tuple[int, int]]:
+        """Slots among these that a draft model is to be asked for, and for how many tokens."""
+        if self.draft_model and self.speculates:
+            most = self._most(slots)
+            yield from ((slot, count) for slot, count in zip(slots.tolist(), most.tolist(), strict=True) if count > 0)
 
     def _drafts(self, slots: Ints) -> Drafts | None:
-        """Of each row as many as fit: into its columns, into what it may still make, and into its part of the step's further rows."""
+        return Drafts.of([self._guess(slot, count) for slot, count in zip(slots.tolist(), self._most(slots).tolist(), strict=True)])
+
+    def _most(self, slots: Ints) -> Ints:
+        """Drafts of each row, as many as fit: into its columns, into what it may still make, and into its part of the further rows."""
         text, controls = self._slots.text, self._slots.controls
         free = np.array([takes_drafts(controls.get(slot)) for slot in slots.tolist()])
         share = (self._speculation.most_rows - len(slots)) // max(1, np.count_nonzero(free))
         left = np.minimum(self._tables.room(slots), text.limit[slots] - text.known[slots] - 1)
-        most = np.where(free, np.minimum(left, min(share, self._speculation.most_drafts)), 0)
-        return Drafts.of([self._guess(slot, count) for slot, count in zip(slots.tolist(), most.tolist(), strict=True)])
+        return np.where(free, np.minimum(left, min(share, self._speculation.most_drafts)), 0)
 
     def _guess(self, slot: int, most: int) -> Ints:
-        text = self._slots.text.view(slot)
-        return self._speculation.propose(text, most) if most > 0 else text[:0]
+        if self._speculation.propose:
+            return self._speculation.propose(self._slots.text.view(slot), most) if most > 0 else _NOTHING
+        made = self._slots.guesses.get(slot, _NOTHING)
+        if len(made):
+            self._slots.guesses[slot] = _NOTHING
+        return made[: max(most, 0)]

@@ -32,10 +32,14 @@ class Worth:
         """Drafts are to be made: they have been worth it, and every row has place for one in a step of so many rows."""
         return not self.rest and 2 * self.rows <= most_rows
 
-    def after(self, *, rows: int, drafts: int, accepted: int, most_rows: int) -> "Worth":
-        """When a step has ended that decoded so many rows, at least one, with so many drafts, of which so many were right."""
+    def after(self, *, rows: int, drafts: int, accepted: int, most_rows: int, waited: float = 0.0) -> "Worth":
+        """When a step has ended that decoded so many rows, at least one, with so many drafts, of which so many were right.
+
+        Args:
+          waited: for drafts, by all rows together, in steps of that length, each of which would have made a token.
+        """
         if not self.speculates(most_rows):
             return replace(self, rest=max(0, self.rest - 1), rows=rows)
-        won = accepted / rows - TURN_PRICE - DRAFT_PRICE * drafts
+        won = (accepted - waited) / rows - TURN_PRICE - DRAFT_PRICE * drafts
         tokens = self.tokens + _NEWS * (won - self.tokens)
         return Worth(tokens=tokens, rows=rows) if tokens > 0 else Worth(rest=REST_STEPS, rows=rows)

@@ -37,6 +37,10 @@ class Tokenizer(Protocol):
         """Left out of texts unless it is asked for."""
         ...
 
+    def vocabulary(self) -> Mapping[str, int]:
+        """All tokens by how they are written; empty where they are written by no file."""
+        ...
+
     @property
     def joins_bytes(self) -> bool:
         """A text is the bytes of its tokens, one behind the other."""
@@ -82,6 +86,9 @@ class HfTokenizer:
     def piece(self, token: int) -> bytes:
         return self._pieces.of(token)
 
+    def vocabulary(self) -> Mapping[str, int]:
+        return self._tokenizer.get_vocab(with_added_tokens=True)
+
     def is_special(self, token: int) -> bool:
         return token in self._specials
 
@@ -107,6 +114,9 @@ class ByteTokenizer:
 
     def piece(self, token: int) -> bytes:
         return self.decode([token]).encode()
+
+    def vocabulary(self) -> Mapping[str, int]:
+        return {}
 
     def is_special(self, token: int) -> bool:
         return False

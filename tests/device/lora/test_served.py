@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.engine.options import ModelOptions, SpeculativeOptions, UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.errors import RequestError
 from muxjax.launch.build import Built, build
 from muxjax.models.lora.files import open_adapter
