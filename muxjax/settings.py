@@ -129,12 +129,20 @@ def build(options: type[T], section: Section, **parts: object) -> T:
     try:
         return options(**{name: _converted(name, setting, hints[name]) for name, setting in own.items()}, **parts)
     except ConfigError as error:
-        where = own[error.field].where + ": " if error.field in own else ""
-        raise ConfigError(where + str(error), field=error.field) from error
+        if error.field not in own:
+            raise
+        raise placed(error, own[error.field]) from error
     except TypeError as error:
         where = next(iter(section.values())).where if section else options.__name__
         missing = " and ".join(name for name in required(options) if name not in own and name not in parts)
         raise ConfigError(f"{where}: needs {missing} too") from error
+
+
+def placed(error: ConfigError, setting: Setting) -> ConfigError:
+    """The error with where its setting was written, by the name that it has there."""
+    said = str(error)
+    said = said.removeprefix(error.field) if said.startswith(f"{error.field} ") else f": {said}"
+    return ConfigError(setting.where + said, field=error.field)
 
 
 def required(options: type) -> list[str]:

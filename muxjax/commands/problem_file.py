@@ -11,7 +11,7 @@ from muxjax.cost.chip import CHIPS, Chip
 from muxjax.errors import ConfigError, require, shown
 from muxjax.model_spec import ModelSpec
 from muxjax.placement.problem import Cluster, Demand, Pool, Problem
-from muxjax.settings import Section, build, child, names, read_yaml, section
+from muxjax.settings import Section, build, child, names, placed, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
 from muxjax.workload.arrivals import Poisson
@@ -169,7 +169,7 @@ def _chip(name: str, written: Section) -> Chip:
     if like is None:
         return build(Chip, written, name=name)
     if str(like.value) not in CHIPS:
-        raise ConfigError(f"{like.where}: like must be one of {', '.join(CHIPS)}, got {shown(like.value)}", field="like")
+        raise ConfigError(f"{like.where} must be one of {', '.join(CHIPS)}, got {shown(like.value)}", field="like")
     usual = asdict(CHIPS[str(like.value)]) | {"name": name}
     return build(Chip, written, **{field: value for field, value in usual.items() if field not in written})
 
@@ -201,4 +201,6 @@ def _at(written: Section) -> Iterator[None]:
     except ConfigError as error:
         field = (error.field or "").rpartition(".")[2]
         about = next((name for name in (field, field.removesuffix("_s"), field.removesuffix("_rps")) if name in written), None)
+        if about is not None and about == error.field:
+            raise placed(error, written[about]) from error
         raise ConfigError(f"{written[about or next(iter(written))].where}: {error}", field=error.field) from error

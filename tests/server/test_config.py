@@ -61,7 +61,7 @@ def test_keys_of_models_at_the_top_hold_for_all_that_do_not_say_otherwise_and_fl
 
 
 def test_a_wrong_key_for_all_models_is_told_with_its_own_line(write):
-    with pytest.raises(ConfigError, match=r"serve\.yaml:1: max_num_seqs: max_num_seqs must be 1 to 4096, got 0"):
+    with pytest.raises(ConfigError, match=r"serve\.yaml:1: max_num_seqs must be 1 to 4096, got 0"):
         load_options([write("max_num_seqs: 0\nmodels: [{name: a, path: x}]")], {})
     with pytest.raises(ConfigError, match=r"serve\.yaml:1: path is no known key"):
         load_options([write("path: x\nmodels: [{name: a}]")], {})
@@ -114,8 +114,8 @@ def test_adapters_are_named_under_their_model_or_by_a_flag(write, tmp_path):
     [
         ("loras: [{name: sql}]", r"serve\.yaml:11: loras: name: needs path too"),
         ("loras: [{name: sql, path: p, rank: 3}]", r"serve\.yaml:11: loras: rank is no known key"),
-        ("loras: [{name: '', path: p}]", r"serve\.yaml:11: loras: name: name must be not empty, got "),
-        ("loras: [sql]", r"serve\.yaml:11: loras: loras must be keys with values, such as {name: ..., path: ...}, got 'sql'"),
+        ("loras: [{name: '', path: p}]", r"serve\.yaml:11: loras: name must be not empty, got "),
+        ("loras: [sql]", r"serve\.yaml:11: loras must be keys with values, such as {name: ..., path: ...}, got 'sql'"),
         ("loras: [{name: small, path: p}]", "models must be named once each, got 'small'"),
         ("loras: [{name: sql, path: p}]\n    max_loras: 0", "max_loras must be 1 or more for the adapters of big"),
         ("max_lora_rank: 65", r"max_lora_rank must be 1 to 64, got 65"),
@@ -188,16 +188,16 @@ def test_shares_of_the_multiprocessors_are_numbers_in_a_file_or_on_the_command_l
         ("sm_shares: [96]\nmodels: [{name: a, path: x}]", "sm_shares must be none where there is one lane"),
         ("modles: []", r"serve\.yaml:1: modles is no known key; did you mean models\?"),
         ("models:\n- name: a\n  path: x\n  max_model_length: 5", r"yaml:4: max_model_length is no known key; did you mean max_model_len\?"),
-        ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be 0 to 65535, got 99999"),
-        ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate: rate must be over 0"),
-        ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: port must be an integer, got 'x'"),
-        ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size: .* must be 1 to 1024, got 0"),
-        ("prefix_cache_fraction: 2\nmodels: [{name: a, path: x}]", r"prefix_cache_fraction: .* must be 0 to 1, got 2"),
-        ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port: "),
-        ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size: .* must be a size such as"),
+        ("port: 99999\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port must be 0 to 65535, got 99999"),
+        ("models:\n- name: a\n  path: x\n  rate: -1", r"serve\.yaml:4: rate must be over 0"),
+        ("port: x\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port must be an integer, got 'x'"),
+        ("tensor_parallel_size: 0\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: tensor_parallel_size must be 1 to 1024, got 0"),
+        ("prefix_cache_fraction: 2\nmodels: [{name: a, path: x}]", r"prefix_cache_fraction must be 0 to 1, got 2"),
+        ("port: true\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: port "),
+        ("kv_cache_size: lots\nmodels: [{name: a, path: x}]", r"serve\.yaml:1: kv_cache_size must be a size such as"),
         (
             "models:\n- name: a\n  path: x\n  speculative_config: {method: eagle}",
-            r"serve\.yaml:4: speculative_config: method: method must be one of",
+            r"serve\.yaml:4: speculative_config: method must be one of",
         ),
         ("models: [{name: a}]", r"serve\.yaml:1: .*needs path too"),
         ("models: {a: x}", "models must be a list of models, each with name and path"),
@@ -215,8 +215,8 @@ def test_errors_name_file_line_and_key(write, text, message):
 @pytest.mark.parametrize(
     ("sources", "flags", "message"),
     [
-        (["a=x"], {"max_model_len": "1.5"}, "--max-model-len: max_model_len must be an integer, got '1.5'"),
-        (["a=x"], {"policy": "best"}, "--policy: policy must be one of"),
+        (["a=x"], {"max_model_len": "1.5"}, "--max-model-len must be an integer, got '1.5'"),
+        (["a=x"], {"policy": "best"}, "--policy must be one of"),
         (["a=x"], {"max_seqs": "1"}, r"--max-seqs is no known key; did you mean max-num-seqs\?"),
         (["a=x", "=b"], {}, "expected NAME=PATH, the folder of a model or one YAML file, got '=b'"),
         (["a=x", "b"], {}, "b is no folder: nothing is there; give the folder that holds the model's config.json"),

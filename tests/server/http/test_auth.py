@@ -255,10 +255,10 @@ def test_tenants_stand_in_the_file(tmp_path):
 @pytest.mark.parametrize(
     "replaced, by, told",
     [
-        ("api_keys: [{digest}]", "api_keys: [secret]", r"serve.yaml:2: api_keys: api_keys must be SHA-256"),
+        ("api_keys: [{digest}]", "api_keys: [secret]", r"serve.yaml:2: api_keys must be SHA-256"),
         ("api_keys: [{digest}]", "api_key: secret", "did you mean api_keys"),
-        ("weight: 2", "weight: 0", "serve.yaml:6: weight: weight must be over 0"),
-        ("metrics: true", "metrics: 3", "serve.yaml:6: metrics: metrics must be true or false"),
+        ("weight: 2", "weight: 0", "serve.yaml:6: weight must be over 0"),
+        ("metrics: true", "metrics: 3", "serve.yaml:6: metrics must be true or false"),
         ("weight: 2", "wieght: 2", "did you mean weight"),
         ("name: bob", "name: alice", "named, once each"),
         ("[{bob}]", "[{alice}]", "nobody else has"),

@@ -98,7 +98,7 @@ def test_a_taken_port_is_a_plain_error(serve, catalog):
 def test_bad_input_is_one_line_and_code_2(capsys):
     assert main(["serve", "a=x", "--port", "http"]) == 2
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "muxjax: --port: port must be an integer, got 'http'\n")
+    assert (out, err) == ("", "muxjax: --port must be an integer, got 'http'\n")
 
 
 def test_a_wrong_command_is_refused(capsys):
