@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-FP8 = "float8_e4m3fn"
+FP8, INT4 = "float8_e4m3fn", "int4"
 MOST_FP8 = 448.0
-"""Largest number of that type."""
+"""Largest number of the first."""
 
-_SCALE_BYTES = 4
+_BYTES = {FP8: 1.0, INT4: 0.5}
+_SCALE_BYTES, _ZERO_BYTES = 4, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,16 +18,23 @@ class Quantization:
       kinds: of those matrices, as `models/tensors.py` calls them; all else has the model's dtype.
       group: inputs that share a scale; None for all of a matrix.
       dtype: of the numbers, as ml_dtypes names it.
+      has_zeros: each scale has a number of int8 beside it that stands for 0; else 0 does.
     """
 
     kinds: tuple[str, ...]
     group: int | None = None
     dtype: str = FP8
+    has_zeros: bool = False
+
+    @property
+    def most(self) -> float:
+        """Largest number."""
+        return {FP8: MOST_FP8, INT4: 7.0}[self.dtype]
 
     def groups(self, inputs: int) -> int:
         """J: scales of each output of a matrix with so many inputs."""
         return 1 if self.group is None else inputs // self.group
 
     def matrix_bytes(self, inputs: int, outputs: int) -> float:
-        """Of the numbers and scales of one matrix."""
-        return outputs * (inputs + _SCALE_BYTES * self.groups(inputs))
+        """Of one matrix."""
+        return outputs * (inputs * _BYTES[self.dtype] + (_SCALE_BYTES + _ZERO_BYTES * self.has_zeros) * self.groups(inputs))

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
-from muxjax.models.layers import PLAIN, Product, Products, gated, linear, summed
-from muxjax.models.tensors import SCALE
+from muxjax.models.layers import PLAIN, Product, Products, gated, linear, scales_of, summed
 
 
 def mixture(
@@ -60,10 +59,10 @@ def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> t
 
 
 def _grouped(x_RI: jax.Array, weights: dict[str, jax.Array], kind: str, count_X: jax.Array, products: Products) -> jax.Array:
-    return products.grouped(x_RI, weights[kind], weights["place"], count_X, weights.get(f"{kind}{SCALE}"))
+    return products.grouped(x_RI, weights[kind], weights["place"], count_X, *scales_of(weights, kind))
 
 
-def _wide_product(x_TM: jax.Array, w_MX: jax.Array, _: None) -> jax.Array:
+def _wide_product(x_TM: jax.Array, w_MX: jax.Array, *_: None) -> jax.Array:
     """[T, X] float32, by a matrix that is not quantised."""
     return jnp.matmul(x_TM, w_MX, preferred_element_type=jnp.float32)
 

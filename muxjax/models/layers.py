@@ -9,26 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.model_spec import ModelSpec, RopeScaling
-from muxjax.models.tensors import SCALE
+from muxjax.models.tensors import SCALE, ZERO
 from muxjax.pallas import reference
 
 Product = Callable[..., jax.Array]
-"""x [T, I] times w [I, O], [T, O]; or times numbers w and their scales [J, O], as `reference.product`."""
+"""x [T, I] times w [I, O], [T, O]; or times numbers w by their scales and zeros [J, O], as `reference.product`."""
 
 Weights = dict[str, Any]
-"""Arrays of a layer by kind; under `{kind}_scale` the scales of a quantised matrix, and under `{kind}_lora` what adapters add to a product
-by that matrix, where there are any."""
+"""Arrays of a layer by kind; under `{kind}_scale` and `{kind}_zero` those of a quantised matrix, and under `{kind}_lora` what adapters add
+to a product by that matrix, where there are any."""
 
 
 GroupedProduct = Callable[..., jax.Array]
 """x [R, I], of which the first rows belong to the first matrix, and so on; w [L, X, I, O], with an int32 scalar for the layer whose
-matrices they are; int32 [X] says how many rows are each one's; scales [L, X, J, O] of quantised ones, or None: [R, O], whose rows beyond
-all may be anything finite."""
+matrices they are; int32 [X] says how many rows are each one's; scales and zeros [L, X, J, O] of quantised ones, or None: [R, O], whose
+rows beyond all may be anything finite."""
 
 
-def ragged_dot(x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array, scale_LXJO: jax.Array | None = None) -> jax.Array:
+def ragged_dot(
+    x_RI: jax.Array,
+    w_LXIO: jax.Array,
+    layer: jax.Array,
+    count_X: jax.Array,
+    scale_LXJO: jax.Array | None = None,
+    zero_LXJO: jax.Array | None = None,
+) -> jax.Array:
     """XLA's grouped product."""
-    w_XIO = w_LXIO[layer] if scale_LXJO is None else reference.widened(w_LXIO[layer], scale_LXJO[layer], x_RI.dtype)
+    w_XIO = w_LXIO[layer]
+    if scale_LXJO is not None:
+        w_XIO = reference.widened(w_XIO, scale_LXJO[layer], None if zero_LXJO is None else zero_LXJO[layer], x_RI.dtype)
     return jax.lax.ragged_dot(x_RI, w_XIO, count_X)
 
 
@@ -77,11 +86,16 @@ def linear(x_TI: jax.Array, weights: Weights, kind: str, *, across: str | None =
       across: the mesh axis whose devices share out I, over which products are summed; None where each has all.
       product: what multiplies.
     """
-    y_TO = product(x_TI, weights[kind], weights.get(f"{kind}{SCALE}"))
+    y_TO = product(x_TI, weights[kind], *scales_of(weights, kind))
     lora = weights.get(f"{kind}_lora")
     y_TO = summed(y_TO if lora is None else y_TO + lora(x_TI), across)
     bias = weights.get(f"{kind}_bias")
     return y_TO if bias is None else y_TO + bias
+
+
+def scales_of(weights: Weights, kind: str) -> tuple[jax.Array | None, jax.Array | None]:
+    """Scales and zeros of a quantised matrix, or of several."""
+    return weights.get(f"{kind}{SCALE}"), weights.get(f"{kind}{ZERO}")
 
 
 def summed(x: jax.Array, across: str | None) -> jax.Array:

@@ -11,9 +11,10 @@ from safetensors.numpy import save_file
 from muxjax.errors import CheckpointError
 from muxjax.models.checkpoint import Advance
 from muxjax.models.stored.files import StoredTensors
-from muxjax.models.stored.fp8 import made_fp8, stored_matrices
+from muxjax.models.stored.fp8 import fp8_matrices, made_fp8
+from muxjax.models.stored.int4 import int4_matrices
 from muxjax.models.stored.mxfp4 import mxfp4_names, stored_mxfp4
-from muxjax.models.tensors import NUMBERS, SCALE
+from muxjax.models.tensors import NUMBERS, SCALE, ZERO
 from muxjax.specs.reading.quantization import StoredQuantization
 from muxjax.specs.weight_files import INDEX, SINGLE
 
@@ -35,7 +36,7 @@ class TensorFiles:
         self.packed = mxfp4_names(stored)
         """Tensors in MXFP4, which read as one of bfloat16."""
         packed = {name: stored_mxfp4(stored, name) for name in self.packed}
-        self._quantised = stored_matrices(stored, quantization)
+        self._quantised = fp8_matrices(stored, quantization) | int4_matrices(stored, quantization)
         parts = {part for _, of in (*packed.values(), *self._quantised.values()) for part in of}
         made = {name: tensor for name, (tensor, _) in packed.items()}
         made |= {name: matrix.widened(dtype) for name, (matrix, _) in self._quantised.items()}
@@ -51,10 +52,10 @@ class TensorFiles:
         return {name: tensor.dtype for name, tensor in self._tensors.items()}
 
     def hold_quantised(self, name: str) -> None:
-        """Has the numbers and scales of a matrix be tensors, too: as they are stored, or made of it where nothing is quantised yet.
+        """Has the numbers, scales and zeros of a matrix be tensors, too: as they are stored, or made of it where nothing is quantised yet.
 
         Raises:
-          CheckpointError: other matrices are stored so, and this one is not.
+          CheckpointError: other matrices are stored so, and this one is not; or inputs of a group are no neighbours.
         """
         if name in self._quantised:
             matrix, _ = self._quantised[name]
@@ -63,7 +64,10 @@ class TensorFiles:
         else:
             stored = self._tensors[name].dtype
             raise CheckpointError(f"{self._folder}: {name} is stored as {stored}, and config.json says that it is quantised")
-        self._tensors |= {f"{name}{NUMBERS}": matrix.numbers, f"{name}{SCALE}": matrix.scales}
+        if not matrix.has_plain_groups():
+            raise CheckpointError(f"{self._folder}: inputs of {name} are in groups by the order of activations, and config.json says not")
+        zeros = {} if matrix.zeros is None else {f"{name}{ZERO}": matrix.zeros}
+        self._tensors |= {f"{name}{NUMBERS}": matrix.numbers, f"{name}{SCALE}": matrix.scales} | zeros
 
     def read_into(
         self,

@@ -17,6 +17,7 @@ from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.shares import split_axis
 from muxjax.models.tree import flat, nested
+from muxjax.quantization import INT4
 
 AXIS = "tp"
 """Axis of the mesh of a unit's devices."""
@@ -104,4 +105,5 @@ def partition(path: str, ndim: int, spec: ModelSpec) -> PartitionSpec:
 
 def device_bytes(array: jax.Array) -> int:
     """Bytes of it that one device holds."""
-    return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * array.dtype.itemsize
+    bits = 4 if array.dtype.name == INT4 else 8 * array.dtype.itemsize  # two share a byte, which numpy does not say
+    return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * bits // 8

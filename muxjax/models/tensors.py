@@ -10,8 +10,8 @@ from muxjax.model_spec import ModelSpec
 from muxjax.quantization import Quantization
 from muxjax.specs.tensor_names import tensor_names
 
-NUMBERS, SCALE = "_numbers", "_scale"
-"""Behind a matrix's name in a checkpoint, and SCALE behind its kind too: what it is held as where it is quantised."""
+NUMBERS, SCALE, ZERO = "_numbers", "_scale", "_zero"
+"""Behind a matrix's name in a checkpoint, and the last two behind its kind too: what it is held as where it is quantised."""
 
 
 class Tensor(NamedTuple):
@@ -45,17 +45,16 @@ class Tensor(NamedTuple):
         return self._replace(shape=self.shape[-1:], names=names, split=self.split if self.split == -1 else None, is_transposed=False)
 
     def quantised(self, how: Quantization) -> dict[str, "Tensor"]:
-        """What a matrix is held as, by what stands behind its kind: its numbers, and the scales [J, out] of its groups of inputs, which
-        devices share out as they do it."""
+        """What a matrix is held as, by what stands behind its kind: its numbers; the scales [J, out] of its groups of inputs, and their
+        zeros where there are some, which devices share out as they do the numbers."""
         groups = how.groups(self.shape[0])
-        numbers = self._replace(names=tuple(f"{name}{NUMBERS}" for name in self.names), dtype=how.dtype)
-        scales = self._replace(
-            shape=(groups, self.shape[1]),
-            names=tuple(f"{name}{SCALE}" for name in self.names),
-            split=None if self.split == -2 and groups == 1 else self.split,
-            dtype="float32",
-        )
-        return {"": numbers, SCALE: scales}
+
+        def of(suffix: str, dtype: str) -> Tensor:
+            return self._replace(names=tuple(f"{name}{suffix}" for name in self.names), dtype=dtype)
+
+        shared = {"shape": (groups, self.shape[1]), "split": None if self.split == -2 and groups == 1 else self.split}
+        zeros = {ZERO: of(ZERO, "int8")._replace(**shared)} if how.has_zeros else {}
+        return {"": of(NUMBERS, how.dtype), SCALE: of(SCALE, "float32")._replace(**shared)} | zeros
 
     @property
     def stacked_shape(self) -> tuple[int, ...]:

@@ -13,9 +13,8 @@ from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.formats import open_checkpoint
 from muxjax.models.sharding import Devices, partition
 from muxjax.models.shares import WHOLE, Share, part, part_shape, split_axis
-from muxjax.models.tensors import SCALE, adds_to_residual, tensors
+from muxjax.models.tensors import SCALE, ZERO, adds_to_residual, tensors
 from muxjax.models.tree import flat, nested
-from muxjax.quantization import FP8, MOST_FP8
 
 
 def load(folder: Path, spec: ModelSpec, devices: Devices | None = None, *, load_format: str = "auto", progress: bool = True) -> Params:
@@ -77,16 +76,16 @@ def _random(path: str, leaf: jax.ShapeDtypeStruct, key: jax.Array, spec: ModelSp
     if kind.endswith("norm"):
         shape = part_shape(path, leaf.shape, spec, share.of)
         return jnp.full(shape, 0 if spec.norm == "rms_offset" else 1, leaf.dtype, device=next(iter(key.devices())))
-    matrix = path.removesuffix(SCALE)
+    matrix, how = path.removesuffix(SCALE).removesuffix(ZERO), spec.quantization
     inputs = spec.width if kind == "embed" or kind.endswith("_bias") else tensors(spec)[matrix].stacked_shape[-2]
-    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(kind.removesuffix(SCALE)) else 1.0
+    residual = (2 * spec.layers) ** -0.5 if adds_to_residual(matrix.rpartition(".")[2]) else 1.0
     limit = (3 / inputs) ** 0.5 * residual
-    if matrix != path:
-        shape = part_shape(path, leaf.shape, spec, share.of)
-        return jnp.full(shape, limit / MOST_FP8, leaf.dtype, device=next(iter(key.devices())))
-    is_quantised, drawn = leaf.dtype.name == FP8, leaf.dtype
-    if is_quantised:
-        limit, drawn = MOST_FP8, jnp.dtype(spec.dtype)
+    if how and matrix != path:
+        value = 0 if path.endswith(ZERO) else limit / how.most
+        return jnp.full(part_shape(path, leaf.shape, spec, share.of), value, leaf.dtype, device=next(iter(key.devices())))
+    drawn = leaf.dtype
+    if how and leaf.dtype.name == how.dtype:
+        limit, drawn = how.most, jnp.dtype(spec.dtype)
 
     def draw(key: jax.Array) -> jax.Array:
         whole = jax.random.uniform(key, leaf.shape[1:] if stacked else leaf.shape, drawn, -limit, limit)

@@ -28,11 +28,13 @@ STAGES = 4
 """Steps whose operands are in flight: all that shared memory holds beside what is stored."""
 
 
-def product(x_TI: jax.Array, w_IO: jax.Array, scale_JO: jax.Array | None = None, *, ctas: int) -> jax.Array:
+def product(
+    x_TI: jax.Array, w_IO: jax.Array, scale_JO: jax.Array | None = None, zero_JO: jax.Array | None = None, *, ctas: int
+) -> jax.Array:
     """See `reference.product`; bf16, on at most so many multiprocessors, or on all of them where I or O is no multiple of 64. A quantised
     matrix is widened first, on all of them."""
     (tokens, depth), columns = x_TI.shape, w_IO.shape[1]
-    w_IO = w_IO if scale_JO is None else reference.widened(w_IO, scale_JO, x_TI.dtype)
+    w_IO = w_IO if scale_JO is None else reference.widened(w_IO, scale_JO, zero_JO, x_TI.dtype)
     if depth % DEPTH or columns % COLUMNS:
         return reference.product(x_TI, w_IO)
     padding = -tokens % GROUP

@@ -46,47 +46,56 @@ class Places(NamedTuple):
         return self.table_LSKC.at[self.layer, self.slot_B].get(mode="clip")
 
 
-def product(x_TI: jax.Array, w_IO: jax.Array, scale_JO: jax.Array | None = None) -> jax.Array:
+def product(x_TI: jax.Array, w_IO: jax.Array, scale_JO: jax.Array | None = None, zero_JO: jax.Array | None = None) -> jax.Array:
     """x times w, [T, O]; bf16 is summed in float32.
 
     Args:
       scale_JO: float32, of a quantised w, whose J equal groups of inputs are numbers times these; None for one that is no numbers.
+      zero_JO: int8, what is taken from those numbers first; None for nothing.
     """
     if scale_JO is None:
         return x_TI @ w_IO
     (tokens, inputs), groups = x_TI.shape, len(scale_JO)
     if groups > 1 and tokens > _TOKENS_BY_GROUP:
-        return x_TI @ widened(w_IO, scale_JO, x_TI.dtype)
+        return x_TI @ widened(w_IO, scale_JO, zero_JO, x_TI.dtype)
     if groups > 1 and tokens == 1:  # by a single row, XLA would write w in float32
-        return product(jnp.pad(x_TI, ((0, 1), (0, 0))), w_IO, scale_JO)[:1]
+        return product(jnp.pad(x_TI, ((0, 1), (0, 0))), w_IO, scale_JO, zero_JO)[:1]
     x_JTG = x_TI.reshape(tokens, groups, inputs // groups).swapaxes(0, 1)
     w_JGO = w_IO.reshape(groups, inputs // groups, -1).astype(x_TI.dtype)
-    y_JTO = jnp.matmul(x_JTG, w_JGO, preferred_element_type=jnp.float32) * scale_JO[:, None]
-    return y_JTO.sum(axis=0).astype(x_TI.dtype)
+    y_JTO = jnp.matmul(x_JTG, w_JGO, preferred_element_type=jnp.float32)
+    if zero_JO is not None:
+        y_JTO -= x_JTG.astype(jnp.float32).sum(axis=2)[..., None] * zero_JO[:, None].astype(jnp.float32)
+    return (y_JTO * scale_JO[:, None]).sum(axis=0).astype(x_TI.dtype)
 
 
-def widened(w_IO: jax.Array, scale_JO: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Numbers times the scales of their groups of inputs, [I, O], or [..., I, O] of several matrices."""
-    w_JGO = w_IO.reshape(*scale_JO.shape[:-1], -1, w_IO.shape[-1]).astype(jnp.float32) * scale_JO[..., None, :]
-    return w_JGO.astype(dtype).reshape(w_IO.shape)
+def widened(w_IO: jax.Array, scale_JO: jax.Array, zero_JO: jax.Array | None, dtype: DTypeLike) -> jax.Array:
+    """What numbers stand for, [I, O], or [..., I, O] of several matrices; see `product`."""
+    w_JGO = w_IO.reshape(*scale_JO.shape[:-1], -1, w_IO.shape[-1]).astype(jnp.float32)
+    w_JGO = w_JGO if zero_JO is None else w_JGO - zero_JO[..., None, :].astype(jnp.float32)
+    return (w_JGO * scale_JO[..., None, :]).astype(dtype).reshape(w_IO.shape)
 
 
 def grouped_product(
-    x_RI: jax.Array, w_LXIO: jax.Array, layer: jax.Array, count_X: jax.Array, scale_LXJO: jax.Array | None = None
+    x_RI: jax.Array,
+    w_LXIO: jax.Array,
+    layer: jax.Array,
+    count_X: jax.Array,
+    scale_LXJO: jax.Array | None = None,
+    zero_LXJO: jax.Array | None = None,
 ) -> jax.Array:
     """x times a layer's matrices, [R, O]: the first count_X[0] rows by the first, the next count_X[1] by the second and so on; rows beyond
     all are zero. Matrices without a row are not read.
 
     Args:
       layer: int32 scalar, an array so that one kernel serves all layers.
-      scale_LXJO: of quantised matrices, as of `product`.
+      scale_LXJO, zero_LXJO: of quantised matrices, as of `product`.
     """
     rows, end_X = len(x_RI), jnp.cumsum(count_X)
     at_once = min(rows, _ROWS_AT_ONCE)
 
     def with_rows_of(matrix, y_RO):
         end, w_IO = end_X[matrix], w_LXIO[layer, matrix]
-        scale_JO = None if scale_LXJO is None else scale_LXJO[layer, matrix]
+        scales = [None if each is None else each[layer, matrix] for each in (scale_LXJO, zero_LXJO)]
         begin = end - count_X[matrix]
 
         def with_next_rows(i, y_RO):
@@ -94,7 +103,7 @@ def grouped_product(
             row = first + jnp.arange(at_once)
             own_R1 = ((row >= begin) & (row < end))[:, None]
             before_RO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_RO, x_RI))
-            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO, scale_JO), before_RO), first, 0)
+            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO, *scales), before_RO), first, 0)
 
         return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
 

@@ -63,6 +63,8 @@ def read_spec(
         spec = dataclasses.replace(spec, quantization=resident(spec, stored, quantization))
     except ConfigError as error:
         raise error if str(folder) in str(error) else ConfigError(f"{fields.where}: {error}", field=error.field) from None
+    if stored and spec.quantization is None:
+        _log.warning("%s: its weights are widened to %s: no kind of matrices can be held as it is stored", fields.where, spec.dtype)
     _check_unknown(fields, unknown_names(fields, family), allow=allow_unknown)
     _check_unknown(rope, rope.never_asked(), allow=allow_unknown)
     spec = _overridden(spec, fields, dtype, max_len)

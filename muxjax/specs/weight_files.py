@@ -17,6 +17,7 @@ SINGLE = "model.safetensors"
 DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 """Dtypes that are served, by safetensors' name."""
 
+_PACKED = ("U8", "I32", "I64", "F8_E4M3")
 _MOST_HEADER_BYTES = 100 * 2**20
 _PIECE_BYTES = 32 * 2**20
 
@@ -74,10 +75,11 @@ def read_headers(folder: Path) -> dict[str, StoredTensor]:
 
 
 def main_dtype(tensors: Mapping[str, StoredTensor]) -> str | None:
-    """The dtype of most of the numbers, as numpy names it; None where it is none that is served. Packed ones have none of their own."""
+    """The dtype of most of the numbers, as numpy names it; None where it is none that is served. Those of quantised
+    weights have none of their own."""
     counts: Counter[str] = Counter()
     for tensor in tensors.values():
-        if tensor.dtype != "U8":
+        if tensor.dtype not in _PACKED:
             counts[tensor.dtype] += tensor.elements
     return DTYPES.get(counts.most_common(1)[0][0]) if counts else None
 

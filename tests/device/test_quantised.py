@@ -51,7 +51,7 @@ def tokens(folder, *, adapter: Adapter | None = None, tp: int = 1, **options) ->
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8"])
+@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8", "gptq", "packed, symmetric"])
 @pytest.mark.parametrize("tp", [1, 2])
 def test_greedy_tokens_are_those_of_the_weights_it_stands_for(tmp_path, form, spec, tp):
     quantised, meant = make_quantised(tmp_path, SPECS[spec], FORMS[form])

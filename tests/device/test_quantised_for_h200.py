@@ -1,4 +1,4 @@
-"""Steps of an 8B-shaped model in fp8, compiled for the H200: what they write of its weights besides reading them."""
+"""Steps of an 8B-shaped model whose matrices are quantised, compiled for the H200: what they write of its weights besides reading them."""
 
 import math
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from muxjax.device.programs.sources import StepSource
-from muxjax.quantization import Quantization
+from muxjax.quantization import INT4, Quantization
 from tests.device.test_steps_for_h200 import ARENA, MB, SPEC, batch_shape, source
 from tests.pallas.hopper import Compiled, needs_compiler, program_for_h200
 
@@ -22,30 +22,38 @@ def widened(compiled: Compiled, rows: int) -> list[str]:
     return [line for dims, line in written if math.prod(dims) != math.prod(ARENA) and rows not in dims]
 
 
-def in_fp8(shape, group: int | None) -> StepSource:
-    return replace(source(shape), spec=replace(SPEC, quantization=Quantization(kinds=KINDS, group=group)))
+BY_OUTPUTS = Quantization(kinds=KINDS)
+FORMS = {
+    "fp8 by outputs": BY_OUTPUTS,
+    "fp8 by blocks": Quantization(kinds=KINDS, group=128),
+    "int4": Quantization(kinds=KINDS, group=128, dtype=INT4, has_zeros=True),
+}
+
+
+def quantised(shape, how: Quantization) -> StepSource:
+    return replace(source(shape), spec=replace(SPEC, quantization=how))
 
 
 @pytest.mark.parametrize("rows", [1, 64])
-@pytest.mark.parametrize("group", [None, 128])
-def test_a_decode_widens_no_matrix_in_memory(rows, group):
-    shape = batch_shape(decodes=rows)
-    compiled = program_for_h200(in_fp8(shape, group))
+@pytest.mark.parametrize("form", FORMS)
+def test_a_decode_widens_no_matrix_in_memory(rows, form):
+    shape, how = batch_shape(decodes=rows), FORMS[form]
+    compiled = program_for_h200(quantised(shape, how))
     assert widened(compiled, rows) == []
-    sums_bytes = 0 if group is None else 4 * rows * 2 * SPEC.ffn * SPEC.width // group
+    sums_bytes = 0 if how.group is None else 4 * max(rows, 2) * 2 * SPEC.ffn * SPEC.width // how.group
     assert compiled.temporaries_bytes < 5 * MB + 1.1 * sums_bytes
 
 
-@pytest.mark.parametrize("group", [None, 128])
-def test_a_prefill_widens_a_matrix_at_a_time(group):
+@pytest.mark.parametrize("form", FORMS)
+def test_a_prefill_widens_a_matrix_at_a_time(form):
     """As cuBLASLt takes none of those numbers with activations in bfloat16."""
     shape = batch_shape(prompts=8, tokens=2048)
     activations_bytes = 290 * MB
-    assert program_for_h200(in_fp8(shape, group)).temporaries_bytes < LARGEST_BYTES + activations_bytes
+    assert program_for_h200(quantised(shape, FORMS[form])).temporaries_bytes < LARGEST_BYTES + activations_bytes
 
 
 def test_a_step_that_sinks_slices_widens_all_layers_at_once(monkeypatch):
     """What the options of quantised models prevent."""
     monkeypatch.setattr("muxjax.device.programs.sources._QUANTISED", {"xla_disable_hlo_passes": "rematerialization"})
     shape = batch_shape(decodes=64)
-    assert widened(program_for_h200(in_fp8(shape, None)), 64)
+    assert widened(program_for_h200(quantised(shape, BY_OUTPUTS)), 64)

@@ -102,13 +102,117 @@ def by_block(name: str) -> Callable[[np.ndarray], tuple[Tensors, np.ndarray]]:
     return store
 
 
+GROUP = 64
+
+
+def packed_config(*, symmetric: bool, **weights) -> Callable[[list[str]], dict[str, Any]]:
+    return lambda ignored: (
+        compressed("group", num_bits=4, type="int", group_size=GROUP, symmetric=symmetric, **weights)(ignored)
+        | {"format": "pack-quantized"}
+    )
+
+
+def gptq_config(**extra) -> Callable[[list[str]], dict[str, Any]]:
+    said = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False, "sym": False, "damp_percent": 0.01}
+    return lambda ignored: said | extra
+
+
+def awq_config(ignored: list[str]) -> dict[str, Any]:
+    said = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm"}
+    return said | {"modules_to_not_convert": ignored}
+
+
+class Int4(NamedTuple):
+    """Numbers 0 to 15 of a matrix [out, in], scales and zeros [out, J] of groups of inputs, and each input's group."""
+
+    numbers: np.ndarray
+    scales: np.ndarray
+    zeros: np.ndarray
+    group_of: np.ndarray
+
+    @property
+    def meant(self) -> np.ndarray:
+        scales, zeros = self.scales.astype(np.float32), self.zeros.astype(np.float32)
+        columns = [scales[:, group] * (self.numbers[:, i] - zeros[:, group]) for i, group in enumerate(self.group_of)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+def in_int4(w_OI: np.ndarray, *, symmetric: bool = False, mixed: bool = False) -> Int4:
+    outputs, inputs = w_OI.shape
+    group_of = np.arange(inputs) // GROUP
+    if mixed:
+        group_of = np.random.RandomState(inputs).permutation(group_of)
+    numbers, scales, zeros = np.zeros(w_OI.shape, int), *(np.zeros((outputs, inputs // GROUP)) for _ in range(2))
+    for group in range(inputs // GROUP):
+        part = w_OI[:, group_of == group]
+        low, high = part.min(axis=1), part.max(axis=1)
+        scale = np.abs(part).max(axis=1) / 7 if symmetric else (high - low) / 15
+        scales[:, group] = scale.astype(np.float16)
+        zeros[:, group] = 8 if symmetric else np.clip(np.rint(-low / scale), 0, 15)
+        numbers[:, group_of == group] = np.clip(np.rint(part / scale[:, None]) + zeros[:, group, None], 0, 15)
+    return Int4(numbers, scales.astype(np.float16), zeros.astype(int), group_of)
+
+
+def words(numbers: np.ndarray, order: tuple[int, ...] = tuple(range(8))) -> np.ndarray:
+    """[..., n / 8] int32, whose bits from 4 i on hold the number at order[i] of each eight."""
+    each = numbers.reshape(*numbers.shape[:-1], -1, 8).astype(np.int64)
+    return sum(each[..., place] << 4 * i for i, place in enumerate(order)).astype(np.uint32).view(np.int32)
+
+
+def gptq(*, mixed: bool = False, less: int = 1, symmetric: bool = False) -> Callable[[np.ndarray], tuple[Tensors, np.ndarray]]:
+    def store(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+        made = in_int4(np.where(np.abs(w_OI) < 1e-3, 1e-3, w_OI), mixed=mixed, symmetric=symmetric)
+        made = made._replace(zeros=np.maximum(made.zeros, less))
+        tensors = {
+            "qweight": np.ascontiguousarray(words(made.numbers).T),
+            "qzeros": words(made.zeros.T - less),
+            "scales": np.ascontiguousarray(made.scales.T),
+            "g_idx": made.group_of.astype(np.int32),
+        }
+        return tensors, made.meant
+
+    return store
+
+
+def awq(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+    made, order = in_int4(w_OI), (0, 2, 4, 6, 1, 3, 5, 7)
+    tensors = {"qweight": words(made.numbers.T, order), "qzeros": words(made.zeros.T, order), "scales": np.ascontiguousarray(made.scales.T)}
+    return tensors, made.meant
+
+
+def packed(*, symmetric: bool, mixed: bool = False) -> Callable[[np.ndarray], tuple[Tensors, np.ndarray]]:
+    def store(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
+        made = in_int4(w_OI, symmetric=symmetric, mixed=mixed)
+        tensors = {
+            "weight_packed": words(made.numbers),
+            "weight_scale": made.scales.astype(ml_dtypes.bfloat16),
+            "weight_shape": np.array(w_OI.shape, np.int64),
+        }
+        tensors |= {} if symmetric else {"weight_zero_point": np.ascontiguousarray(words(made.zeros.T).T)}
+        tensors |= {"weight_g_idx": made.group_of.astype(np.int32)} if mixed else {}
+        return tensors, made._replace(scales=tensors["weight_scale"]).meant
+
+    return store
+
+
 FORMS = {
     "compressed, by tensor": Form(compressed("tensor"), by_tensor),
     "compressed, by channel": Form(compressed("channel"), by_channel),
     "compressed, by block": Form(compressed("block", block_structure=[BLOCK, BLOCK]), by_block("weight_scale")),
     "fine-grained fp8": Form(fine_grained(weight_block_size=[BLOCK, BLOCK], fmt="e4m3"), by_block("weight_scale_inv")),
     "fp8 by tensor": Form(fine_grained(activation_scheme="static"), by_tensor),
+    "gptq": Form(gptq_config(), gptq()),
+    "gptq, symmetric": Form(gptq_config(sym=True, checkpoint_format="gptq"), gptq(symmetric=True)),
+    "gptq_v2": Form(gptq_config(checkpoint_format="gptq_v2"), gptq(less=0)),
+    "awq": Form(awq_config, awq),
+    "packed": Form(packed_config(symmetric=False), packed(symmetric=False)),
+    "packed, symmetric": Form(packed_config(symmetric=True, actorder="weight"), packed(symmetric=True)),
 }
+WIDENED = {
+    "gptq by activations": Form(gptq_config(desc_act=True), gptq(mixed=True)),
+    "packed by activations": Form(packed_config(symmetric=True, actorder="group"), packed(symmetric=True, mixed=True)),
+}
+"""Of groups that are no neighbours."""
 
 
 def make_quantised(
@@ -122,7 +226,7 @@ def make_quantised(
         if module.endswith("_proj") and module not in ignored:
             del stored[name]
             tensors, meant[name] = form.store(tensor)
-            stored |= {f"{module}.{suffix}": part for suffix, part in tensors.items()}
+            stored |= {f"{module}.{suffix}": np.ascontiguousarray(part) for suffix, part in tensors.items()}
     config = to_hf_config(spec)
     quantised = write_model(folder / "quantised", config | {"quantization_config": form.config(list(ignored))}, stored)
     return quantised, write_model(folder / "meant", config, meant)

@@ -68,9 +68,9 @@ def test_padding_goes_to_no_expert():
     np.testing.assert_allclose(some[:2], mixture(SPEC, X, weights, True, products=OURS)[:2], atol=1e-6)
     counted: list[np.ndarray] = []
 
-    def count(x_RI, w_LXIO, layer, count_X, scale_LXJO):
+    def count(x_RI, w_LXIO, layer, count_X, *scales):
         counted.append(np.asarray(count_X))
-        return reference.grouped_product(x_RI, w_LXIO, layer, count_X, scale_LXJO)
+        return reference.grouped_product(x_RI, w_LXIO, layer, count_X, *scales)
 
     mixture(SPEC, X, weights, present_T, products=Products(reference.product, count))
     assert [int(count_X.sum()) for count_X in counted] == [4, 4]

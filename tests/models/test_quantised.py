@@ -5,7 +5,6 @@ import json
 from dataclasses import replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,10 +15,10 @@ from muxjax.models.sharding import Devices, device_bytes
 from muxjax.models.stored.files import StoredTensors
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
-from muxjax.quantization import FP8
+from muxjax.quantization import FP8, INT4
 from muxjax.specs.config import read_spec
 from tests.models.golden import dense_logits, worst_row
-from tests.models.quantised import DENSE, FORMS, SPECS, make_quantised, write_tensors
+from tests.models.quantised import DENSE, FORMS, SPECS, WIDENED, make_quantised, write_tensors
 
 TOKENS = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3)
 ROUNDING = 2e-5
@@ -33,7 +32,7 @@ def logits(folder, **options):
 
 
 def numbers(params) -> set[str]:
-    return {path for path, array in flat(params).items() if array.dtype == jnp.dtype(FP8)}
+    return {path for path, array in flat(params).items() if array.dtype.name in (FP8, INT4)}
 
 
 @specs
@@ -46,8 +45,16 @@ def test_logits_are_those_of_the_weights_it_stands_for(tmp_path, form, spec):
     assert numbers(load(quantised, held, progress=False)) == {f"layers.{kind}" for kind in kinds}
 
 
+@specs
+@pytest.mark.parametrize("form", WIDENED)
+def test_groups_by_activations_are_widened(tmp_path, form, spec):
+    quantised, meant = make_quantised(tmp_path, SPECS[spec], WIDENED[form])
+    assert worst_row(logits(quantised), logits(meant)) < ROUNDING
+    assert numbers(load(quantised, read_spec(quantised), progress=False)) == set()
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch and transformers, which pin Python")
-@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8"])
+@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8", "gptq", "awq", "packed"])
 def test_logits_are_those_of_transformers(tmp_path, form):
     """Of the weights it stands for."""
     from tests.models.torch_reference import TorchModel
@@ -73,14 +80,14 @@ def test_devices_hold_their_parts_of_numbers_and_scales(tmp_path, form, spec, tp
     held = read_spec(quantised)
     params, parts = (flat(load(quantised, held, Devices.first(count), progress=False)) for count in (1, tp))
     for path, whole in params.items():
-        if whole.shape == parts[path].shape and not path.endswith(("qkv", "gate_up", "qkv_scale", "gate_up_scale")):
+        if not any(kind in path for kind in ("qkv", "gate_up")):  # whose matrices side by side are cut each for itself
             np.testing.assert_array_equal(np.asarray(parts[path], np.float32), np.asarray(whole, np.float32))
     assert sum(map(device_bytes, parts.values())) < 0.6 * sum(map(device_bytes, params.values()))
 
 
 def test_bytes_are_counted_as_they_are_held(tmp_path):
     for name, spec in SPECS.items():
-        for form in ("compressed, by channel", "fine-grained fp8"):
+        for form in ("compressed, by channel", "fine-grained fp8", "gptq", "packed, symmetric"):
             quantised, _ = make_quantised(tmp_path / name / form, spec, FORMS[form])
             held = read_spec(quantised)
             for tp in (1, 2):
@@ -107,7 +114,7 @@ def test_patterns_say_what_is_left_as_it_was(tmp_path):
 
 
 @specs
-@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8"])
+@pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8", "awq"])
 def test_orbax_holds_the_same_numbers(tmp_path, form, spec):
     quantised, _ = make_quantised(tmp_path, SPECS[spec], FORMS[form])
     convert(quantised, tmp_path / "orbax", progress=False)
@@ -190,6 +197,13 @@ Q = "model__layers__0__self_attn__q_proj__"
         ),
         ("compressed, by channel", {f"{Q}weight_scale": np.ones((255, 1), np.float32)}, r"\[255, 1\] must be \[\], \[1\] or \[256, 1\]"),
         ("compressed, by channel", {f"{Q}weight": None}, r"holds, beyond what its config describes|lacks"),
+        ("gptq", {f"{Q}qzeros": None}, r"q_proj\.qzeros must be \[4, 32\], got none"),
+        ("gptq", {f"{Q}scales": np.ones((2, 256), np.float16)}, r"q_proj\.scales must be \[4, 256\], got \[2, 256\]"),
+        ("gptq", {f"{Q}g_idx": np.zeros(256, np.int32)}, r"inputs of .*q_proj\.weight are in groups by the order of activations"),
+        ("awq", {f"{Q}qweight": np.ones((256, 16), np.int32)}, r"q_proj\.scales must be \[4, 128\], got \[4, 256\]"),
+        ("awq", {f"{Q}qweight": np.ones((100, 32), np.int32)}, "q_proj.qweight has 100 inputs, which are no groups of 64"),
+        ("packed", {f"{Q}weight_scale": None}, r"q_proj\.weight_scale must be \[256, 4\], got none"),
+        ("packed", {f"{Q}weight_packed": np.ones((256, 24), np.int32)}, r"weight_scale must be \[256, 3\], got \[256, 4\]"),
     ],
 )
 def test_a_tensor_that_is_not_as_it_must_be_is_named(tmp_path, form, tensors, said):

@@ -10,12 +10,14 @@ from muxjax.cost.measured import shipped
 from muxjax.cost.roofline import Roofline, decode_work, weight_bytes
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
-from muxjax.quantization import Quantization
+from muxjax.quantization import INT4, Quantization
 from muxjax.specs import published
 from muxjax.specs.config import read_spec, to_hf_config
-from tests.models.quantised import DENSE, MIXTURE, compressed, fine_grained
+from tests.models.quantised import DENSE, MIXTURE, awq_config, compressed, fine_grained, gptq_config, packed_config
 
 ALL = ("qkv", "o", "gate_up", "down")
+GPTQ = gptq_config()([])
+CHANNELS = {"g": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "channel"}}}
 BLOCKS = fine_grained(weight_block_size=[128, 128])([])
 
 
@@ -38,6 +40,27 @@ def read(folder, said, spec=DENSE, **options):
 )
 def test_what_is_read_is_what_devices_hold(tmp_path, said, group):
     assert read(tmp_path, said) == Quantization(kinds=ALL, group=group)
+
+
+@pytest.mark.parametrize(
+    ("said", "group", "has_zeros"),
+    [
+        (GPTQ, 64, True),
+        (GPTQ | {"group_size": -1, "sym": True, "true_sequential": True, "static_groups": False}, None, True),
+        (awq_config(["lm_head"]), 64, True),
+        (packed_config(symmetric=False)([]), 64, True),
+        (packed_config(symmetric=True, actorder="static")([]), 64, False),
+        (packed_config(symmetric=True)([]) | {"config_groups": CHANNELS}, None, False),
+    ],
+)
+def test_int4_is_held_in_groups_with_zeros_or_without(tmp_path, said, group, has_zeros):
+    assert read(tmp_path, said) == Quantization(kinds=ALL, group=group, dtype=INT4, has_zeros=has_zeros)
+
+
+@pytest.mark.parametrize("said", [GPTQ | {"desc_act": True}, packed_config(symmetric=True, actorder="group")([])])
+def test_groups_by_activations_are_widened_with_a_word_of_it(tmp_path, caplog, said):
+    assert read(tmp_path, said) is None
+    assert "its weights are widened to float32: no kind of matrices can be held as it is stored" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +93,10 @@ def test_experts_are_held_so_and_routers_never(tmp_path):
             "bitsandbytes quantises while its own programs load: give the folder",
         ),
         ({"quant_method": "marlin"}, "its order of numbers is for one kernel: give the folder of the model in bfloat16"),
-        ({"quant_method": "quark"}, "quant_method must be one of compressed-tensors, fp8.* give the folder of the model in bfloat16"),
+        (
+            {"quant_method": "quark"},
+            "quant_method must be one of compressed-tensors, fp8, gptq, awq; give the folder of the model",
+        ),
         ({"bits": 4}, "quant_method must be one of"),
         (BLOCKS | {"weight_block_size": [64, 128]}, r"weight_block_size must be \[128, 128\] or left out"),
         (BLOCKS | {"dequantize": True}, "dequantize must be False or left out"),
@@ -80,7 +106,19 @@ def test_experts_are_held_so_and_routers_never(tmp_path):
         (compressed("channel", num_bits=4)([]), "num_bits must be 8"),
         (compressed("channel", type="int")([]), "type must be 'float'"),
         (compressed("block", block_structure=[64, 64])([]), r"block_structure must be \[128, 128\]"),
-        (compressed("channel")([]) | {"format": "nvfp4-pack-quantized"}, "format must be 'float-quantized'"),
+        (
+            compressed("channel")([]) | {"format": "nvfp4-pack-quantized"},
+            "format must be float-quantized or pack-quantized; give",
+        ),
+        (packed_config(symmetric=True, actorder="random")([]), "actorder must be 'weight' or 'static' or 'group' or 'dynamic'"),
+        (packed_config(symmetric=True)([]) | {"format": "marlin-24"}, "format must be float-quantized or pack-quantized; give"),
+        (GPTQ | {"bits": 8}, "bits must be 4"),
+        (GPTQ | {"is_marlin_format": True}, "is_marlin_format must be False"),
+        (GPTQ | {"checkpoint_format": "marlin"}, "checkpoint_format must be 'gptq' or 'gptq_v2'"),
+        (GPTQ | {"dynamic": {"-:q_proj": {}}}, "dynamic must be"),
+        (GPTQ | {"group_size": 0}, "group_size must be a whole number over 0"),
+        (awq_config([]) | {"version": "gemv"}, "version must be 'gemm'"),
+        (awq_config([]) | {"zero_point": False}, "zero_point must be true"),
         (compressed("channel")([]) | {"transform_config": {"config_groups": {}}}, "transform_config must be"),
         (compressed("channel")([]) | {"sparsity_config": {"format": "sparse-24-bitmask"}}, "sparsity_config must be"),
         (compressed("channel")([]) | {"config_groups": {}}, "config_groups must be one group"),
@@ -97,6 +135,8 @@ def test_a_wish_is_for_models_in_which_nothing_is_quantised(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert read_spec(tmp_path, quantization="fp8").quantization == Quantization(kinds=ALL)
     assert read(tmp_path, BLOCKS, quantization="fp8") == Quantization(kinds=ALL, group=128)
+    with pytest.raises(ConfigError, match="quantization=fp8 is for weights that are not quantised yet, and these are in int4"):
+        read(tmp_path, GPTQ, quantization="fp8")
     with pytest.raises(ConfigError, match="quantization must be one of fp8, got 'int3'"):
         ModelOptions(name="m", path=tmp_path, quantization="int3")
 

@@ -13,7 +13,7 @@ _NUMBERS = np.dtype(getattr(ml_dtypes, FP8))
 _SCALES = np.dtype(np.float32)
 
 
-def stored_matrices(files: StoredTensors, quantization: StoredQuantization | None) -> dict[str, tuple[Quantised, frozenset[str]]]:
+def fp8_matrices(files: StoredTensors, quantization: StoredQuantization | None) -> dict[str, tuple[Quantised, frozenset[str]]]:
     """All that are stored so, by name, with the names of tensors that only say how.
 
     Raises:
@@ -22,7 +22,9 @@ def stored_matrices(files: StoredTensors, quantization: StoredQuantization | Non
     names = [name for name in files.shapes if files.is_fp8(name)]
     if names and quantization is None:
         raise CheckpointError(f"{files.where(names[0])}: {names[0]} is stored as F8_E4M3, and config.json has no quantization_config")
-    return {name: _stored(files, name, quantization.block) for name in names if quantization}
+    if names and quantization and quantization.form != FP8:
+        raise CheckpointError(f"{files.where(names[0])}: {names[0]} is stored as F8_E4M3, and config.json says {quantization.form}")
+    return {name: _stored(files, name, quantization.group) for name in names if quantization}
 
 
 def _stored(files: StoredTensors, name: str, block: int | None) -> tuple[Quantised, frozenset[str]]:

@@ -1,16 +1,17 @@
 """quantization_config of a config.json: how a checkpoint holds its matrices, and which of them devices hold so too.
 
-Source: `FineGrainedFP8Config` of transformers 5.24; `QuantizationConfig`, `QuantizationScheme` and `QuantizationArgs` of
-compressed-tensors 0.13.
+Source: `FineGrainedFP8Config`, `GPTQConfig` and `AwqConfig` of transformers 5.24; `QuantizationConfig`, `QuantizationScheme` and
+`QuantizationArgs` of compressed-tensors 0.13.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
-from muxjax.quantization import Quantization
+from muxjax.quantization import FP8, INT4, Quantization
 from muxjax.specs.fields import Fields, shorten
 from muxjax.specs.known_fields import check_only
 from muxjax.specs.tensor_names import tensor_names
@@ -18,8 +19,14 @@ from muxjax.specs.tensor_names import tensor_names
 _NAMES = ("quantization_config", "compression_config", "quantization")
 _WHOLE = "give the folder of the model in bfloat16 that it was made of, which `quantization: fp8` makes as small as one in fp8"
 _BLOCK = 128
-_COMPRESSED, _FINE_GRAINED = "compressed-tensors", "fp8"
+_FLOAT, _PACKED = "float-quantized", "pack-quantized"
 _PATTERN = "re:"
+_OF_MAKING_GPTQ = (
+    *("sym", "static_groups", "true_sequential", "damp_percent", "dataset", "tokenizer", "quantizer", "meta", "model_name_or_path"),
+    *("model_file_base_name", "model_seqlen", "block_name_to_quantize", "module_name_preceding_first_block", "batch_size", "pad_token_id"),
+    *("use_cuda_fp16", "use_exllama", "exllama_config", "max_input_length", "cache_block_outputs", "disable_exllama", "backend", "hyb_act"),
+    *("act_group_aware", "mse", "parallel_packing", "damp_auto_increment"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,17 +34,23 @@ class StoredQuantization:
     """How a checkpoint holds the matrices that it has quantised.
 
     Args:
-      block: outputs, and inputs, that share a scale; None where each output has one, or each matrix.
+      form: FP8; or of int4 "gptq", "gptq_v2" (whose zeros are stored as they are), "awq" or "pack-quantized".
+      group: inputs that share a scale, as in FP8 as many outputs do; None where each output has one, or each matrix.
       leaves: whether the module of that name is not quantised.
+      has_zeros: each scale has a number beside it that stands for 0.
+      by_activations: a group's inputs are no neighbours, but of similar activations.
     """
 
-    block: int | None
+    form: str
+    group: int | None
     leaves: Callable[[str], bool]
+    has_zeros: bool = False
+    by_activations: bool = False
 
 
 def resident(spec: ModelSpec, stored: StoredQuantization | None, wish: str | None) -> Quantization | None:
-    """How devices hold a model: as it is stored, in kinds of matrices that are all quantised, while others are widened as they are loaded;
-    or as it is wished where nothing is.
+    """How devices hold a model: as it is stored, in kinds of matrices that are all quantised, in groups of neighbours, while others are
+    widened as they are loaded; or as it is wished where nothing is.
 
     Raises:
       ConfigError: the wish is none that is known, or against what is stored, or the model has experts that cannot be quantised.
@@ -46,8 +59,15 @@ def resident(spec: ModelSpec, stored: StoredQuantization | None, wish: str | Non
         raise ConfigError(f"quantization={wish} is not supported for experts that lie in one tensor of a layer", field="quantization")
     if stored is None:
         return Quantization(kinds=quantisable(spec)) if wish else None
+    if wish and stored.form != FP8:
+        raise ConfigError(
+            f"quantization={wish} is for weights that are not quantised yet, and these are in int4 ({stored.form})", field="quantization"
+        )
+    if stored.by_activations:
+        return None
     kinds = tuple(kind for kind in quantisable(spec) if not any(map(stored.leaves, _modules(spec, kind))))
-    return Quantization(kinds=kinds, group=stored.block) if kinds else None
+    dtype = FP8 if stored.form == FP8 else INT4
+    return Quantization(kinds=kinds, group=stored.group, dtype=dtype, has_zeros=stored.has_zeros) if kinds else None
 
 
 def quantisable(spec: ModelSpec) -> tuple[str, ...]:
@@ -106,13 +126,15 @@ def _fine_grained(config: Fields) -> StoredQuantization:
         check_only(config, name, right)
     config.get("activation_scheme")
     left = _names(config, "modules_to_not_convert") + _names(config, "ignored_layers")
-    return StoredQuantization(block=_BLOCK if block else None, leaves=_begins_or_ends(left))
+    return StoredQuantization(form=FP8, group=_BLOCK if block else None, leaves=_begins_or_ends(left))
 
 
 def _compressed(config: Fields) -> StoredQuantization:
     """Of compressed-tensors: one group of modules that are all quantised alike."""
+    form = config.get("format")
+    if form not in (_FLOAT, _PACKED):
+        raise config.wrong("format", form, f"{_FLOAT} or {_PACKED}; {_WHOLE}")
     for name, right in (
-        ("format", ("float-quantized",)),
         ("quantization_status", ("compressed",)),
         ("sparsity_config", ({}, {"format": "dense"})),
         ("transform_config", ({},)),
@@ -125,36 +147,89 @@ def _compressed(config: Fields) -> StoredQuantization:
         raise config.wrong("config_groups", sorted(groups.values), "one group")
     group = groups.child(next(iter(groups.values)))
     check_only(group, "targets", (["Linear"],))
-    check_only(group, "format", ("float-quantized",))
+    check_only(group, "format", (form,))
     for name in ("input_activations", "output_activations"):
         group.get(name)
-    block = _compressed_block(group.child("weights"))
+    weights = (_compressed_fp8 if form == _FLOAT else _compressed_int4)(group.child("weights"))
     check_unknown(group)
-    return StoredQuantization(block=block, leaves=_is_or_matches(config, _names(config, "ignore")))
+    return StoredQuantization(leaves=_is_or_matches(config, _names(config, "ignore")), **weights)
 
 
-def _compressed_block(weights: Fields) -> int | None:
-    """The size of a block, or None where each output has a scale, or each matrix."""
-    for name, right in (
-        ("num_bits", (8,)),
-        ("type", ("float",)),
-        ("symmetric", (True,)),
-        ("dynamic", (False,)),
-        ("strategy", ("tensor", "channel", "block")),
-        ("actorder", ()),
-        ("group_size", ()),
-    ):
-        check_only(weights, name, right)
+def _compressed_fp8(weights: Fields) -> dict[str, Any]:
+    _check(weights, num_bits=(8,), type=("float",), symmetric=(True,), strategy=("tensor", "channel", "block"), actorder=(), group_size=())
     block = [_BLOCK, _BLOCK] if weights.get("strategy") == "block" else None
     if block != (said := weights.get("block_structure")):
         raise weights.wrong("block_structure", said, f"[{_BLOCK}, {_BLOCK}] for the strategy block alone")
-    for name in ("observer", "observer_kwargs", "scale_dtype", "zp_dtype"):
+    return {"form": FP8, "group": _BLOCK if block else None}
+
+
+def _compressed_int4(weights: Fields) -> dict[str, Any]:
+    _check(weights, num_bits=(4,), type=("int",), strategy=("group", "channel"), actorder=("weight", "static", "group", "dynamic"))
+    check_only(weights, "block_structure", ())
+    return {
+        "form": _PACKED,
+        "group": weights.integer("group_size") if weights.get("strategy") == "group" else None,
+        "has_zeros": weights.get("symmetric") is False,
+        "by_activations": weights.get("actorder") in ("group", "dynamic"),
+    }
+
+
+def _check(weights: Fields, **only: tuple[object, ...]) -> None:
+    for name, right in {**only, "dynamic": (False,)}.items():
+        check_only(weights, name, right)
+    for name in ("block_structure", "group_size", "symmetric", "observer", "observer_kwargs", "scale_dtype", "zp_dtype"):
         weights.get(name)
     check_unknown(weights)
-    return _BLOCK if block else None
 
 
-_READERS: Mapping[str, Callable[[Fields], StoredQuantization]] = {_COMPRESSED: _compressed, _FINE_GRAINED: _fine_grained}
+def _gptq(config: Fields) -> StoredQuantization:
+    """In int4, every module of a layer. How it was found, and what programs make of it, changes nothing."""
+    for name, right in (
+        ("bits", (4,)),
+        ("checkpoint_format", ("gptq", "gptq_v2")),
+        ("pack_dtype", ("int32",)),
+        ("format", ("gptq", "gptq_v2")),
+        ("is_marlin_format", (False,)),
+        ("lm_head", (False,)),
+        ("dynamic", ({},)),
+        ("modules_in_block_to_quantize", ()),
+    ):
+        check_only(config, name, right)
+    for name in _OF_MAKING_GPTQ:
+        config.get(name)
+    form = config.get("checkpoint_format") or config.get("format", "gptq")
+    return StoredQuantization(
+        form=form,
+        group=_group_size(config, "group_size"),
+        leaves=lambda module: False,
+        has_zeros=True,
+        by_activations=config.flag("desc_act"),
+    )
+
+
+def _awq(config: Fields) -> StoredQuantization:
+    """In int4, in the order of AutoAWQ's GEMM."""
+    for name, right in (("bits", (4,)), ("w_bit", (4,)), ("version", ("gemm", "GEMM")), ("backend", ("autoawq",)), ("do_fuse", (False,))):
+        check_only(config, name, right)
+    for name in ("exllama_config", "fuse_max_seq_len", "modules_to_fuse"):
+        config.get(name)
+    group = _group_size(config, "group_size" if config.get("group_size") is not None else "q_group_size")
+    if config.get("zero_point", True) is not True:
+        raise config.wrong("zero_point", config.get("zero_point"), "true")
+    return StoredQuantization(form="awq", group=group, leaves=_begins_or_ends(_names(config, "modules_to_not_convert")), has_zeros=True)
+
+
+def _group_size(config: Fields, name: str) -> int | None:
+    """Of a group; None for -1, which is all inputs."""
+    return None if config.get(name) == -1 else config.integer(name)
+
+
+_READERS: Mapping[str, Callable[[Fields], StoredQuantization]] = {
+    "compressed-tensors": _compressed,
+    "fp8": _fine_grained,
+    "gptq": _gptq,
+    "awq": _awq,
+}
 
 
 def _names(config: Fields, field: str) -> tuple[str, ...]:
