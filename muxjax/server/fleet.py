@@ -1,10 +1,11 @@
 """Models that are added to a running service, removed from it, put to sleep and woken."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -146,7 +147,8 @@ class Fleet:
             with_it = self.options.plus(model)
             files = await asyncio.to_thread(ModelFiles.read, model)
             await self._make_room(model)
-            spec = await asyncio.to_thread(self._lifecycle.load, model)
+            with _told(model.name, "is loaded"):
+                spec = await asyncio.to_thread(self._lifecycle.load, model)
             self._catalog.add(*files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
             self.options = with_it
 
@@ -157,7 +159,8 @@ class Fleet:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
             served = self._catalog.remove(name)  # nothing where a removal has failed before
             try:
-                await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
+                with _told(name, "is removed"):
+                    await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
             except BaseException:
                 status = self.states().get(name)
                 if status in (Status.READY, Status.ASLEEP):
@@ -198,7 +201,8 @@ class Fleet:
         """Under the lock."""
         self._resting.add(name)
         try:
-            await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
+            with _told(name, "is put to sleep"):
+                await asyncio.to_thread(self._lifecycle.sleep, name, timeout_s=timeout_s)
         except BaseException:
             self._look(name)
             raise
@@ -214,7 +218,8 @@ class Fleet:
         async with self._one:
             try:
                 await self._make_room(self.find(name))
-                await asyncio.to_thread(self._lifecycle.wake, name)
+                with _told(name, "is woken"):
+                    await asyncio.to_thread(self._lifecycle.wake, name)
                 self._resting.discard(name)
                 woken.set_result(None)
             except Exception as error:
@@ -247,6 +252,15 @@ class Fleet:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.info("a change of the models was not made: %s", task.exception())  # whoever asked for it may have left
+
+
+@contextlib.contextmanager
+def _told(name: str, what: str) -> Iterator[None]:
+    """The log tells when a change of a model begins, and how long it took."""
+    _log.info("the model %s %s", name, what)
+    began_s = time.monotonic()
+    yield
+    _log.info("the model %s %s: done in %.1f s", name, what, time.monotonic() - began_s)
 
 
 def _refused(error: ConfigError | CheckpointError) -> RequestError:

@@ -101,7 +101,7 @@ def test_an_error_of_the_server_is_told_and_the_conversation_goes_on():
 
     assert server.heard == ["[user:you]"]
     assert ran.stderr.startswith("error: The model `plain` has no chat template")
-    assert ran.returncode == 0
+    assert ran.returncode == 1
 
 
 class EvilClient(ChatClient):

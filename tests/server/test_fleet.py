@@ -199,3 +199,12 @@ def test_an_answer_that_is_cut_off_says_why(play, change, code, words):
         play.advance()
     error = cut.exception()
     assert (error.code, error.status, str(error)) == (code, 503, f"The model `a` was {words} before the answer was complete.")
+
+
+def test_a_change_is_told_in_the_log_with_how_long_it_took(play, caplog):
+    caplog.set_level("INFO", "muxjax.server.fleet")
+    play.change(play.fleet.sleep("a", timeout_s=1))
+    while play.stage.calls:
+        play.advance()
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0] == "the model a is put to sleep" and told[1].startswith("the model a is put to sleep: done in ")

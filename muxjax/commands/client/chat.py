@@ -24,6 +24,7 @@ def run(url: str, model: str | None) -> None:
 
     Raises:
       ConfigError: no server, no model, or none of that name.
+      SystemExit: with 1, of a pipe, some line of which had an error in place of an answer.
     """
     client = ChatClient(url)
     models = client.models()
@@ -32,7 +33,7 @@ def run(url: str, model: str | None) -> None:
     chat = Chat(client, model or models[0])
     if not sys.stdin.isatty():
         chat.follow(iter(sys.stdin.readline, ""))
-        return
+        sys.exit(int(chat.has_failed))
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (input() edits lines once it is loaded)
     print(f"{chat.model} of {', '.join(models)}; /help says more")
@@ -52,10 +53,14 @@ def _typed(chat: "Chat") -> Iterator[str]:
 
 
 class Chat:
-    """One conversation, which may go from model to model."""
+    """One conversation, which may go from model to model.
+
+    Attributes:
+      has_failed: some line had an error.
+    """
 
     def __init__(self, client: ChatClient, model: str):
-        self.model = model
+        self.model, self.has_failed = model, False
         self._client = client
         self._system = ""
         self._messages: list[Message] = []
@@ -80,6 +85,7 @@ class Chat:
                 elif text:
                     self._say(text)
             except MuxError as error:
+                self.has_failed = True
                 print(f"error: {error}", file=sys.stderr)
 
     def _say(self, text: str) -> None:

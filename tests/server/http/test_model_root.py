@@ -100,7 +100,7 @@ def test_the_root_is_an_option(tmp_path):
 
 
 def test_a_root_that_is_not_there_is_found_before_anything_is_loaded(tmp_path):
-    with pytest.raises(ConfigError, match="model_root must be a folder that is there"):
+    with pytest.raises(ConfigError, match="--model-root must be a folder that is there"):
         load_options([f"a={tmp_path}"], {"model_root": str(tmp_path / "typo")})
 
 

@@ -89,7 +89,8 @@ def answering(body: bytes, *, status: int = 200, kind: str = "application/json")
         server.server_close()
 
 
-RIGHT = {"object": "list", "data": [{"id": "a", "object": "model", "created": 1, "owned_by": "muxjax"}]}
+NAMED = {"type": "model", "display_name": "a", "created_at": "1970-01-01T00:00:01Z"}
+RIGHT = {"object": "list", "data": [{"id": "a", "object": "model", "created": 1, "owned_by": "muxjax", **NAMED}]}
 WRONG = {
     "a missing field": {"body": {"object": "list"}},
     "another type": {"body": RIGHT | {"data": [RIGHT["data"][0] | {"created": "1"}]}},

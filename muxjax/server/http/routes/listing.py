@@ -1,5 +1,6 @@
-"""`/v1/models`: which models there are, and whether they are ready."""
+"""`/v1/models`: which models there are, and whether they are ready; with the fields of OpenAI's list, and of Anthropic's."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +14,9 @@ def routes(service: Service) -> list[web.RouteDef]:
     """Routes of the list, in the order of the configuration, and of one entry, whose id may hold slashes."""
 
     async def models(request: web.Request) -> web.Response:
-        return json_response({"object": "list", "data": [_entry(service, name, model) for name, model in service.catalog.names()]})
+        entries = [_entry(service, name, model) for name, model in service.catalog.names()]
+        ends = {"first_id": entries[0]["id"] if entries else None, "last_id": entries[-1]["id"] if entries else None}
+        return json_response({"object": "list", "data": entries, "has_more": False, **ends})
 
     async def one_model(request: web.Request) -> web.Response:
         name = request.match_info["id"]
@@ -32,4 +35,7 @@ def _entry(service: Service, name: str, model: ServedModel) -> dict[str, Any]:
         "parent": model.parent,
         "max_model_len": model.max_model_len,
         "state": service.model_state(model.name),
+        "type": "model",
+        "display_name": name,
+        "created_at": datetime.fromtimestamp(model.created, UTC).isoformat().replace("+00:00", "Z"),
     }
