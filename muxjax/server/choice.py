@@ -1,6 +1,7 @@
 """One choice of an answer: the text and the deltas that the engine's outputs become."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,12 +41,36 @@ class ChoiceOutput(NamedTuple):
     output: Output
 
 
+class Inbox:
+    """Outputs for the one task that makes a generation's answer, and takes those that are there together: an `asyncio.Queue` hands out one
+    at a time, at microseconds each."""
+
+    def __init__(self):
+        self._outputs: deque[ChoiceOutput] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._outputs)
+
+    def put(self, output: ChoiceOutput) -> None:
+        self._outputs.append(output)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self, most: int) -> list[ChoiceOutput]:
+        """What is there, in its order, but no more than so many; waits for one where there is none."""
+        if not self._outputs:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return [self._outputs.popleft() for _ in range(min(most, len(self._outputs)))]
+
+
 class Choice:
     """One request's text in the making.
 
     Args:
       detokenizer: at the end of its prompt, and its own.
-      queue: the one that all choices of the generation share.
+      inbox: the one that all choices of the generation share.
     """
 
     def __init__(
@@ -53,11 +78,11 @@ class Choice:
         generation: Generation,
         index: int,
         detokenizer: Detokenizer,
-        queue: "asyncio.Queue[ChoiceOutput]",
+        inbox: Inbox,
         meter: RequestMeter,
         admitted: Admitted,
     ):
-        self.queue = queue
+        self.inbox = inbox
         self.admitted = admitted
         self.meter = meter
         self._index = index

@@ -37,13 +37,13 @@ class Outbox:
             if choice.meter.has_begun or output.request_id in self._waiting:
                 self._waiting.setdefault(output.request_id, []).append(ChoiceOutput(choice, output))
             else:
-                choice.queue.put_nowait(ChoiceOutput(choice, output))
+                choice.inbox.put(ChoiceOutput(choice, output))
         if is_idle:
             self._hand_on()
 
     def _hand_on(self) -> None:
         for request_id in list(islice(self._waiting, AT_ONCE)):
             for one in self._waiting.pop(request_id):
-                one.choice.queue.put_nowait(one)
+                one.choice.inbox.put(one)
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._hand_on)

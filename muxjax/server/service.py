@@ -15,7 +15,7 @@ from muxjax.errors import RequestError
 from muxjax.server.admission.admission import Admission, Admitted
 from muxjax.server.admission.tenants import Tenant
 from muxjax.server.catalog import Catalog, ServedModel
-from muxjax.server.choice import Choice, ChoiceOutput, Delta
+from muxjax.server.choice import Choice, ChoiceOutput, Delta, Inbox
 from muxjax.server.fleet import Fleet
 from muxjax.server.generation import Generation
 from muxjax.server.outbox import Outbox
@@ -218,13 +218,13 @@ class Service:
             raise RequestError("The server takes no more requests.", code="unavailable", status=503)
         if self.fleet is not None and not self.catalog.holds(generation.model):
             raise _gone(generation.model.name)  # or there is another one of its name by now, with other tokens
-        queue: asyncio.Queue[ChoiceOutput] = asyncio.Queue()
+        inbox = Inbox()
         places = self._admit(generation)
         try:
             for index, (request, place) in enumerate(zip(generation.requests, places, strict=True)):
                 meter = self.metrics.request(request, self._tell_request)
-                self._submit(request, Choice(generation, index, detokenizers[index // generation.n].copy(), queue, meter, place))
-            yield self._deltas(generation, queue)
+                self._submit(request, Choice(generation, index, detokenizers[index // generation.n].copy(), inbox, meter, place))
+            yield self._deltas(generation, inbox)
         finally:
             for request, place in zip(generation.requests, places, strict=True):
                 self._abandon(request.id)
@@ -250,7 +250,7 @@ class Service:
         if tenant.metrics:
             self.metrics.tenant_tokens.labels(tenant.name, model).inc(count)
 
-    async def _deltas(self, generation: Generation, queue: asyncio.Queue[ChoiceOutput]) -> Deltas:
+    async def _deltas(self, generation: Generation, inbox: Inbox) -> Deltas:
         """Those of all choices, each batch to be made before the next one is asked for.
 
         Raises:
@@ -258,8 +258,8 @@ class Service:
         """
         unfinished = {request.id for request in generation.requests}
         while unfinished:
-            yield self._made(generation, [await queue.get(), *_there(queue)], unfinished)
-            if not queue.empty():
+            yield self._made(generation, await inbox.take(_MOST_AT_ONCE), unfinished)
+            if inbox:
                 await asyncio.sleep(0)  # others' turn
 
     def _made(self, generation: Generation, taken: Sequence[ChoiceOutput], unfinished: set[str]) -> Iterator[Delta]:
@@ -324,14 +324,11 @@ class Service:
         self.outbox.add([Output(request_id, None, Finish.ABORT, now_s) for request_id in self._choices])
 
 
-def _there(queue: asyncio.Queue[ChoiceOutput]) -> Iterator[ChoiceOutput]:
-    """What is there already, some of it."""
-    for _ in range(min(queue.qsize(), _MOST_AT_ONCE - 1)):
-        yield queue.get_nowait()
-
-
 def _together(taken: Sequence[ChoiceOutput], generation: Generation) -> Iterator[tuple[Choice, list[Output]]]:
     """Outputs that become one delta: those of one choice in a row, where nobody is told of each token; what ends it by force has none."""
+    if len(taken) == 1:  # as mostly
+        yield taken[0].choice, [taken[0].output]
+        return
     for (choice, _), own in itertools.groupby(taken, key=lambda one: (one.choice, one.output.finish in _BY_FORCE)):
         outputs = [one.output for one in own]
         if generation.tells_each:

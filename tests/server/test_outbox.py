@@ -21,7 +21,7 @@ class Told:
     def _choice(self, *, has_begun: bool) -> Choice:
         put: Callable[[Any], None] = lambda one: self.outputs.append((one.output.request_id, one.output.token))  # noqa: E731
         place = SimpleNamespace(advance=lambda output: None)
-        choice = SimpleNamespace(meter=SimpleNamespace(has_begun=has_begun), admitted=place, queue=SimpleNamespace(put_nowait=put))
+        choice = SimpleNamespace(meter=SimpleNamespace(has_begun=has_begun), admitted=place, inbox=SimpleNamespace(put=put))
         return cast(Choice, choice)
 
     def add(self, *outputs: tuple[int, int]) -> None:
