@@ -4,6 +4,7 @@ All that JAX calls private stands in this file; `open_lanes` tries it at the sta
 """
 
 import logging
+import os
 from typing import Any
 
 import jax
@@ -55,9 +56,14 @@ def _seen_again(device: jax.Device, memory_fraction: float) -> jax.Device:
     if device.platform == "cpu":
         client = xla_client.make_cpu_client()
     else:
-        options = {"platform_name": "cuda", "allocator": "bfc", "preallocate": False, "memory_fraction": memory_fraction}
-        client = xla_client.make_c_api_client("cuda", options, None)
+        client = xla_client.make_c_api_client("cuda", gpu_options(memory_fraction), None)
     return next(twin for twin in client.devices() if twin.id == device.id)
+
+
+def gpu_options(memory_fraction: float) -> dict[str, Any]:
+    """Of a further client, which takes its memory as JAX's own is told to by XLA_PYTHON_CLIENT_ALLOCATOR, but none before it needs it."""
+    allocator = os.environ.get("XLA_PYTHON_CLIENT_ALLOCATOR", "bfc").lower()
+    return {"platform_name": "cuda", "allocator": allocator, "preallocate": False, "memory_fraction": memory_fraction}
 
 
 def _check(device: jax.Device) -> None:

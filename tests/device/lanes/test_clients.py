@@ -55,3 +55,10 @@ def test_lanes_that_cannot_be_are_refused(changes, error, tmp_path):
     with pytest.raises(ConfigError, match=error) as refusal:
         options(2, tmp_path, **changes)
     assert refusal.value.field == "lanes"
+
+
+def test_further_clients_take_memory_as_jaxs_own_is_told_to_but_none_beforehand(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_ALLOCATOR", raising=False)
+    assert clients.gpu_options(0.5) == {"platform_name": "cuda", "allocator": "bfc", "preallocate": False, "memory_fraction": 0.5}
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_ALLOCATOR", "CUDA_ASYNC")
+    assert clients.gpu_options(0.9)["allocator"] == "cuda_async"
