@@ -124,8 +124,7 @@ class ModelLoader:
         return next_less(there, wish)
 
     def _buckets(self, plan: ModelPlan) -> Buckets:
-        of_model = {"head_dim": plan.spec.head_dim, "sinks": plan.spec.sinks, "fp8": plan.layout.is_fp8}
-        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, **of_model)
+        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim, sinks=plan.spec.sinks)
         return Buckets.of(
             plan.layout,
             slots=plan.options.most_decode_rows,

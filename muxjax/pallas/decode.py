@@ -10,6 +10,7 @@ Source: flash decoding with a work list in the manner of stream-K.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +19,12 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from muxjax.pallas import fp8
 from muxjax.pallas.decode_join import join
-from muxjax.pallas.decode_plan import TUNING, DecodeTuning, Sizes, plan
+from muxjax.pallas.decode_plan import FP8_TUNING, TUNING, DecodeTuning, Sizes, plan
 from muxjax.pallas.mosaic import GROUP, MASKED, M, across, add_product, column, div, product, rem, tiled, zeros
 from muxjax.pallas.reference import Places
+from muxjax.pallas.ring import Ring, ring, widen
 
 
 def decode(
@@ -35,11 +38,12 @@ def decode(
     soft_cap: float | None = None,
     tuning: DecodeTuning | None = None,
 ) -> jax.Array:
-    """See `reference.decode`; bf16, and the pool holds finite numbers in the blocks of every row.
+    """See `reference.decode`; bf16, or FP8 packed in it. A pool of bf16 holds finite numbers in the blocks of every row.
 
     Rows of length 0 follow all others.
     """
     batch, heads, head_dim = q_BHD.shape
+    packed = pool_N2PD.shape[3] < head_dim
     kv_heads = places.kv_heads
     group = heads // kv_heads
     shared = GROUP // group if GROUP % group == 0 and heads % GROUP == 0 else 1
@@ -51,14 +55,16 @@ def decode(
         rows=rows,
         head_dim=head_dim,
         tokens_per_block=pool_N2PD.shape[2],
+        fp8=packed,
         window=window,
         scale=head_dim**-0.5 if scale is None else scale,
         soft_cap=soft_cap,
-        tuning=tuning or TUNING[head_dim],
+        tuning=tuning or (FP8_TUNING if packed else TUNING)[head_dim],
     )
     q_BJQD = q_BHD.reshape(batch, kv_heads // shared, shared * group, head_dim)
     q_BJRD = jnp.pad(q_BJQD, ((0, 0), (0, 0), (0, rows - shared * group), (0, 0)))
     plan_P = plan(length_B, sizes)
+    pool_N2PD = fp8.unpack(pool_N2PD) if packed else pool_N2PD
     inputs = _In(q_BJRD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), places.slot_B, length_B, plan_P)
     out_BKGD, part_P2RD, lse_P2M = _attend(sizes, inputs)(*inputs)
     out = jax.new_ref(out_BKGD)
@@ -79,7 +85,7 @@ def _attend(sizes: Sizes, inputs: "_In") -> Callable:
         scratch_types=(program.scratch(dtype),),
         grid=(pieces,),
         grid_names=("piece",),
-        num_threads=2,
+        num_threads=3 if sizes.fp8 else 2,
         thread_name="role",
         kernel_name="decode_attend",
         compiler_params=plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane),
@@ -87,20 +93,23 @@ def _attend(sizes: Sizes, inputs: "_In") -> Callable:
 
 
 class _Shared(NamedTuple):
-    """Shared memory and barriers of a thread block; s counts stages, g queries."""
+    """Shared memory and barriers of a thread block; g counts queries."""
 
     q_gMD: Any
-    k_sSD: Any
-    v_sSD: Any
+    tiles: Ring
+    """As they are multiplied."""
+    narrow: Ring | None
+    """As they are in the arena, where that is FP8."""
     weights_MS: Any
     out_MD: Any
     lse_M: Any
     q_full_g: Any
     q_free_g: Any
-    k_full_s: Any
-    v_full_s: Any
-    k_free_s: Any
-    v_free_s: Any
+
+    @property
+    def copied(self) -> Ring:
+        """Tiles as they are in the arena."""
+        return self.narrow or self.tiles
 
 
 class _Segment(NamedTuple):
@@ -151,21 +160,17 @@ class _Attend:
 
     def scratch(self, dtype) -> _Shared:
         tuning, head_dim = self.sizes.tuning, self.sizes.head_dim
-        filled = plgpu.Barrier(num_barriers=tuning.stages, num_arrivals=tuning.tile_tokens // self.sizes.tokens_per_block)
-        freed = plgpu.Barrier(num_barriers=tuning.stages)
+        copied = partial(ring, tuning.stages, tuning.tile_tokens, head_dim, fills=tuning.tile_tokens // self.sizes.tokens_per_block)
+        wide = partial(ring, tuning.wide, tuning.tile_tokens, head_dim, fills=1)
         return _Shared(
             q_gMD=tiled((tuning.queries, M, head_dim), dtype),
-            k_sSD=tiled((tuning.stages, tuning.tile_tokens, head_dim), dtype),
-            v_sSD=tiled((tuning.stages, tuning.tile_tokens, head_dim), dtype),
+            tiles=(wide if self.sizes.fp8 else copied)(dtype=dtype, readers=1),
+            narrow=copied(dtype=fp8.FP8, readers=1) if self.sizes.fp8 else None,
             weights_MS=tiled((M, tuning.tile_tokens), dtype),
             out_MD=plgpu.SMEM((M, head_dim), dtype),
             lse_M=plgpu.SMEM((M,), jnp.float32),
             q_full_g=plgpu.Barrier(num_barriers=tuning.queries),
             q_free_g=plgpu.Barrier(num_barriers=tuning.queries),
-            k_full_s=filled,
-            v_full_s=filled,
-            k_free_s=freed,
-            v_free_s=freed,
         )
 
     def __call__(self, *refs):
@@ -178,6 +183,9 @@ class _Attend:
             plgpu.set_max_registers(40, action="decrease")
             self._each_segment(inputs, lambda segment: self._fetch(segment, inputs, shared))
             self._drain(inputs.plan_P, shared)
+
+        if shared.narrow:
+            pl.when(role == 2)(lambda: self._widen(inputs.plan_P[lax.axis_index("piece"), 3], shared))
 
         @pl.when(role == 0)
         def _():
@@ -201,7 +209,7 @@ class _Attend:
 
     def _fetch(self, segment: _Segment, inputs: _In, shared: _Shared):
         """Copies the query, and K and V of each tile, block by block, as there is room."""
-        tuning, size = self.sizes.tuning, self.sizes.tokens_per_block
+        tuning, size, tiles = self.sizes.tuning, self.sizes.tokens_per_block, shared.copied
         blocks, rows = tuning.tile_tokens // size, pl.ds(0, self.sizes.rows)
         turn = rem(segment.index, tuning.queries)
         pl.when(segment.index >= tuning.queries)(lambda: plgpu.barrier_wait(shared.q_free_g.at[turn]))
@@ -222,10 +230,10 @@ class _Attend:
 
             @pl.when(segment.step + tile >= tuning.stages)
             def _():
-                plgpu.barrier_wait(shared.k_free_s.at[stage])
-                plgpu.barrier_wait(shared.v_free_s.at[stage])
+                plgpu.barrier_wait(tiles.k_free_s.at[stage])
+                plgpu.barrier_wait(tiles.v_free_s.at[stage])
 
-            for kind, buffer, full in ((0, shared.k_sSD, shared.k_full_s), (1, shared.v_sSD, shared.v_full_s)):
+            for kind, (buffer, full, _) in enumerate(tiles.kinds):
                 for block, block_id in enumerate(ids):
                     part = buffer.at[stage, pl.ds(block * size, size)]
                     plgpu.copy_gmem_to_smem(inputs.pool_N2PD.at[block_id, kind], part, full.at[stage])
@@ -233,18 +241,19 @@ class _Attend:
 
         lax.fori_loop(0, segment.count, fetch, ids_of(0))
 
+    def _widen(self, tiles, shared: _Shared):
+        """A warpgroup of its own does that, not the one that copies: that waits for queries to be used, whose tiles may still be narrow."""
+        widen(0, tiles, shared.narrow, shared.tiles)
+        shared.tiles.drain(tiles)
+
     def _drain(self, plan, shared: _Shared):
         """Waits until all that was copied has been used: a barrier must not go while somebody may arrive at it."""
         tiles, segments, tuning = plan[lax.axis_index("piece"), 3], plan[lax.axis_index("piece"), 4], self.sizes.tuning
-
-        def tile(step, _):
-            plgpu.barrier_wait(shared.k_free_s.at[rem(step, tuning.stages)])
-            plgpu.barrier_wait(shared.v_free_s.at[rem(step, tuning.stages)])
+        shared.copied.drain(tiles)
 
         def query(index, _):
             plgpu.barrier_wait(shared.q_free_g.at[rem(index, tuning.queries)])
 
-        lax.fori_loop(jnp.maximum(tiles - tuning.stages, 0), tiles, tile, None)
         lax.fori_loop(jnp.maximum(segments - tuning.queries, 0), segments, query, None)
 
     def _attend(self, segment: _Segment, shared: _Shared):
@@ -260,22 +269,23 @@ class _Attend:
         """One tile of K and V."""
         acc, top, total = carry
         tuning, head_dim = self.sizes.tuning, self.sizes.head_dim
-        span, slot = tuning.tile_tokens, rem(segment.step + tile, tuning.stages)
+        tiles, span = shared.tiles, tuning.tile_tokens
+        slot = rem(segment.step + tile, tiles.stages)
         query = shared.q_gMD.at[rem(segment.index, tuning.queries)]
-        plgpu.barrier_wait(shared.k_full_s.at[slot])
-        scores = self._capped(product(query, shared.k_sSD.at[slot].transpose((1, 0)), span))
-        plgpu.barrier_arrive(shared.k_free_s.at[slot])
+        plgpu.barrier_wait(tiles.k_full_s.at[slot])
+        scores = self._capped(product(query, tiles.k_sSD.at[slot].transpose((1, 0)), span))
+        plgpu.barrier_arrive(tiles.k_free_s.at[slot])
         begin = (self.sizes.first_tile(segment.length) + segment.at + tile) * span
         scores = jnp.where(self._seen(begin, segment.length), scores, MASKED)
         new_top = jnp.maximum(top, scores.max(axis=1))
         shrink = jnp.exp2(top - new_top)
         weights = jnp.exp2(scores - across(new_top, span))
         total = total * shrink + weights.sum(axis=1)
-        shared.weights_MS[...] = weights.astype(shared.v_sSD.dtype)
+        shared.weights_MS[...] = weights.astype(tiles.v_sSD.dtype)
         plgpu.commit_smem()
-        plgpu.barrier_wait(shared.v_full_s.at[slot])
-        acc = add_product(acc * across(shrink, head_dim), shared.weights_MS, shared.v_sSD.at[slot], in_place=tuning.sum_in_place)
-        plgpu.barrier_arrive(shared.v_free_s.at[slot])
+        plgpu.barrier_wait(tiles.v_full_s.at[slot])
+        acc = add_product(acc * across(shrink, head_dim), shared.weights_MS, tiles.v_sSD.at[slot], in_place=tuning.sum_in_place)
+        plgpu.barrier_arrive(tiles.v_free_s.at[slot])
         return acc, new_top, total
 
     def _capped(self, scores):

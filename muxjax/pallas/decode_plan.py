@@ -15,7 +15,8 @@ class DecodeTuning:
 
     Args:
       tile_tokens: context tokens of one tile, a multiple of 64 and of a block's tokens.
-      stages: tiles of K and V in flight; queries: segments whose query is in flight.
+      stages: tiles of K and V in flight; wide: tiles that are widened, where they are FP8.
+      queries: segments whose query is in flight.
       sum_in_place: add to the output inside wgmma; the interpreter lacks it, and adds afterwards.
       segment_cost: what a (row, head) costs beside its tiles, in tiles.
       pieces: how many ways the context is cut at most: one for each multiprocessor.
@@ -24,6 +25,7 @@ class DecodeTuning:
 
     tile_tokens: int
     stages: int
+    wide: int = 1
     queries: int = 2
     sum_in_place: bool = True
     segment_cost: int = 1
@@ -38,6 +40,13 @@ TUNING = {
 }
 """By head size."""
 
+FP8_TUNING = {
+    64: DecodeTuning(tile_tokens=256, stages=3),
+    128: DecodeTuning(tile_tokens=128, stages=2),
+    256: DecodeTuning(tile_tokens=64, stages=2, queries=1),
+}
+"""The same where keys and values are FP8: what there is room for. Nobody has measured them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
@@ -48,6 +57,7 @@ class Sizes:
       shared: kv heads whose query groups are copied at once, and all multiplied with the keys of each of them: as many as fill the
         least that can be copied. Only a head's own results are used.
       rows: of those query groups, padded to a multiple of GROUP.
+      fp8: keys and values are.
     """
 
     kv_heads: int
@@ -56,6 +66,7 @@ class Sizes:
     rows: int
     head_dim: int
     tokens_per_block: int
+    fp8: bool
     window: int | None
     scale: float
     soft_cap: float | None

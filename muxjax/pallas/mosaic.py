@@ -21,7 +21,8 @@ MASKED = -1e30
 
 def tiled(shape: tuple[int, ...], dtype):
     """Shared memory that TMA fills and wgmma reads."""
-    tiles, swizzle = plgpu.TilingTransform((GROUP, COLUMNS)), plgpu.SwizzleTransform(128)  # pyright: ignore[reportAbstractUsage]
+    row_bytes = min(128, shape[-1] * dtype.itemsize)
+    tiles, swizzle = plgpu.TilingTransform((GROUP, row_bytes // dtype.itemsize)), plgpu.SwizzleTransform(row_bytes)  # pyright: ignore[reportAbstractUsage]
     return plgpu.SMEM(shape, dtype, transforms=(tiles, swizzle))
 
 

@@ -1,14 +1,16 @@
 """Prefill attention over head blocks for Hopper GPUs, written in Mosaic GPU. Meaning: `reference.prefill`.
 
 A query tile is 128 rows: some tokens of one sequence times some query heads of one kv head, so that a group shares what it loads.
-One warpgroup fetches tiles of K and V, block by block; two others take 64 query rows each and alternate: one multiplies while the
-other is at its softmax. Tiles after the last query or before its window are not loaded; only tiles that some query sees in part are masked.
+One warpgroup fetches tiles of K and V, block by block, and widens FP8; two others take 64 query rows each and alternate: one multiplies
+while the other is at its softmax. Tiles after the last query or before its window are not loaded; only tiles that some query sees in part
+are masked.
 
 Source: FlashAttention-3 (arXiv:2407.08608).
 """
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,8 +19,10 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from muxjax.pallas import fp8
 from muxjax.pallas.mosaic import COLUMNS, GROUP, MASKED, M, across, add_product, column, div, rem, tiled, zeros
 from muxjax.pallas.reference import Places
+from muxjax.pallas.ring import Ring, ring, widen
 
 WARPGROUPS = 2
 """Warpgroups that multiply; one more copies."""
@@ -30,13 +34,14 @@ class PrefillTuning:
 
     Args:
       tile_tokens: context tokens of a tile of K or V, a multiple of 64 and of a block's tokens.
-      stages: tiles of K and V in flight.
+      stages: tiles of K and V in flight; wide: tiles that are widened, where they are FP8.
       weights_in_registers: multiply V by the softmax weights straight from registers, not through shared memory.
       sum_in_place: add to the output inside wgmma; the interpreter lacks it, and adds afterwards.
     """
 
     tile_tokens: int
     stages: int
+    wide: int = 2
     weights_in_registers: bool = False
     sum_in_place: bool = True
 
@@ -47,6 +52,13 @@ TUNING = {
     256: PrefillTuning(tile_tokens=64, stages=2),
 }
 """By head size."""
+
+FP8_TUNING = {
+    64: PrefillTuning(tile_tokens=128, stages=4),
+    128: PrefillTuning(tile_tokens=64, stages=4, weights_in_registers=True),
+    256: PrefillTuning(tile_tokens=64, stages=2, wide=1),
+}
+"""The same where keys and values are FP8: what there is room for. Nobody has measured them."""
 
 
 def prefill(
@@ -62,19 +74,20 @@ def prefill(
     soft_cap: float | None = None,
     tuning: PrefillTuning | None = None,
 ) -> jax.Array:
-    """See `reference.prefill`; bf16, and the pool holds finite numbers in the blocks of every row.
+    """See `reference.prefill`; bf16, or FP8 packed in it. A pool of bf16 holds finite numbers in the blocks of every row.
 
     T is a multiple of GROUP, and so is where in T each row begins: a copy into tiled shared memory reads zeros past such a multiple.
     """
     tokens, heads, head_dim = q_THD.shape
     assert tokens % GROUP == 0, f"{tokens} tokens are no multiple of {GROUP}"
-    kv_heads = places.kv_heads
-    tuning = tuning or TUNING[head_dim]
+    kv_heads, packed = places.kv_heads, pool_N2PD.shape[3] < head_dim
+    tuning = tuning or (FP8_TUNING if packed else TUNING)[head_dim]
     shared_heads = heads_of_tile(heads // kv_heads)
     tile = tokens_of_tile(shared_heads)
     work_W4 = plan(places.slot_B, offset_B, count_B, length_B, tokens=tokens, tile=tile)
     kernel = _Kernel(
         tokens_per_block=pool_N2PD.shape[2],
+        fp8=packed,
         head_dim=head_dim,
         tiles_per_kv_head=heads // kv_heads // shared_heads,
         heads=shared_heads,
@@ -93,7 +106,7 @@ def prefill(
         num_threads=WARPGROUPS + 1,
         thread_name="warpgroup",
         compiler_params=plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Lane),
-    )(q_THD, pool_N2PD, places.table_LSKC, places.layer.reshape(1), work_W4)
+    )(q_THD, fp8.unpack(pool_N2PD) if packed else pool_N2PD, places.table_LSKC, places.layer.reshape(1), work_W4)
 
 
 def heads_of_tile(group: int) -> int:
@@ -128,19 +141,22 @@ def plan(slot_B: jax.Array, offset_B: jax.Array, count_B: jax.Array, length_B: j
 
 
 class _Shared(NamedTuple):
-    """Shared memory and barriers of a thread block; w counts warpgroups, s stages."""
+    """Shared memory and barriers of a thread block; w counts warpgroups."""
 
     q_wMD: Any
-    k_sSD: Any
-    v_sSD: Any
+    tiles: Ring
+    """As they are multiplied."""
+    narrow: Ring | None
+    """As they are in the arena, where that is FP8."""
     weights_wMS: Any
     out_wMD: Any
     q_full_w: Any
-    k_full_s: Any
-    v_full_s: Any
-    k_free_s: Any
-    v_free_s: Any
     turn: Any
+
+    @property
+    def copied(self) -> Ring:
+        """Tiles as they are in the arena."""
+        return self.narrow or self.tiles
 
 
 class _Tile(NamedTuple):
@@ -163,6 +179,7 @@ class _Kernel:
     """The program of a thread block: one query tile and the kv head that its query heads share."""
 
     tokens_per_block: int
+    fp8: bool
     head_dim: int
     heads: int
     """Query heads of a tile."""
@@ -175,20 +192,16 @@ class _Kernel:
     tuning: PrefillTuning
 
     def scratch(self, dtype) -> _Shared:
-        stages, span = self.tuning.stages, self.tuning.tile_tokens
-        filled = plgpu.Barrier(num_barriers=stages, num_arrivals=span // self.tokens_per_block)
-        freed = plgpu.Barrier(num_barriers=stages, num_arrivals=WARPGROUPS)
+        tuning, span = self.tuning, self.tuning.tile_tokens
+        copied = partial(ring, tuning.stages, span, self.head_dim, fills=span // self.tokens_per_block)
+        wide = partial(ring, tuning.wide, span, self.head_dim, fills=1)
         return _Shared(
             q_wMD=tiled((WARPGROUPS, M, self.head_dim), dtype),
-            k_sSD=tiled((stages, span, self.head_dim), dtype),
-            v_sSD=tiled((stages, span, self.head_dim), dtype),
+            tiles=(wide if self.fp8 else copied)(dtype=dtype, readers=WARPGROUPS),
+            narrow=copied(dtype=fp8.FP8, readers=1) if self.fp8 else None,
             weights_wMS=None if self.tuning.weights_in_registers else tiled((WARPGROUPS, M, span), dtype),
             out_wMD=plgpu.SMEM((WARPGROUPS, M, COLUMNS), dtype),
             q_full_w=plgpu.Barrier(num_barriers=WARPGROUPS, num_arrivals=M // GROUP),
-            k_full_s=filled,
-            v_full_s=filled,
-            k_free_s=freed,
-            v_free_s=freed,
             turn=plgpu.Barrier(num_arrivals=WARPGROUPS),
         )
 
@@ -198,12 +211,12 @@ class _Kernel:
 
         @pl.when((tile.count > 0) & (warpgroup == WARPGROUPS))
         def _():
-            plgpu.set_max_registers(40, action="decrease")
+            plgpu.set_max_registers(72 if self.fp8 else 40, action="decrease")
             self._fetch(pool_N2PD, table_LSKC, layer_1[0], shared, tile)
 
         @pl.when((tile.count > 0) & (warpgroup < WARPGROUPS))
         def _():
-            plgpu.set_max_registers(232, action="increase")
+            plgpu.set_max_registers(216 if self.fp8 else 232, action="increase")
             self._load_queries(q_THD, shared, tile)
             self._store(*self._attend(shared, tile), out_THD, shared, tile)
 
@@ -215,33 +228,31 @@ class _Kernel:
         return _Tile(slot, token, count, position, first, end - first)
 
     def _fetch(self, pool_N2PD, table_LSKC, layer, shared: _Shared, tile: _Tile):
-        """Copies K and V of each context tile, block by block, as stages come free."""
-        stages, size = self.tuning.stages, self.tokens_per_block
+        """Copies K and V of each context tile, block by block, as stages come free; FP8 is widened behind those that are on their way."""
+        tiles, size = shared.copied, self.tokens_per_block
+        behind = tiles.stages - 1
         blocks = self.tuning.tile_tokens // size
         kv_head = div(lax.axis_index("heads"), self.tiles_per_kv_head)
         first_column = 0 if self.window is None else div(jnp.maximum(tile.position - self.window + 1, 0), size)
         last_column = div(jnp.maximum(tile.position + tile.count - 1, 0), size)
 
         def fetch(step, _):
-            stage = rem(step, stages)
+            stage = rem(step, tiles.stages)
             columns = [jnp.clip((tile.first + step) * blocks + block, first_column, last_column) for block in range(blocks)]
             ids = [table_LSKC[layer, tile.slot, kv_head, column] for column in columns]
-            for kind, buffer, full, free in (
-                (0, shared.k_sSD, shared.k_full_s, shared.k_free_s),
-                (1, shared.v_sSD, shared.v_full_s, shared.v_free_s),
-            ):
-                pl.when(step >= stages)(lambda free=free: plgpu.barrier_wait(free.at[stage]))
+            for kind, (buffer, full, free) in enumerate(tiles.kinds):
+                pl.when(step >= tiles.stages)(lambda free=free: plgpu.barrier_wait(free.at[stage]))
                 for block, block_id in enumerate(ids):
                     part = buffer.at[stage, pl.ds(block * size, size)]
                     plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[stage])
-
-        def drain(step, _):
-            slot = rem(step, stages)
-            plgpu.barrier_wait(shared.k_free_s.at[slot])
-            plgpu.barrier_wait(shared.v_free_s.at[slot])
+            if shared.narrow:
+                pl.when(step >= behind)(lambda: widen(step - behind, step - behind + 1, shared.narrow, shared.tiles))
 
         lax.fori_loop(0, tile.steps, fetch, None)
-        lax.fori_loop(jnp.maximum(tile.steps - stages, 0), tile.steps, drain, None)
+        if shared.narrow:
+            widen(jnp.maximum(tile.steps - behind, 0), tile.steps, shared.narrow, shared.tiles)
+            shared.narrow.drain(tile.steps)
+        shared.tiles.drain(tile.steps)
 
     def _place(self, group: int):
         """Query head in the tile, and token in the tile, of the first row of a warpgroup's group of rows."""
@@ -282,16 +293,17 @@ class _Kernel:
     def _step(self, step, carry, shared: _Shared, tile: _Tile, *, masked: bool):
         """One tile of K and V. The tensor cores are this warpgroup's from the end of its softmax to its next product of Q and K."""
         acc, top, total = carry
-        slot, warpgroup, span = rem(step, self.tuning.stages), lax.axis_index("warpgroup"), self.tuning.tile_tokens
-        plgpu.barrier_wait(shared.k_full_s.at[slot])
+        tiles, warpgroup, span = shared.tiles, lax.axis_index("warpgroup"), self.tuning.tile_tokens
+        slot = rem(step, tiles.stages)
+        plgpu.barrier_wait(tiles.k_full_s.at[slot])
 
         def multiply(scores):
-            plgpu.wgmma(scores, shared.q_wMD.at[warpgroup], shared.k_sSD.at[slot].transpose((1, 0)))
+            plgpu.wgmma(scores, shared.q_wMD.at[warpgroup], tiles.k_sSD.at[slot].transpose((1, 0)))
             _take_turn(shared.turn)
             return scores[...]
 
         scores, scale = self._capped(pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((M, span), jnp.float32)))
-        plgpu.barrier_arrive(shared.k_free_s.at[slot])
+        plgpu.barrier_arrive(tiles.k_free_s.at[slot])
         if masked:
             scores = jnp.where(self._seen(step, tile), scores, -jnp.inf)
         new_top = jnp.maximum(top, scores.max(axis=1) * scale)
@@ -299,16 +311,16 @@ class _Kernel:
         weights = jnp.exp2(scores * scale - across(new_top, span))
         total = total * shrink + weights.sum(axis=1)
         acc = acc * across(shrink, self.head_dim)
-        weights = weights.astype(shared.v_sSD.dtype)
+        weights = weights.astype(tiles.v_sSD.dtype)
         if not self.tuning.weights_in_registers:
             shared.weights_wMS.at[warpgroup][...] = weights
             plgpu.commit_smem()
             weights = shared.weights_wMS.at[warpgroup]
         plgpu.barrier_arrive(shared.turn)
-        plgpu.barrier_wait(shared.v_full_s.at[slot])
+        plgpu.barrier_wait(tiles.v_full_s.at[slot])
         plgpu.barrier_wait(shared.turn)
-        acc = add_product(acc, weights, shared.v_sSD.at[slot], in_place=self.tuning.sum_in_place)
-        plgpu.barrier_arrive(shared.v_free_s.at[slot])
+        acc = add_product(acc, weights, tiles.v_sSD.at[slot], in_place=self.tuning.sum_in_place)
+        plgpu.barrier_arrive(tiles.v_free_s.at[slot])
         return acc, new_top, total
 
     def _capped(self, scores):

@@ -51,11 +51,11 @@ def arrays(spec: ModelSpec = SPEC) -> tuple:
     return decoder.param_shapes(spec), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
 
 
-def source(shape: BatchShape, *, tp: int = 1) -> StepSource:
-    """What a step of that shape is made of, on tp chips."""
+def source(shape: BatchShape, *, tp: int = 1, element_bytes: int = 2) -> StepSource:
+    """What a step of that shape is made of, on tp chips; with 1 byte a number, its cache is FP8."""
     return StepSource(
         spec=SPEC,
-        layout=CacheLayout.of(SPEC.share(tp), element_bytes=2),
+        layout=CacheLayout.of(SPEC.share(tp), element_bytes=element_bytes),
         shape=shape,
         slots=SLOTS,
         columns=COLUMNS,
@@ -105,6 +105,13 @@ STEPS = {
 def test_a_step_copies_neither_arena_nor_weights_spills_no_register_and_needs_little_memory(name):
     shape, temporaries_bytes = STEPS[name]
     compiled = program_for_h200(source(shape))
+    assert list(faults(compiled, shape, temporaries_bytes)) == []
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_with_an_fp8_cache_on_the_same_arena_does_none_of_that_either(name):
+    shape, temporaries_bytes = STEPS[name]
+    compiled = program_for_h200(source(shape, element_bytes=1))
     assert list(faults(compiled, shape, temporaries_bytes)) == []
 
 

@@ -157,9 +157,9 @@ def test_weights_on_the_wrong_device_would_be_noticed(kind, one_and_two, monkeyp
     assert [two.sample(PROMPT[:count]) for count in (3, 6, 9)] != expected
 
 
-def lowered(tp: int, blocks: int) -> jax.stages.Lowered:
-    """A mixed step."""
-    devices, layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=4, block_bytes=512)
+def lowered(tp: int, blocks: int, element_bytes: int = 4) -> jax.stages.Lowered:
+    """A mixed step; with 1 byte a number, its cache is FP8."""
+    devices, layout = Devices.first(tp), CacheLayout.of(SPEC.share(tp), element_bytes=element_bytes, block_bytes=512)
     shapes = Buckets.of(layout, slots=6, max_tokens=64, token_budget=128, prefill_rows=4, ragged=False).shapes()
     source = StepSource(
         spec=SPEC,
@@ -176,9 +176,10 @@ def lowered(tp: int, blocks: int) -> jax.stages.Lowered:
     return source.lower(devices)
 
 
-def test_each_device_updates_its_arena_in_place():
+@pytest.mark.parametrize("element_bytes", [4, 1])
+def test_each_device_updates_its_arena_in_place(element_bytes):
     """Temporaries of a device do not grow with its arena, and the arena's memory is the result's."""
-    small, large = (lowered(2, 2 * blocks).compile().memory_analysis() for blocks in (1_000, 100_000))
+    small, large = (lowered(2, 2 * blocks, element_bytes).compile().memory_analysis() for blocks in (1_000, 100_000))
     assert large.temp_size_in_bytes == small.temp_size_in_bytes
     assert large.alias_size_in_bytes - small.alias_size_in_bytes == 99_000 * 512
 

@@ -112,7 +112,6 @@ class StepSource:
 
     def lower(self, devices: Devices) -> jax.stages.Lowered:
         here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.kind
-        of_model = {"head_dim": self.spec.head_dim, "sinks": self.spec.sinks, "fp8": self.layout.is_fp8}
         part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
         table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
         return step.step.lower(
@@ -125,7 +124,7 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=device_kind, dtype=dtype, **of_model)._replace(
+            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim, sinks=self.spec.sinks)._replace(
                 product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,
