@@ -185,7 +185,7 @@ class _Attend:
             self._drain(inputs.plan_P, shared)
 
         if shared.narrow:
-            pl.when(role == 2)(lambda: self._widen(inputs.plan_P[lax.axis_index("piece"), 3], shared))
+            pl.when(role == 2)(lambda narrow=shared.narrow: self._widen(inputs.plan_P, narrow, shared.tiles))
 
         @pl.when(role == 0)
         def _():
@@ -241,10 +241,11 @@ class _Attend:
 
         lax.fori_loop(0, segment.count, fetch, ids_of(0))
 
-    def _widen(self, tiles, shared: _Shared):
+    def _widen(self, plan, narrow: Ring, wide: Ring):
         """A warpgroup of its own does that, not the one that copies: that waits for queries to be used, whose tiles may still be narrow."""
-        widen(0, tiles, shared.narrow, shared.tiles)
-        shared.tiles.drain(tiles)
+        tiles = plan[lax.axis_index("piece"), 3]
+        widen(0, tiles, narrow, wide)
+        wide.drain(tiles)
 
     def _drain(self, plan, shared: _Shared):
         """Waits until all that was copied has been used: a barrier must not go while somebody may arrive at it."""

@@ -229,7 +229,7 @@ class _Kernel:
 
     def _fetch(self, pool_N2PD, table_LSKC, layer, shared: _Shared, tile: _Tile):
         """Copies K and V of each context tile, block by block, as stages come free; FP8 is widened behind those that are on their way."""
-        tiles, size = shared.copied, self.tokens_per_block
+        tiles, narrow, size = shared.copied, shared.narrow, self.tokens_per_block
         behind = tiles.stages - 1
         blocks = self.tuning.tile_tokens // size
         kv_head = div(lax.axis_index("heads"), self.tiles_per_kv_head)
@@ -245,13 +245,13 @@ class _Kernel:
                 for block, block_id in enumerate(ids):
                     part = buffer.at[stage, pl.ds(block * size, size)]
                     plgpu.copy_gmem_to_smem(pool_N2PD.at[block_id, kind], part, full.at[stage])
-            if shared.narrow:
-                pl.when(step >= behind)(lambda: widen(step - behind, step - behind + 1, shared.narrow, shared.tiles))
+            if narrow:
+                pl.when(step >= behind)(lambda narrow=narrow: widen(step - behind, step - behind + 1, narrow, shared.tiles))
 
         lax.fori_loop(0, tile.steps, fetch, None)
-        if shared.narrow:
-            widen(jnp.maximum(tile.steps - behind, 0), tile.steps, shared.narrow, shared.tiles)
-            shared.narrow.drain(tile.steps)
+        if narrow:
+            widen(jnp.maximum(tile.steps - behind, 0), tile.steps, narrow, shared.tiles)
+            narrow.drain(tile.steps)
         shared.tiles.drain(tile.steps)
 
     def _place(self, group: int):

@@ -23,7 +23,7 @@ BLOCKS = 70_001
 
 
 def make(*, kv_heads: int, head_dim: int) -> tuple[jax.Array, jax.Array, Places]:
-    """An FP8 pool in words, the same numbers in bf16, and three rows' places. What no row holds yet is NaN in the first, 0 in the second."""
+    """An FP8 pool in words, the same numbers in bf16, and three rows' places. What no row holds yet is NaN in one and 0 in the other."""
     rng, size = np.random.default_rng(0), 8192 // head_dim
     columns = -(-max(LENGTHS) // size)
     table_BKC = rng.permutation(3 * kv_heads * columns).reshape(3, kv_heads, columns)
