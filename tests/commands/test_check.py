@@ -56,6 +56,11 @@ def test_the_plan_of_a_gpu_is_weights_tables_and_what_they_leave(big):
     assert f"of {limit / GIB:.4g} GiB for steps" in memory
 
 
+def test_matrices_in_fp8_take_half_of_their_memory(big):
+    _, model, _ = lines(named("h200"), f"a={big}", load_format="dummy", quantization="fp8")
+    assert "8.03 B parameters, bfloat16, matrices in FP8, 8.494 GiB of a device" in model
+
+
 def test_places_for_adapters_are_held_against_the_memory_too(big):
     _, model, memory = lines(named("h200"), f"a={big}", load_format="dummy", max_loras="64", max_lora_rank="64")
     assert model.endswith("places for 64 adapters of rank 64")

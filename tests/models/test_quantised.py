@@ -23,6 +23,7 @@ from tests.models.quantised import DENSE, FORMS, SPECS, WIDENED, make_quantised,
 TOKENS = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3)
 ROUNDING = 2e-5
 """Of float32, where products of groups are added up in another order; a wrong scale is thousands of times as far off."""
+needs_torch = pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch and transformers, which pin Python")
 forms, specs = pytest.mark.parametrize("form", FORMS), pytest.mark.parametrize("spec", SPECS)
 
 
@@ -53,7 +54,7 @@ def test_groups_by_activations_are_widened(tmp_path, form, spec):
     assert numbers(load(quantised, read_spec(quantised), progress=False)) == set()
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch and transformers, which pin Python")
+@needs_torch
 @pytest.mark.parametrize("form", ["compressed, by channel", "fine-grained fp8", "gptq", "awq", "packed"])
 def test_logits_are_those_of_transformers(tmp_path, form):
     """Of the weights it stands for."""
@@ -62,6 +63,17 @@ def test_logits_are_those_of_transformers(tmp_path, form):
     quantised, meant = make_quantised(tmp_path, DENSE, FORMS[form])
     torch = TorchModel(meant)
     assert torch.mismatched == ()
+    assert worst_row(logits(quantised), torch.logits(TOKENS)) < 1e-4
+
+
+@needs_torch
+def test_blocks_are_what_transformers_makes_of_them(tmp_path):
+    from transformers import FineGrainedFP8Config
+
+    from tests.models.torch_reference import TorchModel
+
+    quantised, _ = make_quantised(tmp_path, DENSE, FORMS["fine-grained fp8"])
+    torch = TorchModel(quantised, quantization_config=FineGrainedFP8Config(dequantize=True, weight_block_size=(128, 128)))
     assert worst_row(logits(quantised), torch.logits(TOKENS)) < 1e-4
 
 

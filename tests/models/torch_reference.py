@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,13 @@ torch.set_num_threads(1)  # models this small only wait for further threads
 
 
 class TorchModel:
-    """float32, plain attention, no cache: the meaning, not the speed."""
+    """float32, plain attention, no cache: the meaning, not the speed; with what transformers is told besides."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **options: Any):
         if read_config(folder)["model_type"] == INTERNLM2:
             folder = as_llama(folder, Path(tempfile.mkdtemp()))
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **options
         )
         self._model = model.eval()
         self.mismatched = tuple(sorted(str(name) for kind in report.values() for name in kind))

@@ -68,6 +68,7 @@ def test_groups_by_activations_are_widened_with_a_word_of_it(tmp_path, caplog, s
     [
         (BLOCKS | {"modules_to_not_convert": ["model.layers.0.mlp.down_proj"]}, {"down"}),
         (BLOCKS | {"modules_to_not_convert": ["q_proj", "lm_head"]}, {"qkv"}),
+        (BLOCKS | {"modules_to_not_convert": ["self_attn"]}, {"qkv", "o"}),
         (BLOCKS | {"modules_to_not_convert": ["model.layers.1"]}, set(ALL)),
         (BLOCKS | {"modules_to_not_convert": ["proj", "model.layers.7", "model.lay"]}, set()),
         (compressed("channel")(["re:.*self_attn.*"]), {"qkv", "o"}),

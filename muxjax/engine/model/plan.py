@@ -6,11 +6,13 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
 from muxjax.model_spec import ModelSpec
+from muxjax.quantization import FP8, INT4
 from muxjax.specs.adapter import adapter_params
 from muxjax.specs.config import read_spec
 from muxjax.units import show_count
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+_SHOWN = {FP8: "FP8", INT4: "int4"}
 CPU_CACHE_BYTES = 2**30
 """Of the arena of a CPU, unless it is told otherwise."""
 _TEMPORARIES_FRAC = 0.05
@@ -64,8 +66,9 @@ def show_params(spec: ModelSpec) -> str:
 
 
 def show_dtypes(spec: ModelSpec, layout: CacheLayout) -> str:
-    """Dtype of the weights, and of the cache where it is not the unit's, for people."""
-    return f"{spec.dtype}, FP8 cache" if layout.is_fp8 else spec.dtype
+    """Dtype of the weights, of matrices that are quantised, and of the cache where it is not the unit's, for people."""
+    matrices = f", matrices in {_SHOWN[spec.quantization.dtype]}" if spec.quantization else ""
+    return f"{spec.dtype}{matrices}{', FP8 cache' if layout.is_fp8 else ''}"
 
 
 def layout_of(unit: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype: str) -> CacheLayout:

@@ -54,19 +54,20 @@ def made_fp8(wide: Made, name: str) -> Quantised:
     """
     every, row_bytes = slice(0, wide.shape[-1]), 8 * wide.shape[-1]
 
-    def scales(index: Index) -> np.ndarray:
+    def read(index: Index) -> tuple[np.ndarray, np.ndarray]:
+        """Whole rows, and their scales."""
         values = wide.read((*index[:-1], every)).astype(np.float32)
         largest = np.abs(values).max(axis=-1, keepdims=True)
         if not np.isfinite(largest).all():
             raise CheckpointError(f"{name} cannot be quantised: it has numbers that are not finite")
-        return np.where(largest > 0, largest / np.float32(MOST_FP8), np.float32(1))
+        return values, np.where(largest > 0, largest / np.float32(MOST_FP8), np.float32(1))
 
     def numbers(index: Index) -> np.ndarray:
-        *outer, columns = index
-        values = wide.read((*outer, every)).astype(np.float32)
-        return (values[..., columns] / scales((*outer, every))).astype(_NUMBERS)
+        values, scales = read(index)
+        return (values[..., index[-1]] / scales).astype(_NUMBERS)
 
-    return Quantised(Made(wide.shape, _NUMBERS, numbers, row_bytes), Made((*wide.shape[:-1], 1), _SCALES, scales, row_bytes))
+    shape = (*wide.shape[:-1], 1)
+    return Quantised(Made(wide.shape, _NUMBERS, numbers, row_bytes), Made(shape, _SCALES, lambda index: read(index)[1], row_bytes))
 
 
 def _scales_of_outputs(files: StoredTensors, name: str, outputs: int) -> Read:

@@ -126,7 +126,7 @@ def _fine_grained(config: Fields) -> StoredQuantization:
         check_only(config, name, right)
     config.get("activation_scheme")
     left = _names(config, "modules_to_not_convert") + _names(config, "ignored_layers")
-    return StoredQuantization(form=FP8, group=_BLOCK if block else None, leaves=_begins_or_ends(left))
+    return StoredQuantization(form=FP8, group=_BLOCK if block else None, leaves=_has_parts(left))
 
 
 def _compressed(config: Fields) -> StoredQuantization:
@@ -216,7 +216,7 @@ def _awq(config: Fields) -> StoredQuantization:
     group = _group_size(config, "group_size" if config.get("group_size") is not None else "q_group_size")
     if config.get("zero_point", True) is not True:
         raise config.wrong("zero_point", config.get("zero_point"), "true")
-    return StoredQuantization(form="awq", group=group, leaves=_begins_or_ends(_names(config, "modules_to_not_convert")), has_zeros=True)
+    return StoredQuantization(form="awq", group=group, leaves=_has_parts(_names(config, "modules_to_not_convert")), has_zeros=True)
 
 
 def _group_size(config: Fields, name: str) -> int | None:
@@ -239,14 +239,13 @@ def _names(config: Fields, field: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _begins_or_ends(names: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether one of the names is a module's, or its first or last parts."""
+def _has_parts(names: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether one of the names is a module's, or some of its parts one after another."""
     left = frozenset(names)
 
     def leaves(module: str) -> bool:
         parts = module.split(".")
-        ends = range(len(parts))
-        return any(".".join(parts[: end + 1]) in left or ".".join(parts[end:]) in left for end in ends)
+        return any(".".join(parts[first:stop]) in left for first in range(len(parts)) for stop in range(first + 1, len(parts) + 1))
 
     return leaves
 
