@@ -103,7 +103,7 @@ class ProgramNeeds:
             block_elements=pool_NE.shape[1],
             kv_dtype=pool_NE.dtype.name,
             tp=self.tp,
-            tuned=may_be_tuned(shape),
+            tuned=may_be_tuned(shape, self.spec),
             **self._places,
         )
 

@@ -298,9 +298,10 @@ def adapter_shapes(spec: ModelSpec, rank: int, devices: Devices) -> Pairs:
     return jax.tree.map(devices.joined, stacks.one_shapes(spec.share(devices.tp), rank), stacks.partitions(spec, places=False))
 
 
-def may_be_tuned(shape: BatchShape) -> bool:
-    """Whether XLA's own products (Triton, with split sums) are the faster ones: on an H200 up to 32 rows, and from 64 to 128 again."""
-    return shape.phase is Phase.DECODE and (shape.rows <= 32 or 64 < shape.rows <= 128)
+def may_be_tuned(shape: BatchShape, spec: ModelSpec) -> bool:
+    """Whether XLA's own products (Triton, with split sums) are the faster ones: on an H200 up to 32 rows, and from 64 to 128 again; and in
+    any decode that reads quantised matrices."""
+    return shape.phase is Phase.DECODE and (shape.rows <= 32 or 64 < shape.rows <= 128 or spec.quantization is not None)
 
 
 def untuned(source: Source) -> Source:

@@ -1,5 +1,7 @@
 """Shapes that a start waits for hold every step; a toy model needs but one. Steps that decode few rows alone may be tuned."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -10,8 +12,9 @@ from muxjax.buckets import BatchShape, Buckets, StepSize
 from muxjax.cache.layout import CacheLayout
 from muxjax.demo.recipes import RECIPES
 from muxjax.device.programs.needs import ProgramNeeds
-from muxjax.device.programs.sources import StepSource
+from muxjax.device.programs.sources import StepSource, untuned
 from muxjax.model_spec import ModelSpec
+from muxjax.quantization import Quantization
 from muxjax.specs.published import BY_NAME
 
 SLOTS, CHUNKS, TOKENS = 8, 8, 256
@@ -52,3 +55,14 @@ def test_only_steps_that_decode_few_rows_look_for_tuned_products(rows, chunks, t
     assert isinstance(step, StepSource) and step.tuned == tuned
     assert ("xla_gpu_enable_triton_gemm" in step.options("gpu")) != tuned
     assert not any(isinstance(other, StepSource) for other in others)
+
+
+@pytest.mark.parametrize(("rows", "chunks", "tuned"), [(8, 0, True), (64, 0, True), (160, 0, True), (8, 8, False)])
+def test_quantised_matrices_are_for_xlas_products_in_every_decode_tuned_or_not(rows, chunks, tuned):
+    spec = replace(BY_NAME["llama-3.2-1b"], quantization=Quantization(kinds=("qkv", "o")))
+    shape = BatchShape(columns=4, tokens=rows + 16 * chunks, decode_rows=rows, prefill_rows=chunks)
+    step, *_ = needs(spec).of_shape(shape, jax.ShapeDtypeStruct((64, 128), jnp.float32))
+    assert isinstance(step, StepSource) and step.tuned == tuned
+    for source in (step, untuned(step)):
+        assert ("xla_gpu_enable_triton_gemm" in source.options("gpu")) == bool(chunks)
+        assert "slice-sinker" in str(source.options("gpu")["xla_disable_hlo_passes"])

@@ -18,7 +18,7 @@ from tests.server.http.test_app import ask
 OPTIONS = UnitOptions(
     models=(
         ModelOptions(name="org/a", path=Path("a"), max_num_seqs=7, ttft_s=0.5, tpot_s=0.05),
-        ModelOptions(name="plain", path=Path("b"), kv_cache_dtype="fp8"),
+        ModelOptions(name="plain", path=Path("b"), kv_cache_dtype="fp8", quantization="fp8"),
     ),
     policy="fcfs",
 )
@@ -40,6 +40,7 @@ def test_the_placement_in_force_is_told(serve):
     assert first["targets"] == {"ttft_s": 0.5, "tpot_s": 0.05}
     assert second["targets"] == {"ttft_s": None, "tpot_s": None}
     assert [model["kv_cache_dtype"] for model in told["models"]] == ["auto", "fp8"]
+    assert [model["quantization"] for model in told["models"]] == [None, "fp8"]
 
 
 def test_how_far_programs_are_is_told_at_once_and_each_second(server):

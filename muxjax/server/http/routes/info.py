@@ -23,7 +23,10 @@ _COUNTS = (
     *("running", "waiting", "preemptions", "prefill_tokens", "decode_tokens"),
     *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits", "draft_tokens", "accepted_tokens"),
 )
-_OF_OPTIONS = ("max_num_seqs", "kv_cache_dtype", "rate", "weight", "max_num_queued_reqs", "max_num_queued_tokens", "enforce")
+_OF_OPTIONS = (
+    *("max_num_seqs", "quantization", "kv_cache_dtype", "rate", "weight"),
+    *("max_num_queued_reqs", "max_num_queued_tokens", "enforce"),
+)
 _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")
 
 
