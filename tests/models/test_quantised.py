@@ -214,12 +214,17 @@ Q = "model__layers__0__self_attn__q_proj__"
         ("gptq", {f"{Q}g_idx": np.zeros(256, np.int32)}, r"inputs of .*q_proj\.weight are in groups by the order of activations"),
         ("awq", {f"{Q}qweight": np.ones((256, 16), np.int32)}, r"q_proj\.scales must be \[4, 128\], got \[4, 256\]"),
         ("awq", {f"{Q}qweight": np.ones((100, 32), np.int32)}, "q_proj.qweight has 100 inputs, which are no groups of 64"),
+        (
+            "packed, symmetric",
+            {f"{Q}weight_zero_point": np.ones((32, 4), np.int32)},
+            r"q_proj\.weight_zero_point is there, and config\.json",
+        ),
         ("packed", {f"{Q}weight_scale": None}, r"q_proj\.weight_scale must be \[256, 4\], got none"),
         ("packed", {f"{Q}weight_packed": np.ones((256, 24), np.int32)}, r"weight_scale must be \[256, 3\], got \[256, 4\]"),
     ],
 )
 def test_a_tensor_that_is_not_as_it_must_be_is_named(tmp_path, form, tensors, said):
-    folder, _ = make_quantised(tmp_path, DENSE, FORMS[form])
+    folder, _ = make_quantised(tmp_path, DENSE, (FORMS | WIDENED)[form])
     change(folder, **tensors)
     with pytest.raises(CheckpointError, match=said):
         load(folder, read_spec(folder), progress=False)

@@ -3,6 +3,7 @@
 Source: `QuantLinear` of AutoGPTQ 0.7; `WQLinear_GEMM` and `reverse_awq_order` of AutoAWQ 0.2; `pack_to_int32` of compressed-tensors 0.13.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -88,17 +89,21 @@ class _Module(NamedTuple):
         group = quantization.group or inputs
         if inputs % group:
             raise CheckpointError(f"{self.files.folder}: {self.name}{form.numbers} has {inputs} inputs, which are no groups of {group}")
-        groups = inputs // group
-        has_zeros = quantization.has_zeros or self.name + form.zeros in shapes
+        groups, has_zeros = inputs // group, quantization.has_zeros
         self._require(form.scales, outputs, groups)
         if has_zeros:
             self._require(form.zeros, -(-outputs // _WORD), groups)
+        elif self.name + form.zeros in shapes:
+            raise CheckpointError(f"{self.files.folder}: {self.name}{form.zeros} is there, and config.json says that there are no zeros")
+        has_order = self.name + form.groups in shapes
+        if quantization.by_activations and not has_order:
+            raise CheckpointError(f"{self.files.folder} lacks {self.name}{form.groups}, and config.json says that groups are no neighbours")
         names = (form.numbers, form.zeros, form.scales, form.groups, *form.others)
         matrix = Quantised(
             Made((outputs, inputs), _NUMBERS, self._numbers, 8 * inputs),
             Made((outputs, groups), _SCALES, self._scales),
             Made((outputs, groups), _ZEROS, self._zeros) if has_zeros else None,
-            self._group_of if self.name + form.groups in shapes else None,
+            functools.partial(self._group_of, inputs, groups) if has_order else None,
         )
         return matrix, frozenset(self.name + name for name in names) & shapes.keys()
 
@@ -118,8 +123,16 @@ class _Module(NamedTuple):
     def _scales(self, index: Index) -> np.ndarray:
         return self._turned(index, lambda part: self.files.read(self.name + self.form.scales, part)).astype(_SCALES)
 
-    def _group_of(self) -> np.ndarray:
-        return self.files.whole(self.name + self.form.groups)
+    def _group_of(self, inputs: int, groups: int) -> np.ndarray:
+        """
+        Raises:
+          CheckpointError: that is not a group for each input.
+        """
+        found = self.files.whole(self.name + self.form.groups)
+        if found.shape != (inputs,) or found.min() < 0 or found.max() >= groups:
+            said = f"{inputs} numbers from 0 to {groups - 1}"
+            raise CheckpointError(f"{self.files.folder}: {self.name}{self.form.groups} must be {said}")
+        return found
 
     def _unpacked(self, suffix: str, index: Index, axis: int) -> np.ndarray:
         """Part of a tensor of words, as the numbers in them, int32."""
