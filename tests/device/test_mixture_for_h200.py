@@ -7,6 +7,7 @@ import pytest
 from muxjax.buckets import BatchShape
 from muxjax.cache.layout import BLOCK_BYTES, CacheLayout
 from muxjax.device.programs.sources import StepSource
+from muxjax.quantization import Quantization
 from muxjax.specs import published
 from tests.pallas.hopper import needs_compiler, program_for_h200
 
@@ -22,10 +23,14 @@ STEPS = {
 }
 
 
+BLOCKS = Quantization(kinds=("qkv", "o", "expert_gate_up", "expert_down"), group=128)
+
+
 @pytest.mark.parametrize("name", STEPS)
-def test_no_layers_experts_are_copied(name):
+@pytest.mark.parametrize("quantization", [None, BLOCKS], ids=["whole", "fp8"])
+def test_no_layers_experts_are_copied_or_widened_together(name, quantization):
     source = StepSource(
-        spec=SPEC,
+        spec=replace(SPEC, quantization=quantization),
         layout=CacheLayout.of(SPEC, element_bytes=2),
         shape=STEPS[name],
         slots=256,
