@@ -33,11 +33,37 @@ class RopeScaling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Keys and values of all heads as one vector of a token, which is all that is cached of it (DeepSeek's MLA).
+
+    Args:
+      rank: R, of that vector, of which each head has its keys and values; rotated: numbers behind it that are rotated, and a part of
+        all heads' keys.
+      key: of a head's query and key, beside the rotated ones; value: of its value.
+      q_rank: of the vector of which queries are made; None where they are made of what attention reads.
+    """
+
+    rank: int
+    rotated: int
+    key: int
+    value: int
+    q_rank: int | None = None
+
+    def params(self, width: int, heads: int) -> int:
+        """Of a layer's attention, norms included, biases not."""
+        q_width = heads * (self.key + self.rotated)
+        q = width * q_width if self.q_rank is None else self.q_rank * (width + q_width + 1)
+        kv = width * (self.rank + self.rotated) + self.rank + self.rank * heads * (self.key + self.value)
+        return q + kv + heads * self.value * width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """Shape and variant of a decoder: all that its programs, its cache and its cost depend on.
 
     Args:
       width: M; ffn: F of layers without experts; kv_heads: K; head_dim: D.
+      latent: of attention over latents, whose one kv head is the latent and what is rotated: K is 1, and D the size of both; else None.
       windows: attention window of each layer in tokens, None for the whole context.
       qkv_bias, out_bias, mlp_bias: which projections have biases.
       norm: what norms are: "rms"; "rms_offset", which multiplies by 1 and its weight (Gemma); "layer", a LayerNorm without biases (Cohere);
@@ -71,6 +97,7 @@ class ModelSpec:
     ffn: int
     max_len: int
     windows: tuple[int | None, ...]
+    latent: Latent | None = None
     norm_eps: float = 1e-6
     rope_theta: float = 10000.0
     rope_scaling: RopeScaling | None = None
@@ -118,6 +145,11 @@ class ModelSpec:
         return self.heads // self.kv_heads
 
     @property
+    def kv_elements(self) -> int:
+        """Numbers of one token in one layer's cache: K and V of all kv heads, or the latent."""
+        return self.head_dim if self.latent else 2 * self.kv_heads * self.head_dim
+
+    @property
     def is_gated(self) -> bool:
         """The MLP's hidden numbers are products of two."""
         return self.mlp != "gelu"
@@ -150,8 +182,9 @@ class ModelSpec:
     def params_with(self, experts: float) -> float:
         """Number of parameters if each layer that has experts had so many."""
         q_width, kv_width = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = 2 * self.width * (q_width + kv_width)
-        biases = self.qkv_bias * (q_width + 2 * kv_width) + self.out_bias * self.width
+        attention = self.latent.params(self.width, self.heads) if self.latent else 2 * self.width * (q_width + kv_width)
+        qkv_biases = self.head_dim + (self.latent.q_rank or 0) if self.latent else q_width + 2 * kv_width
+        biases = self.qkv_bias * qkv_biases + self.out_bias * self.width
         qk_norms = {None: 0, "head": 2 * self.head_dim, "own": q_width + kv_width, "projection": q_width + kv_width}
         norms = self.norm_params * (self.pre_norms * (2 - self.parallel) + self.post_norms * 2)
         norms += qk_norms[self.qk_norm] + self.sinks * self.heads
@@ -209,13 +242,15 @@ class ModelSpec:
           ConfigError: the model does not split into tp.
         """
         self.require_split(tp)
-        parts = {"heads": self.heads // tp, "kv_heads": self.kv_heads // tp, "ffn": self.ffn // tp, "vocab": -(-self.vocab // tp)}
+        kv_heads = self.kv_heads if self.latent else self.kv_heads // tp
+        parts = {"heads": self.heads // tp, "kv_heads": kv_heads, "ffn": self.ffn // tp, "vocab": -(-self.vocab // tp)}
         return replace(self, **parts, experts=self.experts and self.experts.share(tp))
 
     @property
     def split_sizes(self) -> dict[str, int]:
-        """What devices share out in equal parts, as config.json calls it: the kv heads, of which query heads are a multiple, then FFNs."""
-        sizes = {"num_key_value_heads": self.kv_heads}
+        """What devices share out in equal parts, as config.json calls it: the kv heads, of which query heads are a multiple, then FFNs.
+        Each has all of a latent."""
+        sizes = {"num_attention_heads": self.heads} if self.latent else {"num_key_value_heads": self.kv_heads}
         if self.dense_layers:
             sizes["intermediate_size"] = self.ffn
         if self.experts:

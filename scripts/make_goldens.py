@@ -67,6 +67,12 @@ GLM_EXPERTS = {
     **{"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40, "first_k_dense_replace": 1},
     **{"n_shared_experts": 2, "routed_scaling_factor": 1.5, "use_qk_norm": True, "attention_bias": True, "num_hidden_layers": 3},
 }
+LATENT = {
+    **{"num_key_value_heads": 4, "kv_lora_rank": 20, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 12},
+    **{"n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40, "n_shared_experts": 2, "routed_scaling_factor": 1.5},
+    **{"first_k_dense_replace": 1, "num_hidden_layers": 3},
+}
+LATENT_YARN = YARN | {"mscale": 0.9, "mscale_all_dim": 0.7}
 LOCAL_EXPERTS = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 40}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama2": ("LlamaForCausalLM", {"num_key_value_heads": 4, "rms_norm_eps": 1e-5}),
@@ -120,6 +126,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_oss": (
         "GptOssForCausalLM",
         LOCAL_EXPERTS | {"head_dim": 32, "sliding_window": 12, "num_hidden_layers": 3, "rope_parameters": YARN},
+    ),
+    "deepseek_v2": ("DeepseekV2ForCausalLM", LATENT | {"q_lora_rank": None, "rope_parameters": LATENT_YARN}),
+    "deepseek_v3": (
+        "DeepseekV3ForCausalLM",
+        LATENT
+        | {"q_lora_rank": 20, "attention_bias": True}
+        | {"n_group": 3, "topk_group": 2, "n_routed_experts": 9, "num_experts_per_tok": 3},
     ),
     "qwen3": ("Qwen3ForCausalLM", {"head_dim": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}}),
 }

@@ -10,15 +10,17 @@ BLOCK_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLayout:
-    """Head blocks of one model: K and V of one kv head of one layer for P tokens each.
+    """Head blocks of one model: K and V of one kv head of one layer for P tokens each, or latents, which are both, for as many whole
+    tokens as have room.
 
     A *column* is the P tokens of a sequence that share a place in all of its tables: one block a layer and kv head.
 
     Args:
       windows: attention window of each layer in tokens, None for the whole context.
       element_bytes: of a number of K or V; 1 for FP8.
+      is_latent: V is a part of K, and not held beside it.
     Raises:
-      ConfigError: head_dim does not fill a block exactly.
+      ConfigError: head_dim does not fill a block exactly, or has no room in it.
     """
 
     windows: tuple[int | None, ...]
@@ -26,9 +28,14 @@ class CacheLayout:
     head_dim: int
     element_bytes: int
     block_bytes: int = BLOCK_BYTES
+    is_latent: bool = False
 
     def __post_init__(self):
-        if self.block_bytes % self.token_bytes:
+        if self.is_latent:
+            if self.block_bytes < self.token_bytes:
+                said = f"a head block of {self.block_bytes} bytes has no room for a latent, which takes {self.token_bytes}"
+                raise ConfigError(said, field="block_bytes")
+        elif self.block_bytes % self.token_bytes:
             raise ConfigError(
                 f"head_dim {self.head_dim} does not fill a head block of {self.block_bytes} bytes: "
                 f"K and V of one token take {self.token_bytes} bytes, which must divide it",
@@ -43,12 +50,13 @@ class CacheLayout:
             head_dim=spec.head_dim,
             element_bytes=element_bytes,
             block_bytes=block_bytes,
+            is_latent=spec.latent is not None,
         )
 
     @property
     def token_bytes(self) -> int:
         """K and V of one token in one kv head of one layer."""
-        return 2 * self.head_dim * self.element_bytes
+        return (1 if self.is_latent else 2) * self.head_dim * self.element_bytes
 
     @property
     def is_fp8(self) -> bool:

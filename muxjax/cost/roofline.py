@@ -140,8 +140,7 @@ def kv_bytes_per_token(spec: ModelSpec, mesh: MeshSpec) -> int:
     Raises:
       ConfigError: the model does not split into mesh.tp.
     """
-    spec.require_split(mesh.tp)
-    return 2 * spec.layers * spec.kv_heads // mesh.tp * spec.head_dim * mesh.bytes_per_kv
+    return spec.layers * spec.share(mesh.tp).kv_elements * mesh.bytes_per_kv
 
 
 def weight_bytes(spec: ModelSpec, mesh: MeshSpec) -> int:

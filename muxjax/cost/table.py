@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError, require
 from muxjax.experts import Experts
-from muxjax.model_spec import ModelSpec
+from muxjax.model_spec import Latent, ModelSpec
 from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1
@@ -18,7 +18,7 @@ BEGINS = b'{"version"'
 MOST_FILE_BYTES = 64 * 2**20
 PHASES = ("prefill", "decode")
 _NO_EXPERTS = dict.fromkeys(("experts", "experts_per_token", "expert_ffn", "expert_layers", "shared_ffn"), 0)
-_UNSAID = _NO_EXPERTS | {"is_gated": True}
+_UNSAID = _NO_EXPERTS | {"is_gated": True, "latent": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Shape:
 
     Args:
       experts, experts_per_token, expert_ffn, shared_ffn: of the layers that have experts, `expert_layers` in number; 0 without.
-      is_gated: the MLP of the others.
+      is_gated: the MLP of the others. latent: the numbers of `model_spec.Latent`, 0 for None; none without.
     """
 
     vocab: int
@@ -45,6 +45,7 @@ class Shape:
     expert_layers: int = 0
     shared_ffn: int = 0
     is_gated: bool = True
+    latent: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, spec: ModelSpec) -> "Shape":
@@ -59,6 +60,7 @@ class Shape:
             tied=spec.tied,
             windows=spec.windows,
             is_gated=spec.is_gated,
+            latent=tuple(size or 0 for size in astuple(spec.latent)) if spec.latent else (),
             **(_mixture(spec.experts) if spec.experts else {}),
         )
 
@@ -184,10 +186,8 @@ def _listed(values: Mapping[str, Any] | Iterable[Any]) -> str:
 
 
 def _shape(entry: Any, where: str) -> Shape:
-    """Older tables say nothing of experts, and nothing of MLPs without a gate."""
-    shape = _fields(
-        _NO_EXPERTS | {"is_gated": True} | entry if isinstance(entry, dict) else entry, where, tuple(field.name for field in fields(Shape))
-    )
+    """Older tables say nothing of experts, of MLPs without a gate, and of latents."""
+    shape = _fields(_UNSAID | entry if isinstance(entry, dict) else entry, where, tuple(field.name for field in fields(Shape)))
     for name in ("vocab", "width", "layers", "heads", "kv_heads", "head_dim", "ffn"):
         require(_is_whole(shape[name]), f"{where}.{name}", shape[name], "a whole number, 1 or more")
     for name in _NO_EXPERTS:
@@ -197,7 +197,10 @@ def _shape(entry: Any, where: str) -> Shape:
     windows = shape["windows"]
     known = isinstance(windows, list) and all(window is None or _is_whole(window) for window in windows)
     require(known and len(windows) == shape["layers"], f"{where}.windows", windows, "a number of tokens or null for each layer")
-    read: dict[str, Any] = shape | {"windows": tuple(windows)}
+    latent = shape["latent"]
+    sizes = isinstance(latent, list) and all(size == 0 or _is_whole(size) for size in latent)
+    require(sizes and len(latent) in (0, len(fields(Latent))), f"{where}.latent", latent, f"{len(fields(Latent))} sizes, or none")
+    read: dict[str, Any] = shape | {"windows": tuple(windows), "latent": tuple(latent)}
     return Shape(**read)
 
 

@@ -124,7 +124,13 @@ class ModelLoader:
         return next_less(there, wish)
 
     def _buckets(self, plan: ModelPlan) -> Buckets:
-        kernels = best(device_kind=self.devices.kind, dtype=self.kv_dtype, head_dim=plan.spec.head_dim, sinks=plan.spec.sinks)
+        kernels = best(
+            device_kind=self.devices.kind,
+            dtype=self.kv_dtype,
+            head_dim=plan.spec.head_dim,
+            sinks=plan.spec.sinks,
+            latent=plan.spec.latent is not None,
+        )
         return Buckets.of(
             plan.layout,
             slots=plan.options.most_decode_rows,

@@ -96,7 +96,7 @@ class PagedMemory:
         finite in bf16 and float32 too: a word whose exponent has all bits set would begin with FP8's NaN.
         """
         decodes, chunks = self.decodes, self.chunks
-        pool_N2PD = self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self._words)
+        pool_N2PD = self._pool
         k_TKD, v_TKD = self._kept(k_TKD), self._kept(v_TKD)
         pool_N2PD = self.kernels.write(pool_N2PD, k_TKD, v_TKD, self._places(layer, self.slot_T), self.position_T)
         most, out_THD = decodes.slot_B.size, q_THD
@@ -115,6 +115,13 @@ class PagedMemory:
         most = len(out_BHD)
         alone_B = jnp.arange(most) < self.chunks.offset_B[0]
         return out_THD.at[:most].set(jnp.where(alone_B[:, None, None], out_BHD, out_THD[:most]))
+
+    @property
+    def _pool(self) -> jax.Array:
+        """The arena as kernels take it: [N, 2, P, D], or as it is where a block has latents, which need not fill it."""
+        if self.layout.is_latent:
+            return self.blocks_NE
+        return self.blocks_NE.reshape(-1, 2, self.layout.tokens_per_block, self._words)
 
     @property
     def _words(self) -> int:

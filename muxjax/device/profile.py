@@ -192,7 +192,9 @@ class _Plan:
         device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
         layout = CacheLayout.of(spec.share(devices.tp), element_bytes=dtype.itemsize)
-        kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks)
+        kernels = best(
+            device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks, latent=spec.latent is not None
+        )
         max_tokens = max(point.start + point.tokens for point in points)
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
         buckets = Buckets.of(

@@ -5,9 +5,12 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from muxjax.model_spec import ModelSpec
+from muxjax.model_spec import Latent, ModelSpec
 from muxjax.models.layers import Product, Rotation, Weights, linear, norm, rotate, soft_capped
 from muxjax.pallas import reference
+
+_LATENT_EPS = 1e-6
+"""Of norms of latents, whatever other norms have: so it is in DeepSeek's code, and in transformers'."""
 
 
 class Scoring(NamedTuple):
@@ -72,6 +75,9 @@ def attention(
       across: the mesh axis whose devices share out the heads; None where each has all.
       product: what multiplies by the projections.
     """
+    within = {"across": across, "product": product}
+    if spec.latent:
+        return _latent_attention(spec, spec.latent, layer, scoring, weights, x_TM, rotation, memory, **within)
     tokens = x_TM.shape[0]
     q_THD, k_TKD, v_TKD = _split(spec, linear(x_TM, weights, "qkv", product=product))
     if spec.qk_norm:
@@ -80,7 +86,47 @@ def attention(
     if rotation is not None:
         q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
     out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD, weights.get("sinks"))
-    return linear(out_THD.reshape(tokens, -1), weights, "o", across=across, product=product), memory
+    return linear(out_THD.reshape(tokens, -1), weights, "o", **within), memory
+
+
+def _latent_attention(
+    spec: ModelSpec,
+    latent: Latent,
+    layer: jax.Array,
+    scoring: Scoring,
+    weights: Weights,
+    x_TM: jax.Array,
+    rotation: Rotation | None,
+    memory: MemoryT,
+    *,
+    across: str | None,
+    product: Product,
+) -> tuple[jax.Array, MemoryT]:
+    """The same over latents. What makes a head's keys of them is multiplied into its query, so that all heads see the one latent, and what
+    makes values of them is multiplied into what they saw."""
+    tokens = x_TM.shape[0]
+    made = weights["kv_b"].reshape(latent.rank, -1, latent.key + latent.value)
+    key_RHN, value_RHV = jnp.split(made, [latent.key], axis=2)
+    q_THN, q_THr = jnp.split(_latent_queries(spec, latent, weights, x_TM, product), [latent.key], axis=2)
+    kv_TR, k_Tr = jnp.split(linear(x_TM, weights, "kv_a", product=product), [latent.rank], axis=1)
+    k_T1r = k_Tr[:, None]
+    if rotation is not None:
+        q_THr, k_T1r = (rotate(x, rotation, interleaved=spec.interleaved) for x in (q_THr, k_T1r))
+    q_THD = jnp.concatenate([jnp.einsum("THN,RHN->THR", q_THN, key_RHN), q_THr], axis=2)
+    kv_T1D = jnp.concatenate([norm(spec, kv_TR, weights["kv_a_norm"], eps=_LATENT_EPS)[:, None], k_T1r], axis=2)
+    out_THD, memory = memory.attend(layer, scoring, q_THD, kv_T1D, kv_T1D)
+    out_THV = jnp.einsum("THR,RHV->THV", out_THD[..., : latent.rank], value_RHV)
+    return linear(out_THV.reshape(tokens, -1), weights, "o", across=across, product=product), memory
+
+
+def _latent_queries(spec: ModelSpec, latent: Latent, weights: Weights, x_TM: jax.Array, product: Product) -> jax.Array:
+    """[T, H, N + r], the numbers to rotate last."""
+    if latent.q_rank is None:
+        q = linear(x_TM, weights, "q", product=product)
+    else:
+        q_TQ = norm(spec, linear(x_TM, weights, "q_a", product=product), weights["q_a_norm"], eps=_LATENT_EPS)
+        q = linear(q_TQ, weights, "q_b", product=product)
+    return q.reshape(len(x_TM), -1, latent.key + latent.rotated)
 
 
 def _split(spec: ModelSpec, qkv: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -47,15 +47,24 @@ def mixture(
 def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
     """A token's experts, [T, A] int32, and their weights, [T, A] float32."""
     logits_TX = linear(x_TM, weights, "router", product=_wide_product)
-    if experts.sigmoid:
-        score_TX = jax.nn.sigmoid(logits_TX)
-        _, expert_TA = jax.lax.top_k(score_TX + weights["choice_bias"], experts.per_token)
-        weight_TA = jnp.take_along_axis(score_TX, expert_TA, axis=1)
-    else:
-        weight_TA, expert_TA = jax.lax.top_k(jax.nn.softmax(logits_TX), experts.per_token)
+    score_TX = jax.nn.sigmoid(logits_TX) if experts.sigmoid else jax.nn.softmax(logits_TX)
+    choice_TX = score_TX + weights["choice_bias"] if experts.sigmoid else score_TX
+    _, expert_TA = jax.lax.top_k(_within_groups(experts, choice_TX), experts.per_token)
+    weight_TA = jnp.take_along_axis(score_TX, expert_TA, axis=1)
     if experts.normed:
         weight_TA = weight_TA / weight_TA.sum(axis=1, keepdims=True)
     return expert_TA, weight_TA * experts.scale
+
+
+def _within_groups(experts: Experts, choice_TX: jax.Array) -> jax.Array:
+    """What experts are chosen by, for those of a token's groups; less than any for others."""
+    if experts.groups == 1:
+        return choice_TX
+    choice_TGX = choice_TX.reshape(len(choice_TX), experts.groups, -1)
+    best_TGn, _ = jax.lax.top_k(choice_TGX, 2 if experts.sigmoid else 1)
+    _, group_Tn = jax.lax.top_k(best_TGn.sum(axis=-1), experts.groups_per_token)
+    own_TG = (group_Tn[:, :, None] == jnp.arange(experts.groups)).any(axis=1)
+    return jnp.where(own_TG[:, :, None], choice_TGX, -jnp.inf).reshape(choice_TX.shape)
 
 
 def _grouped(x_RI: jax.Array, weights: dict[str, jax.Array], kind: str, count_X: jax.Array, products: Products) -> jax.Array:

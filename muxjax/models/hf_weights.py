@@ -163,6 +163,6 @@ def _is_apart(tensor: Tensor) -> bool:
 def _harmless(name: str, spec: ModelSpec) -> bool:
     """Computed from the config anyway, a second copy of the embedding, of what predicts further tokens behind the last layer, or a scale
     of a cache in 8 bits."""
-    beyond = spec.naming == "glm4_moe" and name.startswith(f"model.layers.{spec.layers}.")
+    beyond = spec.naming in ("glm4_moe", "deepseek") and name.startswith(f"model.layers.{spec.layers}.")
     is_beside = name.endswith(("rotary_emb.inv_freq", ".k_scale", ".v_scale"))
     return beyond or is_beside or (spec.tied and name in tensor_names(spec)["head"])

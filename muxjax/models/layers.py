@@ -52,17 +52,26 @@ PLAIN = Products()
 """XLA's own."""
 
 
-def norm(spec: ModelSpec, x: jax.Array, weight: jax.Array, bias: jax.Array | None = None, *, across: str | None = None) -> jax.Array:
+def norm(
+    spec: ModelSpec,
+    x: jax.Array,
+    weight: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    eps: float | None = None,
+    across: str | None = None,
+) -> jax.Array:
     """x over its root mean square along the last axis, computed in float32, times weight; a LayerNorm takes the mean off before.
 
     Args:
+      eps: None for the model's.
       across: devices that hold equal parts of that axis, of an RMS norm.
     """
     wide = x.astype(jnp.float32)
     wide = wide - jnp.mean(wide, axis=-1, keepdims=True) if spec.norm.startswith("layer") else wide
     mean = jnp.mean(wide * wide, axis=-1, keepdims=True)
     mean = mean if across is None else jax.lax.pmean(mean, across)
-    normed = wide * jax.lax.rsqrt(mean + spec.norm_eps)
+    normed = wide * jax.lax.rsqrt(mean + (spec.norm_eps if eps is None else eps))
     if spec.norm == "rms":
         return weight * normed.astype(x.dtype)
     scale = weight.astype(jnp.float32) + (1 if spec.norm == "rms_offset" else 0)

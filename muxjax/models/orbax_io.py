@@ -56,7 +56,7 @@ class OrbaxFolder:
             self._arrays = _open(self._path)
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise CheckpointError(f"{self._path} is no readable Orbax checkpoint: {error}") from error
-        if "layers.q" in self._arrays:
+        if "layers.k" in self._arrays:
             raise CheckpointError(f"{folder} holds q, k, v, gate and up apart, as muxjax once wrote them: convert the model to Orbax again")
         self._require_numbers(folder)
         needed = {path: leaf.shape for path, leaf in flat(param_shapes(spec)).items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from muxjax.experts import Experts
-from muxjax.model_spec import ModelSpec
+from muxjax.model_spec import Latent, ModelSpec
 from muxjax.quantization import Quantization
 from muxjax.specs.tensor_names import tensor_names
 
@@ -95,12 +95,35 @@ def _within(kinds: dict[str, Tensor], layers: tuple[int, ...]) -> dict[str, Tens
 
 
 def _attention(spec: ModelSpec) -> dict[str, Tensor]:
+    if spec.latent:
+        return _latent_attention(spec, spec.latent)
     names, q_width, kv_width = tensor_names(spec), spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     cuts = () if spec.qkv_by_group else (q_width, q_width + kv_width)
     qkv = Tensor((spec.width, q_width + 2 * kv_width), names["qkv"], cuts, split=-1, is_transposed=True)
     o = Tensor((q_width, spec.width), names["o"], split=-2, is_transposed=True)
     sinks = {"sinks": Tensor((spec.heads,), names["sinks"], split=-1)} if spec.sinks else {}
     return {"qkv": qkv, "o": o} | sinks | ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
+
+
+def _latent_attention(spec: ModelSpec, latent: Latent) -> dict[str, Tensor]:
+    """Devices share out the heads: what makes queries, keys and values of the latents, of which each device has all."""
+    names, q_width = tensor_names(spec), spec.heads * (latent.key + latent.rotated)
+    shapes = {
+        "kv_a": (spec.width, spec.head_dim),
+        "kv_b": (latent.rank, spec.heads * (latent.key + latent.value)),
+        "o": (spec.heads * latent.value, spec.width),
+    }
+    if latent.q_rank is None:
+        shapes["q"] = (spec.width, q_width)
+    else:
+        shapes |= {"q_a": (spec.width, latent.q_rank), "q_b": (latent.q_rank, q_width)}
+    splits = {"q": -1, "q_b": -1, "kv_b": -1, "o": -2}
+    found = {kind: Tensor(shape, names[kind], split=splits.get(kind), is_transposed=True) for kind, shape in shapes.items()}
+    biased = (("q_a", "kv_a") if spec.qkv_bias else ()) + (("o",) if spec.out_bias else ())
+    biases = {f"{kind}_bias": found[kind].bias for kind in biased if kind in found}
+    norms = {"kv_a_norm": latent.rank, "q_a_norm": latent.q_rank}
+    normed = {kind: Tensor((size,), names[kind]) for kind, size in norms.items() if size is not None}
+    return found | biases | normed
 
 
 def _mlp(spec: ModelSpec) -> dict[str, Tensor]:

@@ -35,13 +35,14 @@ _MULTIPROCESSORS = 132
 """Of an H200, and of most H100."""
 
 
-def best(*, device_kind: str, dtype: np.dtype, head_dim: int, sinks: bool = False) -> Kernels:
-    """The fastest there is for a device, by JAX's name of it, an arena of that dtype and heads of that size, with sinks or without.
+def best(*, device_kind: str, dtype: np.dtype, head_dim: int, sinks: bool = False, latent: bool = False) -> Kernels:
+    """The fastest there is for a device, by JAX's name of it, an arena of that dtype and heads of that size, with sinks or without, or
+    latents.
 
-    Mosaic kernels read bf16 on Hopper, and FP8 packed in it, in heads of 64, 128 or 256 without sinks; all else runs the reference.
-    Products are XLA's.
+    Mosaic kernels read bf16 on Hopper, and FP8 packed in it, in heads of 64, 128 or 256 without sinks; all else runs the reference, and
+    latents of whatever size. Products are XLA's.
     """
-    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256) and not sinks:
+    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256) and not sinks and not latent:
         return _hopper()
     return REFERENCE
 

@@ -1,7 +1,7 @@
 """Reference of each kernel, in plain `jnp`: slow, short, and the truth that the kernels are tested against.
 
 Shapes: `pool_N2PD` is the arena as a model sees it, K at 0 and V at 1 of each block. Where its last axis is shorter than a query's, K and V
-are packed FP8 (`fp8`).
+are packed FP8 (`fp8`). Of latents, of which K and V are one, it is [N, E]: a block has E // D whole tokens, and the rest of it is nobody's.
 """
 
 import functools
@@ -130,10 +130,13 @@ def lora(x_TI: jax.Array, a_JZWI: jax.Array, b: tuple[jax.Array, ...], place_T: 
 
 def write(pool_N2PD: jax.Array, k_TKD: jax.Array, v_TKD: jax.Array, places_T: Places, position_T: jax.Array) -> jax.Array:
     """The pool with K and V of T tokens at their positions; padding is dropped."""
-    blocks, _, tokens_per_block, _ = pool_N2PD.shape
+    blocks, tokens_per_block = len(pool_N2PD), _tokens_per_block(pool_N2PD, k_TKD.shape[-1])
     column_T, offset_T = position_T // tokens_per_block, position_T % tokens_per_block
     id_TK = jnp.take_along_axis(places_T.rows(), column_T[:, None, None], axis=2)[:, :, 0]
     id_TK = jnp.where((places_T.slot_B < places_T.table_LSKC.shape[1])[:, None], id_TK, blocks)
+    if _is_latent(pool_N2PD):
+        place_TD = offset_T[:, None] * k_TKD.shape[-1] + jnp.arange(k_TKD.shape[-1])
+        return pool_N2PD.at[id_TK, place_TD].set(k_TKD[:, 0].astype(pool_N2PD.dtype), mode="drop")
     kv_TK2D = jnp.stack([k_TKD, v_TKD], axis=2).astype(pool_N2PD.dtype)
     return pool_N2PD.at[id_TK[:, :, None], jnp.arange(2), offset_T[:, None, None]].set(kv_TK2D, mode="drop")
 
@@ -187,7 +190,7 @@ def prefill(
     Returns:
       [T, H, D]
     """
-    context = places.table_LSKC.shape[3] * pool_N2PD.shape[2]
+    context = places.table_LSKC.shape[3] * _tokens_per_block(pool_N2PD, q_THD.shape[-1])
     table_BKC = places.rows()
     group_GQHD = q_THD.reshape(-1, ROW_GRAIN, *q_THD.shape[1:])
     index_G = jnp.arange(group_GQHD.shape[0]) * ROW_GRAIN
@@ -205,9 +208,22 @@ def prefill(
     return jax.lax.map(attend_group, (group_GQHD, index_G, of_GB), batch_size=at_once).reshape(q_THD.shape)
 
 
+def _is_latent(pool_N2PD: jax.Array) -> bool:
+    return pool_N2PD.ndim == 2
+
+
+def _tokens_per_block(pool_N2PD: jax.Array, head_dim: int) -> int:
+    """P."""
+    return pool_N2PD.shape[1] // head_dim if _is_latent(pool_N2PD) else pool_N2PD.shape[2]
+
+
 def _context(pool_N2PD: jax.Array, table_BKC: jax.Array, head_dim: int) -> tuple[jax.Array, jax.Array]:
     """K and V of all columns in order, [B, K, S, D] each, S = C x P."""
     rows, kv_heads, _ = table_BKC.shape
+    if _is_latent(pool_N2PD):
+        used = _tokens_per_block(pool_N2PD, head_dim) * head_dim
+        kv = pool_N2PD[table_BKC][..., :used].reshape(rows, kv_heads, -1, head_dim)
+        return kv, kv
     kv_BKC2PD = pool_N2PD[table_BKC]
     if pool_N2PD.shape[-1] < head_dim:
         kv_BKC2PD = fp8.unpack(kv_BKC2PD)

@@ -71,5 +71,7 @@ def adapter_params(spec: ModelSpec, rank: int) -> int:
     q_width, kv_width = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     apart, read = 1 if spec.qkv_by_group else 3, 2 if spec.is_gated else 1  # matrices of q, k and v, and of what the MLP reads: an A each
     attention = apart * spec.width + q_width + 2 * kv_width + q_width + spec.width
+    if spec.latent:  # the output alone
+        attention = spec.heads * spec.latent.value + spec.width
     mlp = read * (spec.width + spec.ffn) + spec.ffn + spec.width
     return rank * (spec.layers * attention + len(spec.dense_layers) * mlp)

@@ -157,35 +157,35 @@ def _spec(fields: Fields, rope_object: Fields, family: Family, eos_ids: tuple[in
     layers, heads = fields.integer("num_hidden_layers", most=MOST_LAYERS), fields.integer("num_attention_heads", most=MOST_SIZE)
     max_len, head_dim = fields.integer("max_position_embeddings", most=MOST_POSITIONS), _head_dim(fields, family)
     rope = read_rope(fields, rope_object, family, max_len=max_len, head_dim=head_dim)
-    return ModelSpec(
-        vocab=_vocab(fields),
-        width=fields.integer("hidden_size", most=MOST_SIZE),
-        layers=layers,
-        heads=heads,
-        kv_heads=fields.integer("num_key_value_heads", None if family.needs_kv_heads else heads, most=MOST_SIZE),
-        head_dim=head_dim,
-        ffn=fields.integer("intermediate_size", most=MOST_SIZE),
-        max_len=rope.max_len,
-        norm_eps=fields.number(family.norm_eps, 1e-6),
-        rope_theta=rope.theta,
-        rope_scaling=rope.scaling,
-        rotary_dim=rope.rotary_dim,
-        tied=fields.flag("tie_word_embeddings") or fields.get("architectures") in [[name] for name in BARE],
-        dtype=_dtype(fields),
-        eos_ids=eos_ids,
-        **family.variant(fields, layers),
-    )
+    common: dict[str, Any] = {
+        "vocab": _vocab(fields),
+        "width": fields.integer("hidden_size", most=MOST_SIZE),
+        "layers": layers,
+        "heads": heads,
+        "kv_heads": fields.integer("num_key_value_heads", None if family.needs_kv_heads else heads, most=MOST_SIZE),
+        "head_dim": head_dim,
+        "ffn": fields.integer("intermediate_size", most=MOST_SIZE),
+        "max_len": rope.max_len,
+        "norm_eps": fields.number(family.norm_eps, 1e-6),
+        "rope_theta": rope.theta,
+        "rope_scaling": rope.scaling,
+        "rotary_dim": rope.rotary_dim,
+        "tied": fields.flag("tie_word_embeddings") or fields.get("architectures") in [[name] for name in BARE],
+        "dtype": _dtype(fields),
+        "eos_ids": eos_ids,
+    }
+    return ModelSpec(**common | family.variant(fields, layers))
 
 
 def _head_dim(fields: Fields, family: Family) -> int:
-    width, heads = fields.integer("hidden_size", most=MOST_SIZE), fields.integer("num_attention_heads")
-    if family.head_dim is None and width % heads and fields.get("head_dim") is None:
-        raise fields.wrong("hidden_size", width, f"a multiple of num_attention_heads={heads} where there is no head_dim")
-    head_dim = fields.integer("head_dim", family.head_dim or width // heads, most=MOST_SIZE)
+    name, width, heads = family.head_dim_field, fields.integer("hidden_size", most=MOST_SIZE), fields.integer("num_attention_heads")
+    if family.head_dim is None and width % heads and fields.get(name) is None:
+        raise fields.wrong("hidden_size", width, f"a multiple of num_attention_heads={heads} where there is no {name}")
+    head_dim = fields.integer(name, family.head_dim or width // heads, most=MOST_SIZE)
     if heads * head_dim > MOST_SIZE:
-        raise fields.wrong("head_dim", head_dim, f"at most {MOST_SIZE} for all of num_attention_heads={heads} together")
+        raise fields.wrong(name, head_dim, f"at most {MOST_SIZE} for all of num_attention_heads={heads} together")
     if head_dim % 2:
-        raise fields.wrong("head_dim", head_dim, "even, as rotary embedding turns pairs")
+        raise fields.wrong(name, head_dim, "even, as rotary embedding turns pairs")
     return head_dim
 
 

@@ -11,8 +11,11 @@ from muxjax.errors import ConfigError
 MOST_SIZE = 2**22
 """Largest width, head, FFN or vocabulary: some sixteen times the largest that is published."""
 
-_SAID_BY_NULL = frozenset({"attn_logit_softcapping", "final_logit_softcapping", "num_key_value_heads", "partial_rotary_factor"})
-"""Fields of which a null is no lack, but says: no cap, a kv head for each query head, heads that are rotated whole."""
+_SAID_BY_NULL = frozenset(
+    {"attn_logit_softcapping", "final_logit_softcapping", "num_key_value_heads", "partial_rotary_factor", "q_lora_rank"}
+)
+"""Fields of which a null is no lack, but says: no cap, a kv head for each query head, heads that are rotated whole, queries without a
+latent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

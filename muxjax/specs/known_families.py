@@ -1,6 +1,7 @@
 """All families that are served, by their names in config.json."""
 
 from muxjax.specs.families.cohere import COHERE, COHERE2
+from muxjax.specs.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
 from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
@@ -47,6 +48,8 @@ FAMILIES: tuple[Family, ...] = (
     GRANITE_MOE_SHARED,
     GLM4_MOE,
     GPT_OSS,
+    DEEPSEEK_V2,
+    DEEPSEEK_V3,
 )
 """A spec is written as the first of them that can say it."""
 BY_TYPE = {family.model_type: family for family in FAMILIES}

@@ -1,9 +1,10 @@
 """Shapes of published models, for dummy weights, placement and benchmarks. Source: their config.json."""
 
 import math
+from dataclasses import replace
 
 from muxjax.experts import Experts
-from muxjax.model_spec import ModelSpec, RopeScaling
+from muxjax.model_spec import Latent, ModelSpec, RopeScaling
 
 
 def _model(
@@ -120,6 +121,24 @@ def _qwen3_moe(*size: int, expert_ffn: int) -> ModelSpec:
     return _model((width, layers, heads, 4, 128, ffn), vocab=151936, max_len=40960, **variant)
 
 
+def _deepseek(*size: int, dense: int, q_rank: int | None, magnitude: float, experts: Experts, **variant) -> ModelSpec:
+    """Args: magnitude: `mscale_all_dim`, and `mscale`."""
+    width, layers, heads, ffn = size
+    factor = 40.0
+    return _model(
+        (width, layers, heads, 1, 576, ffn),
+        latent=Latent(rank=512, rotated=64, key=128, value=128, q_rank=q_rank),
+        attention_scale=192**-0.5 * (0.1 * magnitude * math.log(factor) + 1) ** 2,
+        rotary_dim=64,
+        interleaved=True,
+        rope_scaling=RopeScaling(kind="yarn", factor=factor, original_max_len=4096),
+        experts=replace(experts, layers=tuple(range(dense, layers))),
+        max_len=163840,
+        naming="deepseek",
+        **variant,
+    )
+
+
 BY_NAME: dict[str, ModelSpec] = {
     "llama-3.2-1b": _llama3(2048, 16, 32, 8, 64, 8192, factor=32.0, tied=True),
     "llama-3.2-3b": _llama3(3072, 28, 24, 8, 128, 8192, factor=32.0, tied=True),
@@ -176,6 +195,34 @@ BY_NAME: dict[str, ModelSpec] = {
         logit_divisor=4.0,
         tied=True,
         eos_ids=(255001,),
+    ),
+    "deepseek-v2-lite": _deepseek(
+        *(2048, 27, 16, 10944),
+        dense=1,
+        q_rank=None,
+        magnitude=0.707,
+        experts=Experts(count=64, per_token=6, ffn=1408, layers=(), shared_ffn=2816, normed=False),
+        vocab=102400,
+        eos_ids=(100001,),
+    ),
+    "deepseek-v3": _deepseek(
+        *(7168, 61, 128, 18432),
+        dense=3,
+        q_rank=1536,
+        magnitude=1.0,
+        experts=Experts(
+            count=256,
+            per_token=8,
+            ffn=2048,
+            layers=(),
+            shared_ffn=2048,
+            sigmoid=True,
+            groups=8,
+            groups_per_token=4,
+            scale=2.5,
+        ),
+        vocab=129280,
+        eos_ids=(1,),
     ),
     "mistral-7b": _mistral(4096, 32, 32, 14336, vocab=32768, max_len=32768),
     "mistral-nemo-12b": _mistral(5120, 40, 32, 14336, vocab=131072, max_len=131072),

@@ -37,11 +37,16 @@ _LLAMA: Names = {
     "attn_post_norm": ("post_attention_layernorm.weight",),
     "mlp_post_norm": ("post_feedforward_layernorm.weight",),
     "router": ("mlp.gate.weight",),
+    "choice_bias": ("mlp.gate.e_score_correction_bias",),
     "expert_gate_up": _of("mlp.experts.{}", "gate_proj", "up_proj"),
     "expert_down": ("mlp.experts.{}.down_proj.weight",),
     "shared_gate_up": _of("mlp.shared_expert", "gate_proj", "up_proj"),
     "shared_down": ("mlp.shared_expert.down_proj.weight",),
     "shared_gate": ("mlp.shared_expert_gate.weight",),
+}
+_SHARED_EXPERTS: Names = {
+    "shared_gate_up": _of("mlp.shared_experts", "gate_proj", "up_proj"),
+    "shared_down": ("mlp.shared_experts.down_proj.weight",),
 }
 _BY_FAMILY: Mapping[str, Names] = {
     "llama": _LLAMA,
@@ -78,9 +83,18 @@ _BY_FAMILY: Mapping[str, Names] = {
     },
     "glm4_moe": {
         **_LLAMA,
-        "choice_bias": ("mlp.gate.e_score_correction_bias",),
-        "shared_gate_up": _of("mlp.shared_experts", "gate_proj", "up_proj"),
-        "shared_down": ("mlp.shared_experts.down_proj.weight",),
+        **_SHARED_EXPERTS,
+    },
+    "deepseek": {
+        **_LLAMA,
+        "q": ("self_attn.q_proj.weight",),
+        "q_a": ("self_attn.q_a_proj.weight",),
+        "q_a_norm": ("self_attn.q_a_layernorm.weight",),
+        "q_b": ("self_attn.q_b_proj.weight",),
+        "kv_a": ("self_attn.kv_a_proj_with_mqa.weight",),
+        "kv_a_norm": ("self_attn.kv_a_layernorm.weight",),
+        "kv_b": ("self_attn.kv_b_proj.weight",),
+        **_SHARED_EXPERTS,
     },
     "granitemoe": {
         **_LLAMA,

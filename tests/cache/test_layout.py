@@ -24,6 +24,13 @@ def test_a_head_size_that_does_not_fill_a_block_is_refused():
         CacheLayout(windows=(None,), kv_heads=1, head_dim=80, element_bytes=2)
 
 
+def test_latents_are_k_alone_and_leave_the_rest_of_a_block():
+    layout = CacheLayout(windows=(None,) * 27, kv_heads=1, head_dim=576, element_bytes=2, is_latent=True)
+    assert (layout.tokens_per_block, layout.token_bytes, layout.blocks(15)) == (14, 1152, 54)
+    with pytest.raises(ConfigError, match="a head block of 1024 bytes has no room for a latent, which takes 1152"):
+        CacheLayout(windows=(None,), kv_heads=1, head_dim=576, element_bytes=2, is_latent=True, block_bytes=1024)
+
+
 @given(st.integers(1, 10_000), st.integers(0, 6))
 def test_columns_hold_the_tokens_and_one_column_less_would_not(tokens, power):
     layout = CacheLayout(windows=(None, 7), kv_heads=3, head_dim=2**power, element_bytes=4, block_bytes=1024)

@@ -58,6 +58,13 @@ def test_heads_that_fill_no_word_of_the_cache_have_no_fp8_cache(tmp_path):
         loader(UnitOptions(models=(model,), kv_dtype="float32")).plan(model)
 
 
+def test_latents_have_no_fp8_cache(tmp_path):
+    (path,) = write_dummy_models(tmp_path, {"m": published.BY_NAME["deepseek-v2-lite"]}).values()
+    model = ModelOptions(name="m", path=path, load_format="dummy", kv_cache_dtype="fp8")
+    with pytest.raises(ConfigError, match="kv_cache_dtype must be auto for a model whose cache is of latents"):
+        ModelLoader.on(Devices((Chip("NVIDIA A100"),)), UnitOptions(models=(model,))).plan(model)
+
+
 def test_a_share_is_one_that_the_chips_kernel_has(two_models):
     assert plan(two_models, (96, 80), Chip("NVIDIA H200", 132)).name == "a"
     with pytest.raises(ConfigError, match="sm_shares may be some of 80, 96, 112 for a in bfloat16 on NVIDIA H200, got 100"):

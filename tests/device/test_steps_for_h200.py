@@ -51,11 +51,11 @@ def arrays(spec: ModelSpec = SPEC) -> tuple:
     return decoder.param_shapes(spec), jax.ShapeDtypeStruct(ARENA, jnp.bfloat16), *ints
 
 
-def source(shape: BatchShape, *, tp: int = 1, element_bytes: int = 2) -> StepSource:
+def source(shape: BatchShape, *, tp: int = 1, element_bytes: int = 2, spec: ModelSpec = SPEC) -> StepSource:
     """What a step of that shape is made of, on tp chips; with 1 byte a number, its cache is FP8."""
     return StepSource(
-        spec=SPEC,
-        layout=CacheLayout.of(SPEC.share(tp), element_bytes=element_bytes),
+        spec=spec,
+        layout=CacheLayout.of(spec.share(tp), element_bytes=element_bytes),
         shape=shape,
         slots=SLOTS,
         columns=COLUMNS,
@@ -140,6 +140,18 @@ def test_a_step_on_two_devices_does_none_of_that_either_and_sums_twice_a_layer(n
     assert len(re.findall(r" all-reduce(?:-start)?\(", compiled.hlo)) == 2 * LAYERS + 1
     assert len(re.findall("KERNEL_STRATEGY_TRITON_(?:ONE|TWO)_SHOT", compiled.hlo)) == (2 * LAYERS + 1 if name == "decode" else 0)
     assert len(re.findall(r" all-gather(?:-start)?\(", compiled.hlo)) == 1
+
+
+LATENTS = replace(published.BY_NAME["deepseek-v2-lite"], layers=LAYERS, windows=(None,) * LAYERS, experts=None, ffn=2048, rope_scaling=None)
+
+
+@pytest.mark.parametrize("name", ["decode", "mixed"])
+def test_a_step_over_latents_which_do_not_fill_their_blocks_copies_no_arena_either(name):
+    shape, _ = STEPS[name]
+    compiled = program_for_h200(source(shape, spec=LATENTS))
+    assert CacheLayout.of(LATENTS, element_bytes=2).tokens_per_block == 14
+    assert compiled.copies_of(*ARENA) == []
+    assert compiled.aliased_bytes >= 2 * math.prod(ARENA)
 
 
 def test_a_step_that_does_all_of_that_is_noticed():

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from muxjax.experts import Experts
-from muxjax.model_spec import ModelSpec
+from muxjax.model_spec import Latent, ModelSpec
 from muxjax.models.safetensors_io import SINGLE
 from muxjax.specs.config import to_hf_config
 from tests.models.golden import seeded_tensors
@@ -29,8 +29,14 @@ DENSE = ModelSpec(
 )
 """Its k and v have half a block of outputs each."""
 MIXTURE = replace(DENSE, qk_norm="head", experts=Experts(count=3, per_token=2, ffn=256, layers=(1,)))
+LATENT = replace(
+    DENSE,
+    **{"latent": Latent(rank=128, rotated=32, key=32, value=16), "kv_heads": 1, "head_dim": 160, "rotary_dim": 32, "naming": "deepseek"},
+    **{"attention_scale": 64**-0.5, "interleaved": True},
+    experts=Experts(count=3, per_token=2, ffn=256, layers=(1,), shared_ffn=256, sigmoid=True, scale=2.5),
+)
 FUSED = replace(DENSE, naming="phi3")
-SPECS = {"dense": DENSE, "mixture": MIXTURE, "fused": FUSED}
+SPECS = {"dense": DENSE, "mixture": MIXTURE, "fused": FUSED, "latent": LATENT}
 
 Tensors = dict[str, np.ndarray]
 BLOCK = 128

@@ -133,6 +133,15 @@ NEEDED = {
     "gpt_oss": LOCAL_EXPERTS,
     "glm4_moe": {"n_routed_experts": st.integers(2, 5), "num_experts_per_tok": st.integers(1, 3), "moe_intermediate_size": st.just(24)},
 }
+LATENT = {
+    **{"kv_lora_rank": st.sampled_from((12, 16)), "q_lora_rank": st.sampled_from((None, 12)), "qk_nope_head_dim": st.just(8)},
+    **{"qk_rope_head_dim": st.sampled_from((4, 8)), "v_head_dim": st.sampled_from((4, 12)), "moe_intermediate_size": st.just(24)},
+    **{"n_routed_experts": st.sampled_from((4, 6)), "num_experts_per_tok": st.integers(1, 3), "first_k_dense_replace": st.integers(0, 2)},
+}
+NEEDED |= {
+    "deepseek_v2": LATENT,
+    "deepseek_v3": LATENT | {"n_group": st.integers(1, 3), "topk_group": st.integers(1, 2)},
+}
 """What these families refuse to do without."""
 OWN |= {
     "mixtral": {"num_experts": st.integers(2, 5), "router_jitter_noise": st.just(0.5)},
@@ -142,6 +151,21 @@ OWN |= {
     "granitemoe": OWN["granite"],
     "granitemoeshared": OWN["granite"] | {"shared_intermediate_size": st.sampled_from((0, 20))},
     "gpt_oss": {"num_experts": st.integers(2, 5), "swiglu_limit": st.sampled_from((0.5, 7.0)), "swiglu_alpha": st.just(1.702)},
+    "deepseek_v2": {
+        "n_group": st.integers(1, 3),
+        "topk_group": st.integers(1, 2),
+        "topk_method": st.sampled_from(("greedy", "group_limited_greedy")),
+        "n_shared_experts": st.integers(1, 2),
+        "norm_topk_prob": st.booleans(),
+        "routed_scaling_factor": st.sampled_from((1.0, 2.5)),
+    },
+    "deepseek_v3": {
+        "n_shared_experts": st.integers(1, 2),
+        "norm_topk_prob": st.booleans(),
+        "rope_interleave": st.booleans(),
+        "routed_scaling_factor": st.sampled_from((1.0, 2.5)),
+        "num_nextn_predict_layers": st.integers(0, 1),
+    },
     "glm4_moe": {
         "first_k_dense_replace": st.integers(0, 2),
         "n_group": st.just(1),
@@ -193,6 +217,8 @@ def configs(draw):
     only = draw(st.sampled_from((*((name, value) for name, values in ONLY.items() for value in values), ("nothing", None))))
     if family.norm_eps != "rms_norm_eps":
         config.pop("rms_norm_eps", None)
+    if family.head_dim_field != "head_dim":
+        config.pop("head_dim")
     return odd | config | ({only[0]: only[1]} if only[0] not in (*config, *GEMMA, *family.reads) else {})
 
 

@@ -15,10 +15,12 @@ from tests.models.golden import FOLDER, NAMES, dense_logits, load_golden, read_g
 LIMIT = 1e-5
 """The worst row measured was 1.8e-6."""
 
-MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe", "gpt_oss")
+MOE = ("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "granitemoe", "granitemoeshared", "glm4_moe", "gpt_oss", "deepseek_v2", "deepseek_v3")
 DENSE = tuple(name for name in NAMES if name not in MOE)
 GATED = tuple(name for name in DENSE if name != "starcoder2")
-IN_ORDER = tuple(name for name in NAMES if name != "internlm2")
+NOT_NORMED = ("qwen2_moe", "olmoe", "deepseek_v2")
+LATENT = ("deepseek_v2", "deepseek_v3")
+IN_ORDER = tuple(name for name in NAMES if name != "internlm2" and name not in LATENT)
 """Goldens whose q, k and v lie one behind the other."""
 
 Mistake = Callable[[ModelSpec, Params], tuple[ModelSpec, Params]]
@@ -175,6 +177,14 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
             params | {"layers": params["layers"] | {"mlp_norm": params["layers"]["attn_norm"]}},
         ),
     ),
+    "keys of latents for values": (LATENT, edit("layers.kv_b", lambda leaf: jnp.roll(leaf, 1, -1))),
+    "latents not normed": (LATENT, edit("layers.kv_a_norm", jnp.ones_like)),
+    "latents of queries not normed": (("deepseek_v3",), edit("layers.q_a_norm", jnp.ones_like)),
+    "latents' bias dropped": (("deepseek_v3",), edit("layers.kv_a_bias", jnp.zeros_like)),
+    "scores scaled by what is cached": (LATENT, change_spec(attention_scale=None)),
+    "scores not made larger by yarn": (("deepseek_v2",), change_spec(attention_scale=24**-0.5)),
+    "experts of all groups": (("deepseek_v3",), change_experts(groups=1, groups_per_token=1)),
+    "experts of one group": (("deepseek_v3",), change_experts(groups_per_token=1)),
     "layers in another order": (NAMES, edit("layers.o", lambda leaf: leaf[::-1])),
     "one weight changed": (GATED, edit("layers.gate_up", one_element)),
     "kv heads swapped": (("llama3", "qwen3"), edit_qkv("layers.qkv", lambda q, k, v: (q, halves_swapped(k), v))),
@@ -191,7 +201,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "window one narrower": (("mistral_windowed", "qwen2_windowed"), move_windows(-1)),
     "no window": (("mistral_windowed",), change_spec(windows=(None, None, None))),
     "first layer windowed too": (("qwen2_windowed",), change_spec(windows=(12, 12, 12))),
-    "halves turned for neighbours": (("glm4", "cohere", "cohere2"), change_spec(interleaved=False)),
+    "halves turned for neighbours": ((*LATENT, "glm4", "cohere", "cohere2"), change_spec(interleaved=False)),
     "all of a head turned": (("glm4", "glm4_moe"), change_spec(rotary_dim=None)),
     "q bias dropped": (("llama_biased", "qwen2", "seed_oss", "glm4"), edit_qkv("layers.qkv_bias", lambda q, k, v: (0 * q, k, v))),
     "k bias dropped": (("llama_biased", "qwen2", "seed_oss"), edit_qkv("layers.qkv_bias", lambda q, k, v: (q, 0 * k, v))),
@@ -200,14 +210,14 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "gate and up biases swapped": (("llama_biased",), edit("layers.gate_up_bias", halves_swapped)),
     "down bias dropped": (("llama_biased",), edit("layers.down_bias", jnp.zeros_like)),
     "q and k norms swapped": (("qwen3", "gemma3", "exaone4"), swap("layers.q_norm", "layers.k_norm")),
-    "gate and up of experts swapped": (MOE[:-1], edit("layers.expert_gate_up", halves_swapped)),
+    "gate and up of experts swapped": (tuple(name for name in MOE if name != "gpt_oss"), edit("layers.expert_gate_up", halves_swapped)),
     "experts in another order": (MOE, edit("layers.expert_down", lambda leaf: leaf[:, ::-1])),
     "one weight of an expert changed": (MOE, edit("layers.expert_down", one_element)),
     "an expert fewer a token": (MOE, change_experts(per_token=1)),
     "an expert more a token": (MOE, lambda spec, params: change_experts(per_token=spec.experts.per_token + 1)(spec, params)),
-    "weights of experts not made one": (tuple(name for name in MOE if name not in ("qwen2_moe", "olmoe")), change_experts(normed=False)),
-    "weights of experts made one": (("qwen2_moe", "olmoe"), change_experts(normed=True)),
-    "weights of experts not scaled": (("glm4_moe",), change_experts(scale=1.0)),
+    "weights of experts not made one": (tuple(name for name in MOE if name not in NOT_NORMED), change_experts(normed=False)),
+    "weights of experts made one": (NOT_NORMED, change_experts(normed=True)),
+    "weights of experts not scaled": (("glm4_moe", *LATENT), change_experts(scale=1.0)),
     "sinks left out": (("gpt_oss",), drop("sinks", change_spec(sinks=False))),
     "sinks of other heads": (("gpt_oss",), edit("layers.sinks", halves_swapped)),
     "gate and up clamped elsewhere": (("gpt_oss",), change_experts(clamp=0.5)),
@@ -216,7 +226,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], Mistake]] = {
     "biases of gate and up dropped": (("gpt_oss",), edit("layers.expert_gate_up_bias", jnp.zeros_like)),
     "biases of down dropped": (("gpt_oss",), edit("layers.expert_down_bias", jnp.zeros_like)),
     "a softmax for the sigmoids": (("glm4_moe",), drop("choice_bias", change_experts(sigmoid=False))),
-    "experts chosen without the bias": (("glm4_moe",), edit("layers.choice_bias", jnp.zeros_like)),
+    "experts chosen without the bias": (("glm4_moe", "deepseek_v3"), edit("layers.choice_bias", jnp.zeros_like)),
     "shared expert dropped": (("qwen2_moe", "granitemoeshared", "glm4_moe"), edit("layers.shared_down", jnp.zeros_like)),
     "shared expert's gate changed": (("qwen2_moe",), edit("layers.shared_gate", one_element)),
     "dense layers in another order": (("qwen2_moe",), edit("layers.gate_up", lambda leaf: leaf[::-1])),
@@ -232,5 +242,5 @@ def test_a_small_mistake_is_noticed(model, name, mistake):
 
 def test_goldens_stay_small():
     assert sum(file.stat().st_size for file in FOLDER.rglob("*")) < 1.5e6
-    assert len(NAMES) == 38
+    assert len(NAMES) == 40
     assert all(np.isfinite(read_golden(name).logits).all() for name in NAMES)

@@ -41,7 +41,8 @@ def numbers(params) -> set[str]:
 def test_logits_are_those_of_the_weights_it_stands_for(tmp_path, form, spec):
     quantised, meant = make_quantised(tmp_path, SPECS[spec], FORMS[form])
     assert worst_row(logits(quantised), logits(meant)) < ROUNDING
-    kinds = {"qkv", "o", "gate_up", "down"} | ({"expert_gate_up", "expert_down"} if spec == "mixture" else set())
+    kinds = {"gate_up", "down"} | ({"expert_gate_up", "expert_down"} if SPECS[spec].experts else set())
+    kinds |= {"shared_gate_up", "shared_down"} if spec == "latent" else {"qkv", "o"}
     held = read_spec(quantised)
     assert numbers(load(quantised, held, progress=False)) == {f"layers.{kind}" for kind in kinds}
 

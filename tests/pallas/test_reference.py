@@ -167,6 +167,7 @@ def test_a_scale_a_soft_cap_and_sinks_change_the_scores_of_decode_and_prefill(ne
 def test_heads_with_sinks_and_of_other_sizes_are_the_references():
     hopper = {"device_kind": "NVIDIA H200", "dtype": np.dtype(jnp.bfloat16)}
     assert best(**hopper, head_dim=64, sinks=True) is best(**hopper, head_dim=80) is REFERENCE
+    assert best(**hopper, head_dim=128, latent=True) is REFERENCE
 
 
 def test_what_cuts_a_batch_into_groups_cuts_alike():
@@ -211,3 +212,18 @@ def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
     w_LXIO = jnp.asarray(np.stack([np.full_like(w, np.nan), w]), jnp.float32)
     actual = reference.grouped_product(jnp.asarray(x, jnp.float32), w_LXIO, jnp.int32(1), jnp.asarray(counts))
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_latents_are_k_and_v_of_one_head_and_what_lies_behind_them_in_a_block_is_never_read():
+    """Blocks of 64 numbers have 4 latents of 14, and 8 numbers that stay NaN."""
+    rng = np.random.default_rng(1)
+    count, size, heads = 11, 14, 3
+    latents = rng.standard_normal((count, 1, size)).astype(np.float32)
+    table = rng.permutation(N)[:3].reshape(1, 1, 3).astype(np.int32)
+    places, position = placed_tokens(jnp.asarray(table), np.zeros(count, np.int32)), jnp.arange(count)
+    pool = reference.write(jnp.full((N, 64), jnp.nan), jnp.asarray(latents), jnp.asarray(latents), places, position)
+    assert np.isnan(np.asarray(pool)[table.ravel(), 56:]).all()
+    q = rng.standard_normal((1, heads, size)).astype(np.float32)
+    actual = reference.decode(jnp.asarray(q), pool, placed(jnp.asarray(table)), jnp.array([count]), scale=0.3)
+    scores = np.exp(0.3 * q[0] @ latents[:, 0].T)
+    np.testing.assert_allclose(actual[0], (scores / scores.sum(-1, keepdims=True)) @ latents[:, 0], rtol=1e-5)

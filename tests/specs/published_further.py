@@ -16,6 +16,25 @@ LLAMA = {
     **_TINY_EXTRAS,
     "num_key_value_heads": 4,
 }
+DEEPSEEK = {
+    **{"attention_bias": False, "attention_dropout": 0.0, "aux_loss_alpha": 0.001, "ep_size": 1, "kv_lora_rank": 512},
+    **{"moe_layer_freq": 1, "pretraining_tp": 1, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "rope_theta": 10000},
+    **{"seq_aux": True, "v_head_dim": 128},
+}
+YARN = {
+    "max_position_embeddings": 163840,
+    "rope_scaling": {
+        **{"beta_fast": 32, "beta_slow": 1, "factor": 40, "mscale": 0.707, "mscale_all_dim": 0.707},
+        **{"original_max_position_embeddings": 4096, "type": "yarn"},
+    },
+}
+
+
+def deepseek_code(version):
+    config, model = f"configuration_deepseek.DeepseekV{version}Config", f"modeling_deepseek.DeepseekV{version}"
+    return {"AutoConfig": config, "AutoModel": f"{model}Model", "AutoModelForCausalLM": f"{model}ForCausalLM"}
+
+
 FURTHER = {
     "CohereLabs/c4ai-command-r-plus": LLAMA
     | {
@@ -122,5 +141,38 @@ FURTHER = {
         "pad_token_id": 2,
         "rope_scaling": {"factor": 6.0, "rope_type": "dynamic"},
         "rope_theta": 50000000,
+    },
+    "deepseek-ai/DeepSeek-V2-Lite-Chat": LLAMA
+    | DEEPSEEK
+    | YARN
+    | {
+        **{"architectures": ["DeepseekV2ForCausalLM"], "auto_map": deepseek_code(2), "model_type": "deepseek_v2"},
+        **{"moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "q_lora_rank": None},
+        **{"norm_topk_prob": False, "scoring_func": "softmax", "topk_method": "greedy", "n_group": 1, "topk_group": 1},
+        **{"first_k_dense_replace": 1, "routed_scaling_factor": 1.0},
+    },
+    "deepseek-ai/DeepSeek-V3": LLAMA
+    | DEEPSEEK
+    | YARN
+    | {
+        **{"architectures": ["DeepseekV3ForCausalLM"], "auto_map": deepseek_code(3), "model_type": "deepseek_v3"},
+        **{"moe_intermediate_size": 2048, "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8, "q_lora_rank": 1536},
+        **{"norm_topk_prob": True, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "n_group": 8, "topk_group": 4},
+        **{"first_k_dense_replace": 1, "routed_scaling_factor": 2.5, "num_nextn_predict_layers": 1},
+        "intermediate_size": 768,
+        "quantization_config": {
+            "activation_scheme": "dynamic",
+            "fmt": "e4m3",
+            "quant_method": "fp8",
+            "weight_block_size": [128, 128],
+        },
+    },
+    "moonshotai/Moonlight-16B-A3B-Instruct": LLAMA
+    | DEEPSEEK
+    | {
+        **{"architectures": ["DeepseekV3ForCausalLM"], "auto_map": deepseek_code(3), "model_type": "deepseek_v3"},
+        **{"moe_intermediate_size": 1408, "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "q_lora_rank": None},
+        **{"norm_topk_prob": True, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "n_group": 1, "topk_group": 1},
+        **{"first_k_dense_replace": 1, "routed_scaling_factor": 2.446, "num_nextn_predict_layers": 0, "rope_theta": 50000.0},
     },
 }

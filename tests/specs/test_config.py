@@ -138,7 +138,7 @@ def test_a_file_that_names_no_dtype_is_float32(read):
 @pytest.mark.parametrize(
     ("change", "field", "said"),
     [
-        ({"architectures": ["DeepseekV3ForCausalLM"]}, "architectures", "DeepseekV3ForCausalLM"),
+        ({"architectures": ["DeepseekV32ForCausalLM"]}, "architectures", "DeepseekV32ForCausalLM"),
         ({"architectures": None}, "architectures", "LlamaForCausalLM"),
         ({"vocab_size": None}, "vocab_size", "missing"),
         ({"hidden_size": "64"}, "hidden_size", "'64'"),

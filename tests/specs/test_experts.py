@@ -18,9 +18,11 @@ MOE_FIELDS = {
     "granitemoeshared": {"num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 40},
     "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_scaling": {"rope_type": "default"}},
     "glm4_moe": {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24},
+    "deepseek_v2": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
+    "deepseek_v3": {"num_key_value_heads": 4},
 }
 """What the families with experts must say of them."""
-MAY_LACK = ("shared_intermediate_size",)
+MAY_LACK = ("shared_intermediate_size", "num_key_value_heads")
 
 
 @pytest.fixture
@@ -61,12 +63,7 @@ def test_the_first_layers_of_a_glm_are_dense(read, first, layers):
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        *(
-            (without(moe(name), field), field)
-            for name, fields in MOE_FIELDS.items()
-            for field in fields
-            if field != "shared_intermediate_size"
-        ),
+        *((without(moe(name), field), field) for name, fields in MOE_FIELDS.items() for field in fields if field not in MAY_LACK),
         (moe("mixtral", num_experts_per_tok=5), "num_experts_per_tok"),
         (moe("mixtral", num_experts=8), "num_experts"),
         (moe("qwen2_moe", num_experts=0), "num_experts"),
@@ -87,6 +84,19 @@ def test_the_first_layers_of_a_glm_are_dense(read, first, layers):
         (moe("glm4_moe", n_group=2), "n_group"),
         (moe("glm4_moe", topk_group=2), "topk_group"),
         (moe("glm4_moe", first_k_dense_replace=-1), "first_k_dense_replace"),
+        (moe("deepseek_v3", num_key_value_heads=2), "num_key_value_heads"),
+        (moe("deepseek_v3", head_dim=16), "head_dim"),
+        (moe("deepseek_v3", qk_head_dim=100), "qk_head_dim"),
+        (moe("deepseek_v3", n_group=7), "n_group"),
+        (moe("deepseek_v3", n_routed_experts=8, num_experts_per_tok=2), "n_group"),
+        (moe("deepseek_v3", topk_group=9), "n_group"),
+        (moe("deepseek_v3", num_experts_per_tok=200), "num_experts_per_tok"),
+        (moe("deepseek_v3", scoring_func="softmax"), "scoring_func"),
+        (moe("deepseek_v3", kv_lora_rank=0), "kv_lora_rank"),
+        (moe("deepseek_v3", qk_rope_head_dim=7), "qk_rope_head_dim"),
+        (moe("deepseek_v2", topk_method="noaux_tc"), "topk_method"),
+        (moe("deepseek_v2", topk_method="group_limited_greedy"), "n_group"),
+        (moe("deepseek_v2", norm_topk_prob=True), "norm_topk_prob"),
         (moe("glm4_moe", n_shared_experts=0), "n_shared_experts"),
     ],
 )
@@ -96,7 +106,7 @@ def test_what_nobody_can_compute_of_experts_is_refused_by_name(read, config, fie
     assert refused.value.field == field and "config.json" in str(refused.value)
 
 
-@pytest.mark.parametrize("architecture", ["DeepseekV3ForCausalLM", "GraniteMoeHybridForCausalLM", "PhimoeForCausalLM"])
+@pytest.mark.parametrize("architecture", ["DeepseekV32ForCausalLM", "GraniteMoeHybridForCausalLM", "PhimoeForCausalLM"])
 def test_other_mixtures_are_refused_by_their_architecture(read, architecture):
     with pytest.raises(ConfigError, match=architecture) as refused:
         read(moe("mixtral") | {"architectures": [architecture]})

@@ -34,6 +34,8 @@ BILLIONS = {
     "starcoder2-7b": 7.17,
     "starcoder2-15b": 15.96,
     "command-r7b": 8.03,
+    "deepseek-v2-lite": 15.7,
+    "deepseek-v3": 671.0,
     "mistral-7b": 7.25,
     "mistral-nemo-12b": 12.2,
     "mistral-small-24b": 23.6,
@@ -51,7 +53,15 @@ BILLIONS = {
     "qwen3-235b-a22b": 235.1,
     "olmoe-1b-7b": 6.92,
 }
-ACTIVE = {"mixtral-8x7b": 12.9, "mixtral-8x22b": 39.1, "qwen3-30b-a3b": 3.35, "qwen3-235b-a22b": 22.2, "olmoe-1b-7b": 1.28}
+ACTIVE = {
+    "mixtral-8x7b": 12.9,
+    "mixtral-8x22b": 39.1,
+    "qwen3-30b-a3b": 3.35,
+    "qwen3-235b-a22b": 22.2,
+    "olmoe-1b-7b": 1.28,
+    "deepseek-v2-lite": 2.66,
+    "deepseek-v3": 37.5,
+}
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -1,6 +1,7 @@
 """A ModelSpec to the config.json of a family that can say it, and back."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from muxjax.errors import ConfigError
 from muxjax.experts import Experts
-from muxjax.model_spec import ModelSpec, RopeScaling
+from muxjax.model_spec import Latent, ModelSpec, RopeScaling
 from muxjax.specs.config import read_spec, to_hf_config
 from tests.specs.test_config import LLAMA
 
@@ -67,6 +68,8 @@ GEMMA2_VARIANT = {
     "logit_soft_cap": 30.0,
 }
 ALL = Experts(count=6, per_token=2, ffn=96, layers=(0, 1))
+LATENT = Latent(rank=24, rotated=8, key=12, value=10)
+LATENT_VARIANT = {"latent": LATENT, "kv_heads": 1, "head_dim": 32, "rotary_dim": 8, "naming": "deepseek"}
 VARIANTS = {
     "gpt_oss": {"experts": replace(ALL, biases=True, clamp=7.0), "naming": "gpt_oss", "sinks": True, "windows": (8, None)},
     "mixtral": {"experts": ALL, "naming": "mixtral", "windows": (8, 8)},
@@ -111,6 +114,21 @@ VARIANTS = {
         **{"qkv_bias": True, "out_bias": True, "mlp_bias": True},
     },
     "internlm2": {"naming": "internlm2", "qkv_bias": True, "out_bias": True},
+    "deepseek_v2": LATENT_VARIANT
+    | {
+        "experts": replace(ALL, layers=(1,), ffn=8, shared_ffn=16, scale=1.5, normed=False, groups=3, groups_per_token=2),
+        "rope_scaling": RopeScaling(kind="yarn", factor=8.0, original_max_len=32, attention_factor=1.0),
+        "attention_scale": 20**-0.5 * (0.1 * 0.707 * math.log(8.0) + 1) ** 2,
+        "interleaved": True,
+    },
+    "deepseek_v3": LATENT_VARIANT
+    | {
+        "experts": replace(ALL, layers=(0, 1), ffn=8, shared_ffn=8, sigmoid=True, scale=2.5, groups=2, groups_per_token=1),
+        "latent": replace(LATENT, q_rank=20),
+        "attention_scale": 20**-0.5,
+        "qkv_bias": True,
+        "out_bias": True,
+    },
     "seed_oss": {"qkv_bias": True, "mlp_bias": True},
     "exaone4": {"qk_norm": "head", "pre_norms": False, "post_norms": True, "windows": (8, None), "unrotated": (1,)},
     "gemma": {"embed_scale": 8.0, "norm": "rms_offset", "mlp": "geglu", "tied": True},

@@ -37,7 +37,7 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
     dtype = _same("dtype", {name: spec.dtype for name, spec in specs.items()})
     asked = _same("max_model_len", {model.name: model.max_model_len for model in unit.models})
     max_model_len = asked or min(spec.max_len for spec in specs.values())
-    token_bytes = {name: 2 * spec.layers * spec.kv_heads * spec.head_dim * ITEM_BYTES[dtype] for name, spec in specs.items()}
+    token_bytes = {name: spec.layers * spec.kv_elements * ITEM_BYTES[dtype] for name, spec in specs.items()}
     held = _held(load, token_bytes, max_model_len, unit.kv_cache_bytes)
     tokens = _tokens(load)
     computed = shares({name: tokens[name] * spec.active_params for name, spec in specs.items()}, dict.fromkeys(specs, 0.0))

@@ -114,6 +114,7 @@ class StepSource:
         here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.kind
         part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
         table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
+        heads = {"head_dim": self.spec.head_dim, "sinks": self.spec.sinks, "latent": self.spec.latent is not None}
         return step.step.lower(
             weight_shapes(self.spec, devices),
             devices.joined(part, OWN),
@@ -124,7 +125,7 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=device_kind, dtype=dtype, head_dim=self.spec.head_dim, sinks=self.spec.sinks)._replace(
+            kernels=best(device_kind=device_kind, dtype=dtype, **heads)._replace(
                 product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,

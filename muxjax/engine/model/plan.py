@@ -80,6 +80,7 @@ def layout_of(unit: UnitOptions, model: ModelOptions, spec: ModelSpec, kv_dtype:
     own, word_bytes = spec.share(len(unit.devices_of(model))), ITEM_BYTES[kv_dtype]
     if not model.has_fp8_cache:
         return CacheLayout.of(own, element_bytes=word_bytes, block_bytes=unit.block_bytes)
+    require(spec.latent is None, "kv_cache_dtype", model.kv_cache_dtype, "auto for a model whose cache is of latents")
     whole = f"auto for heads of {spec.head_dim}, which is no multiple of the {word_bytes} bytes of {kv_dtype}"
     require(spec.head_dim % word_bytes == 0, "kv_cache_dtype", model.kv_cache_dtype, whole)
     return CacheLayout.of(own, element_bytes=1, block_bytes=unit.block_bytes)

@@ -20,6 +20,7 @@ class Family:
       defaults: of fields that a file lacks, where transformers has others for this family than for most.
       norm_eps: the field for that of norms.
       rope_theta: where a file has none.
+      head_dim_field: the field for the size of heads, or of what is rotated of them.
       head_dim: where a file has none; None for the width over the heads.
       needs_kv_heads: a file must say how many; else each query head has its own.
       eos: the tokens that end an answer where no file of a model has a word of it.
@@ -37,6 +38,7 @@ class Family:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     norm_eps: str = "rms_norm_eps"
     rope_theta: float = 10000.0
+    head_dim_field: str = "head_dim"
     head_dim: int | None = None
     needs_kv_heads: bool = False
     eos: tuple[int, ...] = ()

@@ -71,11 +71,13 @@ def resident(spec: ModelSpec, stored: StoredQuantization | None, wish: str | Non
 
 
 def quantisable(spec: ModelSpec) -> tuple[str, ...]:
-    """Kinds of matrices that can be held quantised: those of a layer but its router, and experts that lie in one tensor."""
+    """Kinds of matrices that can be held quantised: those of a layer but its router, what attention makes of latents, and experts that
+    lie in one tensor."""
+    attention = () if spec.latent else ("qkv", "o")
     mlp = ("gate_up" if spec.is_gated else "up", "down") if spec.dense_layers else ()
     experts = ("expert_gate_up", "expert_down") if spec.experts and _experts_are_apart(spec) else ()
     shared = ("shared_gate_up", "shared_down") if experts and spec.experts and spec.experts.shared_ffn else ()
-    return ("qkv", "o", *mlp, *experts, *shared)
+    return (*attention, *mlp, *experts, *shared)
 
 
 def _experts_are_apart(spec: ModelSpec) -> bool:
