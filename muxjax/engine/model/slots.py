@@ -14,8 +14,8 @@ class Slots:
 
     text: tokens by slot; flights [slots] int32: steps in flight that compute for a slot; payers [slots] int32: tenants, as in `Waiting`;
     sampling [slots] SAMPLING; controls: by slot, of the few that have any; adapters: by slot, of those that have one;
-    awaits [slots] bool: a draft model drafts for it, and it does not decode meanwhile; guesses: by slot that it
-    has drafted for, what it has made since the last step.
+    awaits [slots] bool: a draft model drafts for it, and it does not decode meanwhile; guesses: by slot, what it
+    has made since the last step; was_drafted [slots] bool: it has made some for the sequence.
     """
 
     def __init__(self, count: int, max_tokens: int):
@@ -27,6 +27,7 @@ class Slots:
         self.adapters: dict[int, Adapter] = {}
         self.awaits = np.zeros(count, bool)
         self.guesses: dict[int, Ints] = {}
+        self.was_drafted = np.zeros(count, bool)
         self._tied = np.zeros(count, bool)  # slots whose every step must know the token of the one before
         self._sequences: list[Sequence | None] = [None] * count
         self._request_ids = [""] * count
@@ -57,7 +58,7 @@ class Slots:
         self._sequences[slot] = None
         self.adapters.pop(slot, None)
         self.guesses.pop(slot, None)
-        self.awaits[slot] = False
+        self.awaits[slot] = self.was_drafted[slot] = False
         self.controls.pop(slot, None)
         self._tied[slot] = False
 

@@ -63,15 +63,18 @@ class Drafter:
 
     def keep(self, slot: int, tokens: Ints, waited_s: float) -> None:
         """What the draft model has made for a slot, which waited for it; the first time it read the whole prompt, once for all drafts."""
-        if slot in self._slots.guesses:
+        if self._slots.was_drafted[slot]:
             self._waited_s += waited_s
-        self._slots.guesses[slot] = tokens
+        self._slots.was_drafted[slot], self._slots.guesses[slot] = True, tokens
 
     def wanted(self, slots: Ints) -> Iterator[tuple[int, int]]:
-        """Slots among these that a draft model is to be asked for, and for how many tokens."""
+        """Slots among these that a draft model is to be asked for, and for how many tokens: once before each of their steps, or one whose
+        drafts are never made would wait again whenever others' steps end."""
         if self.draft_model and self.speculates:
             most = self._most(slots)
-            yield from ((slot, count) for slot, count in zip(slots.tolist(), most.tolist(), strict=True) if count > 0)
+            for slot, count in zip(slots.tolist(), most.tolist(), strict=True):
+                if count > 0 and slot not in self._slots.guesses:
+                    yield slot, count
 
     def _drafts(self, slots: Ints) -> Drafts | None:
         return Drafts.of([self._guess(slot, count) for slot, count in zip(slots.tolist(), self._most(slots).tolist(), strict=True)])
@@ -87,7 +90,4 @@ class Drafter:
     def _guess(self, slot: int, most: int) -> Ints:
         if self._speculation.propose:
             return self._speculation.propose(self._slots.text.view(slot), most) if most > 0 else _NOTHING
-        made = self._slots.guesses.get(slot, _NOTHING)
-        if len(made):
-            self._slots.guesses[slot] = _NOTHING
-        return made[: max(most, 0)]
+        return self._slots.guesses.pop(slot, _NOTHING)[: max(most, 0)]

@@ -1,5 +1,6 @@
 """A model of the unit that drafts for another one changes no answer, and holds up nobody."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from muxjax.engine.loop import turn
 from muxjax.engine.model.config import ModelConfig
+from muxjax.engine.speculation import worth
 from muxjax.engine.speculation.method import Speculation
 from muxjax.engine.stats import Status
 from muxjax.engine.unit import Unit
@@ -25,13 +27,15 @@ LARGEST = max(layout.blocks(MAX_TOKENS - 1) for layout in LAYOUTS.values())
 NAMES = {"a": TARGET, "b": TWIN, "c": OTHER, "d": TARGET}
 
 
-def make_unit(drafting: str = TWIN, *, total_blocks: int = 6 * LARGEST, vocab: int = VOCAB, slots: int = 4, **options) -> Unit:
+def make_unit(
+    drafting: str = TWIN, *, total_blocks: int = 6 * LARGEST, vocab: int = VOCAB, slots: int = 4, twin_is_full: bool = False, **options
+) -> Unit:
     drafts = {TARGET: Speculation(draft_model=drafting, most_drafts=MOST_DRAFTS, most_rows=MOST_ROWS)}
     configs = [
         ModelConfig(
             name=name,
             layout=layout,
-            slots=slots,
+            slots=1 if name == TWIN and twin_is_full else slots,
             max_tokens=MAX_TOKENS,
             lane=lane,
             speculation=drafts.get(name),
@@ -116,6 +120,21 @@ def test_a_sequence_does_not_wait_for_a_draft_that_finds_no_place():
     assert [output.token for output in outputs["0"]] == continuation(TARGET, (0, 2, 3), 30)
     last = max(outputs["0"][-1].at_s, 0.0)
     assert last < outputs["own 2"][-1].at_s  # it was not the last in their line
+
+
+def test_who_is_never_drafted_for_keeps_pace_with_who_never_waits(monkeypatch):
+    """The twin's one slot is taken, so that each draft is given up, while a sequence with penalties, which has none, goes on and on."""
+    monkeypatch.setattr(worth, "TURN_PRICE", -1.0)  # drafts never rest
+    unit, clock = make_unit(twin_is_full=True), FakeClock()
+    device, (plain,) = FakeDevice(LAYOUTS, clock, order=(1, 0)), ask()  # policies look when the other lane's step has ended, too
+    hogs = [Request(id="hog", model=TWIN, prompt=(7,), sampling=Sampling(max_tokens=39), arrival_s=0.0)]
+    other = Request(id="other", model=TARGET, prompt=(9, 9), sampling=Sampling(max_tokens=30, presence_penalty=0.1), arrival_s=0.0)
+    for request in (*hogs, other, plain):
+        unit.submit(request)
+    made = Counter()
+    while made["other"] < 20:
+        made.update(output.request_id for output in turn(unit, BY_NAME["mux"], device, clock))
+    assert made["0"] > 8
 
 
 def test_tokens_that_the_draft_model_does_not_know_are_not_put_to_it():
