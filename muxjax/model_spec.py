@@ -80,6 +80,7 @@ class ModelSpec:
       sinks: each head has a score for a token that is none, which takes its share of the attention (GPT-OSS).
       attention_soft_cap, logit_soft_cap: scores and logits are bent to stay within plus and minus this, by tanh; None for as they are.
       interleaved: the rotary embedding turns neighbours, and not a number of each half; experts: of layers that have some, None for none.
+      cache_scales: the checkpoint has a scale by which a layer's keys are divided while they are cached, and one for its values.
       naming: the family after whose names checkpoints call their tensors; see `specs/tensor_names.py`.
       tied: the output head is the embedding; max_len: most positions the model was made for.
       dtype: of the weights, as numpy names it; eos_ids: tokens that end a generation unless the client ignores them.
@@ -122,6 +123,7 @@ class ModelSpec:
     logit_soft_cap: float | None = None
     interleaved: bool = False
     experts: Experts | None = None
+    cache_scales: bool = False
     naming: str = "llama"
     tied: bool = False
     dtype: str = "bfloat16"

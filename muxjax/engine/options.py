@@ -194,6 +194,7 @@ class ModelOptions:
             "allow_unknown": self.allow_unknown_config,
             "weights": self.load_format != "dummy",
             "quantization": self.quantization,
+            "cache_scales": self.has_fp8_cache,
         }
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from muxjax.model_spec import Latent, ModelSpec
 from muxjax.models.layers import Product, Rotation, Weights, linear, norm, rotate, soft_capped
+from muxjax.models.tensors import CACHE_SCALES
 from muxjax.pallas import reference
 
 _LATENT_EPS = 1e-6
@@ -70,6 +71,8 @@ def attention(
 ) -> tuple[jax.Array, MemoryT]:
     """Projections, q/k norms, rotation, attention through memory, output projection: [T, M].
 
+    Memory knows nothing of a cache's scales: it is given keys and values divided by them, and queries and results are multiplied.
+
     Args:
       rotation: None in a layer without.
       across: the mesh axis whose devices share out the heads; None where each has all.
@@ -85,8 +88,16 @@ def attention(
         k_TKD = _qk_norm(spec, k_TKD, weights["k_norm"], across)
     if rotation is not None:
         q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
+    if spec.cache_scales:
+        k_scale_1, v_scale_1 = (weights[kind] for kind in CACHE_SCALES)
+        q_THD, k_TKD, v_TKD = _times(q_THD, k_scale_1), _times(k_TKD, 1 / k_scale_1), _times(v_TKD, 1 / v_scale_1)
     out_THD, memory = memory.attend(layer, scoring, q_THD, k_TKD, v_TKD, weights.get("sinks"))
+    out_THD = _times(out_THD, weights[CACHE_SCALES[1]]) if spec.cache_scales else out_THD
     return linear(out_THD.reshape(tokens, -1), weights, "o", **within), memory
+
+
+def _times(x_THD: jax.Array, scale_1: jax.Array) -> jax.Array:
+    return (x_THD * scale_1).astype(x_THD.dtype)
 
 
 def _latent_attention(
@@ -127,6 +138,10 @@ def _latent_queries(spec: ModelSpec, latent: Latent, weights: Weights, x_TM: jax
         q_TQ = norm(spec, linear(x_TM, weights, "q_a", product=product), weights["q_a_norm"], eps=_LATENT_EPS)
         q = linear(q_TQ, weights, "q_b", product=product)
     return q.reshape(len(x_TM), -1, latent.key + latent.rotated)
+
+
+def _times(x_THD: jax.Array, scale_1: jax.Array) -> jax.Array:
+    return (x_THD * scale_1).astype(x_THD.dtype)
 
 
 def _split(spec: ModelSpec, qkv: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

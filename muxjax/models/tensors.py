@@ -13,6 +13,9 @@ from muxjax.specs.tensor_names import tensor_names
 NUMBERS, SCALE, ZERO = "_numbers", "_scale", "_zero"
 """Behind a matrix's name in a checkpoint, and the last two behind its kind too: what it is held as where it is quantised."""
 
+CACHE_SCALES = ("k_cache_scale", "v_cache_scale")
+"""Kinds of what divides a layer's keys and values in the cache."""
+
 
 class Tensor(NamedTuple):
     """An array of the tree, stacked over the layers that have it, and over their experts.
@@ -102,7 +105,9 @@ def _attention(spec: ModelSpec) -> dict[str, Tensor]:
     qkv = Tensor((spec.width, q_width + 2 * kv_width), names["qkv"], cuts, split=-1, is_transposed=True)
     o = Tensor((q_width, spec.width), names["o"], split=-2, is_transposed=True)
     sinks = {"sinks": Tensor((spec.heads,), names["sinks"], split=-1)} if spec.sinks else {}
-    return {"qkv": qkv, "o": o} | sinks | ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
+    scales = {kind: Tensor((1,), names[kind], dtype="float32") for kind in CACHE_SCALES if spec.cache_scales}
+    biases = ({"qkv_bias": qkv.bias} if spec.qkv_bias else {}) | ({"o_bias": o.bias} if spec.out_bias else {})
+    return {"qkv": qkv, "o": o} | sinks | scales | biases
 
 
 def _latent_attention(spec: ModelSpec, latent: Latent) -> dict[str, Tensor]:

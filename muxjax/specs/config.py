@@ -38,6 +38,7 @@ def read_spec(
     allow_unknown: bool = False,
     weights: bool = True,
     quantization: str | None = None,
+    cache_scales: bool = False,
 ) -> ModelSpec:
     """The model that a folder's config.json describes.
 
@@ -47,6 +48,7 @@ def read_spec(
       allow_unknown: fields that are not known to be harmless are warned of, and not refused.
       weights: what the file leaves open, or says against the weights, is looked up in their headers where they are there.
       quantization: "fp8" for matrices that are quantised while they are loaded; None for as they are stored.
+      cache_scales: scales of keys and values are part of the model, where its weights have some.
     Raises:
       ConfigError: a missing field, or one that asks for something not supported; it names file, field, value and choice.
       CheckpointError: a file of weights that is damaged.
@@ -68,7 +70,10 @@ def read_spec(
     _check_unknown(fields, unknown_names(fields, family), allow=allow_unknown)
     _check_unknown(rope, rope.never_asked(), allow=allow_unknown)
     spec = _overridden(spec, fields, dtype, max_len)
-    return _as_stored(spec, fields, folder, dtype) if weights else spec
+    if weights:
+        spec = _as_stored(spec, fields, folder, dtype)
+        spec = dataclasses.replace(spec, cache_scales=cache_scales and _has_cache_scales(spec, folder))
+    return spec
 
 
 def read_stored_quantization(folder: Path) -> StoredQuantization | None:
@@ -215,6 +220,11 @@ def _check_unknown(fields: Fields, names: list[str], *, allow: bool) -> None:
         said = ", ".join(f"{name} = {shorten(fields.values[name])}" for name in names)
         way = "allow_unknown_config serves the model without them"
         raise ConfigError(f"{fields.where} has fields that are not known, and may change answers: {said}; {way}", field=names[0])
+
+
+def _has_cache_scales(spec: ModelSpec, folder: Path) -> bool:
+    (name,) = tensor_names(spec)["k_cache_scale"]
+    return f"model.layers.0.{name}" in read_headers(folder)
 
 
 def _as_stored(spec: ModelSpec, fields: Fields, folder: Path, dtype: str) -> ModelSpec:

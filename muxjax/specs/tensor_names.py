@@ -29,6 +29,8 @@ _LLAMA: Names = {
     "q_norm": ("self_attn.q_norm.weight",),
     "k_norm": ("self_attn.k_norm.weight",),
     "sinks": ("self_attn.sinks",),
+    "k_cache_scale": ("self_attn.k_scale",),
+    "v_cache_scale": ("self_attn.v_scale",),
     "o": ("self_attn.o_proj.weight",),
     "gate_up": _of("mlp", "gate_proj", "up_proj"),
     "down": ("mlp.down_proj.weight",),

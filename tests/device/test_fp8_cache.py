@@ -1,11 +1,14 @@
 """Models with an FP8 cache, alone and beside others on one arena: their tokens are those of a decoder that rounds its keys and values."""
 
+import shutil
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from muxjax.errors import CheckpointError
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.weights import load
@@ -23,15 +26,18 @@ def folders(tmp_path_factory):
 
 
 class Rounded(NamedTuple):
-    """A memory of one whole sequence that rounds to FP8, written apart from the cache's."""
+    """A memory of one whole sequence that rounds to FP8, written apart from the cache's; scales of each layer, of keys and of values."""
+
+    scales_L: tuple[tuple[float, float], ...] = ()
 
     @property
     def present_T(self) -> bool:
         return True
 
     def attend(self, layer, scoring, q_THD, k_TKD, v_TKD, sink_H=None):
-        out_THD, _ = DenseMemory().attend(layer, scoring, q_THD, rounded(k_TKD), rounded(v_TKD), sink_H)
-        return out_THD, self
+        k_scale, v_scale = jnp.asarray(self.scales_L or [(1.0, 1.0)] * 99)[layer]
+        kv = rounded(k_TKD / k_scale) * k_scale, rounded(v_TKD / v_scale) * v_scale
+        return DenseMemory().attend(layer, scoring, q_THD, *kv, sink_H)[0], self
 
 
 def rounded(x):
@@ -107,6 +113,50 @@ def test_a_block_holds_twice_the_tokens_of_bfloat16_and_the_start_says_so(folder
             assert after.tokens_per_block == times * before.tokens_per_block
             line = packed.built.report[0]
             assert "float32, FP8 cache, up to" in line and f"a head block holds {after.tokens_per_block} tokens" in line
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory):
+    """A model with scales of its cache, of which each layer has others, and a folder of the same without."""
+    name = FP8[0]
+    folder = make_model(name, tmp_path_factory.mktemp("scaled") / name, read_golden(name).seed)
+    scales_L = tuple((0.003 * (layer + 1), 0.0007 / (layer + 1)) for layer in range(read_spec(folder).layers))
+    tensors = {
+        f"model.layers.{layer}.self_attn.{kind}_scale": np.float32([scale])
+        for layer, both in enumerate(scales_L)
+        for kind, scale in zip("kv", both, strict=True)
+    }
+    save_file(tensors | load_file(folder / "model.safetensors"), folder / "model.safetensors", metadata={"format": "pt"})
+    return name, folder, scales_L
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_scales_of_a_checkpoint_divide_what_is_cached(scaled, folders, tp):
+    """So small that without them, or with those of another layer, other numbers would be rounded, and beyond the largest."""
+    name, folder, scales_L = scaled
+    with Serving({name: folder}, [name], fp8=[name], tensor_parallel_size=tp) as serving:
+        outputs = serving.answers([(name, 2)])
+    prompt, tokens = read_golden(name).prompts[2], [output.token for output in outputs[0]]
+    assert continues(name, folders[name], Rounded(scales_L), prompt, tokens)
+    assert not continues(name, folders[name], Rounded(), prompt, tokens)
+    assert not continues(name, folders[name], Rounded(scales_L[::-1]), prompt, tokens)
+
+
+def test_scales_of_a_cache_that_is_whole_are_left_out(scaled):
+    name, folder, _ = scaled
+    with Serving({name: folder}, [name]) as serving:
+        wanted = [(name, 2)]
+        assert_golden(wanted, serving.answers(wanted))
+
+
+def test_scales_that_some_layer_lacks_are_an_error(scaled, tmp_path):
+    name, folder, _ = scaled
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.self_attn.v_scale"]
+    shutil.copyfile(folder / "config.json", tmp_path / "config.json")
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"model\.layers\.1\.self_attn\.v_scale"):
+        Serving({name: tmp_path}, [name], fp8=[name])
 
 
 def test_a_cache_that_does_not_round_would_be_noticed(folders):
