@@ -16,8 +16,8 @@ from tests.programs import only_essential_programs
 from tests.xla_cache import XLA_CACHE
 
 WAIT_S = 120
-MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3", "qwen2_moe")
-"""Head sizes 32, 16, 16, 64 and 16; windows in no layer, in all, and in some; experts in one layer of three."""
+MIXED = ("llama3_scaled", "mistral_windowed", "qwen2_windowed", "qwen3", "qwen2_moe", "deepseek_v2")
+"""Head sizes 32, 16, 16, 64 and 16, and latents; windows in no layer, in all, and in some; experts in one layer of three."""
 
 
 @pytest.fixture(scope="module")
