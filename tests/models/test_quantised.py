@@ -17,7 +17,7 @@ from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
 from muxjax.quantization import FP8, INT4
 from muxjax.specs.config import read_spec
-from tests.models.golden import dense_logits, worst_row
+from tests.models.golden import FOLDER, dense_logits, worst_row
 from tests.models.quantised import DENSE, FORMS, SPECS, WIDENED, make_quantised, write_tensors
 
 TOKENS = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3)
@@ -53,6 +53,17 @@ def test_groups_by_activations_are_widened(tmp_path, form, spec):
     quantised, meant = make_quantised(tmp_path, SPECS[spec], WIDENED[form])
     assert worst_row(logits(quantised), logits(meant)) < ROUNDING
     assert numbers(load(quantised, read_spec(quantised), progress=False)) == set()
+
+
+@pytest.mark.parametrize("name", ["deepseek_v2", "deepseek_v3"])
+def test_attention_over_latents_is_widened_and_the_rest_held(tmp_path, name):
+    spec = read_spec(FOLDER / name)
+    quantised, meant = make_quantised(tmp_path, spec, FORMS["compressed, by channel"])
+    assert worst_row(logits(quantised), logits(meant)) < ROUNDING
+    params, held = load(quantised, read_spec(quantised), progress=False), read_spec(quantised)
+    assert {path.removeprefix("layers.") for path in numbers(params)} == set(held.quantization.kinds if held.quantization else ())
+    assert "layers.o" not in numbers(params) and "layers.expert_down" in numbers(params)
+    assert sum(map(device_bytes, flat(params).values())) == int(held.weight_bytes(4))
 
 
 @needs_torch

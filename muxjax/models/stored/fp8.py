@@ -41,7 +41,9 @@ def _stored(files: StoredTensors, name: str, block: int | None) -> tuple[Quantis
         if shape not in ((), (1,), (outputs,), (outputs, 1)):
             raise _wrong_shape(files, beside[0], f"[], [1] or [{outputs}, 1]")
         return Quantised(numbers, Made((outputs, 1), _SCALES, _scales_of_outputs(files, beside[0], outputs))), parts
-    rows, groups = -(-outputs // block), -(-inputs // block)
+    if inputs % block:
+        raise CheckpointError(f"{files.where(name)}: {name} has {inputs} inputs, which are no groups of {block}")
+    rows, groups = -(-outputs // block), inputs // block
     if shape != (rows, groups):
         raise _wrong_shape(files, beside[0], f"[{rows}, {groups}], as a block has {block} x {block}")
     return Quantised(numbers, Made((outputs, groups), _SCALES, _scales_of_blocks(files, beside[0], block))), parts
