@@ -96,10 +96,6 @@ def attention(
     return linear(out_THD.reshape(tokens, -1), weights, "o", **within), memory
 
 
-def _times(x_THD: jax.Array, scale_1: jax.Array) -> jax.Array:
-    return (x_THD * scale_1).astype(x_THD.dtype)
-
-
 def _latent_attention(
     spec: ModelSpec,
     latent: Latent,
