@@ -41,14 +41,14 @@ def test_values_are_read_in_their_fields_types(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("options:\n  count: x\n", r"a\.yaml:2: count: count must be an integer, got 'x'"),
+        ("options:\n  count: x\n", r"a\.yaml:2: count must be an integer, got 'x'"),
         ("options:\n  ratio: 1\n", r"a\.yaml:2: ratio: needs count too"),
         ("options:\n  count: 1\n  ratoi: 1\n", r"a\.yaml:3: ratoi is no known key; did you mean ratio"),
-        ("options:\n  count: 1\n  inner: {size_bytes: 1, depth: 0}\n", r"a\.yaml:3: inner: depth: depth must be over 0, got 0"),
+        ("options:\n  count: 1\n  inner: {size_bytes: 1, depth: 0}\n", r"a\.yaml:3: inner: depth must be over 0, got 0"),
         ("options:\n  count: 1\n  inner: {size_bytes: 1, dept: 3}\n", r"a\.yaml:3: inner: dept is no known key; did you mean depth"),
         ("options:\n  count: 1\n  inner: {depth: 3}\n", r"a\.yaml:3: inner: depth: needs size_bytes too"),
         ("options:\n  count: 1\n  inner: {}\n", r"a\.yaml:3: inner: needs size_bytes too"),
-        ("options:\n  count: 1\n  inner: [1]\n", r"a\.yaml:3: inner: inner must be keys with values, such as {size_bytes: \.\.\.}, got"),
+        ("options:\n  count: 1\n  inner: [1]\n", r"a\.yaml:3: inner must be keys with values, such as {size_bytes: \.\.\.}, got"),
         ("options: 3\n", r"a\.yaml:1: expected keys with values"),
         ("options: [\n", r"cannot read .*a\.yaml"),
     ],
@@ -67,5 +67,5 @@ def test_an_object_may_be_keys_with_values_a_text_of_them_or_be_there_already(va
 
 @pytest.mark.parametrize("value", ["ngram", "{", "3", ""])
 def test_a_text_of_anything_else_is_refused_by_its_flag(value):
-    with pytest.raises(ConfigError, match=r"^--inner: inner must be keys with values"):
+    with pytest.raises(ConfigError, match=r"^--inner must be keys with values"):
         build(Options, {"count": Setting(1, "--count"), "inner": Setting(value, "--inner")})

@@ -115,7 +115,8 @@ def test_every_matrix_of_a_layer_is_multiplied_by_the_product_that_a_step_is_giv
     shapes = {kind: leaf.shape[1:] for kind, leaf in decoder.param_shapes(SPEC)["layers"].items()}
     multiplied = []
 
-    def product(x_TI, w_IO):
+    def product(x_TI, w_IO, scale_JO=None, zero_JO=None):
+        assert scale_JO is None and zero_JO is None  # of a model that is not quantised
         multiplied.append(w_IO.shape)
         return -(x_TI @ w_IO) if wrong and w_IO.shape == shapes[wrong] else x_TI @ w_IO
 
