@@ -14,7 +14,7 @@ from muxjax.device import batch
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import blocks_shape
+from muxjax.device.paged_memory import blocks_shape, kernels_of
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.engine.engine import MonotonicClock
 from muxjax.engine.executor import SAMPLED
@@ -24,7 +24,6 @@ from muxjax.engine.unit import Unit
 from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import best
 from muxjax.scheduler.policies import by_name
 from muxjax.scheduler.view import StepPlan
 from muxjax.types import Output, Phase, Request, Sampling
@@ -69,7 +68,7 @@ class Serving:
         self.total_blocks = self.layout.blocks(arena_tokens) + slots * self.layout.column_blocks
         device_models = {}
         for name, (spec, params) in models.items():
-            kernels = best(device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks)
+            kernels = kernels_of(spec, device_kind=device.device_kind, dtype=dtype)
             buckets = Buckets.of(
                 layouts[name],
                 slots=slots,

@@ -13,7 +13,7 @@ from muxjax.device.lanes.clients import open_lanes
 from muxjax.device.lora.places import AdapterPlaces
 from muxjax.device.lora.store import AdapterStore
 from muxjax.device.model import DeviceModel, sm_shares
-from muxjax.device.paged_memory import blocks_shape
+from muxjax.device.paged_memory import blocks_shape, kernels_of
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -21,7 +21,6 @@ from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import best
 from muxjax.specs.pooling import read_pooling
 
 
@@ -124,13 +123,7 @@ class ModelLoader:
         return next_less(there, wish)
 
     def _buckets(self, plan: ModelPlan) -> Buckets:
-        kernels = best(
-            device_kind=self.devices.kind,
-            dtype=self.kv_dtype,
-            head_dim=plan.spec.head_dim,
-            sinks=plan.spec.sinks,
-            latent=plan.spec.latent is not None,
-        )
+        kernels = kernels_of(plan.spec, device_kind=self.devices.kind, dtype=self.kv_dtype)
         return Buckets.of(
             plan.layout,
             slots=plan.options.most_decode_rows,

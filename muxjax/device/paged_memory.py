@@ -8,10 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.cache.layout import CacheLayout
+from muxjax.model_spec import ModelSpec
 from muxjax.models.attention import Scoring
 from muxjax.pallas import fp8
-from muxjax.pallas.kernels import REFERENCE, Kernels
+from muxjax.pallas.kernels import REFERENCE, Kernels, best
 from muxjax.pallas.reference import Places
+
+
+def kernels_of(spec: ModelSpec, *, device_kind: str, dtype: np.dtype) -> Kernels:
+    """The fastest there are for a model on a device, by JAX's name of it, over an arena of that dtype."""
+    return best(device_kind=device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks, latent=spec.latent is not None)
 
 
 def blocks_shape(total: int, block_bytes: int, dtype: np.dtype, device: jax.Device) -> jax.ShapeDtypeStruct:

@@ -17,7 +17,7 @@ from muxjax.device import batch
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.arena import OwnArenas
 from muxjax.device.model import DeviceModel
-from muxjax.device.paged_memory import blocks_shape
+from muxjax.device.paged_memory import blocks_shape, kernels_of
 from muxjax.device.programs.library import ProgramLibrary
 from muxjax.device.programs.needs import ProgramNeeds
 from muxjax.device.programs.sources import Source
@@ -26,7 +26,6 @@ from muxjax.errors import require
 from muxjax.model_spec import ModelSpec
 from muxjax.models import weights
 from muxjax.models.sharding import OWN, Devices
-from muxjax.pallas.kernels import best
 from muxjax.scheduler.view import TOKEN_GRAIN
 from muxjax.types import Phase, Sampling
 
@@ -192,9 +191,7 @@ class _Plan:
         device = devices.each[0]
         dtype = np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
         layout = CacheLayout.of(spec.share(devices.tp), element_bytes=dtype.itemsize)
-        kernels = best(
-            device_kind=device.device_kind, dtype=dtype, head_dim=spec.head_dim, sinks=spec.sinks, latent=spec.latent is not None
-        )
+        kernels = kernels_of(spec, device_kind=device.device_kind, dtype=dtype)
         max_tokens = max(point.start + point.tokens for point in points)
         budget = max((point.count for point in points if point.phase is Phase.PREFILL), default=TOKEN_GRAIN)
         buckets = Buckets.of(

@@ -267,7 +267,8 @@ class Unit:
 
     def _ask_drafts(self, state: ModelState, now_s: float) -> None:
         """Has a model's draft model go on where its sequences stand, if it has one that is here."""
-        drafting = self._states.get(state.draft_model)
+        speculation = state.config.speculation
+        drafting = self._states.get(speculation.draft_model) if speculation else None
         if drafting is not None:
             self._drafts.ask(state, drafting, now_s)
 

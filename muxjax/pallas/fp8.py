@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 FP8 = np.dtype(jnp.float8_e4m3fn)
-_MOST = 448
+_MOST = float(jnp.finfo(FP8).max)
 """The largest number of FP8. It has no infinity: what is larger would become NaN."""
 
 

@@ -17,13 +17,14 @@ from muxjax.buckets import BatchShape
 from muxjax.cache.layout import CacheLayout
 from muxjax.device import batch, step
 from muxjax.device.batch import ROW_FIELDS
+from muxjax.device.paged_memory import kernels_of
 from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.lora import stacks
 from muxjax.models.lora.adapters import Pairs
 from muxjax.models.sharding import OWN, SAME, Devices, partition
 from muxjax.models.tree import flat, nested
-from muxjax.pallas.kernels import best, best_product
+from muxjax.pallas.kernels import best_product
 from muxjax.specs.adapter import adapter_params
 from muxjax.types import Phase
 
@@ -114,7 +115,6 @@ class StepSource:
         here, dtype, device_kind = devices.sharding(SAME), np.dtype(self.kv_dtype), devices.kind
         part = jax.ShapeDtypeStruct((self.blocks, self.block_elements), dtype)
         table = (self.layout.layers, self.slots, self.layout.kv_heads, self.columns)
-        heads = {"head_dim": self.spec.head_dim, "sinks": self.spec.sinks, "latent": self.spec.latent is not None}
         return step.step.lower(
             weight_shapes(self.spec, devices),
             devices.joined(part, OWN),
@@ -125,7 +125,7 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=best(device_kind=device_kind, dtype=dtype, **heads)._replace(
+            kernels=kernels_of(self.spec, device_kind=device_kind, dtype=dtype)._replace(
                 product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
             ),
             mesh=devices.mesh,

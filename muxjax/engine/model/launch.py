@@ -47,8 +47,8 @@ class Launcher:
     def openings(self) -> Openings:
         if self._openings is None:
             slots = self._stages.decoding.slots
-            slots = slots[self._tables.lengths[slots] < self._slots.text.limit[slots] - 1]  # the last token is never read back
-            slots = self._slots.without_tied(slots[~self._slots.awaits[slots]])
+            is_open = self._tables.lengths[slots] < self._slots.text.limit[slots] - 1  # the last token is never read back
+            slots = self._slots.without_tied(slots[is_open & ~self._slots.awaits[slots]])
             self._openings = Openings(slots, self._tables.full(slots))
         return self._openings
 

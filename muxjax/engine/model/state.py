@@ -177,11 +177,6 @@ class ModelState:
                 self._release(sequence)
         self._leaving = [sequence for sequence in self._leaving if sequence.slot != NO_SLOT]
 
-    @property
-    def draft_model(self) -> str:
-        """The model of the unit that drafts for it; "" for none."""
-        return self._drafter.draft_model if self._drafter else ""
-
     def await_drafts(self, ask: Callable[[Sequence, Ints, int], bool]) -> None:
         """Has its draft model asked for drafts of all sequences that could decode now; those wait for which some are on their way.
 

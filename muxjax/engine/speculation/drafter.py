@@ -32,11 +32,6 @@ class Drafter:
         self._waited_s = 0.0  # for drafts of the next step, by all its rows together
 
     @property
-    def draft_model(self) -> str:
-        """The model of the unit that drafts; "" where none does."""
-        return self._speculation.draft_model
-
-    @property
     def speculates(self) -> bool:
         """Drafts are made now; changes when a step is noted, and only then."""
         return self._worth.speculates(self._speculation.most_rows)
@@ -70,7 +65,7 @@ class Drafter:
     def wanted(self, slots: Ints) -> Iterator[tuple[int, int]]:
         """Slots among these that a draft model is to be asked for, and for how many tokens: once before each of their steps, or one whose
         drafts are never made would wait again whenever others' steps end."""
-        if self.draft_model and self.speculates:
+        if self._speculation.draft_model and self.speculates:
             most = self._most(slots)
             for slot, count in zip(slots.tolist(), most.tolist(), strict=True):
                 if count > 0 and slot not in self._slots.guesses:
