@@ -1,12 +1,15 @@
 """Quantization: the matrices of a model that devices hold in fewer bits, as numbers that groups of inputs share a scale of."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
-FP8, INT4 = "float8_e4m3fn", "int4"
+FP8 = "float8_e4m3fn"
+INT4 = "int8" if version("jax").startswith("0.10.") else "int4"
+"""Of a number of 4 bits: JAX 0.10 passes no int4 to a program that was compiled ahead, so a byte holds it there."""
 MOST_FP8 = 448.0
 """Largest number of the first."""
 
-_BYTES = {FP8: 1.0, INT4: 0.5}
+_BYTES = {FP8: 1.0, "int8": 1.0, "int4": 0.5}
 _SCALE_BYTES, _ZERO_BYTES = 4, 1
 
 

@@ -17,7 +17,6 @@ from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
 from muxjax.models.shares import split_axis
 from muxjax.models.tree import flat, nested
-from muxjax.quantization import INT4
 
 AXIS = "tp"
 """Axis of the mesh of a unit's devices."""
@@ -105,5 +104,5 @@ def partition(path: str, ndim: int, spec: ModelSpec) -> PartitionSpec:
 
 def device_bytes(array: jax.Array) -> int:
     """Bytes of it that one device holds."""
-    bits = 4 if array.dtype.name == INT4 else 8 * array.dtype.itemsize  # two share a byte, which numpy does not say
+    bits = jax.dtypes.itemsize_bits(array.dtype)  # two of int4 share a byte, which numpy does not say
     return int(np.prod(array.sharding.shard_shape(array.shape), dtype=np.int64)) * bits // 8

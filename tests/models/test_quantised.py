@@ -33,7 +33,10 @@ def logits(folder, **options):
 
 
 def numbers(params) -> set[str]:
-    return {path for path, array in flat(params).items() if array.dtype.name in (FP8, INT4)}
+    """Names of matrices that are held as numbers and scales."""
+    held = flat(params)
+    assert all(held[path].dtype.name in (FP8, INT4) for path in held if f"{path}_scale" in held)
+    return {path for path in held if f"{path}_scale" in held}
 
 
 @specs

@@ -16,7 +16,7 @@ from muxjax.models.stored.made import Index, Made, Quantised
 from muxjax.quantization import INT4
 from muxjax.specs.reading.quantization import StoredQuantization
 
-_NUMBERS, _SCALES, _ZEROS = np.dtype(getattr(ml_dtypes, INT4)), np.dtype(np.float32), np.dtype(np.int8)
+_NUMBERS, _SCALES, _ZEROS = np.dtype(getattr(ml_dtypes, INT4, INT4)), np.dtype(np.float32), np.dtype(np.int8)
 _WORD, _OFFSET = 8, 8
 """Numbers of an int32, and what is added to each, so that it is none below 0."""
 
