@@ -3,6 +3,7 @@
     python -m scripts.bench_systems QUESTION [QUESTION ...]     measures what is missing, and writes docs/results/QUESTION/
     python -m scripts.bench_systems QUESTION --tiny             its twin: the demo's models, on any machine
     python -m scripts.bench_systems QUESTION --page             only rewrites the page from the lines there are
+    python -m scripts.bench_systems QUESTION --compile h200     only compiles what muxjax's servers run, for a chip that need not be here
 
 A run that was ended early goes on where it was, as long as --work is kept.
 """
@@ -18,6 +19,7 @@ from muxjax.bench.backends.running import device_name
 from scripts import results
 from scripts.experiments.measure import measured
 from scripts.experiments.page import draw, page
+from scripts.experiments.programs import compile_programs
 from scripts.experiments.question import Question
 from scripts.experiments.questions import BY_NAME
 from scripts.experiments.section import write as write_section
@@ -33,16 +35,20 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("~/.cache/muxjax/experiments"), help="folder of what is being measured")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--compile", metavar="CHIP", help="only compiles muxjax's programs, into the folder where a start finds them")
     args = parser.parse_args()
     for name in args.questions:
-        question = chosen(BY_NAME[name], args)
-        if args.tiny:
+        question, work = chosen(BY_NAME[name], args), args.work.expanduser() / name
+        if args.compile:
+            if compile_programs(question, work, args.compile):
+                raise SystemExit(1)
+        elif args.tiny:
             with tempfile.TemporaryDirectory() as folder:
                 tell(question.twin, list(measured(question.twin, Path(folder), results.host())), Path(folder))
         elif args.page:
             tell(question, results.read_runs(name), results.RESULTS / name)
         else:
-            measure(question, args.work.expanduser() / name)
+            measure(question, work)
 
 
 def chosen(question: Question, args: argparse.Namespace) -> Question:
