@@ -97,10 +97,14 @@ class Buckets:
         ragged: bool,
         sm_shares: tuple[int, ...] = (),
     ) -> "Buckets":
-        """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others."""
+        """Few sizes that waste little; `ragged` as of `kernels.Kernels`: without it there are widths of tables too, and fewer others.
+
+        Where it is, as on Hopper, rows that only decode are whole grains: XLA pads products of fewer to them, one by one, and for one of a
+        single row it widens the head.
+        """
         most, columns = min(token_budget, prefill_rows * grains(max_tokens)), layout.columns(max_tokens)
         return cls(
-            decode_rows=_quarters(slots, apart=8) if ragged else _ladder(slots, least=8, factor=4),
+            decode_rows=_quarters(grains(slots), apart=8) if ragged else _ladder(slots, least=8, factor=4),
             mixed_rows=_ladder(slots, least=64, factor=4),
             tokens=tuple(map(grains, _quarters(most, apart=64) if ragged else _ladder(most, least=128, factor=4))),
             prefill_rows=prefill_rows,

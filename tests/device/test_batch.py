@@ -10,6 +10,7 @@ from muxjax.buckets import Buckets, smallest
 from muxjax.cache.layout import CacheLayout
 from muxjax.device.batch import ROW_FIELDS, delta_entries, pack, unpack
 from muxjax.engine.speculation.drafts import Drafts
+from muxjax.scheduler.view import TOKEN_GRAIN, grains
 from tests.device.test_step import make_step
 
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
@@ -33,8 +34,15 @@ def test_the_bucket_of_a_step_holds_it_and_is_one_of_those_warmed_up(slots, max_
 @given(st.integers(1, 300))
 def test_the_largest_decode_buckets_hold_every_slot(slots):
     buckets = Buckets.of(LAYOUT, slots=slots, max_tokens=64, token_budget=64, prefill_rows=4, ragged=True)
+    assert buckets.mixed_rows[-1] == slots and buckets.decode_rows[-1] == grains(slots)
     for rows in (buckets.decode_rows, buckets.mixed_rows):
-        assert rows[-1] == slots and list(rows) == sorted(set(rows))
+        assert list(rows) == sorted(set(rows))
+
+
+def test_rows_that_only_decode_are_whole_grains_where_products_are_padded_to_them():
+    for slots in (1, 6, 100):
+        buckets = Buckets.of(LAYOUT, slots=slots, max_tokens=64, token_budget=64, prefill_rows=4, ragged=True)
+        assert {rows % TOKEN_GRAIN for rows in buckets.decode_rows} == {0}
 
 
 def test_tables_that_are_read_by_length_need_one_width():

@@ -94,6 +94,7 @@ def weights_written(compiled: Compiled, shape: BatchShape, spec: ModelSpec = SPE
 
 
 STEPS = {
+    "few rows": (batch_shape(decodes=8), 38 * MB),
     "decode": (batch_shape(decodes=64), 149 * MB),
     "prefill": (batch_shape(prompts=8, tokens=2048), 213 * MB),
     "mixed": (batch_shape(decodes=64, prompts=8, tokens=2048), 220 * MB),
