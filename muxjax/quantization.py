@@ -9,6 +9,10 @@ INT4 = "int8" if version("jax").startswith("0.10.") else "int4"
 MOST_FP8 = 448.0
 """Largest number of the first."""
 
+WEIGHTS, WEIGHTS_AND_ACTIVATIONS = "fp8", "fp8_w8a8"
+QUANTIZATIONS = (WEIGHTS, WEIGHTS_AND_ACTIVATIONS)
+"""What may be wished of a model: its matrices in FP8, and activations of prompts, too."""
+
 _BYTES = {FP8: 1.0, "int8": 1.0, "int4": 0.5}
 _SCALE_BYTES, _ZERO_BYTES = 4, 1
 
@@ -22,12 +26,15 @@ class Quantization:
       group: inputs that share a scale; None for all of a matrix.
       dtype: of the numbers, as ml_dtypes names it.
       has_zeros: each scale has a number of int8 beside it that stands for 0; else 0 does.
+      rounds_prompts: steps with prompts round activations to FP8, too, by a scale of each token, so that their products are in 8 bits; of
+        matrices in FP8 with a scale of each output.
     """
 
     kinds: tuple[str, ...]
     group: int | None = None
     dtype: str = FP8
     has_zeros: bool = False
+    rounds_prompts: bool = False
 
     @property
     def most(self) -> float:

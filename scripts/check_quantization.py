@@ -1,4 +1,4 @@
-"""What does it cost the demo models to have their matrices rounded to fp8 while they are loaded?
+"""What does it cost the demo models to have their matrices rounded to fp8 while they are loaded, and activations of prompts, too?
 
 python -m scripts.check_quantization
 """
@@ -12,12 +12,13 @@ from muxjax.demo.items import items
 from muxjax.demo.recipes import RECIPES
 from muxjax.demo.run import shipped
 from muxjax.engine.model.plan import ITEM_BYTES
+from muxjax.quantization import QUANTIZATIONS
 from muxjax.specs.config import read_spec
 from scripts import results
 
 QUESTION = "quantization"
 ITEMS, SEED = 400, 0
-_FORMS = {"as stored": None, "`quantization: fp8`": "fp8"}
+_FORMS = {"as stored": None, **{f"`quantization: {wish}`": wish for wish in QUANTIZATIONS}}
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 def values(folder: Path) -> dict[str, Any]:
-    """Perplexity and bytes of a model, as stored and in fp8."""
+    """Perplexity and bytes of a model in each form."""
     asked = list(islice(items(RECIPES[folder.name].world, SEED), ITEMS))
     found = {}
     for name, quantization in _FORMS.items():
@@ -43,11 +44,10 @@ def values(folder: Path) -> dict[str, Any]:
 def page(runs: list[dict[str, Any]]) -> str:
     rows = []
     for run in runs:
-        whole, narrow = (run["values"][name] for name in _FORMS)
-        change = narrow["perplexity"] / whole["perplexity"] - 1
-        perplexities = [f"{each['perplexity']:.4f}" for each in (whole, narrow)]
-        rows.append([run["config"]["model"], *perplexities, f"{change:+.2%}", f"{narrow['bytes'] / whole['bytes']:.2f} x"])
-    head = ["model", *(f"perplexity, {name}" for name in _FORMS), "change", "bytes of weights"]
+        whole, *narrow = (run["values"][name] for name in _FORMS)
+        told = [f"{each['perplexity']:.4f} ({each['perplexity'] / whole['perplexity'] - 1:+.2%})" for each in narrow]
+        rows.append([run["config"]["model"], f"{whole['perplexity']:.4f}", *told, f"{narrow[0]['bytes'] / whole['bytes']:.2f} x"])
+    head = ["model", *(f"perplexity, {name}" for name in _FORMS), "bytes of weights"]
     count = runs[0]["config"]["items"]
     return f"""
 # What does it cost the demo models to have their matrices rounded to fp8?
@@ -55,7 +55,7 @@ def page(runs: list[dict[str, Any]]) -> str:
 `python -m scripts.check_quantization`
 
 Perplexity of the right answers to {count} questions that training never showed, after their conversations. It is near 1, as the models are
-nearly certain of them.
+nearly certain of them. Answers are computed as prompts are, so that `fp8_w8a8` rounds the activations of all tokens.
 
 {results.table(head, rows)}
 """

@@ -12,8 +12,9 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, QUANTIZATIONS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
 from muxjax.engine.speculation.options import SPECULATIVE_METHODS
+from muxjax.quantization import QUANTIZATIONS
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.lines import FAIRNESS
 from muxjax.server.config import FOR_ALL_MODELS, LISTS, LOG_FORMATS, LOG_LEVELS, ON_FAILURE, OTHER_NAMES, HttpOptions

@@ -11,12 +11,12 @@ from muxjax.engine.options import (
     KV_CACHE_DTYPES,
     LOAD_FORMATS,
     POOLINGS,
-    QUANTIZATIONS,
     REASONING_PARSERS,
     TOOL_CALL_PARSERS,
     ModelOptions,
     UnitOptions,
 )
+from muxjax.quantization import QUANTIZATIONS
 from muxjax.scheduler.policies import BY_NAME
 from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, OTHER_NAMES, HttpOptions
@@ -33,7 +33,7 @@ UNIT_GROUPS = {
         "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
         "dtype": one_of(DTYPES),
         "kv_cache_dtype": f"{one_of(KV_CACHE_DTYPES)}, of every model's keys and values in the shared cache",
-        "quantization": f"{', '.join(QUANTIZATIONS)}: every model's matrices are rounded to it while they are loaded (as they are stored)",
+        "quantization": f"{', '.join(QUANTIZATIONS)}: all matrices are rounded while they are loaded; w8a8: prompts too (neither)",
         "allow_unknown_config": "serve models whose config.json has fields that are not known, without them; answers may differ",
         "tool_call_parser": f"{one_of(TOOL_CALL_PARSERS)}: how calls are read out of answers, for every model (what its template says)",
         "lora": "a LoRA adapter, served under its own name over a model of that name; may be given more than once",

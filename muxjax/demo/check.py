@@ -12,6 +12,7 @@ from muxjax.demo.items import Item, is_right
 from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
+from muxjax.models.layers import Products, prompt_product
 from muxjax.models.weights import load
 from muxjax.server.text.template import ChatTemplate
 from muxjax.server.text.template_files import load_template
@@ -59,9 +60,9 @@ def _text_of(folder: Path) -> tuple[Tokenizer, ChatTemplate]:
 
 
 def _losses(spec: ModelSpec, params: decoder.Params, tokens_T: np.ndarray) -> np.ndarray:
-    """[T - 1], of each token but the first after those before it; padded, so that few shapes are compiled."""
-    padded_S = np.pad(tokens_T, (0, -len(tokens_T) % MOST_TOKENS))
-    hidden_SM, _ = decoder.forward(spec, params, jnp.asarray(padded_S), jnp.arange(padded_S.size), DenseMemory())
+    """[T - 1], of each token but the first after those before it, computed as a prompt is; padded, so that few shapes are compiled."""
+    padded_S, products = np.pad(tokens_T, (0, -len(tokens_T) % MOST_TOKENS)), Products(prompt_product(spec))
+    hidden_SM, _ = decoder.forward(spec, params, jnp.asarray(padded_S), jnp.arange(padded_S.size), DenseMemory(), products=products)
     logs_SV = jax.nn.log_softmax(decoder.logits(spec, params, hidden_SM))
     return -np.asarray(logs_SV)[np.arange(len(tokens_T) - 1), tokens_T[1:]]
 

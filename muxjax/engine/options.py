@@ -10,13 +10,13 @@ from muxjax.buckets import PREFILL_ROWS, TOKEN_BUDGET
 from muxjax.cache.layout import BLOCK_BYTES
 from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.errors import require, require_within
+from muxjax.quantization import QUANTIZATIONS
 from muxjax.scheduler.policies import BY_NAME
 
 LOAD_FORMATS = ("auto", "dummy")
 TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
-QUANTIZATIONS = ("fp8",)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
@@ -55,7 +55,8 @@ class ModelOptions:
       max_num_seqs: most sequences at a time.
       load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
       dtype: of weights and activations; "auto" for the checkpoint's.
-      quantization: of QUANTIZATIONS, to which the matrices of its layers are rounded while they are loaded; None for as they are stored.
+      quantization: of QUANTIZATIONS: the matrices of its layers are rounded to FP8 while they are loaded, and activations of
+        prompts while they are computed; None for as they are stored.
       kv_cache_dtype: of its keys and values in the shared cache; "fp8" and "fp8_e4m3" keep twice the tokens in a block of bfloat16,
         "auto" keeps them as the cache is.
       rate: expected requests a second against the other models; sets the first cache quotas.

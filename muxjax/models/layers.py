@@ -52,6 +52,11 @@ PLAIN = Products()
 """XLA's own."""
 
 
+def prompt_product(spec: ModelSpec) -> Product:
+    """What multiplies by one matrix in a step with prompts that may take all of a device."""
+    return reference.product_in_fp8 if spec.quantization and spec.quantization.rounds_prompts else reference.product
+
+
 def norm(
     spec: ModelSpec,
     x: jax.Array,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 FP8 = np.dtype(jnp.float8_e4m3fn)
-_MOST = float(jnp.finfo(FP8).max)
+MOST = float(jnp.finfo(FP8).max)
 """The largest number of FP8. It has no infinity: what is larger would become NaN."""
 
 
@@ -19,7 +19,7 @@ def pack(x: jax.Array, word: np.dtype) -> jax.Array:
 
     Shifted together byte by byte, which XLA does in the kernel that writes them; a bitcast to wider words would be two kernels of its own.
     """
-    bits = jax.lax.bitcast_convert_type(jnp.clip(x, -_MOST, _MOST).astype(FP8), jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(jnp.clip(x, -MOST, MOST).astype(FP8), jnp.uint8)
     bits = bits.reshape(*x.shape[:-1], -1, word.itemsize).astype(f"uint{8 * word.itemsize}")
     words = functools.reduce(jnp.bitwise_or, (bits[..., place] << 8 * place for place in range(word.itemsize)))
     return jax.lax.bitcast_convert_type(words, word)

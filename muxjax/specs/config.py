@@ -47,7 +47,7 @@ def read_spec(
       max_len: fewer positions than the model was made for; None for all of them.
       allow_unknown: fields that are not known to be harmless are warned of, and not refused.
       weights: what the file leaves open, or says against the weights, is looked up in their headers where they are there.
-      quantization: "fp8" for matrices that are quantised while they are loaded; None for as they are stored.
+      quantization: of `quantization.QUANTIZATIONS`, for matrices that are quantised while they are loaded; None for as they are stored.
       cache_scales: scales of keys and values are part of the model, where its weights have some.
     Raises:
       ConfigError: a missing field, or one that asks for something not supported; it names file, field, value and choice.

@@ -7,11 +7,14 @@ import pytest
 
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.launch.build import build
+from muxjax.models.layers import Products
 from muxjax.models.lora.files import open_adapter
+from muxjax.models.weights import load
+from muxjax.pallas.reference import product_in_fp8
 from muxjax.specs.config import read_spec, to_hf_config
 from muxjax.types import Adapter, Request, Sampling
 from tests.models.adapter import make_adapter
-from tests.models.golden import seeded_tensors
+from tests.models.golden import dense_logits, seeded_tensors
 from tests.models.quantised import FORMS, SPECS, make_quantised, write_model
 from tests.programs import only_essential_programs
 from tests.xla_cache import XLA_CACHE
@@ -69,6 +72,18 @@ def test_greedy_tokens_are_those_of_the_weights_it_stands_for(tmp_path, spec, fo
 def test_what_is_quantised_while_it_is_loaded_is_served_alike_on_two_devices(tmp_path):
     folder = write_model(tmp_path / "whole", to_hf_config(SPECS["dense"]), seeded_tensors(SPECS["dense"], 0))
     assert tokens(folder, quantization="fp8", tp=2) == tokens(folder, quantization="fp8") != tokens(folder)
+
+
+def test_prompts_are_rounded_where_it_is_wished_and_answers_go_on_from_them(tmp_path):
+    """The first token is that of the decoder whose products round activations; what decodes is computed as ever, over what prompts left."""
+    folder = write_model(tmp_path / "whole", to_hf_config(SPECS["dense"]), seeded_tensors(SPECS["dense"], 0))
+    answers = tokens(folder, quantization="fp8_w8a8")
+    spec = read_spec(folder, quantization="fp8_w8a8")
+    params = load(folder, spec, progress=False)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        assert answer[0] == dense_logits(spec, params, prompt, Products(product_in_fp8))[-1].argmax()
+    assert answers != tokens(folder, quantization="fp8")
+    assert [len(answer) for answer in tokens(folder, quantization="fp8_w8a8", tp=2)] == [TOKENS] * len(PROMPTS)
 
 
 def test_adapters_are_served_over_a_quantised_model(tmp_path):

@@ -1,13 +1,15 @@
 """Steps of an 8B-shaped model whose matrices are quantised, compiled for the H200: what they write of its weights besides reading them."""
 
 import math
+import re
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from muxjax.device.programs.sources import StepSource
 from muxjax.quantization import INT4, Quantization
-from tests.device.test_steps_for_h200 import ARENA, MB, SPEC, batch_shape, source
+from tests.device.test_steps_for_h200 import ARENA, LAYERS, MB, SPEC, batch_shape, source
 from tests.pallas.hopper import Compiled, needs_compiler, program_for_h200
 
 pytestmark = needs_compiler
@@ -50,6 +52,25 @@ def test_a_prefill_widens_a_matrix_at_a_time(form):
     shape = batch_shape(prompts=8, tokens=2048)
     activations_bytes = 290 * MB
     assert program_for_h200(quantised(shape, FORMS[form])).temporaries_bytes < LARGEST_BYTES + activations_bytes
+
+
+@pytest.mark.parametrize("tokens", [64, 2048])
+def test_a_prefill_that_rounds_activations_multiplies_in_8_bits(tokens):
+    """All matrices of a layer, and cuBLASLt wants each transposed, one at a time; the head stays as it is."""
+    shape = batch_shape(prompts=8, tokens=tokens)
+    compiled = program_for_h200(quantised(shape, replace(BY_OUTPUTS, rounds_prompts=True)))
+    targets = Counter(re.findall(r'custom_call_target="(__cublas[^"]*)"', compiled.hlo))
+    assert targets == {"__cublas$lt$matmul$f8": 4 * LAYERS, "__cublas$lt$matmul": 1}
+    made = [math.prod(dims) for dims, line in compiled.written(elements=SPEC.width**2) if " f8e4m3fn[" in line]
+    assert all(elements <= LARGEST_BYTES // 2 for elements in made)
+    activations_bytes = 290 * MB
+    assert compiled.temporaries_bytes < LARGEST_BYTES // 2 + activations_bytes
+
+
+def test_steps_that_only_decode_or_keep_to_a_share_round_no_activations():
+    how = replace(BY_OUTPUTS, rounds_prompts=True)
+    for shape in (batch_shape(decodes=64), replace(batch_shape(prompts=8, tokens=2048), sm_share=112)):
+        assert "$f8" not in program_for_h200(quantised(shape, how)).hlo
 
 
 def test_a_step_that_sinks_slices_widens_all_layers_at_once(monkeypatch):

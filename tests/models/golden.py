@@ -17,6 +17,7 @@ from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder
 from muxjax.models.attention import DenseMemory
 from muxjax.models.hf_weights import kinds
+from muxjax.models.layers import PLAIN, Products
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec
 
@@ -64,10 +65,10 @@ def seeded_tensors(spec: ModelSpec, seed: int) -> dict[str, np.ndarray]:
     return {name: seeded(name, shape, seed) for kind in kinds(spec).values() for name, shape in kind.tensor_shapes.items()}
 
 
-def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...]) -> np.ndarray:
+def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...], products: Products = PLAIN) -> np.ndarray:
     """[T, V] of our decoder, without a cache; padded behind, which no earlier token sees, so that one shape is compiled."""
     padded_T = jnp.asarray(np.pad(tokens, (0, spec.max_len - len(tokens))))
-    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(spec.max_len), DenseMemory())
+    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(spec.max_len), DenseMemory(), products=products)
     return np.asarray(decoder.logits(spec, params, hidden_TM))[: len(tokens)]
 
 

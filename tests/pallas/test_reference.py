@@ -214,6 +214,42 @@ def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
     np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+SIZES = np.array([[1], [300], [1e-3], [0], [1], [1]])
+"""Of tokens: one of zeros too, and some so large and so small that they need scales of their own."""
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("bfloat16", 2**-7), ("float16", 2**-9)])
+def test_a_product_in_fp8_is_exact_for_tokens_that_fp8_holds(dtype, rounding):
+    rng = np.random.default_rng(2)
+    numbers = rng.standard_normal((6, 96)).astype(jnp.float8_e4m3fn).astype(np.float64)
+    numbers[:, 5] = 448 / 128
+    x = jnp.asarray(numbers * 2.0 ** np.round(np.log2(np.maximum(SIZES, 2**-20))) * (SIZES > 0), dtype)
+    w, scale = jnp.asarray(rng.standard_normal((96, 40)) * 100, jnp.float8_e4m3fn), rng.uniform(1e-3, 2e-3, (1, 40)).astype(np.float32)
+    exact = np.asarray(x, np.float64) @ np.asarray(w, np.float64) * scale
+    found = np.asarray(reference.product_in_fp8(x, w, jnp.asarray(scale)), np.float64)
+    assert found.shape == exact.shape and not found[3].any()
+    assert (np.abs(found - exact) <= rounding * np.abs(exact).max(axis=1, keepdims=True)).all()
+
+
+def test_a_product_in_fp8_rounds_each_number_of_a_token_to_the_nearest():
+    """By half a step of three bits, or of the smallest step there is, as the token's largest number is 448 of them."""
+    rng = np.random.default_rng(3)
+    x, w = (rng.standard_normal((6, 96)) * SIZES).astype(np.float32), rng.standard_normal((96, 40)).astype(jnp.float8_e4m3fn)
+    exact = x.astype(np.float64) @ w.astype(np.float64)
+    found = np.asarray(reference.product_in_fp8(jnp.asarray(x), jnp.asarray(w), jnp.ones((1, 40))), np.float64)
+    step = np.maximum(np.abs(x) / 16, np.abs(x).max(axis=1, keepdims=True) / 448 * 2**-10)
+    limit = step @ np.abs(w.astype(np.float64)) * 1.0001
+    assert (np.abs(found - exact) <= limit).all()
+    assert (np.abs(found - exact).max(axis=1) > limit.max(axis=1) / 100)[SIZES[:, 0] > 0].all()  # it did round
+
+
+def test_what_has_no_scale_of_each_output_in_fp8_is_multiplied_as_ever():
+    rng = np.random.default_rng(3)
+    x, w = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((4, 8), (8, 6)))
+    for matrix in ((w,), (w.astype(jnp.float8_e4m3fn), jnp.ones((2, 6))), (w.astype(jnp.int8), jnp.ones((1, 6)))):
+        np.testing.assert_array_equal(reference.product_in_fp8(x, *matrix), reference.product(x, *matrix))
+
+
 def test_latents_are_k_and_v_of_one_head_and_what_lies_behind_them_in_a_block_is_never_read():
     """Blocks of 64 numbers have 4 latents of 14, and 8 numbers that stay NaN."""
     rng = np.random.default_rng(1)

@@ -138,7 +138,16 @@ def test_a_wish_is_for_models_in_which_nothing_is_quantised(tmp_path):
     assert read(tmp_path, BLOCKS, quantization="fp8") == Quantization(kinds=ALL, group=128)
     with pytest.raises(ConfigError, match="quantization=fp8 is for weights that are not quantised yet, and these are in int4"):
         read(tmp_path, GPTQ, quantization="fp8")
-    with pytest.raises(ConfigError, match="quantization must be one of fp8, got 'int3'"):
+
+
+def test_activations_of_prompts_are_rounded_where_it_is_wished_and_each_output_has_a_scale(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(to_hf_config(DENSE)))
+    assert read_spec(tmp_path, quantization="fp8_w8a8").quantization == Quantization(kinds=ALL, rounds_prompts=True)
+    assert read(tmp_path, compressed("channel")([]), quantization="fp8_w8a8") == Quantization(kinds=ALL, rounds_prompts=True)
+    assert read(tmp_path, compressed("channel")([])) == Quantization(kinds=ALL)
+    with pytest.raises(ConfigError, match="quantization=fp8_w8a8 is for a scale of each output, and these weights have scales of blocks"):
+        read(tmp_path, BLOCKS, quantization="fp8_w8a8")
+    with pytest.raises(ConfigError, match="quantization must be one of fp8, fp8_w8a8, got 'int3'"):
         ModelOptions(name="m", path=tmp_path, quantization="int3")
 
 

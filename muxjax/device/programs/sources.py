@@ -20,6 +20,7 @@ from muxjax.device.batch import ROW_FIELDS
 from muxjax.device.paged_memory import kernels_of
 from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import Params, param_shapes
+from muxjax.models.layers import prompt_product
 from muxjax.models.lora import stacks
 from muxjax.models.lora.adapters import Pairs
 from muxjax.models.sharding import OWN, SAME, Devices, partition
@@ -125,11 +126,15 @@ class StepSource:
             spec=self.spec,
             layout=self.layout,
             shape=self.shape,
-            kernels=kernels_of(self.spec, device_kind=device_kind, dtype=dtype)._replace(
-                product=best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
-            ),
+            kernels=kernels_of(self.spec, device_kind=device_kind, dtype=dtype)._replace(product=self._product(device_kind)),
             mesh=devices.mesh,
         )
+
+    def _product(self, device_kind: str) -> Callable:
+        """What multiplies by the layers' matrices; a step that keeps to a share rounds no activations."""
+        if self.shape.phase is Phase.PREFILL and self.shape.sm_share is None:
+            return prompt_product(self.spec)
+        return best_product(device_kind=device_kind, dtype=jnp.dtype(self.spec.dtype), ctas=self.shape.sm_share)
 
     def options(self, platform: str) -> Options:
         """By XLA's own products, tuned or not, a decode reads quantised matrices once; for cuBLASLt they are widened in memory."""

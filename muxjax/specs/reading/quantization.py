@@ -11,7 +11,7 @@ from typing import Any
 
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
-from muxjax.quantization import FP8, INT4, Quantization
+from muxjax.quantization import FP8, INT4, WEIGHTS_AND_ACTIVATIONS, Quantization
 from muxjax.specs.fields import Fields, shorten
 from muxjax.specs.known_fields import check_only
 from muxjax.specs.tensor_names import tensor_names
@@ -52,22 +52,31 @@ def resident(spec: ModelSpec, stored: StoredQuantization | None, wish: str | Non
     """How devices hold a model: as it is stored, in kinds of matrices that are all quantised, in groups of neighbours, while others are
     widened as they are loaded; or as it is wished where nothing is.
 
+    Args:
+      wish: of `quantization.QUANTIZATIONS`, or None.
+
     Raises:
       ConfigError: the wish is none that is known, or against what is stored, or the model has experts that cannot be quantised.
     """
     if stored is None and wish and spec.experts and not _experts_are_apart(spec):
         raise ConfigError(f"quantization={wish} is not supported for experts that lie in one tensor of a layer", field="quantization")
+    rounds_prompts = wish == WEIGHTS_AND_ACTIVATIONS
     if stored is None:
-        return Quantization(kinds=quantisable(spec)) if wish else None
+        return Quantization(kinds=quantisable(spec), rounds_prompts=rounds_prompts) if wish else None
     if wish and stored.form != FP8:
         raise ConfigError(
             f"quantization={wish} is for weights that are not quantised yet, and these are in int4 ({stored.form})", field="quantization"
+        )
+    if rounds_prompts and stored.group is not None:
+        raise ConfigError(
+            f"quantization={wish} is for a scale of each output, and these weights have scales of blocks", field="quantization"
         )
     if stored.by_activations:
         return None
     kinds = tuple(kind for kind in quantisable(spec) if not any(map(stored.leaves, _modules(spec, kind))))
     dtype = FP8 if stored.form == FP8 else INT4
-    return Quantization(kinds=kinds, group=stored.group, dtype=dtype, has_zeros=stored.has_zeros) if kinds else None
+    how = Quantization(kinds=kinds, group=stored.group, dtype=dtype, has_zeros=stored.has_zeros, rounds_prompts=rounds_prompts)
+    return how if kinds else None
 
 
 def quantisable(spec: ModelSpec) -> tuple[str, ...]:
