@@ -66,17 +66,19 @@ def read(pieces: Pieces) -> Generator[None, None, Answer]:
     if answer.status != 200:
         answer.error = _refusal(pieces)
         return answer
-    ended = False
+    ended, closed_s = False, 0.0
     try:
         for number, (at_s, line) in enumerate(lines(pieces), start=1):
             if line.startswith(b"data:"):
-                ended = _take(answer, at_s, line[5:].strip()) or ended
+                ended, closed_s = _take(answer, at_s, line[5:].strip()) or ended, closed_s if ended else at_s
             if not number % (2 * SLICE):  # an event and the blank line after it
                 yield
     except ValueError as error:  # msgspec's is one
         answer.error = f"no stream of events: {error}"[:_MOST_TOLD]
     if not answer.error and not ended:
         answer.error = "the stream broke off" if answer.events_s else "no stream of events"
+    if ended and answer.output_tokens and not answer.events_s:  # its first token ended it, which came with the event that closes it
+        answer.events_s.append(closed_s)
     return answer
 
 

@@ -147,6 +147,6 @@ def recorded(ask: Ask, answer: Answer, *, seed: int, begin_s: float, sent_s: flo
         prompt_tokens=ask.prompt_tokens if answer.prompt_tokens is None else answer.prompt_tokens,
         output_tokens=len(events_s) if answer.output_tokens is None else answer.output_tokens,
         status=answer.status,
-        error=answer.error or ("" if events_s else "no token"),
+        error=answer.error or ("" if events_s else "the answer ended without a token"),
         gaps_s=tuple(round(after - before, ROUNDED) for before, after in pairwise(events_s)),
     )

@@ -57,6 +57,15 @@ def test_an_event_without_text_is_a_token_unless_it_opens_or_closes_the_answer()
     assert len(answer(CHUNKED + chunk(token("") + token("", finish_reason="length"))).events_s) == 1
 
 
+def test_an_answer_that_its_first_token_ends_has_that_token_when_it_is_closed():
+    def told(count: int) -> list[float]:
+        usage = event(choices=[], usage={"prompt_tokens": 5, "completion_tokens": count})
+        return answer(CHUNKED, chunk(token("", finish_reason="stop")), chunk(usage), chunk(b"data: [DONE]\n\n")).events_s
+
+    assert told(1) == [2.0]
+    assert told(0) == []  # a server that says so has made none
+
+
 def test_a_server_that_says_no_done_has_told_the_end_by_its_reason():
     assert answer(CHUNKED + chunk(token(finish_reason="stop"))).error == ""
     assert answer(CHUNKED + chunk(token())).error == "the stream broke off"
