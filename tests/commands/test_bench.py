@@ -161,6 +161,14 @@ def test_a_sweep_finds_the_rate_and_goes_on_where_it_was(capsys):
     assert f"the highest rate with 0.99 of the requests within their targets: {found['request_rate']:.4g} requests/s" in first
 
 
+def test_a_sweep_whose_client_fell_behind_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("muxjax.bench.lag.LIMIT_S", 1e-9)
+    monkeypatch.setattr("muxjax.bench.lag.LIMIT_FRAC", 0.0)
+    with serving(Stub()) as url:
+        assert main(["bench", "sweep", "--base-url", url, *FEW, "--most-scale", "1"]) == serve.INVALID
+    assert "INVALID: the client fell behind at that rate" in capsys.readouterr().out
+
+
 def test_what_was_measured_is_kept_at_ctrl_c():
     """In a process of its own, which a signal ends."""
     with serving(Stub()) as url:

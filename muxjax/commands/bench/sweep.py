@@ -43,7 +43,10 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
         with whole_file(options.json, field="json") as file:
             file.write(json.dumps(numbers(rates.found, best, options, sweep), indent=1, allow_nan=False) + "\n")
     beyond = min((scale for scale in rates.found if scale > best), default=best)
-    return 0 if all(rates.found[scale][1].lag.valid for scale in {best, beyond} & set(rates.found)) else INVALID
+    if all(rates.found[scale][1].lag.valid for scale in {best, beyond} & set(rates.found)):
+        return 0
+    print("INVALID: the client fell behind at that rate or the next one, so that it is the client's; give it a processor of its own")
+    return INVALID
 
 
 class Rates:
