@@ -47,6 +47,8 @@ def _metavar(name: str, kind: type) -> str:
         return "SIZE"
     if name.endswith("_s"):
         return "SECONDS"
+    if name.endswith(("_url", "_key")):
+        return name[-3:].upper()
     if kind is Path:
         return "FILE"
     if kind is int:

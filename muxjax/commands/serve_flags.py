@@ -22,13 +22,13 @@ from muxjax.server.admission.tenants import require_key
 from muxjax.server.config import LOG_FORMATS, LOG_LEVELS, OTHER_NAMES, HttpOptions
 from muxjax.settings import canonical
 
-POLICIES = one_of(BY_NAME)
+POLICIES = f"{one_of(BY_NAME)} (mux where there are lanes, else adbs)"
 COMPILATION_CACHE_DIR = "where compiled programs are kept for the next start; empty for nowhere"
 
 
 UNIT_GROUPS = {
     "models": {
-        "max_model_len": "most tokens of prompt and output, for every model",
+        "max_model_len": "most tokens of prompt and output, for every model (what it was made for)",
         "max_num_seqs": "most sequences at a time, for every model",
         "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
         "dtype": one_of(DTYPES),
@@ -45,7 +45,7 @@ UNIT_GROUPS = {
     },
     "devices and memory": {
         "tensor_parallel_size": "devices, each of which holds an equal share of every model",
-        "kv_cache_size": "size of the shared cache on each device, such as 16GiB",
+        "kv_cache_size": "size of the shared cache on each device, such as 16GiB (what weights and steps leave; 1GiB on a CPU)",
         "memory_size": "memory of each device for weights, cache and steps, in place of the share below",
         "gpu_memory_fraction": "share of the device's memory for weights, cache and steps",
         "enable_prefix_caching": "keep what was computed while there is room, for requests that begin alike",
@@ -118,7 +118,7 @@ _METAVARS |= {"compilation_cache_dir": "DIR", "speculative_config": "YAML", "lor
 """Of flags, what their fields' types do not say."""
 _WITHOUT_VALUE = {"ray": "auto"}
 """What a flag stands for that is given alone."""
-_OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"]}
+_OTHER_SPELLINGS = {"gpu_memory_fraction": ["--gpu-memory-utilization"], "tensor_parallel_size": ["-tp"]}
 _ENVIRONMENT = {"api_key": "MUXJAX_API_KEY", "admin_key": "MUXJAX_ADMIN_KEY"}
 
 

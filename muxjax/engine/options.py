@@ -129,7 +129,7 @@ class ModelOptions:
         for field, dtypes in (("dtype", DTYPES), ("kv_cache_dtype", KV_CACHE_DTYPES)):
             require(getattr(self, field) in dtypes, field, getattr(self, field), "one of " + ", ".join(dtypes))
         known = self.quantization is None or self.quantization in QUANTIZATIONS
-        require(known, "quantization", self.quantization, "one of " + ", ".join(QUANTIZATIONS))
+        require(known, "quantization", self.quantization, f"one of {', '.join(QUANTIZATIONS)}; checkpoints say how they are quantised")
         for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
             value = getattr(self, field)
             require(value is None or value in parsers, field, value, "one of " + ", ".join(parsers))

@@ -60,6 +60,7 @@ def test_flags_of_serve_stand_in_groups(capsys):
     said = capsys.readouterr().out
     groups = re.findall(r"^([a-z ]+):$", said, re.MULTILINE)
     assert {"models", "devices and memory", "endpoint", "administration", "several units", "checking"} <= set(groups)
+    assert re.search(r"--policy NAME +adbs, mux, round_robin or fcfs \(mux where there are\n +lanes, else adbs\)", said)
     assert re.search(r"--kv-cache-size SIZE\n? +size of the shared cache", said)
 
 
@@ -83,3 +84,28 @@ def test_bash_completes_what_is_typed(capsys, tmp_path):
 def test_a_shell_that_nobody_knows_is_refused(capsys):
     assert main(["completion", "tcl"]) == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("serve x --model y", "there is no --model: give the folder without a flag, or NAME=FOLDER for each of several"),
+        ("serve x --served-model-name=y", "there is no --served-model-name: give NAME=FOLDER"),
+        ("serve x --ttl 10m", "there is no --ttl: it is a key of CONFIG.yaml, ttl"),
+        ("serve x --api-keys y", "unrecognized arguments: --api-keys y; did you mean --api-key?"),
+        ("bench serve --request-rate 4", "there is no --request-rate: give --rate"),
+        ("bench sweep --host x", "there is no --host: give --base-url http://HOST:PORT"),
+    ],
+)
+def test_a_flag_of_vllm_or_a_key_that_is_no_flag_is_told_with_what_stands_for_it(capsys, words, told):
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.startswith(f"muxjax: {told}")
+
+
+@pytest.mark.parametrize("command", ["serve", "bench serve"])
+def test_what_is_told_of_flags_names_flags_that_are_there(command):
+    parser = COMMANDS[f"muxjax {command}"]
+    for flag, text in parser.elsewhere().items():
+        assert flag not in parser._option_string_actions
+        named = set(re.findall(r"--[a-z0-9-]+", text)) - {"--revision", "--local-dir"}
+        assert named <= set(parser._option_string_actions), (flag, named)

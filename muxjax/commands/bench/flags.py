@@ -7,6 +7,7 @@ from typing import Any
 from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
 from muxjax.commands.bench.options import BenchOptions, CompareOptions, LoadOptions, SweepOptions
+from muxjax.commands.cli import elsewhere
 from muxjax.commands.cli.parser import Command, add_commands
 from muxjax.commands.flags import add_fields, file_path, read_fields
 from muxjax.engine.options import UnitOptions
@@ -76,12 +77,14 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
                 "send a load to running servers of OpenAI's API",
                 _add_serve,
                 ("muxjax bench serve --model small --num-prompts 100 --rate 4", "muxjax bench serve --workload llama-trio --duration 60"),
+                elsewhere.of_bench,
             ),
             Command(
                 "sweep",
                 "find the highest rate at which enough requests are within their targets",
                 _add_sweep,
                 ("muxjax bench sweep --model small --rate 4 --ttft 0.2 --tpot 0.02",),
+                elsewhere.of_bench,
             ),
             Command(
                 "compare",

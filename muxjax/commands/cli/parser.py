@@ -15,28 +15,41 @@ class Command(NamedTuple):
       what: it does, in a few words.
       add: gives its parser the flags, and the default `command`, a function of the arguments.
       examples: lines to type, as its help shows them.
+      elsewhere: what stands for flags that others have and it has not, by the flag.
     """
 
     name: str
     what: str
     add: Callable[[argparse.ArgumentParser], None]
     examples: tuple[str, ...]
+    elsewhere: Callable[[], Mapping[str, str]] = dict
 
 
 class Parser(argparse.ArgumentParser):
     """Flags whose errors are told as all others are: in one line."""
+
+    elsewhere: Callable[[], Mapping[str, str]] = dict
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
         """As of any parser; a flag that is not known is told by the command that it was given to, with the one it resembles."""
+        if args is not None:
+            self._refuse_others(args)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             near = difflib.get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, n=1)
             hint = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
             raise ConfigError(f"unrecognized arguments: {' '.join(unknown)}; {hint}")
         return found, unknown
+
+    def _refuse_others(self, args: Sequence[str]) -> None:
+        """Raises ConfigError: a flag that something else stands for here; before --model is taken for the beginning of --model-root."""
+        flags = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
+        for flag in flags:
+            if flag not in self._option_string_actions and (instead := self.elsewhere().get(flag)):
+                raise ConfigError(f"there is no {flag}: {instead}; see {self.prog} --help")
 
 
 class _Help(argparse.HelpFormatter):
@@ -77,4 +90,6 @@ def add_commands(parser: argparse.ArgumentParser, commands: Sequence[Command]) -
         examples = "\n".join(("examples:", *(f"  {line}" for line in command.examples)))
         own = subparsers.add_parser(command.name, help=command.what, epilog=examples, formatter_class=_Help)
         own.description = f"{command.what[0].upper()}{command.what[1:]}."
+        assert isinstance(own, Parser)
+        own.elsewhere = command.elsewhere
         command.add(own)

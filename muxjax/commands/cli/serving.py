@@ -3,6 +3,7 @@
 import argparse
 
 from muxjax.commands import serve_flags
+from muxjax.commands.cli import elsewhere
 from muxjax.commands.cli.parser import Command
 from muxjax.commands.flags import file_path, read_fields
 from muxjax.errors import require
@@ -128,6 +129,7 @@ COMMANDS = (
             "muxjax serve big=/models/Llama-3.1-8B-Instruct small=/models/Llama-3.2-1B-Instruct --port 9000",
             "muxjax serve CONFIG.yaml --check --chip h200",
         ),
+        elsewhere.of_serve,
     ),
     Command(
         "worker", "serve one unit to a server on another host", _add_worker, ("MUXJAX_WORKER_KEY=... muxjax worker --listen 0.0.0.0:7000",)
