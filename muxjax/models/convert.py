@@ -17,6 +17,8 @@ from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards
 from muxjax.specs.config import read_spec
+from muxjax.specs.fields import Fields
+from muxjax.specs.with_pictures import text_fields
 
 SHARD_BYTES = 4 * 2**30
 _COMPANIONS = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README*")
@@ -65,12 +67,12 @@ def _copy_companions(src: Path, folder: Path) -> None:
 
 def _settle_config(path: Path, spec: ModelSpec) -> None:
     """Says in the copied config.json what only the weights said, as the other format's may not: the dtype, a head of its own; and nothing
-    of quantised weights that are written whole."""
+    of quantised weights that are written whole, nor of what reads pictures."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    settled = config | {"tie_word_embeddings": spec.tied}
+    settled = {**text_fields(Fields(where=str(path), values=config)).values} | {"tie_word_embeddings": spec.tied}
     if spec.quantization is None:
         settled.pop("quantization_config", None)
-    if not (config.get("dtype") or config.get("torch_dtype")):
+    if not (settled.get("dtype") or settled.get("torch_dtype")):
         settled |= {"torch_dtype": spec.dtype}
     if settled != {"tie_word_embeddings": False} | config:
         path.write_text(json.dumps(settled, indent=2) + "\n", encoding="utf-8")

@@ -19,6 +19,7 @@ from muxjax.models.shares import WHOLE, Share
 from muxjax.models.tensors import NUMBERS, Tensor, tensors
 from muxjax.specs.config import read_stored_quantization
 from muxjax.specs.tensor_names import tensor_names
+from muxjax.specs.weight_files import is_of_pictures
 
 
 class Matrix(NamedTuple):
@@ -161,8 +162,8 @@ def _is_apart(tensor: Tensor) -> bool:
 
 
 def _harmless(name: str, spec: ModelSpec) -> bool:
-    """Computed from the config anyway, a second copy of the embedding, of what predicts further tokens behind the last layer, or a scale
-    of a cache in 8 bits."""
+    """Computed from the config anyway, a second copy of the embedding, of what predicts further tokens behind the last layer, of what reads
+    pictures, or a scale of a cache in 8 bits."""
     beyond = spec.naming in ("glm4_moe", "deepseek") and name.startswith(f"model.layers.{spec.layers}.")
     is_beside = name.endswith(("rotary_emb.inv_freq", ".k_scale", ".v_scale"))
-    return beyond or is_beside or (spec.tied and name in tensor_names(spec)["head"])
+    return beyond or is_beside or is_of_pictures(name) or (spec.tied and name in tensor_names(spec)["head"])

@@ -21,6 +21,7 @@ from muxjax.specs.reading.quantization import StoredQuantization, read_quantizat
 from muxjax.specs.reading.rope import read_rope, rope_fields, to_rope_scaling
 from muxjax.specs.tensor_names import tensor_names
 from muxjax.specs.weight_files import equal_bytes, main_dtype, read_headers
+from muxjax.specs.with_pictures import WITH_PICTURES, text_fields
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -54,7 +55,7 @@ def read_spec(
       CheckpointError: a file of weights that is damaged.
     """
     require_model_folder(folder)
-    fields = Fields.load(folder / "config.json")
+    fields = text_fields(Fields.load(folder / "config.json"))
     family = _family(fields)
     fields = fields.with_defaults(family.defaults)
     check_values(fields, family)
@@ -85,7 +86,7 @@ def read_stored_quantization(folder: Path) -> StoredQuantization | None:
     path = folder / "config.json"
     if not path.exists():
         return None
-    fields = Fields.load(path)
+    fields = text_fields(Fields.load(path))
     return _stored_quantization(fields, _family(fields))
 
 
@@ -147,7 +148,7 @@ def _family(fields: Fields) -> Family:
         return BY_TYPE[model_type]
     families = BY_ARCHITECTURE | BARE
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str) or named[0] not in families:
-        raise fields.wrong("architectures", named, "one of " + ", ".join(BY_ARCHITECTURE))
+        raise fields.wrong("architectures", named, "one of " + ", ".join([*BY_ARCHITECTURE, *WITH_PICTURES]))
     family = families[named[0]]
     if model_type not in (None, family.model_type):
         raise fields.wrong("model_type", model_type, f"{family.model_type}, as architectures has {named[0]}")

@@ -24,11 +24,26 @@ _PIECE_BYTES = 32 * 2**20
 
 _PREFIX = "model."
 _OF_DECODER = ("embed_tokens.", "tok_embeddings.", "layers.", "norm.")
+_BESIDE_PICTURES = ("model.language_model.", "language_model.model.", "language_model.")
+_OF_PICTURES = ("vision_tower.", "multi_modal_projector.", "visual.")
 
 
 def full_name(name: str) -> str:
-    """A tensor's name in a model with its head: a decoder that was stored alone, as for embeddings, has names without a prefix."""
+    """A tensor's name in a text model with its head: a decoder that was stored alone, as for embeddings, has names without a prefix, and
+    one that is beside what reads pictures has another."""
+    prefix = next((each for each in _BESIDE_PICTURES if name.startswith(each)), "")
+    name = name.removeprefix(prefix)
     return _PREFIX + name if name.startswith(_OF_DECODER) else name
+
+
+def other_names(name: str) -> tuple[str, ...]:
+    """What a part of a text model is called where it is beside what reads pictures."""
+    return tuple(prefix + name.removeprefix(_PREFIX) for prefix in _BESIDE_PICTURES)
+
+
+def is_of_pictures(name: str) -> bool:
+    """Of what reads pictures beside a text model."""
+    return name.removeprefix(_PREFIX).startswith(_OF_PICTURES)
 
 
 class StoredTensor(NamedTuple):

@@ -175,4 +175,46 @@ FURTHER = {
         **{"norm_topk_prob": True, "scoring_func": "sigmoid", "topk_method": "noaux_tc", "n_group": 1, "topk_group": 1},
         **{"first_k_dense_replace": 1, "routed_scaling_factor": 2.446, "num_nextn_predict_layers": 0, "rope_theta": 50000.0},
     },
+    "google/gemma-3-4b-it": {
+        **{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": "bfloat16"},
+        **{"boi_token_index": 255999, "eoi_token_index": 256000, "image_token_index": 262144, "mm_tokens_per_image": 256},
+        **{"eos_token_id": [1, 106], "initializer_range": 0.02, "transformers_version": "4.50.0.dev0"},
+        "text_config": {
+            **{"hidden_size": 256, "intermediate_size": 704, "model_type": "gemma3_text", "num_hidden_layers": 2},
+            **{"rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+        },
+        "vision_config": {"hidden_size": 1152, "image_size": 896, "model_type": "siglip_vision_model", "vision_use_head": False},
+    },
+    "mistralai/Mistral-Small-3.1-24B-Instruct-2503": {
+        **{"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "torch_dtype": "bfloat16"},
+        **{"image_token_index": 10, "multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2},
+        **{"vision_feature_layer": -1, "transformers_version": "4.50.0.dev0"},
+        "text_config": {
+            **{"attention_dropout": 0.0, "head_dim": 128, "hidden_act": "silu", "initializer_range": 0.02, "model_type": "mistral"},
+            **{"max_position_embeddings": 131072, "num_key_value_heads": 4, "rms_norm_eps": 1e-05, "rope_theta": 1000000000.0},
+            **{"sliding_window": None, "use_cache": True, **_TINY_EXTRAS},
+        },
+        "vision_config": {"model_type": "pixtral", "patch_size": 14},
+    },
+    "Qwen/Qwen2.5-VL-7B-Instruct": {
+        **{"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "torch_dtype": "bfloat16"},
+        **{"attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 2, "vision_start_token_id": 151652},
+        **{"vision_end_token_id": 151653, "vision_token_id": 151654, "image_token_id": 151655, "video_token_id": 151656},
+        **{"hidden_act": "silu", "initializer_range": 0.02, "max_position_embeddings": 128000, "max_window_layers": 28},
+        **{"num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0, "sliding_window": 32768},
+        **{"tie_word_embeddings": False, "use_cache": True, "use_sliding_window": False, "transformers_version": "4.41.2"},
+        **{"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}, "vision_config": {"depth": 32}, **_TINY_EXTRAS},
+    },
+    "Qwen/Qwen3-VL-4B-Instruct": {
+        **{"architectures": ["Qwen3VLForConditionalGeneration"], "model_type": "qwen3_vl", "tie_word_embeddings": True},
+        **{"image_token_id": 151655, "video_token_id": 151656, "vision_end_token_id": 151653, "vision_start_token_id": 151652},
+        "text_config": {
+            **{"attention_bias": False, "attention_dropout": 0.0, "bos_token_id": 151643, "dtype": "bfloat16", "eos_token_id": 2},
+            **{"head_dim": 128, "hidden_act": "silu", "initializer_range": 0.02, "max_position_embeddings": 262144},
+            **{"model_type": "qwen3_vl_text", "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_theta": 5000000},
+            **{"rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"}},
+            **{"tie_word_embeddings": True, "use_cache": True, **_TINY_EXTRAS},
+        },
+        "vision_config": {"depth": 24, "deepstack_visual_indexes": [5, 11, 17]},
+    },
 }

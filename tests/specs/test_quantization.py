@@ -140,6 +140,11 @@ def test_a_wish_is_for_models_in_which_nothing_is_quantised(tmp_path):
         read(tmp_path, GPTQ, quantization="fp8")
 
 
+@pytest.mark.parametrize("left", ["language_model.model.layers.1.self_attn.k_proj", "re:model.language_model.*k_proj", "re:.*k_proj"])
+def test_modules_may_be_named_as_beside_what_reads_pictures(tmp_path, left):
+    assert read(tmp_path, compressed("channel")(["re:vision_tower.*", left])).kinds == ("o", "gate_up", "down")
+
+
 def test_activations_of_prompts_are_rounded_where_it_is_wished_and_each_output_has_a_scale(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(to_hf_config(DENSE)))
     assert read_spec(tmp_path, quantization="fp8_w8a8").quantization == Quantization(kinds=ALL, rounds_prompts=True)

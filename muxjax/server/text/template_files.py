@@ -13,21 +13,19 @@ def load_template(folder: Path, override: Path | None = None) -> ChatTemplate | 
     """The template of a file, or else those of a checkpoint; None where there is none.
 
     A checkpoint's are chat_template.jinja and additional_chat_templates/*.jinja, or where neither is there, those that
-    tokenizer_config.json holds: one, or several by name. The one named `tool_use` is for chats with tools, `default` for the others.
+    tokenizer_config.json holds: one, or several by name; or that of chat_template.json, where models that read pictures may have theirs.
+    The one named `tool_use` is for chats with tools, `default` for the others.
 
     Raises:
       ConfigError: a file is missing or no template.
     """
     if override is not None:
         return ChatTemplate(_read(override), special_texts(folder), name=override.name)
-    in_files = _from_files(folder)
-    sources = in_files or _from_config(folder)
+    name, sources = next(((name, found) for name, read in _SOURCES.items() if (found := read(folder))), ("", {}))
     default, tool_use = sources.get("default"), sources.get("tool_use")
     if default is None and tool_use is None:
         return None
-    return ChatTemplate(
-        default, special_texts(folder), tool_use=tool_use, name="chat_template.jinja" if in_files else "tokenizer_config.json"
-    )
+    return ChatTemplate(default, special_texts(folder), tool_use=tool_use, name=name)
 
 
 def _from_files(folder: Path) -> dict[str, str]:
@@ -43,6 +41,15 @@ def _from_config(folder: Path) -> dict[str, str]:
         named = {entry.get("name"): entry.get("template") for entry in configured if isinstance(entry, Mapping)}
         return {str(name): template for name, template in named.items() if isinstance(template, str)}
     return {"default": configured} if isinstance(configured, str) else {}
+
+
+def _of_processor(folder: Path) -> dict[str, str]:
+    configured = read_config(folder / "chat_template.json").get("chat_template")
+    return {"default": configured} if isinstance(configured, str) else {}
+
+
+_SOURCES = {"chat_template.jinja": _from_files, "tokenizer_config.json": _from_config, "chat_template.json": _of_processor}
+"""By the name that errors have; the first that has any."""
 
 
 def _read(path: Path) -> str:

@@ -15,6 +15,7 @@ from muxjax.quantization import FP8, INT4, WEIGHTS_AND_ACTIVATIONS, Quantization
 from muxjax.specs.fields import Fields, shorten
 from muxjax.specs.known_fields import check_only
 from muxjax.specs.tensor_names import tensor_names
+from muxjax.specs.weight_files import full_name, other_names
 
 _NAMES = ("quantization_config", "compression_config", "quantization")
 _WHOLE = "give the folder of the model in bfloat16 that it was made of, which `quantization: fp8` makes as small as one in fp8"
@@ -252,7 +253,7 @@ def _names(config: Fields, field: str) -> tuple[str, ...]:
 
 def _has_parts(names: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether one of the names is a module's, or some of its parts one after another."""
-    left = frozenset(names)
+    left = frozenset(map(full_name, names))
 
     def leaves(module: str) -> bool:
         parts = module.split(".")
@@ -263,12 +264,16 @@ def _has_parts(names: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _is_or_matches(config: Fields, names: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether one of the names is a module's, or behind `re:` a pattern that it begins like."""
-    left = frozenset(names)
+    left = frozenset(map(full_name, names))
     try:
         patterns = [re.compile(name.removeprefix(_PATTERN)) for name in names if name.startswith(_PATTERN)]
     except re.error as error:
         raise config.wrong("ignore", names, f"names, or patterns behind {_PATTERN} that can be read ({error})") from error
-    return lambda module: module in left or any(pattern.match(module) for pattern in patterns)
+
+    def leaves(module: str) -> bool:
+        return module in left or any(pattern.match(name) for pattern in patterns for name in (module, *other_names(module)))
+
+    return leaves
 
 
 def _modules(spec: ModelSpec, kind: str) -> Iterator[str]:

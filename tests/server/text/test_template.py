@@ -103,6 +103,13 @@ def test_the_config_holds_one_template_or_named_ones(tmp_path):
         assert load_template(tmp_path) is None
 
 
+def test_where_nothing_else_has_one_that_of_a_processor_is_taken(tmp_path):
+    write_json(tmp_path / "chat_template.json", {"chat_template": "processor"})
+    assert load_template(tmp_path).render(HELLO) == "processor"
+    write_json(tmp_path / "tokenizer_config.json", {"chat_template": "config"})
+    assert load_template(tmp_path).render(HELLO) == "config"
+
+
 def test_templates_of_files_have_the_name_of_the_file(tmp_path):
     write_json(tmp_path / "tokenizer_config.json", {"chat_template": "config"})
     (tmp_path / "additional_chat_templates").mkdir()
