@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from muxjax.cluster import launcher, nvidia
 from muxjax.cluster.options import ClusterOptions
-from muxjax.cluster.plan import UnitSpec, one_unit, unit_specs
+from muxjax.cluster.plan import UnitSpec, family, one_unit, unit_specs
 from muxjax.commands.place import solve
 from muxjax.commands.problem_file import read_problem
 from muxjax.cost.chip import CHIPS
@@ -37,14 +37,15 @@ def run(options: Options, chip: str = "") -> None:
     """Prints each unit's models, and the memory of one of its devices.
 
     Args:
-      chip: that the models are for, by a name of `cost.chip`; "" for what is here.
+      chip: that the models are for, by a name of `cost.chip`; "" for what is here, or what a placement was made for where that is not.
     Raises:
       ConfigError, CheckpointError: it cannot be served.
     """
-    device = named(chip) if chip else attached(os.environ)
+    here = named(chip) if chip else attached(os.environ)
     placement = _placement(options)
     for unit in unit_specs(placement, options.unit):
-        print("\n".join(unit_lines(unit, device)))
+        elsewhere = not chip and family(unit.chip) not in here.name
+        print("\n".join(unit_lines(unit, named(family(unit.chip)) if elsewhere else here)))
     http = options.http
     keys = len(http.api_keys) + sum(len(tenant.api_keys) for tenant in http.tenants)
     print(f"endpoint: http://{http.host}:{http.port}/v1, {f'for {keys} keys' if keys else 'open to everybody who reaches it'}")
@@ -86,7 +87,7 @@ def unit_lines(unit: UnitSpec, device: Device) -> Iterator[str]:
     held = max(sum(plan.resident_bytes for plan in plans if place in options.devices_of(plan.options)) for place in _places(options))
     cache = _cache_bytes(options, device, limit, held)
     several = f"{len(unit.devices)} devices, each like " if len(unit.devices) > 1 else ""
-    yield f"unit {unit.name}: {len(plans)} model{'s' * (len(plans) > 1)} on {several}{unit.chip or device.name}"
+    yield f"unit {unit.name}: {len(plans)} model{'s' * (len(plans) > 1)} on {several}{device.name}"
     yield from (f"  {_model_line(plan, options, cache)}" for plan in plans)
     yield f"  memory of a device: weights and tables {show_bytes(held)}; {_told(cache, limit, held)}"
 

@@ -28,6 +28,8 @@ MOST_RATE_RPS = 1e9
 """Of a replica, for which its unit is to have a share of the cache."""
 TOLD = 50
 """Requests that a process ends between two words of its progress."""
+NAMED = 8
+"""Models that are named in an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +117,12 @@ def route(machines: Sequence[Machine], arrivals: Iterable[Arrival]) -> list[list
         for model, hosted in one.hosted.items():
             hosts.setdefault(model, []).append(_Replica(at, hosted.rate_rps, means.get(model, 0.0)))
     requests: list[list[Arrival]] = [[] for _ in machines]
+    strangers = dict.fromkeys(arrival.model for arrival in arrivals if arrival.model not in hosts)
+    if strangers:
+        told = ", ".join(map(repr, list(strangers)[:NAMED])) + (", ..." if len(strangers) > NAMED else "")
+        had = f"the placement has {', '.join(hosts)}; --rename OLD=NEW calls them so"
+        raise ConfigError(f"the trace asks for model{'s' * (len(strangers) > 1)} {told}, and {had}", field="trace")
     for arrival in arrivals:
-        if arrival.model not in hosts:
-            raise ConfigError(f"the trace asks for model {arrival.model!r}, and the placement has {', '.join(hosts)}", field="trace")
         replicas = hosts[arrival.model]
         chosen = replicas[router.route([replica.at(arrival.time_s) for replica in replicas])]
         chosen.take(arrival.prompt_tokens + arrival.output_tokens)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +111,17 @@ def test_the_units_of_a_placement_are_told_one_by_one(tmp_path, capsys):
     assert main(["serve", *map(str, shipped()), "--check", "--placement", str(tmp_path / "placement.json")]) == 0
     said = capsys.readouterr().out
     assert "unit 0: 2 models" in said and "unit 1: 1 model on" in said
+
+
+def test_a_placement_for_another_chip_is_told_of_that_unless_one_is_named(tmp_path, capsys):
+    write_placement(replace(placement(("farm",)), chips=("A100-80GB",)), tmp_path / "placement.json")
+    asked = ["serve", str(shipped()[0]), "--check", "--placement", str(tmp_path / "placement.json")]
+    for flags, name, memory in (([], "A100-80GB", 80), (["--chip", "h200"], "H200", 141)):
+        assert main([*asked, *flags]) == 0
+        said = capsys.readouterr().out
+        assert f"unit 0: 1 model on {name}\n" in said
+        used = float(re.search(r"of ([0-9.]+) GiB for steps", said)[1])
+        assert 0.8 * memory < used < memory
 
 
 def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(own_folder, capsys):

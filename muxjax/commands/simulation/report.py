@@ -55,7 +55,7 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
     )
     for objective, name in OBJECTIVES.items():
         shares = found["attainment"][objective]
-        yield f"{name} within its objective: " + ", ".join(f"{shares[scale]:.1%} at {scale} x" for scale in map(str, SHOWN_SCALES))
+        yield f"{name} within multiples of what a request takes alone: " + ", ".join(f"{shares[scale]:.1%} at {scale} x" for scale in map(str, SHOWN_SCALES))
     for model, own in found["models"].items():
         for objective, target in own["targets"].items():
             yield f"{OBJECTIVES[objective]} of {model} within {show_s(target['seconds'])}: {target['share']:.1%}"
@@ -65,7 +65,7 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
             f"{sum(model['preemptions'] for model in unit['models'].values())} pre-emptions"
         )
     if found["shortened"]:
-        yield f"{found['shortened']} requests were cut to their models' contexts"
+        yield f"requests that were cut to their models' contexts: {found['shortened']}"
 
 
 def idle(problem: Problem) -> Callable[[Served], Alone]:
