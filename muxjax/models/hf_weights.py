@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,12 +11,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from muxjax.errors import CheckpointError
 from muxjax.model_spec import ModelSpec
 from muxjax.models.checkpoint import Advance
 from muxjax.models.inventory import check_inventory
 from muxjax.models.safetensors_io import TensorFiles
 from muxjax.models.shares import WHOLE, Share
-from muxjax.models.tensors import NUMBERS, Tensor, tensors
+from muxjax.models.tensors import CACHE_SCALES, NUMBERS, Tensor, tensors
 from muxjax.specs.config import read_stored_quantization
 from muxjax.specs.tensor_names import tensor_names
 from muxjax.specs.weight_files import is_of_pictures
@@ -116,7 +117,7 @@ class HfFolder:
     """
 
     def __init__(self, folder: Path, spec: ModelSpec):
-        self._spec = spec
+        self._folder, self._spec = folder, spec
         self._files = TensorFiles(folder, quantization=read_stored_quantization(folder), dtype=jnp.dtype(spec.dtype))
         self._kinds = functools.partial(kinds, packed=self._files.packed)
         whole = {
@@ -146,7 +147,15 @@ class HfFolder:
         array = np.zeros(kind.shape, dtype or self.dtypes[path])
         for matrix, part in zip(whole.matrices, kind.parts(array), strict=True):
             self._files.read_into(matrix.name, part, advance, rows=(matrix.start, matrix.stop), piece=share.index, item=matrix.expert)
+        if path.endswith(CACHE_SCALES):
+            self._require_scales(dict(zip(whole.names, array.flat, strict=True)))
         return array
+
+    def _require_scales(self, scales: Mapping[str, float]) -> None:
+        """Raises CheckpointError: a number that keys or values are divided by is none to divide by."""
+        for name, scale in scales.items():
+            if not 0 < scale < math.inf:
+                raise CheckpointError(f"{self._folder}: {name} must be over 0 and finite, got {scale}")
 
 
 def split_stacks(stacks: Iterable[tuple[str, np.ndarray]], spec: ModelSpec) -> Iterator[tuple[str, np.ndarray]]:

@@ -159,6 +159,28 @@ def test_scales_that_some_layer_lacks_are_an_error(scaled, tmp_path):
         Serving({name: tmp_path}, [name], fp8=[name])
 
 
+def changed(folder, to, **tensors):
+    """A folder with other tensors of the first layer's attention."""
+    shutil.copyfile(folder / "config.json", to / "config.json")
+    kept = load_file(folder / "model.safetensors") | {f"model.layers.0.self_attn.{name}": tensor for name, tensor in tensors.items()}
+    save_file(kept, to / "model.safetensors", metadata={"format": "pt"})
+    return to
+
+
+@pytest.mark.parametrize("scale", [0, -1, np.nan, np.inf])
+def test_a_scale_that_nothing_is_divided_by_is_an_error(scaled, tmp_path, scale):
+    name, folder, _ = scaled
+    with pytest.raises(CheckpointError, match=rf"model\.layers\.0\.self_attn\.v_scale must be over 0 and finite, got {float(scale)}"):
+        Serving({name: changed(folder, tmp_path, v_scale=np.float32([scale]))}, [name], fp8=[name])
+
+
+def test_a_scale_is_a_number_alone_or_a_vector_of_one(scaled, tmp_path):
+    _, folder, scales_L = scaled
+    alone = changed(folder, tmp_path, k_scale=np.array(scales_L[0][0], np.float32))
+    of = [load(one, read_spec(one, cache_scales=True), progress=False)["layers"]["k_cache_scale"] for one in (folder, alone)]
+    assert np.array_equal(*of)
+
+
 def test_a_cache_that_does_not_round_would_be_noticed(folders):
     with Serving(folders, [FP8[0]]) as serving:
         wanted = [(FP8[0], 2)]

@@ -236,6 +236,11 @@ Q = "model__layers__0__self_attn__q_proj__"
         ),
         ("packed", {f"{Q}weight_scale": None}, r"q_proj\.weight_scale must be \[256, 4\], got none"),
         ("packed", {f"{Q}weight_packed": np.ones((256, 24), np.int32)}, r"weight_scale must be \[256, 3\], got \[256, 4\]"),
+        ("gptq", {f"{Q}qweight": np.ones((32, 256), np.int64)}, r"q_proj\.qweight is stored as I64; supported are I32$"),
+        ("awq", {f"{Q}qzeros": np.ones((4, 32), np.float32)}, r"q_proj\.qzeros is stored as F32; supported are I32$"),
+        ("gptq by activations", {f"{Q}g_idx": np.zeros(256, np.float32)}, r"q_proj\.g_idx is stored as F32; supported are I32, I64$"),
+        ("packed", {f"{Q}weight_scale": np.ones((256, 4), np.int32)}, r"weight_scale is stored as I32; supported are BF16, F16, F32$"),
+        ("compressed, by channel", {f"{Q}weight_scale": np.ones((256, 1), np.int32)}, r"weight_scale is stored as I32; supported are BF16"),
     ],
 )
 def test_a_tensor_that_is_not_as_it_must_be_is_named(tmp_path, form, tensors, said):

@@ -98,6 +98,7 @@ def test_experts_are_held_so_and_routers_never(tmp_path):
             {"quant_method": "quark"},
             "quant_method must be one of compressed-tensors, fp8, gptq, awq; give the folder of the model",
         ),
+        ({"quant_method": ["gptq"]}, "quant_method must be one of"),
         ({"bits": 4}, "quant_method must be one of"),
         (BLOCKS | {"weight_block_size": [64, 128]}, r"weight_block_size must be \[128, 128\] or left out"),
         (BLOCKS | {"dequantize": True}, "dequantize must be False or left out"),

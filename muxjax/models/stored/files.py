@@ -42,15 +42,25 @@ class StoredTensors:
         return self._headers[name].path
 
     def wide(self, name: str) -> Made:
-        """A tensor that needs nothing but reading.
+        """A tensor that needs nothing but reading; a number alone as a vector of one.
 
         Raises:
           CheckpointError: it is of a dtype not supported.
         """
+        self.require_dtype(name)
         header = self._headers[name]
-        if header.dtype not in _DTYPES:
-            raise CheckpointError(f"{header.path}: {name} is stored as {header.dtype}; supported are {', '.join(_DTYPES)}")
+        if not header.shape:
+            return Made((1,), _DTYPES[header.dtype], lambda index: self.whole(name).reshape(1)[index])
         return Made(header.shape, _DTYPES[header.dtype], lambda index: self.read(name, index))
+
+    def require_dtype(self, name: str, right: tuple[str, ...] = tuple(_DTYPES)) -> None:
+        """
+        Raises:
+          CheckpointError: it is of another dtype.
+        """
+        header = self._headers[name]
+        if header.dtype not in right:
+            raise CheckpointError(f"{header.path}: {name} is stored as {header.dtype}; supported are {', '.join(right)}")
 
     def whole(self, name: str) -> np.ndarray:
         """All of one that is small.

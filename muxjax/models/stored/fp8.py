@@ -34,6 +34,7 @@ def _stored(files: StoredTensors, name: str, block: int | None) -> tuple[Quantis
     beside = [name + suffix for suffix in ("_scale", "_scale_inv") if name + suffix in files.shapes]
     if len(beside) != 1:
         raise CheckpointError(f"{files.where(name)}: {name} is stored as F8_E4M3, and needs a scale in {name}_scale or {name}_scale_inv")
+    files.require_dtype(beside[0])
     shape, numbers = files.shapes[beside[0]], Made((outputs, inputs), _NUMBERS, lambda index: files.read(name, index))
     input_scale = name.removesuffix("weight") + "input_scale"
     parts = frozenset([*beside, *({input_scale} & files.shapes.keys())])

@@ -96,6 +96,7 @@ class _Module(NamedTuple):
         elif self.name + form.zeros in shapes:
             raise CheckpointError(f"{self.files.folder}: {self.name}{form.zeros} is there, and config.json says that there are no zeros")
         has_order = self.name + form.groups in shapes
+        self._require_dtypes(has_zeros=has_zeros, has_order=has_order)
         if quantization.by_activations and not has_order:
             raise CheckpointError(f"{self.files.folder} lacks {self.name}{form.groups}, and config.json says that groups are no neighbours")
         names = (form.numbers, form.zeros, form.scales, form.groups, *form.others)
@@ -112,6 +113,15 @@ class _Module(NamedTuple):
         if (found := self.files.shapes.get(self.name + suffix)) != right:
             said = "none" if found is None else list(found)
             raise CheckpointError(f"{self.files.folder}: {self.name}{suffix} must be {list(right)}, got {said}")
+
+    def _require_dtypes(self, *, has_zeros: bool, has_order: bool) -> None:
+        """Raises CheckpointError: words are none of 32 bits, scales are whole numbers, or groups are not."""
+        form = self.form
+        for suffix in (form.numbers, form.zeros)[: 1 + has_zeros]:
+            self.files.require_dtype(self.name + suffix, ("I32",))
+        self.files.require_dtype(self.name + form.scales)
+        if has_order:
+            self.files.require_dtype(self.name + form.groups, ("I32", "I64"))
 
     def _numbers(self, index: Index) -> np.ndarray:
         return (self._unpacked(self.form.numbers, index, self.form.axis) - _OFFSET).astype(_NUMBERS)

@@ -106,7 +106,7 @@ def read_quantization(fields: Fields) -> StoredQuantization | None:
         return None
     config = fields.child(said[0])
     method = config.get("quant_method")
-    if method not in _READERS:
+    if not isinstance(method, str) or method not in _READERS:
         why = f"quant_method must be one of {', '.join(_READERS)}; {_why_not(method)}"
         raise ConfigError(f"{fields.where}: {said[0]}={shorten(config.values)} is not supported: {why}", field=said[0])
     stored = _READERS[method](config)
