@@ -16,7 +16,7 @@ from muxjax.errors import ConfigError, require
 from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement
 from muxjax.server.config import Options
-from muxjax.server.model_files import ModelFiles
+from muxjax.server.model_files import ModelFiles, require_drafts_in_own_tokens
 from muxjax.units import show_bytes, show_count
 
 
@@ -79,8 +79,8 @@ def unit_lines(unit: UnitSpec, device: Device) -> Iterator[str]:
     options = unit.options
     kv_dtype = options.kv_dtype if options.kv_dtype != "auto" else "float32" if device.is_cpu else "bfloat16"
     plans = []
+    require_drafts_in_own_tokens([ModelFiles.read(model) for model in options.models])
     for model in options.models:
-        ModelFiles.read(model)
         plans.append(ModelPlan.read(options, model, kv_dtype))
         _require_weights(plans[-1])
     limit = _limit_bytes(options, device)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from muxjax.cluster.plan import unit_specs
 from muxjax.engine.options import UnitOptions
 from muxjax.placement.problem import Placement
 from muxjax.server.catalog import Catalog
-from muxjax.server.model_files import ModelFiles
+from muxjax.server.model_files import ModelFiles, require_drafts_in_own_tokens
 from muxjax.server.plans.placing import Placing
 from muxjax.server.service import Service
 from muxjax.whole_file import keeps_files
@@ -82,14 +82,6 @@ def build_cluster(
         models.extend(file.served(spec, max_model_len=spec.max_len, created=now))
     common = replace(options, lanes=None, sm_shares=())  # whatever each unit has come to have
     return Service(engine, Catalog(models), common, ClusterLifecycle(engine), Placing(engine, placement, options, devices))
-
-
-def require_drafts_in_own_tokens(files: Sequence[ModelFiles]) -> None:
-    """Raises ConfigError: a model's draft model has another tokenizer."""
-    named = {file.options.name: file for file in files}
-    for file in files:
-        if file.options.draft_model in named:
-            file.require_tokens_of(named[file.options.draft_model])
 
 
 def check_cache_folder(folder: str) -> None:

@@ -14,8 +14,9 @@ from muxjax.engine.options import LoraOptions, ModelOptions, UnitOptions
 from muxjax.engine.stats import Status
 from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.server.catalog import Catalog
-from muxjax.server.model_files import ModelFiles, open_lora
+from muxjax.server.model_files import ModelFiles, open_lora, require_same_tokens
 from muxjax.server.residency import DRAIN_S, making_room
+from muxjax.server.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Fleet:
     def __init__(self, lifecycle: Lifecycle, catalog: Catalog, options: UnitOptions):
         self.options = options
         self._lifecycle, self._catalog = lifecycle, catalog
+        self._speculation = {model.name: model.speculative_config for model in options.models}  # whether who drafts is there or not
         self._one = asyncio.Lock()  # change at a time
         self._tasks: set[asyncio.Task] = set()
         self._resting: set[str] = set()  # asleep, or on the way there or back; changed under the lock only
@@ -144,13 +146,28 @@ class Fleet:
         async with self._one:
             if any(model.name in other.names for other in self.options.models):
                 raise RequestError(f"The model `{model.name}` is there already.", param="name", code="conflict", status=409)
-            with_it = self.options.plus(model)
+            with_it = self._with(model)
             files = await asyncio.to_thread(ModelFiles.read, model)
+            self._require_own_tokens(with_it, files)
             await self._make_room(model)
             with _told(model.name, "is loaded"):
                 spec = await asyncio.to_thread(self._lifecycle.load, model)
             self._catalog.add(*files.served(spec, max_model_len=spec.max_len, created=int(time.time())))
-            self.options = with_it
+            self.options, self._speculation[model.name] = with_it, model.speculative_config
+
+    def _with(self, model: ModelOptions) -> UnitOptions:
+        """With one model more, which drafts for those that one of its name has drafted for before it went."""
+        others = (replace(other, speculative_config=self._speculation[other.name]) for other in self.options.models)
+        return self.options.serving((*others, model))
+
+    def _require_own_tokens(self, options: UnitOptions, files: ModelFiles) -> None:
+        """Raises ConfigError: a model that comes would draft for one of other tokens, or the other way round."""
+        name = files.options.name
+        tokenizers: dict[str, Tokenizer | None] = {model.name: model.tokenizer for model in self._catalog} | {name: files.tokenizer}
+        for model in options.models:
+            drafting = model.draft_model
+            if drafting and name in (model.name, drafting) and {model.name, drafting} <= tokenizers.keys():
+                require_same_tokens(model.name, tokenizers[model.name], drafting, tokenizers[drafting])
 
     async def _remove(self, name: str, timeout_s: float) -> None:
         async with self._one:

@@ -1,6 +1,6 @@
 """Files of a checkpoint's folder that the server needs: tokenizer, chat template, sampling defaults."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,20 +56,6 @@ class ModelFiles:
             adapters=_open_loras(options),
         )
 
-    def require_tokens_of(self, other: "ModelFiles") -> None:
-        """Raises ConfigError: the tokens that both models have are not the same ones."""
-        if self.tokenizer is None or other.tokenizer is None:
-            return
-        own, others = self.tokenizer.vocabulary(), other.tokenizer.vocabulary()
-        last = min(max(own.values(), default=0), max(others.values(), default=0))
-        unlike = {text for text, _ in own.items() ^ others.items() if own.get(text, last) <= last and others.get(text, last) <= last}
-        if unlike:
-            raise ConfigError(
-                f"{other.options.name} cannot draft for {self.options.name}: {len(unlike):,} of their tokens differ, such as"
-                f" {shown(min(unlike))}; a draft model has the same tokenizer",
-                field="speculative_config",
-            )
-
     def served(self, spec: ModelSpec, *, max_model_len: int, created: int) -> tuple[ServedModel, ...]:
         """The model, and behind it its adapters."""
         tokenizer = self.tokenizer or ByteTokenizer(spec.vocab)
@@ -94,6 +80,28 @@ class ModelFiles:
             pooling=self.pooling,
         )
         return (model, *map(model.under, self.adapters))
+
+
+def require_same_tokens(name: str, tokenizer: Tokenizer | None, drafting: str, other: Tokenizer | None) -> None:
+    """Raises ConfigError: tokens that a model and its draft model both have are not the same ones."""
+    own, others = (each.vocabulary() if each else {} for each in (tokenizer, other))
+    last = min(max(own.values(), default=-1), max(others.values(), default=-1))
+    unlike = {text for text, _ in own.items() ^ others.items() if own.get(text, last) <= last and others.get(text, last) <= last}
+    if unlike:
+        raise ConfigError(
+            f"{drafting} cannot draft for {name}: {len(unlike):,} of their tokens differ, such as"
+            f" {shown(min(unlike))}; a draft model has the same tokenizer",
+            field="speculative_config",
+        )
+
+
+def require_drafts_in_own_tokens(files: Sequence[ModelFiles]) -> None:
+    """Raises ConfigError: a model's draft model has another tokenizer."""
+    named = {file.options.name: file for file in files}
+    for file in files:
+        drafting = file.options.draft_model
+        if drafting in named:
+            require_same_tokens(file.options.name, file.tokenizer, drafting, named[drafting].tokenizer)
 
 
 def _open_loras(model: ModelOptions) -> tuple[Adapter, ...]:

@@ -58,6 +58,12 @@ def test_the_plan_of_a_gpu_is_weights_tables_and_what_they_leave(big):
     assert f"of {limit / GIB:.4g} GiB for steps" in memory
 
 
+def test_a_draft_model_of_other_tokens_is_refused_as_a_start_would():
+    others = [str(folder) for folder in shipped()[1:]]
+    with pytest.raises(ConfigError, match=r"farm cannot draft for \w+: \d+ of their tokens differ"):
+        lines(named("h200"), FARM, *others, speculative_config={"method": "draft_model", "model": "farm"})
+
+
 def test_matrices_in_fp8_take_half_of_their_memory(big):
     _, model, _ = lines(named("h200"), f"a={big}", load_format="dummy", quantization="fp8")
     assert "8.03 B parameters, bfloat16, matrices in FP8, 8.494 GiB of a device" in model

@@ -1,10 +1,15 @@
 """Models that come, go, sleep, wake and fail in any order, while requests for them come: nobody waits for ever, and no model is lost."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+import muxjax.demo
+from muxjax.engine.options import ModelOptions
+from muxjax.engine.speculation.options import SpeculativeOptions
 from muxjax.engine.stats import Status
 from muxjax.errors import RequestError
 from muxjax.types import Finish
@@ -208,3 +213,27 @@ def test_a_change_is_told_in_the_log_with_how_long_it_took(play, caplog):
         play.advance()
     told = [record.getMessage() for record in caplog.records]
     assert told[0] == "the model a is put to sleep" and told[1].startswith("the model a is put to sleep: done in ")
+
+
+SEA, FARM = (Path(muxjax.demo.__file__).parent / "data" / name for name in ("sea", "farm"))
+
+
+def drafted(name: str, path: Path, by: str | None) -> ModelOptions:
+    return ModelOptions(name=name, path=path, speculative_config=SpeculativeOptions(method="draft_model", model=by) if by else None)
+
+
+def test_who_comes_in_place_of_a_draft_model_drafts_only_if_it_could_have_from_the_start(play):
+    def outcome(change):
+        task = play.change(change)
+        play.finish()
+        return task.exception()
+
+    assert outcome(play.fleet.add(drafted("small", SEA, None))) is None
+    assert outcome(play.fleet.add(drafted("big", SEA, "small"))) is None
+    assert "small cannot draft for odd: " in str(outcome(play.fleet.add(drafted("odd", FARM, "small"))))
+    assert outcome(play.fleet.remove("small", timeout_s=1)) is None
+    assert play.fleet.options.models[-1].draft_model is None
+    assert "small cannot draft for big: " in str(outcome(play.fleet.add(drafted("small", FARM, None))))
+    assert "a model that has no draft model itself" in str(outcome(play.fleet.add(drafted("small", SEA, "big"))))
+    assert outcome(play.fleet.add(drafted("small", SEA, None))) is None
+    assert [model.draft_model for model in play.fleet.options.models[-2:]] == ["small", None]
