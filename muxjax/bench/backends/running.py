@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,11 +54,15 @@ def lacking(backend: Backend) -> str:
 
 
 def _is_there(module: str) -> bool:
-    """It can be imported, as far as its packages tell."""
+    """It can be imported, as far as its packages tell, by `python -m`, which looks in this folder too."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+    finally:
+        sys.path.remove(here)
 
 
 @contextlib.contextmanager

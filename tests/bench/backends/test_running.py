@@ -144,3 +144,14 @@ def test_what_is_missing_is_known_before_anything_is_started(monkeypatch):
     assert lacking(backend_of("llama.cpp")) == "llama-server is not on PATH"
     assert lacking(backend_of("spatial")) == f"{mps.CONTROL} is not on PATH"
     assert lacking(backend_of("mux")) == ""
+
+
+def test_a_module_in_this_folder_is_found_as_python_finds_it(tmp_path, monkeypatch):
+    (tmp_path / "of_this_folder").mkdir()
+    (tmp_path / "of_this_folder/server.py").touch()
+    (fitting, absent) = (backend_of(f"x=of_this_folder.{name}") for name in ("server", "absent"))
+    assert "of_this_folder.server is not installed" in lacking(fitting)
+    monkeypatch.chdir(tmp_path)
+    assert lacking(fitting) == ""
+    assert lacking(absent) == f"of_this_folder.absent is not installed"
+    assert str(tmp_path) not in sys.path
