@@ -55,9 +55,11 @@ def _filter(scaled_BV: jax.Array, rows: Rows) -> jax.Array:
     vocab = scaled_BV.shape[-1]
     sorted_BV = -jnp.sort(-scaled_BV, axis=-1)
     top_k_B = jnp.where(rows.top_k > 0, jnp.minimum(rows.top_k, vocab), vocab)
-    sorted_BV = jnp.where(jnp.arange(vocab) < top_k_B[:, None], sorted_BV, -jnp.inf)
+    in_top_k_BV = jnp.arange(vocab) < top_k_B[:, None]
+    sorted_BV = jnp.where(in_top_k_BV, sorted_BV, -jnp.inf)
     probability_BV = jax.nn.softmax(sorted_BV, axis=-1)
     before_BV = jnp.cumsum(probability_BV, axis=-1) - probability_BV
-    kept_BV = (before_BV < rows.top_p[:, None]) & (probability_BV >= rows.min_p[:, None] * probability_BV[:, :1])
+    kept_BV = in_top_k_BV & (before_BV < rows.top_p[:, None])  # what is before others may round to less than 1
+    kept_BV &= probability_BV >= rows.min_p[:, None] * probability_BV[:, :1]
     least_B1 = jnp.where(kept_BV, sorted_BV, jnp.inf).min(axis=-1, keepdims=True)
     return jnp.where(scaled_BV >= least_B1, scaled_BV, -jnp.inf)

@@ -74,6 +74,15 @@ def test_filters_keep_exactly_the_likeliest(settings, kept):
     assert not share[kept:].any()
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 3, 50])
+def test_top_k_holds_however_its_probabilities_round(top_k):
+    """In float32 those of k tokens do not always add up to 1."""
+    logits = jax.random.normal(jax.random.key(2), (512, 640))
+    tokens = np.asarray(draw(logits, rows(512, top_k=top_k, temperature=1.5), jnp.zeros(512, jnp.int32)))
+    likelier = (np.asarray(logits) > np.take_along_axis(np.asarray(logits), tokens[:, None], axis=1)).sum(axis=1)
+    assert likelier.max() < top_k
+
+
 def test_temperature_zero_is_the_argmax_whatever_the_filters_say():
     settings = rows(3, temperature=0.0, top_k=5, top_p=0.1, min_p=0.5)
     logits = jax.random.normal(jax.random.key(0), (3, V))

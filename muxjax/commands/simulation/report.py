@@ -55,7 +55,9 @@ def text(found: Mapping[str, Any]) -> Iterator[str]:
     )
     for objective, name in OBJECTIVES.items():
         shares = found["attainment"][objective]
-        yield f"{name} within multiples of what a request takes alone: " + ", ".join(f"{shares[scale]:.1%} at {scale} x" for scale in map(str, SHOWN_SCALES))
+        yield f"{name} within multiples of what a request takes alone: " + ", ".join(
+            f"{shares[scale]:.1%} at {scale} x" for scale in map(str, SHOWN_SCALES)
+        )
     for model, own in found["models"].items():
         for objective, target in own["targets"].items():
             yield f"{OBJECTIVES[objective]} of {model} within {show_s(target['seconds'])}: {target['share']:.1%}"
