@@ -153,5 +153,5 @@ def test_a_module_in_this_folder_is_found_as_python_finds_it(tmp_path, monkeypat
     assert "of_this_folder.server is not installed" in lacking(fitting)
     monkeypatch.chdir(tmp_path)
     assert lacking(fitting) == ""
-    assert lacking(absent) == f"of_this_folder.absent is not installed"
+    assert lacking(absent) == "of_this_folder.absent is not installed"
     assert str(tmp_path) not in sys.path
