@@ -206,7 +206,7 @@ def _lora(text: str) -> tuple[LoraOptions, str]:
     """
     name, _, place = text.partition("=")
     path, _, base = place.rpartition(":")
-    require(bool(name and path and base), "lora", shown(text), "NAME=PATH:BASE, with the name of the model that it is over")
+    require(bool(name and path and base), "lora", text, "NAME=PATH:BASE, with the name of the model that it is over")
     return LoraOptions(name=name, path=Path(path)), base
 
 

@@ -49,7 +49,7 @@ def read_adapter_config(folder: Path, *, most_rank: int) -> AdapterConfig:
       ConfigError: there is none, or it asks for something not supported; it names file, field, value and choice.
       CheckpointError: the file is a pointer of git-lfs.
     """
-    require_folder(folder)
+    require_folder(folder, f"the adapter's {CONFIG}")
     path = folder / CONFIG
     if not path.exists():
         raise ConfigError(f"{path} does not exist: a LoRA adapter as peft writes it has one, beside {WEIGHTS}", field="path")

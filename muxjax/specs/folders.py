@@ -15,14 +15,16 @@ _POINTER = b"version https://git-lfs.github.com/spec/"
 _CONVERT = "AutoModelForCausalLM.from_pretrained(FOLDER, dtype='auto').save_pretrained(NEW_FOLDER)"
 
 
-def require_folder(path: Path) -> None:
+def require_folder(path: Path, holding: str = "the model's config.json") -> None:
     """
+    Args:
+      holding: what the folder is to hold.
     Raises:
       ConfigError: the path is no folder; it says what is there instead.
     """
     try:
         if not path.is_dir():
-            raise ConfigError(f"{str(path)[:200]} is no folder: {_what_is_there(path)}", field="path")
+            raise ConfigError(f"{str(path)[:200]} is no folder: {_what_is_there(path, holding)}", field="path")
     except (OSError, ValueError) as error:
         raise ConfigError(f"{str(path)[:200]!r} is no folder: {str(error)[:200]}", field="path") from None
 
@@ -92,11 +94,11 @@ _ADAPTER = (
 )
 
 
-def _what_is_there(folder: Path) -> str:
+def _what_is_there(folder: Path, holding: str = "") -> str:
     if folder.is_file():
-        return f"it is a file; {_GGUF}" if folder.suffix.lower() == ".gguf" else "it is a file, and a model's folder is needed"
+        return f"it is a file; {_GGUF}" if folder.suffix.lower() == ".gguf" else "it is a file, and a folder is needed"
     if not folder.exists():
-        return f"nothing is there{_where_it_may_be(folder)}"
+        return f"nothing is there{_where_it_may_be(folder, holding)}"
     if (folder / "adapter_config.json").exists():
         return _ADAPTER
     if any(folder.glob("*.gguf")):
@@ -108,14 +110,14 @@ def _what_is_there(folder: Path) -> str:
     return f"a Hugging Face or Orbax folder has one{inside}"
 
 
-def _where_it_may_be(folder: Path) -> str:
+def _where_it_may_be(folder: Path, holding: str) -> str:
     """What to do about a folder that is not there: one of nearly that name beside it, or a model of a hub."""
     beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
     if near := difflib.get_close_matches(folder.name, beside, n=1):
         return f"; did you mean {folder.parent / near[0]}?"
     if _HUB_NAME.fullmatch(str(folder)):
-        return f"; a model of a hub is downloaded first: hf download {folder} --local-dir DIR, and then DIR is given"
-    return "; give the folder that holds the model's config.json"
+        return f"; what a hub has is downloaded first: hf download {folder} --local-dir DIR, and then DIR is given"
+    return f"; give the folder that holds {holding}"
 
 
 def _missing(shards: list[str]) -> str:

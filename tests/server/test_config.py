@@ -127,7 +127,8 @@ def test_errors_name_what_is_wrong_with_an_adapter(write, text, message):
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"), [("sql=/p", "NAME=PATH:BASE"), ("=/p:m", "NAME=PATH:BASE"), ("a=/p:n", "over one of m, got .*a over n")]
+    ("flag", "message"),
+    [("sql=/p", "NAME=PATH:BASE.*, got 'sql=/p'$"), ("=/p:m", "NAME=PATH:BASE"), ("a=/p:n", "over one of m, got .*a over n")],
 )
 def test_errors_name_what_is_wrong_with_the_flag_of_an_adapter(flag, message):
     with pytest.raises(ConfigError, match=f"lora must be .*{message}"):

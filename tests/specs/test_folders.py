@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from muxjax.errors import CheckpointError, ConfigError, MuxError
+from muxjax.specs.adapter import read_adapter_config
 from muxjax.specs.config import read_spec
 from muxjax.specs.folders import no_weights, require_model_folder, require_tokenizer
 from muxjax.specs.weight_files import SINGLE
@@ -33,6 +34,11 @@ def test_a_path_that_is_no_folder_says_what_it_is(tmp_path, monkeypatch):
     (tmp_path / "absence").mkdir()
     assert refusal(tmp_path / "absent").endswith(f"did you mean {tmp_path / 'absence'}?")
     assert "hf download someone/some-model-1.5B --local-dir DIR" in refusal((tmp_path / "someone/some-model-1.5B").relative_to(tmp_path))
+
+
+def test_a_folder_of_an_adapter_that_is_not_there_is_asked_for_what_an_adapter_has(tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing is there; give the folder that holds the adapter's adapter_config\.json"):
+        read_adapter_config(tmp_path / "absent", most_rank=8)
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
