@@ -17,6 +17,7 @@ class RopeScaling:
       attention_factor: multiplies the rotated queries and keys, of yarn and longrope.
       beta_fast, beta_slow: turns over the original length, above which a frequency is kept and below which it is stretched whole;
         beta_whole: between frequencies, not within them.
+      query_beta: queries are multiplied by 1 and this times the logarithm of 1 and the whole original lengths before them (Ministral 3).
     Source: Hugging Face's rope_scaling / rope_parameters.
     """
 
@@ -30,6 +31,7 @@ class RopeScaling:
     beta_slow: float = 1.0
     beta_whole: bool = True
     factors: tuple[float, ...] = ()
+    query_beta: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,7 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 48,
 }
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+MINISTRAL3_ROPE = YARN | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.4}
 LONGROPE = {
     "rope_type": "longrope",
     "rope_theta": 10000.0,
@@ -82,6 +83,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama_linear": ("LlamaForCausalLM", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}}),
     "llama_biased": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
     "mistral": ("MistralForCausalLM", {"sliding_window": None, "head_dim": 32}),
+    "ministral3": ("Ministral3ForCausalLM", {"head_dim": 32, "rope_parameters": MINISTRAL3_ROPE}),
     "mistral_windowed": ("MistralForCausalLM", {"sliding_window": 16, "num_hidden_layers": 3}),
     "qwen2": ("Qwen2ForCausalLM", {"tie_word_embeddings": True, "num_attention_heads": 2, "num_key_value_heads": 1}),
     "qwen2_windowed": (

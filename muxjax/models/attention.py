@@ -88,6 +88,7 @@ def attention(
         k_TKD = _qk_norm(spec, k_TKD, weights["k_norm"], across)
     if rotation is not None:
         q_THD, k_TKD = (rotate(x_THD, rotation, interleaved=spec.interleaved) for x_THD in (q_THD, k_TKD))
+        q_THD = rotation.queries(q_THD)
     if spec.cache_scales:
         k_scale_1, v_scale_1 = (weights[kind] for kind in CACHE_SCALES)
         q_THD, k_TKD, v_TKD = _times(q_THD, k_scale_1), _times(k_TKD, 1 / k_scale_1), _times(v_TKD, 1 / v_scale_1)

@@ -148,10 +148,11 @@ def _gelu(x: jax.Array) -> jax.Array:
 
 class Rotation(NamedTuple):
     """Cosines and sines of the angles by which rotary embedding turns each token's heads, [T, 1, F] each: D / 2, or less where only the
-    first 2 F of a head's numbers are turned."""
+    first 2 F of a head's numbers are turned. And what the queries of each token are multiplied by, [T, 1, 1]; None for nothing."""
 
     cos_T1F: jax.Array
     sin_T1F: jax.Array
+    query_T11: jax.Array | None = None
 
     @classmethod
     def of(cls, spec: ModelSpec, positions_T: jax.Array) -> "Rotation":
@@ -159,12 +160,16 @@ class Rotation(NamedTuple):
         angle_T1F = positions_T[:, None, None].astype(jnp.float32) * rope_frequencies(spec)
         factor = 1.0 if spec.rope_scaling is None else spec.rope_scaling.attention_factor
         turned = tuple(of(angle_T1F) if factor == 1 else of(angle_T1F) * factor for of in (jnp.cos, jnp.sin))
-        return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)))
+        return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)), _query_scale(spec, positions_T))
+
+    def queries(self, q_THD: jax.Array) -> jax.Array:
+        """Queries that are turned, as long as they are at their positions."""
+        return q_THD if self.query_T11 is None else q_THD * self.query_T11
 
 
 def rotate(x_THD: jax.Array, rotation: Rotation, *, interleaved: bool = False) -> jax.Array:
     """Rotary embedding: the halves of each head, or of its first numbers, turned by the token's angles; or neighbours among them."""
-    cos, sin = rotation
+    cos, sin, _ = rotation
     half = cos.shape[-1]
     turned, rest = jnp.split(x_THD, [2 * half], axis=-1)
     low, high = (turned[..., ::2], turned[..., 1::2]) if interleaved else jnp.split(turned, 2, axis=-1)
@@ -172,6 +177,15 @@ def rotate(x_THD: jax.Array, rotation: Rotation, *, interleaved: bool = False) -
     if interleaved:
         return jnp.concatenate([jnp.stack([low, high], axis=-1).reshape(turned.shape), rest], axis=-1)
     return jnp.concatenate([low, high, rest], axis=-1)
+
+
+def _query_scale(spec: ModelSpec, positions_T: jax.Array) -> jax.Array | None:
+    """More in every further stretch of the original length; [T, 1, 1] in the model's dtype, None where queries stay as they are."""
+    scaling = spec.rope_scaling
+    if scaling is None or not scaling.query_beta:
+        return None
+    stretch_T = jnp.floor(positions_T.astype(jnp.float32) / scaling.original_max_len)
+    return (1 + scaling.query_beta * jnp.log(1 + stretch_T)).astype(spec.dtype)[:, None, None]
 
 
 def rope_frequencies(spec: ModelSpec) -> np.ndarray:

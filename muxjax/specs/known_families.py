@@ -9,7 +9,7 @@ from muxjax.specs.families.gpt_oss import GPT_OSS
 from muxjax.specs.families.granite import GRANITE, GRANITE_MOE, GRANITE_MOE_SHARED
 from muxjax.specs.families.internlm import INTERNLM2, INTERNLM3
 from muxjax.specs.families.llama import LLAMA
-from muxjax.specs.families.mistral import MINISTRAL, MISTRAL, MIXTRAL
+from muxjax.specs.families.mistral import MINISTRAL, MINISTRAL3, MISTRAL, MIXTRAL
 from muxjax.specs.families.olmo import OLMO2, OLMO3, OLMOE
 from muxjax.specs.families.phi3 import PHI3
 from muxjax.specs.families.qwen import QWEN2, QWEN2_MOE, QWEN3, QWEN3_MOE
@@ -22,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     LLAMA,
     MISTRAL,
     MINISTRAL,
+    MINISTRAL3,
     QWEN2,
     QWEN3,
     GRANITE,

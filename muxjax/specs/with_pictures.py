@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muxjax.specs.families.gemma import GEMMA3
-from muxjax.specs.families.mistral import MISTRAL
+from muxjax.specs.families.mistral import MINISTRAL3, MISTRAL
 from muxjax.specs.families.qwen import QWEN2, QWEN3
 from muxjax.specs.fields import Fields
 from muxjax.specs.reading.family import Family
@@ -29,16 +29,13 @@ class WithPictures:
     """
     Args:
       model_type, architecture: its names in config.json.
-      text_type: that of its `text_config`; text: the family that this is of.
-      is_flat: what is said of text may stand outside, and not in a `text_config`.
+      texts: families of its `text_config` by the model_type of that, the first one where it has none.
       defaults: of fields that published files of this kind leave out.
     """
 
     model_type: str
     architecture: str
-    text_type: str
-    text: Family
-    is_flat: bool = False
+    texts: Mapping[str, Family]
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,18 +43,15 @@ _KINDS = (
     WithPictures(
         model_type="gemma3",
         architecture="Gemma3ForConditionalGeneration",
-        text_type="gemma3_text",
-        text=GEMMA3,
+        texts={"gemma3_text": GEMMA3},
         defaults={"vocab_size": 262208, "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 131072},
     ),
-    WithPictures(model_type="mistral3", architecture="Mistral3ForConditionalGeneration", text_type="mistral", text=MISTRAL),
     WithPictures(
-        model_type="qwen2_vl", architecture="Qwen2VLForConditionalGeneration", text_type="qwen2_vl_text", text=QWEN2, is_flat=True
+        model_type="mistral3", architecture="Mistral3ForConditionalGeneration", texts={"mistral": MISTRAL, "ministral3": MINISTRAL3}
     ),
-    WithPictures(
-        model_type="qwen2_5_vl", architecture="Qwen2_5_VLForConditionalGeneration", text_type="qwen2_5_vl_text", text=QWEN2, is_flat=True
-    ),
-    WithPictures(model_type="qwen3_vl", architecture="Qwen3VLForConditionalGeneration", text_type="qwen3_vl_text", text=QWEN3),
+    WithPictures(model_type="qwen2_vl", architecture="Qwen2VLForConditionalGeneration", texts={"qwen2_vl_text": QWEN2}),
+    WithPictures(model_type="qwen2_5_vl", architecture="Qwen2_5_VLForConditionalGeneration", texts={"qwen2_5_vl_text": QWEN2}),
+    WithPictures(model_type="qwen3_vl", architecture="Qwen3VLForConditionalGeneration", texts={"qwen3_vl_text": QWEN3}),
 )
 WITH_PICTURES = {kind.architecture: kind for kind in _KINDS}
 
@@ -72,22 +66,23 @@ def text_fields(fields: Fields) -> Fields:
     kind = WITH_PICTURES.get(named[0]) if isinstance(named, list) and len(named) == 1 and isinstance(named[0], str) else None
     if kind is None:
         return fields
-    _check_type(fields, kind.model_type)
+    _type_among(fields, (kind.model_type,))
     text = fields.child(_TEXT)
-    if text.values or not kind.is_flat:
-        _check_type(text, kind.text_type)
+    family = kind.texts[_type_among(text, tuple(kind.texts))]
     outer = {name: value for name, value in fields.values.items() if name not in (*_OF_PICTURES, _TEXT)}
     outer = {name: value for name, value in outer.items() if value is not None or name not in text.values}
     said = {**kind.defaults, **text.values, **outer}
     said |= {name: _of_one_dimension(said[name]) for name in _ROPES if isinstance(said.get(name), dict)}
-    alone = {"architectures": [kind.text.architecture], "model_type": kind.text.model_type}
+    alone = {"architectures": [family.architecture], "model_type": family.model_type}
     return Fields(where=fields.where, values=said | alone)
 
 
-def _check_type(fields: Fields, right: str) -> None:
-    found = fields.get("model_type")
-    if found not in (None, right):
-        raise fields.wrong("model_type", found, right)
+def _type_among(fields: Fields, known: tuple[str, ...]) -> str:
+    """The model_type, the first of those known where there is none."""
+    found = fields.get("model_type", known[0])
+    if found not in known:
+        raise fields.wrong("model_type", found, " or ".join(known))
+    return found
 
 
 def _of_one_dimension(rope: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,10 @@ _TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "n
 _QWEN_TOWER = {"depth": 2, "hidden_size": 64, "num_heads": 2, "patch_size": 4}
 _IDS = {"image_token_id": 151, "video_token_id": 152, "vision_start_token_id": 153, "vision_end_token_id": 154}
 _GEMMA = {"head_dim": 32, "sliding_window": 12, "query_pre_attn_scalar": 24}
+_MINISTRAL3_ROPE = {
+    **{"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 32},
+    **{"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.4},
+}
 
 
 def _sections(*sections: int, **more: Any) -> dict[str, Any]:
@@ -30,6 +34,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "Mistral3": (
         "mistral3",
         TEXT | {"model_type": "mistral", "head_dim": 32, "sliding_window": None},
+        {"vision_config": _TOWER | {"model_type": "pixtral"}, "image_token_index": 10},
+    ),
+    "Mistral3 of Ministral 3": (
+        "mistral3",
+        TEXT | {"model_type": "ministral3", "head_dim": 32, "rope_parameters": _MINISTRAL3_ROPE},
         {"vision_config": _TOWER | {"model_type": "pixtral"}, "image_token_index": 10},
     ),
     "Qwen2VL": ("qwen2_vl", TEXT | _sections(2, 3, 3), {"vision_config": _QWEN_TOWER | {"embed_dim": 32}, **_IDS}),
@@ -56,7 +65,7 @@ def make(name: str, folder: Path, *, tied: bool) -> torch.nn.Module:
     ties = {"tie_word_embeddings": tied}
     config = transformers.AutoConfig.for_model(model_type, text_config=text | ties, **rest, **ties)
     torch.manual_seed(0)
-    model = getattr(transformers, f"{name}ForConditionalGeneration")._from_config(config, attn_implementation="eager").eval()
+    model = getattr(transformers, f"{name.split()[0]}ForConditionalGeneration")._from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         for parameter in model.parameters():  # norms are ones at first, and matrices so small that nothing decides
             parameter.add_(0.2 * torch.randn_like(parameter))

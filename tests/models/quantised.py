@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,13 +76,14 @@ def fine_grained(**extra) -> Callable[[list[str]], dict[str, Any]]:
     return lambda ignored: {"quant_method": "fp8", "activation_scheme": "dynamic", "modules_to_not_convert": ignored, **extra}
 
 
-def by_tensor(w_OI: np.ndarray, shape: tuple[int, ...] = (1,)) -> tuple[Tensors, np.ndarray]:
+def by_tensor(
+    w_OI: np.ndarray, *, name: str = "weight_scale", of_activations: str = "input_scale", shape: tuple[int, ...] = (1,)
+) -> tuple[Tensors, np.ndarray]:
     """With a scale of activations beside, as static schemes have."""
     scale = np.float32(np.abs(w_OI).max() / 448)
     stored = (w_OI / scale).astype(ml_dtypes.float8_e4m3fn)
-    return {"weight": stored, "weight_scale": np.full(shape, scale), "input_scale": np.array([0.5], np.float32)}, stored.astype(
-        np.float32
-    ) * scale
+    beside = {name: np.full(shape, scale), of_activations: np.full(shape, 0.5, np.float32)}
+    return {"weight": stored, **beside}, stored.astype(np.float32) * scale
 
 
 def by_channel(w_OI: np.ndarray) -> tuple[Tensors, np.ndarray]:
@@ -206,7 +208,10 @@ FORMS = {
     "compressed, by channel": Form(compressed("channel"), by_channel),
     "compressed, by block": Form(compressed("block", block_structure=[BLOCK, BLOCK]), by_block("weight_scale")),
     "fine-grained fp8": Form(fine_grained(weight_block_size=[BLOCK, BLOCK], fmt="e4m3"), by_block("weight_scale_inv")),
-    "fp8 by tensor": Form(fine_grained(activation_scheme="static"), lambda w_OI: by_tensor(w_OI, shape=())),
+    "fp8 by tensor": Form(
+        fine_grained(activation_scheme="static"),
+        partial(by_tensor, name="weight_scale_inv", of_activations="activation_scale", shape=()),
+    ),
     "gptq": Form(gptq_config(), gptq()),
     "gptq, symmetric": Form(gptq_config(sym=True, checkpoint_format="gptq"), gptq(symmetric=True)),
     "gptq_v2": Form(gptq_config(checkpoint_format="gptq_v2"), gptq(less=0)),

@@ -18,6 +18,7 @@ TOKENS = tuple(np.random.RandomState(0).randint(0, 150, 100).tolist())
 LIKE = {
     "gemma3": ("Gemma3", "gemma3", "gemma3_text"),
     "mistral": ("Mistral3", "mistral3", "mistral"),
+    "ministral3": ("Mistral3", "mistral3", "ministral3"),
     "qwen3": ("Qwen3VL", "qwen3_vl", "qwen3_vl_text"),
 }
 SPELLINGS = {
@@ -28,7 +29,7 @@ SPELLINGS = {
 
 @needs_torch
 @pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("name", ["Gemma3", "Mistral3", "Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
+@pytest.mark.parametrize("name", ["Gemma3", "Mistral3", "Mistral3 of Ministral 3", "Qwen2VL", "Qwen2_5_VL", "Qwen3VL"])
 def test_logits_are_those_of_transformers(tmp_path, name, tied):
     from tests.models import pictures
 

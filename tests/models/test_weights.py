@@ -134,7 +134,7 @@ def test_a_tensor_too_few_too_many_or_of_another_shape_is_named(folder, tensors,
             r"names its tensors base_model\.model\.lm_head\.weight and so on: peft saved it.*merge_and_unload",
         ),
         ("module.", r"names its tensors module\.lm_head\.weight .*data parallelism"),
-        ("language_model.", r"names its tensors language_model\.lm_head\.weight .*a larger model.* is not supported"),
+        ("thinker.", r"names its tensors thinker\.lm_head\.weight .*a larger model.* is not supported"),
     ],
 )
 def test_a_prefix_before_all_names_is_told_with_what_puts_it_there(folder, prefix, said):

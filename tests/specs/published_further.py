@@ -196,6 +196,24 @@ FURTHER = {
         },
         "vision_config": {"model_type": "pixtral", "patch_size": 14},
     },
+    "mistralai/Ministral-3-8B-Instruct-2512": {
+        **{"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3", "dtype": "bfloat16"},
+        **{"image_token_index": 10, "multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2},
+        **{"vision_feature_layer": -1, "transformers_version": "5.0.0.dev0", "vision_config": {"model_type": "pixtral"}},
+        "quantization_config": {
+            **{"activation_scheme": "static", "dequantize": False, "quant_method": "fp8", "weight_block_size": None},
+            **{"modules_to_not_convert": ["model.vision_tower", "model.multi_modal_projector", "lm_head"]},
+        },
+        "text_config": {
+            **{"attention_dropout": 0.0, "head_dim": 128, "hidden_act": "silu", "initializer_range": 0.02, "model_type": "ministral3"},
+            **{"max_position_embeddings": 262144, "num_key_value_heads": 4, "rms_norm_eps": 1e-05, "sliding_window": None},
+            "rope_parameters": {
+                **{"beta_fast": 32.0, "beta_slow": 1.0, "factor": 16.0, "llama_4_scaling_beta": 0.1, "mscale": 1.0, "mscale_all_dim": 1.0},
+                **{"original_max_position_embeddings": 16384, "rope_theta": 1000000.0, "rope_type": "yarn", "type": "yarn"},
+            },
+            **{"tie_word_embeddings": False, "use_cache": True, **_TINY_EXTRAS},
+        },
+    },
     "Qwen/Qwen2.5-VL-7B-Instruct": {
         **{"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl", "torch_dtype": "bfloat16"},
         **{"attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 2, "vision_start_token_id": 151652},

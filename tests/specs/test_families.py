@@ -43,7 +43,7 @@ def test_what_is_said_outside_of_the_text_model_holds_for_it(tmp_path):
     ("said", "why"),
     [
         ({"model_type": "mistral"}, "model_type must be mistral3, got 'mistral'"),
-        ({"text_config": {"model_type": "llama", **TEXT}}, "text_config: model_type must be mistral, got 'llama'"),
+        ({"text_config": {"model_type": "llama", **TEXT}}, "text_config: model_type must be mistral or ministral3, got 'llama'"),
         ({"text_config": 3}, "text_config must be an object"),
         ({"text_config": {"model_type": "mistral"}}, "vocab_size is missing"),
         ({"strange": 1}, "fields that are not known, and may change answers: strange = 1"),

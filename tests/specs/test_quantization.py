@@ -153,7 +153,7 @@ def test_activations_of_prompts_are_rounded_where_it_is_wished_and_each_output_h
     assert read(tmp_path, compressed("channel")([])) == Quantization(kinds=ALL)
     with pytest.raises(ConfigError, match="quantization=fp8_w8a8 is for a scale of each output, and these weights have scales of blocks"):
         read(tmp_path, BLOCKS, quantization="fp8_w8a8")
-    with pytest.raises(ConfigError, match="quantization must be one of fp8, fp8_w8a8, got 'int3'"):
+    with pytest.raises(ConfigError, match=r"quantization must be one of fp8, fp8_w8a8; .*, got 'int3'"):
         ModelOptions(name="m", path=tmp_path, quantization="int3")
 
 

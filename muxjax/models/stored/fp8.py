@@ -36,8 +36,8 @@ def _stored(files: StoredTensors, name: str, block: int | None) -> tuple[Quantis
         raise CheckpointError(f"{files.where(name)}: {name} is stored as F8_E4M3, and needs a scale in {name}_scale or {name}_scale_inv")
     files.require_dtype(beside[0])
     shape, numbers = files.shapes[beside[0]], Made((outputs, inputs), _NUMBERS, lambda index: files.read(name, index))
-    input_scale = name.removesuffix("weight") + "input_scale"
-    parts = frozenset([*beside, *({input_scale} & files.shapes.keys())])
+    of_activations = {name.removesuffix("weight") + suffix for suffix in ("input_scale", "activation_scale")}
+    parts = frozenset([*beside, *(of_activations & files.shapes.keys())])
     if block is None:
         if shape not in ((), (1,), (outputs,), (outputs, 1)):
             raise _wrong_shape(files, beside[0], f"[], [1] or [{outputs}, 1]")

@@ -1,5 +1,7 @@
-"""Mistral, Ministral and Mixtral: a window in all layers, in none, or in those that layer_types names; experts in Mixtral."""
+"""Mistral, Ministral and Mixtral: a window in all layers, in none, or in those that layer_types names; queries that grow with their
+positions in Ministral 3, experts in Mixtral."""
 
+from dataclasses import replace
 from typing import Any
 
 from muxjax.experts import Experts
@@ -10,6 +12,11 @@ from muxjax.specs.reading.family import Family
 from muxjax.specs.reading.windows import FULL, SLIDING, first_window, layer_kinds, read_windows, same_window, window_of
 
 _WINDOW = 4096
+_GROWING = {
+    **{"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 16384},
+    **{"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1},
+}
+"""Of Ministral 3."""
 _ONLY = {"use_sliding_window": (False,), "attention_bias": (False,), "mlp_bias": (False,), "use_qk_norm": (False,)}
 
 
@@ -56,6 +63,13 @@ def _family(name: str) -> Family:
 
 
 MISTRAL, MINISTRAL = _family("Mistral"), _family("Ministral")
+MINISTRAL3 = replace(
+    _family("Ministral3"),
+    defaults={"rms_norm_eps": 1e-5, "head_dim": 128, "rope_parameters": _GROWING},
+    rope_theta=1e6,
+    rope_types={"yarn": "yarn"},
+    grows_queries=True,
+)
 MIXTRAL = Family(
     model_type="mixtral",
     architecture="MixtralForCausalLM",

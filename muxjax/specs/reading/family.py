@@ -29,6 +29,7 @@ class Family:
       harmless: fields that it ignores whatever their value.
       rope_by_kind: layers with a window have a rotary embedding of their own.
       rope_types: kinds of rotary embedding by the family's names of them.
+      grows_queries: its yarn says how much longer queries become beyond the original length.
     """
 
     model_type: str
@@ -47,6 +48,7 @@ class Family:
     harmless: tuple[str, ...] = ()
     rope_by_kind: bool = False
     rope_types: Mapping[str, str] = field(default_factory=lambda: ROPE_TYPES)
+    grows_queries: bool = False
 
     @property
     def bare(self) -> str:

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from muxjax.model_spec import RopeScaling
@@ -13,6 +14,7 @@ from muxjax.specs.reading.windows import FULL, SLIDING
 
 _log = logging.getLogger(__name__)
 _BETA_FAST, _BETA_SLOW = 32.0, 1.0
+_QUERY_BETA = "llama_4_scaling_beta"
 
 
 class Rope(NamedTuple):
@@ -64,6 +66,9 @@ def read_rope(fields: Fields, rope: Fields, family: Family, *, max_len: int, hea
         if named is not None and named != original:
             raise rope.wrong("original_max_position_embeddings", named, f"the {original} that stands outside")
         scaling = _STRETCHED[kind](rope, original, max_len / original, rotary_dim or head_dim)
+        if family.grows_queries:
+            check_only(rope, "max_position_embeddings", (max_len,))
+            scaling = replace(scaling, query_beta=rope.number(_QUERY_BETA))
         return Rope(theta, scaling, rotary_dim, _most_positions(fields, scaling, max_len))
     factor = rope.number("factor") if kind != "default" else 1.0
     return Rope(theta, RopeScaling(kind="linear", factor=factor) if kind == "linear" else None, rotary_dim, max_len)
@@ -88,6 +93,7 @@ def to_rope_scaling(scaling: RopeScaling | None) -> dict[str, Any] | None:
             "beta_fast": scaling.beta_fast,
             "beta_slow": scaling.beta_slow,
             "truncate": scaling.beta_whole,
+            **({_QUERY_BETA: scaling.query_beta} if scaling.query_beta else {}),
             **original,
         },
         "longrope": {
