@@ -38,12 +38,16 @@ class Progress:
         self.doing(what)
 
     @contextlib.contextmanager
-    def counted(self, what: str, unit: str, total: int) -> Iterator[Callable[..., None]]:
-        """Follows so many things that are done in the block; what it gives is called after each, or with how many there were."""
+    def counted(self, what: str, unit: str, total: int, *, leave: bool = True) -> Iterator[Callable[..., None]]:
+        """Follows so many things that are done in the block; what it gives is called after each, or with how many there were.
+
+        Args:
+          leave: the bar stays when it is full.
+        """
         done, said_s = 0, time.monotonic()
         if not self.draws:
             self.told(f"{what}: {total}")
-        with tqdm(total=total, unit=unit, desc=what, disable=not self.draws) as bar:
+        with tqdm(total=total, unit=unit, desc=what, leave=leave, disable=not self.draws) as bar:
 
             def more(count: int = 1) -> None:
                 nonlocal done, said_s
@@ -56,3 +60,14 @@ class Progress:
 
             self.doing(f"{what}: 0 of {total}")
             yield more
+
+
+@contextlib.contextmanager
+def followed(what: str, unit: str, total: int, *, leave: bool = False) -> Iterator[Callable[..., None]]:
+    """Of a command, as `Progress.counted`: a bar or lines on standard error."""
+    with Progress(told=_to_stderr).counted(what, unit, total, leave=leave) as more:
+        yield more
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 import gc
 import multiprocessing
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,7 +14,7 @@ from muxjax.cost import roofline
 from muxjax.errors import ConfigError, require
 from muxjax.placement.check import violations
 from muxjax.placement.problem import Placed, Placement, Problem, UnitPlan
-from muxjax.progress import Progress
+from muxjax.progress import followed
 from muxjax.scheduler import router
 from muxjax.scheduler.policies import by_name
 from muxjax.simulate.sharing import Sharing
@@ -167,14 +166,10 @@ def outcomes(jobs: Sequence[Job], *, title: str = "simulating", processes: int |
       processes: at most, None for one a processor.
     """
     total = sum(len(job.arrivals) for job in jobs)
-    with Progress(told=_to_stderr).counted(title, " requests", total) as more:
+    with followed(title, " requests", total, leave=True) as more:
         if len(jobs) == 1 or total <= FEW or processes == 1:
             return [job.run(more) for job in jobs]
         return _beside(jobs, more, processes)
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _beside(jobs: Sequence[Job], progress: Callable[[int], object], processes: int | None) -> list[Outcome]:

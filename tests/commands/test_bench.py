@@ -63,8 +63,9 @@ def test_a_block_is_printed_and_files_are_written(capsys):
     stub = Stub(models=("a", "b"))
     with serving(stub) as url:
         status = main(["bench", "serve", "--base-url", url, *FEW, "--seeds", "3", "4", "--records", "r.jsonl", "--json", "r.json"])
-    said = capsys.readouterr().out
+    said, followed = capsys.readouterr()
 
+    assert followed.splitlines() == ["asking alone: 2", "muxjax: 50 requests/s, seed 3: 6", "muxjax: 50 requests/s, seed 4: 6"]
     assert status == 0 and said.startswith(
         "============ Serving Benchmark Result ============\nSuccessful requests:                     12"
     )

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from muxjax.bench.backends import mps
 from muxjax.bench.backends.asking import answers
 from muxjax.bench.backends.backend import Backend
 from muxjax.bench.backends.fleet import Fleet
 from muxjax.bench.backends.processes import Started, free_ports, sigterm_as_ctrl_c, started
 from muxjax.errors import ConfigError
+from muxjax.progress import followed
 
 POLL_S, HEALTH_S = 0.2, 5.0
 """How often it is looked whether servers are ready, and how long one may take to say so."""
@@ -131,13 +130,13 @@ def _of_driver(field: str) -> str:
 def _wait(backend: Backend, processes: Sequence[Started], until_s: float) -> None:
     """Returns when all are ready; raises ConfigError if one ends before, or there is no time left."""
     left = list(processes)
-    with tqdm(total=len(left), desc=f"starting {backend.name}", unit=" servers", leave=False, disable=None) as bar:
+    with followed(f"starting {backend.name}", " servers", len(left)) as done:
         while left:
             for one in processes:
                 one.check()
             ready = [one for one in left if answers(one.server.health_url, within_s=HEALTH_S)]
             left = [one for one in left if one not in ready]
-            bar.update(len(ready))
+            done(len(ready))
             if left and time.monotonic() > until_s:
                 raise ConfigError(f"{left[0].server.name} is not ready in time: {left[0].told}", field="backend")
             if left:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tqdm import tqdm
-
 from muxjax.bench.address import Address, address, key_in, reached
 from muxjax.bench.alone import asked_alone, fitted
 from muxjax.bench.exchange import clock
@@ -19,6 +17,7 @@ from muxjax.commands.bench.loads import Asked, asked, rates
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.client.chat_client import ChatClient
 from muxjax.errors import ConfigError, require
+from muxjax.progress import followed
 from muxjax.server.net import open_files
 from muxjax.workload.load import Load
 
@@ -140,7 +139,7 @@ class Session:
         """
         chosen = asked_alone(requests, self.options.warmup) if self.options.warmup else {}
         found: dict[str, AloneFit] = {}
-        with tqdm(total=sum(map(len, chosen.values())), desc="asking alone", leave=False, disable=None) as bar:
+        with followed("asking alone", " requests", sum(map(len, chosen.values()))) as done:
             for model, own in chosen.items():
                 served = []
                 for number, arrival in own:
@@ -150,7 +149,7 @@ class Session:
                     if record.served is None:
                         raise ConfigError(f"{model} at {server.places[model].url}: {record.error}", field="model")
                     served.append(record.served)
-                    bar.update()
+                    done()
                 if fit := fitted(served[1:] or served):
                     found[model] = fit
         return found
@@ -170,8 +169,8 @@ def _written(options: BenchOptions) -> Iterator[Write]:
 def _progress(begin: Begin) -> Iterator[Callable[[], object]]:
     """A function that counts a request that has ended."""
     rate = "all at once" if begin.rate_rps is None else f"{begin.rate_rps:.4g} requests/s"
-    with tqdm(total=begin.demanded, desc=f"{rate}, seed {begin.seed}", leave=False, disable=None) as bar:
-        yield bar.update
+    with followed(f"{begin.label}: {rate}, seed {begin.seed}", " requests", begin.demanded) as done:
+        yield done
 
 
 def _urls(models: tuple[str, ...]) -> dict[str, str]:

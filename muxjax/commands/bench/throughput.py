@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from muxjax.commands.bench.loads import asked
 from muxjax.commands.bench.options import LoadOptions
 from muxjax.commands.bench.serve import REPORT
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import require
+from muxjax.progress import followed
 from muxjax.server.build import build_service
 from muxjax.server.llms import Completion, LLMs
 from muxjax.units import show_table
@@ -69,9 +68,9 @@ def measure(llms: LLMs, requests: Sequence[tuple[str, Any, dict[str, object]]]) 
     """All at once, after one of each model has warmed it up."""
     first = {model: (model, prompt, sampling | {"max_tokens": 1}) for model, prompt, sampling in requests}
     llms.answers(first.values())
-    with tqdm(total=len(requests), desc="requests", leave=False, disable=None) as bar:
+    with followed("answering", " requests", len(requests)) as done:
         begin_s = time.perf_counter()
-        answers = llms.answers(requests, ended=bar.update)
+        answers = llms.answers(requests, ended=done)
         return Served(seconds=time.perf_counter() - begin_s, answers=answers)
 
 
