@@ -103,6 +103,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo3": ("Olmo3ForCausalLM", {"sliding_window": 14, "num_hidden_layers": 4, "rope_parameters": STRETCHED_GLOBAL, "head_dim": 32}),
     "seed_oss": ("SeedOssForCausalLM", {"head_dim": 32}),
     "exaone4": ("Exaone4ForCausalLM", {"sliding_window": 14, "sliding_window_pattern": 3, "num_hidden_layers": 3}),
+    "glm": ("GlmForCausalLM", {"head_dim": 32, "num_attention_heads": 2}),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 32, "num_attention_heads": 2}),
     "cohere": ("CohereForCausalLM", {"logit_scale": 0.25, "use_qk_norm": True, "tie_word_embeddings": False}),
     "cohere2": (

@@ -4,7 +4,7 @@ from muxjax.specs.families.cohere import COHERE, COHERE2
 from muxjax.specs.families.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from muxjax.specs.families.exaone4 import EXAONE4
 from muxjax.specs.families.gemma import GEMMA, GEMMA2, GEMMA3
-from muxjax.specs.families.glm4 import GLM4, GLM4_MOE
+from muxjax.specs.families.glm import GLM, GLM4, GLM4_MOE
 from muxjax.specs.families.gpt_oss import GPT_OSS
 from muxjax.specs.families.granite import GRANITE, GRANITE_MOE, GRANITE_MOE_SHARED
 from muxjax.specs.families.internlm import INTERNLM2, INTERNLM3
@@ -35,6 +35,7 @@ FAMILIES: tuple[Family, ...] = (
     GEMMA3,
     SEED_OSS,
     EXAONE4,
+    GLM,
     GLM4,
     COHERE,
     COHERE2,

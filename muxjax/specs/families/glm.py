@@ -1,7 +1,8 @@
-"""Zhipu's GLM-4-0414, dense: half of each head rotated, neighbour by neighbour, norms before and after, gate and up in one tensor.
+"""Zhipu's GLM-4, dense: half of each head rotated, neighbour by neighbour, gate and up in one tensor; norms before and after in GLM-4-0414.
 
 GLM-4.5: half of each head rotated, experts by sigmoids but in the first layers, and a shared one."""
 
+from dataclasses import replace
 from typing import Any
 
 from muxjax.experts import Experts
@@ -12,14 +13,17 @@ from muxjax.specs.reading.family import Family
 from muxjax.specs.reading.windows import NO_WINDOW, same_window
 
 
-def _variant(fields: Fields, layers: int) -> dict[str, Any]:
+def _glm(fields: Fields, layers: int) -> dict[str, Any]:
     return {
-        "windows": same_window(fields, layers, None, family="glm4"),
+        "windows": same_window(fields, layers, None, family="glm"),
         "qkv_bias": fields.flag("attention_bias"),
-        "post_norms": True,
         "interleaved": True,
         "naming": "glm4",
     }
+
+
+def _glm4(fields: Fields, layers: int) -> dict[str, Any]:
+    return _glm(fields, layers) | {"post_norms": True}
 
 
 def _moe(fields: Fields, layers: int) -> dict[str, Any]:
@@ -55,10 +59,10 @@ def _written(spec: ModelSpec) -> dict[str, Any]:
     return {"attention_bias": spec.qkv_bias, "partial_rotary_factor": (spec.rotary_dim or spec.head_dim) / spec.head_dim}
 
 
-GLM4 = Family(
-    model_type="glm4",
-    architecture="Glm4ForCausalLM",
-    variant=_variant,
+GLM = Family(
+    model_type="glm",
+    architecture="GlmForCausalLM",
+    variant=_glm,
     written=_written,
     defaults={"attention_bias": True, "partial_rotary_factor": 0.5, "rms_norm_eps": 1.5625e-7},
     head_dim=128,
@@ -67,6 +71,7 @@ GLM4 = Family(
     only={**NO_WINDOW, "mlp_bias": (False,), "use_qk_norm": (False,), "rope_interleaved": (True,)},
     reads=("partial_rotary_factor",),
 )
+GLM4 = replace(GLM, model_type="glm4", architecture="Glm4ForCausalLM", variant=_glm4)
 GLM4_MOE = Family(
     model_type="glm4_moe",
     architecture="Glm4MoeForCausalLM",
