@@ -79,10 +79,9 @@ def sentence(demos: Sequence[Mapping[str, Any]]) -> str:
     """What the project's README says of the demo's starts."""
     first, again = (run["values"] for run in demos)
     return (
-        f"The demo's first answer came {first['first answer']:.0f} s after the call with nothing compiled and "
-        f"{again['first answer']:.0f} s with all of it kept, at a load of {first['load']:.0f} and {again['load']:.0f}; "
-        f"{first['processor']:.0f} and {again['processor']:.0f} s of processors' time are its own "
-        "([how long starts take](docs/results/start/README.md))."
+        f"The demo's first answer came {first['first answer']:.0f} s after its first call, and {again['first answer']:.0f} s after another "
+        f"one, for which programs were kept: {first['processor']:.0f} and {again['processor']:.0f} s of processors' time, beside a load of "
+        f"{first['load']:.0f} and {again['load']:.0f} ([how long starts take](docs/results/start/README.md))."
     )
 
 
