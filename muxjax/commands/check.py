@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muxjax.cluster import launcher, nvidia
 from muxjax.cluster.options import ClusterOptions
@@ -17,6 +17,7 @@ from muxjax.placement.plan_file import read_placement
 from muxjax.placement.problem import Placement
 from muxjax.server.config import Options
 from muxjax.server.model_files import ModelFiles, require_drafts_in_own_tokens
+from muxjax.server.telemetry.watcher import open_watchers
 from muxjax.units import show_bytes, show_count
 
 
@@ -47,6 +48,8 @@ def run(options: Options, chip: str = "") -> None:
         elsewhere = not chip and family(unit.chip) not in here.name
         print("\n".join(unit_lines(unit, named(family(unit.chip)) if elsewhere else here)))
     http = options.http
+    with open_watchers(replace(http, trace=None)):  # what they need is there; a trace would be written over
+        pass
     keys = len(http.api_keys) + sum(len(tenant.api_keys) for tenant in http.tenants)
     print(f"endpoint: http://{http.host}:{http.port}/v1, {f'for {keys} keys' if keys else 'open to everybody who reaches it'}")
     print("nothing is wrong; nothing was started")

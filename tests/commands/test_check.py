@@ -135,6 +135,11 @@ def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(own_folder
     assert "chip must be left out without --check" in fails(capsys, "serve", FARM, "--chip", "h200")
 
 
+def test_what_spans_lack_is_told(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    assert "pip install 'muxjax[otel]'" in fails(capsys, "serve", FARM, "--check", "--otel", "true")
+
+
 def test_a_gpu_is_asked_of_the_driver(tmp_path, monkeypatch):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho '5, 81559, NVIDIA H100 80GB HBM3'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
