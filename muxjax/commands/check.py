@@ -42,14 +42,14 @@ def run(options: Options, chip: str = "") -> None:
     Raises:
       ConfigError, CheckpointError: it cannot be served.
     """
+    with open_watchers(replace(options.http, trace=None)):  # what they need is there; a trace would be written over
+        pass
     here = named(chip) if chip else attached(os.environ)
     placement = _placement(options)
     for unit in unit_specs(placement, options.unit):
         elsewhere = not chip and family(unit.chip) not in here.name
         print("\n".join(unit_lines(unit, named(family(unit.chip)) if elsewhere else here)))
     http = options.http
-    with open_watchers(replace(http, trace=None)):  # what they need is there; a trace would be written over
-        pass
     keys = len(http.api_keys) + sum(len(tenant.api_keys) for tenant in http.tenants)
     print(f"endpoint: http://{http.host}:{http.port}/v1, {f'for {keys} keys' if keys else 'open to everybody who reaches it'}")
     print("nothing is wrong; nothing was started")

@@ -135,7 +135,7 @@ def test_a_chip_that_nobody_knows_and_one_without_a_check_are_refused(own_folder
     assert "chip must be left out without --check" in fails(capsys, "serve", FARM, "--chip", "h200")
 
 
-def test_what_spans_lack_is_told(capsys, monkeypatch):
+def test_what_spans_lack_is_told(own_folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     assert "pip install 'muxjax[otel]'" in fails(capsys, "serve", FARM, "--check", "--otel", "true")
 
