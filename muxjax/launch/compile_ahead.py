@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from muxjax.device import memory
 from muxjax.device.loader import ModelLoader
 from muxjax.device.programs.filling import Filling, Wanted
@@ -13,6 +11,7 @@ from muxjax.device.programs.sources import Source, StepSource
 from muxjax.engine.model.plan import CPU_CACHE_BYTES
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.progress import followed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class CompiledAhead:
     troubles: tuple[str, ...] = field(default=())
 
 
-def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False, progress: bool = True) -> CompiledAhead:
+def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False) -> CompiledAhead:
     """Has the store hold all programs of a unit on so many chips of a name, or "" for those attached.
 
     Args:
@@ -43,13 +42,13 @@ def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False, progre
     folder = Path(options.compilation_cache_dir).expanduser()
     filling = Filling.of(chip, options.tensor_parallel_size, folder)
     programs = needed(options, ModelLoader.on(filling.devices, options))
-    tuned = _tuned(filling, [source for source, _ in programs], progress=progress) if tune else 0
+    tuned = _tuned(filling, [source for source, _ in programs]) if tune else 0
     missing = [program for program in programs if filling.kept_bytes(*program) is None]
     troubles: list[str] = []
-    with tqdm(total=len(programs), initial=len(programs) - len(missing), unit="program", desc="programs", disable=not progress) as bar:
+    with followed("compiling", " programs", len(missing), leave=True) as done:
         for _, trouble in filling.fill(missing):
             troubles += [trouble] if trouble else []
-            bar.update()
+            done()
     sizes = [size for program in programs if (size := filling.kept_bytes(*program)) is not None]
     if len(sizes) < len(programs) and not troubles:
         troubles.append(f"programs cannot be kept in {folder}")
@@ -62,10 +61,15 @@ def compile_ahead(options: UnitOptions, chip: str, *, tune: bool = False, progre
     )
 
 
-def _tuned(filling: Filling, sources: Sequence[Source], *, progress: bool) -> int:
+def _tuned(filling: Filling, sources: Sequence[Source]) -> int:
     """Tunes what may be tuned, and says for how many steps kernels were tried."""
     may_be = [source for source in sources if isinstance(source, StepSource) and source.tuned]
-    return sum(tried for _, tried in tqdm(filling.tune(may_be), total=len(may_be), unit="step", desc="tuned", disable=not progress))
+    steps = 0
+    with followed("tuning", " steps", len(may_be), leave=True) as done:
+        for _, tried in filling.tune(may_be):
+            steps += tried
+            done()
+    return steps
 
 
 def needed(options: UnitOptions, loader: ModelLoader) -> list[Wanted]:

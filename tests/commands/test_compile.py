@@ -27,7 +27,8 @@ def test_what_was_compiled_ahead_is_all_that_a_start_needs(arguments, tmp_path, 
 
     assert main(["compile", *arguments]) == 0
     files = list((tmp_path / "programs").rglob("*.program"))
-    said = capsys.readouterr().out
+    said, followed = capsys.readouterr()
+    assert f"compiling: {len(files)}\n" in followed and "\r" not in followed  # no bar where nobody looks
     assert said.startswith(f"{len(files)} programs, ") and f"in {tmp_path / 'programs'}; {len(files)} compiled now" in said
 
     def never(self, source):
