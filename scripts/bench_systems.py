@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from muxjax.bench.backends.running import device_name
+from muxjax.errors import MuxError
 from scripts import results
 from scripts.experiments.measure import measured
 from scripts.experiments.page import draw, page
@@ -37,6 +38,14 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--compile", metavar="CHIP", help="only compiles muxjax's programs, into the folder where a start finds them")
     args = parser.parse_args()
+    try:
+        ask(args)
+    except MuxError as error:
+        raise SystemExit(f"bench_systems: {error}") from None
+
+
+def ask(args: argparse.Namespace) -> None:
+    """All questions, in one of the four ways."""
     for name in args.questions:
         question, work = chosen(BY_NAME[name], args), args.work.expanduser() / name
         if args.compile:

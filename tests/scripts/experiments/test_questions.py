@@ -11,6 +11,7 @@ from muxjax.bench.backends.known import backend_of
 from muxjax.commands.bench.fleet import fleet_of
 from muxjax.workload.load import Load
 from scripts import results
+from scripts.bench_systems import main
 from scripts.experiments.measure import arrivals, unit_of
 from scripts.experiments.page import page
 from scripts.experiments.questions import BY_NAME
@@ -53,6 +54,15 @@ def test_a_twin_is_measured_and_told_from_end_to_end(tmp_path):
     assert "**mux**: " in told.stdout and "seeds 1, 2" in told.stdout
     (row,) = [row for row in told.stdout.splitlines() if row.startswith("| mux |")]
     assert re.search(r"\d% \([\d.]+% to [\d.]+%\)", row), row  # how many were within target is the machine's business
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"), [("--backends", "vlm", "backends must be of"), ("--scales", "0", "rate_scales must be")]
+)
+def test_what_cannot_be_measured_is_said_in_a_line(monkeypatch, flag, value, said):
+    monkeypatch.setattr(sys, "argv", ["bench_systems", "one-model", "--tiny", flag, value])
+    with pytest.raises(SystemExit, match=f"^bench_systems: {said}"):
+        main()
 
 
 @pytest.mark.parametrize("name", MEASURED)
