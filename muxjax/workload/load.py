@@ -54,6 +54,7 @@ def drawn(streams: Sequence[Stream], duration_s: float, seed: int, rename: Mappi
         require(drawn <= MOST_REQUESTS, "duration_s", duration_s, limit)
         with tqdm(desc=f"drawing {drawn:.0f} requests", bar_format="{desc}: {elapsed}", leave=False, disable=None):
             arrivals = generate(streams, duration_s * scale, seed)
+        require(bool(arrivals), "duration_s", duration_s, f"so long that a request comes: {rate_rps * scale:g} do in a second")
         return Load(arrivals=_faster(_renamed(arrivals, rename), scale), window_s=duration_s)
 
     return at

@@ -103,7 +103,7 @@ def test_the_goodput_is_a_rate_that_is_good_just_below_one_that_is_not(asked, tm
         (["--goodput", "1.5"], "goodput must be over 0, to 1, got 1.5"),
         (["--max-model-len", "1"], "max_model_len must be 2 to 1048576, got 1"),
         (["--workload", "nobody"], "workload must be one of lmsys-16"),
-        (["--duration", "1e-9"], "trace must be at least one request, got 'none'"),
+        (["--duration", "1e-9"], "duration_s must be so long that a request comes: "),
         (["--rename", "a"], "rename must be OLD=NEW, got 'a'"),
         (["--plot", "o.pdf"], "plot must be a file that ends in .png or .svg, got 'o.pdf'"),
         (["--json", "nowhere/o.json"], "json must be in a folder that exists, got 'nowhere/o.json'"),
