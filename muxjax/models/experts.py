@@ -1,7 +1,10 @@
 """Mixture of experts: in place of one MLP for all tokens, for each token the few that a router chooses.
 
-X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts.
+X experts of a layer, A of a token, R = T A rows that experts compute: a token's one for each of its experts. P places for them, in the
+order of experts, each of which begins where `reference.first_rows` says.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +12,7 @@ import jax.numpy as jnp
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
 from muxjax.models.layers import PLAIN, Product, Products, gated, linear, scales_of, summed
+from muxjax.pallas import reference
 
 
 def mixture(
@@ -30,18 +34,49 @@ def mixture(
     assert spec.experts
     expert_TA, weight_TA = route(spec.experts, x_TM, weights)
     expert_TA = jnp.where(jnp.reshape(present_T, (-1, 1)), expert_TA, spec.experts.count)  # beyond all for padding
-    order_R = jnp.argsort(expert_TA.reshape(-1))
-    expert_R, x_RM = expert_TA.reshape(-1)[order_R], x_TM[order_R // spec.experts.per_token]
-    count_X = jnp.bincount(expert_R, length=spec.experts.count).astype(jnp.int32)
-    gate_up_R2F = _grouped(x_RM, weights, "expert_gate_up", count_X, products)
+    placed = _placed(expert_TA, spec.experts.count)
+    gate_up_P2F = _grouped(x_TM[placed.token_P], weights, "expert_gate_up", placed.count_X, products)
     if spec.experts.biases:
-        gate_up_R2F += _bias(weights, "expert_gate_up", expert_R)
-    y_RM = _grouped(_activated(spec, gate_up_R2F), weights, "expert_down", count_X, products)
-    y_TAM = y_RM[jnp.argsort(order_R)].reshape(*expert_TA.shape, -1)
+        gate_up_P2F += _bias(weights, "expert_gate_up", placed.expert_P)
+    y_PM = _grouped(_activated(spec, gate_up_P2F), weights, "expert_down", placed.count_X, products)
+    y_TAM = y_PM.at[placed.place_TA].get(mode="fill", fill_value=0)
     mixed_TM = summed(_weighed(weight_TA, y_TAM) + _shared(spec, x_TM, weights, product=products.matrix), across)
     if spec.experts.biases:  # once, and not on each device
         mixed_TM += _weighed(weight_TA, _bias(weights, "expert_down", expert_TA))
     return mixed_TM
+
+
+class _Placed(NamedTuple):
+    """Rows in the order of their experts.
+
+    Args:
+      count_X: rows of each expert.
+      place_TA: of each row, P for padding.
+      token_P, expert_P: whose row is there; any at all where there is none.
+    """
+
+    count_X: jax.Array
+    place_TA: jax.Array
+    token_P: jax.Array
+    expert_P: jax.Array
+
+
+def _placed(expert_TA: jax.Array, count: int) -> _Placed:
+    """Places of the rows of those experts, of so many; `count` and more is padding's."""
+    rows, per_token, grain = expert_TA.size, expert_TA.shape[1], reference.ROW_GRAIN
+    places = -(-(rows + (grain - 1) * min(count, rows)) // grain) * grain
+    order_R = jnp.argsort(expert_TA.reshape(-1))
+    expert_R = expert_TA.reshape(-1)[order_R]
+    count_X = jnp.bincount(expert_R, length=count).astype(jnp.int32)
+    moved_X = reference.first_rows(count_X) - (jnp.cumsum(count_X) - count_X)
+    place_R = jnp.where(expert_R < count, jnp.arange(rows) + moved_X.at[expert_R].get(mode="clip"), places)
+    nothing_P = jnp.zeros(places, jnp.int32)
+    return _Placed(
+        count_X=count_X,
+        place_TA=nothing_P[:rows].at[order_R].set(place_R, unique_indices=True).reshape(expert_TA.shape),
+        token_P=nothing_P.at[place_R].set(order_R // per_token, mode="drop"),
+        expert_P=nothing_P.at[place_R].set(expert_R, mode="drop"),
+    )
 
 
 def route(experts: Experts, x_TM: jax.Array, weights: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -67,8 +102,8 @@ def _within_groups(experts: Experts, choice_TX: jax.Array) -> jax.Array:
     return jnp.where(own_TG[:, :, None], choice_TGX, -jnp.inf).reshape(choice_TX.shape)
 
 
-def _grouped(x_RI: jax.Array, weights: dict[str, jax.Array], kind: str, count_X: jax.Array, products: Products) -> jax.Array:
-    return products.grouped(x_RI, weights[kind], weights["place"], count_X, *scales_of(weights, kind))
+def _grouped(x_PI: jax.Array, weights: dict[str, jax.Array], kind: str, count_X: jax.Array, products: Products) -> jax.Array:
+    return products.grouped(x_PI, weights[kind], weights["place"], count_X, *scales_of(weights, kind))
 
 
 def _wide_product(x_TM: jax.Array, w_MX: jax.Array, *_: None) -> jax.Array:
@@ -76,13 +111,13 @@ def _wide_product(x_TM: jax.Array, w_MX: jax.Array, *_: None) -> jax.Array:
     return jnp.matmul(x_TM, w_MX, preferred_element_type=jnp.float32)
 
 
-def _activated(spec: ModelSpec, gate_up_R2F: jax.Array) -> jax.Array:
-    """Gate and up of each row as one, [R, F]."""
+def _activated(spec: ModelSpec, gate_up_P2F: jax.Array) -> jax.Array:
+    """Gate and up of each row as one, [P, F]."""
     assert spec.experts
     if (limit := spec.experts.clamp) is None:
-        return gated(spec, gate_up_R2F)
-    gate_RF, up_RF = jnp.minimum(gate_up_R2F[:, ::2], limit), jnp.clip(gate_up_R2F[:, 1::2], -limit, limit)
-    return gate_RF * jax.nn.sigmoid(1.702 * gate_RF) * (up_RF + 1)
+        return gated(spec, gate_up_P2F)
+    gate_PF, up_PF = jnp.minimum(gate_up_P2F[:, ::2], limit), jnp.clip(gate_up_P2F[:, 1::2], -limit, limit)
+    return gate_PF * jax.nn.sigmoid(1.702 * gate_PF) * (up_PF + 1)
 
 
 def _bias(weights: dict[str, jax.Array], kind: str, expert: jax.Array) -> jax.Array:

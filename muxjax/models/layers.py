@@ -21,13 +21,13 @@ to a product by that matrix, where there are any."""
 
 
 GroupedProduct = Callable[..., jax.Array]
-"""x [R, I], of which the first rows belong to the first matrix, and so on; w [L, X, I, O], with an int32 scalar for the layer whose
-matrices they are; int32 [X] says how many rows are each one's; scales and zeros [L, X, J, O] of quantised ones, or None: [R, O], whose
-rows beyond all may be anything finite."""
+"""x [P, I], of which the first rows belong to the first matrix, and so on, from where `reference.first_rows` says; w [L, X, I, O], with an
+int32 scalar for the layer whose matrices they are; int32 [X] says how many rows are each one's; scales and zeros [L, X, J, O] of quantised
+ones, or None: [P, O], which may have anything in places that are no rows."""
 
 
 def ragged_dot(
-    x_RI: jax.Array,
+    x_PI: jax.Array,
     w_LXIO: jax.Array,
     layer: jax.Array,
     count_X: jax.Array,
@@ -37,8 +37,9 @@ def ragged_dot(
     """XLA's grouped product."""
     w_XIO = w_LXIO[layer]
     if scale_LXJO is not None:
-        w_XIO = reference.widened(w_XIO, scale_LXJO[layer], None if zero_LXJO is None else zero_LXJO[layer], x_RI.dtype)
-    return jax.lax.ragged_dot(x_RI, w_XIO, count_X)
+        w_XIO = reference.widened(w_XIO, scale_LXJO[layer], None if zero_LXJO is None else zero_LXJO[layer], x_PI.dtype)
+    whole_X = -(-count_X // reference.ROW_GRAIN) * reference.ROW_GRAIN
+    return jax.lax.ragged_dot(x_PI, w_XIO, whole_X)
 
 
 class Products(NamedTuple):

@@ -40,11 +40,13 @@ def best(*, device_kind: str, dtype: np.dtype, head_dim: int, sinks: bool = Fals
     latents.
 
     Mosaic kernels read bf16 on Hopper, and FP8 packed in it, in heads of 64, 128 or 256 without sinks; all else runs the reference, and
-    latents of whatever size. Products are XLA's.
+    latents of whatever size. Products are XLA's, but those by matrices of experts.
     """
-    if _reads_bf16(device_kind, dtype) and head_dim in (64, 128, 256) and not sinks and not latent:
+    if not _reads_bf16(device_kind, dtype):
+        return REFERENCE
+    if head_dim in (64, 128, 256) and not sinks and not latent:
         return _hopper()
-    return REFERENCE
+    return _hoppers_products()
 
 
 def best_product(*, device_kind: str, dtype: np.dtype, ctas: int | None) -> Callable:
@@ -78,17 +80,23 @@ def _reads_bf16(device_kind: str, dtype: np.dtype) -> bool:
 @functools.cache
 def _hopper() -> Kernels:
     """Each is traced and assembled once for all layers of a program, which a jit of its own brings about."""
-    from muxjax.pallas import decode, prefill, write  # Mosaic GPU, which older versions of JAX lack
+    from muxjax.pallas import decode, grouped, prefill, write  # Mosaic GPU, which older versions of JAX lack
 
     return Kernels(
         write.write,
         jax.jit(decode.decode, static_argnames=("window", "scale", "soft_cap", "tuning")),
         jax.jit(prefill.prefill, static_argnames=("window", "scale", "soft_cap", "tuning")),
         reference.product,
-        reference.grouped_product,
+        jax.jit(grouped.grouped_product),
         reference.lora,
         ragged=True,
     )
+
+
+@functools.cache
+def _hoppers_products() -> Kernels:
+    """For attention that no kernel of Hopper computes."""
+    return REFERENCE._replace(grouped_product=_hopper().grouped_product)
 
 
 @functools.cache

@@ -14,7 +14,8 @@ from jax.typing import DTypeLike
 from muxjax.pallas import fp8
 
 ROW_GRAIN = 8
-"""Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's."""
+"""Chunks begin at multiples of so many tokens in a packed batch, so that all of a group are one row's; so do the rows of each of several
+matrices."""
 _ROWS_AT_ONCE = 64
 """Rows of one matrix that are multiplied at once where several matrices have rows."""
 _TOKENS_BY_GROUP = 64
@@ -88,39 +89,45 @@ def widened(w_IO: jax.Array, scale_JO: jax.Array, zero_JO: jax.Array | None, dty
     return (w_JGO * scale_JO[..., None, :]).astype(dtype).reshape(w_IO.shape)
 
 
+def first_rows(count_X: jax.Array) -> jax.Array:
+    """[X] where the rows of each of several matrices begin, of which each has so many; int32."""
+    whole_X = -(-count_X // ROW_GRAIN) * ROW_GRAIN
+    return jnp.cumsum(whole_X) - whole_X
+
+
 def grouped_product(
-    x_RI: jax.Array,
+    x_PI: jax.Array,
     w_LXIO: jax.Array,
     layer: jax.Array,
     count_X: jax.Array,
     scale_LXJO: jax.Array | None = None,
     zero_LXJO: jax.Array | None = None,
 ) -> jax.Array:
-    """x times a layer's matrices, [R, O]: the first count_X[0] rows by the first, the next count_X[1] by the second and so on; rows beyond
-    all are zero. Matrices without a row are not read.
+    """x times a layer's matrices, [P, O]: count_X[0] rows by the first, count_X[1] by the second and so on, which begin at `first_rows`.
+    What stands in other places may be anything. Matrices without a row are not read.
 
     Args:
       layer: int32 scalar, an array so that one kernel serves all layers.
       scale_LXJO, zero_LXJO: of quantised matrices, as of `product`.
     """
-    rows, end_X = len(x_RI), jnp.cumsum(count_X)
-    at_once = min(rows, _ROWS_AT_ONCE)
+    places, begin_X = len(x_PI), first_rows(count_X)
+    at_once = min(places, _ROWS_AT_ONCE)
 
-    def with_rows_of(matrix, y_RO):
-        end, w_IO = end_X[matrix], w_LXIO[layer, matrix]
+    def with_rows_of(matrix, y_PO):
+        begin, w_IO = begin_X[matrix], w_LXIO[layer, matrix]
         scales = [None if each is None else each[layer, matrix] for each in (scale_LXJO, zero_LXJO)]
-        begin = end - count_X[matrix]
+        end = begin + count_X[matrix]
 
-        def with_next_rows(i, y_RO):
-            first = jnp.minimum(begin + i * at_once, rows - at_once)
+        def with_next_rows(i, y_PO):
+            first = jnp.minimum(begin + i * at_once, places - at_once)
             row = first + jnp.arange(at_once)
-            own_R1 = ((row >= begin) & (row < end))[:, None]
-            before_RO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_RO, x_RI))
-            return jax.lax.dynamic_update_slice_in_dim(y_RO, jnp.where(own_R1, product(x, w_IO, *scales), before_RO), first, 0)
+            own_P1 = ((row >= begin) & (row < end))[:, None]
+            before_PO, x = (jax.lax.dynamic_slice_in_dim(array, first, at_once) for array in (y_PO, x_PI))
+            return jax.lax.dynamic_update_slice_in_dim(y_PO, jnp.where(own_P1, product(x, w_IO, *scales), before_PO), first, 0)
 
-        return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_RO)
+        return jax.lax.fori_loop(0, (count_X[matrix] + at_once - 1) // at_once, with_next_rows, y_PO)
 
-    return jax.lax.fori_loop(0, len(count_X), with_rows_of, jnp.zeros((rows, w_LXIO.shape[3]), x_RI.dtype))
+    return jax.lax.fori_loop(0, len(count_X), with_rows_of, jnp.zeros((places, w_LXIO.shape[3]), x_PI.dtype))
 
 
 def lora(x_TI: jax.Array, a_JZWI: jax.Array, b: tuple[jax.Array, ...], place_T: jax.Array) -> jax.Array:

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muxjax.experts import Experts
 from muxjax.model_spec import ModelSpec
 from muxjax.models.decoder import init_params
-from muxjax.models.experts import mixture, route
+from muxjax.models.experts import _placed, mixture, route
 from muxjax.models.layers import PLAIN, Products
 from muxjax.pallas import reference
 
@@ -53,6 +55,25 @@ def test_a_token_is_computed_by_its_experts_and_the_shared_one(products):
     np.testing.assert_allclose(mixture(SPEC, X, weights, True, products=products), expected(np.asarray(X, np.float64), wide), atol=1e-5)
 
 
+@given(tokens=st.integers(1, 40), count=st.integers(1, 12), data=st.data())
+def test_each_row_has_a_place_of_its_own_among_its_experts(tokens, count, data):
+    """And there is room for them, however unequal the experts are."""
+    per_token = data.draw(st.integers(1, count))
+    expert_TA = np.array([data.draw(st.permutations(range(count)))[:per_token] for _ in range(tokens)])
+    expert_TA[data.draw(st.lists(st.integers(0, tokens - 1), max_size=5))] = count  # padding
+    placed = _placed(jnp.asarray(expert_TA), count)
+    places, place_TA = len(placed.token_P), np.asarray(placed.place_TA)
+    assert places % 8 == 0 and len({*place_TA[expert_TA < count].tolist()}) == (expert_TA < count).sum()
+    first_X = np.asarray(reference.first_rows(placed.count_X))
+    for (token, choice), expert in np.ndenumerate(expert_TA):
+        place = place_TA[token, choice]
+        if expert == count:
+            assert place == places
+            continue
+        assert first_X[expert] <= place < min(first_X[expert] + placed.count_X[expert], places)
+        assert placed.token_P[place] == token and placed.expert_P[place] == expert
+
+
 def test_padding_goes_to_no_expert():
     """Whose rows would all be the experts' of a few tokens, which alone are read: NaN in padding and in other experts shows nowhere."""
     present_T = jnp.arange(9) < 2
@@ -68,9 +89,9 @@ def test_padding_goes_to_no_expert():
     np.testing.assert_allclose(some[:2], mixture(SPEC, X, weights, True, products=OURS)[:2], atol=1e-6)
     counted: list[np.ndarray] = []
 
-    def count(x_RI, w_LXIO, layer, count_X, *scales):
+    def count(x_PI, w_LXIO, layer, count_X, *scales):
         counted.append(np.asarray(count_X))
-        return reference.grouped_product(x_RI, w_LXIO, layer, count_X, *scales)
+        return reference.grouped_product(x_PI, w_LXIO, layer, count_X, *scales)
 
     mixture(SPEC, X, weights, present_T, products=Products(reference.product, count))
     assert [int(count_X.sum()) for count_X in counted] == [4, 4]

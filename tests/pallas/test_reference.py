@@ -7,6 +7,7 @@ import pytest
 from muxjax.pallas import mosaic, reference
 from muxjax.pallas.kernels import REFERENCE, best
 from muxjax.scheduler.view import TOKEN_GRAIN
+from tests.pallas.hopper import needs_mosaic
 from tests.pallas.places import placed, placed_tokens
 
 B, K, G, D, P, C, N = 3, 2, 3, 16, 4, 6, 64
@@ -164,10 +165,14 @@ def test_a_scale_a_soft_cap_and_sinks_change_the_scores_of_decode_and_prefill(ne
         assert worst(out, expected) > 100 * LIMIT if near_miss else worst(out, expected) < LIMIT
 
 
+@needs_mosaic
 def test_heads_with_sinks_and_of_other_sizes_are_the_references():
+    """But by experts' matrices Hopper multiplies whatever attends."""
     hopper = {"device_kind": "NVIDIA H200", "dtype": np.dtype(jnp.bfloat16)}
-    assert best(**hopper, head_dim=64, sinks=True) is best(**hopper, head_dim=80) is REFERENCE
-    assert best(**hopper, head_dim=128, latent=True) is REFERENCE
+    other = best(**hopper, head_dim=64, sinks=True)
+    assert other is best(**hopper, head_dim=80) is best(**hopper, head_dim=128, latent=True)
+    assert other == REFERENCE._replace(grouped_product=best(**hopper, head_dim=128).grouped_product) != REFERENCE
+    assert best(device_kind="NVIDIA H200", dtype=np.dtype("float32"), head_dim=128) is REFERENCE
 
 
 def test_what_cuts_a_batch_into_groups_cuts_alike():
@@ -202,12 +207,14 @@ def test_models_with_other_head_sizes_share_the_arena():
 
 @pytest.mark.parametrize("counts", [(5, 0, 70, 64, 1), (0, 0, 0, 0, 0), (0, 0, 140, 0, 0), (1, 1, 1, 1, 1), (0, 0, 0, 0, 140)])
 def test_rows_are_multiplied_by_the_matrix_they_belong_to(counts):
-    """Also where they are more than are multiplied at once; matrices without a row are NaN here, and rows beyond all are zero."""
+    """Also where they are more than are multiplied at once; matrices without a row are NaN here, and other places are zero."""
     rng = np.random.default_rng(1)
-    x, w = rng.standard_normal((140, 6)), rng.standard_normal((5, 6, 4))
-    expected = np.zeros((140, 4))
-    for matrix, end in enumerate(np.cumsum(counts)):
-        expected[end - counts[matrix] : end] = x[end - counts[matrix] : end] @ w[matrix]
+    x, w = rng.standard_normal((160, 6)), rng.standard_normal((5, 6, 4))
+    expected = np.zeros((160, 4))
+    for matrix, first in enumerate(reference.first_rows(jnp.asarray(counts)).tolist()):
+        assert first % 8 == 0
+        rows = slice(first, first + counts[matrix])
+        expected[rows] = x[rows] @ w[matrix]
     w[np.array(counts) == 0] = np.nan
     w_LXIO = jnp.asarray(np.stack([np.full_like(w, np.nan), w]), jnp.float32)
     actual = reference.grouped_product(jnp.asarray(x, jnp.float32), w_LXIO, jnp.int32(1), jnp.asarray(counts))
