@@ -161,7 +161,8 @@ class Rotation(NamedTuple):
         angle_T1F = positions_T[:, None, None].astype(jnp.float32) * rope_frequencies(spec)
         factor = 1.0 if spec.rope_scaling is None else spec.rope_scaling.attention_factor
         turned = tuple(of(angle_T1F) if factor == 1 else of(angle_T1F) * factor for of in (jnp.cos, jnp.sin))
-        return cls(*jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned)), _query_scale(spec, positions_T))
+        cos_T1F, sin_T1F = jax.lax.optimization_barrier(tuple(x_T1F.astype(spec.dtype) for x_T1F in turned))
+        return cls(cos_T1F, sin_T1F, _query_scale(spec, positions_T))
 
     def queries(self, q_THD: jax.Array) -> jax.Array:
         """Queries that are turned, as long as they are at their positions."""

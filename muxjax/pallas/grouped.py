@@ -144,7 +144,8 @@ class _Kernel:
         def tile(i, _):
             index = block + i * BLOCKS
             band = div(index, self.columns)
-            work(_Tile(*(bands_W4[band, field] for field in range(4)), rem(index, self.columns), i * self.steps))
+            layer, matrix, row, groups = (bands_W4[band, field] for field in range(4))
+            work(_Tile(layer, matrix, row, groups, rem(index, self.columns), i * self.steps))
 
         lax.fori_loop(0, count, tile, None)
         return count * self.steps
