@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from muxjax.pallas import reference
-from muxjax.pallas.mosaic import COLUMNS, GROUP, M, div, rem, tiled
+from muxjax.pallas.mosaic import COLUMNS, GROUP, M, div, drain, rem, summed_steps, tiled
 
 assert reference.ROW_GRAIN == GROUP, "a group of rows that is copied at once is of one matrix"
 
@@ -128,7 +128,7 @@ class _Kernel:
         @pl.when(warpgroup == WARPGROUPS)
         def _():
             plgpu.set_max_registers(40, action="decrease")
-            self._drain(self._each_tile(bands_W4, lambda tile: self._fetch(tile, x_PI, w_LXIO, shared)), shared)
+            drain(self._each_tile(bands_W4, lambda tile: self._fetch(tile, x_PI, w_LXIO, shared)), shared.free_s)
 
         @pl.when(warpgroup < WARPGROUPS)
         def _():
@@ -163,31 +163,14 @@ class _Kernel:
 
         lax.fori_loop(0, self.steps, fetch, None)
 
-    def _drain(self, steps, shared: _Shared):
-        """Waits until all that was copied has been used: a barrier must not go while somebody may arrive at it."""
-        lax.fori_loop(jnp.maximum(steps - STAGES, 0), steps, lambda step, _: plgpu.barrier_wait(shared.free_s.at[rem(step, STAGES)]), None)
-
     def _multiply(self, tile: _Tile, shared: _Shared) -> jax.Array:
-        """[M, COLUMN] float32, this warpgroup's columns of a tile. A stage is free once the product after it is under way."""
+        """[M, COLUMN] float32, this warpgroup's columns of a tile."""
         warpgroup = lax.axis_index("warpgroup")
 
-        def free(step):
-            plgpu.barrier_arrive(shared.free_s.at[rem(step, STAGES)])
+        def operands(stage):
+            return shared.x_sMI.at[stage], shared.w_swIO.at[stage, warpgroup]
 
-        def multiply(acc):
-            def add(i, _):
-                stage = rem(tile.step + i, STAGES)
-                plgpu.barrier_wait(shared.full_s.at[stage])
-                plgpu.wgmma(acc, shared.x_sMI.at[stage], shared.w_swIO.at[stage, warpgroup])
-                plgpu.wgmma_wait(1)
-                pl.when(i > 0)(lambda: free(tile.step + i - 1))
-
-            lax.fori_loop(0, self.steps, add, None)
-            plgpu.wgmma_wait(0)
-            free(tile.step + self.steps - 1)
-            return acc[...]
-
-        return pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((M, COLUMN), jnp.float32))
+        return summed_steps((M, COLUMN), operands, tile.step, self.steps, shared.full_s, shared.free_s)
 
     def _store(self, tile: _Tile, values, y_PO, shared: _Shared):
         """Writes this warpgroup's columns, those groups of rows that are the matrix's; what lies outside of the array is dropped."""

@@ -1,5 +1,8 @@
 """Tools that our Mosaic GPU kernels share: the layouts of wgmma, and integer arithmetic that stays 32-bit."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -56,6 +59,40 @@ def add_product(acc_MN, left, right, *, in_place: bool):
     if in_place:
         return pl.run_state(lambda ref: plgpu.wgmma(ref, left, right))(plgpu.WGMMAAccumulatorRef.init(acc_MN))
     return acc_MN + product(left, right, acc_MN.shape[1])
+
+
+def summed_steps(shape: tuple[int, int], operands: Callable[[jax.Array], tuple[Any, Any]], first, steps: int, full_s, free_s) -> jax.Array:
+    """float32 of that shape, the sum of what so many steps multiply. A stage is free once the product after it is under way.
+
+    Args:
+      operands: of a stage, in shared memory.
+      first: steps before the first of these; full_s, free_s: barriers of the stages, which they take in turns.
+    """
+    stages = free_s.shape[0]
+
+    def free(step):
+        plgpu.barrier_arrive(free_s.at[rem(step, stages)])
+
+    def multiply(acc):
+        def add(i, _):
+            stage = rem(first + i, stages)
+            plgpu.barrier_wait(full_s.at[stage])
+            plgpu.wgmma(acc, *operands(stage))
+            plgpu.wgmma_wait(1)
+            pl.when(i > 0)(lambda: free(first + i - 1))
+
+        lax.fori_loop(0, steps, add, None)
+        plgpu.wgmma_wait(0)
+        free(first + steps - 1)
+        return acc[...]
+
+    return pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef(shape, jnp.float32))
+
+
+def drain(steps, free_s) -> None:
+    """Waits until all that was copied in so many steps has been used: a barrier must not go while somebody may arrive at it."""
+    stages = free_s.shape[0]
+    lax.fori_loop(jnp.maximum(steps - stages, 0), steps, lambda step, _: plgpu.barrier_wait(free_s.at[rem(step, stages)]), None)
 
 
 def div(number, by: int):

@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from muxjax.pallas import reference
-from muxjax.pallas.mosaic import COLUMNS, GROUP, M, rem, tiled
+from muxjax.pallas.mosaic import COLUMNS, GROUP, M, drain, rem, summed_steps, tiled
 from muxjax.pallas.product_plan import BAND, COLUMN, Deal
 
 WARPGROUPS = 2
@@ -100,7 +100,7 @@ class _Kernel:
         @pl.when(warpgroup == WARPGROUPS)
         def _():
             plgpu.set_max_registers(40, action="decrease")
-            self._drain(self._each_tile(lambda tile: self._fetch(tile, x_TI, w_IO, shared)), shared)
+            drain(self._each_tile(lambda tile: self._fetch(tile, x_TI, w_IO, shared)), shared.free_s)
 
         @pl.when(warpgroup < WARPGROUPS)
         def _():
@@ -138,32 +138,15 @@ class _Kernel:
 
         lax.fori_loop(0, self.steps, fetch, None)
 
-    def _drain(self, steps, shared: _Shared):
-        """Waits until all that was copied has been used: a barrier must not go while somebody may arrive at it."""
-        lax.fori_loop(jnp.maximum(steps - STAGES, 0), steps, lambda step, _: plgpu.barrier_wait(shared.free_s.at[rem(step, STAGES)]), None)
-
     def _multiply(self, tile: _Tile, shared: _Shared) -> jax.Array:
-        """[R, COLUMN] float32, this warpgroup's rows of a tile. A stage is free once the product after it is under way."""
+        """[R, COLUMN] float32, this warpgroup's rows of a tile."""
         rows = tile.bands * BAND // WARPGROUPS
         part = pl.ds(lax.axis_index("warpgroup") * rows, rows)
 
-        def free(step):
-            plgpu.barrier_arrive(shared.free_s.at[rem(step, STAGES)])
+        def operands(stage):
+            return shared.x_sRI.at[stage, part], shared.w_sIO.at[stage]
 
-        def multiply(acc):
-            def add(i, _):
-                stage = rem(tile.step + i, STAGES)
-                plgpu.barrier_wait(shared.full_s.at[stage])
-                plgpu.wgmma(acc, shared.x_sRI.at[stage, part], shared.w_sIO.at[stage])
-                plgpu.wgmma_wait(1)
-                pl.when(i > 0)(lambda: free(tile.step + i - 1))
-
-            lax.fori_loop(0, self.steps, add, None)
-            plgpu.wgmma_wait(0)
-            free(tile.step + self.steps - 1)
-            return acc[...]
-
-        return pl.run_scoped(multiply, plgpu.WGMMAAccumulatorRef((rows, COLUMN), jnp.float32))
+        return summed_steps((rows, COLUMN), operands, tile.step, self.steps, shared.full_s, shared.free_s)
 
     def _store(self, tile: _Tile, values, y_TO, shared: _Shared):
         """Writes this warpgroup's rows, a part after another through two places; what lies outside of the array is dropped."""
