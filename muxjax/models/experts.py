@@ -63,8 +63,8 @@ class _Placed(NamedTuple):
 
 def _placed(expert_TA: jax.Array, count: int) -> _Placed:
     """Places of the rows of those experts, of so many; `count` and more is padding's."""
-    rows, per_token, grain = expert_TA.size, expert_TA.shape[1], reference.ROW_GRAIN
-    places = -(-(rows + (grain - 1) * min(count, rows)) // grain) * grain
+    rows, per_token = expert_TA.size, expert_TA.shape[1]
+    places = reference.whole_groups(rows + (reference.ROW_GRAIN - 1) * min(count, rows))
     order_R = jnp.argsort(expert_TA.reshape(-1))
     expert_R = expert_TA.reshape(-1)[order_R]
     count_X = jnp.bincount(expert_R, length=count).astype(jnp.int32)

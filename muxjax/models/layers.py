@@ -38,8 +38,7 @@ def ragged_dot(
     w_XIO = w_LXIO[layer]
     if scale_LXJO is not None:
         w_XIO = reference.widened(w_XIO, scale_LXJO[layer], None if zero_LXJO is None else zero_LXJO[layer], x_PI.dtype)
-    whole_X = -(-count_X // reference.ROW_GRAIN) * reference.ROW_GRAIN
-    return jax.lax.ragged_dot(x_PI, w_XIO, whole_X)
+    return jax.lax.ragged_dot(x_PI, w_XIO, reference.whole_groups(count_X))
 
 
 class Products(NamedTuple):

@@ -5,7 +5,7 @@ are packed FP8 (`fp8`). Of latents, of which K and V are one, it is [N, E]: a bl
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,9 +89,14 @@ def widened(w_IO: jax.Array, scale_JO: jax.Array, zero_JO: jax.Array | None, dty
     return (w_JGO * scale_JO[..., None, :]).astype(dtype).reshape(w_IO.shape)
 
 
+def whole_groups(count: Any) -> Any:
+    """Rounded up to ROW_GRAIN: a number, or an array."""
+    return -(-count // ROW_GRAIN) * ROW_GRAIN
+
+
 def first_rows(count_X: jax.Array) -> jax.Array:
     """[X] where the rows of each of several matrices begin, of which each has so many; int32."""
-    whole_X = -(-count_X // ROW_GRAIN) * ROW_GRAIN
+    whole_X = whole_groups(count_X)
     return jnp.cumsum(whole_X) - whole_X
 
 
