@@ -21,6 +21,8 @@ from muxjax.models.layers import PLAIN, Products
 from muxjax.models.weights import load
 from muxjax.specs.config import read_spec
 
+GRAIN = 64
+"""Tokens: what `dense_logits` reckons are whole multiples of it."""
 FOLDER = Path(__file__).parent / "goldens"
 NAMES = tuple(sorted(folder.name for folder in FOLDER.glob("*") if folder.is_dir()))
 
@@ -66,9 +68,10 @@ def seeded_tensors(spec: ModelSpec, seed: int) -> dict[str, np.ndarray]:
 
 
 def dense_logits(spec: ModelSpec, params: decoder.Params, tokens: tuple[int, ...], products: Products = PLAIN) -> np.ndarray:
-    """[T, V] of our decoder, without a cache; padded behind, which no earlier token sees, so that one shape is compiled."""
-    padded_T = jnp.asarray(np.pad(tokens, (0, spec.max_len - len(tokens))))
-    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(spec.max_len), DenseMemory(), products=products)
+    """[T, V] of our decoder, without a cache; padded behind, which no earlier token sees, so that few shapes are compiled."""
+    padded = min(spec.max_len, -(-len(tokens) // GRAIN) * GRAIN)
+    padded_T = jnp.asarray(np.pad(tokens, (0, padded - len(tokens))))
+    hidden_TM, _ = decoder.forward(spec, params, padded_T, jnp.arange(padded), DenseMemory(), products=products)
     return np.asarray(decoder.logits(spec, params, hidden_TM))[: len(tokens)]
 
 

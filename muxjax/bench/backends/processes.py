@@ -141,11 +141,14 @@ def free_ports() -> Iterator[Ports]:
 
 @contextlib.contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt while the block runs, so that what it has begun is ended; nothing outside the main thread."""
+    """SIGTERM does what Ctrl-C does there and then, so that what the block has begun is ended; nothing outside the main thread.
+
+    It is handed on: in asyncio's `run` Ctrl-C cancels the task that was run, where an exception would end any task that it met.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
