@@ -17,6 +17,8 @@ HALF = RequestLengths(prompt=log_normal(110, sigma=1.0, least=4, most=512), outp
 LONG = RequestLengths(prompt=log_normal(6000, sigma=0.3, least=2048, most=8000), output=log_normal(64, sigma=0.5, least=4, most=128))
 TRIO = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 OURS = ("mux", "adbs", "turns", "spatial")
+PARTS = ("mux", "lanes", "adbs", "turns", "static-memory", "spatial")
+"""The resource manager taken apart: without its policy; with one lane; in turns; with fixed shares of memory, and of multiprocessors too."""
 POPULAR_RPS = 56.0
 """Of the model that is asked most."""
 
@@ -101,7 +103,7 @@ _ALL = (
         backends=("mux", STATIC, TRANSFORMERS, "vllm"),
         scales=(0.25, 1.0, 2.0, 3.0, 4.0),
     ),
-    trio(1.3, "three-models"),
+    trio(1.3, "three-models", (*PARTS, STATIC_MPS)),
     trio(0.7, "three-models-07"),
     trio(2.1, "three-models-21"),
     Question(
@@ -133,15 +135,6 @@ _ALL = (
     ),
     _day(),
     _tail(),
-    Question(
-        name="resources",
-        title="The resource manager taken apart: what do a shared cache, lanes and the policy each give?",
-        models=TRIO,
-        streams=popular(("1b", "3b", "8b"), 1.3),
-        backends=("mux", "lanes", "adbs", "static-memory", "spatial"),
-        scales=(1.0, 1.5),
-        enough=0.0,
-    ),
     Question(
         name="long-neighbour",
         title="A model of long prompts beside one that chats: what do the chats' streams feel?",
