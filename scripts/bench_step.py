@@ -3,6 +3,7 @@
     python -m scripts.bench_step                                 # on a GPU; minutes for each section, most of them compiling
     python -m scripts.bench_step --only vllm offline             # the points that vLLM was measured at
     python -m scripts.bench_step --tensor-parallel-size 2        # one model on two GPUs
+    python -m scripts.bench_step --quantization fp8 --only vllm prefill
     python -m scripts.bench_step --tiny                          # anywhere, in a minute: whether it runs, no more
     python -m scripts.bench_step --page                          # only rewrites the READMEs from the lines there are
 
@@ -26,14 +27,16 @@ from muxjax.model_spec import ModelSpec
 from muxjax.models import decoder, weights
 from muxjax.models.attention import DenseMemory
 from muxjax.models.sharding import Devices
+from muxjax.quantization import QUANTIZATIONS
 from muxjax.specs import published
+from muxjax.specs.reading.quantization import resident
 from muxjax.types import Phase
 from muxjax.workload.lengths import lognormal
 from scripts import results
 from scripts.ceilings import Ceilings, measure
 from scripts.serving import TINY, Serving
+from scripts.speed_page import IN, beside_vllm
 from scripts.speed_page import STEP_QUESTION as QUESTION
-from scripts.speed_page import beside_vllm
 from scripts.speed_page import step_page as page
 
 SECTIONS = ("decode", "vllm", "prefill", "idle", "offline", "check", "colocated")
@@ -51,15 +54,17 @@ class Bench:
     def __init__(self, args: argparse.Namespace):
         self.args, self.tiny = args, args.tiny
         self.specs = {name: TINY if args.tiny else published.BY_NAME[name] for name in (args.model, *OTHERS)}
-        self.spec, self.mesh = self.specs[args.model], MeshSpec(chip=H200, tp=args.tensor_parallel_size)
+        self.spec = replace(self.specs[args.model], quantization=resident(self.specs[args.model], None, args.quantization))
+        self.specs[args.model], self.mesh = self.spec, MeshSpec(chip=H200, tp=args.tensor_parallel_size)
         self.devices = Devices.first(args.tensor_parallel_size)
         self.ceilings: Ceilings = measure(tiny=args.tiny)
         self.params = {args.model: weights.dummy(self.spec, self.devices)}
 
     @property
     def label(self) -> str:
-        """Of the model in tables, where goals and other engines' figures are of one device."""
-        return self.args.model if self.devices.tp == 1 else f"{self.args.model} on {self.devices.tp} devices"
+        """Of the model in tables, where goals and other engines' figures are of one device in bf16."""
+        held = self.args.model + (IN + self.args.quantization if self.args.quantization else "")
+        return held if self.devices.tp == 1 else f"{held} on {self.devices.tp} devices"
 
     @cached_property
     def serving(self) -> Serving:
@@ -190,6 +195,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--slots", type=int, default=512, help="sequences at a time, which tells what is compiled (512)")
     parser.add_argument("--tensor-parallel-size", type=int, default=1, help="devices that share the model out (1)")
+    parser.add_argument("--quantization", choices=QUANTIZATIONS, help="holds the model's matrices so")
     parser.add_argument("--tiny", action="store_true", help="a tiny model and small numbers, written nowhere")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite the READMEs")
     parser.add_argument("--compilation-cache-dir", default="~/.cache/muxjax/xla")

@@ -21,6 +21,10 @@ VLLM_MS = {1: 4.89, 8: 5.01, 32: 5.72, 64: 6.52, 128: 8.34, 256: 13.36}
 VLLM_PREFILL_MS, VLLM_TOKENS_PER_S = 51.0, 9720.0
 """The same: prefill of 2,048 tokens; output tokens a second of the offline run."""
 
+IN = " in "
+"""Between a model's name and what holds its matrices."""
+QUANTIZED_GOALS = {"decode 1 x 576": 0.62, "decode 32 x 576": 0.70, "prefill 2048": 0.65}
+"""Most times of a step in bf16."""
 
 KERNEL_QUESTION = "kernel-speed"
 KERNEL_GOALS = {
@@ -59,7 +63,7 @@ use stand in `TUNING` of `muxjax/pallas/decode_plan.py` and `prefill.py`. Comman
 def step_page(runs: Iterable[dict[str, Any]]) -> str:
     """Of all lines in docs/results/step-speed/."""
     runs = list(runs)
-    sections = [_steps(runs), beside_vllm(runs), _offline(runs), _checks(runs)]
+    sections = [_steps(runs), beside_vllm(runs), _quantized(runs), _offline(runs), _checks(runs)]
     return "\n\n".join(
         [
             "# How near the hardware's floor are whole steps, and does the device ever wait for the host?",
@@ -126,6 +130,19 @@ def _vllm_line(row: dict) -> Iterable[tuple[str, ...]]:
     elif what.startswith("offline 512 requests"):
         rate = row["tokens_per_s"]
         yield what, f"{rate:,.0f} tokens/s", f"{VLLM_TOKENS_PER_S:,.0f} tokens/s", f"{rate / VLLM_TOKENS_PER_S:.2f}"
+
+
+def _quantized(runs: list[dict]) -> str:
+    """Steps of models whose matrices are held in fewer bits, beside those in bf16."""
+    plain_s = {(run["config"]["model"], row["what"]): row["measured_s"] for run, row in _rows(runs) if "measured_s" in row}
+    lines = []
+    for (label, what), measured_s in plain_s.items():
+        model, _, held = label.partition(IN)
+        if held and (model, what) in plain_s:
+            ratio, goal = measured_s / plain_s[model, what], QUANTIZED_GOALS.get(what)
+            reached = "" if goal is None else f"{'yes' if ratio <= goal else 'no'}: at most {goal:g}"
+            lines.append((model, held, what, show_s(measured_s), show_s(plain_s[model, what]), f"{ratio:.3f}", reached))
+    return results.table(("model", "held in", "what", "time", "in bf16", "times", "goal reached"), lines) if lines else ""
 
 
 def _checks(runs: list[dict]) -> str:
