@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
+from muxjax.device.lanes.clients import ALLOCATOR, ordinal
+from muxjax.device.lanes.cuda_memory import total_bytes
 from muxjax.device.model import DeviceModel
 from muxjax.engine.model.plan import CPU_CACHE_BYTES, cache_room_bytes
 from muxjax.engine.options import UnitOptions
@@ -61,13 +63,16 @@ def claim(options: UnitOptions) -> None:
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = str(options.gpu_memory_fraction)
     if options.most_lanes > 1:  # whose clients share the memory, as the arena does that none of them allocates
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if len(options.models) > options.most_lanes > 1:  # XLA's own pools grow by doubling, and leave each other no room
+        os.environ.setdefault(ALLOCATOR, "cuda_async")
 
 
 def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
-    """Most that muxjax may use of the device's memory: no more than XLA may; None where nobody says."""
+    """Most that muxjax may use of the device's memory: no more than XLA may; None where nobody says. XLA has no limit itself where CUDA's
+    own pool is its allocator."""
     stats = _stats(device)
-    limits = [limit for limit in (options.memory_bytes, stats["bytes_limit"] if stats else None) if limit is not None]
-    return min(limits, default=None)
+    allowed = stats and (stats["bytes_limit"] or int(options.gpu_memory_fraction * total_bytes(ordinal(device))))
+    return min((limit for limit in (options.memory_bytes, allowed) if limit is not None), default=None)
 
 
 def require_memory(options: UnitOptions, devices: Devices, residents: Mapping[str, tuple[Devices, int]]) -> None:

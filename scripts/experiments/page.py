@@ -8,24 +8,25 @@ from muxjax.bench.plots import check
 from muxjax.units import show_s
 from muxjax.workload.metrics import GOOD
 from scripts import results
+from scripts.experiments.leases import by_system, leases
 from scripts.experiments.question import Question
-from scripts.experiments.seeds import over_seeds, spread
-from scripts.experiments.verdicts import BEST, Line, rate, shared, verdicts
+from scripts.experiments.seeds import spread
+from scripts.experiments.verdicts import Line, rate, shared, verdicts
 
 APART = ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99")
 HEAD = ("system", "asked, requests/s", "served", "within target", "output tokens/s", "TTFT p50 / p99", "TPOT p50 / p99", "fairness")
 
 
 def page(question: Question, lines: Sequence[Line]) -> str:
-    """For people; what was measured on one card in one lease stands together."""
+    """For people; what was measured on one card in one lease stands together, the latest first."""
     parts = [f"# {question.title}", _about(question, lines)]
-    for device, own in itertools.groupby(sorted(lines, key=_place), key=lambda line: line["device"]):
-        parts += _device(question, device, over_seeds(list(own)))
+    for own in reversed(leases(lines)):
+        parts += _lease(question, own)
     return "\n\n".join(parts)
 
 
 def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
-    """Attainment, tokens a second and the slowest streams over the rate, a line a system."""
+    """Attainment, tokens a second and the slowest streams over the rate, a line a system, of the lease that measured most."""
     check(path)
     from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
     kinds = {"attainment": "share within target", "output_throughput": "output tokens/s", "p99_ttft_ms": "TTFT p99, ms"}
     axes = figure.subplots(1, len(kinds))
     for axis, (key, label) in zip(axes, kinds.items(), strict=True):
-        for number, (system, own) in enumerate(by_system(over_seeds(lines)).items()):
+        for number, (system, own) in enumerate(by_system(max(leases(lines), key=len)).items()):
             points = [(rate(line), line["values"][key]) for line in own if line["values"][key] is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], marker=".", color=f"C{number % 10}", label=system)
         axis.set(xlabel="requests/s asked", ylabel=label)
@@ -44,34 +45,20 @@ def draw(question: Question, lines: Sequence[Line], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def by_system(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    """Lines of each, by rate."""
-    found: dict[str, list[Line]] = {}
-    for line in sorted(lines, key=lambda line: line["config"]["scale"]):
-        found.setdefault(line["config"]["backend"], []).append(line)
-    return {name: found[name] for name in sorted(found, key=lambda name: (name != BEST, name))}
-
-
-def _place(line: Line) -> tuple[str, str, float, int]:
-    return line["device"], line["config"]["backend"], line["config"]["scale"], line["seed"]
-
-
 def _about(question: Question, lines: Sequence[Line]) -> str:
     models = ", ".join(f"{name} ({Path(shape).name})" for name, shape in itertools.islice(question.models.items(), 6))
     more = f" and {len(question.models) - 6} more" if len(question.models) > 6 else ""
     weights = "random weights" if question.dummy else "real weights"
-    seconds = " or ".join(f"{one:g}" for one in sorted({line["config"]["duration_s"] for line in lines}))
-    over = f"requests for {seconds} s, at multiples of their rates"
-    when = f"{question.at_once} requests at once" if question.at_once else over
+    when = f"{question.at_once} requests at once" if question.at_once else "requests at multiples of their rates"
     targets = " and ".join(f"{name.upper()} {show_s(value)}" for name, value in question.targets.absolute.items())
-    commits = ", ".join(sorted({line["commit"] for line in lines}))
     seeds = ", ".join(str(seed) for seed in sorted({line["seed"] for line in lines}))
+    about = f" {question.about}" if question.about else ""
     return (
         f"{models}{more}, {weights} in {question.dtype}, {question.cache} of cache for all together, up to {question.max_model_len} tokens"
         f" and {question.max_num_seqs} sequences a model; {when}, prompts of random tokens, fixed lengths, over HTTP; latencies count from"
         f" the moment at which a request was due. Served: requests a second until the last answer, which long ones put off. Within target:"
-        f" {targets}. {question.about} Command: `python -m scripts.bench_systems {question.name}`; commits {commits}; seeds {seeds};"
-        f" versions {_versions(lines)}."
+        f" {targets}.{about} Command: `python -m scripts.bench_systems {question.name}`; seeds {seeds}; versions"
+        f" {_versions(lines)}."
     )
 
 
@@ -79,8 +66,10 @@ def _versions(lines: Sequence[Line]) -> str:
     return ", ".join(f"{name} {version}" for name, version in lines[0]["versions"].items())
 
 
-def _device(question: Question, device: str, lines: Sequence[Line]) -> Iterator[str]:
-    yield f"## {device}"
+def _lease(question: Question, lines: Sequence[Line]) -> Iterator[str]:
+    seconds = " or ".join(f"{one:g}" for one in sorted({line["config"]["duration_s"] for line in lines}))
+    over = "" if question.at_once else f", requests for {seconds} s"
+    yield f"## {lines[0]['device']}, commit {lines[0]['commit'][:12]}{over}"
     yield "\n".join(f"- {line}" for line in verdicts(question, by_system(lines)))
     yield results.table(HEAD, (_row(line) for own in by_system(lines).values() for line in own))
     if len(question.models) > 1 and len(question.models) <= 6:

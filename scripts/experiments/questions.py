@@ -18,7 +18,7 @@ LONG = RequestLengths(prompt=log_normal(6000, sigma=0.3, least=2048, most=8000),
 TRIO = {"8b": "llama-3.1-8b", "3b": "llama-3.2-3b", "1b": "llama-3.2-1b"}
 OURS = ("mux", "adbs", "turns", "spatial")
 PARTS = ("mux", "lanes", "adbs", "turns", "static-memory", "spatial")
-"""The resource manager taken apart: without its policy; with one lane; in turns; with fixed shares of memory, and of multiprocessors too."""
+"""The resource manager taken apart: without its policy; on one lane; in turns; with fixed shares of memory, and of multiprocessors."""
 POPULAR_RPS = 56.0
 """Of the model that is asked most."""
 

@@ -41,11 +41,16 @@ def highest_rps(lines: Sequence[Line]) -> float:
     return best
 
 
+def is_bounded(lines: Sequence[Line]) -> bool:
+    """It was asked at a rate that is too high."""
+    return highest_rps(lines) != rate(lines[-1])
+
+
 def _highest(systems: Systems) -> Iterator[str]:
     best = {name: highest_rps(lines) for name, lines in systems.items()}
     for name, lines in systems.items():
-        bound = "at least " if best[name] == rate(lines[-1]) else ""
-        ratio = f": {BEST} {best[BEST] / best[name]:.2f} times as much" if name != BEST and best[name] else ""
+        bound = "" if is_bounded(lines) else "at least "
+        ratio = f": {BEST} {best[BEST] / best[name]:.2f} times as much" if name != BEST and best[name] and not bound else ""
         told = (
             f"{bound}{best[name]:.4g} requests/s with {GOOD:.0%} within target{ratio}"
             if best[name]

@@ -1,7 +1,11 @@
 """The memory plan of a device."""
 
+from dataclasses import replace
+
 import pytest
 
+from muxjax.device import memory
+from muxjax.device.lanes.clients import ALLOCATOR
 from muxjax.device.memory import MemoryPlan, require_memory
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
@@ -52,3 +56,26 @@ def test_the_report_tells_where_devices_are_not_alike():
     (line,) = make_plan(devices=2, alike=False).lines()
 
     assert line.startswith("memory of the fullest of 2 devices: a 16 GiB, b 3 GiB;")
+
+
+class Gpu:
+    """What CUDA's own pool tells of itself."""
+
+    platform, local_hardware_id = "gpu", 3
+
+    def memory_stats(self) -> dict[str, int]:
+        return {"bytes_limit": 0, "bytes_in_use": 5 * GIB}
+
+
+def test_an_allocator_without_a_limit_is_held_to_its_share_of_the_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "total_bytes", lambda ordinal: {3: 140 * GIB}[ordinal])
+    options = UnitOptions(models=(ModelOptions(name="m", path=tmp_path),), gpu_memory_fraction=0.5)
+    assert memory.limit_bytes(options, Gpu()) == 70 * GIB
+    assert memory.limit_bytes(replace(options, memory_bytes=GIB), Gpu()) == GIB
+
+
+@pytest.mark.parametrize(("models", "asked", "taken"), [(4, {}, None), (5, {}, "cuda_async"), (5, {ALLOCATOR: "bfc"}, "bfc")])
+def test_models_that_share_lanes_take_memory_that_lanes_leave_each_other(monkeypatch, tmp_path, models, asked, taken):
+    monkeypatch.setattr(memory.os, "environ", dict(asked))
+    memory.claim(UnitOptions(models=tuple(ModelOptions(name=f"m{i}", path=tmp_path) for i in range(models))))
+    assert memory.os.environ.get(ALLOCATOR) == taken

@@ -19,6 +19,9 @@ from muxjax.models.sharding import Devices
 
 _log = logging.getLogger(__name__)
 
+ALLOCATOR = "XLA_PYTHON_CLIENT_ALLOCATOR"
+"""Variable that tells JAX how to take a GPU's memory."""
+
 
 def open_lanes(options: UnitOptions) -> tuple[Devices, ...]:
     """The devices of each lane, which are the same device seen by other clients; the first lane has JAX's own.
@@ -61,8 +64,8 @@ def _seen_again(device: jax.Device, memory_fraction: float) -> jax.Device:
 
 
 def gpu_options(memory_fraction: float) -> dict[str, Any]:
-    """Of a further client, which takes its memory as JAX's own is told to by XLA_PYTHON_CLIENT_ALLOCATOR, but none before it needs it."""
-    allocator = os.environ.get("XLA_PYTHON_CLIENT_ALLOCATOR", "bfc").lower()
+    """Of a further client, which takes its memory as JAX's own is told to, but none before it needs it."""
+    allocator = os.environ.get(ALLOCATOR, "bfc").lower()
     return {"platform_name": "cuda", "allocator": allocator, "preallocate": False, "memory_fraction": memory_fraction}
 
 
