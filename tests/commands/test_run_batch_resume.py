@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from muxjax.__main__ import main
 from muxjax.errors import ConfigError
-from tests.commands.test_run_batch import answers, ask
+from tests.commands.test_run_batch import answers, ask, written
 
 ANSWER: dict[str, Any] = {
     "id": f"muxjax-{'0' * 32}",
@@ -78,3 +79,18 @@ def test_the_output_of_another_batch_is_not_touched(tmp_path, held, problem):
     with pytest.raises(ConfigError, match=problem):
         answers(tmp_path, [ask("x")], resume=True)
     assert (tmp_path / "out.jsonl").read_bytes() == held
+
+
+@pytest.mark.parametrize("held, code", [([ANSWER], 0), ([REFUSAL], 1), ([], 0)], ids=["answered", "failed", "asked nothing"])
+def test_with_nothing_left_to_answer_no_model_is_loaded(tmp_path, capsys, monkeypatch, held, code):
+    def load(*args, **kwargs):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("muxjax.commands.batch.run_batch.build_service", load)
+    source, sink = written(tmp_path / "in.jsonl", [ask("x") for _ in held]), written(tmp_path / "out.jsonl", held)
+    answered = sink.read_bytes()
+    assert main(["run-batch", "-i", str(source), "-o", str(sink), "--resume", f"a={tmp_path}"]) == code
+    assert capsys.readouterr().err == f"nothing is left to answer: {len(held)} lines, {code} failed\n"
+    assert sink.read_bytes() == answered
+    with pytest.raises(AssertionError, match="a model was loaded"):  # of one line more
+        main(["run-batch", "-i", str(written(source, [ask("x"), ask("y")])), "-o", str(sink), "--resume", f"a={tmp_path}"])

@@ -59,6 +59,9 @@ def run(unit: UnitOptions, options: Options) -> int:
       MuxError: the models cannot be served, or no longer.
     """
     with opened(options) as batch:
+        if batch.is_done:  # before models are loaded in vain
+            _to_stderr(f"nothing is left to answer: {batch.answered} lines, {batch.failed} failed")
+            return 1 if batch.failed else 0
         if Path(options.output_file).is_file():
             require_writable(Path(options.output_file), field="output_file")
         service = build_service(unit, report=_to_stderr)
@@ -80,6 +83,11 @@ class Batch:
     lines: int | None
     answered: int = 0
     failed: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        """No line is without an answer; of a pipe nobody knows that yet."""
+        return self.answered == self.lines
 
 
 @contextlib.contextmanager
