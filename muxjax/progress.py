@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from muxjax.units import show_bytes
+
 SAY_S = 5.0
 """After which a line says how far a phase is that has no bar."""
 
@@ -38,35 +40,50 @@ class Progress:
         self.doing(what)
 
     @contextlib.contextmanager
-    def counted(self, what: str, unit: str, total: int, *, leave: bool = True) -> Iterator[Callable[..., None]]:
-        """Follows so many things that are done in the block; what it gives is called after each, or with how many there were.
+    def counted(self, what: str, unit: str, total: int | None, *, begun: int = 0, leave: bool = True) -> Iterator[Callable[..., None]]:
+        """Follows so many things that are done in the block; what it gives is called after each, or with how many there were, and with a
+        note on how it goes.
 
         Args:
+          unit: "B" for bytes.
+          total: None where nobody knows; then no line tells of the beginning.
+          begun: were done before.
           leave: the bar stays when it is full.
         """
-        done, said_s = 0, time.monotonic()
-        if not self.draws:
-            self.told(f"{what}: {total}")
-        with tqdm(total=total, unit=unit, desc=what, leave=leave, disable=not self.draws) as bar:
+        done, said_s = begun, time.monotonic()
+        if not self.draws and total is not None:
+            self.told(_how_far(what, unit, done, total) if begun else f"{what}: {_shown(total, unit)}")
+        scale = unit == "B"
+        with tqdm(total=total, initial=begun, unit=unit, unit_scale=scale, desc=what, leave=leave, disable=not self.draws) as bar:
 
-            def more(count: int = 1) -> None:
+            def more(count: int = 1, note: str = "") -> None:
                 nonlocal done, said_s
                 done += count
+                bar.set_postfix_str(note, refresh=False)
                 bar.update(count)
-                self.doing(f"{what}: {done} of {total}")
+                self.doing(_how_far(what, unit, done, total, note))
                 if not self.draws and time.monotonic() - said_s >= SAY_S:
                     said_s = time.monotonic()
-                    self.told(f"{what}: {done} of {total}")
+                    self.told(_how_far(what, unit, done, total, note))
 
-            self.doing(f"{what}: 0 of {total}")
+            self.doing(_how_far(what, unit, done, total))
             yield more
 
 
 @contextlib.contextmanager
-def followed(what: str, unit: str, total: int, *, leave: bool = False) -> Iterator[Callable[..., None]]:
+def followed(what: str, unit: str, total: int | None, *, begun: int = 0, leave: bool = False) -> Iterator[Callable[..., None]]:
     """Of a command, as `Progress.counted`: a bar or lines on standard error."""
-    with Progress(told=_to_stderr).counted(what, unit, total, leave=leave) as more:
+    with Progress(told=_to_stderr).counted(what, unit, total, begun=begun, leave=leave) as more:
         yield more
+
+
+def _how_far(what: str, unit: str, done: int, total: int | None, note: str = "") -> str:
+    of = f"{done}{unit}" if total is None else f"{_shown(done, unit)} of {_shown(total, unit)}"
+    return f"{what}: {of}" + (f", {note}" if note else "")
+
+
+def _shown(count: int, unit: str) -> str:
+    return show_bytes(count) if unit == "B" else str(count)
 
 
 def _to_stderr(line: str) -> None:

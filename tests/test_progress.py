@@ -1,5 +1,5 @@
 from muxjax import progress as module
-from muxjax.progress import Progress
+from muxjax.progress import Progress, followed
 
 
 def test_what_is_done_is_told_as_it_goes(capsys):
@@ -42,3 +42,18 @@ def test_a_long_phase_is_told_again_and_again(monkeypatch):
         one_more()
         one_more()
     assert said == ["programs: 2", "programs: 1 of 2", "programs: 2 of 2"]
+
+
+def test_lines_say_how_it_goes_and_count_bytes_as_such(monkeypatch, capsys):
+    monkeypatch.setattr(module, "SAY_S", 0.0)
+    with followed("placing", " units", None) as more:
+        more(3, "10% served")
+        more(0, "20% served")
+    with followed("model", "B", 2**21, begun=2**20) as more:
+        more(2**20)
+    assert capsys.readouterr().err.splitlines() == [
+        "placing: 3 units, 10% served",
+        "placing: 3 units, 20% served",
+        "model: 1 MiB of 2 MiB",
+        "model: 2 MiB of 2 MiB",
+    ]

@@ -4,10 +4,9 @@ import time
 import urllib.request
 from collections.abc import Mapping
 
-from tqdm import tqdm
-
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Problem
+from muxjax.progress import followed
 from muxjax.server.plans.came import with_what_came
 from muxjax.workload.measured import Counts, counts_of
 
@@ -34,11 +33,11 @@ def measured_problem(problem: Problem, url: str, window_s: float) -> Problem:
 
 
 def _wait(seconds: float) -> None:
-    with tqdm(total=round(seconds), desc="measuring", unit=" s", leave=False, disable=None) as bar:
+    with followed("measuring seconds", " s", round(seconds)) as one_more:
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
             time.sleep(min(1.0, left_s))
-            bar.update(1)
+            one_more()
 
 
 def _look(url: str) -> Mapping[str, Counts]:

@@ -3,12 +3,10 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from muxjax.cluster.replan import gain, rescaled
 from muxjax.commands.measure import measured_problem
@@ -20,7 +18,7 @@ from muxjax.placement import report
 from muxjax.placement.candidates import Candidates
 from muxjax.placement.check import violations
 from muxjax.placement.estimate.estimator import Estimator
-from muxjax.placement.explain import reasons
+from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.greedy import GoOn
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.objective import NO_UNIT, Objective
@@ -31,6 +29,7 @@ from muxjax.placement.references import baselines
 from muxjax.placement.report import Found
 from muxjax.placement.search_space import score, search_space
 from muxjax.placement.trim import fewest_devices, least_cost
+from muxjax.progress import followed
 from muxjax.server.plans.replanner import Better
 from muxjax.whole_file import require_writable
 
@@ -84,23 +83,25 @@ def run(
     else:
         print("\n".join(report.text(problem, found, served, estimate)))
     if explain:
-        told = reasons(found.placement, score(problem, costs), _throughput(estimate))
-        print("\n".join(map(report.reason, tqdm(told, desc="explaining", unit=" models", leave=False, disable=None))))
+        _explain(reasons(found.placement, score(problem, costs), _throughput(estimate)))
     if destination is not None:
         write_placement(found.placement, destination)
 
 
-def solve(problem: Problem, costs: CostModel | None = None, *, baseline: str | None = None, time_limit_s: float | None = None) -> Found:
-    """The placement of a problem, with a progress bar, and how it was found.
+def solve(
+    problem: Problem, costs: CostModel | None = None, *, baseline: str | None = None, time_limit_s: float | None = None, quiet: bool = False
+) -> Found:
+    """The placement of a problem, and how it was found.
 
     Args:
       costs: of steps; None for those that come with the package.
+      quiet: nobody is told how far the search is.
       baseline, time_limit_s: as of `run`.
     Raises:
       ConfigError: the problem cannot be solved.
     """
     costs = costs or costs_of(problem.cluster.chips)
-    found = _found(problem, costs, baseline, time_limit_s)
+    found = _found(problem, costs, baseline, time_limit_s, quiet=quiet)
     if broken := violations(problem, found.placement):
         raise ConfigError("; ".join(broken), field="models")
     return found
@@ -113,17 +114,17 @@ def better(problem: Problem, now: Placement) -> Better:
       ConfigError: the problem cannot be solved.
     """
     costs = costs_of(problem.cluster.chips)
-    placement = solve(problem, costs).placement
+    placement = solve(problem, costs, quiet=True).placement
     throughput_rps = _throughput(cache(Estimator(problem, costs).estimate))
     return Better(placement, gain(rescaled(now, problem), placement, throughput_rps))
 
 
-def _found(problem: Problem, costs: CostModel, baseline: str | None, time_limit_s: float | None) -> Found:
+def _found(problem: Problem, costs: CostModel, baseline: str | None, time_limit_s: float | None, *, quiet: bool) -> Found:
     """By the baseline, or else by a search for the problem's objective."""
     if baseline is not None:
         return Found(placement=BASELINES[baseline](problem, *search_space(problem, costs)), how=f"placed by {baseline}")
     placer = PLACERS.get(problem.objective, place_with_headroom)
-    with _progress(time_limit_s) as go_on:
+    with _progress(time_limit_s, quiet=quiet) as go_on:
         result = placer(problem, partial(search_space, costs=costs), go_on=go_on)
     how = f"{result.groups} mesh groups and {result.units} units tried"
     return Found(placement=result.placement, how=how, growth=result.growth, complete=result.complete)
@@ -141,15 +142,23 @@ def _throughput(estimate: report.Estimate) -> Callable[[UnitPlan], float]:
     return of
 
 
+def _explain(told: Iterable[Reason]) -> None:
+    lines = []
+    with followed("explaining", " models", None) as one_more:
+        for reason in told:
+            lines.append(report.reason(reason))
+            one_more()
+    print("\n".join(lines))
+
+
 @contextmanager
-def _progress(limit_s: float | None) -> Iterator[GoOn]:
-    """A bar in a terminal, and whether there is time left, or no placement yet."""
+def _progress(limit_s: float | None, *, quiet: bool) -> Iterator[GoOn]:
+    """Tells how far the search is, and whether there is time left, or no placement yet."""
     end_s = time.monotonic() + (limit_s or math.inf)
-    with tqdm(desc="placing", unit=" units", leave=False, disable=None) as bar:
+    with nullcontext(lambda *_: None) if quiet else followed("placing", " units", None) as more:
 
         def go_on(units: int, worth: float) -> bool:
-            bar.set_postfix_str(f"{max(0.0, worth):.1%} of what can be served at best", refresh=False)
-            bar.update(units)
+            more(units, f"{max(0.0, worth):.1%} of what can be served at best")
             return time.monotonic() < end_s or worth <= 0
 
         yield go_on

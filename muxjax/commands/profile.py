@@ -1,11 +1,9 @@
 """`muxjax profile`: steps of models measured on this machine, into a cost table that is kept after every point."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from muxjax import origin
 from muxjax.commands.profile_grid import Grid
@@ -13,6 +11,7 @@ from muxjax.cost.table import BEGINS as TABLE
 from muxjax.cost.table import CostTable, Row, Shape, read_table, write_table
 from muxjax.errors import ConfigError, require
 from muxjax.model_spec import ModelSpec
+from muxjax.progress import followed
 from muxjax.server.build import check_cache_folder
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
@@ -45,31 +44,30 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
         spec.require_split(tp)
     table = _begun(destination, specs, machine.device_kind)
     known = {row.point for row in table.rows}
-    with tqdm(total=len(specs) * len(degrees) * len(points), unit="step", disable=None) as bar:
+    with followed("measuring", " steps", len(specs) * len(degrees) * len(points), leave=True) as more:
         for (name, spec), tp in itertools.product(specs.items(), degrees):
             missing = [point for point in points if (name, point.phase, tp, point.count, point.mean_context) not in known]
-            bar.update(len(points) - len(missing))
-            for row in _measured(name, spec, tp, missing, bar, cache_dir):
+            more(len(points) - len(missing))
+            for row in _measured(name, spec, tp, missing, more, cache_dir):
                 table = replace(table, rows=(*table.rows, row))
                 write_table(table, destination)
     print(f"{destination}: {len(table.rows)} steps of {', '.join(table.shapes)} on {table.device}")
 
 
-def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, bar: tqdm, cache_dir: str) -> Iterator[Row]:
+def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, more: Callable[..., None], cache_dir: str) -> Iterator[Row]:
     """Rows of those points, one after the other."""
     from muxjax.device.profile import Profiler
 
     if not points:
         return
-    bar.set_description(f"{name}, tp {tp}: loading")
+    more(0, f"{name}, tp {tp}: loading")
     profiler = Profiler(spec, points, tp=tp, programs=cache_dir)
     for i, _ in enumerate(profiler.compile()):
-        bar.set_description(f"{name}, tp {tp}: {i + 1} of {profiler.program_count} programs compiled")
-    bar.set_description(f"{name}, tp {tp}")
+        more(0, f"{name}, tp {tp}: {i + 1} of {profiler.program_count} programs compiled")
     for point in points:
         seconds = profiler.seconds(point)
         yield Row(model=name, phase=point.phase, tp=tp, count=point.count, context=point.mean_context, seconds=seconds)
-        bar.update()
+        more(1, f"{name}, tp {tp}")
 
 
 def _spec(model: str) -> ModelSpec:

@@ -4,18 +4,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-
-from tqdm import tqdm
 
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
-from muxjax.models.checkpoint import Checkpoint
+from muxjax.models.checkpoint import Advance, Checkpoint
 from muxjax.models.formats import is_orbax, open_checkpoint
 from muxjax.models.hf_weights import split_stacks
 from muxjax.models.orbax_io import save
 from muxjax.models.safetensors_io import INDEX, write_shards
+from muxjax.progress import followed
 from muxjax.specs.config import read_spec
 from muxjax.specs.fields import Fields
 from muxjax.specs.with_pictures import text_fields
@@ -45,17 +44,14 @@ def convert(src: Path, dst: Path, *, progress: bool = True) -> None:
     with _appearing(dst) as folder:
         _copy_companions(src, folder)
         _settle_config(folder / "config.json", spec)
-        with tqdm(total=checkpoint.stored_bytes, unit="B", unit_scale=True, desc=dst.name, disable=not progress) as bar:
-            write = _write_hf if is_orbax(src) else _write_orbax
-            write(folder, checkpoint, spec, bar)
+        bytes_read = followed(dst.name, "B", checkpoint.stored_bytes, leave=True) if progress else nullcontext(lambda count: None)
+        with bytes_read as advance:
+            write = _write_hf if is_orbax(src) else save
+            write(folder, checkpoint, spec, advance)
 
 
-def _write_orbax(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
-    save(folder, checkpoint, spec, bar.update)
-
-
-def _write_hf(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, bar: tqdm) -> None:
-    stacks = ((path, checkpoint.read(path, advance=bar.update)) for path in checkpoint.dtypes)
+def _write_hf(folder: Path, checkpoint: Checkpoint, spec: ModelSpec, advance: Advance) -> None:
+    stacks = ((path, checkpoint.read(path, advance=advance)) for path in checkpoint.dtypes)
     write_shards(folder, split_stacks(stacks, spec), shard_bytes=SHARD_BYTES)
 
 

@@ -241,10 +241,18 @@ def test_a_bar_tells_how_much_is_tried_and_served(tmp_path, capsys, monkeypatch)
         def update(self, n=1):
             told.append((n, self.postfix))
 
-    monkeypatch.setattr("muxjax.commands.place.tqdm", Bar)
+    monkeypatch.setattr("muxjax.progress.tqdm", Bar)
     assert main(["place", str(write(tmp_path, PROBLEM))]) == 0
     assert len(told) > 3 and sum(units for units, _ in told) > 10
     assert told[0][1] == "0.0% of what can be served at best" and told[-1][1] == "100.0% of what can be served at best"
+
+
+def test_lines_tell_of_a_long_search_where_no_bar_is_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.progress.SAY_S", 0.0)
+    assert main(["place", str(write(tmp_path, PROBLEM)), "--explain"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "placing: 1 units, 0.0% of what can be served at best"
+    assert "explaining: 3 models" in said and any(line.endswith("units, 100.0% of what can be served at best") for line in said)
 
 
 def test_a_time_limit_that_is_over_ends_with_the_first_placement(tmp_path, capsys):

@@ -58,8 +58,12 @@ def profile(models, programs):
     return lambda *others: main(["profile", str(models / "tiny"), *others, "-o", str(models / "costs.json"), *GRID, *programs])
 
 
-def test_every_point_is_measured_and_the_table_is_a_cost_model(models, profile):
+def test_every_point_is_measured_and_the_table_is_a_cost_model(models, profile, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.progress.SAY_S", 0.0)
     assert profile() == 0
+    said = capsys.readouterr().err.splitlines()
+    assert (said[0], said[-1]) == (f"measuring: {len(POINTS)}", f"measuring: {len(POINTS)} of {len(POINTS)}, tiny, tp 1")
+    assert f"measuring: 0 of {len(POINTS)}, tiny, tp 1: loading" in said and any(line.endswith("programs compiled") for line in said)
     table, spec = read_table(models / "costs.json"), read_spec(models / "tiny")
 
     assert {(row.phase, row.count, row.context) for row in table.rows} == POINTS

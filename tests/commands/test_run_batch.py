@@ -81,7 +81,8 @@ def test_embeddings_are_answered_too_and_their_prompts_counted(tmp_path, capsys)
     body = told["response"]["body"]
     assert (code, body["object"], [len(entry["embedding"]) for entry in body["data"]]) == (0, "list", [3, 3])
     assert body["usage"] == {"prompt_tokens": 6, "total_tokens": 6} and other["error"] is None
-    assert capsys.readouterr().err.splitlines()[1].split()[:4] == ["a", "2", str(6 + len("after")), "3"]
+    _, row, _ = capsys.readouterr().err.splitlines()[-3:]
+    assert row.split()[:4] == ["a", "2", str(6 + len("after")), "3"]
 
 
 BAD = {
@@ -336,6 +337,14 @@ def test_the_command_answers_with_real_programs(tmp_path, capsys):
     assert [line["custom_id"] for line in told] == [f"{i}" for i in range(20)]
     assert all(line["response"]["body"]["usage"]["completion_tokens"] == 3 for line in told)
     assert "20 lines, 0 failed" in capsys.readouterr().err
+
+
+def test_lines_tell_how_far_a_batch_is_where_no_bar_is_drawn(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.progress.SAY_S", 0.0)
+    answers(tmp_path, [ask("x")])
+    answers(tmp_path, [ask("x"), ask("y"), ask("z")], resume=True)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("answering")]
+    assert said == ["answering: 1", "answering: 1 of 1", "answering: 1 of 3", "answering: 2 of 3", "answering: 3 of 3"]
 
 
 def test_a_missing_input_is_one_line_and_code_2(tmp_path, capsys):

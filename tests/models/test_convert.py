@@ -87,6 +87,17 @@ def test_a_mixture_goes_there_and_back_too(tmp_path, name):
     assert "choice_bias" not in loaded["layers"] or loaded["layers"]["choice_bias"].dtype == np.float32
 
 
+@pytest.mark.parametrize("to", ["orbax", "back"])
+def test_lines_tell_how_much_has_been_read_where_no_bar_is_drawn(folder, tmp_path, capsys, monkeypatch, to):
+    monkeypatch.setattr("muxjax.progress.SAY_S", 0.0)
+    convert(folder, tmp_path / "orbax", progress=to == "orbax")
+    if to == "back":
+        convert(tmp_path / "orbax", tmp_path / to)
+    begin, *_, end = capsys.readouterr().err.splitlines()
+    whole = begin.removeprefix(f"{to}: ")
+    assert whole.endswith("KiB") and end == f"{to}: {whole} of {whole}"
+
+
 def test_what_stands_beside_the_weights_comes_along(folder, tmp_path):
     convert(folder, tmp_path / "orbax", progress=False)
     beside = {file.name: file.read_text() for file in (tmp_path / "orbax").iterdir() if file.is_file()}

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from tqdm import tqdm
-
 from muxjax.commands.batch.answers import Answer, answer_request, in_order
 from muxjax.commands.batch.file import BatchRequest, count_lines, read_requests, skip_answered
 from muxjax.engine.options import UnitOptions
 from muxjax.errors import ConfigError, require
+from muxjax.progress import followed
 from muxjax.server.build import build_service
 from muxjax.server.service import Service
 from muxjax.units import show_table
@@ -143,8 +142,14 @@ def run_through(service: Service, batch: Batch, *, most_open: int) -> int:
     report = _Report(batch)
 
     async def answer_all() -> None:
-        async with service.running():
-            await in_order(batch.requests, lambda request: answer_request(service, request), report.write, most_open=most_open)
+        with followed("answering", " lines", batch.lines, begun=batch.answered, leave=True) as one_more:
+
+            def write(answer: Answer) -> None:
+                report.write(answer)
+                one_more()
+
+            async with service.running():
+                await in_order(batch.requests, lambda request: answer_request(service, request), write, most_open=most_open)
 
     try:
         asyncio.run(answer_all())
@@ -157,7 +162,7 @@ def run_through(service: Service, batch: Batch, *, most_open: int) -> int:
 
 
 class _Report:
-    """Writes answers, and tells how far it is and what each model did."""
+    """Writes answers, and tells what each model did."""
 
     def __init__(self, batch: Batch):
         self.lines, self.failed = batch.answered, batch.failed
@@ -166,7 +171,6 @@ class _Report:
         self._requests: Counter[str] = Counter()
         self._prompt_tokens: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
-        self._bar = tqdm(total=batch.lines, initial=batch.answered, unit="line", disable=None)
 
     def write(self, answer: Answer) -> None:
         """A line is handed to the system at once, so that a kill costs at most the one being written."""
@@ -180,10 +184,8 @@ class _Report:
         self._requests[answer.model] += 1
         self._prompt_tokens[answer.model] += answer.prompt_tokens
         self._tokens[answer.model] += answer.completion_tokens
-        self._bar.update()
 
     def close(self) -> None:
-        self._bar.close()
         seconds = time.monotonic() - self._begin_s
         rows = [("model", "lines", "prompt tokens", "tokens", "tokens/s")]
         for name, lines in sorted(self._requests.items()):
