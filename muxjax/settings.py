@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hint
 import yaml
 
 from muxjax.errors import ConfigError, shown
-from muxjax.units import parse_bytes, parse_s
+from muxjax.units import parse_bytes, parse_count, parse_s
 from muxjax.whole_file import read_whole
 
 T = TypeVar("T")
@@ -171,6 +171,8 @@ def _converted(name: str, setting: Setting, hint: Any) -> object:
         return _flag(name, value)
     if name.endswith("_s") and isinstance(value, str) and (seconds := parse_s(value)) is not None:
         return seconds
+    if name.endswith(("_len", "_tokens")) and isinstance(value, str) and (count := parse_count(value, field=name)) is not None:
+        return count
     if kind is str or isinstance(value, bool):
         return _text(name, value)
     return _number(name, value, kind)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 from muxjax.errors import ConfigError, shown
 
@@ -21,6 +22,23 @@ def parse_bytes(text: str | int, *, field: str) -> int:
     if not 0 < count <= MOST_BYTES:
         raise ConfigError(f"{field} must be a size such as 512MiB or 16GiB, up to {show_bytes(MOST_BYTES)}, got {shown(text)}", field=field)
     return count
+
+
+def parse_count(text: str, *, field: str) -> int | None:
+    """The number of a text with a letter behind it, which vLLM's users write: of 8k 8000, of 8K 8192, of 25.6k 25600; None of any other.
+
+    Raises:
+      ConfigError: a fraction of a power of 1024.
+    """
+    match = re.fullmatch(r"\s*(\d{1,20}(?:\.\d{1,20})?)([kmgt])\s*", text, re.IGNORECASE | re.ASCII)
+    if match is None:
+        return None
+    number, letter = match.groups()
+    if letter.isupper() and "." in number:
+        raise ConfigError(
+            f"{field} must be a whole number before {letter}, of powers of 1024: did you mean {number}{letter.lower()}?", field=field
+        )
+    return int(Fraction(number) * (1024 if letter.isupper() else 1000) ** (" kmgt".index(letter.lower())))
 
 
 def parse_s(text: str) -> float | None:

@@ -12,7 +12,7 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from muxjax.cluster.options import ClusterOptions
-from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, ModelOptions, UnitOptions
+from muxjax.engine.options import DTYPES, KV_CACHE_DTYPES, LOAD_FORMATS, OTHER_DTYPES, ModelOptions, UnitOptions
 from muxjax.engine.speculation.options import SPECULATIVE_METHODS
 from muxjax.quantization import QUANTIZATIONS
 from muxjax.scheduler.policies import BY_NAME
@@ -22,13 +22,16 @@ from muxjax.settings import required
 
 _CHOICES = {
     **{"policy": BY_NAME, "load_format": LOAD_FORMATS, "quantization": QUANTIZATIONS},
-    **{"dtype": DTYPES, "kv_dtype": DTYPES, "kv_cache_dtype": KV_CACHE_DTYPES},
+    **{"dtype": (*DTYPES, *OTHER_DTYPES), "kv_dtype": DTYPES, "kv_cache_dtype": KV_CACHE_DTYPES},
     **{"log_level": LOG_LEVELS, "log_format": LOG_FORMATS, "on_failure": ON_FAILURE, "fairness": FAIRNESS},
     "method": SPECULATIVE_METHODS,
 }
 _SIZE = {"type": ["integer", "string"], "pattern": r"^\s*[0-9.]+\s*[kKmMgGtT]?([iI]?[bB])?\s*$"}
 _TIME = {"type": ["number", "string"], "pattern": r"^\s*[0-9.]+\s*[smhSMH]?\s*$"}
+_COUNT = {"type": ["integer", "string"], "pattern": r"^\s*([0-9]+[kKmMgGtT]?|[0-9.]+[kmgt])\s*$"}
 _PLAIN = {str: {"type": ["string", "number"]}, Path: {"type": "string"}, bool: {"type": "boolean"}, int: {"type": "integer"}}
+_WRITTEN = {"_bytes": _SIZE, "_s": _TIME, "_len": _COUNT, "_tokens": _COUNT}
+"""How values may be written, by the end of their fields' names."""
 _DASHED = "^[a-z]+(-[a-z]+)+$"
 """Keys with dashes for underscores, which a start takes too; they are not looked at."""
 
@@ -91,7 +94,8 @@ def _typed(name: str, hint: Any) -> dict[str, Any]:
         item = _object(choices[0]) if choices[0] not in _PLAIN else _PLAIN[choices[0]]
         return {"anyOf": [{"type": "array", "items": item}, item]}
     kinds = [choice for choice in choices if choice is not NoneType] or [hint]
-    entry = dict(_SIZE if name.endswith("_bytes") else _TIME if name.endswith("_s") else _PLAIN.get(kinds[0], {"type": "number"}))
+    written = next((form for end, form in _WRITTEN.items() if name.endswith(end)), None)
+    entry = dict(written or _PLAIN.get(kinds[0], {"type": "number"}))
     if isinstance(kinds[0], type) and is_dataclass(kinds[0]):
         entry = _object(kinds[0])
     if name in _CHOICES:

@@ -28,7 +28,7 @@ COMPILATION_CACHE_DIR = "where compiled programs are kept for the next start; em
 
 UNIT_GROUPS = {
     "models": {
-        "max_model_len": "most tokens of prompt and output, for every model (what it was made for)",
+        "max_model_len": "most tokens of prompt and output, such as 8192 or 8K, for every model (what it was made for)",
         "max_num_seqs": "most sequences at a time, for every model",
         "load_format": f"{one_of(LOAD_FORMATS)}: dummy is for random weights",
         "dtype": one_of(DTYPES),

@@ -18,6 +18,8 @@ TOOL_CALL_PARSERS = ("hermes", "llama3_json", "mistral", "pythonic", "none")
 REASONING_PARSERS = ("qwen3", "deepseek_r1", "mistral", "none")
 POOLINGS = ("last", "mean")
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+OTHER_DTYPES = {"half": "float16", "float": "float32"}
+"""As vLLM calls them too."""
 KV_CACHE_DTYPES = ("auto", "fp8", "fp8_e4m3")
 GRAMMAR_CHARACTERS, MOST_GRAMMAR_CHARACTERS = 2**17, 2**26
 MOST_PREFILL_ROWS = 256
@@ -54,7 +56,7 @@ class ModelOptions:
       max_model_len: most tokens of prompt and output together; None for what the model was made for.
       max_num_seqs: most sequences at a time.
       load_format: "auto" reads the weights, "dummy" makes random ones of the same shape.
-      dtype: of weights and activations; "auto" for the checkpoint's.
+      dtype: of weights and activations, also "half" or "float"; "auto" for the checkpoint's.
       quantization: of QUANTIZATIONS: the matrices of its layers are rounded to FP8 while they are loaded, and activations of
         prompts while they are computed; None for as they are stored.
       kv_cache_dtype: of its keys and values in the shared cache; "fp8" and "fp8_e4m3" keep twice the tokens in a block of bfloat16,
@@ -126,8 +128,8 @@ class ModelOptions:
         require(length is None or 2 <= length <= MOST_MODEL_LEN, "max_model_len", length, f"2 to {MOST_MODEL_LEN}")
         require(1 <= self.max_num_seqs <= 4096, "max_num_seqs", self.max_num_seqs, "1 to 4096")
         require(self.load_format in LOAD_FORMATS, "load_format", self.load_format, "one of " + ", ".join(LOAD_FORMATS))
-        for field, dtypes in (("dtype", DTYPES), ("kv_cache_dtype", KV_CACHE_DTYPES)):
-            require(getattr(self, field) in dtypes, field, getattr(self, field), "one of " + ", ".join(dtypes))
+        require(self.dtype in (*DTYPES, *OTHER_DTYPES), "dtype", self.dtype, "one of " + ", ".join(DTYPES))
+        require(self.kv_cache_dtype in KV_CACHE_DTYPES, "kv_cache_dtype", self.kv_cache_dtype, "one of " + ", ".join(KV_CACHE_DTYPES))
         known = self.quantization is None or self.quantization in QUANTIZATIONS
         require(known, "quantization", self.quantization, f"one of {', '.join(QUANTIZATIONS)}; checkpoints say how they are quantised")
         for field, parsers in (("tool_call_parser", TOOL_CALL_PARSERS), ("reasoning_parser", REASONING_PARSERS)):
@@ -190,7 +192,7 @@ class ModelOptions:
     def reading(self) -> dict[str, Any]:
         """Arguments of `specs.config.read_spec` beside the folder."""
         return {
-            "dtype": self.dtype,
+            "dtype": OTHER_DTYPES.get(self.dtype, self.dtype),
             "max_len": self.max_model_len,
             "allow_unknown": self.allow_unknown_config,
             "weights": self.load_format != "dummy",

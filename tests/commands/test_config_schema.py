@@ -43,6 +43,7 @@ def test_every_field_has_a_key_with_a_text():
         README[1] if README else "",
         GOOD + "kv-cache-size: 1.5GiB\nshutdown_timeout: 90s\nport: 0\npolicy: null\nsm_shares: [96]\nallowed_origins: '*'",
         GOOD + "speculative_config: {method: ngram, num_speculative_tokens: 3}",
+        GOOD + "max_model_len: 8k\nmax_num_batched_tokens: 4K\nmax_num_shared_tokens: 1.5k\ndtype: half",
         GOOD + "max_num_seqs: 4\nttl: 10m\ntenants: [{name: t, api_keys: [ab]}]\ngroups: [{name: g, swap: false}]",
     ],
 )
@@ -58,6 +59,8 @@ def test_good_configurations_are_valid(text):
         "models: {a: x}",
         GOOD + "max_num_seq: 4",
         GOOD + "port: eighty",
+        GOOD + "max_model_len: 2.5K",
+        GOOD + "dtype: double",
         GOOD + "policy: best",
         GOOD + "kv_cache_size: lots",
         "models: [{name: a, path: x, ttl: soon}]",

@@ -48,6 +48,20 @@ def test_flags_beat_the_file(write):
     assert (unit.kv_cache_bytes, unit.policy, unit.tensor_parallel_size) == (2**20, "adbs", 4)
 
 
+@pytest.mark.parametrize("written, tokens", [("8k", 8000), ("8K", 8192), ("2.5k", 2500), ("1M", 2**20), ("1.001k", 1001), (" 512 ", 512)])
+def test_tokens_may_be_written_as_for_vllm(write, written, tokens):
+    unit, _, _ = load_options([write(FILE)], {"max_model_len": written, "max_num_batched_tokens": written})
+    assert ({model.max_model_len for model in unit.models}, unit.max_num_batched_tokens) == ({tokens}, tokens)
+    unit, _, _ = load_options([write(FILE.replace("max_model_len: 4096", f"max_model_len: '{written}'"))], {})
+    assert unit.models[0].max_model_len == tokens
+
+
+@pytest.mark.parametrize("written, dtype", [("half", "float16"), ("float", "float32"), ("bfloat16", "bfloat16"), ("auto", "auto")])
+def test_dtypes_have_the_names_that_vllm_takes(write, written, dtype):
+    unit, _, _ = load_options([write(FILE)], {"dtype": written})
+    assert {model.reading["dtype"] for model in unit.models} == {dtype}
+
+
 def test_keys_of_models_at_the_top_hold_for_all_that_do_not_say_otherwise_and_flags_beat_both(write):
     top = "max-num-seqs: 7\nmax_model_len: 64\ndtype: float32\nauto_wake: true\n" + FILE.lstrip()
 
@@ -217,6 +231,11 @@ def test_errors_name_file_line_and_key(write, text, message):
     ("sources", "flags", "message"),
     [
         (["a=x"], {"max_model_len": "1.5"}, "--max-model-len must be an integer, got '1.5'"),
+        (["a=x"], {"max_model_len": "2.5K"}, r"--max-model-len must be a whole number before K, .*: did you mean 2\.5k\?"),
+        (["a=x"], {"max_model_len": "8x"}, "--max-model-len must be an integer, got '8x'"),
+        (["a=x"], {"max_model_len": "1T"}, "--max-model-len must be 2 to 16777216, got 1099511627776"),
+        (["a=x"], {"max_num_seqs": "1k"}, "--max-num-seqs must be an integer, got '1k'"),
+        (["a=x"], {"dtype": "double"}, "--dtype must be one of auto, bfloat16, float16, float32, got 'double'"),
         (["a=x"], {"policy": "best"}, "--policy must be one of"),
         (["a=x"], {"max_seqs": "1"}, r"--max-seqs is no known key; did you mean max-num-seqs\?"),
         (["a=x", "=b"], {}, "expected NAME=PATH, the folder of a model or one YAML file, got '=b'"),

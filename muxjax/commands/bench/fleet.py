@@ -73,7 +73,7 @@ def _require_told(unit: UnitOptions) -> None:
 
 
 def _spec(model: ModelOptions) -> ModelSpec:
-    return read_spec(Path(model.path), dtype=model.dtype, weights=model.load_format != "dummy")
+    return read_spec(Path(model.path), dtype=model.reading["dtype"], weights=model.load_format != "dummy")
 
 
 def _same(field: str, values: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from muxjax.server.admission.lines import Lines
 from muxjax.server.admission.tenants import ANYONE, Tenant, digest, unnamed
 from muxjax.server.config import HttpOptions
 
-OPEN_ROUTES = frozenset({"/", "/health", "/ready", "/version", "/metrics"})
+OPEN_ROUTES = frozenset({"/", "/health", "/ping", "/ready", "/version", "/metrics"})
 """Routes that need no key: what balancers, monitors and a browser's first look ask for. None of them tells what clients send."""
 ADMIN_PREFIX = "/admin"
 

@@ -19,7 +19,7 @@ from muxjax.server.telemetry.request_record import RequestRecord
 _SANE_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _SANE_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _CLIENT_LEFT = 499  # nginx's word for it; nobody reads this status but the log
-_QUIET = ("/health", "/ready", "/metrics", "/server_info/live")
+_QUIET = ("/health", "/ping", "/ready", "/metrics", "/server_info/live")
 _log = logging.getLogger("muxjax.access")
 
 

@@ -314,9 +314,12 @@ def test_version_and_health(server):
 
 
 def test_a_dead_server_is_not_ready(server):
-    assert [ask(server, "GET", path)[0] for path in ("/health", "/ready")] == [200, 200]
+    def statuses():
+        return [ask(server, *asked)[0] for asked in (("GET", "/health"), ("GET", "/ping"), ("POST", "/ping"), ("GET", "/ready"))]
+
+    assert statuses() == [200] * 4
     server.engine.die()
-    assert [ask(server, "GET", path)[0] for path in ("/health", "/ready")] == [503, 503]
+    assert statuses() == [503] * 4
 
 
 def test_load_counts_requests_of_each_model(serve):

@@ -99,7 +99,7 @@ def test_clients_with_keys_wait_in_lines_of_their_own(catalog):
     assert 5 <= len({request.line for request in engine.submitted}) <= 8
 
 
-@pytest.mark.parametrize("path", ["/health", "/version", "/metrics"])
+@pytest.mark.parametrize("path", ["/health", "/ping", "/version", "/metrics"])
 def test_what_monitors_ask_for_is_open(locked, path):
     with locked(**LOCKED) as url:
         assert ask(url + path)[0] == 200

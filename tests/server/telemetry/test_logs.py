@@ -102,6 +102,7 @@ def test_a_refused_request_is_logged_without_a_model(server, read):
 def test_what_is_asked_all_the_time_is_not_logged_unless_one_debugs(server, read):
     lines = read("text")
     ask(server, "GET", "/health")
+    ask(server, "GET", "/ping")
     ask(server, "GET", "/server_info/live")
     assert lines() == []
     lines = read("text", "debug")

@@ -37,6 +37,7 @@ def routes(service: Service) -> list[web.RouteDef]:
 
     return [
         web.get("/health", health),
+        *(method("/ping", health) for method in (web.get, web.post)),  # as vLLM has it, and SageMaker asks
         web.get("/ready", ready),
         web.get("/load", load),
         web.get("/version", version),
