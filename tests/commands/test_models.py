@@ -8,7 +8,7 @@ import pytest
 
 from muxjax.__main__ import main
 from muxjax.demo.run import shipped
-from muxjax.engine.options import ModelOptions, UnitOptions
+from muxjax.engine.options import LoraOptions, ModelOptions, UnitOptions
 from muxjax.model_spec import ModelSpec
 from muxjax.server.admission.tenants import digest
 from muxjax.server.background import in_background
@@ -16,6 +16,7 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
+from muxjax.types import Adapter
 from tests.commands.wrong import fails
 from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.kit import served, spec
@@ -42,10 +43,12 @@ class Lifecycle(FakeLifecycle):
 
 @contextlib.contextmanager
 def serving(**http) -> Iterator[tuple[str, Lifecycle]]:
-    models = ("a", "org/b")
-    unit = UnitOptions(models=tuple(ModelOptions(name=name, path=Path(name)) for name in models))
+    models, adapter = ("a", "org/b"), Adapter(name="sql", path="adapters/sql", version=1)
+    loras = {"a": (LoraOptions(name=adapter.name, path=Path(adapter.path)),)}
+    unit = UnitOptions(models=tuple(ModelOptions(name=name, path=Path(name), loras=loras.get(name, ())) for name in models))
     lifecycle = Lifecycle(models)
-    service = Service(FakeEngine(models), Catalog([served(ByteTokenizer(300), name) for name in models]), unit, lifecycle)
+    entries = [served(ByteTokenizer(300), name) for name in models]
+    service = Service(FakeEngine(models), Catalog([*entries, entries[0].under(adapter)]), unit, lifecycle)
     with in_background(service, HttpOptions(port=0, **http)) as url:
         yield url, lifecycle
 
@@ -81,7 +84,9 @@ def test_ps_lists_models_with_what_they_do(capsys, monkeypatch, key):
         assert main(["ps", "--url", url, *(["--admin-key", key] if key else [])]) == 0
     head, *rows, cache = capsys.readouterr().out.splitlines()
     assert head.split() == ["MODEL", "STATE", "RUNNING", "WAITING", "CACHE", "QUOTA"]
-    assert [row.split()[:4] for row in rows] == [["a", "ready", "0", "0"], ["org/b", "asleep" if key else "ready", "0", "0"]]
+    asleep = "asleep" if key else "ready"
+    assert [row.split()[:4] for row in rows] == [["a", "ready", "0", "0"], ["sql", "ready", "-", "-"], ["org/b", asleep, "0", "0"]]
+    assert rows[1].startswith("  sql")
     assert cache.startswith("cache: 0 of 1000 head blocks")
 
 

@@ -88,7 +88,7 @@ COMMANDS = (
     ),
     Command(
         "ps",
-        "list the models of a running server: state, requests, share of the cache",
+        "list the models of a running server, and adapters under theirs: state, requests, share of the cache",
         _add_ps,
         ("muxjax ps", "muxjax ps --url http://gpu-box:8000 --admin-key KEY"),
     ),

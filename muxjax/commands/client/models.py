@@ -51,6 +51,22 @@ class AdminClient:
         except BROKEN as error:
             raise MuxError(f"what {self._admin.url} answers is no list of models") from error
 
+    def adapters(self) -> dict[str, list[str]]:
+        """Names of LoRA adapters by the model that they are over, from where the picture is, too.
+
+        Raises:
+          MuxError: what the server says is wrong.
+        """
+        server, path, base = (self._admin, "admin/adapters", "model") if self._has_key else (self._public, "v1/models", "parent")
+        found: dict[str, list[str]] = {}
+        try:
+            for entry in server.ask(path)["data"]:
+                if entry[base] is not None:
+                    found.setdefault(entry[base], []).append(entry["id" if base == "parent" else "name"])
+        except BROKEN as error:
+            raise MuxError(f"what {server.url} answers is no list of adapters") from error
+        return found
+
     def change(self, path: str, body: object = None, *, method: str = "POST") -> Any:
         """Has models changed.
 
@@ -64,14 +80,14 @@ class AdminClient:
 
 
 def ps(client: AdminClient) -> None:
-    """Prints a line for each model, and one for the cache.
+    """Prints a line for each model and each adapter over it, and one for the cache.
 
     Raises:
       MuxError: the server answers something else.
     """
-    picture = client.picture()
+    picture, adapters = client.picture(), client.adapters()
     try:
-        print("\n".join(show_table([("MODEL", "STATE", "RUNNING", "WAITING", "CACHE", "QUOTA"), *_rows(picture)])))
+        print("\n".join(show_table([("MODEL", "STATE", "RUNNING", "WAITING", "CACHE", "QUOTA"), *_rows(picture, adapters)])))
         total, free = picture["total_blocks"], picture["free_blocks"]
         size = f" of {show_bytes(picture['block_bytes'])}" if "block_bytes" in picture else ""
         print(f"cache: {total - free} of {total} head blocks{size} in use")
@@ -115,12 +131,13 @@ def change(client: AdminClient, what: str, model: str, timeout_s: float | None) 
     print(f"{model} {_DONE[what]}")
 
 
-def _rows(picture: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _rows(picture: Mapping[str, Any], adapters: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
     total = max(1, picture["total_blocks"])
     for name, model in picture["models"].items():
         counted = model if model["state"] == "ready" else {}
         shares = (f"{counted[count] / total:.0%}" if count in counted else "-" for count in ("held_blocks", "quota_blocks"))
         yield name, model["state"], str(model.get("running", "-")), str(model.get("waiting", "-")), *shares
+        yield from ((f"  {adapter}", model["state"], *"----") for adapter in adapters.get(name, ()))  # counted with their model
 
 
 def _setting(text: str) -> tuple[str, Any]:
