@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -13,6 +15,7 @@ from muxjax.models.convert import convert
 from muxjax.models.safetensors_io import SINGLE
 from muxjax.models.sharding import Devices, device_bytes
 from muxjax.models.stored.files import StoredTensors
+from muxjax.models.tensors import NUMBERS, Tensor, layer_tensors
 from muxjax.models.tree import flat
 from muxjax.models.weights import dummy, load
 from muxjax.quantization import FP8, INT4, Quantization
@@ -177,6 +180,35 @@ def test_it_is_the_same_on_several_devices(tmp_path, tp):
     one, params = (flat(load(folder, held, Devices.first(count), progress=False)) for count in (1, tp))
     for path in ("layers.o", "layers.down", "layers.o_scale", "layers.down_scale"):
         np.testing.assert_array_equal(params[path], one[path])
+
+
+@specs
+@pytest.mark.parametrize("tp", [1, 2])
+def test_what_is_quantised_while_it_is_loaded_is_read_once(tmp_path, monkeypatch, tp, spec):
+    """But for matrices whose inputs devices share out: a scale takes whole rows, and the host has no room for the other one's part."""
+    _, folder = make_quantised(tmp_path, SPECS[spec], FORMS["compressed, by channel"])
+    held, plain, read = read_spec(folder, quantization="fp8"), StoredTensors.read, Counter[str]()
+    assert held.quantization
+    cut = {name for kind, tensor in layer_tensors(held).items() if tensor.split == -2 for name in of_checkpoint(tensor)}
+
+    def counted(files, name, index):
+        found = plain(files, name, index)
+        read[name] += found.size
+        return found
+
+    monkeypatch.setattr(StoredTensors, "read", counted)
+    load(folder, held, Devices.first(tp), progress=False)
+    quantised = [name for kind in held.quantization.kinds for name in of_checkpoint(layer_tensors(held)[kind])]
+    assert len(quantised) > 6 and cut.intersection(quantised)
+    shapes = StoredTensors(folder).shapes
+    times = {name: read[name] / math.prod(shapes[name]) for name in quantised}
+    assert times == {name: 1 + (tp - 1) / tp if name in cut else 1 for name in quantised}
+
+
+def of_checkpoint(tensor: Tensor) -> list[str]:
+    """Names of a kind's tensors, of every layer and expert."""
+    names = [name.removesuffix(NUMBERS).format(expert) for name in tensor.names for expert in range(max(1, tensor.experts))]
+    return [f"model.layers.{layer}.{name}" for layer in tensor.layers for name in names]
 
 
 @specs

@@ -55,22 +55,55 @@ def made_fp8(wide: Made, name: str) -> Quantised:
 
     Reading them raises CheckpointError for numbers that are not finite.
     """
-    every, row_bytes = slice(0, wide.shape[-1]), 8 * wide.shape[-1]
+    rounded, row_bytes = _Rounded(wide, name), 8 * wide.shape[-1]
+    return Quantised(
+        Made(wide.shape, _NUMBERS, rounded.numbers, row_bytes), Made((*wide.shape[:-1], 1), _SCALES, rounded.scales, row_bytes)
+    )
 
-    def read(index: Index) -> tuple[np.ndarray, np.ndarray]:
-        """Whole rows, and their scales."""
-        values = wide.read((*index[:-1], every)).astype(np.float32)
+
+class _Rounded:
+    """Wide matrices in FP8. Scales are kept once they are found, for they take whole rows: who reads the numbers first, and then the
+    scales, reads no row twice; nor does a further device read more than its own inputs."""
+
+    def __init__(self, wide: Made, name: str):
+        self._wide, self._name = wide, name
+        self._found: np.ndarray | None = None  # [..., out, 1], NaN where they are not found yet
+
+    def numbers(self, index: Index) -> np.ndarray:
+        """Part of the numbers."""
+        if self._has(index):
+            values, scales = self._wide.read(index).astype(np.float32), self.scales(index)
+        else:
+            rows, scales = self._read(index)
+            values = rows[..., index[-1]]
+        return (values / scales).astype(_NUMBERS)
+
+    def scales(self, index: Index) -> np.ndarray:
+        """Those of rows, [..., rows, 1]."""
+        return self._kept[index[:-1]] if self._has(index) else self._read(index)[1]
+
+    @property
+    def _kept(self) -> np.ndarray:
+        if self._found is None:
+            self._found = np.full((*self._wide.shape[:-1], 1), np.nan, _SCALES)
+        return self._found
+
+    def _has(self, index: Index) -> bool:
+        return not np.isnan(self._kept[index[:-1]]).any()
+
+    def _read(self, index: Index) -> tuple[np.ndarray, np.ndarray]:
+        """Whole rows, and their scales.
+
+        Raises:
+          CheckpointError: they have numbers that are not finite.
+        """
+        values = self._wide.read((*index[:-1], slice(0, self._wide.shape[-1]))).astype(np.float32)
         largest = np.abs(values).max(axis=-1, keepdims=True)
         if not np.isfinite(largest).all():
-            raise CheckpointError(f"{name} cannot be quantised: it has numbers that are not finite")
-        return values, np.where(largest > 0, largest / np.float32(MOST_FP8), np.float32(1))
-
-    def numbers(index: Index) -> np.ndarray:
-        values, scales = read(index)
-        return (values[..., index[-1]] / scales).astype(_NUMBERS)
-
-    shape = (*wide.shape[:-1], 1)
-    return Quantised(Made(wide.shape, _NUMBERS, numbers, row_bytes), Made(shape, _SCALES, lambda index: read(index)[1], row_bytes))
+            raise CheckpointError(f"{self._name} cannot be quantised: it has numbers that are not finite")
+        scales = np.where(largest > 0, largest / np.float32(MOST_FP8), np.float32(1))
+        self._kept[index[:-1]] = scales
+        return values, scales
 
 
 def _scales_of_outputs(files: StoredTensors, name: str, outputs: int) -> Read:
