@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from muxjax.model_spec import ModelSpec
 
 ITEM_BYTES = 2
-"""Of weights and cache."""
+"""Of a weight that is not quantised, and of a number in the cache unless that is told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,9 @@ class Needs:
     token_bytes: int
 
     @classmethod
-    def of(cls, spec: ModelSpec) -> "Needs":
-        per_token = 2 * spec.layers * spec.kv_heads * spec.head_dim
-        return cls(weight_bytes=spec.params * ITEM_BYTES, token_bytes=per_token * ITEM_BYTES)
+    def of(cls, spec: ModelSpec, *, kv_bytes: int = ITEM_BYTES) -> "Needs":
+        """By its shape; kv_bytes: of a number in the cache, 1 of FP8."""
+        return cls(weight_bytes=int(spec.weight_bytes(ITEM_BYTES)), token_bytes=spec.layers * spec.kv_elements * kv_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,10 @@ from muxjax.__main__ import main
 from muxjax.bench.records import read_runs
 from muxjax.commands.bench.fleet import fleet_of
 from muxjax.demo.run import shipped
+from muxjax.engine.model.plan import ITEM_BYTES
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.specs.config import read_spec
 from muxjax.workload.load import Load
 from muxjax.workload.trace import Arrival
 
@@ -190,3 +192,26 @@ def test_options_that_not_every_backend_has_are_refused():
 def test_models_that_name_no_length_have_the_shortest():
     models = [replace(model, max_model_len=None) for model in (FIRST, SECOND)]
     assert fleet_of(UnitOptions(models=tuple(models), kv_cache_bytes=2**24), ASKED, 0).max_model_len >= 64
+
+
+def test_weights_and_cache_are_counted_in_the_bits_that_they_have():
+    def one(**changed):
+        return fleet_of(UnitOptions(models=(replace(FIRST, **changed),), kv_cache_bytes=2**23), ASKED, 0)
+
+    (wide,), (narrow,) = one().members, one(quantization="fp8", kv_cache_dtype="fp8").members
+    spec = read_spec(FIRST.path, quantization="fp8")
+    assert narrow.weight_bytes == int(spec.weight_bytes(ITEM_BYTES[spec.dtype])) < wide.weight_bytes
+    assert narrow.token_bytes == spec.layers * spec.kv_elements == wide.token_bytes // ITEM_BYTES[spec.dtype]
+    assert (one().quantization, one(quantization="fp8").quantization, one(kv_cache_dtype="fp8").kv_cache_dtype) == (None, "fp8", "fp8")
+
+
+@pytest.mark.parametrize("changed", [{"quantization": "fp8"}, {"kv_cache_dtype": "fp8"}])
+def test_all_models_are_held_alike(changed):
+    with pytest.raises(ConfigError, match="must be the same for all models"):
+        fleet_of(UnitOptions(models=(FIRST, replace(SECOND, **changed)), kv_cache_bytes=2**23), ASKED, 0)
+
+
+def test_bits_are_flags(capsys):
+    assert compare("--quantization", "fp8", "--kv-cache-dtype", "fp8", backends=["llama.cpp", GOOD]) == 1
+    begun = [run.begin.load["fleet"] for run in read_runs(Path("r.jsonl"))] if Path("r.jsonl").exists() else []
+    assert [(fleet["quantization"], fleet["kv_cache_dtype"]) for fleet in begun] == [("fp8", "fp8")], capsys.readouterr().out

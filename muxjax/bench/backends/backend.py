@@ -36,6 +36,12 @@ class Server:
         return f"http://{HOST}:{self.port}{self.health}"
 
 
+def in_fewer_bits(fleet: Fleet, *, quantization: str | None, cache: str) -> list[str]:
+    """Flags for what the fleet holds in fewer bits, which servers call alike, with a server's own words; none where nothing is."""
+    weights = ["--quantization", str(quantization)] if fleet.quantization else []
+    return weights + (["--kv-cache-dtype", cache] if fleet.has_fp8_cache else [])
+
+
 Ports = Callable[[], int]
 """A port that is free, another one each time."""
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from muxjax.bench.backends.backend import HOST, Backend, Ports, Server
+from muxjax.bench.backends.backend import HOST, Backend, Ports, Server, in_fewer_bits
 from muxjax.bench.backends.fleet import Fleet, Member
 from muxjax.errors import ConfigError
 
@@ -38,24 +38,29 @@ def module(name: str) -> Command:
             *(sys.executable, "-m", name, f"{member.name}={member.path}", "--host", HOST, "--port", port, "--dtype", fleet.dtype),
             *("--load-format", _load_format(fleet), "--max-model-len", fleet.max_model_len),
             *("--max-num-seqs", fleet.max_num_seqs, "--kv-cache-size", fleet.own_cache_bytes(member)),
+            *in_fewer_bits(fleet, quantization=fleet.quantization, cache=fleet.kv_cache_dtype),
         ]
 
     return command
 
 
 def vllm(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
-    """As of `vllm serve --help`, version 0.26; how much memory it is to have in all is only checked, at its start."""
+    """As of `vllm serve --help`, version 0.26; how much memory it is to have in all is only checked, at its start.
+
+    On GPUs that multiply FP8, matrices in it have activations rounded, too, whichever of ours is asked.
+    """
     return [
         *("vllm", "serve", member.path, "--served-model-name", member.name, "--host", HOST, "--port", port, "--dtype", fleet.dtype),
         *("--load-format", _load_format(fleet), "--max-model-len", fleet.max_model_len),
         *("--max-num-seqs", fleet.max_num_seqs, "--gpu-memory-utilization", f"{fleet.memory_fraction(member):.4f}"),
         *("--kv-cache-memory-bytes", fleet.own_cache_bytes(member)),
+        *in_fewer_bits(fleet, quantization="fp8", cache="fp8"),
         *([] if _has_tokenizer(member) else ["--skip-tokenizer-init"]),
     ]
 
 
 def sglang(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
-    """As of `python -m sglang.launch_server --help`, version 0.5.
+    """As of `python -m sglang.launch_server --help`, version 0.5. Of activations beside matrices in FP8, see `vllm`.
 
     Raises:
       ConfigError: the model has no tokenizer, without which its completions fail (sgl-project/sglang#7727).
@@ -67,6 +72,7 @@ def sglang(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
         *("--host", HOST, "--port", port, "--dtype", fleet.dtype, "--load-format", _load_format(fleet)),
         *("--context-length", fleet.max_model_len, "--max-running-requests", fleet.max_num_seqs),
         *("--mem-fraction-static", MOST_FRACTION, "--max-total-tokens", fleet.own_cache_tokens(member)),
+        *in_fewer_bits(fleet, quantization="fp8", cache="fp8_e4m3"),
     ]
 
 
@@ -74,8 +80,10 @@ def llama_cpp(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
     """llama.cpp's own server, as of its README; the model's folder has a file in GGUF.
 
     Raises:
-      ConfigError: it has none.
+      ConfigError: it has none; or weights or cache are to be in FP8, which llama.cpp has not.
     """
+    if fleet.quantization or fleet.has_fp8_cache:
+        raise ConfigError("llama.cpp has no FP8: leave out quantization and kv_cache_dtype, or the backend", field="backend")
     files = sorted(member.path.glob("*.gguf"))
     if not files:
         raise ConfigError(f"{member.path} has no file in GGUF, which llama.cpp reads", field="backend")

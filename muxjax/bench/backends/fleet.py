@@ -19,7 +19,7 @@ class Member:
 
     Args:
       name: what clients call it; path: its folder.
-      weight_bytes: of its weights, token_bytes: of a token in the cache, in the fleet's precision.
+      weight_bytes: of its weights, token_bytes: of a token in the cache, as the fleet holds them.
       cache_share, compute_share: of the fleet's cache and of the multiprocessors, for backends in which each model has its own.
     """
 
@@ -38,7 +38,8 @@ class Fleet:
     Args:
       cache_bytes: of the cache of all models together; device_bytes: of the GPU's memory, 0 where there is none.
       dummy: weights are random, made by each backend itself.
-      dtype: of weights, activations and, on a GPU, the cache.
+      dtype: of weights, activations and, on a GPU, the cache, but for what the next two say.
+      quantization, kv_cache_dtype: of every model, as of `muxjax serve`.
       max_model_len: tokens of prompt and answer; max_num_seqs: sequences of a model at a time.
       programs: folder where muxjax keeps what it has compiled, "" for nowhere.
     Raises:
@@ -51,6 +52,8 @@ class Fleet:
     device_bytes: int = 0
     dummy: bool = False
     dtype: str = "bfloat16"
+    quantization: str | None = None
+    kv_cache_dtype: str = "auto"
     max_model_len: int = 4096
     max_num_seqs: int = 256
     programs: str = "~/.cache/muxjax/xla"
@@ -70,8 +73,9 @@ class Fleet:
 
     @property
     def written(self) -> dict[str, Any]:
-        """For a run's record: what was the same for all backends."""
-        return {
+        """For a run's record: what was the same for all backends. What is said only where it is not the usual, is in no older record."""
+        usual = {"quantization": None, "kv_cache_dtype": "auto"}
+        return {name: getattr(self, name) for name, value in usual.items() if getattr(self, name) != value} | {
             "weight_bytes": {member.name: member.weight_bytes for member in self.members},
             "cache_bytes": self.cache_bytes,
             "dummy": self.dummy,
@@ -83,6 +87,10 @@ class Fleet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.members)
+
+    @property
+    def has_fp8_cache(self) -> bool:
+        return self.kv_cache_dtype != "auto"
 
     def own_cache_bytes(self, member: Member) -> int:
         """Of a model that has a cache of its own."""

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from muxjax.bench.backends.backend import HOST, Backend, Ports, Server
+from muxjax.bench.backends.backend import HOST, Backend, Ports, Server, in_fewer_bits
 from muxjax.bench.backends.fleet import Fleet, Member
 
 THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
@@ -70,6 +70,7 @@ def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache
     }
     paths = [f"{member.name}={member.path}" for member in members]
     told = [str(part) for pair in options.items() for part in pair]
+    told += in_fewer_bits(fleet, quantization=fleet.quantization, cache=fleet.kv_cache_dtype)
     return Server(
         name=name,
         models=tuple(member.name for member in members),

@@ -55,7 +55,16 @@ SWEEP = {
 COMPARED = ("seeds", "warmup", "timeout_s", "records")
 COMPARED_WHEN = ("rate", "burstiness", "rate_scale", "duration_s")
 """Of BENCH and of WHEN, what is the user's to say where the servers are started for it."""
-FLEET = ("max_model_len", "max_num_seqs", "kv_cache_size", "compilation_cache_dir", "load_format", "dtype")
+FLEET = (
+    "max_model_len",
+    "max_num_seqs",
+    "kv_cache_size",
+    "compilation_cache_dir",
+    "load_format",
+    "dtype",
+    "quantization",
+    "kv_cache_dtype",
+)
 """Of `muxjax serve`, what every backend can be told."""
 COMPARE = {
     "backends": "mux, lanes, adbs, round-robin, turns, spatial, spatial-whole, static-memory; vllm, sglang (-mps), llama.cpp if installed;"

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from muxjax.workload.load import Load
 PAGE_TOKENS = 256
 """To which what a sequence has of a cache is rounded up, at most."""
 _TOLD_UNIT = {"models", "kv_cache_bytes", "compilation_cache_dir"}
-_TOLD_MODEL = {"name", "path", "max_model_len", "max_num_seqs", "load_format", "dtype"}
+_TOLD_MODEL = {"name", "path", "max_model_len", "max_num_seqs", "load_format", "dtype", "quantization", "kv_cache_dtype"}
 
 
 def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
@@ -37,7 +37,9 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
     dtype = _same("dtype", {name: spec.dtype for name, spec in specs.items()})
     asked = _same("max_model_len", {model.name: model.max_model_len for model in unit.models})
     max_model_len = asked or min(spec.max_len for spec in specs.values())
-    token_bytes = {name: spec.layers * spec.kv_elements * ITEM_BYTES[dtype] for name, spec in specs.items()}
+    kv_cache_dtype = _same("kv_cache_dtype", {model.name: model.kv_cache_dtype for model in unit.models})
+    element_bytes = ITEM_BYTES[dtype] if kv_cache_dtype == "auto" else 1
+    token_bytes = {name: spec.layers * spec.kv_elements * element_bytes for name, spec in specs.items()}
     held = _held(load, token_bytes, max_model_len, unit.kv_cache_bytes)
     tokens = _tokens(load)
     computed = shares({name: tokens[name] * spec.active_params for name, spec in specs.items()}, dict.fromkeys(specs, 0.0))
@@ -58,6 +60,8 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
         device_bytes=device_bytes,
         dummy=_same("load_format", {model.name: model.load_format for model in unit.models}) == "dummy",
         dtype=dtype,
+        quantization=_same("quantization", {model.name: model.quantization for model in unit.models}),
+        kv_cache_dtype=kv_cache_dtype,
         max_model_len=max_model_len,
         max_num_seqs=_same("max_num_seqs", {model.name: model.max_num_seqs for model in unit.models}),
         programs=unit.compilation_cache_dir,
@@ -73,7 +77,7 @@ def _require_told(unit: UnitOptions) -> None:
 
 
 def _spec(model: ModelOptions) -> ModelSpec:
-    return read_spec(Path(model.path), dtype=model.reading["dtype"], weights=model.load_format != "dummy")
+    return read_spec(Path(model.path), **replace(model, max_model_len=None).reading)
 
 
 def _same(field: str, values: Mapping[str, Any]) -> Any:

@@ -64,3 +64,8 @@ def test_a_record_says_what_was_the_same_for_all():
         "max_model_len": 4096,
         "max_num_seqs": 256,
     }
+
+
+def test_a_record_says_what_is_held_in_fewer_bits():
+    narrow = fleet(quantization="fp8", kv_cache_dtype="fp8").written
+    assert narrow == fleet().written | {"quantization": "fp8", "kv_cache_dtype": "fp8"}

@@ -106,3 +106,39 @@ def test_a_module_is_a_backend_under_a_name_of_its_own():
 def test_who_is_not_known_is_told_with_those_who_are(name):
     with pytest.raises(ConfigError, match=r"backends must be .*mux, lanes"):
         backend_of(name)
+
+
+NARROW = {"quantization": "fp8_w8a8", "kv_cache_dtype": "fp8"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mux", ("fp8_w8a8", "fp8")),
+        ("spatial", ("fp8_w8a8", "fp8")),
+        ("vllm", ("fp8", "fp8")),
+        ("sglang", ("fp8", "fp8_e4m3")),
+        ("mine=some.module", ("fp8_w8a8", "fp8")),
+    ],
+)
+def test_each_is_told_of_fewer_bits_in_its_own_words_and_only_where_there_are(name, words, tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    one = member(path=tmp_path)
+    told = flags(servers(name, fleet(one, **NARROW))[0])
+    assert (told["--quantization"], told["--kv-cache-dtype"]) == words
+    assert not {"--quantization", "--kv-cache-dtype"} & flags(servers(name, fleet(one))[0]).keys()
+
+
+def test_muxjaxs_flags_of_fewer_bits_are_its_own(monkeypatch):
+    (server,) = servers("mux", fleet(BIG, SMALL, **NARROW))
+    heard = []
+    monkeypatch.setattr("muxjax.commands.serve.run", lambda options: heard.append(options) or 0)
+    assert main(list(server.command[3:])) == 0
+    assert {(model.quantization, model.kv_cache_dtype) for model in heard[0].unit.models} == {("fp8_w8a8", "fp8")}
+
+
+@pytest.mark.parametrize("how", [{"quantization": "fp8"}, {"kv_cache_dtype": "fp8"}])
+def test_llama_cpp_which_has_no_fp8_is_refused(how, tmp_path):
+    (tmp_path / "b.gguf").write_text("")
+    with pytest.raises(ConfigError, match=r"llama\.cpp has no FP8"):
+        servers("llama.cpp", fleet(member(path=tmp_path), **how))

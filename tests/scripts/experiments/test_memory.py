@@ -1,5 +1,9 @@
 """Room for models and tokens on a GPU, by hand."""
 
+from dataclasses import replace
+
+from muxjax.specs.published import BY_NAME
+from muxjax.specs.reading.quantization import resident
 from scripts import bench_models_fit
 from scripts.experiments.memory import Card, Needs, apart_tokens, cards_apart, most_apart, most_together, together_tokens
 
@@ -34,3 +38,12 @@ def test_the_page_tells_both_ways_of_what_was_measured():
     text = bench_models_fit.page([line(["1b"], 2**30), line(["8b"], 2**31), line(["1b", "3b", "8b"], 5 * 2**30)])
     assert "2 GiB for a process with one model and 5 GiB" in text
     assert "| llama-3.2-1b | " in text and "such GPUs in a process each" in text
+
+
+def test_a_model_takes_what_its_weights_and_cache_are_held_in():
+    spec = BY_NAME["llama-3.1-8b"]
+    fp8 = replace(spec, quantization=resident(spec, None, "fp8"))
+    assert Needs.of(spec) == Needs(weight_bytes=2 * spec.params, token_bytes=2 * 32 * 2 * 8 * 128)
+    assert Needs.of(fp8, kv_bytes=1) == Needs(weight_bytes=int(fp8.weight_bytes(2)), token_bytes=32 * 2 * 8 * 128)
+    latent = BY_NAME["deepseek-v2-lite"]
+    assert Needs.of(latent).token_bytes == latent.layers * 576 * 2
