@@ -12,7 +12,7 @@ class PlanChange:
 
     Args:
       start: units on devices that nobody has, or that a unit of `stop` gives back.
-      stop: units that are no longer wanted, or have failed and are started again.
+      stop: units that are no longer wanted, or are started again, since they have failed or hold a model in other bits.
       load, remove: models that come to a unit that stays, or go from it: (unit, model).
       stay: the units that stay, as they will be.
     """
@@ -35,20 +35,28 @@ class PlanChange:
 
 
 def plan_change(old: Iterable[UnitSpec], new: Iterable[UnitSpec], failed: Collection[str] = ()) -> PlanChange:
-    """What leads from the old units to the new ones. A unit on the same devices stays, and its worker with it.
+    """What leads from the old units to the new ones. A unit on the same devices stays, and its worker with it, unless one of its models is
+    to be held in other bits: a model is as it was loaded.
 
     Args:
       failed: old units that have no worker any more; who wants one of them wants another try.
     """
     before, after = {unit.name: unit for unit in old}, {unit.name: unit for unit in new}
-    stay = [unit for name, unit in after.items() if name in before and name not in failed]
+    begun = {*failed} | {name for name, unit in after.items() if name in before and _holds_otherwise(before[name], unit)}
+    stay = [unit for name, unit in after.items() if name in before and name not in begun]
     return PlanChange(
-        start=tuple(unit for name, unit in after.items() if name not in before or name in failed),
-        stop=tuple(name for name in before if name not in after or name in failed),
+        start=tuple(unit for name, unit in after.items() if name not in before or name in begun),
+        stop=tuple(name for name in before if name not in after or name in begun),
         load=tuple((unit.name, model) for unit in stay for model in unit.models if model not in before[unit.name].models),
         remove=tuple((unit.name, model) for unit in stay for model in before[unit.name].models if model not in unit.models),
         stay=tuple(stay),
     )
+
+
+def _holds_otherwise(before: UnitSpec, after: UnitSpec) -> bool:
+    """A model of both has its weights or its cache in other bits."""
+    were, will = ({one.name: (one.quantization, one.kv_cache_dtype) for one in unit.options.models} for unit in (before, after))
+    return any(were[name] != will[name] for name in were.keys() & will.keys())
 
 
 def in_the_way(change: PlanChange, old: Iterable[UnitSpec]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From a placement to what each worker serves, on which devices: pure."""
+"""From a placement to what each worker serves, on which devices: pure, but that configurations of models to be quantised are read."""
 
 import itertools
 import logging
@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import MOST_DEVICES, ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, require
-from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.model_spec import ModelSpec
+from muxjax.placement.problem import PRECISIONS, Placed, Placement, UnitPlan
+from muxjax.quantization import INT4, WEIGHTS
 from muxjax.scheduler.policies import default
+from muxjax.specs.config import read_spec
 
 FAMILIES = tuple(chip.family for chip in CHIPS.values())
 _LAST_DEVICE = 2**20
@@ -60,7 +63,8 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
       options: of all models, and what units have in common.
       devices: that the host has; None where that is not known.
     Raises:
-      ConfigError: a model without options, more devices than there are, or a unit that cannot be.
+      ConfigError: a model without options, more devices than there are, a unit that cannot be, or a model that cannot be held in as few
+        bits as the placement has it.
     """
     filled = [unit for unit in placement.units if unit.members]
     if not filled:
@@ -152,4 +156,52 @@ def _model(options: ModelOptions, placed: Placed, unit: UnitPlan) -> ModelOption
     require(0 < placed.sm_share <= 1, f"sm_share of {placed.model}", placed.sm_share, "over 0, to 1")
     fits = bool(placed.devices) and set(placed.devices) <= set(range(unit.devices)) and len(set(placed.devices)) == placed.tp
     require(fits, f"devices of {placed.model}", list(placed.devices), f"of the {unit.devices} of its unit, each once")
+    options = _with_weights(_with_cache(options, placed.cache), placed.weights)
     return replace(options, rate=placed.rate_rps, devices=placed.devices if placed.tp < unit.devices else None)
+
+
+def _with_cache(options: ModelOptions, placed: str) -> ModelOptions:
+    """The model with a cache of no more bytes than the placement has it have; a narrower one of its own stays."""
+    if options.has_fp8_cache or PRECISIONS[placed] >= PRECISIONS["bf16"]:
+        return options
+    if placed != "fp8":
+        raise ConfigError(
+            f"the placement has the cache of {options.name} in {placed}, which muxjax has none in: place it with cache: fp8", field="cache"
+        )
+    return replace(options, kv_cache_dtype="fp8")
+
+
+def _with_weights(options: ModelOptions, placed: str) -> ModelOptions:
+    """The same of its weights, which stay as they are stored, or as its options say, where that is as narrow."""
+    if PRECISIONS[placed] >= PRECISIONS["bf16"]:
+        return options
+    held = _weights(options)
+    if PRECISIONS[held] <= PRECISIONS[placed]:
+        return options
+    if placed != "fp8":
+        raise ConfigError(
+            f"the placement has the weights of {options.name} in {placed}, and they would be in {held}: muxjax rounds them to fp8 alone; "
+            f"place it with weights: fp8, or give a checkpoint that is stored in {placed}",
+            field="weights",
+        )
+    rounded = replace(options, quantization=WEIGHTS)
+    try:
+        _read(rounded)
+    except ConfigError as error:
+        raise ConfigError(f"the placement has the weights of {options.name} in fp8: {error}", field=error.field) from error
+    return rounded
+
+
+def _weights(options: ModelOptions) -> str:
+    """How a model's weights are held by its options and its checkpoint, of PRECISIONS."""
+    if options.quantization:
+        return "fp8"
+    stored = _read(options).quantization
+    if stored is None:
+        return "bf16"
+    return "int4" if stored.dtype == INT4 else "fp8"
+
+
+def _read(options: ModelOptions) -> ModelSpec:
+    """By its configuration alone."""
+    return read_spec(options.path, **replace(options, load_format="dummy").reading)

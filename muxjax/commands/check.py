@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from muxjax.cluster import launcher, nvidia
-from muxjax.cluster.options import ClusterOptions
 from muxjax.cluster.plan import UnitSpec, family, one_unit, unit_specs
 from muxjax.commands.place import solve
 from muxjax.commands.problem_file import read_problem
@@ -157,16 +156,17 @@ def _require_weights(plan: ModelPlan) -> None:
 def _placement(options: Options) -> Placement:
     """Raises ConfigError: the file cannot be read, or the problem not be solved."""
     unit, _, cluster = options
-    return one_unit(unit) if cluster.is_one_unit else planned(cluster)
+    return one_unit(unit) if cluster.is_one_unit else planned(options)
 
 
-def planned(cluster: ClusterOptions) -> Placement:
+def planned(options: Options) -> Placement:
     """The placement of several units that a server is told.
 
     Raises:
       ConfigError: the file cannot be read, or the problem not be solved.
     """
+    cluster = options.cluster
     if cluster.placement is not None:
         return read_placement(cluster.placement)
     assert cluster.problem is not None
-    return solve(read_problem(cluster.problem)).placement
+    return solve(read_problem(cluster.problem, options.unit.models)).placement

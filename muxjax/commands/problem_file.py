@@ -1,19 +1,22 @@
 """A placement problem written in YAML (docs/placement.md): a cluster, chips, and models with their rates, lengths and targets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from muxjax.cost.chip import CHIPS, Chip
+from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError, require, shown
 from muxjax.model_spec import ModelSpec
 from muxjax.placement.problem import Cluster, Demand, Pool, Problem
+from muxjax.quantization import WEIGHTS
 from muxjax.settings import Section, build, child, names, placed, read_yaml, section
 from muxjax.specs import published
 from muxjax.specs.config import read_spec
+from muxjax.specs.reading.quantization import resident
 from muxjax.workload.arrivals import Poisson
 from muxjax.workload.lengths import RequestLengths, fixed, of_trace
 from muxjax.workload.trace import Stream
@@ -77,7 +80,7 @@ class DemandOptions:
         lengths = of_trace(self.lengths)
         return Demand(
             name=self.name,
-            spec=self._spec(),
+            spec=_held(self._spec(), self.weights),
             rate_rps=self.rate,
             prompt_tokens=lengths.prompt.mean_tokens if self.prompt_tokens is None else self.prompt_tokens,
             output_tokens=lengths.output.mean_tokens if self.output_tokens is None else self.output_tokens,
@@ -103,13 +106,36 @@ class DemandOptions:
         return published.BY_NAME[str(self.shape)]
 
 
-def read_problem(path: Path) -> Problem:
+def read_problem(path: Path, served: Iterable[ModelOptions] = ()) -> Problem:
     """The problem that a file describes.
 
+    Args:
+      served: models whose own options may have weights and cache in fewer bits than the file says.
     Raises:
       ConfigError: with file and line: unreadable, an unknown key, or a value outside its range.
     """
-    return read_yaml(path, lambda loader, node: _problem(loader, node, path))
+    problem = read_yaml(path, lambda loader, node: _problem(loader, node, path))
+    options = {model.name: model for model in served}
+    demands = (_as_served(demand, options[demand.name]) if demand.name in options else demand for demand in problem.demands)
+    return replace(problem, demands=tuple(demands))
+
+
+def _as_served(demand: Demand, options: ModelOptions) -> Demand:
+    """The demand with what its options have in fewer bits."""
+    weights = "fp8" if options.quantization and demand.weights == "bf16" else demand.weights
+    cache = "fp8" if options.has_fp8_cache and demand.cache == "bf16" else demand.cache
+    return replace(demand, spec=_held(demand.spec, weights), weights=weights, cache=cache)
+
+
+def _held(spec: ModelSpec, weights: str) -> ModelSpec:
+    """The shape as it would be served with its weights in fp8: matrices of its layers are, and all else has 16 bits.
+
+    Raises:
+      ConfigError: it cannot be.
+    """
+    if weights != "fp8" or spec.quantization:
+        return spec
+    return replace(spec, quantization=resident(spec, None, WEIGHTS))
 
 
 def read_streams(path: Path) -> tuple[Stream, ...]:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from muxjax import __version__
 from muxjax.cluster import launcher
@@ -70,12 +69,12 @@ def _cluster(options: Options, port: int) -> Service:
       ConfigError: there is none, or it cannot be served there.
     """
     unit, _, cluster = options
-    placement = one_unit(unit) if cluster.is_one_unit else planned(cluster)
+    placement = one_unit(unit) if cluster.is_one_unit else planned(options)
     if cluster.ray:
         workers = _ray_workers(options, unit_specs(placement, unit), port)
         service = build_cluster(placement, unit, workers, silence_s=cluster.worker_timeout_s, report=_log.info)
         if cluster.problem is not None and cluster.replan_s is None:
-            service.chores.append(_refit(cluster.problem, workers, service).run)
+            service.chores.append(_refit(read_problem(cluster.problem, unit.models), workers, service).run)
     else:
         devices = launcher.device_count(os.environ)
         workers = _local_workers(options, port)
@@ -84,7 +83,7 @@ def _cluster(options: Options, port: int) -> Service:
         workers.end_others(spec.name for spec in specs)
         service = build_cluster(placement, unit, workers, devices=devices, silence_s=cluster.worker_timeout_s, report=_log.info)
     if cluster.replan_s is not None:
-        service.chores.append(_replanner(cluster, cluster.replan_s, service).run)
+        service.chores.append(_replanner(options, cluster.replan_s, service).run)
     return service
 
 
@@ -114,10 +113,11 @@ def _begin_worker(log_level: str, log_format: str, unit: str) -> None:
     logs.configure(log_level, log_format, about=f"unit {unit}")
 
 
-def _replanner(cluster: ClusterOptions, every_s: float, service: Service) -> Replanner:
+def _replanner(options: Options, every_s: float, service: Service) -> Replanner:
+    cluster = options.cluster
     assert cluster.problem is not None and service.placing is not None
     return Replanner(
-        problem=read_problem(cluster.problem),
+        problem=read_problem(cluster.problem, options.unit.models),
         placing=service.placing,
         exposition=service.metrics.exposition,
         search=better,
@@ -126,9 +126,9 @@ def _replanner(cluster: ClusterOptions, every_s: float, service: Service) -> Rep
     )
 
 
-def _refit(problem: Path, workers: RayLauncher, service: Service) -> Refit:
+def _refit(problem: Problem, workers: RayLauncher, service: Service) -> Refit:
     assert service.placing is not None
-    return Refit(problem=read_problem(problem), placing=service.placing, nodes=workers.nodes, search=_solved)
+    return Refit(problem=problem, placing=service.placing, nodes=workers.nodes, search=_solved)
 
 
 def _solved(problem: Problem) -> Placement:

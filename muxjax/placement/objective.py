@@ -154,8 +154,17 @@ class Objective:
                 own = sorted(sorted(own, key=used.__getitem__)[: member.tp])
             for device in own:
                 used[device] += self._params[member.model] / member.tp
-            rate_rps = self.demands[member.model].rate_rps / member.parts
-            placed.append(Placed(model=member.model, rate_rps=rate_rps, devices=tuple(own), sm_share=sm_share(member)))
+            demand = self.demands[member.model]
+            placed.append(
+                Placed(
+                    model=member.model,
+                    rate_rps=demand.rate_rps / member.parts,
+                    devices=tuple(own),
+                    sm_share=sm_share(member),
+                    weights=demand.weights,
+                    cache=demand.cache,
+                )
+            )
         return UnitPlan(devices=devices, pool=pool, members=tuple(placed))
 
     def placement(self, units: Iterable[UnitContents]) -> Placement:

@@ -1,4 +1,4 @@
-"""A placement as a JSON file: versioned, with nothing in it that the problem says already."""
+"""A placement as a JSON file: versioned, with all that a server must know of it, which does not see the problem."""
 
 import json
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.errors import ConfigError, require, shown
-from muxjax.placement.problem import MOST_POOLS, Placed, Placement, UnitPlan
+from muxjax.placement.problem import MOST_POOLS, PRECISIONS, Placed, Placement, UnitPlan
 from muxjax.whole_file import read_whole, whole_file
 
 VERSION = 1
@@ -93,7 +93,15 @@ def _placed(written: object, where: str) -> Placed:
         rate_rps=_value(written, "rate_rps", float, where),
         devices=tuple(devices),
         sm_share=_value(written, "sm_share", float, where),
+        **{key: _precision(written, key, where) for key in ("weights", "cache")},
     )
+
+
+def _precision(written: object, key: str, where: str) -> str:
+    """How weights or cache are held; in 16 bits in files from before that was said."""
+    said = _value(written, key, str, where) if _has(written, key) else "bf16"
+    require(said in PRECISIONS, f"{where}.{key}", said, "one of " + ", ".join(PRECISIONS))
+    return said
 
 
 def _has(written: object, key: str) -> bool:

@@ -178,11 +178,11 @@ class Problem:
         return int(self.memory_frac * self.cluster.pools[pool].chip.memory_bytes)
 
     def mesh(self, demand: Demand, tp: int = 1, pool: int = 0) -> MeshSpec:
-        """So many devices of a pool, with the LLM as it is held."""
+        """So many devices of a pool, with the LLM as it is held: what a quantised one does not have in fewer bits has 16."""
         return MeshSpec(
             chip=self.cluster.pools[pool].chip,
             tp=tp,
-            bytes_per_weight=PRECISIONS[demand.weights],
+            bytes_per_weight=PRECISIONS["bf16" if demand.spec.quantization else demand.weights],
             bytes_per_kv=int(PRECISIONS[demand.cache]),
         )
 
@@ -231,12 +231,15 @@ class Placed:
       rate_rps: the part of its demand that this unit is to serve.
       devices: of the unit's mesh, that hold its weights: as many as its tensor-parallel degree.
       sm_share: of the multiprocessors, that its decodes need to keep up with the rate, in (0, 1].
+      weights, cache: how the placement has it held, of PRECISIONS.
     """
 
     model: str
     rate_rps: float
     devices: tuple[int, ...]
     sm_share: float = 1.0
+    weights: str = "bf16"
+    cache: str = "bf16"
 
     @property
     def tp(self) -> int:

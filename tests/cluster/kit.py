@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 
@@ -57,6 +58,12 @@ class FakeLauncher:
 def unit(name: str, *models: str, devices: tuple[int, ...] = (0,), step_timeout_s: float = 300.0) -> UnitSpec:
     options = tuple(ModelOptions(name=model, path=Path("/none"), max_num_seqs=8) for model in models)
     return UnitSpec(name=name, devices=devices, options=UnitOptions(models=options, step_timeout_s=step_timeout_s))
+
+
+def in_other_bits(of: UnitSpec, model: str, **how) -> UnitSpec:
+    """The unit with one of its models held otherwise."""
+    models = tuple(replace(own, **how) if own.name == model else own for own in of.options.models)
+    return replace(of, options=replace(of.options, models=models))
 
 
 class Asked:

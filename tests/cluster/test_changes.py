@@ -1,5 +1,5 @@
 from muxjax.cluster.changes import in_the_way, plan_change, told
-from tests.cluster.kit import unit
+from tests.cluster.kit import in_other_bits, unit
 
 
 def test_nothing_moves_between_equal_plans():
@@ -30,3 +30,18 @@ def test_a_unit_that_has_failed_is_started_again_where_it_is_wanted():
     assert told(change) == ["start unit 1 again, with b"]
     assert in_the_way(change, units) == ("1",) and change.coming == {"b"}
     assert told(plan_change(units, units[:1], failed=["1"])) == ["stop unit 1"]
+
+
+def test_a_unit_is_started_again_for_a_model_in_other_bits():
+    old = [unit("0", "a", "b"), unit("1", "c", devices=(1,))]
+    for other in ({"quantization": "fp8"}, {"kv_cache_dtype": "fp8"}):
+        new = [in_other_bits(old[0], "b", **other), old[1]]
+        change = plan_change(old, new)
+        assert told(change) == ["start unit 0 again, with a, b"] and in_the_way(change, old) == ("0",)
+        assert change.stay == (old[1],) and told(plan_change(new, new)) == []
+
+
+def test_a_unit_that_such_a_model_only_comes_to_stays():
+    old = unit("0", "a")
+    change = plan_change([old], [in_other_bits(unit("0", "a", "b"), "b", quantization="fp8")])
+    assert told(change) == ["load b on unit 0"]

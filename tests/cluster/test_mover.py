@@ -8,7 +8,7 @@ from muxjax.cluster import lifecycle
 from muxjax.cluster.mover import Mover
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import ConfigError
-from tests.cluster.kit import Asked, check, cluster, in_loop, unit
+from tests.cluster.kit import Asked, check, cluster, in_loop, in_other_bits, unit
 from tests.server.kit import spec
 
 
@@ -130,3 +130,17 @@ async def test_a_unit_that_has_failed_gets_another_try_by_the_same_plan(tmp_path
         check(asked)
         await Mover(asked.engine).move(wanted)
         assert launcher.started.count("0") == 1 and asked.engine.units["1"].starts == 1
+
+
+@in_loop
+async def test_a_model_in_other_bits_is_loaded_anew_and_its_requests_go_on(tmp_path):
+    old = unit("0", "a", "b")
+    async with cluster(tmp_path, old, unit("1", "c")) as (asked, launcher):
+        for i in range(6):
+            asked.ask(f"r{i}", "abc"[i % 3], max_tokens=120)
+        await asked.until(lambda: all(asked.begun(f"r{i}", 5) for i in range(6)))
+        new = in_other_bits(old, "a", quantization="fp8")
+        await Mover(asked.engine, drain_s=0.2).move([new, unit("1", "c")])
+        await asked.ended()
+        check(asked)
+        assert launcher.started == ["0", "1", "0"] and asked.engine.units["0"].spec == new

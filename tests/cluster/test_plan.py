@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,10 @@ import pytest
 from muxjax.cluster.plan import is_other_chip, unit_specs
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
+from muxjax.model_spec import ModelSpec
 from muxjax.placement.problem import Placed, Placement, UnitPlan
+from muxjax.specs.config import to_hf_config
+from muxjax.specs.published import BY_NAME
 
 OPTIONS = UnitOptions(models=tuple(ModelOptions(name=name, path=Path(f"/{name}")) for name in "abc"), sm_shares=(64,))
 
@@ -109,3 +113,67 @@ def test_what_cannot_be_served_is_refused(units, message):
 )
 def test_a_placement_for_other_chips_is_noticed_where_both_are_known(device, chip, other):
     assert is_other_chip(device, chip) == other
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Makes the folder of a model of that shape, without weights."""
+
+    def make(spec: ModelSpec, **config) -> Path:
+        path = tmp_path / "model"
+        path.mkdir()
+        (path / "config.json").write_text(json.dumps(to_hf_config(spec) | config))
+        return path
+
+    return make
+
+
+def held(path: Path, placed: dict, **options) -> tuple[str | None, str]:
+    """How a model is served that is placed so."""
+    common = UnitOptions(models=(ModelOptions(name="a", path=path, **options),))
+    member = Placed(model="a", rate_rps=1.0, devices=(0,), **placed)
+    (one,) = unit_specs(Placement(units=(UnitPlan(devices=1, members=(member,)),)), common)
+    return one.options.models[0].quantization, one.options.models[0].kv_cache_dtype
+
+
+INT4 = {"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}}
+
+
+def test_what_the_placer_has_assumed_of_weights_and_cache_is_served(folder):
+    path = folder(BY_NAME["llama-3.2-1b"])
+    assert held(path, {}) == (None, "auto")
+    assert held(path, {"weights": "fp8"}) == ("fp8", "auto")
+    assert held(path, {"cache": "fp8"}) == (None, "fp8")
+
+
+def test_options_of_a_model_that_take_no_more_than_was_assumed_stay(folder):
+    path, own = folder(BY_NAME["llama-3.2-1b"]), {"quantization": "fp8_w8a8", "kv_cache_dtype": "fp8_e4m3"}
+    for placed in ({}, {"weights": "fp8", "cache": "fp8"}, {"weights": "int8", "cache": "int8"}):
+        assert held(path, placed, **own) == ("fp8_w8a8", "fp8_e4m3")
+
+
+def test_a_checkpoint_that_is_stored_in_no_more_stays_as_it_is(folder):
+    path = folder(BY_NAME["llama-3.2-1b"], **INT4)
+    for weights in ("int4", "int8", "fp8"):
+        assert held(path, {"weights": weights}) == (None, "auto")
+
+
+@pytest.mark.parametrize(
+    ("placed", "options", "message"),
+    [
+        ({"weights": "int4"}, {}, "weights of a in int4, and they would be in bf16: .*checkpoint that is stored in int4"),
+        ({"weights": "int4"}, {"quantization": "fp8"}, "weights of a in int4, and they would be in fp8"),
+        ({"weights": "int8"}, {}, "weights of a in int8, and they would be in bf16: .*place it with weights: fp8"),
+        ({"cache": "int8"}, {}, "cache of a in int8, which muxjax has none in: place it with cache: fp8"),
+    ],
+)
+def test_what_cannot_be_held_in_so_few_bits_is_refused(folder, placed, options, message):
+    with pytest.raises(ConfigError, match=message):
+        held(folder(BY_NAME["llama-3.2-1b"]), placed, **options)
+
+
+def test_a_model_that_cannot_be_rounded_is_refused_by_what_stands_against_it(folder):
+    """An int4 checkpoint that is widened as it is loaded: nothing of it is held as it is stored."""
+    by_activations = {"quantization_config": INT4["quantization_config"] | {"desc_act": True}}
+    with pytest.raises(ConfigError, match=r"the placement has the weights of a in fp8: .*quantised yet, and these are in int4"):
+        held(folder(BY_NAME["llama-3.2-1b"], **by_activations), {"weights": "fp8"})

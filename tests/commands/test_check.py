@@ -11,10 +11,11 @@ import pytest
 
 from muxjax.__main__ import main
 from muxjax.cluster.plan import one_unit, unit_specs
-from muxjax.commands.check import Device, attached, named, unit_lines
+from muxjax.commands.check import Device, attached, named, planned, unit_lines
 from muxjax.demo.run import shipped
 from muxjax.errors import ConfigError
 from muxjax.placement.plan_file import write_placement
+from muxjax.placement.problem import Placement
 from muxjax.server.config import load_options
 from muxjax.specs.config import to_hf_config
 from muxjax.specs.published import BY_NAME
@@ -156,3 +157,27 @@ def test_no_device_is_touched():
     command = [sys.executable, "-m", "muxjax", "serve", FARM, "--check", "--chip", "h200"]
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_a_model_is_told_as_its_placement_has_it(tmp_path, capsys):
+    units = placement(("farm", "sea")).units
+    held = tuple(replace(placed, weights="fp8", cache="fp8") if placed.model == "farm" else placed for placed in units[0].members)
+    write_placement(Placement(units=(replace(units[0], members=held),)), tmp_path / "placement.json")
+    assert main(["serve", *map(str, shipped()), "--check", "--placement", str(tmp_path / "placement.json")]) == 0
+    farm, sea = re.findall(r"  (?:farm|sea): .*", capsys.readouterr().out)
+    assert "matrices in FP8, FP8 cache" in farm and "FP8" not in sea
+
+
+def test_a_problem_is_solved_for_models_as_their_options_have_them(big, folder, capsys):
+    """In 16 bits the two do not fit on the device, beside each other."""
+    (folder / "problem.yaml").write_text(
+        "cluster: {chip: small, nodes: 1, devices_per_node: 1}\nchips: {small: {like: H100, memory_bytes: 32GiB}}\nmodels:\n"
+        f"  - {{name: a, path: {big}, rate: 0.1}}\n  - {{name: b, path: {big}, rate: 0.1}}\n"
+    )
+    models = [{"name": name, "path": big, "load_format": "dummy", "kv_cache_dtype": "fp8"} for name in "ab"]
+    (folder / "config.yaml").write_text(json.dumps({"models": models}))
+    assert "need" in fails(capsys, "serve", "config.yaml", "--check", "--problem", "problem.yaml", "--chip", "h100")
+    (folder / "config.yaml").write_text(json.dumps({"models": [model | {"quantization": "fp8"} for model in models]}))
+    options = load_options(["config.yaml"], {"problem": folder / "problem.yaml"})
+    (unit,) = unit_specs(planned(options), options.unit)
+    assert unit.models == ("a", "b")

@@ -13,7 +13,9 @@ from muxjax.commands.place import BASELINES
 from muxjax.commands.problem_file import read_problem
 from muxjax.cost.chip import H100
 from muxjax.cost.measured import costs_of
+from muxjax.cost.roofline import kv_bytes_per_token, weight_bytes
 from muxjax.cost.table import CostTable, Row, Shape, write_table
+from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
 from muxjax.placement.explain import Reason, reasons
 from muxjax.placement.goals import GOALS
@@ -311,3 +313,44 @@ def test_a_member_of_another_kind_is_told_by_its_place(tmp_path, key, value, tol
 def test_a_place_that_cannot_be_written_to_is_told_in_one_line(tmp_path, capsys):
     assert main(["place", str(write(tmp_path, PROBLEM)), "-o", str(tmp_path / "no" / "placement.json")]) == 2
     assert "placement.json cannot be written" in capsys.readouterr().err
+
+
+NARROW = PROBLEM.replace("rate: 12", "rate: 12, weights: fp8, cache: fp8")
+
+
+def test_a_placement_says_how_models_are_held_and_one_from_before_that_has_16_bits(tmp_path):
+    out = tmp_path / "placement.json"
+    assert main(["place", str(write(tmp_path, NARROW)), "-o", str(out)]) == 0
+    held = {placed.model: (placed.weights, placed.cache) for unit in read_placement(out).units for placed in unit.members}
+    assert held == {"chat": ("fp8", "fp8"), "small": ("bf16", "bf16"), "big": ("bf16", "bf16")}
+
+    written = json.loads(out.read_text())
+    for member in (member for unit in written["units"] for member in unit["members"]):
+        del member["weights"], member["cache"]
+    out.write_text(json.dumps(written))
+    assert {(placed.weights, placed.cache) for unit in read_placement(out).units for placed in unit.members} == {("bf16", "bf16")}
+
+    member["weights"] = "fp4"
+    out.write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=r"members\.\d\.weights must be one of bf16, fp8, int8, int4, got 'fp4'"):
+        read_placement(out)
+
+
+def test_weights_in_fp8_are_counted_as_they_are_served(tmp_path):
+    """Matrices of the layers are rounded, with their scales beside them; embeddings and the head are not."""
+    problem = read_problem(write(tmp_path, NARROW))
+    chat = problem.demand("chat")
+    spec = BY_NAME["llama-3.1-8b"]
+    assert weight_bytes(chat.spec, problem.mesh(chat)) == pytest.approx(spec.params + spec.vocab * spec.width * 2, rel=0.001)
+    assert kv_bytes_per_token(chat.spec, problem.mesh(chat)) == spec.layers * spec.kv_elements
+
+
+def test_models_that_are_served_in_fp8_by_their_own_options_are_placed_so(tmp_path):
+    options = [
+        ModelOptions(name="chat", path=FARM, quantization="fp8_w8a8"),
+        ModelOptions(name="big", path=FARM, kv_cache_dtype="fp8"),
+        ModelOptions(name="elsewhere", path=FARM, quantization="fp8"),
+    ]
+    found, named = read_problem(write(tmp_path, PROBLEM), options), read_problem(write(tmp_path, NARROW.replace(", cache: fp8", "")))
+    assert found.demand("chat") == named.demand("chat")
+    assert [(one.weights, one.cache) for one in found.demands] == [("fp8", "bf16"), ("bf16", "bf16"), ("bf16", "fp8")]

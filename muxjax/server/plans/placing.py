@@ -9,7 +9,7 @@ from muxjax.cluster.changes import told
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.mover import Mover
 from muxjax.cluster.plan import UnitSpec, unit_specs
-from muxjax.engine.options import UnitOptions
+from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, RequestError
 from muxjax.placement.problem import Placement
 
@@ -51,6 +51,11 @@ class Placing:
             Place(unit.name, unit.spec.devices, unit.spec.models, unit.state.value, unit.trouble, unit.starts, unit.spec.chip)
             for unit in self._engine.units.values()
         ]
+
+    def options_of(self, model: str) -> ModelOptions | None:
+        """A model's as a unit has them, which may hold it in fewer bits than it was configured with; None where no unit has it."""
+        every = (own for unit in self._engine.units.values() for own in unit.spec.options.models)
+        return next((own for own in every if own.name == model), None)
 
     def change_to(self, placement: Placement) -> list[str]:
         """What a change to that placement would do, a line a step.

@@ -3,13 +3,17 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.remote_unit import RemoteUnit
 from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.server.fleet import Fleet
 from muxjax.server.http.routes.info import about, now
+from muxjax.server.plans.placing import Placing
 from muxjax.server.telemetry import memory
 from muxjax.server.telemetry.memory import MemoryReader
 from tests.fakes import FakeLifecycle
@@ -148,3 +152,13 @@ def test_gpus_are_those_that_the_process_may_use(tmp_path, monkeypatch):
     ]
     monkeypatch.setenv("PATH", "")
     assert memory.read({"JAX_PLATFORMS": "cuda"}) == []
+
+
+def test_bits_are_told_as_units_have_them(server):
+    """A placement may have a model in fewer than its options say."""
+    held = UnitOptions(models=(ModelOptions(name="org/a", path=Path("a"), quantization="fp8", kv_cache_dtype="fp8"),))
+    unit = RemoteUnit(UnitSpec(name="0", devices=(0,), options=held), None, None, silence_s=1.0, report=print)  # pyright: ignore[reportArgumentType]
+    server.service.fleet = Fleet(FakeLifecycle(["org/a"]), server.service.catalog, OPTIONS)
+    server.service.placing = Placing(SimpleNamespace(units={"0": unit}), None, OPTIONS, None)  # pyright: ignore[reportArgumentType]
+    told = {model["name"]: (model["quantization"], model["kv_cache_dtype"]) for model in about(server.service)["models"]}
+    assert told == {"org/a": ("fp8", "fp8"), "plain": ("fp8", "fp8")}

@@ -24,9 +24,11 @@ _COUNTS = (
     *("held_blocks", "cached_blocks", "quota_blocks", "prefix_queries", "prefix_hits", "draft_tokens", "accepted_tokens"),
 )
 _OF_OPTIONS = (
-    *("max_num_seqs", "quantization", "kv_cache_dtype", "rate", "weight"),
+    *("max_num_seqs", "rate", "weight"),
     *("max_num_queued_reqs", "max_num_queued_tokens", "enforce"),
 )
+_AS_HELD = ("quantization", "kv_cache_dtype")
+"""Options that a placement may decide."""
 _LIMITS = ("max_num_batched_tokens", "max_num_queued_reqs", "max_num_queued_tokens")
 
 
@@ -92,6 +94,7 @@ def now(service: Service, *, after: int = 0) -> dict[str, Any]:
 
 def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str, Any]:
     options = service.model_options(model.name)
+    held = (service.placing.options_of(model.name) if service.placing else None) or options
     return {
         "name": model.name,
         "aliases": list(model.aliases),
@@ -104,6 +107,7 @@ def _model(service: Service, model: ServedModel, stats: ModelStats) -> dict[str,
         "devices": _devices(service, model.name),
         "max_model_len": model.max_model_len,
         **({name: getattr(options, name) for name in _OF_OPTIONS} if options else {}),
+        **({name: getattr(held, name) for name in _AS_HELD} if held else {}),
         "targets": {name: getattr(options, name) for name in ("ttft_s", "tpot_s")} if options else {},
         "tokens_per_block": stats.tokens_per_block,
         "blocks_per_column": stats.column_blocks,
