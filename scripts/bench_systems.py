@@ -3,7 +3,9 @@
     python -m scripts.bench_systems QUESTION [QUESTION ...]     measures what is missing, and writes docs/results/QUESTION/
     python -m scripts.bench_systems QUESTION --tiny             its twin: the demo's models, on any machine
     python -m scripts.bench_systems QUESTION --page             only rewrites the page from the lines there are
-    python -m scripts.bench_systems QUESTION --compile h200     only compiles what muxjax's servers run, for a chip that need not be here
+    python -m scripts.bench_systems QUESTION --compile h200     only compiles what muxjax's servers run, for a chip that need not be here;
+                                                                with the same --backends, --seconds and --seeds as it is measured with,
+                                                                for fixed shares of the memory follow from the requests
 
 A run that was ended early goes on where it was, as long as --work is kept.
 """
