@@ -115,7 +115,9 @@ class Buckets:
     def size(self, starts: Ints, counts: Ints, decodes: int, layout: CacheLayout, *, drafts: int = 0) -> StepSize:
         """What a shape must hold to hold a step of such rows; the arguments are `Step`'s, with the number of its drafts."""
         chunks = counts[decodes:]
-        columns = _fitting(self.columns, layout.columns(int((starts + counts).max())))
+        columns = self.columns[-1]
+        if len(self.columns) > 1:
+            columns = _fitting(self.columns, layout.columns(int((starts + counts).max())))
         alone = decodes + drafts
         tokens = grains(alone) + int(grains(chunks).sum()) if len(chunks) else alone
         return StepSize(decodes=alone, chunks=len(chunks), tokens=tokens, columns=columns)

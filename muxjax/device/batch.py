@@ -9,6 +9,7 @@ from muxjax.cache.layout import CacheLayout
 from muxjax.cache.table import TableDelta
 from muxjax.engine.executor import Step
 from muxjax.scheduler.view import grains
+from muxjax.types import Phase
 
 ROW_FIELDS = ("slot", "start", "count", "temperature", "top_k", "top_p", "min_p", "seed_low", "seed_high")
 """int32 each; floats as their bits."""
@@ -48,14 +49,13 @@ def row_places(step: Step, shape: BatchShape) -> np.ndarray:
 
 def pack(step: Step, shape: BatchShape) -> np.ndarray:
     """[words(shape)] int32: the tokens, then each row field. A padding row has no tokens and a slot beyond all."""
-    packed = empty(shape)
-    decodes, chunks = step.decodes, len(step.counts) - step.decodes
-    packed[:decodes] = step.tokens[:decodes]
-    packed[token_places(step)] = step.tokens[decodes:]
+    packed, decodes = empty(shape), step.decodes
     fields = packed[shape.tokens :].reshape(len(ROW_FIELDS), shape.rows)
-    for field, column in zip(fields, _columns(step), strict=True):
-        field[:decodes] = column[:decodes]
-        field[shape.decode_rows : shape.decode_rows + chunks] = column[decodes:]
+    packed[:decodes] = step.tokens[:decodes]
+    _fill(fields[:, :decodes], step, slice(decodes))
+    if chunks := len(step.counts) - decodes:
+        packed[token_places(step)] = step.tokens[decodes:]
+        _fill(fields[:, shape.decode_rows : shape.decode_rows + chunks], step, slice(decodes, None))
     if step.drafts is not None:  # each the row that it follows, some tokens further on
         rows = slice(decodes, step.one_token_rows)
         packed[rows], fields[:, rows] = step.drafts.tokens, fields[:, step.drafts.rows]
@@ -65,24 +65,16 @@ def pack(step: Step, shape: BatchShape) -> np.ndarray:
 
 def unpack(values_B: np.ndarray, step: Step, shape: BatchShape) -> np.ndarray:
     """Values of the step's own rows and its drafts, of those that a step of that shape made."""
+    if step.phase is Phase.DECODE:
+        return values_B[: step.one_token_rows]
     return values_B[row_places(step, shape)]
 
 
-def _columns(step: Step) -> tuple[np.ndarray, ...]:
-    """[B] int32 of each row field."""
-    sampling = step.sampling
-    seed = np.ascontiguousarray(sampling["seed"]).view(np.int32).reshape(-1, 2)
-    return (
-        step.slots,
-        step.starts,
-        step.counts,
-        np.ascontiguousarray(sampling["temperature"]).view(np.int32),
-        sampling["top_k"],
-        np.ascontiguousarray(sampling["top_p"]).view(np.int32),
-        np.ascontiguousarray(sampling["min_p"]).view(np.int32),
-        seed[:, 0],
-        seed[:, 1],
-    )
+def _fill(fields_FB: np.ndarray, step: Step, rows: slice) -> None:
+    """Writes the row fields of some of a step's rows. Those of SAMPLING follow each other as they do there, a word each, and a seed two."""
+    fields_FB[0], fields_FB[1], fields_FB[2] = step.slots[rows], step.starts[rows], step.counts[rows]
+    sampling = np.ascontiguousarray(step.sampling[rows])
+    fields_FB[3:] = sampling.view(np.int32).reshape(len(sampling), len(ROW_FIELDS) - 3).T
 
 
 def empty(shape: BatchShape) -> np.ndarray:

@@ -105,13 +105,14 @@ class PostStep:
         tokens_B, logits_BV, last_S, rows = step.tokens_B, step.logits_BV, step.last_S, len(step.tokens_B)
         for slot, count_V in controls.counts:
             self.counts_SV = self._compiled[("recount",)](self.counts_SV, np.int32(slot), count_V)
-        penalties_B3 = _neutral(rows) if controls.penalties_B3 is None else controls.penalties_B3
-        bits_BW = self._all_allowed(rows) if controls.bits_BW is None else controls.bits_BW
+        penalties_B3 = controls.penalties_B3
         for edits_U3 in controls.edits:
+            penalties_B3 = _neutral(rows) if penalties_B3 is None else penalties_B3
+            bits_BW = self._all_allowed(rows) if controls.bits_BW is None else controls.bits_BW
             tokens_B, logits_BV, last_S = self._compiled["adjust", rows](
                 tokens_B, logits_BV, last_S, self.counts_SV, packed_rows, penalties_B3, edits_U3, bits_BW
             )
-            penalties_B3 = _neutral(rows)
+            penalties_B3 = None
         if controls.random:
             tokens_B, last_S = self._compiled["draw", rows](tokens_B, logits_BV, last_S, packed_rows)
         if controls.count_slot_B is not None:
@@ -125,7 +126,7 @@ class PostStep:
 
     def pack(self, step: Step, shape: BatchShape) -> PackedControls:
         """The controls of a step's rows in that shape."""
-        random = bool((step.sampling["temperature"] > 0).any())
+        random = bool(np.count_nonzero(step.sampling["temperature"]))
         if step.controls is None:
             return RANDOM if random else GREEDY
         controls, places = step.controls, batch.row_places(step, shape)

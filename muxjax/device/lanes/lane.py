@@ -4,7 +4,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from muxjax.device import batch
 from muxjax.device.lanes.arena import ArenaMemory
 from muxjax.device.lanes.launch_queue import LaunchQueue
 from muxjax.device.lanes.pools import Pools
+from muxjax.device.lanes.watch import Watch
 from muxjax.device.model import DeviceModel
 from muxjax.device.post_step import PackedControls, StepResult, logprobs_of
 from muxjax.engine.executor import Done, Fault, Step
@@ -41,7 +41,7 @@ class Lane:
         self._flights: deque[_Flight] = deque()
         self._queues: dict[str, LaunchQueue] = {}  # of models, not empty
         self._on_landing = on_landing
-        self._watches: dict[frozenset[jax.Device], ThreadPoolExecutor] = {}  # by devices, on which steps end in their order
+        self._watches: dict[frozenset[jax.Device], Watch] = {}  # by devices, on which steps end in their order
 
     def launch(self, step: Step) -> None:
         """Starts a step, or has `advance` start it later, or `landed` tell why it could not be."""
@@ -150,8 +150,8 @@ class Lane:
         self._flights.append(flight)
         if on_landing := self._on_landing:
             if flight.devices not in self._watches:
-                self._watches[flight.devices] = ThreadPoolExecutor(1, thread_name_prefix=f"muxjax-lane-{self._number}")
-            self._watches[flight.devices].submit(flight.wait).add_done_callback(lambda _: on_landing())
+                self._watches[flight.devices] = Watch(on_landing, f"muxjax-lane-{self._number}")
+            self._watches[flight.devices].add(flight.wait)
 
     def _start(self, step: Step) -> "_Flight":
         model = self.models[step.model]

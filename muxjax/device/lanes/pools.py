@@ -30,6 +30,8 @@ class Pools:
 
     def replaced(self, blocks_NE: jax.Array) -> "Pools":
         """With what a step made of the pools that it took."""
+        if len(self.by_device) == 1:  # of which nobody has to be asked
+            return Pools(dict.fromkeys(self.by_device, blocks_NE))
         return Pools({**self.by_device, **Pools.of(blocks_NE).by_device})
 
     @property
