@@ -70,9 +70,10 @@ def claim(options: UnitOptions) -> None:
 def limit_bytes(options: UnitOptions, device: jax.Device) -> int | None:
     """Most that muxjax may use of the device's memory: no more than XLA may; None where nobody says. XLA has no limit itself where CUDA's
     own pool is its allocator."""
-    stats = _stats(device)
-    allowed = stats and (stats["bytes_limit"] or int(options.gpu_memory_fraction * total_bytes(ordinal(device))))
-    return min((limit for limit in (options.memory_bytes, allowed) if limit is not None), default=None)
+    limits = [] if options.memory_bytes is None else [options.memory_bytes]
+    if stats := _stats(device):
+        limits.append(stats["bytes_limit"] or int(options.gpu_memory_fraction * total_bytes(ordinal(device))))
+    return min(limits, default=None)
 
 
 def require_memory(options: UnitOptions, devices: Devices, residents: Mapping[str, tuple[Devices, int]]) -> None:
