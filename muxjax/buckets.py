@@ -125,8 +125,8 @@ class Buckets:
     def shapes(self) -> list[BatchShape]:
         """All shapes there are. Of those that keep to a share, which are compiled beside the others, there are fewer."""
         mixed = [(tokens, decodes) for decodes in self.mixed_rows for tokens in self._tokens(decodes)]
-        fewest, most = self.mixed_rows[0], self.mixed_rows[-1]
-        shared = [(tokens, decodes) for tokens, decodes in mixed if tokens >= SHARED_TOKENS and decodes in (fewest, most)]
+        fewest_and_most = self.mixed_rows[:1] + self.mixed_rows[-1:]
+        shared = [(tokens, decodes) for tokens, decodes in mixed if tokens >= SHARED_TOKENS and decodes in fewest_and_most]
         sizes = [(decodes, decodes, 0, None) for decodes in self.decode_rows]
         sizes += [(*size, self.prefill_rows, None) for size in mixed]
         sizes += [(*size, self.prefill_rows, share) for share in self.sm_shares for size in shared]

@@ -3,8 +3,9 @@
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -150,16 +151,20 @@ class Profiler:
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
         return devices.join((jax.random.uniform(key, self._arena.shape, whole.dtype, -1, 1) for key in keys), OWN)
 
-    def seconds(self, point: Point) -> float:
-        """Seconds of a step, run back to back."""
+    def launcher(self, point: Point) -> Callable[[], jax.Array]:
+        """What launches a step, and does not wait for the tokens [B] that it returns."""
         step = _step(point)
         shape = self._model.shape(step)
-        packed = batch.pack(step, shape)
+        return partial(self._executor.run, "", batch.pack(step, shape), shape)
+
+    def seconds(self, point: Point) -> float:
+        """Seconds of a step, run back to back."""
+        launch = self.launcher(point)
 
         def run(calls: int) -> float:
             started = time.perf_counter()
             for _ in range(calls):
-                tokens_B = self._executor.run("", packed, shape)
+                tokens_B = launch()
             tokens_B.block_until_ready()
             return (time.perf_counter() - started) / calls
 
@@ -210,7 +215,7 @@ def _only(buckets: Buckets, points: Sequence[Point]) -> Buckets:
         return tuple(sorted({min(size for size in ladder if size >= point.count) for point in points if point.phase is phase}))
 
     prefills, decodes = sizes(buckets.tokens, Phase.PREFILL), sizes(buckets.decode_rows, Phase.DECODE)
-    return replace(buckets, decode_rows=decodes, mixed_rows=(0,), tokens=prefills)
+    return replace(buckets, decode_rows=decodes, mixed_rows=(0,) if prefills else (), tokens=prefills)
 
 
 def _random_tables(table_LSKC: jax.Array, total_blocks: int) -> jax.Array:

@@ -35,6 +35,8 @@ def page(tmp_path_factory) -> str:
         line("decode", "llama-3.1-8b", what="decode 1 x 1024", measured_s=4.0e-3, floor_s=3.5e-3, ratio=1.143),
         line("decode", "llama-3.1-8b", what="decode 32 x 576", measured_s=5.0e-3, floor_s=4.0e-3, ratio=1.25),
         line("prefill", "llama-3.1-8b", what="prefill 2048", measured_s=60e-3, floor_s=37e-3, ratio=0.62),
+        line("vllm", "llama-3.1-8b in fp8", what="decode 32 x 576", measured_s=3.0e-3, floor_s=2.0e-3, ratio=1.5),
+        line("prefill", "llama-3.1-8b in fp8", what="prefill 2048", measured_s=45e-3, floor_s=37e-3, ratio=0.82),
         line("idle", "llama-3.2-1b", what="idle 32 x 456", measured_s=2.0e-3, floor_s=1.9e-3, ratio=0.05),
         line("idle", "llama-3.1-8b", what="idle 32 x 456", measured_s=6.0e-3, floor_s=5.7e-3, ratio=0.05),
         line("offline", "llama-3.1-8b", what="offline 512 requests", measured_s=9.0, tokens=90_000, tokens_per_s=10_000.0, ratio=None),
@@ -55,6 +57,8 @@ def page(tmp_path_factory) -> str:
         "| llama-3.1-8b | idle 32 x 456 | 6 ms | 5.7 ms | 0.05 of the time idle | no: at most 0.03 |",
         "| decode 32 x 576 | 5.00 ms | 5.72 ms | 1.14 |",
         "| prefill 2048 | 60.0 ms | 51.0 ms | 0.85 |",
+        "| llama-3.1-8b | fp8 | decode 32 x 576 | 3 ms | 5 ms | 0.600 | yes: at most 0.7 |",
+        "| llama-3.1-8b | fp8 | prefill 2048 | 45 ms | 60 ms | 0.750 | no: at most 0.65 |",
         "| offline 512 requests | 10,000 tokens/s | 9,720 tokens/s | 1.03 |",
         "96.9% are the best of the float32 dense forward, and none lies more than 0.031 standard deviations",
         "NVIDIA H200, JAX 0.11.2, commit abc: 790 TFLOP/s, 4.3 TB/s",
@@ -72,6 +76,14 @@ def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(
     assert "'what': 'decode 1 x 128'" in said
     assert "'equal': 1.0" in said
     assert "'what': 'offline 12 requests'" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_launches_of_models_in_turns_are_measured(tmp_path):
+    said = run("scripts.bench_launches", "--tiny", folder=tmp_path, XLA_FLAGS="--xla_cpu_enable_fast_math=false")
+    rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| cpu")]
+    assert [row[2:4] for row in rows] == [["8 x 512", "1"], ["32 x 512", "1"], ["8 x 512", "4"], ["32 x 512", "4"]]
+    assert {row[-1].removesuffix(" |") for row in rows} == {"XLA_FLAGS=--xla_cpu_enable_fast_math=false"}
     assert not list(tmp_path.iterdir())
 
 
