@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import jax
 
+from muxjax.device.lanes.clients import ALLOCATOR
 from muxjax.device.profile import Point, Profiler, claim
 from muxjax.specs import published
 from muxjax.types import Phase
@@ -29,7 +30,7 @@ POINTS = tuple(Point(phase=Phase.DECODE, count=rows, context=512) for rows in (8
 IN_TURN = (1, 4)
 BURST, REPEATS = 24, 5
 """Steps that are launched without a wait, fewer than those that a client of XLA lets be in flight; and how often."""
-TOLD = ("XLA_FLAGS", "XLA_PYTHON_CLIENT_ALLOCATOR")
+TOLD = ("XLA_FLAGS", ALLOCATOR)
 
 
 def main() -> None:
@@ -41,7 +42,8 @@ def main() -> None:
     args = parser.parse_args()
     lines = [] if args.page else list(measured(args))
     if not args.tiny:
-        kept = [line for line in results.read_runs(QUESTION) if _key(line) not in set(map(_key, lines))]
+        anew = set(map(_key, lines))
+        kept = [line for line in results.read_runs(QUESTION) if _key(line) not in anew]
         results.write_runs(QUESTION, "runs", [*kept, *lines])
         lines = results.read_runs(QUESTION)
         results.write_readme(QUESTION, page(lines))

@@ -79,7 +79,10 @@ def verdict(model: str, what: str, ratio: float) -> str:
     goals = [goal for (name, start), goal in STEP_GOALS.items() if name == model and (what + " ").startswith(start + " ")]
     if not goals:
         return ""
-    word, limit = goals[0]
+    return _reached(*goals[0], ratio)
+
+
+def _reached(word: str, limit: float, ratio: float) -> str:
     reached = ratio <= limit if word == "at most" else ratio >= limit
     return f"{'yes' if reached else 'no'}: {word} {limit:g}"
 
@@ -140,7 +143,7 @@ def _quantized(runs: list[dict]) -> str:
         model, _, held = label.partition(IN)
         if held and (model, what) in plain_s:
             ratio, goal = measured_s / plain_s[model, what], QUANTIZED_GOALS.get(what)
-            reached = "" if goal is None else f"{'yes' if ratio <= goal else 'no'}: at most {goal:g}"
+            reached = "" if goal is None else _reached("at most", goal, ratio)
             lines.append((model, held, what, show_s(measured_s), show_s(plain_s[model, what]), f"{ratio:.3f}", reached))
     return results.table(("model", "held in", "what", "time", "in bf16", "times", "goal reached"), lines) if lines else ""
 
