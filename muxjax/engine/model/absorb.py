@@ -66,7 +66,7 @@ def _take_tokens(slots: Slots, step: Step, done: Done, gained: Ints, places: np.
         outputs = [output._replace(token=None) if output.token == NOTHING_LEFT else output for output in outputs]
         outputs = take_outputs(slots.controls, done.logprobs, gained, places, outputs)
         finishes |= _own_finishes(slots, gained, outputs)
-    return Absorbed(outputs, gained, [End(i, slots.sequence(gained[i]), finish) for i, finish in finishes.items()])
+    return Absorbed(outputs, gained, [End(i, slots.sequence(int(gained[i])), finish) for i, finish in finishes.items()])
 
 
 def _take_drafts(slots: Slots, step: Step, done: Done, absorbed: Absorbed) -> Iterator[Absorbed]:

@@ -63,7 +63,7 @@ class Prefixes:
     def note_cached(self, outputs: list[Output], slots: Ints) -> None:
         """Says in the first output of each of the slots' sequences how many of its prompt's tokens were cached."""
         cached = self._cached[slots]
-        for i in np.flatnonzero(cached).tolist():
+        for i in map(int, np.flatnonzero(cached)):
             outputs[i] = outputs[i]._replace(cached_tokens=int(cached[i]))
         self._cached[slots] = 0
 
