@@ -15,7 +15,7 @@ MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/k
 JITS = ("jit", "pjit", "pmap")
 SHARED_SCRIPTS = tuple(
     f"scripts.{name}"
-    for name in "results baselines ceilings clocks colocation experiments made_up paper served serving soak speed_page start_page".split()
+    for name in "results baselines ceilings clocks colocation experiments made_up paper served server_page serving soak speed_page start_page".split()
 )
 FILE_LINES, FUNCTION_LINES = 400, 60
 FOLDER_FILES = 16
