@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 import jax
@@ -82,8 +82,8 @@ class DeviceController:
         device_model = self._executor.models[model]
         return tuple(i for i, shape in enumerate(device_model.shapes) if shape in device_model.steps)
 
-    def warm(self, model: str, shape: int) -> None:
-        self._executor.warm(model, self._executor.models[model].shapes[shape])
+    def warm(self, model: str, shape: int) -> Callable[[], object]:
+        return self._executor.warm(model, self._executor.models[model].shapes[shape])
 
     def build(self) -> Iterator[tuple[str, int]]:
         pool, models = self._loader.pool(self._total_blocks), self._awake()

@@ -110,14 +110,15 @@ class DeviceExecutor:
         for name, model in self.models.items():
             model.warm_up_updates()
             for shape in model.steps:
-                self.warm(name, shape)
+                self.warm(name, shape)()
                 on_shape()
 
-    def warm(self, name: str, shape: BatchShape) -> None:
-        """Runs the programs of a shape once, to the end, with nothing to do."""
+    def warm(self, name: str, shape: BatchShape) -> Callable[[], object]:
+        """Launches the programs of a shape once, with nothing to do; what waits for their end."""
         model = self.models[name]
         controls = model.post_step.warm_up_controls(shape)
-        jax.block_until_ready(self.lanes[model.lane].run(model, batch.empty(shape), shape, controls))
+        result = self.lanes[model.lane].run(model, batch.empty(shape), shape, controls)
+        return lambda: jax.block_until_ready(result)
 
     def _collect(self) -> list[Done]:
         self._landed.clear()  # first: what lands while others are looked at is looked for again

@@ -1,6 +1,6 @@
 """Control of models and memory on the devices: load, remove, offload, resize. Steps go through `executor.Executor`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from muxjax.engine.options import ModelOptions
@@ -100,9 +100,9 @@ class DeviceControl(Protocol):
         """Shapes of a model's steps that are ready, by their numbers."""
         ...
 
-    def warm(self, model: str, shape: int) -> None:
-        """Runs the programs of a shape that is ready to their end, with nothing to do, so that no request waits for their first run;
-        between two turns."""
+    def warm(self, model: str, shape: int) -> Callable[[], object]:
+        """Launches the programs of a shape that is ready, with nothing to do, so that no request waits for their first run; between two
+        turns. What it returns waits for their end, which may be behind long steps of others: from any thread but that of the turns."""
         ...
 
     def build(self) -> Iterator[tuple[str, int]]:

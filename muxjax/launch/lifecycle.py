@@ -150,7 +150,7 @@ class ModelLifecycle:
     def _warm_up(self, name: str) -> None:
         """Runs the programs of each shape of a model once, a turn of the others between two of them."""
         for shape in self._devices.ready(name):
-            self._engine.do(lambda shape=shape: self._devices.warm(name, shape))
+            self._engine.do(lambda shape=shape: self._devices.warm(name, shape))()
 
     def _drop(self, name: str) -> None:
         """Frees what the devices hold of a model; there may be nothing."""

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from muxjax.engine.device_control import DeviceControl
 from muxjax.engine.engine import Engine
@@ -56,7 +56,7 @@ class ProgramBuilder:
     def _build(self) -> None:
         try:
             for model, shape in self._devices.build():
-                self._engine.do(lambda model=model, shape=shape: self._add(model, shape))
+                self._engine.do(lambda model=model, shape=shape: self._add(model, shape))()
                 if not self._wanted.is_set() or self._closed.is_set():
                     return
         except RequestError:  # the engine has stopped
@@ -66,7 +66,7 @@ class ProgramBuilder:
                 _log.exception("no further programs are built")
         self._wanted.clear()
 
-    def _add(self, model: str, shape: int) -> None:
+    def _add(self, model: str, shape: int) -> Callable[[], object]:
+        """In the engine's thread; what waits until steps may have the shape without delay."""
         self._devices.add_shape(model, shape)
-        if shape in self._devices.ready(model):
-            self._devices.warm(model, shape)
+        return self._devices.warm(model, shape) if shape in self._devices.ready(model) else lambda: None

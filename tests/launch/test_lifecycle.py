@@ -4,7 +4,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from muxjax.buckets import BatchShape
 from muxjax.device.executor import DeviceExecutor
 from muxjax.device.lanes.pools import Pools
 from muxjax.device.offload import offload, onload
@@ -141,6 +142,21 @@ def test_a_model_comes_sleeps_wakes_and_goes_while_another_answers(fixed):
         fixed.submit("b", (1,))
     stats = fixed.engine.stats()
     assert fixed.blocks == MIB // 512 and stats.models[0].quota_blocks == stats.total_blocks
+    fixed.check()
+
+
+def test_turns_go_on_while_a_new_model_s_programs_run_for_the_first_time(fixed, monkeypatch):
+    """Whoever waits for their end is not the thread of the turns, which takes commands meanwhile."""
+    warm, turned = fixed.device.warm, []
+
+    def slow(name: str, shape: BatchShape) -> Callable[[], object]:
+        ended = warm(name, shape)
+        return lambda: (turned.append(fixed.engine.do(threading.get_ident)), ended())
+
+    monkeypatch.setattr(fixed.device, "warm", slow)
+    fixed.lifecycle.load(options_of("d", fixed.folder))
+    fixed.lifecycle.remove("d", timeout_s=WAIT_S)
+    assert turned and threading.get_ident() not in turned
     fixed.check()
 
 
