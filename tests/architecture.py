@@ -13,10 +13,8 @@ from pathlib import Path
 ACCELERATOR = ("jax", "jaxlib", "flax", "optax", "orbax", "torch")
 MAY_JIT = ("muxjax/device/step.py", "muxjax/models/decoder.py", "muxjax/pallas/kernels.py", "muxjax/demo/train.py")
 JITS = ("jit", "pjit", "pmap")
-SHARED_SCRIPTS = tuple(
-    f"scripts.{name}"
-    for name in "results baselines ceilings clocks colocation experiments made_up paper served server_page serving soak speed_page start_page".split()
-)
+_SHARED = "results baselines ceilings clocks colocation experiments made_up paper served server_page serving soak speed_page start_page"
+SHARED_SCRIPTS = tuple(f"scripts.{name}" for name in _SHARED.split())
 FILE_LINES, FUNCTION_LINES = 400, 60
 FOLDER_FILES = 16
 """Python files of a folder of the package, besides __init__.py."""

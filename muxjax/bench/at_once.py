@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from muxjax.bench.address import address, reached
-from muxjax.bench.open_loop import Ask, Client, Server
+from muxjax.bench.client.address import address, reached
+from muxjax.bench.client.open_loop import Ask, Client, Server, made
 from muxjax.bench.records import Record
 
 
@@ -69,7 +69,7 @@ async def run_load(url: str, models: Sequence[str], load: StreamLoad) -> dict[st
 
     server = Server(places=dict.fromkeys(models, place), path="/completions")
     bodies = ((name, json.dumps(_body(name, seed, load)).encode()) for name in models for seed in range(load.streams))
-    await Client(server, 0, keep).run(Ask(0.0, name, load.prompt_tokens, body) for name, body in bodies)
+    await Client(server, 0, keep).run(made(Ask(0.0, name, load.prompt_tokens, body) for name, body in bodies))
     return timings
 
 

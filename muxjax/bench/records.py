@@ -13,7 +13,8 @@ from muxjax.whole_file import require_writable
 from muxjax.workload.metrics import Served
 
 VERSION = 1
-_BEGIN, _END = b'{"muxjax_bench":', b'{"ended_s":'
+_BEGIN, END = b'{"muxjax_bench":', b'{"ended_s":'
+"""What lines begin with that are no records of requests."""
 _MOST_LINE = 2**26
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ def read_runs(path: Path) -> list[Run]:
                 raise ConfigError(f"{where}: muxjax_bench must be {VERSION}, the version, got {begin.muxjax_bench}", field="records")
         elif begin is None:
             raise ConfigError(f"{where}: must be the beginning of a run, as `muxjax bench --records` writes it", field="records")
-        elif line.startswith(_END):
+        elif line.startswith(END):
             runs += _ended(begin, records, _decoded(line, End, where))
             begin = None
         else:

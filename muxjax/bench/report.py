@@ -77,7 +77,7 @@ def verdicts(found: Summary) -> Iterator[str]:
     late = f"p99 of requests sent {show_s(lag.sent_s)} after their time, of its loop {show_s(lag.loop_s)} late"
     yield f"client: {late}; at most {show_s(lag.limit_s)}"
     if not lag.valid:
-        yield "INVALID: the client fell behind, so that the numbers are its own; ask less of it, or give it a processor of its own"
+        yield "INVALID: the client fell behind, so that the numbers are its own; ask less of it, or have several send (--clients 4)"
     if not found.complete:
         yield "INCOMPLETE: the run was ended early; the numbers are of the requests that had ended"
 

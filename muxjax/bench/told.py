@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from muxjax.bench.address import address, reached
-from muxjax.bench.exchange import Exchange, Pieces, lines, status_of
+from muxjax.bench.client.address import address, reached
+from muxjax.bench.client.exchange import Exchange, Pieces, lines, status_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """A question's runs: every backend, scale and seed, each measured once; what was measured is kept where it was begun."""
 
 import math
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def measured(question: Question, work: Path, device: str) -> Iterator[dict[str, 
     came = compared(
         unit_of(question, work),
         load,
-        BenchOptions(seeds=question.seeds, warmup=2, records=work / "records.jsonl", timeout_s=300.0),
+        BenchOptions(seeds=question.seeds, warmup=2, records=work / "records.jsonl", timeout_s=300.0, clients=_clients()),
         question.targets,
         CompareOptions(backends=question.backends, rate_scales=question.scales, enough=question.enough, logs=work / "logs"),
     )
@@ -57,6 +58,11 @@ def measured(question: Question, work: Path, device: str) -> Iterator[dict[str, 
             print(f"{one.backend.name}: {one.trouble}", file=sys.stderr)
         for run in one.runs:
             yield record(question, one, run, device, list(memory(work / "logs", one)))
+
+
+def _clients() -> int:
+    """Processes that send, where there are processors for them beside those of the servers."""
+    return max(1, min(4, (os.cpu_count() or 1) // 4))
 
 
 def arrivals(question: Question, seed: int) -> Sequence[Arrival]:

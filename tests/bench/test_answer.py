@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from muxjax.bench.answer import SLICE, Answer, read
+from muxjax.bench.client.answer import SLICE, Answer, read
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 

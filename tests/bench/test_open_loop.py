@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from muxjax.bench.address import address, key_in, reached
-from muxjax.bench.open_loop import Ask, Client, Server
+from muxjax.bench.client.address import address, key_in, reached
+from muxjax.bench.client.open_loop import Ask, Client, Server, made
 from muxjax.bench.records import Record
 from muxjax.errors import ConfigError
 from tests.bench.stub import Stub
@@ -25,7 +25,7 @@ def measured(stub: Stub, asks, **options) -> list[Record]:
         records: list[Record] = []
         async with server:
             places = {"m": await reached(address(url))}
-            await Client(Server(places=places, path="/completions", **options), 7, records.append).run(asks)
+            await Client(Server(places=places, path="/completions", **options), 7, records.append).run(made(asks))
         return records
 
     return asyncio.run(run())
@@ -93,7 +93,7 @@ def test_a_server_that_is_gone_is_an_error_of_each_request():
         place = await reached(address(url))
         server.close()
         await server.wait_closed()
-        await Client(Server(places={"m": place}, path="/completions"), 0, records.append).run([ask(), ask()])
+        await Client(Server(places={"m": place}, path="/completions"), 0, records.append).run(made([ask(), ask()]))
         return records
 
     assert [(record.status, record.error.split(":")[0]) for record in asyncio.run(run())] == [(0, "no connection, or a broken one")] * 2
@@ -112,7 +112,7 @@ def test_what_had_ended_is_kept_when_the_rest_is_cancelled():
         stub, records = Stub(first_s=0.05), []
         server, url = await stub.start()
         client = Client(Server(places={"m": await reached(address(url))}, path="/completions"), 0, records.append)
-        task = asyncio.create_task(client.run([ask(0.0), ask(0.0), ask(60.0)]))
+        task = asyncio.create_task(client.run(made([ask(0.0), ask(0.0), ask(60.0)])))
         while len(records) < 2:
             await asyncio.sleep(0.02)
         task.cancel()
@@ -128,7 +128,7 @@ def test_what_keeps_records_may_fail():
     async def run() -> None:
         server, url = await Stub().start()
         async with server:
-            await Client(Server(places={"m": await reached(address(url))}, path="/completions"), 0, full).run([ask(), ask(60.0)])
+            await Client(Server(places={"m": await reached(address(url))}, path="/completions"), 0, full).run(made([ask(), ask(60.0)]))
 
     def full(record: Record) -> None:
         raise OSError(28, "No space left on device")

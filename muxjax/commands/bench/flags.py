@@ -37,6 +37,7 @@ BENCH = {
     "seeds": "of what is drawn at random, a run each",
     "warmup": "requests of each model that are asked alone before, of which --slo-scale is a multiple",
     "timeout_s": "seconds after which a request has failed",
+    "clients": "processes that send, in turn: more where a client falls behind",
     "label": "of the runs in files and pictures",
     "records": "where a line for each request is written; runs are appended",
 }
@@ -52,7 +53,7 @@ SWEEP = {
     "most_scale": "highest multiple of the load's rate that is tried",
 }
 
-COMPARED = ("seeds", "warmup", "timeout_s", "records")
+COMPARED = ("seeds", "warmup", "timeout_s", "clients", "records")
 COMPARED_WHEN = ("rate", "burstiness", "rate_scale", "duration_s")
 """Of BENCH and of WHEN, what is the user's to say where the servers are started for it."""
 FLEET = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muxjax.bench import dataset
-from muxjax.bench.open_loop import Ask
+from muxjax.bench.client.open_loop import Ask
 from muxjax.bench.prompts import Body, Text, random_bodies, text_bodies
 from muxjax.commands.bench.options import LoadOptions
 from muxjax.errors import require

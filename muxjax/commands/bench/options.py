@@ -11,7 +11,7 @@ from muxjax.errors import require
 ENDPOINTS = ("completions", "chat")
 MOST_TRIED = 64.0
 """Multiples of a rate that a search tries, as muxjax/workload/goodput.py has it."""
-MOST_RATE, MOST_PROMPTS, MOST_TOKENS, MOST_SEEDS, MOST_ALONE = 1e5, 10**7, 2**18, 100, 100
+MOST_RATE, MOST_PROMPTS, MOST_TOKENS, MOST_SEEDS, MOST_ALONE, MOST_CLIENTS = 1e5, 10**7, 2**18, 100, 100, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,7 @@ class BenchOptions:
       api_key: None for the one in OPENAI_API_KEY.
       seeds: a run each; warmup: requests of each model that are asked alone before, which tell what objectives are multiples of.
       timeout_s: after which a request has failed.
+      clients: processes that send the requests, in turn.
       label: of the runs, in files and pictures.
       records: where a line for each request is written; runs are appended.
       json: where the summary is written.
@@ -108,6 +109,7 @@ class BenchOptions:
     seeds: tuple[int, ...] = (0,)
     warmup: int = 4
     timeout_s: float = 600.0
+    clients: int = 1
     label: str = "muxjax"
     records: Path | None = None
     json: Path | None = None
@@ -119,6 +121,7 @@ class BenchOptions:
             require(0 <= seed < 2**63, "seeds", seed, "0 or more")
         require(0 <= self.warmup <= MOST_ALONE, "warmup", self.warmup, f"0 to {MOST_ALONE}")
         require(0 < self.timeout_s <= MOST_S, "timeout_s", self.timeout_s, f"over 0, to {MOST_S:g}")
+        require(1 <= self.clients <= MOST_CLIENTS, "clients", self.clients, f"1 to {MOST_CLIENTS}")
         require(bool(self.label), "label", self.label, "a text that is not empty")
         for field in ("records", "json"):
             path = getattr(self, field)

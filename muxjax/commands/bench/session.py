@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from muxjax.bench.address import Address, address, key_in, reached
 from muxjax.bench.alone import asked_alone, fitted
-from muxjax.bench.exchange import clock
-from muxjax.bench.open_loop import Client, Server, exchange, recorded
+from muxjax.bench.client.address import Address, address, key_in, reached
+from muxjax.bench.client.exchange import clock
+from muxjax.bench.client.open_loop import Client, Server, exchange, made, recorded
+from muxjax.bench.client.processes import ClientProcesses
 from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run
 from muxjax.commands.bench.loads import Asked, asked, rates
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
@@ -99,9 +100,11 @@ class Session:
                 write(record)
                 done()
 
-            client, complete = Client(server, seed, keep), False
+            several = self.options.clients
+            client = Client(server, seed, keep) if several == 1 else ClientProcesses(server, seed, keep, several)
+            complete = False
             try:
-                await self._watched(client.run(what.asks(requests)))
+                await self._watched(client.run(made(what.asks(requests))))
                 complete = True
             finally:
                 self.runs.append(Run(begin=begin, records=tuple(records), end=client.end(complete=complete)))

@@ -45,7 +45,7 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
     beyond = min((scale for scale in rates.found if scale > best), default=best)
     if all(rates.found[scale][1].lag.valid for scale in {best, beyond} & set(rates.found)):
         return 0
-    print("INVALID: the client fell behind at that rate or the next one, so that it is the client's; give it a processor of its own")
+    print("INVALID: the client fell behind at that rate or the next one, so that it is the client's; have several send (--clients 4)")
     return INVALID
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from http.client import HTTPException
 from typing import Any
 
-from muxjax.bench.address import api_url, key_in
+from muxjax.bench.client.address import api_url, key_in
 from muxjax.commands.client.http import BROKEN, MOST_BYTES, JsonServer
 from muxjax.errors import ConfigError, MuxError
 

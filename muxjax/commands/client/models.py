@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import yaml
 
-from muxjax.bench.address import key_in, server_url
+from muxjax.bench.client.address import key_in, server_url
 from muxjax.commands.client.http import BROKEN, JsonServer
 from muxjax.errors import ConfigError, MuxError
 from muxjax.server.admission.tenants import require_key

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from muxjax.bench.exchange import Pieces, lines, status_of
+from muxjax.bench.client.exchange import Pieces, lines, status_of
 
 SLICE = 64
 """Events that are read at a time."""

@@ -1,13 +1,13 @@
 """Requests sent when they are to come, whatever became of those before; what became of each is a record."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from muxjax.bench.address import Address
-from muxjax.bench.answer import Answer, read
-from muxjax.bench.exchange import Exchange, clock
+from muxjax.bench.client.address import Address
+from muxjax.bench.client.answer import Answer, read
+from muxjax.bench.client.exchange import Exchange, clock
 from muxjax.bench.records import End, Record
 from muxjax.errors import first_line
 from muxjax.workload.metrics import percentiles
@@ -65,17 +65,19 @@ class Client:
     _last_s: float = 0.0
     _late_s: list[float] = field(default_factory=list)
 
-    async def run(self, asks: Iterable[Ask]) -> None:
+    async def run(self, asks: AsyncIterable[Ask], begin_s: float | None = None) -> None:
         """Returns when all requests have ended; whoever cancels it hangs up on those that have not.
 
+        Args:
+          begin_s: on `clock`, of the run; None for now.
         Raises:
           Exception: the first that `asks` or `keep` raised.
         """
         beat = asyncio.create_task(self._beat())
-        self._begin_s = clock()
+        self._begin_s = clock() if begin_s is None else begin_s
         try:
             async with asyncio.TaskGroup() as group:
-                await self._send(iter(asks), group)
+                await self._send(asks, group)
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
@@ -86,11 +88,14 @@ class Client:
         late = {name: round(value, ROUNDED) for name, value in percentiles(self._late_s or [0.0], (50, 99, 100)).items()}
         return End(ended_s=round(self._last_s, ROUNDED), complete=complete, late_s=late)
 
-    async def _send(self, asks: Iterator[Ask], group: asyncio.TaskGroup) -> None:
-        for number, ask in enumerate(asks):  # made before its time, not at it
+    async def _send(self, asks: AsyncIterable[Ask], group: asyncio.TaskGroup) -> None:
+        in_a_row = 0
+        async for ask in asks:  # made before its time, not at it
             wait_s = self._begin_s + ask.at_s - clock()
-            if wait_s > 0 or number % BURST == 0:
+            if wait_s > 0 or in_a_row == BURST:
                 await asyncio.sleep(max(0.0, wait_s))
+                in_a_row = 0
+            in_a_row += 1
             group.create_task(self._one(ask))
 
     async def _one(self, ask: Ask) -> None:
@@ -105,6 +110,12 @@ class Client:
             due_s = clock() + BEAT_S
             await asyncio.sleep(BEAT_S)
             self._late_s.append(max(0.0, clock() - due_s))
+
+
+async def made(asks: Iterable[Ask]) -> AsyncIterator[Ask]:
+    """Asks of this process's own, each made when it is asked for."""
+    for ask in asks:
+        yield ask
 
 
 async def exchange(server: Server, ask: Ask) -> Answer:

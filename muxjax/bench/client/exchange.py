@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from muxjax.bench.address import Address
+from muxjax.bench.client.address import Address
 
 Pieces = Sequence[tuple[float, bytes]]
 """What a connection brought, and when (`clock`)."""

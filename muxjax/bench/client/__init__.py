@@ -1,0 +1,1 @@
+"""The client of an open load: what is asked, how, and what became of it."""
