@@ -12,7 +12,7 @@ class PlanChange:
 
     Args:
       start: units on devices that nobody has, or that a unit of `stop` gives back.
-      stop: units that are no longer wanted, or are started again, since they have failed or hold a model in other bits.
+      stop: units that are no longer wanted, or are started again, since they have failed or hold a model otherwise.
       load, remove: models that come to a unit that stays, or go from it: (unit, model).
       stay: the units that stay, as they will be.
     """
@@ -54,8 +54,11 @@ def plan_change(old: Iterable[UnitSpec], new: Iterable[UnitSpec], failed: Collec
 
 
 def _holds_otherwise(before: UnitSpec, after: UnitSpec) -> bool:
-    """A model of both has its weights or its cache in other bits."""
-    were, will = ({one.name: (one.quantization, one.kv_cache_dtype) for one in unit.options.models} for unit in (before, after))
+    """A model of both has its weights or its cache in other bits, or on other devices of the unit."""
+    were, will = (
+        {one.name: (one.quantization, one.kv_cache_dtype, unit.options.devices_of(one)) for one in unit.options.models}
+        for unit in (before, after)
+    )
     return any(were[name] != will[name] for name in were.keys() & will.keys())
 
 

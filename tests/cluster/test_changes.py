@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 from muxjax.cluster.changes import in_the_way, plan_change, told
 from tests.cluster.kit import in_other_bits, unit
 
@@ -39,6 +42,15 @@ def test_a_unit_is_started_again_for_a_model_in_other_bits():
         change = plan_change(old, new)
         assert told(change) == ["start unit 0 again, with a, b"] and in_the_way(change, old) == ("0",)
         assert change.stay == (old[1],) and told(plan_change(new, new)) == []
+
+
+def test_a_unit_is_started_again_for_a_model_on_others_of_its_devices():
+    of_two = unit("0-1", "a", "b", devices=(0, 1))
+    of_two = replace(of_two, options=replace(of_two.options, tensor_parallel_size=2))
+    on = [in_other_bits(of_two, "b", devices=devices) for devices in ((0,), (1,), (0, 1), None)]
+    for old, new in itertools.pairwise(on[:3]):
+        assert told(plan_change([old], [new])) == ["start unit 0-1 again, with a, b"]
+    assert told(plan_change([on[2]], [on[3]])) == [], "all of them, either way"
 
 
 def test_a_unit_that_such_a_model_only_comes_to_stays():
