@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from muxjax.cluster.changes import PlanChange, in_the_way, plan_change
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.lifecycle import load, remove
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.remote_unit import UnitState
+from muxjax.cluster.remote_unit import RemoteUnit, UnitState
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
 
@@ -37,12 +37,17 @@ class Mover:
         """
         async with self._engine.one_change:
             change = self.change_to(specs)
-            with self._engine.expecting(change.coming):
+            with self._engine.expecting(change.coming | self._going(change)):  # what goes comes back where the rest cannot come
                 await self._bring(change, {spec.name: spec for spec in specs})
-                await self._clear(change)
+            await self._clear(change)
             for spec in change.stay:
                 self._engine.units[spec.name].spec = spec
             return change
+
+    def _going(self, change: PlanChange) -> frozenset[str]:
+        """Models that some unit has no more, or not meanwhile."""
+        stopped = [model for name in change.stop for model in self._engine.units[name].spec.models]
+        return frozenset([model for _, model in change.remove] + stopped)
 
     async def _bring(self, change: PlanChange, specs: Mapping[str, UnitSpec]) -> None:
         """Loads and starts what is to come."""
@@ -60,6 +65,7 @@ class Mover:
     async def _load(self, spec: UnitSpec, model: str, change: PlanChange) -> None:
         """A model more on a unit; where there is no room for it beside those that are to go, these go first."""
         unit = self._engine.units[spec.name]
+        await _arrived([unit])
         try:
             await load(unit, _options(spec, model))
         except ConfigError as error:
@@ -77,19 +83,18 @@ class Mover:
     async def _replace(self, names: Sequence[str], specs: Sequence[UnitSpec]) -> None:
         """New units on devices that old ones give back, which get them again if that goes wrong."""
         before = [self._engine.units[name].spec for name in names]
-        await self._stop(names)
+        coming = frozenset(model for spec in specs for model in spec.models)
+        await self._stop(names, coming)
         try:
             await self._start(specs)
         except ConfigError:
-            await self._stop([spec.name for spec in specs if spec.name in self._engine.units])
-            for spec in before:
-                self._engine.add_unit(spec)
+            await self._stop([spec.name for spec in specs if spec.name in self._engine.units], coming)
+            await _arrived([self._engine.add_unit(spec) for spec in before])
             raise
 
     async def _start(self, specs: Sequence[UnitSpec]) -> None:
         units = [self._engine.add_unit(spec) for spec in specs]
-        while any(unit.state.is_coming for unit in units):
-            await asyncio.sleep(_POLL_S)
+        await _arrived(units)
         failed = [f"unit {unit.name}: {unit.trouble}" for unit in units if unit.state.is_away]
         if failed:
             raise ConfigError("; ".join(failed), field="placement")
@@ -105,13 +110,20 @@ class Mover:
         """Closes a model on a unit: new requests go elsewhere at once, those that it has when they have ended or have had their time."""
         with self._engine.closing(name, [model]):
             await self._settle(name, [model])
-            await remove(self._engine.units[name], model, 0.0)
+            while True:
+                try:
+                    return await remove(self._engine.units[name], model, 0.0)
+                except ConfigError:
+                    if not self._engine.units[name].state.is_coming:
+                        raise
+                await _arrived([self._engine.units[name]])  # its worker was lost, and the next one has the model too
 
-    async def _stop(self, names: Sequence[str]) -> None:
+    async def _stop(self, names: Sequence[str], coming: Collection[str] = ()) -> None:
+        """Ends units. Requests for models that are coming back wait for that; all others have their time."""
         for name in names:
             models = self._engine.units[name].spec.models
             with self._engine.closing(name, models):
-                await self._settle(name, [model for model in models if self._engine.served_beside(name, model)])
+                await self._settle(name, [model for model in models if model not in coming or self._engine.served_beside(name, model)])
                 await self._engine.drop_unit(name)
 
     async def _settle(self, name: str, models: Sequence[str]) -> None:
@@ -136,6 +148,12 @@ class Mover:
                     await load(unit, _options(before, model))
         except ConfigError as error:
             _log.warning("unit %s serves %s and not %s: %s", name, ", ".join(models), ", ".join(before.models), error)
+
+
+async def _arrived(units: Sequence[RemoteUnit]) -> None:
+    """Waits until each serves, or has failed."""
+    while any(unit.state.is_coming for unit in units):
+        await asyncio.sleep(_POLL_S)
 
 
 def _options(spec: UnitSpec, model: str) -> ModelOptions:

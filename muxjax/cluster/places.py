@@ -31,6 +31,7 @@ class Places:
         self._checkers: Mapping[str, RequestChecker] = {}  # of units that have facts; likewise
         self._grammars: dict[str, Grammars | None] = {}  # of each model's tokenizer
         self._expected: frozenset[str] = frozenset()
+        self._left: Mapping[str, RequestChecker] = {}  # of units that were dropped while models are expected; replaced too
         self._closed: frozenset[tuple[str, str]] = frozenset()  # (unit, model)
 
     @property
@@ -53,6 +54,8 @@ class Places:
     def drop(self, name: str) -> RemoteUnit:
         """The unit of that name, which is none of the cluster's any more."""
         unit = self.units[name]
+        if self.is_changing and name in self._checkers:
+            self._left = {**self._left, name: self._checkers[name]}  # until their models are somewhere, requests are checked by that
         self.units = {other: one for other, one in self.units.items() if other != name}
         self._checkers = {other: one for other, one in self._checkers.items() if other != name}
         return unit
@@ -69,7 +72,7 @@ class Places:
         try:
             yield
         finally:
-            self._expected = frozenset()
+            self._expected, self._left = frozenset(), {}
 
     @contextlib.contextmanager
     def closing(self, name: str, models: Iterable[str]) -> Iterator[None]:
@@ -135,8 +138,8 @@ class Places:
         return found
 
     def _checkers_of(self, model: str) -> list[RequestChecker]:
-        there = [checker for checker in self._checkers.values() if model in checker.models]
-        return sorted(there, key=lambda checker: -checker.total_blocks)
+        now, before = ([own for own in known.values() if model in own.models] for known in (self._checkers, self._left))
+        return sorted(now or before, key=lambda checker: -checker.total_blocks)
 
     def _units_of(self, model: str) -> list[RemoteUnit]:
         """Units that serve the model, or are to."""

@@ -55,6 +55,8 @@ async def test_units_on_other_devices_take_the_place_of_those_in_their_way(tmp_p
         move = asyncio.create_task(Mover(asked.engine, drain_s=0.2).move([unit("0-1", "a", "b", devices=(0, 1))]))
         while not move.done():  # also while no unit is left
             assert asked.engine.healthy and "loading" not in asked.engine.states().values()
+            if set(asked.engine.units) == {"0-1"} and "late" not in asked.requests:
+                asked.ask("late", "b")
             await asyncio.sleep(0)
         await move
         await asked.ended()
@@ -70,9 +72,37 @@ async def test_a_unit_that_does_not_start_gives_its_devices_back(tmp_path):
         await asked.until(lambda: asked.begun("r", 5))
         with pytest.raises(ConfigError, match="never can be built"):
             await Mover(asked.engine, drain_s=0.1).move([unit("0-1", "a", "never", devices=(0, 1))])
+        asked.ask("after", "b")  # at once
         await asked.ended()
         check(asked)
         await settled_at(asked, _0={"a"}, _1={"b"})
+
+
+@in_loop
+async def test_requests_for_a_model_that_is_placed_no_more_get_their_time_too(tmp_path):
+    async with cluster(tmp_path, unit("0", "a"), unit("1", "b", devices=(1,))) as (asked, _):
+        asked.ask("r", "b", max_tokens=100)
+        await asked.until(lambda: asked.begun("r", 5))
+        await Mover(asked.engine).move([unit("0", "a")])
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, _0={"a"})
+
+
+@in_loop
+async def test_a_worker_that_is_lost_meanwhile_costs_the_change_nothing(tmp_path):
+    async with cluster(tmp_path, unit("0", "a", "b"), unit("1", "c", devices=(1,))) as (asked, launcher):
+        asked.ask("r", "b", max_tokens=150)
+        await asked.until(lambda: asked.begun("r", 5))
+        launcher.kill("1")
+        await asked.until(lambda: asked.engine.units["1"].state is UnitState.RESTARTING)
+        move = asyncio.create_task(Mover(asked.engine).move([unit("0", "a"), unit("1", "c", "b", devices=(1,))]))
+        await asked.until(lambda: "b" in asked.engine.units["1"].spec.models)
+        launcher.kill("0")
+        await move
+        await asked.ended()
+        check(asked)
+        await settled_at(asked, _0={"a"}, _1={"b", "c"})
 
 
 @in_loop
