@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.facts import spec_of
+from muxjax.cluster.places import unplaced
 from muxjax.cluster.remote_unit import RemoteUnit, UnitState
 from muxjax.cluster.wire.messages import Load, Remove, Sleep, Wake
 from muxjax.engine.device_control import ProgramProgress
@@ -55,7 +56,7 @@ class ClusterLifecycle:
 
     async def _remove_each(self, name: str, timeout_s: float) -> None:
         async with self._engine.one_change:
-            await self._each(name, lambda unit: self._remove(unit, name, timeout_s))
+            await asyncio.gather(*(self._remove(unit, name, timeout_s) for unit in self._units_of(name)))
 
     async def _remove(self, unit: RemoteUnit, model: str, timeout_s: float) -> None:
         if unit.spec.models != (model,):
@@ -70,12 +71,15 @@ class ClusterLifecycle:
         """Makes a change on all units of a model.
 
         Raises:
-          RequestError: there is none (404).
+          RequestError: there is none (503).
         """
-        units = [unit for unit in self._engine.units.values() if name in unit.spec.models]
+        units = self._units_of(name)
         if not units:
-            raise RequestError(f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found", status=404)
+            raise unplaced(name)
         await asyncio.gather(*map(change, units))
+
+    def _units_of(self, name: str) -> list[RemoteUnit]:
+        return [unit for unit in self._engine.units.values() if name in unit.spec.models]
 
 
 async def load(unit: RemoteUnit, options: ModelOptions) -> ModelSpec:

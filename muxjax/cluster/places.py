@@ -150,9 +150,16 @@ class Places:
             text = f"The model `{model}` is loading."
             return RequestError(text, param="model", code="model_loading", status=503, retry_after_s=_RETRY_S)
         units = self._units_of(model)
+        if not units:
+            return unplaced(model)
         trouble = "; ".join(f"unit {unit.name}: {unit.trouble}" for unit in units if unit.trouble)
         text = f"The model `{model}` has failed: {trouble or 'no unit serves it'}."
         return RequestError(text, param="model", code="model_failed", status=503)
+
+
+def unplaced(model: str) -> RequestError:
+    """The placement leaves a model out."""
+    return RequestError(f"The model `{model[:200]}` is in no unit of the placement.", param="model", code="model_unplaced", status=503)
 
 
 def _takes(checker: RequestChecker | None, model: str) -> bool:

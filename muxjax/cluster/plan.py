@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from muxjax.cost.chip import CHIPS
@@ -56,12 +56,15 @@ class UnitSpec:
         return next((own.rate for own in self.options.models if own.name == model), 1.0)
 
 
-def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | None = None) -> tuple[UnitSpec, ...]:
+def unit_specs(
+    placement: Placement, options: UnitOptions, *, devices: int | None = None, models: Iterable[ModelOptions] | None = None
+) -> tuple[UnitSpec, ...]:
     """The units of a placement on the devices of one host, which they take in their order.
 
     Args:
       options: of all models, and what units have in common.
       devices: that the host has; None where that is not known.
+      models: that there are, in place of those of the options.
     Raises:
       ConfigError: a model without options, more devices than there are, a unit that cannot be, or a model that cannot be held in as few
         bits as the placement has it.
@@ -79,8 +82,31 @@ def unit_specs(placement: Placement, options: UnitOptions, *, devices: int | Non
     taken = [device for first, unit in zip(firsts, filled, strict=True) for device in range(first, first + unit.devices)]
     if len(set(taken)) < len(taken):
         raise ConfigError("the placement has units that share a device", field="placement")
-    _check_models(filled, options)
-    return tuple(replace(_unit(unit, first, options), chip=placement.chip(unit)) for unit, first in zip(filled, firsts, strict=True))
+    by_name = {model.name: model for model in (options.models if models is None else models)}
+    _check_models(filled, by_name)
+    return tuple(
+        replace(_unit(unit, first, options, by_name), chip=placement.chip(unit)) for unit, first in zip(filled, firsts, strict=True)
+    )
+
+
+def as_served(placement: Placement, specs: Iterable[UnitSpec]) -> Placement:
+    """The placement with the models that its units have by now: they also come and go by themselves."""
+    filled, by_name = [unit for unit in placement.units if unit.members], {spec.name: spec for spec in specs}
+    numbered = [replace(unit, first_device=first) for first, unit in zip(_firsts(filled), filled, strict=True)]
+    return replace(placement, units=tuple(_with_models_of(by_name.get(_name(unit)), unit) for unit in numbered))
+
+
+def _with_models_of(spec: UnitSpec | None, unit: UnitPlan) -> UnitPlan:
+    """The unit without members that have gone, and with those that came."""
+    if spec is None:
+        return replace(unit, members=())
+    placed = {member.model for member in unit.members}
+    came = tuple(
+        Placed(model=model.name, rate_rps=model.rate or 1.0, devices=spec.options.devices_of(model))
+        for model in spec.options.models
+        if model.name not in placed
+    )
+    return replace(unit, members=(*(member for member in unit.members if member.model in spec.models), *came))
 
 
 def one_unit(options: UnitOptions) -> Placement:
@@ -112,18 +138,22 @@ def _firsts(units: Sequence[UnitPlan]) -> list[int]:
     return list(itertools.accumulate((unit.devices for unit in units[:-1]), initial=0))
 
 
-def _check_models(units: Iterable[UnitPlan], options: UnitOptions) -> None:
-    there, placed = {model.name for model in options.models}, {member.model for unit in units for member in unit.members}
+def _check_models(units: Iterable[UnitPlan], models: Collection[str]) -> None:
+    there, placed = {*models}, {member.model for unit in units for member in unit.members}
     if missing := sorted(placed - there):
         raise ConfigError(f"the placement has models that are not configured: {', '.join(missing)}", field="placement")
     if left := sorted(there - placed):
         _log.warning("not served, since the placement does not have them: %s", ", ".join(left))
 
 
-def _unit(unit: UnitPlan, first: int, options: UnitOptions) -> UnitSpec:
-    devices = tuple(range(first, first + unit.devices))
-    name = str(first) if len(devices) == 1 else f"{first}-{devices[-1]}"
-    by_name = {model.name: model for model in options.models}
+def _name(unit: UnitPlan) -> str:
+    """Of a unit whose devices are numbered."""
+    first = unit.first_device or 0
+    return str(first) if unit.devices == 1 else f"{first}-{first + unit.devices - 1}"
+
+
+def _unit(unit: UnitPlan, first: int, options: UnitOptions, by_name: Mapping[str, ModelOptions]) -> UnitSpec:
+    devices, name = tuple(range(first, first + unit.devices)), _name(replace(unit, first_device=first))
     models = tuple(_model(by_name[member.model], member, unit) for member in unit.members)
     try:
         own = options.serving(models, devices=unit.devices)

@@ -1,7 +1,7 @@
 """Problem and placement, what a placer is asked and what it answers: plain values."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -205,6 +205,15 @@ class Load:
     rate_rps: float
     prompt_tokens: float | None = None
     output_tokens: float | None = None
+
+
+def with_models(problem: Problem, names: Collection[str]) -> Problem:
+    """The problem of those of its LLMs alone.
+
+    Raises:
+      ConfigError: it has none of them.
+    """
+    return replace(problem, demands=tuple(demand for demand in problem.demands if demand.name in names))
 
 
 def with_loads(problem: Problem, loads: Mapping[str, Load]) -> Problem:

@@ -38,6 +38,7 @@ class Fleet:
         self._speculation = {model.name: model.speculative_config for model in options.models}  # whether who drafts is there or not
         self._one = asyncio.Lock()  # change at a time
         self._tasks: set[asyncio.Task] = set()
+        self._going = ""  # the one that is being removed
         self._resting: set[str] = set()  # asleep, or on the way there or back; changed under the lock only
         self._waking: dict[str, asyncio.Future[None]] = {}  # of those whose wake is under way, or waits for the lock
         self._entering: Counter[str] = Counter()  # requests that wait for their model to wake
@@ -49,6 +50,10 @@ class Fleet:
     def programs(self) -> Mapping[str, ProgramProgress]:
         """How far the programs of each model are; those that are missing come while it serves."""
         return self._lifecycle.programs()
+
+    def staying(self) -> tuple[ModelOptions, ...]:
+        """Options of the models that there are, but for one that is being removed."""
+        return tuple(model for model in self.options.models if model.name != self._going)
 
     def rests(self, name: str) -> bool:
         """The model is asleep, or on its way there or back."""
@@ -175,6 +180,7 @@ class Fleet:
             if len(self.options.models) == 1:
                 raise RequestError("The last model cannot be removed.", param="name", code="conflict", status=409)
             served = self._catalog.remove(name)  # nothing where a removal has failed before
+            self._going = name
             try:
                 with _told(name, "is removed"):
                     await asyncio.to_thread(self._lifecycle.remove, name, timeout_s=timeout_s)
@@ -185,6 +191,8 @@ class Fleet:
                 if status is not None:
                     raise  # otherwise it stays closed, and can be removed again
                 _log.exception("the model %s is gone, but not all that it had is free", name)
+            finally:
+                self._going = ""
             self.options = self.options.without(name)
             self._resting.discard(name)
 

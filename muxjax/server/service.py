@@ -93,6 +93,8 @@ class Service:
     ):
         self.catalog, self.placing = catalog, placing
         self.fleet = Fleet(lifecycle, catalog, options) if lifecycle and options else None
+        if placing and self.fleet:
+            placing.follow(self.fleet.staying)
         self._options = options
         self.metrics = Metrics(engine.unit_stats, lifecycle.programs if lifecycle else dict)
         self.admission = Admission(options, self.model_options, on_tokens=self._count_tokens)
@@ -122,8 +124,11 @@ class Service:
         return ("draining" if self._draining else "ready") if self._engine.healthy else "failed"
 
     def model_state(self, name: str) -> str:
-        """State of one model, or of that under an adapter, in a word: that of the server, or if it is ready the model's own."""
-        return self._engine.states().get(self.catalog.base_of(name), self.state) if self.ready else self.state
+        """State of one model, or of that under an adapter, in a word: that of the server, or if it is ready the model's own. One that no
+        unit is to serve has none."""
+        if not self.ready:
+            return self.state
+        return self._engine.states().get(self.catalog.base_of(name), "unplaced" if self.placing else self.state)
 
     def model_options(self, name: str) -> ModelOptions | None:
         """Options that a model, or that under an adapter, was configured with."""

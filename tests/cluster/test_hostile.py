@@ -21,7 +21,7 @@ from muxjax.cluster.wire import link
 from muxjax.cluster.wire.frames import frame
 from muxjax.cluster.wire.messages import PROTOCOL, Broken, Hello, Load, Pulse, Refused, Submit, encode
 from muxjax.engine.options import ModelOptions
-from muxjax.errors import ConfigError
+from muxjax.errors import ConfigError, RequestError
 from muxjax.server.plans.placing import Placing
 from muxjax.types import Finish, Request, Sampling
 from tests.cluster.kit import Asked, FakeLauncher, check, cluster, in_loop, unit
@@ -100,6 +100,17 @@ async def test_a_plan_that_fails_late_gives_back_what_went_for_it(tmp_path):
             asked.ask(name, name)
         await asked.ended()
         check(asked)
+
+
+@in_loop
+async def test_a_model_that_is_placed_nowhere_can_be_removed_and_nothing_else(tmp_path):
+    async with cluster(tmp_path, unit("0", "a")) as (asked, _):
+        lifecycle = ClusterLifecycle(asked.engine)
+        await asyncio.to_thread(lifecycle.remove, "left out", timeout_s=30.0)
+        with pytest.raises(RequestError, match="`left out` is in no unit of the placement"):
+            await asyncio.to_thread(lifecycle.wake, "left out")
+        with pytest.raises(RequestError, match="`left out` is in no unit of the placement"):
+            asked.ask("r", "left out")
 
 
 @in_loop
@@ -195,7 +206,7 @@ async def test_a_change_is_known_though_whoever_asked_is_gone():
     go.set()
     assert placing._moving is not None
     await placing._moving
-    assert placing.placement == "another"
+    assert placing._placement == "another"
 
 
 def test_workers_of_another_placement_are_ended(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from muxjax.cluster.plan import is_other_chip, unit_specs
+from muxjax.cluster.plan import as_served, is_other_chip, unit_specs
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.model_spec import ModelSpec
@@ -42,6 +42,31 @@ def test_rates_meshes_and_submeshes_reach_the_unit():
     assert (a.rate, a.devices, b.rate, b.devices) == (3.0, None, 2.0, (1,))
     assert unit.options.sm_shares == ()  # of lanes on one device alone
     assert specs(plan(1, ("a", (0,)), ("b", (0,))))[0].options.sm_shares == (64,)
+
+
+def test_models_that_there_are_count_in_place_of_those_at_the_start():
+    placement = Placement(units=(plan(1, ("late", (0,))),))
+    late = ModelOptions(name="late", path=Path("/late"))
+    assert unit_specs(placement, OPTIONS, models=[late])[0].models == ("late",)
+    with pytest.raises(ConfigError, match="not configured: a"):
+        unit_specs(Placement(units=(plan(1, ("a", (0,))),)), OPTIONS, models=[late])
+
+
+def test_a_placement_as_it_is_served_has_what_came_and_not_what_went():
+    placement = Placement(units=(plan(2, ("a", (0,)), ("b", (1,))), plan(1, ("c", (0,)))), chips=("H200",))
+    first, second = unit_specs(placement, OPTIONS)
+    late = ModelOptions(name="late", path=Path("/late"), devices=(1,), rate=3.0)
+    served = as_served(placement, [first.without("a").plus(late)])
+    assert served.units[0] == replace(plan(2, ("b", (1,)), first=0), members=(placement.units[0].members[1], late_placed()))
+    assert served.units[1] == UnitPlan(devices=1, first_device=2), "nobody serves it any more"
+    assert served.chips == placement.chips
+    (again,) = unit_specs(served, OPTIONS, models=[*OPTIONS.models, late])
+    assert (again.name, again.models) == ("0-1", ("b", "late"))
+    assert unit_specs(as_served(placement, [first, second]), OPTIONS) == (first, second)
+
+
+def late_placed() -> Placed:
+    return Placed(model="late", rate_rps=3.0, devices=(1,))
 
 
 def prefill_shares(unit: UnitPlan, **options) -> list[float | None]:

@@ -86,9 +86,14 @@ class Cluster:
         with urllib.request.urlopen(self.request(path, json.dumps(body).encode()), timeout=WAIT_S) as answer:
             return json.load(answer)
 
-    def request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
+    def refusal(self, path: str, body: object) -> tuple[int, Any]:
+        with pytest.raises(urllib.error.HTTPError) as error:
+            self.post(path, body)
+        return error.value.code, json.load(error.value)["error"]
+
+    def request(self, path: str, body: bytes | None = None, method: str | None = None) -> urllib.request.Request:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
-        return urllib.request.Request(self.url + path, body, headers)
+        return urllib.request.Request(self.url + path, body, headers, method=method)
 
     def stream(self, model: str, **fields: Any) -> Iterator[str]:
         body = {"model": model, "prompt": "Once", "max_tokens": 100, "ignore_eos": True, "stream": True, **fields}
@@ -198,6 +203,25 @@ def test_another_placement_is_served_while_requests_go_on(cluster):
     assert [place["models"] for place in cluster.get("/admin/placement")["places"]] == [[FARM, SEA], [FOREST]]
 
 
+def test_models_that_come_and_go_are_part_of_what_is_served(cluster):
+    before = cluster.get("/admin/placement")
+    (sea,) = (model for model in cluster.get("/admin/models")["data"] if model["name"] == SEA)
+    with urllib.request.urlopen(cluster.request(f"/admin/models/{SEA}", method="DELETE")):
+        assert SEA not in json.dumps(cluster.get("/admin/placement"))
+    refused = cluster.refusal("/admin/placement", before)
+    assert refused[0] == 400 and f"not configured: {SEA}" in refused[1]["message"]
+    cluster.post("/admin/models", {"name": SEA, "path": sea["path"], "max_num_seqs": 8})
+    assert cluster.post("/admin/placement", cluster.get("/admin/placement"))["changes"] == []
+    assert len("".join(cluster.stream(SEA, max_tokens=5))) > 0
+
+    cluster.post("/admin/placement", as_json(placement((FARM,), (FOREST,))))
+    assert cluster.get(f"/v1/models/{SEA}")["state"] == "unplaced" and cluster.get("/ready")["ready"]
+    refused = cluster.refusal("/v1/completions", {"model": SEA, "prompt": "Once"})
+    assert refused == (503, refused[1] | {"code": "model_unplaced"})
+    cluster.post("/admin/placement", before)
+    assert len("".join(cluster.stream(SEA, max_tokens=5))) > 0
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -208,8 +232,6 @@ def test_another_placement_is_served_while_requests_go_on(cluster):
 )
 def test_what_is_no_placement_is_refused_and_nothing_moves(cluster, body, message):
     before = cluster.get("/admin/placement")
-    with pytest.raises(urllib.error.HTTPError) as error:
-        cluster.post("/admin/placement", body)
-    assert error.value.code == 400
-    assert message in json.load(error.value)["error"]["message"]
+    status, error = cluster.refusal("/admin/placement", body)
+    assert status == 400 and message in error["message"]
     assert cluster.get("/admin/placement") == before

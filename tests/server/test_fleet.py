@@ -134,6 +134,21 @@ def test_a_removal_that_goes_wrong_before_anything_was_done_leaves_the_model_to_
     assert answer.result() is Finish.LENGTH
 
 
+def test_who_places_models_has_no_longer_one_that_is_being_removed_unless_that_goes_wrong(play):
+    def staying():
+        return [model.name for model in play.fleet.staying()]
+
+    play.change(play.fleet.remove("a", timeout_s=1))
+    play.advance()
+    assert staying() == ["b"]
+    play.advance(fault=True)
+    play.finish()
+    assert staying() == ["a", "b"]
+    play.change(play.fleet.remove("a", timeout_s=1))
+    play.finish()
+    assert staying() == ["b"]
+
+
 def test_a_sleep_asked_for_while_a_request_wakes_the_model_waits_until_the_request_is_in(play):
     play.change(play.fleet.sleep("a", timeout_s=1))
     play.finish()

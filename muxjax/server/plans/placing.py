@@ -2,17 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from muxjax.cluster.changes import told
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.mover import Mover
-from muxjax.cluster.plan import UnitSpec, unit_specs
+from muxjax.cluster.plan import UnitSpec, as_served, unit_specs
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError, RequestError
 from muxjax.placement.problem import Placement
 
+Models = Callable[[], Sequence[ModelOptions]]
 _log = logging.getLogger(__name__)
 
 
@@ -34,16 +35,27 @@ class Placing:
     Args:
       options: of all models that may be placed, and what units have in common.
       devices: that there are; None where that is not known.
-
-    Attributes:
-      placement: the one that is served, or is on its way.
     """
 
     def __init__(self, engine: ClusterEngine, placement: Placement, options: UnitOptions, devices: int | None):
-        self.placement = placement
-        self._engine, self._options, self._devices = engine, options, devices
+        self._engine, self._placement, self._options, self._devices = engine, placement, options, devices
+        self._models: Models = lambda: options.models
         self._mover = Mover(engine)
         self._moving: asyncio.Task[list[str]] | None = None
+
+    def follow(self, models: Models) -> None:
+        """Places the models that there are by then, in place of those of its options."""
+        self._models = models
+
+    @property
+    def placement(self) -> Placement:
+        """The one that was asked for last, with the models that its units have by now."""
+        return as_served(self._placement, [unit.spec for unit in self._engine.units.values()])
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Those that may be placed."""
+        return frozenset(model.name for model in self._models())
 
     def places(self) -> list[Place]:
         """The units there are."""
@@ -87,14 +99,14 @@ class Placing:
         except ConfigError as error:
             _log.warning("the plan has not changed: %s", error)
             raise
-        self.placement = placement
+        self._placement = placement
         for line in lines:
             _log.info("the plan has changed: %s", line)
         return lines
 
     def _specs(self, placement: Placement) -> tuple[UnitSpec, ...]:
         try:
-            return unit_specs(placement, self._options, devices=self._devices)
+            return unit_specs(placement, self._options, devices=self._devices, models=self._models())
         except ConfigError as error:
             raise _refused(error) from error
 

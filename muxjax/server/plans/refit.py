@@ -10,7 +10,7 @@ from muxjax.cluster.on_ray.nodes import Node
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.cluster.renumber import Taken, renumbered
 from muxjax.errors import MuxError
-from muxjax.placement.problem import Cluster, Placement, Pool, Problem
+from muxjax.placement.problem import Cluster, Placement, Pool, Problem, with_models
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.searching import search_process
 
@@ -86,7 +86,8 @@ class Refit:
         """Raises ConfigError, RequestError: nothing fits, or it cannot be served."""
         _log.warning("there are %d devices: the models are placed anew", cluster.devices)
         with search_process() as process:
-            found = await asyncio.get_running_loop().run_in_executor(process, self.search, replace(self.problem, cluster=cluster))
+            problem = with_models(replace(self.problem, cluster=cluster), self.placing.models)
+            found = await asyncio.get_running_loop().run_in_executor(process, self.search, problem)
         await self.placing.move_to(renumbered(found, self._units(away=False), self._units(away=True)))
 
     def _units(self, *, away: bool) -> list[Taken]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from muxjax.cluster.replan import Hysteresis
-from muxjax.errors import MuxError
-from muxjax.placement.problem import Placement, Problem
+from muxjax.errors import ConfigError, MuxError
+from muxjax.placement.problem import Placement, Problem, with_models
 from muxjax.server.plans.came import with_what_came
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.searching import search_process
@@ -64,8 +64,15 @@ class Replanner:
         return counts_of(self.exposition().decode())
 
     async def _look(self, before: Mapping[str, Counts], after: Mapping[str, Counts], seconds: float, state: Hysteresis) -> Hysteresis:
-        """One look; what it makes of those before it."""
-        problem, now = with_what_came(self.problem, before, after, seconds), self.placing.placement
+        """One look; what it makes of those before it.
+
+        Raises:
+          ConfigError: models came that the problem does not have, or there is no placement.
+        """
+        now, known = self.placing.placement, {demand.name for demand in self.problem.demands}
+        if strange := sorted({placed.model for unit in now.units for placed in unit.members} - known):
+            raise ConfigError(f"{', '.join(strange)} would not be served any more, which the problem does not have", field="problem")
+        problem = with_what_came(with_models(self.problem, self.placing.models), before, after, seconds)
         with search_process() as process:
             better = await asyncio.get_running_loop().run_in_executor(process, self.search, problem, now)
         state = state.after(better.gain)

@@ -47,6 +47,10 @@ def placed(asked: Problem) -> Placement:
     )
 
 
+def listing(asked: Problem) -> Placement:
+    raise ConfigError(f"nothing fits {' '.join(demand.name for demand in asked.demands)}")
+
+
 @dataclass
 class Devices:
     """Of nodes, as a test says."""
@@ -108,6 +112,17 @@ async def test_a_lost_device_s_models_go_to_those_that_are_left_and_back_when_it
         await asked.ended()
         check(asked)
         refit.cancel()
+
+
+@in_loop
+async def test_models_that_went_are_not_placed_anew(tmp_path):
+    async with cluster(tmp_path, *unit_specs(placed(problem()), OPTIONS)) as (asked, _):
+        devices, placing = Devices(), Placing(asked.engine, placed(problem()), OPTIONS, None)
+        placing.follow(lambda: OPTIONS.models[1:])
+
+        refit = Refit(problem=problem(), placing=placing, nodes=devices, search=listing, every_s=0.1)
+        with pytest.raises(ConfigError, match=r"nothing fits b$"):
+            await refit._fit(of(1, 1))
 
 
 @in_loop

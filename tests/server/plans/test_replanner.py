@@ -1,6 +1,7 @@
 """Looks of the replanner, at metrics and with a search that a test makes up."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 
 import pytest
@@ -17,7 +18,7 @@ NEW = Placement(units=(UnitPlan(devices=1, members=(placed("a", 0),)), UnitPlan(
 
 class FakePlacing:
     def __init__(self):
-        self.placement, self.moves = OLD, []
+        self.placement, self.moves, self.models = OLD, [], frozenset("ab")
 
     def change_to(self, placement: Placement) -> list[str]:
         return [] if placement == self.placement else ["b moves"]
@@ -46,8 +47,9 @@ def looks(tmp_path, monkeypatch):
     monkeypatch.setattr(replanner, "search_process", Here)
     problem = read_problem(write_problem(tmp_path))
 
-    def run(*, gains: list[float], applies: bool):
+    def run(*, gains: list[float], applies: bool, models: str = "ab", served: Placement = OLD, until: Callable[[], bool] | None = None):
         placing, searched, ended = FakePlacing(), [], iter(range(0, 10_000, 40))
+        placing.models, placing.placement = frozenset(models), served
 
         def exposition() -> bytes:
             count = next(ended)
@@ -63,7 +65,7 @@ def looks(tmp_path, monkeypatch):
         async def looked() -> None:
             planner = Replanner(problem=problem, placing=placing, exposition=exposition, search=search, every_s=0.01, applies=applies)  # pyright: ignore[reportArgumentType]
             task = asyncio.create_task(planner.run())
-            while len(searched) < len(gains):
+            while not until() if until else len(searched) < len(gains):
                 await asyncio.sleep(0.001)
                 assert not task.done()
             await asyncio.sleep(0.002)
@@ -95,3 +97,15 @@ def test_it_plans_by_what_came(looks):
     a, b = searched[0].demands
     assert (a.prompt_tokens, a.output_tokens) == (100.0, 10.0) and a.rate_rps > 100
     assert (b.rate_rps, b.prompt_tokens) == (1.0, 80.0), "nobody said anything of b"
+
+
+def test_models_that_went_are_not_placed(looks):
+    _, searched = looks(gains=[0.0], applies=True, models="b")
+    assert [demand.name for demand in searched[0].demands] == ["b"]
+
+
+def test_models_that_came_are_not_lost_to_a_problem_without_them(looks, caplog):
+    served = Placement(units=(*OLD.units, UnitPlan(devices=1, members=(placed("late", 0),))))
+    told = "late would not be served any more, which the problem does not have"
+    placing, searched = looks(gains=[], applies=True, models="ab,late", served=served, until=lambda: told in caplog.text)
+    assert not searched and placing.moves == []

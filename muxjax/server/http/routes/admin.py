@@ -85,7 +85,7 @@ def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:
     options = {model.name: model for model in fleet.options.models}
     entries = []
     for name in dict.fromkeys([*options, *states]):
-        entry: dict[str, Any] = {"name": name, "state": states.get(name, "loading")}
+        entry: dict[str, Any] = {"name": name, "state": states.get(name) or service.model_state(name)}
         if name in options:
             model = options[name]
             entry |= {"aliases": list(model.aliases), "path": str(model.path), "auto_wake": model.is_woken}
