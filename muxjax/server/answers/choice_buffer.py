@@ -35,11 +35,12 @@ class ChoiceBuffer:
         self._offset = len(generation.echo_of(index))
         self._first = True
         self.has_news = False
-        """There is text that its client was not sent, or its end."""
+        """Its client is to be told now: of text, of its end, or that it has begun, its first token perhaps without text."""
 
     def add(self, delta: Delta) -> None:
         self._deltas.append(delta)
-        self.has_news = self.has_news or bool(delta.text) or delta.finish is not None
+        begins = self._first and bool(delta.tokens)
+        self.has_news = self.has_news or begins or bool(delta.text) or delta.finish is not None
 
     def take(self) -> ChoiceUpdate:
         """Everything since the last time."""

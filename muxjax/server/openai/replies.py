@@ -52,15 +52,16 @@ class OpenAiReply(ABC):
         return {**self._head(self.kind), "choices": choices, "usage": self.usage(), **self._prompt_part(updates[0])}
 
     def events(self) -> Iterator[Json]:
-        """Events of a stream for what was added since the last time: one a choice, none of those whose text is held back."""
+        """Events of a stream for what was added since the last time: one a choice; of what has no text yet, only its first."""
         for buffer in self._buffers:
             if not buffer.has_news:
                 continue
             update = buffer.take()
-            for content in self._new_content(update):
-                yield self._event([{"index": update.index, **content, **_ending(None, None)}], **self._prompt_part(update))
-            content = self._delta(update)
-            if any(content.values()) or update.finish is not None or self._tells_tokens:
+            begun = [{"index": update.index, **content, **_ending(None, None)} for content in self._new_content(update)]
+            for choice in begun:
+                yield self._event([choice], **self._prompt_part(update))
+            content, begins = self._delta(update), update.first and not begun
+            if any(content.values()) or update.finish is not None or self._tells_tokens or begins:
                 yield self._event([self._choice(update, content)])
 
     def last_events(self) -> Iterator[Json]:

@@ -78,7 +78,7 @@ def test_a_stream_tells_each_token_once(server):
         assert [entry for event in events for entry in getattr(event.choices[0].logprobs, name)] == getattr(whole.logprobs, name)
 
 
-def test_tokens_whose_text_is_held_back_are_told_with_the_next(serve, tokenizer):
+def test_tokens_whose_text_is_held_back_are_told_with_the_next_but_the_first(serve, tokenizer):
     smile = tokenizer.encode("😀", special=False)
     paced = Paced(lambda request, k: smile[k % len(smile)], tokens=4)
     with serve(reply=paced) as server:
@@ -89,7 +89,7 @@ def test_tokens_whose_text_is_held_back_are_told_with_the_next(serve, tokenizer)
     assert len(entries) == 8
     assert bytes(byte for entry in entries for byte in entry.bytes).decode() == "😀😀"
     assert entries[0].token == "bytes:\\xf0"
-    assert [event.choices[0].delta.content for event in events[1:3]] == ["😀", "😀"]
+    assert [event.choices[0].delta.content for event in events[1:4]] == [None, "😀", "😀"]
 
 
 def test_a_chat_tells_an_object_for_each_token(server):
