@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ class Kept:
 
     def write(self, path: Path, begin_s: float) -> None:
         """Args: begin_s: the process's own time when it began to serve."""
-        path.write_text(json.dumps(asdict(self) | {"processor_s": time.process_time() - begin_s}))
+        path.write_text(json.dumps({name: getattr(self, name) for name in self.__slots__} | {"processor_s": time.process_time() - begin_s}))
 
 
 class TimedEngine(FakeEngine):
