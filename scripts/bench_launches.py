@@ -4,16 +4,21 @@
     python -m scripts.bench_launches --tiny                     anywhere: whether it runs, no more
     python -m scripts.bench_launches --page                     only rewrites the README from the lines there are
 
-XLA runs a step as a CUDA graph, which it updates where a buffer of it lies elsewhere than the last time: where models take turns in a lane,
-what one of them leaves behind moves the next one's. Run it once more with XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP or
-XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async: each is a line of its own. Writes docs/results/launches/.
+XLA runs a step as a CUDA graph, which it updates where a buffer of it lies elsewhere than the last time: its input, which comes from the
+host, its results as long as somebody has the last ones, and where models take turns in a lane, what one of them leaves behind moves the
+next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Run it once more with
+XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP or XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async: each is a line of its own.
+Writes docs/results/launches/.
 """
 
 import argparse
 import os
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import product
 
 import jax
 
@@ -31,6 +36,7 @@ IN_TURN = (1, 4)
 BURST, REPEATS = 24, 5
 """Steps that are launched without a wait, fewer than those that a client of XLA lets be in flight; and how often."""
 TOLD = ("XLA_FLAGS", ALLOCATOR)
+MOVES = ("input and results", "nothing")
 
 
 def main() -> None:
@@ -51,27 +57,46 @@ def main() -> None:
 
 
 def measured(args: argparse.Namespace) -> Iterable[dict]:
-    """A line for each number of models and each point."""
+    """A line for each number of models, each point, and what moves."""
     machine, spec = claim(), TINY if args.tiny else published.BY_NAME[args.model]
     models = [Profiler(spec, POINTS, programs="" if args.tiny else args.compilation_cache_dir) for _ in range(max(IN_TURN))]
     for model in models:
         list(model.compile())
-    for count in IN_TURN:
-        for point in POINTS:
-            config = {"model": args.model, "in_turn": count, "rows": point.count, "context": point.context}
-            config |= {name: os.environ.get(name, "") for name in TOLD}
-            yield results.run_record(device=machine.device_kind, config=config, seed=0, values=burst(models[:count], point))
+    for count, point, moves in product(IN_TURN, POINTS, MOVES):
+        config = {"model": args.model, "in_turn": count, "rows": point.count, "context": point.context, "moves": moves}
+        config |= {name: os.environ.get(name, "") for name in TOLD}
+        launchers = [(model.launcher if moves == MOVES[0] else partial(still, model))(point) for model in models[:count]]
+        values = burst(launchers, kept=BURST if moves == MOVES[0] else 1)
+        yield results.run_record(device=machine.device_kind, config=config, seed=0, values=values)
 
 
-def burst(models: Sequence[Profiler], point: Point) -> dict[str, float]:
-    """Seconds of a step: of the host until it is launched, and of both until it has ended; medians."""
-    launchers = [model.launcher(point) for model in models]
+def still(model: Profiler, point: Point) -> Callable[[], jax.Array]:
+    """As `Profiler.launcher`, of a step whose input is on the device."""
+    packed, shape = model.packed(point)
+    there = jax.device_put(packed, model.model.last_S.sharding)
+
+    def launch() -> jax.Array:
+        lane = model.executor.lanes[0]
+        arrays = model.model.run(there, shape, lane.pools.under(model.model.devices))
+        lane.pools = lane.pools.replaced(arrays.blocks_NE)
+        return arrays.tokens_B
+
+    return launch
+
+
+def burst(launchers: Sequence[Callable[[], jax.Array]], *, kept: int) -> dict[str, float]:
+    """Seconds of a step: of the host until it is launched, and of both until it has ended; medians.
+
+    Args:
+      kept: results at a time that somebody has.
+    """
     launched, ended = [], []
     for _ in range(1 + REPEATS):
-        started = time.perf_counter()
-        tokens = [launchers[i % len(launchers)]() for i in range(BURST)]
+        tokens, started = deque[jax.Array](maxlen=kept), time.perf_counter()
+        for i in range(BURST):
+            tokens.append(launchers[i % len(launchers)]())
         launched.append((time.perf_counter() - started) / BURST)
-        jax.block_until_ready(tokens)
+        jax.block_until_ready(list(tokens))
         ended.append((time.perf_counter() - started) / BURST)
     return {"launch_s": statistics.median(launched[1:]), "step_s": statistics.median(ended[1:])}
 
@@ -83,8 +108,9 @@ def page(lines: Iterable[dict]) -> str:
         config, found = line["config"], line["values"]
         flags = " ".join(f"{name}={config[name]}" for name in TOLD if config[name])
         shape = f"{config['rows']} x {config['context']}"
-        rows.append((line["device"], config["model"], shape, config["in_turn"], show_s(found["launch_s"]), show_s(found["step_s"]), flags))
-    head = ("device", "model", "rows x context", "models in turn", "the host launches", "a step", "with")
+        times = show_s(found["launch_s"]), show_s(found["step_s"])
+        rows.append((line["device"], config["model"], shape, config["in_turn"], config["moves"], *times, flags))
+    head = ("device", "model", "rows x context", "models in turn", "moves", "the host launches", "a step", "with")
     title = "# How long does the host take to launch a step, of one model and of several in turns?"
     about = (
         f"Decodes with random weights, {BURST} launched without a wait. Where a launch takes as long as a step, the device waits for the"

@@ -112,13 +112,16 @@ class Profiler:
     Args:
       tp: degree of tensor parallelism.
       programs: the folder where they are kept; "" for none.
+
+    Attributes:
+      model, executor: what runs the steps; the executor once all is compiled.
     """
 
     def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1, programs: str = ""):
         devices = Devices.first(tp)
         plan = _Plan.of(spec, points, devices)
         self._arena, self._needs = plan.pool, plan.needs.of(plan.needs.shapes, plan.pool, greedy=True)
-        self._model = DeviceModel.empty(
+        self.model = DeviceModel.empty(
             spec,
             weights.dummy(spec, devices),
             layout=plan.needs.layout,
@@ -127,7 +130,7 @@ class Profiler:
             max_tokens=plan.max_tokens,
             devices=devices,
         )
-        self._model.table_LSKC = _random_tables(self._model.table_LSKC, plan.pool.shape[0])
+        self.model.table_LSKC = _random_tables(self.model.table_LSKC, plan.pool.shape[0])
         self._library = ProgramLibrary.open(devices, programs)
 
     @property
@@ -138,24 +141,28 @@ class Profiler:
     @property
     def steps(self) -> Mapping[BatchShape, jax.stages.Compiled]:
         """The programs of the points."""
-        return self._model.steps
+        return self.model.steps
 
     def compile(self) -> Iterator[None]:
         """Yields when another program is there; then steps can be measured."""
-        devices = self._model.devices
-        yield from self._model.compile(self._library, self._needs)
-        self._executor = DeviceExecutor({"": self._model}, OwnArenas(devices.joined(self._arena, OWN), fill=self._random_blocks))
+        devices = self.model.devices
+        yield from self.model.compile(self._library, self._needs)
+        self.executor = DeviceExecutor({"": self.model}, OwnArenas(devices.joined(self._arena, OWN), fill=self._random_blocks))
 
     def _random_blocks(self, whole: jax.ShapeDtypeStruct) -> jax.Array:
-        devices = self._model.devices
+        devices = self.model.devices
         keys = (jax.device_put(jax.random.key(0, impl="rbg"), device) for device in devices.each)
         return devices.join((jax.random.uniform(key, self._arena.shape, whole.dtype, -1, 1) for key in keys), OWN)
 
     def launcher(self, point: Point) -> Callable[[], jax.Array]:
         """What launches a step, and does not wait for the tokens [B] that it returns."""
+        return partial(self.executor.run, "", *self.packed(point))
+
+    def packed(self, point: Point) -> tuple[np.ndarray, BatchShape]:
+        """A step as the device gets it, and the shape that it runs as."""
         step = _step(point)
-        shape = self._model.shape(step)
-        return partial(self._executor.run, "", batch.pack(step, shape), shape)
+        shape = self.model.shape(step)
+        return batch.pack(step, shape), shape
 
     def seconds(self, point: Point) -> float:
         """Seconds of a step, run back to back."""

@@ -82,7 +82,8 @@ def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(
 def test_launches_of_models_in_turns_are_measured(tmp_path):
     said = run("scripts.bench_launches", "--tiny", folder=tmp_path, XLA_FLAGS="--xla_cpu_enable_fast_math=false")
     rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| cpu")]
-    assert [row[2:4] for row in rows] == [["8 x 512", "1"], ["32 x 512", "1"], ["8 x 512", "4"], ["32 x 512", "4"]]
+    asked = [["8 x 512", "1"], ["32 x 512", "1"], ["8 x 512", "4"], ["32 x 512", "4"]]
+    assert [row[2:5] for row in rows] == [[*one, moves] for one in asked for moves in ("input and results", "nothing")]
     assert {row[-1].removesuffix(" |") for row in rows} == {"XLA_FLAGS=--xla_cpu_enable_fast_math=false"}
     assert not list(tmp_path.iterdir())
 
