@@ -1,7 +1,7 @@
 """A placement as a JSON file: versioned, with all that a server must know of it, which does not see the problem."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def _chips(written: object, where: str) -> tuple[str, ...]:
 
 
 def _unit(written: object, where: str, pools: int) -> UnitPlan:
+    _require_known(written, UnitPlan, where)
     pool = _value(written, "pool", int, where) if _has(written, "pool") else 0
     require(0 <= pool < pools, f"{where}.pool", pool, f"0 to {pools - 1}, of which each has a chip")
     members = enumerate(_value(written, "members", list, where))
@@ -85,6 +86,7 @@ def _unit(written: object, where: str, pools: int) -> UnitPlan:
 
 
 def _placed(written: object, where: str) -> Placed:
+    _require_known(written, Placed, where)
     devices = _value(written, "devices", list, where)
     if not all(type(device) is int for device in devices):
         raise ConfigError(f"{where}.devices must be integers, got {shown(devices)}", field="devices")
@@ -95,6 +97,13 @@ def _placed(written: object, where: str) -> Placed:
         sm_share=_value(written, "sm_share", float, where),
         **{key: _precision(written, key, where) for key in ("weights", "cache")},
     )
+
+
+def _require_known(written: object, kind: type, where: str) -> None:
+    """Raises ConfigError for a key that would count for nothing, as one that is misspelled; `muxjax place --json` adds some at the top."""
+    known = [field.name for field in fields(kind)]
+    if isinstance(written, dict) and (strange := next((key for key in written if key not in known), None)) is not None:
+        raise ConfigError(f"{where}: {shown(strange)} is no known key, which are {', '.join(known)}", field=str(strange))
 
 
 def _precision(written: object, key: str, where: str) -> str:
