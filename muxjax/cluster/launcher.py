@@ -95,7 +95,7 @@ class LocalLauncher:
             _kill_group(pid)
             while running(pid_file):
                 time.sleep(_POLL_S)
-            pid_file.unlink(missing_ok=True)
+            _forget(pid_file)
 
     async def start(self, spec: UnitSpec) -> Handle:
         address = UnixAddress(self.folder / f"unit-{spec.name}.sock")
@@ -130,7 +130,7 @@ class LocalHandle:
         _kill_group(self._pid)
         while not self._gone():
             await asyncio.sleep(_POLL_S)
-        self._pid_file.unlink(missing_ok=True)
+        _forget(self._pid_file)
 
     def _gone(self) -> bool:
         if self._process is not None:
@@ -142,6 +142,12 @@ def _kill_group(pid: int) -> None:
     """Ends a worker and what it has started, compilers among it, which would outlive it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def _forget(pid_file: Path) -> None:
+    """Takes away what a worker that is gone has left in the folder."""
+    pid_file.with_suffix(".sock").unlink(missing_ok=True)
+    pid_file.unlink(missing_ok=True)
 
 
 def environment(spec: UnitSpec, outer: Mapping[str, str]) -> dict[str, str]:

@@ -216,9 +216,10 @@ def test_workers_of_another_placement_are_ended(tmp_path):
     for name, worker in zip(("0", "0-1"), workers, strict=True):
         (tmp_path / f"unit-{name}.pid").write_text(f"{worker.pid} {born(worker.pid)}\n")
     (tmp_path / "unit-7.pid").write_text("stale\n")
+    (tmp_path / "unit-0-1.sock").touch()
     LocalLauncher(folder=tmp_path).end_others(["0"])
     assert workers[1].wait(10) == -signal.SIGKILL and workers[0].poll() is None
-    assert not (tmp_path / "unit-0-1.pid").exists()
+    assert not list(tmp_path.glob("unit-0-1.*"))
     workers[0].kill()
     workers[0].wait()
 
