@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import enum
 import itertools
 import logging
@@ -19,7 +20,7 @@ from muxjax.errors import ConfigError, MuxError
 MOST_STARTS = 3
 """Starts in a row that come to nothing, after which a unit has failed."""
 PAUSES_S = (0.0, 1.0, 5.0)
-"""Before those starts."""
+"""Before a start, by how many before it, in a row, were no good ones; the last one before all that follow."""
 STEADY_S = 60.0
 """A worker that has served for so long had a good start."""
 LISTEN_S = 120.0
@@ -94,7 +95,7 @@ class RemoteUnit:
 
     def start(self) -> None:
         """Has a worker serve it from now on, whatever befalls one."""
-        self._task = asyncio.create_task(self._keep())
+        self._task = asyncio.create_task(self._keep(), context=contextvars.Context())  # its log lines are of no request
 
     def send(self, message: Message) -> None:
         """Sends the worker a message; without one it is lost."""
@@ -148,9 +149,9 @@ class RemoteUnit:
         self._drop_link()
 
     async def _keep(self) -> None:
-        failures = 0
+        fruitless = pause = 0
         while True:
-            await asyncio.sleep(PAUSES_S[failures])
+            await asyncio.sleep(PAUSES_S[pause])
             self._ready_s = 0.0
             try:
                 await self._serve_once()
@@ -162,11 +163,12 @@ class RemoteUnit:
             except Exception as error:  # of a launcher: a unit that nobody keeps would load for ever
                 _log.exception("the worker of unit %s cannot be kept", self.name)
                 self.trouble = f"{type(error).__name__}: {error}"
-            failures = self._failures_after(failures)
+            fruitless = 0 if self._ready_s else fruitless + 1
+            pause = 0 if self._was_steady() else min(pause + 1, len(PAUSES_S) - 1)
             self._end_worker()
             if self._handle is not None:
                 await self._handle.kill()
-            if self._hopeless or failures == MOST_STARTS:
+            if self._hopeless or fruitless == MOST_STARTS:
                 break
             _log.warning("unit %s: %s; its worker is started again", self.name, self.trouble)
         self.state = UnitState.FAILED
@@ -180,11 +182,8 @@ class RemoteUnit:
         self.state, self.trouble = UnitState.WAITING, why
         self._listener.unit_lost(self)
 
-    def _failures_after(self, failures: int) -> int:
-        """Starts in a row that came to nothing; one that served for a while at least delays the next."""
-        if not self._ready_s:
-            return failures + 1
-        return 0 if time.monotonic() - self._ready_s > STEADY_S else min(failures + 1, MOST_STARTS - 1)
+    def _was_steady(self) -> bool:
+        return bool(self._ready_s) and time.monotonic() - self._ready_s > STEADY_S
 
     async def _serve_once(self) -> None:
         """Has a worker until it is of no more use; `trouble` says why.

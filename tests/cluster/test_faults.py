@@ -1,6 +1,7 @@
 """Workers and fronts that are killed, stopped and stuck under load: no token is lost, doubled or wrong."""
 
 import asyncio
+import contextvars
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from muxjax.cluster import remote_unit
 from muxjax.cluster.launcher import born
 from muxjax.cluster.remote_unit import UnitState
 from muxjax.errors import RequestError
@@ -68,6 +70,34 @@ async def test_a_stuck_step_has_the_worker_started_again(tmp_path):
         (tmp_path / "stuck").unlink()
         await asked.ended()
         check(asked)
+
+
+@in_loop
+async def test_a_unit_that_was_ready_each_time_bears_one_start_that_comes_to_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote_unit, "PAUSES_S", (0.0, 0.0))
+    async with cluster(tmp_path, unit("0", "a")) as (asked, launcher):
+        only = asked.engine.units["0"]
+        for _ in range(2):
+            starts = only.starts
+            launcher.kill("0")
+            await asked.until(lambda: only.starts > starts and only.state is UnitState.READY)
+        launcher.kill("0")
+        await asked.until(lambda: only.starts > starts + 1 and only.state is UnitState.RESTARTING and bool(launcher.pid("0")))
+        launcher.kill("0")
+        await asked.until(lambda: not only.state.is_coming)
+        assert only.state is UnitState.READY
+
+
+@in_loop
+async def test_a_worker_s_life_is_told_beside_no_request(tmp_path):
+    asking = contextvars.ContextVar("asking", default="nobody")
+    asking.set("whoever has asked for another placement")
+    told: list[str] = []
+    async with cluster(tmp_path, unit("0", "a")) as (asked, launcher):
+        asked.engine.units["0"]._report = lambda line: told.append(asking.get())
+        launcher.kill("0")
+        await asked.until(lambda: len(told) > 1)
+    assert set(told) == {"nobody"}
 
 
 @in_loop
