@@ -2,12 +2,13 @@
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import MOST_DEVICES, ModelOptions, UnitOptions
-from muxjax.errors import ConfigError, require
+from muxjax.errors import ConfigError, require, shown
 from muxjax.model_spec import ModelSpec
 from muxjax.placement.problem import PRECISIONS, Placed, Placement, UnitPlan
 from muxjax.quantization import INT4, WEIGHTS
@@ -80,8 +81,8 @@ def unit_specs(
         require(1 <= unit.devices <= MOST_DEVICES, "devices", unit.devices, f"1 to {MOST_DEVICES} of a unit")
         require(0 <= first <= _LAST_DEVICE, "first_device", first, f"0 to {_LAST_DEVICE}")
     taken = [device for first, unit in zip(firsts, filled, strict=True) for device in range(first, first + unit.devices)]
-    if len(set(taken)) < len(taken):
-        raise ConfigError("the placement has units that share a device", field="placement")
+    if shared := sorted({device for device, count in Counter(taken).items() if count > 1}):
+        raise ConfigError(f"the placement has units that share a device: {shown(shared)}", field="placement")
     by_name = {model.name: model for model in (options.models if models is None else models)}
     _check_models(filled, by_name)
     return tuple(
@@ -93,13 +94,12 @@ def as_served(placement: Placement, specs: Iterable[UnitSpec]) -> Placement:
     """The placement with the models that its units have by now: they also come and go by themselves."""
     filled, by_name = [unit for unit in placement.units if unit.members], {spec.name: spec for spec in specs}
     numbered = [replace(unit, first_device=first) for first, unit in zip(_firsts(filled), filled, strict=True)]
-    return replace(placement, units=tuple(_with_models_of(by_name.get(_name(unit)), unit) for unit in numbered))
+    served = [_with_models_of(spec, unit) for unit in numbered if (spec := by_name.get(_name(unit)))]
+    return replace(placement, units=tuple(served))
 
 
-def _with_models_of(spec: UnitSpec | None, unit: UnitPlan) -> UnitPlan:
+def _with_models_of(spec: UnitSpec, unit: UnitPlan) -> UnitPlan:
     """The unit without members that have gone, and with those that came."""
-    if spec is None:
-        return replace(unit, members=())
     placed = {member.model for member in unit.members}
     came = tuple(
         Placed(model=model.name, rate_rps=model.rate or 1.0, devices=spec.options.devices_of(model))
