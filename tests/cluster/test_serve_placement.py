@@ -35,6 +35,10 @@ def placement(*units: tuple[str, ...]) -> Placement:
     )
 
 
+def over_two(model: str) -> Placement:
+    return Placement(units=(UnitPlan(devices=2, members=(Placed(model=model, rate_rps=1.0, devices=(0, 1)),)),))
+
+
 class Cluster:
     """A server of two units, one of which has a replica of the other's model."""
 
@@ -228,10 +232,11 @@ def test_models_that_come_and_go_are_part_of_what_is_served(cluster):
         ({"units": []}, "muxjax_placement must be 1"),
         ({"muxjax_placement": 1, "units": []}, "no unit with a model"),
         (as_json(placement(("nobody",))), "not configured: nobody"),
+        (as_json(over_two(FOREST)), f"{FOREST}: tensor_parallel_size must be a divisor of num_key_value_heads=3, got 2"),
     ],
 )
 def test_what_is_no_placement_is_refused_and_nothing_moves(cluster, body, message):
-    before = cluster.get("/admin/placement")
+    before, workers = cluster.get("/admin/placement"), (cluster.pid("0"), cluster.pid("1"))
     status, error = cluster.refusal("/admin/placement", body)
     assert status == 400 and message in error["message"]
-    assert cluster.get("/admin/placement") == before
+    assert cluster.get("/admin/placement") == before and (cluster.pid("0"), cluster.pid("1")) == workers

@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from muxjax.cluster.changes import told
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.mover import Mover
 from muxjax.cluster.plan import UnitSpec, as_served, unit_specs
+from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import ModelOptions, UnitOptions
-from muxjax.errors import ConfigError, RequestError
+from muxjax.errors import CheckpointError, ConfigError, RequestError
 from muxjax.placement.problem import Placement
 
 Models = Callable[[], Sequence[ModelOptions]]
@@ -105,11 +106,26 @@ class Placing:
         return lines
 
     def _specs(self, placement: Placement) -> tuple[UnitSpec, ...]:
+        """Its units; what comes is read before anything is ended for it.
+
+        Raises:
+          RequestError: it cannot be served here.
+        """
         try:
-            return unit_specs(placement, self._options, devices=self._devices, models=self._models())
-        except ConfigError as error:
+            specs = unit_specs(placement, self._options, devices=self._devices, models=self._models())
+            _require_readable(specs, self._mover.change_to(specs).coming)
+        except (ConfigError, CheckpointError) as error:
             raise _refused(error) from error
+        return specs
 
 
-def _refused(error: ConfigError) -> RequestError:
-    return RequestError(str(error), param=error.field or None, code="placement_refused")
+def _require_readable(specs: Iterable[UnitSpec], coming: Collection[str]) -> None:
+    """Raises ConfigError, CheckpointError: a model that comes cannot be read, or not be shared out over so many devices."""
+    for spec in specs:
+        for model in spec.options.models:
+            if model.name in coming:
+                ModelPlan.read(spec.options, model, "bfloat16" if spec.options.kv_dtype == "auto" else spec.options.kv_dtype)
+
+
+def _refused(error: ConfigError | CheckpointError) -> RequestError:
+    return RequestError(str(error), param=getattr(error, "field", None) or None, code="placement_refused")

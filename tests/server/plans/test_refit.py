@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,12 +13,19 @@ from muxjax.cost.chip import CHIPS
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.placement.problem import Cluster, Demand, Placed, Placement, Pool, Problem, UnitPlan
+from muxjax.server.plans import placing as placing_module
 from muxjax.server.plans.placing import Placing
 from muxjax.server.plans.refit import Refit, cluster_of, is_due
 from muxjax.specs import published
 from tests.cluster.kit import check, cluster, in_loop
 
 OPTIONS = UnitOptions(models=tuple(ModelOptions(name=name, path=Path("/none"), max_num_seqs=8) for name in "ab"))
+
+
+@pytest.fixture(autouse=True)
+def any_model(monkeypatch):
+    """There are no files of these models."""
+    monkeypatch.setattr(placing_module, "ModelPlan", SimpleNamespace(read=lambda *model: None))
 
 
 def of(nodes: int, width: int, usable: int | None = None) -> Cluster:
