@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from muxjax.errors import shown
+from muxjax.units import parse_s
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ def add_fields(parser: argparse.ArgumentParser, options: type, texts: Mapping[st
         parser.add_argument(
             "--" + name.removesuffix("_s").replace("_", "-"),
             dest=name,
-            type=file_path if kind is Path else kind,
+            type=file_path if kind is Path else seconds if name.endswith("_s") else kind,
             nargs="+" if several else None,
             default=defaults[name],
             metavar=metavars[name],
@@ -79,6 +80,15 @@ def file_path(text: str) -> Path:
     if not text or "\0" in text:
         raise argparse.ArgumentTypeError(f"must be a path, not empty and without a NUL, got {shown(text)}")
     return Path(text)
+
+
+def seconds(text: str) -> float:
+    """The time that a flag gives; argparse tells what is wrong with it."""
+    parsed = parse_s(text)
+    try:
+        return float(text) if parsed is None else parsed
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be seconds, or a time such as 90s, 10m or 1.5h, got {shown(text)}") from None
 
 
 def _kind(hint: Any) -> tuple[type, bool]:

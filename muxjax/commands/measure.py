@@ -4,6 +4,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 
+from muxjax.bench.client.address import checked, server_url
 from muxjax.errors import ConfigError, require
 from muxjax.placement.problem import Problem
 from muxjax.progress import followed
@@ -42,7 +43,7 @@ def _wait(seconds: float) -> None:
 
 def _look(url: str) -> Mapping[str, Counts]:
     """Raises ConfigError: no answer, or another one than metrics."""
-    address = url if url.rstrip("/").endswith("/metrics") else url.rstrip("/").removesuffix("/v1") + "/metrics"
+    address = checked(url) if url.rstrip("/").endswith("/metrics") else server_url(url) + "/metrics"
     try:
         with urllib.request.urlopen(address, timeout=_ANSWER_S) as answer:
             text = answer.read(_MOST_BYTES).decode()

@@ -9,7 +9,7 @@ import pytest
 import muxjax
 from muxjax.__main__ import main
 from muxjax.commands import serve_flags
-from muxjax.commands.flags import add_fields, defaults_of, one_of, read_fields, with_default
+from muxjax.commands.flags import add_fields, defaults_of, one_of, read_fields, seconds, with_default
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import ConfigError
 from muxjax.server.config import load_options
@@ -90,3 +90,13 @@ def test_the_version_is_the_packages(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0 and capsys.readouterr().out.strip() == f"muxjax {muxjax.__version__}"
+
+
+@pytest.mark.parametrize("text, wanted", [("90", 90.0), ("1.5", 1.5), ("90s", 90.0), ("10m", 600.0), ("1.5h", 5400.0)])
+def test_times_are_seconds_or_say_their_unit(text, wanted):
+    assert seconds(text) == wanted
+
+
+def test_a_time_that_is_none_is_told():
+    with pytest.raises(argparse.ArgumentTypeError, match="'soon'"):
+        seconds("soon")

@@ -4,7 +4,7 @@ import argparse
 
 from muxjax.commands import serve_flags
 from muxjax.commands.cli.parser import Command
-from muxjax.commands.flags import add_fields, defaults_of, file_path, one_of, read_fields, with_default
+from muxjax.commands.flags import add_fields, defaults_of, file_path, one_of, read_fields, seconds, with_default
 from muxjax.commands.profile_grid import Grid
 from muxjax.commands.simulation.options import SimulateOptions
 from muxjax.engine.options import UnitOptions
@@ -28,9 +28,9 @@ def _add_place(place: argparse.ArgumentParser) -> None:
     place.add_argument("--baseline", metavar="NAME", help=text)
     text = "a running server: what comes for it in the window is placed, not what the problem expects"
     place.add_argument("--from-metrics", metavar="URL", help=text)
-    place.add_argument("--window", type=float, default=60.0, metavar="SECONDS", help="of --from-metrics (%(default)g)")
+    place.add_argument("--window", type=seconds, default=60.0, metavar="SECONDS", help="of --from-metrics, or such as 10m (%(default)g)")
     text = "after which the best placement until then is taken (the search ends by itself)"
-    place.add_argument("--time-limit", type=float, metavar="SECONDS", help=text)
+    place.add_argument("--time-limit", type=seconds, metavar="SECONDS", help=text)
 
 
 def _place(args: argparse.Namespace) -> None:
