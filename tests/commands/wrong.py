@@ -5,7 +5,7 @@ from pathlib import Path
 
 from muxjax.__main__ import main
 
-MOST_S = 10
+MOST_S = 60
 """Of an input, on a machine with other things to do; the endless ones took minutes."""
 PROBLEM = "cluster: {chip: H200, nodes: 1, devices_per_node: 1}\nmodels:\n  - {name: a, shape: llama-3.2-1b, rate: 1}\n"
 PLACEMENT = {
