@@ -79,7 +79,7 @@ def unit_lines(unit: UnitSpec, device: Device) -> Iterator[str]:
       ConfigError, CheckpointError: it cannot be served, or does not fit.
     """
     options = unit.options
-    kv_dtype = options.kv_dtype if options.kv_dtype != "auto" else "float32" if device.is_cpu else "bfloat16"
+    kv_dtype = options.kv_dtype_on(cpu=device.is_cpu)
     plans = []
     require_drafts_in_own_tokens([ModelFiles.read(model) for model in options.models])
     for model in options.models:

@@ -173,6 +173,4 @@ def _places(model: ModelOptions, spec: ModelSpec, devices: Devices) -> AdapterPl
 
 
 def _kv_dtype(options: UnitOptions, device: jax.Device) -> np.dtype:
-    if options.kv_dtype != "auto":
-        return np.dtype(options.kv_dtype)
-    return np.dtype(np.float32 if device.platform == "cpu" else jnp.bfloat16)
+    return jnp.dtype(options.kv_dtype_on(cpu=device.platform == "cpu"))

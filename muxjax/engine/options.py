@@ -339,6 +339,10 @@ class UnitOptions:
         shares = self.sm_shares if devices == 1 and len(models) > 1 and lanes != 1 else ()
         return replace(self, models=models, tensor_parallel_size=devices, lanes=lanes, sm_shares=shares)
 
+    def kv_dtype_on(self, *, cpu: bool) -> str:
+        """The shared cache's on such devices."""
+        return self.kv_dtype if self.kv_dtype != "auto" else "float32" if cpu else "bfloat16"
+
     def plus(self, model: ModelOptions) -> "UnitOptions":
         """With one model more."""
         return self.serving((*self.models, model))

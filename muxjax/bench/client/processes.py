@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from dataclasses import dataclass, field
+from itertools import cycle
 
 from muxjax.bench.client.exchange import clock
 from muxjax.bench.client.messages import MOST_LINE, Begin, line, told
@@ -90,10 +91,9 @@ async def _start() -> asyncio.subprocess.Process:
 
 async def _deal(asks: AsyncIterable[Ask], processes: list[asyncio.subprocess.Process], begin_s: float) -> None:
     """Each ask to the next process, some time before its own."""
-    number = 0
+    turns = cycle(map(_stdin, processes))
     async for ask in asks:
-        stdin = _stdin(processes[number % len(processes)])
-        number += 1
+        stdin = next(turns)
         stdin.write(line(ask))
         await stdin.drain()
         if (early_s := begin_s + ask.at_s - LEAD_S - clock()) > 0:

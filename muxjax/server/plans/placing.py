@@ -124,7 +124,7 @@ def _require_readable(specs: Iterable[UnitSpec], coming: Collection[str]) -> Non
     for spec in specs:
         for model in spec.options.models:
             if model.name in coming:
-                ModelPlan.read(spec.options, model, "bfloat16" if spec.options.kv_dtype == "auto" else spec.options.kv_dtype)
+                ModelPlan.read(spec.options, model, spec.options.kv_dtype_on(cpu=False))
 
 
 def _refused(error: ConfigError | CheckpointError) -> RequestError:
