@@ -1,4 +1,4 @@
-"""How long does the host take to launch a step, of one model and of several in turns?
+"""How long does the host take to launch a step, of one model and of several?
 
     python -m scripts.bench_launches [--model llama-3.2-1b]     on a GPU, a minute and what its programs take to compile
     python -m scripts.bench_launches --tiny                     anywhere: whether it runs, no more
@@ -6,9 +6,10 @@
 
 XLA runs a step as a CUDA graph, which it updates where a buffer of it lies elsewhere than the last time: its input, which comes from the
 host, its results as long as somebody has the last ones, and where models take turns in a lane, what one of them leaves behind moves the
-next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Run it once more with
-XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP or XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async: each is a line of its own.
-Writes docs/results/launches/.
+next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Models in lanes of their own are launched one
+after the other, as the server does it, or from a thread each. Run it once more with
+XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP, XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async or
+XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT=1: each is a line of its own. Writes docs/results/launches/.
 """
 
 import argparse
@@ -16,14 +17,16 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import product
 
 import jax
 
-from muxjax.device.lanes.clients import ALLOCATOR
-from muxjax.device.profile import Point, Profiler, claim
+from muxjax.device.lanes.clients import ALLOCATOR, seen_again
+from muxjax.device.profile import MEMORY_FRACTION, Point, Profiler, claim
+from muxjax.models.sharding import Devices
 from muxjax.specs import published
 from muxjax.types import Phase
 from muxjax.units import show_s
@@ -32,10 +35,11 @@ from scripts.serving import TINY
 
 QUESTION = "launches"
 POINTS = tuple(Point(phase=Phase.DECODE, count=rows, context=512) for rows in (8, 32))
-IN_TURN = (1, 4)
 BURST, REPEATS = 24, 5
 """Steps that are launched without a wait, fewer than those that a client of XLA lets be in flight; and how often."""
-TOLD = ("XLA_FLAGS", ALLOCATOR)
+TOLD = ("XLA_FLAGS", ALLOCATOR, "XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT")
+WAYS = {"one alone": (1, 1, 1), "4 in one lane": (4, 1, 1), "4 in lanes": (4, 4, 1), "4 in lanes, a thread each": (4, 4, 4)}
+"""Models, lanes and threads that launch."""
 MOVES = ("input and results", "nothing")
 
 
@@ -57,17 +61,28 @@ def main() -> None:
 
 
 def measured(args: argparse.Namespace) -> Iterable[dict]:
-    """A line for each number of models, each point, and what moves."""
-    machine, spec = claim(), TINY if args.tiny else published.BY_NAME[args.model]
-    models = [Profiler(spec, POINTS, programs="" if args.tiny else args.compilation_cache_dir) for _ in range(max(IN_TURN))]
-    for model in models:
+    """A line for each way to launch, each point, and what moves."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # lanes share the memory
+    machine = claim()
+    for way, (count, lanes, threads) in WAYS.items():
+        models = list(_models(args, count, lanes))
+        for point, moves in product(POINTS, MOVES):
+            config = {"model": args.model, "way": way, "rows": point.count, "context": point.context, "moves": moves}
+            config |= {name: os.environ.get(name, "") for name in TOLD}
+            launchers = [(model.launcher if moves == MOVES[0] else partial(still, model))(point) for model in models]
+            values = burst(launchers, threads=threads, kept=BURST if moves == MOVES[0] else 1)
+            yield results.run_record(device=machine.device_kind, config=config, seed=0, values=values)
+
+
+def _models(args: argparse.Namespace, count: int, lanes: int) -> Iterator[Profiler]:
+    """Models that are ready, in so many lanes, of which the first is JAX's own client."""
+    spec = TINY if args.tiny else published.BY_NAME[args.model]
+    own = Devices.first(1)
+    devices = [own, *(Devices((seen_again(own.each[0], MEMORY_FRACTION),)) for _ in range(lanes - 1))]
+    for place in range(count):
+        model = Profiler(spec, POINTS, devices=devices[place % lanes], programs="" if args.tiny else args.compilation_cache_dir)
         list(model.compile())
-    for count, point, moves in product(IN_TURN, POINTS, MOVES):
-        config = {"model": args.model, "in_turn": count, "rows": point.count, "context": point.context, "moves": moves}
-        config |= {name: os.environ.get(name, "") for name in TOLD}
-        launchers = [(model.launcher if moves == MOVES[0] else partial(still, model))(point) for model in models[:count]]
-        values = burst(launchers, kept=BURST if moves == MOVES[0] else 1)
-        yield results.run_record(device=machine.device_kind, config=config, seed=0, values=values)
+        yield model
 
 
 def still(model: Profiler, point: Point) -> Callable[[], jax.Array]:
@@ -84,20 +99,28 @@ def still(model: Profiler, point: Point) -> Callable[[], jax.Array]:
     return launch
 
 
-def burst(launchers: Sequence[Callable[[], jax.Array]], *, kept: int) -> dict[str, float]:
+def burst(launchers: Sequence[Callable[[], jax.Array]], *, threads: int, kept: int) -> dict[str, float]:
     """Seconds of a step: of the host until it is launched, and of both until it has ended; medians.
 
     Args:
+      threads: that launch, each its share of the launchers.
       kept: results at a time that somebody has.
     """
+
+    def launch(own: Sequence[Callable[[], jax.Array]]) -> list[jax.Array]:
+        tokens = deque[jax.Array](maxlen=kept)
+        for _, launcher in product(range(BURST // len(launchers)), own):
+            tokens.append(launcher())
+        return list(tokens)
+
     launched, ended = [], []
-    for _ in range(1 + REPEATS):
-        tokens, started = deque[jax.Array](maxlen=kept), time.perf_counter()
-        for i in range(BURST):
-            tokens.append(launchers[i % len(launchers)]())
-        launched.append((time.perf_counter() - started) / BURST)
-        jax.block_until_ready(list(tokens))
-        ended.append((time.perf_counter() - started) / BURST)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(1 + REPEATS):
+            started = time.perf_counter()
+            tokens = list(pool.map(launch, [launchers[first::threads] for first in range(threads)]))
+            launched.append((time.perf_counter() - started) / BURST)
+            jax.block_until_ready(tokens)
+            ended.append((time.perf_counter() - started) / BURST)
     return {"launch_s": statistics.median(launched[1:]), "step_s": statistics.median(ended[1:])}
 
 
@@ -109,9 +132,9 @@ def page(lines: Iterable[dict]) -> str:
         flags = " ".join(f"{name}={config[name]}" for name in TOLD if config[name])
         shape = f"{config['rows']} x {config['context']}"
         times = show_s(found["launch_s"]), show_s(found["step_s"])
-        rows.append((line["device"], config["model"], shape, config["in_turn"], config["moves"], *times, flags))
-    head = ("device", "model", "rows x context", "models in turn", "moves", "the host launches", "a step", "with")
-    title = "# How long does the host take to launch a step, of one model and of several in turns?"
+        rows.append((line["device"], config["model"], shape, config["way"], config["moves"], *times, flags))
+    head = ("device", "model", "rows x context", "models", "moves", "the host launches", "a step", "with")
+    title = "# How long does the host take to launch a step, of one model and of several?"
     about = (
         f"Decodes with random weights, {BURST} launched without a wait. Where a launch takes as long as a step, the device waits for the"
         " host. Command: `python -m scripts.bench_launches`."

@@ -79,7 +79,7 @@ def run_here(case: Case, programs: str, *, tiny: bool) -> dict[str, Any]:
     ceilings = measure(tiny=tiny)
     points = _points(sizes)
     started = time.perf_counter()
-    profiler = Profiler(spec, points, tp=case.tp, programs=programs)
+    profiler = Profiler(spec, points, devices=Devices.first(case.tp), programs=programs)
     loaded = time.perf_counter()
     for _ in profiler.compile():
         pass

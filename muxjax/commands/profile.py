@@ -57,11 +57,12 @@ def run(models: Sequence[str], destination: Path, *, degrees: Sequence[int], gri
 def _measured(name: str, spec: ModelSpec, tp: int, points: Sequence, more: Callable[..., None], cache_dir: str) -> Iterator[Row]:
     """Rows of those points, one after the other."""
     from muxjax.device.profile import Profiler
+    from muxjax.models.sharding import Devices
 
     if not points:
         return
     more(0, f"{name}, tp {tp}: loading")
-    profiler = Profiler(spec, points, tp=tp, programs=cache_dir)
+    profiler = Profiler(spec, points, devices=Devices.first(tp), programs=cache_dir)
     for i, _ in enumerate(profiler.compile()):
         more(0, f"{name}, tp {tp}: {i + 1} of {profiler.program_count} programs compiled")
     for point in points:

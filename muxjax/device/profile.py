@@ -36,6 +36,9 @@ SLOTS = 256
 ARENA_BYTES, CPU_ARENA_BYTES = 8 * 2**30, 64 * 2**20
 """Far more than a device's caches hold. Tables name any of its blocks, for more tokens than it has room for."""
 
+MEMORY_FRACTION = 0.9
+"""Of a device's memory, for steps."""
+
 REPEATS, REPEAT_S, CALLS = 3, 0.1, (2, 20)
 """A point is the median of repeats of so many seconds, but within so many calls."""
 
@@ -101,24 +104,24 @@ class Machine:
 
 def claim() -> Machine:
     """Takes the devices' memory for steps."""
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", str(MEMORY_FRACTION))
     devices = jax.devices()
     return Machine(device_kind=devices[0].device_kind, devices=len(devices))
 
 
 class Profiler:
-    """A model with random weights on the first devices, and the programs of the points that are to be measured.
+    """A model with random weights on devices, and the programs of the points that are to be measured.
 
     Args:
-      tp: degree of tensor parallelism.
+      devices: that it is on; the first that JAX sees by default.
       programs: the folder where they are kept; "" for none.
 
     Attributes:
       model, executor: what runs the steps; the executor once all is compiled.
     """
 
-    def __init__(self, spec: ModelSpec, points: Sequence[Point], *, tp: int = 1, programs: str = ""):
-        devices = Devices.first(tp)
+    def __init__(self, spec: ModelSpec, points: Sequence[Point], *, devices: Devices | None = None, programs: str = ""):
+        devices = devices or Devices.first(1)
         plan = _Plan.of(spec, points, devices)
         self._arena, self._needs = plan.pool, plan.needs.of(plan.needs.shapes, plan.pool, greedy=True)
         self.model = DeviceModel.empty(

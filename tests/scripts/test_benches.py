@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,12 @@ def test_the_steps_of_a_tiny_model_are_measured_and_its_greedy_tokens_are_right(
     assert not list(tmp_path.iterdir())
 
 
-def test_launches_of_models_in_turns_are_measured(tmp_path):
+def test_launches_of_several_models_are_measured(tmp_path):
     said = run("scripts.bench_launches", "--tiny", folder=tmp_path, XLA_FLAGS="--xla_cpu_enable_fast_math=false")
     rows = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| cpu")]
-    asked = [["8 x 512", "1"], ["32 x 512", "1"], ["8 x 512", "4"], ["32 x 512", "4"]]
-    assert [row[2:5] for row in rows] == [[*one, moves] for one in asked for moves in ("input and results", "nothing")]
+    ways = ["one alone", "4 in one lane", "4 in lanes", "4 in lanes, a thread each"]
+    asked = product(ways, ["8 x 512", "32 x 512"], ["input and results", "nothing"])
+    assert [row[2:5] for row in rows] == [[shape, way, moves] for way, shape, moves in asked]
     assert {row[-1].removesuffix(" |") for row in rows} == {"XLA_FLAGS=--xla_cpu_enable_fast_math=false"}
     assert not list(tmp_path.iterdir())
 

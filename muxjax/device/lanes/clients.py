@@ -4,7 +4,6 @@ All that JAX calls private stands in this file; `open_lanes` tries it at the sta
 """
 
 import logging
-import os
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ def open_lanes(options: UnitOptions) -> tuple[Devices, ...]:
     if options.most_lanes == 1 or (options.lanes is None and first.each[0].platform == "cpu"):
         return (first,)
     try:
-        others = [_seen_again(first.each[0], options.gpu_memory_fraction) for _ in range(options.most_lanes - 1)]
+        others = [seen_again(first.each[0], options.gpu_memory_fraction) for _ in range(options.most_lanes - 1)]
         for device in (first.each[0], *others):
             _check(device)
     except Exception as error:  # of whatever kind: what is private may be gone, or be otherwise
@@ -54,7 +53,7 @@ def import_memory(capsule: Any, device: jax.Device) -> jax.Array:
     return xla_client._xla.dlpack_managed_tensor_to_buffer(capsule, device, None)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _seen_again(device: jax.Device, memory_fraction: float) -> jax.Device:
+def seen_again(device: jax.Device, memory_fraction: float) -> jax.Device:
     """The same device as a new client sees it."""
     if device.platform == "cpu":
         client = xla_client.make_cpu_client()
@@ -64,9 +63,8 @@ def _seen_again(device: jax.Device, memory_fraction: float) -> jax.Device:
 
 
 def gpu_options(memory_fraction: float) -> dict[str, Any]:
-    """Of a further client, which takes its memory as JAX's own is told to, but none before it needs it."""
-    allocator = os.environ.get(ALLOCATOR, "bfc").lower()
-    return {"platform_name": "cuda", "allocator": allocator, "preallocate": False, "memory_fraction": memory_fraction}
+    """Of a further client, which is made as JAX's own is told to be, but takes no memory before it needs it."""
+    return {**xla_client.generate_pjrt_gpu_plugin_options(), "preallocate": False, "memory_fraction": memory_fraction}
 
 
 def _check(device: jax.Device) -> None:

@@ -41,7 +41,7 @@ def test_where_no_other_client_can_be_made_there_is_one_lane_and_a_line_that_say
     def no_client(*_):
         raise RuntimeError("the driver is too old\nand so on")
 
-    monkeypatch.setattr(clients, "_seen_again", no_client)
+    monkeypatch.setattr(clients, "seen_again", no_client)
     assert len(open_lanes(options(2, tmp_path, lanes=2))) == 1
     assert [record.getMessage() for record in caplog.records] == [
         "all models run in one lane, in turns, for there can be no other: RuntimeError: the driver is too old"
@@ -57,8 +57,11 @@ def test_lanes_that_cannot_be_are_refused(changes, error, tmp_path):
     assert refusal.value.field == "lanes"
 
 
-def test_further_clients_take_memory_as_jaxs_own_is_told_to_but_none_beforehand(monkeypatch):
-    monkeypatch.delenv("XLA_PYTHON_CLIENT_ALLOCATOR", raising=False)
-    assert clients.gpu_options(0.5) == {"platform_name": "cuda", "allocator": "bfc", "preallocate": False, "memory_fraction": 0.5}
+def test_further_clients_are_made_as_jaxs_own_is_told_to_be_but_take_no_memory_beforehand(monkeypatch):
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION", raising=False)
     monkeypatch.setenv("XLA_PYTHON_CLIENT_ALLOCATOR", "CUDA_ASYNC")
-    assert clients.gpu_options(0.9)["allocator"] == "cuda_async"
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT", "1")
+    options = clients.gpu_options(0.9)
+    told = {"platform_name": "cuda", "allocator": "cuda_async", "preallocate": False, "memory_fraction": 0.9, "use_tfrt_gpu_client": True}
+    assert options == {**options, **told}
