@@ -22,7 +22,7 @@ from muxjax.types import Output, Request, Sampling
 from tests.fake_device import continuation
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60
+WAIT_S = 180
 
 
 class FakeLauncher:

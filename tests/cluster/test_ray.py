@@ -23,8 +23,8 @@ ray = pytest.importorskip("ray")
 from ray.util import get_placement_group, placement_group_table  # noqa: E402
 
 STORE_BYTES = 80 * 2**20
-NOTICE = {"health_check_period_ms": 300, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
-"""How soon Ray's head misses a node."""
+NOTICE = {"health_check_period_ms": 500, "health_check_failure_threshold": 12, "health_check_initial_delay_ms": 0}
+"""How soon Ray's head misses a node: not one that a busy machine holds up for a few seconds."""
 
 
 class Nodes:
@@ -189,11 +189,13 @@ async def test_a_worker_sees_the_gpus_that_ray_gave_it(nodes, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     nodes.add(devices=0, gpus=4)  # nobody uses them
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")  # of the front's host
-    async with served(wide("0-1", "a"), unit("2", "b"), kind=GPU):
-        seen = {each for name in ("0-1", "2") for each in variable(name, "CUDA_VISIBLE_DEVICES").split(",")}
-        assert len(seen) == 3 and seen < set("0123")
-        assert len(variable("0-1", "CUDA_VISIBLE_DEVICES").split(",")) == 2
-    nodes.lose(nodes.last)
+    try:
+        async with served(wide("0-1", "a"), unit("2", "b"), kind=GPU):
+            seen = {each for name in ("0-1", "2") for each in variable(name, "CUDA_VISIBLE_DEVICES").split(",")}
+            assert len(seen) == 3 and seen < set("0123")
+            assert len(variable("0-1", "CUDA_VISIBLE_DEVICES").split(",")) == 2
+    finally:
+        nodes.lose(nodes.last)
 
 
 @in_loop
