@@ -25,6 +25,7 @@ class FakeEngine:
       turn_s: of one token for every request.
       most_tokens: a longer request is refused, as one that never fits.
       cached_tokens: of every prompt.
+      crowd: no turn is made while fewer requests are there, so that those go in step, however late one comes.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FakeEngine:
         turn_s: float = 0.001,
         most_tokens: int = 10**9,
         cached_tokens: int = 0,
+        crowd: int = 0,
     ):
         self.healthy = True
         self.submitted: list[Request] = []
@@ -42,7 +44,7 @@ class FakeEngine:
         self.cancelled: list[str] = []
         self._models = tuple(models)
         self._reply, self._turn_s, self._most_tokens = reply, turn_s, most_tokens
-        self._cached_tokens = cached_tokens
+        self._cached_tokens, self._crowd = cached_tokens, crowd
         self._live: dict[str, tuple[Request, int]] = {}
         self._aborted: list[str] = []
         self._lock = threading.Condition()
@@ -137,6 +139,8 @@ class FakeEngine:
         now_s = time.monotonic()
         outputs = [Output(request_id, None, Finish.ABORT, now_s) for request_id in self._aborted]
         self._aborted.clear()
+        if len(self._live) < self._crowd:
+            return outputs
         for request, count in list(self._live.values()):
             self._on_job(_job(request, count, now_s - self._turn_s, now_s))
             token = self._reply(request, count)

@@ -256,7 +256,7 @@ class DyingEngine(FakeEngine):
 def test_an_engine_that_dies_ends_the_batch_with_what_was_answered(tmp_path):
     lines = [ask(f"{i}", max_tokens=90) for i in range(9)]
     source, sink = written(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
-    broken = Service(DyingEngine(["a"]), Catalog([served(ByteTokenizer(300), "a")]))
+    broken = Service(DyingEngine(["a"], crowd=2), Catalog([served(ByteTokenizer(300), "a")]))
 
     with opened(Options(input_file=str(source), output_file=str(sink))) as batch, pytest.raises(MuxError, match="--resume goes on"):
         run_through(broken, batch, most_open=2)
