@@ -50,6 +50,18 @@ def harness():
     harness.engine.stop()
 
 
+class WaitingDevice(FakeDevice):
+    """Its steps end when somebody lets them."""
+
+    def __init__(self):
+        super().__init__(LAYOUTS, FakeClock())
+        self.go_on = threading.Event()
+
+    def collect(self, *, wait: bool):
+        self.go_on.wait(WAIT_S)
+        return super().collect(wait=wait)
+
+
 def test_requests_of_several_models_get_their_tokens(harness):
     requests = [harness.submit(str(i), "abc"[i % 3]) for i in range(9)]
     outputs = harness.until_ended(9)
@@ -85,16 +97,19 @@ def test_a_request_that_comes_while_the_engine_waits_for_a_step_is_looked_at_at_
     harness.engine.stop()
 
 
-def test_a_cancelled_request_ends_once_and_its_blocks_are_free(harness):
+def test_a_cancelled_request_ends_once_and_its_blocks_are_free():
+    harness = Harness(WaitingDevice())
     harness.submit("long", max_tokens=38)
     harness.engine.cancel("long")
     harness.engine.cancel("long")
     harness.engine.cancel("nobody")
+    harness.device.go_on.set()
     outputs = harness.until_ended(1)
     assert [output.finish for output in outputs["long"]][-1] is Finish.ABORT
     assert harness.engine.drain(WAIT_S)
     assert harness.engine.stats().free_blocks == harness.engine.stats().total_blocks
     assert harness.said.empty()
+    harness.engine.stop()
 
 
 def test_a_draining_engine_ends_what_it_has_and_takes_no_more(harness):

@@ -8,24 +8,12 @@ from muxjax.engine.stats import Status
 from muxjax.engine.watchdog import Watchdog
 from muxjax.errors import RequestError
 from muxjax.types import Finish
-from tests.engine.test_engine import WAIT_S, Harness
+from tests.engine.test_engine import WAIT_S, Harness, WaitingDevice
 from tests.engine.test_unit import LAYOUTS
-from tests.fake_device import FakeClock, FakeDevice
+from tests.fake_device import FakeClock
 from tests.faulty_device import BROKEN, FaultyDevice
 
 SHORT_S = 0.05
-
-
-class WaitingDevice(FakeDevice):
-    """Its steps end when somebody lets them."""
-
-    def __init__(self):
-        super().__init__(LAYOUTS, FakeClock())
-        self.go_on = threading.Event()
-
-    def collect(self, *, wait: bool):
-        self.go_on.wait(WAIT_S)
-        return super().collect(wait=wait)
 
 
 @pytest.fixture
@@ -73,11 +61,12 @@ def test_a_stuck_engine_can_be_stopped(waiting):
 
 
 def test_an_id_in_use_is_refused_and_free_again_after_its_end():
-    harness = Harness()
+    harness = Harness(WaitingDevice())
     harness.submit("same", max_tokens=38)
     with pytest.raises(RequestError, match="in use") as refusal:
         harness.submit("same")
     assert refusal.value.status == 409
+    harness.device.go_on.set()
     harness.until_ended(1)
     harness.submit("same")
     assert harness.until_ended(1)["same"][-1].finish is Finish.LENGTH and harness.engine.healthy
@@ -132,10 +121,11 @@ def test_an_action_that_raises_is_told_to_who_asked_for_it():
 
 
 def test_a_policy_with_a_defect_ends_the_engine_and_every_request():
-    harness = Harness()
-    harness.engine._policy = lambda view: 1 / 0
+    harness, submitted = Harness(), threading.Event()
+    harness.engine._policy = lambda view: submitted.wait(WAIT_S) and 1 / 0
     for i in range(5):
         harness.submit(str(i), "abc"[i % 3])
+    submitted.set()
     outputs = harness.until_ended(5)
     assert all([output.finish for output in each] == [Finish.ABORT] for each in outputs.values())
     assert not harness.engine.healthy

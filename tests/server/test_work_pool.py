@@ -9,6 +9,8 @@ import pytest
 
 from muxjax.server.work_pool import WorkPool
 
+WAIT_S = 60
+
 
 class Held:
     """Work that goes on until it is let go."""
@@ -19,7 +21,7 @@ class Held:
     def __call__(self) -> str:
         with self.lock:
             self.begun += 1
-        assert self.go.wait(30)
+        assert self.go.wait(WAIT_S)
         return "done"
 
 
@@ -31,7 +33,7 @@ def pool():
 
 
 async def until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -41,7 +43,7 @@ def test_one_tenant_holds_no_more_than_its_share_and_another_is_served_at_once(p
         held = Held()
         many = [asyncio.create_task(pool.run("greedy", held)) for _ in range(20)]
         await until(lambda: held.begun)
-        assert await asyncio.wait_for(pool.run("other", lambda: 7), 30) == 7
+        assert await asyncio.wait_for(pool.run("other", lambda: 7), WAIT_S) == 7
         assert held.begun == 1
         held.go.set()
         assert await asyncio.gather(*many) == ["done"] * 20
@@ -55,12 +57,12 @@ def test_who_leaves_does_not_free_the_thread_that_still_works_for_it(pool):
         for _ in range(5):
             leaving = asyncio.create_task(pool.run("greedy", held))
             await asyncio.sleep(0.01)
+            await until(lambda: held.begun)  # nobody works for who leaves sooner
             leaving.cancel()
-        await until(lambda: held.begun)
-        assert await asyncio.wait_for(pool.run("other", lambda: 7), 30) == 7
+        assert await asyncio.wait_for(pool.run("other", lambda: 7), WAIT_S) == 7
         assert held.begun == 1
         held.go.set()
-        assert await asyncio.wait_for(pool.run("greedy", lambda: 8), 30) == 8
+        assert await asyncio.wait_for(pool.run("greedy", lambda: 8), WAIT_S) == 8
 
     asyncio.run(run())
 
@@ -86,7 +88,7 @@ def test_work_of_a_line_goes_on_while_the_event_loop_is_busy(pool):
         pieces = [asyncio.create_task(pool.run("a", lambda: None)) for _ in range(20)]
         last = asyncio.create_task(pool.run("a", done.set))
         await asyncio.sleep(0)  # all of them are asked for
-        assert done.wait(30)  # and the loop does nothing else
+        assert done.wait(WAIT_S)  # and the loop does nothing else
         await asyncio.gather(*pieces, last)
 
     asyncio.run(run())
@@ -94,16 +96,18 @@ def test_work_of_a_line_goes_on_while_the_event_loop_is_busy(pool):
 
 def test_lines_take_turns(pool):
     async def run() -> None:
-        held, order = Held(), []
-        first = asyncio.create_task(pool.run("blocks one thread", held))
-        second = asyncio.create_task(pool.run("blocks the other", held))
-        await until(lambda: held.begun == 2)
+        one, other, order = Held(), Held(), []
+        first = asyncio.create_task(pool.run("blocks one thread", one))
+        second = asyncio.create_task(pool.run("blocks the other", other))
+        await until(lambda: one.begun and other.begun)
         work = [("a", 0), ("a", 1), ("a", 2), ("b", 3)]
         waiting = [asyncio.create_task(pool.run(line, lambda n=n: order.append(n))) for line, n in work]
         await asyncio.sleep(0)
-        held.go.set()
-        await asyncio.gather(first, second, *waiting)
-        assert order.index(3) < order.index(1)
+        one.go.set()  # two threads could begin in one order and be done in another
+        await asyncio.gather(first, *waiting)
+        assert order == [0, 3, 1, 2]
+        other.go.set()
+        await second
 
     asyncio.run(run())
 

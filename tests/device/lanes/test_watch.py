@@ -19,7 +19,7 @@ class Told:
 
     def wait_for(self, count):
         for _ in range(count):
-            assert self.all.acquire(timeout=10)
+            assert self.all.acquire(timeout=60)
 
 
 @pytest.mark.parametrize("count", [1, 50])

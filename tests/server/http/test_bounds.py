@@ -18,6 +18,7 @@ from tests.fakes import FakeEngine
 from tests.server.kit import served
 
 LONG = 10**6
+WAIT_S = 120.0
 STREAM = {"model": "a", "prompt": "the cat", "max_tokens": LONG, "n": 64, "stream": True, "ignore_eos": True}
 
 
@@ -38,7 +39,7 @@ def connected(url, *, receive_bytes: int | None = None):
     with socket.socket() as client:
         if receive_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        client.settimeout(20)
+        client.settimeout(WAIT_S)
         client.connect((url.hostname, url.port))
         yield client
 
@@ -96,7 +97,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve):
         client.sendall(post(SMALL[:10], length=len(SMALL)))
         received = answer(client)
         assert (status(received), b"request_timeout" in received) == (408, True)
-        assert time.monotonic() - began_s < 10
+        assert time.monotonic() - began_s < 30  # the default is a minute
         assert engine.submitted == []
 
 
@@ -124,7 +125,7 @@ def test_a_body_that_nobody_reads_is_not_kept(serve, path, monkeypatch):
 
 
 def test_a_body_that_comes_in_pieces_is_waited_for(serve):
-    with serve(read_timeout_s=10) as (_, url), connected(url) as client:
+    with serve(read_timeout_s=WAIT_S) as (_, url), connected(url) as client:
         for piece in (post(SMALL)[:-10], SMALL[-10:]):
             client.sendall(piece)
             time.sleep(0.3)
@@ -138,8 +139,8 @@ def test_a_head_that_does_not_come_is_not_waited_for(serve, head):
         assert client.recv(1) == b""
 
 
-def wait_until(holds, seconds: float = 15.0) -> bool:
-    end_s = time.monotonic() + seconds
+def wait_until(holds) -> bool:
+    end_s = time.monotonic() + WAIT_S
     while not holds() and time.monotonic() < end_s:
         time.sleep(0.05)
     return holds()
@@ -158,10 +159,9 @@ def test_who_reads_is_not_cut_off(serve):
     with serve(write_timeout_s=0.5) as (engine, url), connected(url) as client:
         client.sendall(post(json.dumps(STREAM).encode()))
         end_s, received = time.monotonic() + 3, 0
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s or received <= 10_000:
             piece = len(client.recv(1 << 20))
             assert piece > 0
             received += piece
-        assert received > 10_000
         assert engine.live == 64
     assert wait_until(lambda: engine.live == 0)

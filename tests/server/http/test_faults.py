@@ -18,8 +18,9 @@ from muxjax.server.catalog import Catalog
 from muxjax.server.config import HttpOptions
 from muxjax.server.service import Service
 from muxjax.server.text.tokenizer import ByteTokenizer
+from tests.engine.test_engine import WaitingDevice
 from tests.engine.test_unit import LARGEST, LAYOUTS, make_unit
-from tests.engine.test_watchdog import WaitingDevice, until
+from tests.engine.test_watchdog import until
 from tests.fake_device import FakeClock, FakeDevice
 from tests.faulty_device import LOST, NAN, FaultyDevice
 from tests.server.kit import Server, served

@@ -1,8 +1,10 @@
 """Looks of the replanner, at metrics and with a search that a test makes up."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from types import SimpleNamespace
 
 import pytest
 
@@ -43,8 +45,10 @@ class Here(Executor):
 
 @pytest.fixture
 def looks(tmp_path, monkeypatch):
-    """Runs some looks, each of which finds 40 requests for a since the last; returns placing and the problems that were searched."""
+    """Runs some looks, each of which finds 40 requests for a in the tenth of a second since the last; returns placing and the problems that
+    were searched."""
     monkeypatch.setattr(replanner, "search_process", Here)
+    monkeypatch.setattr(replanner, "time", SimpleNamespace(monotonic=itertools.count(0.0, 0.1).__next__))
     problem = read_problem(write_problem(tmp_path))
 
     def run(*, gains: list[float], applies: bool, models: str = "ab", served: Placement = OLD, until: Callable[[], bool] | None = None):
@@ -95,7 +99,7 @@ def test_a_gain_that_comes_and_goes_is_not(looks):
 def test_it_plans_by_what_came(looks):
     _, searched = looks(gains=[0.0], applies=True)
     a, b = searched[0].demands
-    assert (a.prompt_tokens, a.output_tokens) == (100.0, 10.0) and a.rate_rps > 100
+    assert (a.prompt_tokens, a.output_tokens) == (100.0, 10.0) and a.rate_rps == pytest.approx(400)
     assert (b.rate_rps, b.prompt_tokens) == (1.0, 80.0), "nobody said anything of b"
 
 

@@ -20,14 +20,14 @@ async def searched(search, *arguments):
 @in_loop
 async def test_a_search_ends_with_whoever_waits_for_it():
     others = set(multiprocessing.active_children())
-    searching = asyncio.create_task(searched(time.sleep, 60))
+    searching = asyncio.create_task(searched(time.sleep, 600))
     while not (children := set(multiprocessing.active_children()) - others):
         assert not searching.done()
         await asyncio.sleep(0.05)
     began_s = time.monotonic()
     searching.cancel()
     await asyncio.gather(searching, return_exceptions=True)
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < 50
     # Whoever reaps a child first knows its exit status alone, and the executor's thread waits for it too: ask until both know.
     while any(child.is_alive() for child in children):
         assert time.monotonic() - began_s < 50, f"{children} go on"

@@ -14,7 +14,7 @@ from muxjax.server.http.routes import responses as routes
 from muxjax.server.responses import background
 from muxjax.server.responses.reply import ResponseReply
 from muxjax.server.responses.store import ResponseStore, Stored
-from tests.server.http.test_app import ask, until
+from tests.server.http.test_app import WAIT_S, ask, until
 from tests.server.speaking import saying
 
 WEATHER = {
@@ -75,7 +75,7 @@ def test_an_answer_that_is_cut_off_is_incomplete(serve, tokenizer, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_call_is_an_item_of_its_own(serve, tokenizer, stream):
-    with serve(reply=saying(tokenizer, CALL), turn_s=0.01) as server:
+    with serve(reply=saying(tokenizer, CALL), turn_s=0.05) as server:
         answer = server.client.responses.create(model="a", input="hi", tools=[WEATHER], tool_choice="required", stream=stream)
         if stream:
             events = list(answer)
@@ -141,7 +141,7 @@ def test_a_response_in_the_background_is_asked_for_until_it_is_there(serve, toke
 
 
 def test_a_response_in_the_background_can_be_cancelled(serve, tokenizer):
-    with serve(reply=saying(tokenizer, "meow", ends=False), turn_s=0.05) as server:
+    with serve(reply=saying(tokenizer, "meow", ends=False), turn_s=0.2) as server:
         answer = server.client.responses.create(model="a", input="hello", background=True)
         assert until(lambda: server.engine.live == 1)
         assert server.client.responses.cancel(answer.id).status == "cancelled"
@@ -159,7 +159,7 @@ def test_a_response_in_the_background_is_made_beside_the_event_loop_and_then_no_
 
     def watched(reply, deltas):
         threads.append(threading.current_thread().name)
-        assert may_end.wait(10)
+        assert may_end.wait(WAIT_S)
         return made(reply, deltas)
 
     monkeypatch.setattr(ResponseReply, "whole", watched)
@@ -169,7 +169,7 @@ def test_a_response_in_the_background_is_made_beside_the_event_loop_and_then_no_
         cancelled = threads_of_clients.submit(server.client.responses.cancel, answer.id)
         assert not cancelled.done()
         may_end.set()
-        assert cancelled.result(10).status == "completed"
+        assert cancelled.result(WAIT_S).status == "completed"
         server.client.responses.delete(answer.id)
         with pytest.raises(openai.NotFoundError):
             server.client.responses.retrieve(answer.id)
@@ -178,7 +178,7 @@ def test_a_response_in_the_background_is_made_beside_the_event_loop_and_then_no_
 
 def test_no_more_than_so_many_responses_are_made_in_the_background(serve, tokenizer, monkeypatch):
     monkeypatch.setattr(background, "MOST_AT_ONCE", 1)
-    with serve(reply=saying(tokenizer, "meow", ends=False), turn_s=0.05) as server:
+    with serve(reply=saying(tokenizer, "meow", ends=False), turn_s=0.2) as server:
         first = server.client.responses.create(model="a", input="hello", background=True)
         with pytest.raises(openai.InternalServerError, match="the most at a time") as refusal:
             server.client.responses.create(model="a", input="hello", background=True)
