@@ -16,6 +16,7 @@ class Stub:
 
     Args:
       first_s: until the first event; gap_s: between events; chunked: else the end of the connection ends the answer.
+      crowd: no answer begins before so many have come.
       wrong: a status and a body in place of an answer, for whom it names.
       broken_after: events after which the connection breaks, None for never.
       heads, heard: of each POST.
@@ -24,6 +25,7 @@ class Stub:
     first_s: float = 0.0
     gap_s: float = 0.0
     chunked: bool = True
+    crowd: int = 1
     wrong: Callable[[dict], tuple[int, str] | None] = lambda body: None
     broken_after: int | None = None
     models: tuple[str, ...] = ("m",)
@@ -84,6 +86,9 @@ class _Connection(asyncio.Protocol):
         self._loop.call_at(self._due_s, self._next)
 
     def _next(self) -> None:
+        if len(self._stub.heard) < self._stub.crowd:
+            self._loop.call_later(0.01, self._next)
+            return
         if self._sent == self._stub.broken_after:
             self._transport.abort()
             return

@@ -43,10 +43,9 @@ def test_a_stream_has_the_times_of_its_tokens(chunked):
 
 
 def test_nobody_waits_for_an_answer_before_the_next_request():
-    begin_s = time.monotonic()
-    records = measured(Stub(first_s=1.0), [ask(0.1 * k, tokens=1) for k in range(6)])
+    records = measured(Stub(crowd=6), [ask(0.1 * k, tokens=1) for k in range(6)], timeout_s=60.0)
 
-    assert time.monotonic() - begin_s < 4
+    assert not any(record.error for record in records)
     assert [record.intended_s for record in sorted(records, key=lambda one: one.intended_s)] == [round(0.1 * k, 6) for k in range(6)]
     assert all(record.sent_s >= record.intended_s for record in records)
 
@@ -73,14 +72,15 @@ def test_latency_counts_from_the_time_at_which_the_request_was_to_be_sent():
         (Stub(wrong=lambda body: (200, "data: {]\n\n")), "no stream of events", 200),
         (Stub(wrong=lambda body: (200, 'data: {"error": {"message": "lost"}}\n\ndata: [DONE]\n\n')), "lost", 200),
         (Stub(broken_after=2), "the stream broke off", 200),
-        (Stub(gap_s=5.0), "no end within 0.5 s", 200),
+        (Stub(gap_s=60.0), "no end within 3 s", 200),
     ],
     ids=["refused", "text", "empty", "no stream", "no json", "error in the stream", "broken", "slow"],
 )
 def test_what_fails_is_a_record_and_the_others_go_on(stub, error, status):
     wrong, stub.wrong = stub.wrong, lambda body: None if "good" in body else wrong(body)
     good, bad = ask(0.05, tokens=1, good=True), ask(0.0)
-    records = {record.intended_s: record for record in measured(stub, [bad, good], timeout_s=0.5)}
+    timeout_s = 3.0 if stub.gap_s else 60.0
+    records = {record.intended_s: record for record in measured(stub, [bad, good], timeout_s=timeout_s)}
 
     assert error in records[0.0].error and records[0.0].status == status and records[0.0].served is None
     assert records[0.05].error == ""

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 GOOD, OTHER = "good=tests.bench.backends.server", "other=tests.bench.backends.server"
 ODD, DYING = "odd=tests.bench.backends.odd", "dying=tests.bench.backends.dying"
 MODELS = [f"{folder.name}={folder}" for folder in shipped()[:2]]
-LOAD = ["--rate", "40", "--num-prompts", "8", "--random-input-len", "8", "--random-output-len", "3", "--warmup", "0", "--ttft", "5"]
+LOAD = ["--rate", "40", "--num-prompts", "8", "--random-input-len", "8", "--random-output-len", "3", "--warmup", "0", "--ttft", "60"]
 CACHE = ["--kv-cache-size", "8MiB"]
 
 

@@ -13,9 +13,10 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = ("", "ends", "mute", "slow", "deaf", "parent", "dies", "short", "textless", "wrong-words", "refuses", "formless")
-"""Exits at once; is never ready, or not soon; ignores SIGTERM; leaves a child; is killed by the second stream; answers too little, without
+"""Exits at once; is never ready, or not soon; declines SIGTERM; leaves a child; is killed by the second stream; answers too little, without
 text, other words, with an error, or in another form."""
 SLOW_S = 1.0
+DEAF = "no, thank you"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,7 +78,7 @@ def main(fault: str = "") -> None:
     if args.fault == "ends":
         sys.exit("no luck today")
     if args.fault == "deaf":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: print(DEAF, flush=True))
     if args.fault == "parent":
         print("child", subprocess.Popen(["sleep", "1000"]).pid, flush=True)
     Handler.fault, Handler.model = args.fault, args.model.partition("=")[0]

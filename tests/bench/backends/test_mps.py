@@ -71,7 +71,7 @@ def test_strangers_are_groups_without_a_client():
 
 def test_servers_get_the_daemons_folders_and_those_that_are_not_attached_are_counted(control, tmp_path):
     backend = failing("", "textless", mps=True)
-    with serving(backend, fleet(), tmp_path, ready_s=30) as running:
+    with serving(backend, fleet(), tmp_path) as running:
         assert running.unattached == 2
         environment = Path(f"/proc/{running.processes[0].process.pid}/environ").read_bytes().decode()
         assert f"{mps.PIPES}=" in environment and "muxjax-mps-" in environment
@@ -79,5 +79,5 @@ def test_servers_get_the_daemons_folders_and_those_that_are_not_attached_are_cou
 
 
 def test_one_server_alone_needs_no_mps(tmp_path):
-    with serving(failing("", mps=True), fleet(), tmp_path, ready_s=30) as running:
+    with serving(failing("", mps=True), fleet(), tmp_path) as running:
         assert running.unattached == 0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from muxjax.bench.backends.processes import PORTS, free_ports, log_name
 from muxjax.bench.backends.running import lacking, serving
 from muxjax.errors import ConfigError
 from tests.bench.backends.kit import ROOT, failing, fleet
+from tests.bench.backends.server import DEAF
 
 FLEET = fleet()
 
@@ -35,9 +37,18 @@ def lives(pid: int) -> bool:
         return False
 
 
+def end(pids: Collection[int]) -> bool:
+    """They do within a minute: a kill takes its time, and nobody waits for what servers have started."""
+    deadline_s = time.monotonic() + 60
+    while any(map(lives, pids)) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    return not any(map(lives, pids))
+
+
 def test_all_are_ready_when_the_block_begins_and_gone_when_it_ends(tmp_path, monkeypatch):
     monkeypatch.setenv("MUXJAX_API_KEY", "would lock the servers")
-    with serving(failing("", "slow"), FLEET, tmp_path, ready_s=30) as running:
+    monkeypatch.setattr(processes, "STOP_S", 60.0)
+    with serving(failing("", "slow"), FLEET, tmp_path) as running:
         pids = [one.process.pid for one in running.processes]
         assert all(map(lives, pids)) and set(running.urls) == {"good", "slow"}
         assert running.start_s > 0.9
@@ -59,13 +70,10 @@ def test_a_server_that_is_never_ready_is_waited_for_no_longer_than_that(tmp_path
 
 @pytest.mark.parametrize("fault", ["deaf", "parent"])
 def test_a_server_that_does_not_go_or_leaves_others_is_killed_with_them(fault, tmp_path):
-    with serving(failing(fault), FLEET, tmp_path, ready_s=30) as running:
+    with serving(failing(fault), FLEET, tmp_path) as running:
         group = running.processes[0].family
         assert len(group) == (2 if fault == "parent" else 1)
-    deadline_s = time.monotonic() + 10
-    while any(map(lives, group)) and time.monotonic() < deadline_s:
-        time.sleep(0.02)  # a kill takes its time
-    assert not any(map(lives, group))
+    assert end(group)
 
 
 def test_a_server_that_was_killed_is_why_the_block_failed(tmp_path):
@@ -81,15 +89,23 @@ def test_what_a_block_raises_while_all_live_is_told_as_it_is(tmp_path):
 
 
 def test_a_second_ctrl_c_kills_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "STOP_S", 60.0)
-    begun_s = time.monotonic()
+    monkeypatch.setattr(processes, "STOP_S", 600.0)
+    interrupts_s: list[float] = []
+
+    def interrupt() -> None:
+        """When a server has been told to end."""
+        while DEAF not in running.processes[0].told:
+            time.sleep(0.02)
+        interrupts_s.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt), serving(failing("deaf", "deaf"), FLEET, tmp_path) as running:
         pids = [one.process.pid for one in running.processes]
-        timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
-        timer.start()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
         raise KeyboardInterrupt
-    timer.join()
-    assert time.monotonic() - begun_s < 30 and not any(map(lives, pids))
+    thread.join()
+    assert time.monotonic() - interrupts_s[0] < 60 and not any(map(lives, pids))
 
 
 WAITS = """
@@ -113,7 +129,7 @@ def test_a_client_that_is_told_to_end_leaves_nobody_behind(number, tmp_path):
         assert len(pids) == 3 and all(map(lives, pids))
         client.send_signal(number)
         client.wait(60)
-    assert not any(map(lives, pids))
+    assert end(pids)
 
 
 def test_a_command_that_is_not_there_is_told(tmp_path):
