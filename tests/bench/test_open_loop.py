@@ -43,7 +43,7 @@ def test_a_stream_has_the_times_of_its_tokens(chunked):
 
 
 def test_nobody_waits_for_an_answer_before_the_next_request():
-    records = measured(Stub(crowd=6), [ask(0.1 * k, tokens=1) for k in range(6)], timeout_s=60.0)
+    records = measured(Stub(crowd=6), [ask(0.1 * k, tokens=1) for k in range(6)], timeout_s=20.0)
 
     assert not any(record.error for record in records)
     assert [record.intended_s for record in sorted(records, key=lambda one: one.intended_s)] == [round(0.1 * k, 6) for k in range(6)]
