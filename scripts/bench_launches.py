@@ -4,12 +4,17 @@
     python -m scripts.bench_launches --tiny                     anywhere: whether it runs, no more
     python -m scripts.bench_launches --page                     only rewrites the README from the lines there are
 
-XLA runs a step as a CUDA graph, which it updates where a buffer of it lies elsewhere than the last time: its input, which comes from the
-host, its results as long as somebody has the last ones, and where models take turns in a lane, what one of them leaves behind moves the
-next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Models in lanes of their own are launched one
-after the other, as the server does it, or from a thread each. Run it once more with
-XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP, XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async or
-XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT=1: each is a line of its own. Writes docs/results/launches/.
+XLA runs a step as one CUDA graph, and updates what of it names a buffer that lies elsewhere than the last time; products and kernels of
+ours are graphs of their own in it, captured anew unless one of the last sixteen is for just these addresses. What moves is the input, which
+comes from the host, results as long as somebody has the last ones, and with them what a step needs while it runs: where models take turns
+in a lane, what one leaves behind moves the next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Models
+in lanes of their own are launched one after the other, as the server does it, or from a thread each. Run it once more with each of
+  XLA_FLAGS=--xla_cmd_buffer_trace_cache_size=256
+  XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP (or SKIP_PROFILED)
+  XLA_FLAGS=--xla_gpu_command_buffer_scheduling_mode=CONCURRENT_REGIONS
+  XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async
+  XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT=1, a client that launches from a thread of its own
+Each is a line of its own. Writes docs/results/launches/.
 """
 
 import argparse
