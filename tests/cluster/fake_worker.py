@@ -28,7 +28,7 @@ from tests.server.kit import spec
 LAYOUT = CacheLayout(windows=(None,), kv_heads=1, head_dim=16, element_bytes=4, block_bytes=512)
 DEVICE = "FAKE_DEVICE"
 """Variable that says what the device is called."""
-MAX_TOKENS, STEP_S = 400, 0.004
+MAX_TOKENS, STEP_S, SLOW_STEP_S = 400, 0.004, 0.2
 
 
 class RealTime(FakeClock):
@@ -42,14 +42,14 @@ class RealTime(FakeClock):
 
 
 class SlowDevice(FakeDevice):
-    """Its steps take their time; while the file "stuck" is beside its socket, they take for ever."""
+    """Its steps take their time, and much more while the file "slow" is beside its socket; while "stuck" is, they take for ever."""
 
     def __init__(self, layouts: dict[str, CacheLayout], folder: Path):
         super().__init__(layouts, RealTime(), step_s=0.0)
-        self._stuck = folder / "stuck"
+        self._slow, self._stuck = folder / "slow", folder / "stuck"
 
     def collect(self, *, wait: bool) -> list[Done]:
-        time.sleep(STEP_S)
+        time.sleep(SLOW_STEP_S if self._slow.exists() else STEP_S)
         while self._stuck.exists():
             time.sleep(STEP_S)
         return super().collect(wait=wait)

@@ -115,9 +115,10 @@ async def test_requests_that_come_while_a_worker_is_away_wait_for_it(tmp_path):
 
 @in_loop
 async def test_a_request_cancelled_on_a_lost_unit_does_not_come_back(tmp_path):
+    (tmp_path / "slow").touch()  # it does not end before it is cancelled
     async with cluster(tmp_path, unit("0", "a")) as (asked, launcher):
         asked.ask("r", "a", max_tokens=300)
-        await asked.until(lambda: asked.begun("r", 5))
+        await asked.until(lambda: asked.begun("r"))
         launcher.kill("0", signal.SIGSTOP)
         asked.engine.cancel("r")
         launcher.kill("0")
@@ -173,9 +174,11 @@ async def test_a_unit_that_cannot_start_leaves_the_others_serving(tmp_path):
 async def test_a_unit_without_devices_waits_for_some_and_its_requests_do_not(tmp_path):
     async with cluster(tmp_path, unit("0", "a"), unit("1", "b")) as (asked, launcher):
         launcher.is_full = True
+        (tmp_path / "slow").touch()  # it does not end before it is lost
         asked.ask("lost", "a", max_tokens=300)
-        await asked.until(lambda: asked.begun("lost", 5))
+        await asked.until(lambda: asked.begun("lost"))
         launcher.kill("0")
+        (tmp_path / "slow").unlink()
         await asked.ended()
         assert asked.told["lost"][-1].finish is Finish.FAILED
         assert asked.engine.states() == {"a": "failed", "b": "ready"} and asked.engine.healthy

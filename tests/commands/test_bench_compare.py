@@ -105,7 +105,7 @@ def test_no_rate_is_tried_beyond_the_first_that_is_not_good_enough():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_who_is_interrupted_leaves_nobody_behind_and_keeps_what_was_measured(number):
-    flags = [*LOAD, *CACHE, "--records", "r.jsonl", "--seeds", "0", "1", "--rate", "75", "--num-prompts", "150"]
+    flags = [*LOAD, *CACHE, "--records", "r.jsonl", "--seeds", "0", "1", "--rate", "40", "--num-prompts", "200"]
     flags += ["--backends", GOOD, OTHER]
     asked = [sys.executable, "-m", "muxjax", "bench", "compare", *MODELS, *flags]
     with subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:

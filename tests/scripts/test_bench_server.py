@@ -106,9 +106,9 @@ def test_streams_that_nobody_waits_for_any_more_are_hung_up_on():
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             streams = asyncio.create_task(record_streams(f"http://127.0.0.1:{port}", "/", [{}]))
-            await asyncio.wait_for(came.wait(), 10)
+            await asyncio.wait_for(came.wait(), 60)
             streams.cancel()
-            await asyncio.wait_for(gone.wait(), 10)
+            await asyncio.wait_for(gone.wait(), 60)
         return streams.cancelled()
 
     assert asyncio.run(cancelled())

@@ -49,6 +49,9 @@ def test_a_process_compiles_stops_goes_on_and_ends(workers, tmp_path):
 
     workers.pause()
     answer = workers.compile(source(9), PLACES)
+    deadline_s = time.monotonic() + WAIT_S
+    while state(process.pid) != "T" and time.monotonic() < deadline_s:
+        time.sleep(0.01)
     time.sleep(0.2)
     assert state(process.pid) == "T" and not answer.done()
     workers.resume()

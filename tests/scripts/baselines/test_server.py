@@ -18,8 +18,8 @@ STOP = frozenset({7})
 class Counting:
     """Answers a prompt with the numbers that follow its last token."""
 
-    def __init__(self, *, fails: bool = False):
-        self.max_len, self.cancelled, self.closed, self._fails = 1000, [], False, fails
+    def __init__(self, *, fails: bool = False, step_s: float = 0.001):
+        self.max_len, self.cancelled, self.closed, self._fails, self._step_s = 1000, [], False, fails, step_s
         self._made = {}
 
     @property
@@ -34,7 +34,7 @@ class Counting:
         self._made.pop(request, None)
 
     def step(self):
-        time.sleep(0.001)
+        time.sleep(self._step_s)
         if self._fails:
             raise RuntimeError("no more memory")
         made = []
@@ -138,7 +138,7 @@ def test_the_last_event_says_why_the_answer_ended():
 
 
 def test_who_leaves_is_cancelled_and_the_engine_is_closed_at_the_end():
-    engine = Counting()
+    engine = Counting(step_s=0.05)  # it does not end by itself meanwhile
 
     async def run():
         async with serving(engine) as (address, session, _):
@@ -149,7 +149,7 @@ def test_who_leaves_is_cancelled_and_the_engine_is_closed_at_the_end():
             while not engine.cancelled:
                 await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(asyncio.wait_for(run(), 60))
     assert engine.closed
 
 
@@ -162,4 +162,4 @@ def test_an_engine_that_fails_ends_all_requests_and_says_so():
             await failed.wait()
             return response.status
 
-    assert asyncio.run(asyncio.wait_for(run(), 20)) == 500
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == 500

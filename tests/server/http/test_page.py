@@ -20,7 +20,7 @@ from tests.fakes import FakeEngine, FakeLifecycle
 from tests.server.http.test_app import ask
 
 STATIC = Path(page.__file__).parents[1] / "static"
-WAIT_S = 30
+WAIT_S = 60
 needs_chromium = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs Debian's chromium and chromium-driver"
 )
@@ -149,7 +149,7 @@ def test_the_page_shows_the_models_and_what_they_do(opened, server):
 
 @needs_chromium
 def test_the_playground_streams_from_two_models_side_by_side(browser, serve):
-    with serve(turn_s=0.05) as server:
+    with serve(turn_s=0.1) as server:
         _forget_logs(browser)
         browser.get(server.url.removesuffix("/v1") + "/")
         _until(lambda: browser.find_elements("css selector", "#left-model option"))
@@ -261,7 +261,7 @@ def _press(browser, text: str) -> None:
 
 @needs_chromium
 def test_stop_ends_both_answers_on_the_server_too(browser, serve):
-    with serve(turn_s=0.05) as server:
+    with serve(turn_s=0.2) as server:
         browser.get(server.url.removesuffix("/v1") + "/")
         _until(lambda: browser.find_elements("css selector", "#left-model option"))
         browser.find_element("id", "max-tokens").clear()
