@@ -22,15 +22,15 @@ MOST_TOKENS = 72
 """Longer than any right answer."""
 
 
-def wrong_answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list[tuple[Item, str]]:
+def wrong_answers(folder: Path, items: Sequence[Item]) -> list[tuple[Item, str]]:
     """The items that the model in the folder answers wrong, each with what it says instead."""
-    said = answers(folder, items, dtype=dtype)
+    said = answers(folder, items)
     return [(item, answer) for item, answer in zip(items, said, strict=True) if not is_right(item, answer)]
 
 
-def answers(folder: Path, items: Sequence[Item], *, dtype: str = "auto") -> list[str]:
+def answers(folder: Path, items: Sequence[Item]) -> list[str]:
     """Answers of the model to each item, greedily."""
-    spec = read_spec(folder, dtype=dtype)
+    spec = read_spec(folder)
     params = load(folder, spec, progress=False)
     tokenizer, template = _text_of(folder)
     prompts = [tokenizer.encode(template.render(item.messages, tools=item.tools or None), add_special_tokens=False).ids for item in items]

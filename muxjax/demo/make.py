@@ -23,6 +23,8 @@ from muxjax.specs.config import to_hf_config
 
 HELD_OUT_SEED = 2026
 """Seed of the questions that a new model is asked; any seed will do, as no seed can reach what training showed."""
+ASKED = 200
+"""Such questions."""
 
 
 def make_models(names: list[str], out: Path, minutes: float | None) -> None:
@@ -66,12 +68,12 @@ def make_model(recipe: Recipe, out: Path, limit_s: float) -> None:
     shutil.rmtree(work)
 
 
-def report(recipe: Recipe, folder: Path, asked: int = 200) -> str:
+def report(recipe: Recipe, folder: Path) -> str:
     """How many held-out questions, of those known by heart, and of those with tools the model answers right."""
     world, shares = recipe.world, []
-    kinds = {"new": list(islice(items(world, HELD_OUT_SEED), asked)), "by heart": items_by_heart(world)}
+    kinds = {"new": list(islice(items(world, HELD_OUT_SEED), ASKED)), "by heart": items_by_heart(world)}
     if world.calls_tools:
-        kinds["with tools"] = list(islice(items_with_tools(world, HELD_OUT_SEED), asked))
+        kinds["with tools"] = list(islice(items_with_tools(world, HELD_OUT_SEED), ASKED))
     for label, questions in kinds.items():
         right = len(questions) - len(wrong_answers(folder, questions))
         shares.append(f"{right} of {len(questions)} questions {label}")

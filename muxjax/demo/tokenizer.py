@@ -18,6 +18,8 @@ BOS, EOS, USER, BOT = "<s>", "</s>", "<|user|>", "<|bot|>"
 SPECIALS = (BOS, EOS, USER, BOT)
 OF_TOOLS = ("<|system|>", "<|tools|>", "<|tool|>", "<tool_call>", "</tool_call>")
 """Specials of a model that calls tools; others read them letter by letter."""
+_CONVERSATIONS = 4000
+"""That a vocabulary is learned from."""
 CHAT_TEMPLATE = """{{ bos_token }}
 {%- if messages[0].role == 'system' %}
     {{- '<|system|>' + messages[0].content }}
@@ -57,7 +59,7 @@ def specials(world: World) -> tuple[str, ...]:
     return (*SPECIALS, *OF_TOOLS) if world.calls_tools else SPECIALS
 
 
-def train_tokenizer(world: World, vocab: int, seed: int, conversations: int = 4000) -> Tokenizer:
+def train_tokenizer(world: World, vocab: int, seed: int) -> Tokenizer:
     """Byte-level BPE with `vocab` entries, the specials first; the digits of a number stay apart."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -70,11 +72,11 @@ def train_tokenizer(world: World, vocab: int, seed: int, conversations: int = 40
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    training = islice(tales(world, Random(seed), Split.TRAIN), conversations)
+    training = islice(tales(world, Random(seed), Split.TRAIN), _CONVERSATIONS)
     messages = (message for tale in training for message in conversation(tale.text, tale.questions))
     texts = [message["content"] for message in messages]
     if world.calls_tools:
-        texts += _texts(islice(errands(world, Random(seed), Split.TRAIN), conversations))
+        texts += _texts(islice(errands(world, Random(seed), Split.TRAIN), _CONVERSATIONS))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 

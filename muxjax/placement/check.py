@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from muxjax.cache.layout import BLOCK_BYTES
-from muxjax.cost.cost_model import CostModel
 from muxjax.cost.roofline import Roofline, weight_bytes
 from muxjax.errors import ConfigError
 from muxjax.placement.cluster import Mesh, mesh_sizes, packs
@@ -17,12 +16,8 @@ RATE_ERROR = 1e-6
 """Relative, of the sum of the replicas' rates."""
 
 
-def violations(problem: Problem, placement: Placement, costs: CostModel | None = None) -> list[str]:
-    """Limits that the placement breaks: what, where and by how much; empty if it may be used.
-
-    Args:
-      costs: by which the fairness bound is judged, the roofline if None.
-    """
+def violations(problem: Problem, placement: Placement) -> list[str]:
+    """Limits that the placement breaks: what, where and by how much; empty if it may be used."""
     demands = {demand.name: demand for demand in problem.demands}
     if len(placement.units) > problem.cluster.devices:
         return [f"{len(placement.units)} units have no device each, the cluster has {problem.cluster.devices}"]
@@ -32,7 +27,7 @@ def violations(problem: Problem, placement: Placement, costs: CostModel | None =
     for i, unit in enumerate(placement.units):
         broken = [*_members(f"unit {i}", unit, demands), *_degrees(f"unit {i}", unit, demands)]
         broken = broken or list(_memory(f"unit {i}", unit, problem, demands))
-        faults += broken or _fairness(f"unit {i}", unit, problem, costs or Roofline())
+        faults += broken or _fairness(f"unit {i}", unit, problem)
     return faults
 
 
@@ -141,11 +136,11 @@ def _need_bytes(problem: Problem, members: list[tuple[Demand, int]], pool: int) 
     return weights + BLOCK_BYTES * max((sequence_blocks(demand, tp) for demand, tp in members), default=0)
 
 
-def _fairness(where: str, unit: UnitPlan, problem: Problem, costs: CostModel) -> list[str]:
+def _fairness(where: str, unit: UnitPlan, problem: Problem) -> list[str]:
     """No two LLMs differ by more than the bound of equation 2."""
     if not unit.members or problem.fairness == math.inf:
         return []
-    unfairness = estimate(problem, costs, unit).unfairness
+    unfairness = estimate(problem, Roofline(), unit).unfairness
     if unfairness <= problem.fairness:
         return []
     return [f"{where}: two LLMs' shares of head blocks differ by {unfairness:.3g}, the bound is {problem.fairness:g}"]

@@ -83,15 +83,6 @@ def read(path: Path) -> Iterator[Arrival]:
         yield arrival
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """Header of the trace.
-
-    Raises:
-      ConfigError: no such file, or another version.
-    """
-    return _check_header(path, json_lines(path))
-
-
 def json_lines(path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
     """The objects of a file of JSON lines, each with its place; blank lines are passed over.
 
@@ -120,7 +111,7 @@ def _object(line: Line, text: bytes) -> dict[str, Any]:
     return record
 
 
-def _check_header(path: Path, lines: Iterator[tuple[Line, dict[str, Any]]]) -> dict[str, Any]:
+def _check_header(path: Path, lines: Iterator[tuple[Line, dict[str, Any]]]) -> None:
     line, header = next(lines, (Line(path, 1), {}))
     version, about = header.get("muxjax_trace"), header.get("about", {})
     if version != VERSION or isinstance(version, bool):
@@ -128,7 +119,6 @@ def _check_header(path: Path, lines: Iterator[tuple[Line, dict[str, Any]]]) -> d
     _refuse_unknown(line, header, _HEADER)
     if not isinstance(about, dict):
         raise line.wrong("about", about, "an object")
-    return about
 
 
 def _arrival(line: Line, record: dict[str, Any], before_s: float) -> Arrival:

@@ -132,15 +132,6 @@ def latencies(served: Collection[Served]) -> Latencies:
     )
 
 
-def attainment(served: Iterable[Served], alone_s: Sequence[float], scale: float, demanded: int) -> float:
-    """Share of the demanded requests that ended within scale x the time they would take alone; one that never ended missed it.
-
-    Args:
-      alone_s: of each served request, in the same order.
-    """
-    return _within([one.latency_s for one in served], alone_s, scale, demanded)
-
-
 def attainments(
     served: Collection[Served], alone: Callable[[Served], Alone], demanded: int, scales: Sequence[float] = SCALES
 ) -> Attainment:

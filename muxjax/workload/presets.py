@@ -57,17 +57,17 @@ def by_name(name: str, *, rate_scale: float = 1.0) -> Workload:
     return _MAKERS[name]().scaled(rate_scale)
 
 
-def powerlaw(models: int, *, alpha: float = 0.9, top_rps: float = 20.0) -> Workload:
+def powerlaw(models: int) -> Workload:
     """MuxServe's synthetic workload, of 19 models there; its shapes in the same proportions for other numbers.
 
     Raises:
       ConfigError: as popularity.power_law.
     """
-    rates = power_law(models, alpha, top_rps)
+    rates = power_law(models, alpha=0.9, top_rps=20.0)
     shapes = _spread(known("popularity", "muxserve-synthetic")["shapes"], models)
     return Workload(
         name=f"powerlaw-{models}",
-        about=f"MuxServe's synthetic workload: alpha {alpha:g} under {top_rps:g} req/s, Poisson, ShareGPT; the smallest are asked most",
+        about="MuxServe's synthetic workload: alpha 0.9 under 20 req/s, Poisson, ShareGPT; the smallest are asked most",
         streams=_poisson(rates, "sharegpt", shapes),
     )
 

@@ -21,7 +21,7 @@ MOONCAKE_BLOCK_TOKENS = 512
 """Tokens that one of Mooncake's hash_ids stands for."""
 
 
-def azure(path: Path, *, model: str = "azure") -> Iterator[Arrival]:
+def azure(path: Path) -> Iterator[Arrival]:
     """The Azure LLM inference traces of 2023: CSV with the columns TIMESTAMP, ContextTokens, GeneratedTokens; they name no model.
 
     Source: github.com/Azure/AzurePublicDataset.
@@ -34,7 +34,7 @@ def azure(path: Path, *, model: str = "azure") -> Iterator[Arrival]:
         before_s = _not_before(line, "TIMESTAMP", round(at_s - start_s, 6), before_s)
         tokens = _count(line, "ContextTokens", prompt), _count(line, "GeneratedTokens", output)
         if all(tokens):
-            yield Arrival(before_s, model, *tokens)
+            yield Arrival(before_s, "azure", *tokens)
 
 
 def burst_gpt(path: Path) -> Iterator[Arrival]:
@@ -55,7 +55,7 @@ def burst_gpt(path: Path) -> Iterator[Arrival]:
             yield Arrival(before_s, line.text_of("Model", model), *tokens)
 
 
-def mooncake(path: Path, *, model: str = "mooncake", seed: int = 0, jitter_s: float = 3.0) -> Iterator[Arrival]:
+def mooncake(path: Path, *, seed: int = 0, jitter_s: float = 3.0) -> Iterator[Arrival]:
     """Mooncake: JSON lines with timestamp (milliseconds), input_length, output_length, hash_ids (one for 512 tokens of the prompt).
 
     The time stamps are rounded down to steps of jitter_s, over which the requests of a step are spread evenly at random. Requests whose
@@ -79,7 +79,7 @@ def mooncake(path: Path, *, model: str = "mooncake", seed: int = 0, jitter_s: fl
         group = _first_hash(line, record.get("hash_ids"))
         if prompt and output:
             shared = min(MOONCAKE_BLOCK_TOKENS, prompt) if group else 0
-            arrival = Arrival(round(at_s + rng.random() * jitter_s, 6), model, prompt, output, group, shared)
+            arrival = Arrival(round(at_s + rng.random() * jitter_s, 6), "mooncake", prompt, output, group, shared)
             heapq.heappush(held, (arrival.time_s, line.number, arrival))
     yield from (arrival for *_, arrival in sorted(held))
 

@@ -17,10 +17,10 @@ from muxjax.placement.greedy import place
 from muxjax.placement.headroom import place_with_headroom
 from muxjax.placement.objective import Member, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Placement, Problem
-from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.search_space import score, search_space
 from muxjax.placement.trim import fewest_devices
 from muxjax.specs.published import BY_NAME
+from tests.placement.exhaustive import best_of_all
 
 
 def asked(name: str, shape: str, rate_rps: float, **more) -> Demand:

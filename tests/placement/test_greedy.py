@@ -17,9 +17,9 @@ from muxjax.placement.cluster import Mesh
 from muxjax.placement.greedy import Effort, PlacementResult, place, replicas
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents
 from muxjax.placement.problem import Cluster, Demand, Problem
-from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.search_space import search_space
 from muxjax.specs.published import BY_NAME
+from tests.placement.exhaustive import best_of_all
 from tests.placement.toy import CHIP, alone, demand, problems, score, solver
 
 QUICK = Effort(parts=2)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from muxjax.placement.cluster import packs
 from muxjax.placement.problem import Cluster, Problem
-from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.references.ilp import optimum, splits
+from tests.placement.exhaustive import best_of_all
 from tests.placement.toy import CHIP, demand, problems, solver
 
 SOLVER = 1e-6

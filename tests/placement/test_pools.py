@@ -17,11 +17,11 @@ from muxjax.placement.greedy import place
 from muxjax.placement.objective import Objective
 from muxjax.placement.plan_file import of_json
 from muxjax.placement.problem import Cluster, Demand, Placement, Pool, Problem
-from muxjax.placement.references.exhaustive import best_of_all
 from muxjax.placement.report import price
 from muxjax.placement.search_space import search_space
 from muxjax.placement.trim import least_cost
 from muxjax.specs.published import BY_NAME
+from tests.placement.exhaustive import best_of_all
 from tests.placement.toy import problems, solver
 
 

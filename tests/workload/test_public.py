@@ -35,10 +35,10 @@ MOONCAKE = [
 
 
 def test_azure_counts_seconds_from_the_first_request_and_drops_empty_answers(tmp_path):
-    assert list(azure(file(tmp_path, AZURE), model="m")) == [
-        Arrival(0.0, "m", 310, 44),
-        Arrival(0.5006, "m", 420, 131),
-        Arrival(2.0, "m", 905, 55),
+    assert list(azure(file(tmp_path, AZURE))) == [
+        Arrival(0.0, "azure", 310, 44),
+        Arrival(0.5006, "azure", 420, 131),
+        Arrival(2.0, "azure", 905, 55),
     ]
 
 

@@ -1,7 +1,6 @@
 """Processes that compile side by side, and that can be stopped for a while."""
 
 import contextlib
-import logging
 import os
 import queue
 import signal
@@ -12,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from muxjax.device.programs.sources import Source
 from muxjax.device.programs.worker import Setup, send
-
-_log = logging.getLogger(__name__)
 
 
 class CompileWorkers:

@@ -6,15 +6,17 @@ from muxjax.placement.cluster import Mesh, MeshGroup, few_groups, in_order, pack
 from muxjax.placement.objective import NO_UNIT, Member, Objective, UnitContents, Units
 from muxjax.placement.problem import Placement, Pool, Problem
 
+_MOST_GROUPS = 64
 
-def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates, *, most_groups: int = 64) -> Placement:
+
+def memory_greedy(problem: Problem, objective: Objective, candidates: Candidates) -> Placement:
     """The LLMs by size, descending, each over all devices of the mesh with the most free memory a device; the best mesh group that way.
 
     Raises:
       ConfigError: the LLMs do not fit that way.
     """
     _only_pool(problem)
-    groups, _ = few_groups(problem.cluster, most_groups)
+    groups, _ = few_groups(problem.cluster, _MOST_GROUPS)
     states = [_fill_memory(group, objective, candidates) for group in groups]
     best = max(filter(None, states), key=objective.total, default=None)
     if best is None or objective.total(best) == NO_UNIT:

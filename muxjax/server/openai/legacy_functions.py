@@ -5,7 +5,6 @@ from typing import Any
 
 from muxjax.server.openai.fields import Fields, show
 
-Json = dict[str, Any]
 LEGACY_NAMES = {"tools": "functions", "tool_choice": "function_call"}
 """What a client of functions calls the fields that are made of them."""
 

@@ -18,7 +18,6 @@ from muxjax.server.telemetry.request_record import RequestRecord
 _MOST_QUEUED = 2**16
 _END = b"\n]\n"
 _JOBS, _REQUESTS = 1, 2  # the processes under which a viewer shows them
-_PHASES = ("prefill", "decode", "mixed")
 _log = logging.getLogger(__name__)
 
 Event = dict[str, Any]

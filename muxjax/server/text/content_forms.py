@@ -4,7 +4,6 @@ import enum
 import hashlib
 import itertools
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,8 +24,6 @@ _ARGUMENT = f"a{_WORDS[0]}"
 _CALL = {"id": "abcdefghi", "type": "function", "function": {"name": _NAME, "arguments": {_ARGUMENT: _WORDS[1]}}}
 _SHORT_ID = re.compile("[a-zA-Z0-9]{9}")
 _MARK = "55812"  # comes out where a template shows a part's code in place of its text
-
-_log = logging.getLogger(__name__)
 
 
 class Form(enum.Enum):

@@ -1,4 +1,4 @@
-"""The best placement of a tiny problem, by looking at all of them: an oracle for tests and benchmarks."""
+"""The best placement of a tiny problem, by looking at all of them."""
 
 import itertools
 from collections.abc import Iterator
