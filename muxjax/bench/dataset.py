@@ -11,14 +11,12 @@ from typing import Any
 
 import msgspec
 
-from muxjax.bench.prompts import LONGEST, Text
+from muxjax.bench.prompts import LONGEST, Text, about_tokens
 from muxjax.errors import ConfigError, require
 from muxjax.whole_file import read_whole
 from muxjax.workload.files import Line, json_lines
 
 MOST_BYTES = 2**31
-LETTERS_A_TOKEN = 4
-"""Of English; by them the length of a reply is told where no tokenizer is."""
 _LENGTHS = ("output_tokens", "max_tokens", "max_completion_tokens")
 
 
@@ -60,7 +58,7 @@ def _share_gpt(path: Path, output_tokens: int | None) -> Iterator[Text]:
             continue
         question, reply = one.conversations[:2]
         if question.value and reply.value:
-            yield Text(prompt=question.value, output_tokens=output_tokens or max(1, len(reply.value) // LETTERS_A_TOKEN))
+            yield Text(prompt=question.value, output_tokens=output_tokens or about_tokens(reply.value))
 
 
 def _plain(path: Path, output_tokens: int | None) -> Iterator[Text]:

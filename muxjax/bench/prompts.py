@@ -17,6 +17,8 @@ LONGEST = 2**18
 """Tokens of a prompt at most."""
 LEAST_ID = 10
 """Smaller ids often begin or end a text."""
+LETTERS_A_TOKEN = 4
+"""Of English."""
 _STRIDE = 104_729
 """Odd, so that LONGEST prompts begin at as many places."""
 
@@ -38,10 +40,15 @@ class Text:
 
     @property
     def length(self) -> int:
-        """Tokens where they are given, else characters by four, as English has them."""
+        """Tokens where they are given, else about as many."""
         if isinstance(self.prompt, str):
-            return max(1, len(self.prompt) // 4)
-        return sum(max(1, len(str(message)) // 4) for message in self.prompt) if self.is_chat else len(self.prompt)
+            return about_tokens(self.prompt)
+        return sum(about_tokens(str(message)) for message in self.prompt) if self.is_chat else len(self.prompt)
+
+
+def about_tokens(text: str) -> int:
+    """Tokens of a text, where no tokenizer is to count them."""
+    return max(1, len(text) // LETTERS_A_TOKEN)
 
 
 class RandomTokens:

@@ -42,6 +42,15 @@ def in_fewer_bits(fleet: Fleet, *, quantization: str | None, cache: str) -> list
     return weights + (["--kv-cache-dtype", cache] if fleet.has_fp8_cache else [])
 
 
+def serve_flags(fleet: Fleet, port: int, cache_bytes: int) -> list[object]:
+    """Flags of `muxjax serve`, which programs of ours that are held against it take too."""
+    return [
+        *("--host", HOST, "--port", port, "--dtype", fleet.dtype, "--load-format", fleet.load_format),
+        *("--max-model-len", fleet.max_model_len, "--max-num-seqs", fleet.max_num_seqs, "--kv-cache-size", cache_bytes),
+        *in_fewer_bits(fleet, quantization=fleet.quantization, cache=fleet.kv_cache_dtype),
+    ]
+
+
 Ports = Callable[[], int]
 """A port that is free, another one each time."""
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from muxjax.bench.backends.backend import HOST, Backend, Ports, Server, in_fewer_bits
+from muxjax.bench.backends.backend import HOST, Backend, Ports, Server, in_fewer_bits, serve_flags
 from muxjax.bench.backends.fleet import Fleet, Member
 from muxjax.errors import ConfigError
 
@@ -34,12 +34,7 @@ def module(name: str) -> Command:
     """A Python module with the flags of `muxjax serve`, such as a baseline of our own."""
 
     def command(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
-        return [
-            *(sys.executable, "-m", name, f"{member.name}={member.path}", "--host", HOST, "--port", port, "--dtype", fleet.dtype),
-            *("--load-format", _load_format(fleet), "--max-model-len", fleet.max_model_len),
-            *("--max-num-seqs", fleet.max_num_seqs, "--kv-cache-size", fleet.own_cache_bytes(member)),
-            *in_fewer_bits(fleet, quantization=fleet.quantization, cache=fleet.kv_cache_dtype),
-        ]
+        return [sys.executable, "-m", name, f"{member.name}={member.path}", *serve_flags(fleet, port, fleet.own_cache_bytes(member))]
 
     return command
 
@@ -51,7 +46,7 @@ def vllm(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
     """
     return [
         *("vllm", "serve", member.path, "--served-model-name", member.name, "--host", HOST, "--port", port, "--dtype", fleet.dtype),
-        *("--load-format", _load_format(fleet), "--max-model-len", fleet.max_model_len),
+        *("--load-format", fleet.load_format, "--max-model-len", fleet.max_model_len),
         *("--max-num-seqs", fleet.max_num_seqs, "--gpu-memory-utilization", f"{fleet.memory_fraction(member):.4f}"),
         *("--kv-cache-memory-bytes", fleet.own_cache_bytes(member)),
         *in_fewer_bits(fleet, quantization="fp8", cache="fp8"),
@@ -69,7 +64,7 @@ def sglang(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
         raise ConfigError(f"{member.path} has no tokenizer.json, without which SGLang answers no completions", field="backend")
     return [
         *(sys.executable, "-m", "sglang.launch_server", "--model-path", member.path, "--served-model-name", member.name),
-        *("--host", HOST, "--port", port, "--dtype", fleet.dtype, "--load-format", _load_format(fleet)),
+        *("--host", HOST, "--port", port, "--dtype", fleet.dtype, "--load-format", fleet.load_format),
         *("--context-length", fleet.max_model_len, "--max-running-requests", fleet.max_num_seqs),
         *("--mem-fraction-static", MOST_FRACTION, "--max-total-tokens", fleet.own_cache_tokens(member)),
         *in_fewer_bits(fleet, quantization="fp8", cache="fp8_e4m3"),
@@ -93,10 +88,6 @@ def llama_cpp(fleet: Fleet, member: Member, port: int) -> Sequence[object]:
         *("--parallel", min(fleet.max_num_seqs, LLAMA_CPP_SEQUENCES), "--kv-unified", "--ctx-size", fleet.own_cache_tokens(member)),
         *("--cache-type-k", kind, "--cache-type-v", kind),
     ]
-
-
-def _load_format(fleet: Fleet) -> str:
-    return "dummy" if fleet.dummy else "auto"
 
 
 def _has_tokenizer(member: Member) -> bool:

@@ -89,6 +89,11 @@ class Fleet:
         return tuple(member.name for member in self.members)
 
     @property
+    def load_format(self) -> str:
+        """As `muxjax serve` calls it, and others do."""
+        return "dummy" if self.dummy else "auto"
+
+    @property
     def has_fp8_cache(self) -> bool:
         return self.kv_cache_dtype != "auto"
 

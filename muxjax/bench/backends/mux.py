@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from muxjax.bench.backends.backend import HOST, Backend, Ports, Server, in_fewer_bits
+from muxjax.bench.backends.backend import Backend, Ports, Server, serve_flags
 from muxjax.bench.backends.fleet import Fleet, Member
 
 THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
@@ -58,23 +58,12 @@ def _alone(fleet: Fleet, member: Member, port: int, percent: int | None, cache_b
 
 
 def _server(name: str, fleet: Fleet, members: Sequence[Member], port: int, cache_bytes: int, *flags: str, **environment: str) -> Server:
-    options = {
-        "--host": HOST,
-        "--port": port,
-        "--load-format": "dummy" if fleet.dummy else "auto",
-        "--dtype": fleet.dtype,
-        "--max-model-len": fleet.max_model_len,
-        "--max-num-seqs": fleet.max_num_seqs,
-        "--kv-cache-size": cache_bytes,
-        "--compilation-cache-dir": fleet.programs,
-    }
     paths = [f"{member.name}={member.path}" for member in members]
-    told = [str(part) for pair in options.items() for part in pair]
-    told += in_fewer_bits(fleet, quantization=fleet.quantization, cache=fleet.kv_cache_dtype)
+    told = [*serve_flags(fleet, port, cache_bytes), "--compilation-cache-dir", fleet.programs]
     return Server(
         name=name,
         models=tuple(member.name for member in members),
-        command=(sys.executable, "-m", "muxjax", "serve", *paths, *told, "--wait-for-all", *flags),
+        command=(sys.executable, "-m", "muxjax", "serve", *paths, *map(str, told), "--wait-for-all", *flags),
         port=port,
         environment=environment,
         health="/ready",
