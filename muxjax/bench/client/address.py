@@ -32,10 +32,11 @@ class Address:
     tls: ssl.SSLContext | None
     peer: str
 
-    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
+    async def connect(self, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         """Raises OSError: nobody listens, or nobody that is who the certificate must say."""
-        name = None if self.tls is None else self.host
-        await asyncio.get_running_loop().create_connection(lambda: protocol, self.peer, self.port, ssl=self.tls, server_hostname=name)
+        name, loop = None if self.tls is None else self.host, asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: protocol, self.peer, self.port, ssl=self.tls, server_hostname=name)
+        return transport
 
     def request(self, path: str, body: bytes, key: str = "") -> bytes:
         """A POST of JSON, after whose answer the connection ends.
@@ -68,11 +69,9 @@ async def reached(server: Address) -> Address:
     Raises:
       ConfigError: nobody takes one.
     """
-    name = None if server.tls is None else server.host
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(REACH_S):
-            transport, _ = await loop.create_connection(asyncio.Protocol, server.host, server.port, ssl=server.tls, server_hostname=name)
+            transport = await server.connect(asyncio.Protocol())
     except TimeoutError as error:
         raise ConfigError(f"no server at {server.url}: no connection within {REACH_S:g} s", field="base_url") from error
     except (OSError, ValueError) as error:

@@ -40,9 +40,9 @@ class Begin:
         return Server(places=places, path=self.path, key=self.key, timeout_s=self.timeout_s)
 
 
-def line(value: object) -> bytes:
+def encoded(value: object) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def told(data: bytes, kind: type[T]) -> T:
+def decoded(data: bytes, kind: type[T]) -> T:
     return msgspec.json.decode(data, type=kind)

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 
-from muxjax.bench.client.messages import MOST_LINE, Begin, line, told
+from muxjax.bench.client.messages import MOST_LINE, Begin, decoded, encoded
 from muxjax.bench.client.open_loop import Ask, Client
 
 
@@ -12,15 +12,15 @@ async def main() -> None:
     reader = asyncio.StreamReader(limit=MOST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     _tell(b"\n")  # it is there, and its imports are done
-    begin = told(await reader.readline(), Begin)
-    client = Client(begin.server, begin.seed, lambda record: _tell(line(record)))
+    begin = decoded(await reader.readline(), Begin)
+    client = Client(begin.server, begin.seed, lambda record: _tell(encoded(record)))
     await client.run(_asks(reader), begin.begin_s)
-    _tell(line(client.end(complete=True)))
+    _tell(encoded(client.end(complete=True)))
 
 
 async def _asks(reader: asyncio.StreamReader) -> AsyncIterator[Ask]:
     while data := await reader.readline():
-        yield told(data, Ask)
+        yield decoded(data, Ask)
 
 
 def _tell(data: bytes) -> None:

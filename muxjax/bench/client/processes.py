@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import cycle
 
 from muxjax.bench.client.exchange import clock
-from muxjax.bench.client.messages import MOST_LINE, Begin, line, told
+from muxjax.bench.client.messages import MOST_LINE, Begin, decoded, encoded
 from muxjax.bench.client.open_loop import Ask, Server
 from muxjax.bench.records import END, End, Record
 
@@ -38,7 +38,7 @@ class ClientProcesses:
         async with _started(self.count) as processes:
             begin_s = clock() + SOON_S
             for process in processes:
-                _stdin(process).write(line(Begin.of(self.server, self.seed, begin_s)))
+                _stdin(process).write(encoded(Begin.of(self.server, self.seed, begin_s)))
             try:
                 async with asyncio.TaskGroup() as group:
                     for process in processes:
@@ -57,9 +57,9 @@ class ClientProcesses:
         assert process.stdout is not None
         while data := await process.stdout.readline():
             if data.startswith(END):
-                self._ends.append(told(data, End))
+                self._ends.append(decoded(data, End))
                 return
-            record = told(data, Record)
+            record = decoded(data, Record)
             self._last_s = max(self._last_s, record.end_s)
             self.keep(record)
         raise RuntimeError("a process of the client has ended before its requests have")
@@ -94,7 +94,7 @@ async def _deal(asks: AsyncIterable[Ask], processes: list[asyncio.subprocess.Pro
     turns = cycle(map(_stdin, processes))
     async for ask in asks:
         stdin = next(turns)
-        stdin.write(line(ask))
+        stdin.write(encoded(ask))
         await stdin.drain()
         if (early_s := begin_s + ask.at_s - LEAD_S - clock()) > 0:
             await asyncio.sleep(early_s)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -55,7 +56,7 @@ class Session:
         self._urls = _urls(self.load.model)
         self._models = tuple(self._urls)
         if not self._models and self.load.trace is None and self.load.workload is None:
-            self._models = tuple(ChatClient(_with_path(self.options.base_url), self._key).models())
+            self._models = tuple(ChatClient(self.options.base_url, self._key).models())
 
     def run(self, scale: float, seed: int) -> Run:
         """One run, at a multiple of the load's rate.
@@ -168,12 +169,10 @@ def _written(options: BenchOptions) -> Iterator[Write]:
         yield file.write
 
 
-@contextlib.contextmanager
-def _progress(begin: Begin) -> Iterator[Callable[[], object]]:
+def _progress(begin: Begin) -> AbstractContextManager[Callable[..., None]]:
     """A function that counts a request that has ended."""
     rate = "all at once" if begin.rate_rps is None else f"{begin.rate_rps:.4g} requests/s"
-    with followed(f"{begin.label}: {rate}, seed {begin.seed}", " requests", begin.demanded) as done:
-        yield done
+    return followed(f"{begin.label}: {rate}, seed {begin.seed}", " requests", begin.demanded)
 
 
 def _urls(models: tuple[str, ...]) -> dict[str, str]:
@@ -192,8 +191,3 @@ def _urls(models: tuple[str, ...]) -> dict[str, str]:
             address(url)
         found[name] = url
     return found
-
-
-def _with_path(url: str) -> str:
-    """The URL of the API, as `address` understands it."""
-    return url if address(url).prefix != "/v1" or url.rstrip("/").endswith("/v1") else url.rstrip("/") + "/v1"
