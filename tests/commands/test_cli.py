@@ -105,7 +105,7 @@ def test_a_flag_of_vllm_or_a_key_that_is_no_flag_is_told_with_what_stands_for_it
 @pytest.mark.parametrize("command", ["serve", "bench serve"])
 def test_what_is_told_of_flags_names_flags_that_are_there(command):
     parser = COMMANDS[f"muxjax {command}"]
-    for flag, text in parser.elsewhere().items():
+    for flag, text in parser.elsewhere.items():
         assert flag not in parser._option_string_actions
         named = set(re.findall(r"--[a-z0-9-]+", text)) - {"--revision", "--local-dir"}
         assert named <= set(parser._option_string_actions), (flag, named)

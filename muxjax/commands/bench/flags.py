@@ -6,11 +6,13 @@ from typing import Any
 
 from muxjax.bench.targets import Targets
 from muxjax.commands import serve_flags
-from muxjax.commands.bench.options import BenchOptions, CompareOptions, LoadOptions, SweepOptions
+from muxjax.commands.bench.options import TOLD, BenchOptions, CompareOptions, LoadOptions, SweepOptions
 from muxjax.commands.cli import elsewhere
 from muxjax.commands.cli.parser import Command, add_commands
 from muxjax.commands.flags import add_fields, file_path, read_fields
 from muxjax.engine.options import UnitOptions
+from muxjax.server.config import OTHER_NAMES
+from muxjax.settings import canonical
 
 LOAD = {
     "trace": "requests to replay, at their own times; {seed} in its name is the run's",
@@ -56,17 +58,8 @@ SWEEP = {
 COMPARED = ("seeds", "warmup", "timeout_s", "clients", "records")
 COMPARED_WHEN = ("rate", "burstiness", "rate_scale", "duration_s")
 """Of BENCH and of WHEN, what is the user's to say where the servers are started for it."""
-FLEET = (
-    "max_model_len",
-    "max_num_seqs",
-    "kv_cache_size",
-    "compilation_cache_dir",
-    "load_format",
-    "dtype",
-    "quantization",
-    "kv_cache_dtype",
-)
-"""Of `muxjax serve`, what every backend can be told."""
+FLEET = frozenset(name for name in serve_flags.UNIT if canonical(name, OTHER_NAMES) in TOLD)
+"""Flags of `muxjax serve` for what every backend can be told."""
 COMPARE = {
     "backends": "mux, lanes, adbs, round-robin, turns, spatial, spatial-whole, static-memory; vllm, sglang (-mps), llama.cpp if installed;"
     " or NAME=MODULE",
@@ -87,14 +80,14 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
                 "send a load to running servers of OpenAI's API",
                 _add_serve,
                 ("muxjax bench serve --model small --num-prompts 100 --rate 4", "muxjax bench serve --workload llama-trio --duration 60"),
-                elsewhere.of_bench,
+                elsewhere.BENCH,
             ),
             Command(
                 "sweep",
                 "find the highest rate at which enough requests are within their targets",
                 _add_sweep,
                 ("muxjax bench sweep --model small --rate 4 --ttft 0.2 --tpot 0.02",),
-                elsewhere.of_bench,
+                elsewhere.BENCH,
             ),
             Command(
                 "compare",
@@ -121,6 +114,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 
 def _add_asked(parser: argparse.ArgumentParser) -> None:
     """Flags of a load on servers that run."""
+    text = "whom to ask, evenly; may be given more than once (all there are)"
+    parser.add_argument("--model", action="append", default=[], metavar="NAME[=URL]", help=text)
     _add_load(parser, LOAD | WHEN)
     add_fields(parser, BenchOptions, BENCH | JSON)
     add_fields(parser, Targets, TARGETS)
@@ -217,9 +212,6 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(parser: argparse.ArgumentParser, texts: dict[str, str]) -> None:
-    if "max_model_len" in texts:  # of servers that are there
-        text = "whom to ask, evenly; may be given more than once (all there are)"
-        parser.add_argument("--model", action="append", default=[], metavar="NAME[=URL]", help=text)
     parser.add_argument("--rename", action="append", default=[], metavar="OLD=NEW", help="a model of the trace or workload is called so")
     parser.add_argument("--ignore-eos", action="store_true", help="have every answer go on to its whole length")
     add_fields(parser, LoadOptions, texts)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.bench.backends.fleet import Fleet, Member, shares
+from muxjax.commands.bench.options import TOLD
 from muxjax.engine.model.plan import ITEM_BYTES
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import require
@@ -16,8 +17,6 @@ from muxjax.workload.load import Load
 
 PAGE_TOKENS = 256
 """To which what a sequence has of a cache is rounded up, at most."""
-_TOLD_UNIT = {"models", "kv_cache_bytes", "compilation_cache_dir"}
-_TOLD_MODEL = {"name", "path", "max_model_len", "max_num_seqs", "load_format", "dtype", "quantization", "kv_cache_dtype"}
 
 
 def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
@@ -70,10 +69,10 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
 
 def _require_told(unit: UnitOptions) -> None:
     """Raises ConfigError: an option says what not every backend can be told, so that they would differ in it."""
-    for options, told in [(unit, _TOLD_UNIT), *((model, _TOLD_MODEL) for model in unit.models)]:
+    for options in (unit, *unit.models):
         for field in fields(options):
-            value = getattr(options, field.name)
-            require(field.name in told or value == field.default, field.name, value, "left out: not every backend has it")
+            value, told = getattr(options, field.name), field.name in TOLD or field.name in ("models", "name", "path")
+            require(told or value == field.default, field.name, value, "left out: not every backend has it")
 
 
 def _spec(model: ModelOptions) -> ModelSpec:

@@ -7,10 +7,13 @@ from typing import Any
 
 from muxjax.commands.simulation.options import FORMATS, MOST_S, MOST_SCALE
 from muxjax.errors import require
+from muxjax.workload.goodput import FARTHEST
 
 ENDPOINTS = ("completions", "chat")
-MOST_TRIED = 64.0
-"""Multiples of a rate that a search tries, as muxjax/workload/goodput.py has it."""
+TOLD = frozenset(
+    ("kv_cache_bytes", "compilation_cache_dir", "max_model_len", "max_num_seqs", "load_format", "dtype", "quantization", "kv_cache_dtype")
+)
+"""Options of a unit and its models that every backend of a comparison can be told."""
 MOST_RATE, MOST_PROMPTS, MOST_TOKENS, MOST_SEEDS, MOST_ALONE, MOST_CLIENTS = 1e5, 10**7, 2**18, 100, 100, 64
 
 
@@ -82,7 +85,7 @@ class LoadOptions:
     @property
     def written(self) -> dict[str, Any]:
         """For a run's record: what was asked, apart from how fast and where."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name not in ("rate_scale",)}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "rate_scale"}
         values["model"] = tuple(model.partition("=")[0] for model in self.model)
         return {name: _plain(value) for name, value in values.items() if value not in (None, (), [], False)}
 
@@ -139,11 +142,11 @@ class SweepOptions:
     """
 
     least: float = 0.99
-    most_scale: float = MOST_TRIED
+    most_scale: float = FARTHEST
 
     def __post_init__(self):
         require(0 < self.least <= 1, "least", self.least, "over 0, to 1")
-        require(1 <= self.most_scale <= MOST_TRIED, "most_scale", self.most_scale, f"1 to {MOST_TRIED:g}")
+        require(1 <= self.most_scale <= FARTHEST, "most_scale", self.most_scale, f"1 to {FARTHEST:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

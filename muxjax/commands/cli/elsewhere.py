@@ -48,7 +48,7 @@ _VLLM_SERVE = {
     "--limit-mm-per-prompt": "only texts are read",
 }
 _JSON, _TARGETS = "give --json FILE for the numbers, under vLLM's keys", "give --ttft, --tpot and --e2e, in seconds"
-_VLLM_BENCH = {
+BENCH = {
     "--backend": "a server of OpenAI's API is asked; --endpoint is completions or chat",
     "--endpoint-type": "a server of OpenAI's API is asked; --endpoint is completions or chat",
     "--host": "give --base-url http://HOST:PORT",
@@ -74,16 +74,16 @@ _VLLM_BENCH = {
     "--temperature": "answers are greedy",
     "--disable-tqdm": "bars are drawn at a terminal alone",
 }
+"""What stands for a flag that `muxjax bench serve` and `sweep` lack, by the flag."""
 
 
-def of_serve() -> dict[str, str]:
-    """What stands for a flag that `muxjax serve` lacks, by the flag."""
+def _keys() -> dict[str, str]:
+    """What to say of keys of CONFIG.yaml that are no flags, by the flag that each would be."""
     every = {field.name for options in (ModelOptions, UnitOptions, HttpOptions) for field in fields(options)}
     keys = every - {canonical(name, OTHER_NAMES) for name in serve_flags.UNIT | serve_flags.HTTP} - _NAMED_BY_FLAGS
     shown = [key.removesuffix("_s") for key in keys]
-    return {f"--{key.replace('_', '-')}": f"it is a key of CONFIG.yaml, {key}" for key in shown} | _VLLM_SERVE
+    return {f"--{key.replace('_', '-')}": f"it is a key of CONFIG.yaml, {key}" for key in shown}
 
 
-def of_bench() -> dict[str, str]:
-    """Likewise of `muxjax bench serve` and `sweep`."""
-    return _VLLM_BENCH
+SERVE = _keys() | _VLLM_SERVE
+"""What stands for a flag that `muxjax serve` lacks, by the flag."""

@@ -22,13 +22,13 @@ class Command(NamedTuple):
     what: str
     add: Callable[[argparse.ArgumentParser], None]
     examples: tuple[str, ...]
-    elsewhere: Callable[[], Mapping[str, str]] = dict
+    elsewhere: Mapping[str, str] = {}
 
 
 class Parser(argparse.ArgumentParser):
     """Flags whose errors are told as all others are: in one line."""
 
-    elsewhere: Callable[[], Mapping[str, str]] = dict
+    elsewhere: Mapping[str, str] = {}
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         """Raises ConfigError: a flag that something else stands for here; before --model is taken for the beginning of --model-root."""
         flags = [arg.partition("=")[0] for arg in args if arg.startswith("--")]
         for flag in flags:
-            if flag not in self._option_string_actions and (instead := self.elsewhere().get(flag)):
+            if flag not in self._option_string_actions and (instead := self.elsewhere.get(flag)):
                 raise ConfigError(f"there is no {flag}: {instead}; see {self.prog} --help")
 
 

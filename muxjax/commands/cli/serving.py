@@ -129,7 +129,7 @@ COMMANDS = (
             "muxjax serve big=/models/Llama-3.1-8B-Instruct small=/models/Llama-3.2-1B-Instruct --port 9000",
             "muxjax serve CONFIG.yaml --check --chip h200",
         ),
-        elsewhere.of_serve,
+        elsewhere.SERVE,
     ),
     Command(
         "worker", "serve one unit to a server on another host", _add_worker, ("MUXJAX_WORKER_KEY=... muxjax worker --listen 0.0.0.0:7000",)
