@@ -46,8 +46,6 @@ class Served(Protocol):
     @property
     def device(self) -> str: ...
     @property
-    def options(self) -> UnitOptions: ...
-    @property
     def engine(self) -> Engine: ...
     @property
     def lifecycle(self) -> Lifecycle: ...
@@ -62,7 +60,7 @@ class UnitHost:
 
     def __init__(self, built: Served, asked: UnitOptions):
         self.asked, self._device = asked, built.device
-        self._options, self._engine, self._lifecycle = built.options, built.engine, built.lifecycle
+        self._engine, self._lifecycle = built.engine, built.lifecycle
         self._front: Connection | None = None
         self._jobs: list[JobRecord] = []  # since the last turn with outputs; of the engine's thread
         self._held: dict[str, Any] = {}  # what was prepared of each unfinished request
@@ -103,7 +101,7 @@ class UnitHost:
         """Tells the front how things are, and the facts if they have changed."""
         if self._told is not self._engine.checker:
             self._told = self._engine.checker
-            self._send(_facts(self._device, self._options, self._told))
+            self._send(_facts(self._device, self._told))
         states, programs = self._lifecycle.states(), self._lifecycle.programs()
         self._send(Pulse(self.healthy, self._engine.stats(), dict(programs), dict(states)))
 
@@ -147,7 +145,7 @@ class UnitHost:
             self._refuse(refusal(request.id, error))
         except Exception:
             _log.exception("the request %s cannot be taken", request.id)
-            self._refuse(Refused(request.id, "The server had an error.", "internal_error", 500))
+            self._refuse(Refused(request.id, "The server had an error.", 500))
 
     def _refuse(self, refused: Refused) -> None:
         with self._lock:
@@ -205,7 +203,7 @@ def _aborted(request_id: str) -> Output:
     return Output(request_id, None, Finish.ABORT, time.monotonic())
 
 
-def _facts(device: str, options: UnitOptions, checker: RequestChecker) -> Facts:
+def _facts(device: str, checker: RequestChecker) -> Facts:
     models = tuple(
         ModelFact(
             name=facts.config.name,
@@ -220,4 +218,4 @@ def _facts(device: str, options: UnitOptions, checker: RequestChecker) -> Facts:
         )
         for facts in checker.models.values()
     )
-    return Facts(device, options, checker.total_blocks, models)
+    return Facts(device, checker.total_blocks, models)

@@ -92,7 +92,7 @@ class Worker:
             first = self._options is None
             self._options = self._options or hello.options
             serves = self._host.asked if self._host else self._options
-            front.send(Welcome(PROTOCOL, str(__version__), serves, os.getpid()))
+            front.send(Welcome(serves))
             for line in self._lines:
                 front.send(Report(line))
             if self._host is not None:

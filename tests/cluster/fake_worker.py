@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,7 +79,6 @@ class Models(FakeLifecycle):
 
 class Built(NamedTuple):
     device: str
-    options: UnitOptions
     engine: Engine
     lifecycle: Lifecycle
 
@@ -105,7 +103,7 @@ def build(folder: Path) -> Callable[[UnitOptions, Tell, Tell], Built]:
         unit = Unit(map(config, options.models), total_blocks=2000, token_budget=64, max_rows=8)
         engine = Engine(unit, by_name("adbs"), SlowDevice(layouts, folder), step_timeout_s=options.step_timeout_s)
         report(f"serves {', '.join(names)}")
-        return Built(os.environ.get(DEVICE, "cpu"), replace(options, policy="adbs"), engine, Models(engine, unit, layouts, names))
+        return Built(os.environ.get(DEVICE, "cpu"), engine, Models(engine, unit, layouts, names))
 
     return built
 

@@ -68,9 +68,7 @@ async def test_what_every_unit_refuses_ends(tmp_path, monkeypatch):
                 patch.setattr(
                     one,
                     "send",
-                    lambda message, one=one: loop.call_soon(
-                        asked.engine.unit_refused, one, Refused(message.request.id, "no", "internal_error", 500)
-                    ),
+                    lambda message, one=one: loop.call_soon(asked.engine.unit_refused, one, Refused(message.request.id, "no", 500)),
                 )
             asked.ask("r", "a")
             await asked.ended()

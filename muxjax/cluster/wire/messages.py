@@ -19,7 +19,7 @@ from muxjax.errors import RequestError
 from muxjax.model_spec import ModelSpec
 from muxjax.types import Output, Request
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Number of this set of messages: a front and a worker of different ones do not talk."""
 
 
@@ -83,17 +83,9 @@ class Stop(Message):
 
 
 class Welcome(Message):
-    """First from the worker. A front that asked for other options than those it `serves` had better stop it and start another.
+    """First from the worker. A front that asked for other options than those it `serves` had better stop it and start another."""
 
-    Args:
-      serves: what it was started to serve.
-      pid: of its process, on its host.
-    """
-
-    protocol: int
-    version: str
     serves: UnitOptions
-    pid: int
 
 
 class Report(Message):
@@ -130,7 +122,6 @@ class Facts(Message):
     """
 
     device: str
-    options: UnitOptions
     total_blocks: int
     models: tuple[ModelFact, ...]
 
@@ -148,7 +139,6 @@ class Refused(Message):
 
     request_id: str
     message: str
-    code: str | None
     status: int
 
 
@@ -206,7 +196,7 @@ from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker,
 
 def refusal(request_id: str, error: RequestError) -> Refused:
     """The message of an error."""
-    return Refused(request_id, str(error), error.code, error.status)
+    return Refused(request_id, str(error), error.status)
 
 
 def arrived(message: Submit, now_s: float) -> Request:
