@@ -30,6 +30,7 @@ from muxjax.bench.told import RecordedStream, record_streams
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.launcher import LocalHandle
 from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.remote_unit import arrived
 from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.cluster.worker import Worker
 from muxjax.engine.model.config import ModelConfig
@@ -256,7 +257,7 @@ async def _serve_workers(turn_s: float, times: Path, workers: int) -> Times:
     engine = TimedCluster(specs, MadeUpLauncher(turn_s, times), report=lambda line: None)
     service = Service(engine, Catalog([made_up.model()]))
     async with listening(service, HttpOptions(port=0, shutdown_timeout_s=1)) as address:
-        await engine.settled()
+        await arrived(engine.units.values())
         print(address, flush=True)
         await until_signal(service, 1.0)
     return engine.had_s

@@ -28,6 +28,7 @@ from muxjax.types import Finish, Output, Request
 
 MOST_LOSSES = 3
 """A request that has lost so many units is suspected of it, and ends."""
+_POLL_S = 0.05
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -56,7 +57,6 @@ class ClusterEngine:
         self._closed = self._stopped = False
         self.one_change = asyncio.Lock()
         self._going: set[RemoteUnit] = set()  # dropped, with a worker that has not ended yet
-        self._changed = asyncio.Event()
 
     @property
     def healthy(self) -> bool:
@@ -86,12 +86,6 @@ class ClusterEngine:
         self._loop, self._thread, self._on_outputs = asyncio.get_running_loop(), threading.current_thread(), on_outputs
         for spec in self._specs:
             self.add_unit(spec)
-
-    async def settled(self) -> None:
-        """Returns when no unit is on its way: each serves, or has failed."""
-        while any(unit.state.is_coming for unit in self.units.values()):
-            self._changed.clear()
-            await self._changed.wait()
 
     def prepare(self, request: Request) -> Prepared:
         """As of `Engine`, by what the model's units have said.
@@ -195,10 +189,11 @@ class ClusterEngine:
             yield
         self._give_waiting()
 
-    def has_requests(self, name: str, models: Iterable[str]) -> bool:
-        """The unit has requests for one of these models."""
-        models = set(models)
-        return any(entry.request.model in models for entry in self._ledger.of(self.units[name]))
+    async def drain_unit(self, name: str, models: Iterable[str], timeout_s: float) -> None:
+        """Returns when the unit has no requests for these models, or after so long."""
+        models, until_s = set(models), time.monotonic() + timeout_s
+        while any(entry.request.model in models for entry in self._ledger.of(self.units[name])) and time.monotonic() < until_s:
+            await asyncio.sleep(_POLL_S)
 
     def served_beside(self, name: str, model: str) -> bool:
         """Another unit serves the model too."""
@@ -210,7 +205,6 @@ class ClusterEngine:
             return  # it was dropped meanwhile
         self._places.note_facts(unit)
         self._give_waiting()
-        self._changed.set()
 
     def unit_lost(self, unit: RemoteUnit) -> None:
         """Its requests go on elsewhere, or wait until it is back."""
@@ -218,7 +212,6 @@ class ClusterEngine:
             self._take_back(entry)
             self._go_on(entry)
         self._give_waiting()
-        self._changed.set()
 
     def unit_turned(self, unit: RemoteUnit, turn: Turn) -> None:
         """Its outputs go to whoever waits for them."""
@@ -306,7 +299,6 @@ class ClusterEngine:
         """Ends a request that no unit has."""
         self._ledger.end(entry)
         self._on_outputs([Output(entry.request.id, None, finish, time.monotonic())])
-        self._changed.set()
 
     async def _drain(self, timeout_s: float) -> bool:
         self._closed = True

@@ -1,7 +1,6 @@
 """The lifecycle of models over several units: each change is made on the units that it is about."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from muxjax.cluster.engine import ClusterEngine
@@ -13,8 +12,6 @@ from muxjax.engine.device_control import ProgramProgress
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import RequestError
 from muxjax.model_spec import ModelSpec
-
-_POLL_S = 0.05
 
 
 class ClusterLifecycle:
@@ -62,9 +59,7 @@ class ClusterLifecycle:
         if unit.spec.models != (model,):
             return await remove(unit, model, timeout_s)
         with self._engine.closing(unit.name, [model]):  # a unit has a model, or is none
-            until_s = time.monotonic() + timeout_s
-            while self._engine.has_requests(unit.name, [model]) and time.monotonic() < until_s:
-                await asyncio.sleep(_POLL_S)
+            await self._engine.drain_unit(unit.name, [model], timeout_s)
             await self._engine.drop_unit(unit.name)
 
     async def _each(self, name: str, change: Callable[[RemoteUnit], Awaitable[object]]) -> None:

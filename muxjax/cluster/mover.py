@@ -1,6 +1,5 @@
 """A change of plan carried out while requests go on: what comes is there before what goes is closed, wherever there is room for both."""
 
-import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,13 +7,12 @@ from muxjax.cluster.changes import PlanChange, in_the_way, plan_change
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.lifecycle import load, remove
 from muxjax.cluster.plan import UnitSpec
-from muxjax.cluster.remote_unit import RemoteUnit, UnitState
+from muxjax.cluster.remote_unit import UnitState, arrived
 from muxjax.engine.options import ModelOptions
 from muxjax.errors import ConfigError
 
 DRAIN_S = 60.0
 """Time that requests get to end where they are; then they go on at the new place."""
-_POLL_S = 0.05
 _log = logging.getLogger(__name__)
 
 
@@ -65,7 +63,7 @@ class Mover:
     async def _load(self, spec: UnitSpec, model: str, change: PlanChange) -> None:
         """A model more on a unit; where there is no room for it beside those that are to go, these go first."""
         unit = self._engine.units[spec.name]
-        await _arrived([unit])
+        await arrived([unit])
         try:
             await load(unit, _options(spec, model))
         except ConfigError as error:
@@ -89,12 +87,12 @@ class Mover:
             await self._start(specs)
         except ConfigError:
             await self._stop([spec.name for spec in specs if spec.name in self._engine.units], coming)
-            await _arrived([self._engine.add_unit(spec) for spec in before])
+            await arrived([self._engine.add_unit(spec) for spec in before])
             raise
 
     async def _start(self, specs: Sequence[UnitSpec]) -> None:
         units = [self._engine.add_unit(spec) for spec in specs]
-        await _arrived(units)
+        await arrived(units)
         failed = [f"unit {unit.name}: {unit.trouble}" for unit in units if unit.state.is_away]
         if failed:
             raise ConfigError("; ".join(failed), field="placement")
@@ -109,28 +107,23 @@ class Mover:
     async def _remove(self, name: str, model: str) -> None:
         """Closes a model on a unit: new requests go elsewhere at once, those that it has when they have ended or have had their time."""
         with self._engine.closing(name, [model]):
-            await self._settle(name, [model])
+            await self._engine.drain_unit(name, [model], self._drain_s)
             while True:
                 try:
                     return await remove(self._engine.units[name], model, 0.0)
                 except ConfigError:
                     if not self._engine.units[name].state.is_coming:
                         raise
-                await _arrived([self._engine.units[name]])  # its worker was lost, and the next one has the model too
+                await arrived([self._engine.units[name]])  # its worker was lost, and the next one has the model too
 
     async def _stop(self, names: Sequence[str], coming: Collection[str] = ()) -> None:
         """Ends units. Requests for models that are coming back wait for that; all others have their time."""
         for name in names:
             models = self._engine.units[name].spec.models
             with self._engine.closing(name, models):
-                await self._settle(name, [model for model in models if model not in coming or self._engine.served_beside(name, model)])
+                without = [model for model in models if model not in coming or self._engine.served_beside(name, model)]
+                await self._engine.drain_unit(name, without, self._drain_s)
                 await self._engine.drop_unit(name)
-
-    async def _settle(self, name: str, models: Sequence[str]) -> None:
-        """Waits until a unit has no requests for models that are closed on it, but not for ever."""
-        until_s = asyncio.get_running_loop().time() + self._drain_s
-        while self._engine.has_requests(name, models) and asyncio.get_running_loop().time() < until_s:
-            await asyncio.sleep(_POLL_S)
 
     async def _put_back(self, before: UnitSpec) -> None:
         """A unit with the models that it had, as far as that goes."""
@@ -148,12 +141,6 @@ class Mover:
                     await load(unit, _options(before, model))
         except ConfigError as error:
             _log.warning("unit %s serves %s and not %s: %s", name, ", ".join(models), ", ".join(before.models), error)
-
-
-async def _arrived(units: Sequence[RemoteUnit]) -> None:
-    """Waits until each serves, or has failed."""
-    while any(unit.state.is_coming for unit in units):
-        await asyncio.sleep(_POLL_S)
 
 
 def _options(spec: UnitSpec, model: str) -> ModelOptions:

@@ -40,8 +40,8 @@ class UnitSpec:
         return tuple(model.name for model in self.options.models)
 
     @property
-    def told(self) -> UnitOptions:
-        """What its worker is to serve: the same whichever adapters there are."""
+    def asked(self) -> UnitOptions:
+        """What its worker is asked to serve: the same whichever adapters there are."""
         return replace(self.options, models=tuple(model.unnamed_loras for model in self.options.models))
 
     def without(self, model: str) -> "UnitSpec":
@@ -101,22 +101,19 @@ def as_served(placement: Placement, specs: Iterable[UnitSpec]) -> Placement:
 def _with_models_of(spec: UnitSpec, unit: UnitPlan) -> UnitPlan:
     """The unit without members that have gone, and with those that came."""
     placed = {member.model for member in unit.members}
-    came = tuple(
-        Placed(model=model.name, rate_rps=model.rate or 1.0, devices=spec.options.devices_of(model))
-        for model in spec.options.models
-        if model.name not in placed
-    )
+    came = tuple(_placed(model, spec.options) for model in spec.options.models if model.name not in placed)
     return replace(unit, members=(*(member for member in unit.members if member.model in spec.models), *came))
 
 
 def one_unit(options: UnitOptions) -> Placement:
     """The placement of all models on the devices of one unit, the first ones of the host."""
-    every = tuple(range(options.tensor_parallel_size))
-    members = tuple(
-        Placed(model=model.name, rate_rps=model.rate or 1.0, devices=every if model.devices is None else model.devices)
-        for model in options.models
-    )
-    return Placement(units=(UnitPlan(devices=len(every), members=members),))
+    members = tuple(_placed(model, options) for model in options.models)
+    return Placement(units=(UnitPlan(devices=options.tensor_parallel_size, members=members),))
+
+
+def _placed(model: ModelOptions, unit: UnitOptions) -> Placed:
+    """The model as a unit has it by its own options."""
+    return Placed(model=model.name, rate_rps=model.rate or 1.0, devices=unit.devices_of(model))
 
 
 def is_other_chip(device: str, chip: str) -> bool:

@@ -7,7 +7,7 @@ import enum
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from muxjax.cluster.launcher import Handle, Launcher, NoRoom
@@ -25,7 +25,7 @@ STEADY_S = 60.0
 """A worker that has served for so long had a good start."""
 LISTEN_S = 120.0
 """A worker that does not listen for so long after its start is stuck."""
-_CONNECT_S, _POLL_S = 0.02, 0.1
+_CONNECT_S, _LOOK_S, _POLL_S = 0.02, 0.05, 0.1
 _STOP_S = 15.0
 _log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ class RemoteUnit:
         while self._link is None:
             try:
                 async with asyncio.timeout(self._silence_s):  # not wait_for, in which Python 3.11 may lose a cancel
-                    self._link = await Link.to(handle.address, self.spec.told, self._hear, self._lose)
+                    self._link = await Link.to(handle.address, self.spec.asked, self._hear, self._lose)
             except OSError as error:  # it does not listen yet, or has been silent for too long
                 if await handle.gone():
                     raise WireError("the worker has ended before it listened, as the log says") from error
@@ -235,7 +235,7 @@ class RemoteUnit:
             case Report():
                 self._report(f"unit {self.name}: {message.line}")
             case Welcome():
-                if message.serves != self.spec.told:
+                if message.serves != self.spec.asked:
                     self._give_up("a worker was found that serves something else")
             case Broken():
                 self._hopeless |= message.bad_input
@@ -282,3 +282,10 @@ class RemoteUnit:
         if self._link is not None:
             self._link.close()
             self._link = None
+
+
+async def arrived(units: Iterable[RemoteUnit]) -> None:
+    """Returns when each serves, or has failed."""
+    units = list(units)
+    while any(unit.state.is_coming for unit in units):
+        await asyncio.sleep(_LOOK_S)

@@ -11,7 +11,7 @@ from muxjax.engine.stats import ModelStats, Status, UnitStats
 from muxjax.errors import first_line
 
 DRAIN_S = 300.0
-"""That requests of a model have which is to sleep."""
+"""That requests of a model have which is to sleep or to go, where nobody says how long."""
 _LOOK_S, _AGAIN_S = 1.0, 60.0
 _log = logging.getLogger(__name__)
 

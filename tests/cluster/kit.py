@@ -16,6 +16,7 @@ from pathlib import Path
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.launcher import Handle, LocalHandle, NoRoom, born, running
 from muxjax.cluster.plan import UnitSpec
+from muxjax.cluster.remote_unit import arrived
 from muxjax.cluster.wire.frames import UnixAddress
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.types import Output, Request, Sampling
@@ -77,7 +78,7 @@ class Asked:
 
     async def start(self) -> None:
         self.engine.start(self._tell)
-        await asyncio.wait_for(self.engine.settled(), WAIT_S)
+        await asyncio.wait_for(arrived(self.engine.units.values()), WAIT_S)
 
     def ask(self, name: str, model: str, max_tokens: int = 20, **sampling) -> Request:
         request = Request(

@@ -6,7 +6,7 @@ import pytest
 
 from muxjax.cluster import lifecycle
 from muxjax.cluster.mover import Mover
-from muxjax.cluster.remote_unit import UnitState
+from muxjax.cluster.remote_unit import UnitState, arrived
 from muxjax.errors import ConfigError
 from tests.cluster.kit import Asked, check, cluster, in_loop, in_other_bits, unit
 from tests.server.kit import spec
@@ -152,7 +152,7 @@ async def test_a_unit_that_has_failed_gets_another_try_by_the_same_plan(tmp_path
         assert asked.engine.units["1"].state is UnitState.FAILED
         with pytest.raises(ConfigError, match="unit 1: mended cannot be built yet"):
             await Mover(asked.engine).move(wanted)
-        await asked.engine.settled()
+        await arrived(asked.engine.units.values())
         (tmp_path / "mended").touch()
         await Mover(asked.engine).move(wanted)
         asked.ask("r", "mended")

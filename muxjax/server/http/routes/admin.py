@@ -14,10 +14,10 @@ from muxjax.server.config import OTHER_NAMES
 from muxjax.server.fleet import Fleet
 from muxjax.server.http.body import json_response, read_object, take
 from muxjax.server.model_root import confined
+from muxjax.server.residency import DRAIN_S
 from muxjax.server.service import Service
 from muxjax.settings import Setting, build, canonical, check_known, names
 
-_DRAIN_S = 300.0
 _COUNTS = ("running", "waiting", "held_blocks", "quota_blocks")
 
 
@@ -102,7 +102,7 @@ def _entry(service: Service, fleet: Fleet, name: str) -> dict[str, Any]:
 
 def _timeout_s(query: Mapping[str, str]) -> float:
     """Raises RequestError: no time."""
-    text = query.get("timeout", str(_DRAIN_S))
+    text = query.get("timeout", str(DRAIN_S))
     try:
         timeout_s = float(text)
     except ValueError:
