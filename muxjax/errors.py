@@ -77,3 +77,8 @@ class RequestError(MuxError):
         self.code = code
         self.status = status
         self.retry_after_s = retry_after_s
+
+    @classmethod
+    def of(cls, error: MuxError, *, code: str | None = None) -> "RequestError":
+        """A client's request holds what is wrong in a configuration too (400)."""
+        return cls(str(error), param=getattr(error, "field", None) or None, code=code)

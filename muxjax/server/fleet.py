@@ -249,7 +249,9 @@ class Fleet:
                 woken.set_result(None)
             except Exception as error:
                 self._look(name)
-                woken.set_exception(_refused(error) if isinstance(error, ConfigError | CheckpointError) else error)
+                woken.set_exception(
+                    RequestError.of(error, code="model_refused") if isinstance(error, ConfigError | CheckpointError) else error
+                )
             del self._waking[name]
             while self._entering[name]:
                 await asyncio.sleep(0)  # all of them waited for this wake, and go in before anybody puts the model to sleep again
@@ -265,7 +267,7 @@ class Fleet:
         try:
             return await asyncio.shield(self._start(change))
         except (ConfigError, CheckpointError) as error:
-            raise _refused(error) from error
+            raise RequestError.of(error, code="model_refused") from error
 
     def _start(self, change: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(change)
@@ -286,7 +288,3 @@ def _told(name: str, what: str) -> Iterator[None]:
     began_s = time.monotonic()
     yield
     _log.info("the model %s %s: done in %.1f s", name, what, time.monotonic() - began_s)
-
-
-def _refused(error: ConfigError | CheckpointError) -> RequestError:
-    return RequestError(str(error), param=getattr(error, "field", None) or None, code="model_refused")

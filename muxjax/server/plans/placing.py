@@ -9,6 +9,7 @@ from muxjax.cluster.changes import told
 from muxjax.cluster.engine import ClusterEngine
 from muxjax.cluster.mover import Mover
 from muxjax.cluster.plan import UnitSpec, as_served, unit_specs
+from muxjax.cluster.remote_unit import UnitState
 from muxjax.engine.model.plan import ModelPlan
 from muxjax.engine.options import ModelOptions, UnitOptions
 from muxjax.errors import CheckpointError, ConfigError, RequestError
@@ -24,7 +25,7 @@ class Place(NamedTuple):
     name: str
     devices: tuple[int, ...]
     models: tuple[str, ...]
-    state: str
+    state: UnitState
     trouble: str
     starts: int
     chip: str
@@ -61,7 +62,7 @@ class Placing:
     def places(self) -> list[Place]:
         """The units there are."""
         return [
-            Place(unit.name, unit.spec.devices, unit.spec.models, unit.state.value, unit.trouble, unit.starts, unit.spec.chip)
+            Place(unit.name, unit.spec.devices, unit.spec.models, unit.state, unit.trouble, unit.starts, unit.spec.chip)
             for unit in self._engine.units.values()
         ]
 
@@ -92,7 +93,7 @@ class Placing:
         try:
             return await asyncio.shield(self._moving)
         except ConfigError as error:
-            raise _refused(error) from error
+            raise RequestError.of(error, code="placement_refused") from error
 
     async def _move(self, placement: Placement, specs: Sequence[UnitSpec]) -> list[str]:
         try:
@@ -115,7 +116,7 @@ class Placing:
             specs = unit_specs(placement, self._options, devices=self._devices, models=self._models())
             _require_readable(specs, self._mover.change_to(specs).coming)
         except (ConfigError, CheckpointError) as error:
-            raise _refused(error) from error
+            raise RequestError.of(error, code="placement_refused") from error
         return specs
 
 
@@ -125,7 +126,3 @@ def _require_readable(specs: Iterable[UnitSpec], coming: Collection[str]) -> Non
         for model in spec.options.models:
             if model.name in coming:
                 ModelPlan.read(spec.options, model, spec.options.kv_dtype_on(cpu=False))
-
-
-def _refused(error: ConfigError | CheckpointError) -> RequestError:
-    return RequestError(str(error), param=getattr(error, "field", None) or None, code="placement_refused")

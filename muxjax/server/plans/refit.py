@@ -7,7 +7,6 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
 
 from muxjax.cluster.on_ray.nodes import Node
-from muxjax.cluster.remote_unit import UnitState
 from muxjax.cluster.renumber import Taken, renumbered
 from muxjax.errors import MuxError
 from muxjax.placement.problem import Cluster, Placement, Pool, Problem, with_models
@@ -91,4 +90,4 @@ class Refit:
         await self.placing.move_to(renumbered(found, self._units(away=False), self._units(away=True)))
 
     def _units(self, *, away: bool) -> list[Taken]:
-        return [Taken(place.devices, place.models, place.chip) for place in self.placing.places() if UnitState(place.state).is_away is away]
+        return [Taken(place.devices, place.models, place.chip) for place in self.placing.places() if place.state.is_away is away]

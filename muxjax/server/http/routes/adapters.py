@@ -57,7 +57,7 @@ def _asked(body: Mapping[str, Any]) -> tuple[LoraOptions, str]:
         check_known(section, names(LoraOptions))
         return build(LoraOptions, section), base
     except ConfigError as error:
-        raise RequestError(str(error), param=error.field or None) from error
+        raise RequestError.of(error) from error
 
 
 def _entries(options: UnitOptions) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def model_options(body: Mapping[str, Any]) -> ModelOptions:
         check_known(section, names(ModelOptions))
         return build(ModelOptions, section)
     except ConfigError as error:
-        raise RequestError(str(error), param=error.field or None) from error
+        raise RequestError.of(error) from error
 
 
 def _entries(service: Service, fleet: Fleet) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ def _placement(body: Mapping[str, Any]) -> Placement:
     try:
         return of_json(body, "the body")
     except ConfigError as error:
-        raise RequestError(str(error), param=error.field or None) from error
+        raise RequestError.of(error) from error
 
 
 def _is_dry(request: web.Request) -> bool:
