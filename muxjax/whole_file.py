@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and files that are read whole."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,16 @@ def whole_file(path: Path, *, field: str) -> Iterator[TextIO]:
             yield file
     except OSError as error:
         raise _unwritable(path, field, error) from error
+
+
+def write_json(path: Path, value: object, *, field: str) -> None:
+    """Writes a file of JSON whole or not at all.
+
+    Raises:
+      ConfigError: the place cannot be written to.
+    """
+    with whole_file(path, field=field) as file:
+        file.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def _is_special(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from muxjax.errors import ConfigError, require, shown
 from muxjax.placement.problem import MOST_POOLS, PRECISIONS, Placed, Placement, UnitPlan
-from muxjax.whole_file import read_whole, whole_file
+from muxjax.whole_file import read_whole, write_json
 
 VERSION = 1
 BEGINS = b'{"muxjax_placement"'
@@ -21,8 +21,7 @@ def write_placement(placement: Placement, path: Path) -> None:
     Raises:
       ConfigError: the place cannot be written to.
     """
-    with whole_file(path, field="output") as file:
-        file.write(json.dumps(as_json(placement), indent=1) + "\n")
+    write_json(path, as_json(placement), field="output")
 
 
 def as_json(placement: Placement) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from muxjax.bench.backends.fleet import Fleet, Member, shares
+from muxjax.commands.bench.loads import require_known
 from muxjax.commands.bench.options import TOLD
 from muxjax.engine.model.plan import ITEM_BYTES
 from muxjax.engine.options import ModelOptions, UnitOptions
@@ -31,8 +32,7 @@ def fleet_of(unit: UnitOptions, load: Load, device_bytes: int) -> Fleet:
     require(unit.kv_cache_bytes is not None, "kv_cache_size", None, "given: all backends are to have the same cache")
     assert unit.kv_cache_bytes is not None
     specs = {model.name: _spec(model) for model in unit.models}
-    strangers = sorted({arrival.model for arrival in load.arrivals} - set(specs))
-    require(not strangers, "model", ", ".join(strangers[:5]), f"among {', '.join(specs)}; --rename OLD=NEW calls them so")
+    require_known((arrival.model for arrival in load.arrivals), specs)
     dtype = _same("dtype", {name: spec.dtype for name, spec in specs.items()})
     asked = _same("max_model_len", {model.name: model.max_model_len for model in unit.models})
     max_model_len = asked or min(spec.max_len for spec in specs.values())

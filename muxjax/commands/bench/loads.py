@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +70,12 @@ def rates(arrivals: Load) -> dict[str, float]:
     """Requests a second of each model, in the mean; their numbers where all come at once."""
     counts, seconds = Counter(arrival.model for arrival in arrivals.arrivals), arrivals.last_s or 1.0
     return {model: counts[model] / seconds for model in sorted(counts)}
+
+
+def require_known(asked: Iterable[str], models: Collection[str]) -> None:
+    """Raises ConfigError: a load asks models that are not there."""
+    strangers = sorted(set(asked) - set(models))
+    require(not strangers, "model", ", ".join(strangers[:5]), f"among {', '.join(models)}; --rename OLD=NEW calls them so")
 
 
 def _source(options: LoadOptions, models: Sequence[str], seed: int) -> tuple[Source, float | None]:

@@ -1,6 +1,5 @@
 """`muxjax bench serve`: a load on running servers, and what came of it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from muxjax.bench.summary import summary
 from muxjax.bench.targets import Targets
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.bench.session import Session
-from muxjax.whole_file import require_writable, whole_file
+from muxjax.whole_file import require_writable, write_json
 
 INTERRUPTED, INVALID = 130, 1
 REPORT = b'{"date"'
@@ -43,6 +42,5 @@ def tell(runs: Sequence[Run], targets: Targets, output: Path | None, **about: st
     found = summary(runs, targets)
     print("\n".join(report.text(found, runs)))
     if output is not None:
-        with whole_file(output, field="json") as file:
-            file.write(json.dumps(report.values(found, runs, **about), indent=1, allow_nan=False) + "\n")
+        write_json(output, report.values(found, runs, **about), field="json")
     return found.lag.valid

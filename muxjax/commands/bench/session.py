@@ -15,7 +15,7 @@ from muxjax.bench.client.exchange import clock
 from muxjax.bench.client.open_loop import Client, Server, exchange, made, recorded
 from muxjax.bench.client.processes import ClientProcesses
 from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run
-from muxjax.commands.bench.loads import Asked, asked, rates
+from muxjax.commands.bench.loads import Asked, asked, rates, require_known
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.client.chat_client import ChatClient
 from muxjax.errors import ConfigError, require
@@ -71,9 +71,8 @@ class Session:
             self._asked[seed] = asked(self.load, self._models, seed)
         what = self._asked[seed]
         requests = what.at(scale)
-        named = sorted({arrival.model for arrival in requests.arrivals})
-        strangers = [model for model in named if self._urls and model not in self._urls]
-        require(not strangers, "model", ", ".join(strangers[:5]), f"among {', '.join(self._urls)}; --rename OLD=NEW calls them so")
+        if self._urls:
+            require_known((arrival.model for arrival in requests.arrivals), self._urls)
         return asyncio.run(self._run(what, requests, scale, seed))
 
     async def _run(self, what: Asked, requests: Load, scale: float, seed: int) -> Run:

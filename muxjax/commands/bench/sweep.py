@@ -1,6 +1,5 @@
 """`muxjax bench sweep`: the highest rate at which enough requests are within their targets."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +12,7 @@ from muxjax.commands.bench.serve import INTERRUPTED, INVALID, REPORT
 from muxjax.commands.bench.session import Session
 from muxjax.errors import require
 from muxjax.units import show_s, show_table
-from muxjax.whole_file import require_writable, whole_file
+from muxjax.whole_file import require_writable, write_json
 from muxjax.workload import goodput, metrics
 
 
@@ -40,8 +39,7 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
     best = metrics.goodput(tried, sweep.least)
     print("\n".join(text(rates.found, best, sweep.least)))
     if options.json is not None:
-        with whole_file(options.json, field="json") as file:
-            file.write(json.dumps(numbers(rates.found, best, options, sweep), indent=1, allow_nan=False) + "\n")
+        write_json(options.json, numbers(rates.found, best, options, sweep), field="json")
     beyond = min((scale for scale in rates.found if scale > best), default=best)
     if all(rates.found[scale][1].lag.valid for scale in {best, beyond} & set(rates.found)):
         return 0

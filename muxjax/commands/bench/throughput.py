@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muxjax.commands.bench.loads import asked
+from muxjax.commands.bench.loads import asked, require_known
 from muxjax.commands.bench.options import LoadOptions
 from muxjax.commands.bench.serve import REPORT
 from muxjax.engine.options import UnitOptions
-from muxjax.errors import require
 from muxjax.progress import followed
 from muxjax.server.build import build_service
 from muxjax.server.llms import Completion, LLMs
 from muxjax.units import show_table
-from muxjax.whole_file import require_writable, whole_file
+from muxjax.whole_file import require_writable, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +51,13 @@ def run(unit: UnitOptions, load: LoadOptions, seed: int, output: Path | None) ->
         require_writable(output, field="json", begins=[REPORT])
     names = [model.name for model in unit.models]
     requests = list(_requests(load, names, seed))
-    strangers = sorted({model for model, _, _ in requests} - set(names))
-    require(not strangers, "model", ", ".join(strangers[:5]), f"among {', '.join(names)}; --rename OLD=NEW calls them so")
+    require_known((model for model, _, _ in requests), names)
     with LLMs.over(build_service(unit, report=_to_stderr)) as llms:
         served = measure(llms, requests)
     print("\n".join(text(served, names)))
     if output is not None:
         found = {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "elapsed_time": served.seconds, **served.values()}
-        with whole_file(output, field="json") as file:
-            file.write(json.dumps(found | {"models": {name: served.values(name) for name in names}}, indent=1) + "\n")
+        write_json(output, found | {"models": {name: served.values(name) for name in names}}, field="json")
     return 0
 
 

@@ -1,6 +1,5 @@
 """`muxjax simulate`: a placement under a load, in virtual time, through the scheduler, cache accounting and loop that serve."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from muxjax.simulate import cluster
 from muxjax.simulate.cluster import Job, outcomes, split
 from muxjax.simulate.sharing import LANES, SERIAL
 from muxjax.simulate.unit import Outcome
-from muxjax.whole_file import require_writable, whole_file
+from muxjax.whole_file import require_writable, write_json
 from muxjax.workload import goodput, load, metrics, plots, presets
 from muxjax.workload.load import MOST_REQUESTS, Load, Source
 
@@ -47,8 +46,7 @@ def run(problem_file: Path, placement_file: Path, options: SimulateOptions) -> N
         numbers["goodput"] = _goodput(problem, placement, source, options)
         print(_goodput_text(numbers["goodput"]))
     if options.json:
-        with whole_file(options.json, field="json") as file:
-            file.write(json.dumps({"options": _written(options), **numbers}, indent=1, allow_nan=False) + "\n")
+        write_json(options.json, {"options": _written(options), **numbers}, field="json")
     if options.plot:
         _draw(options.plot, problem, requests, simulated)
 
