@@ -56,7 +56,7 @@ def block(found: Summary, runs: Sequence[Run]) -> Iterator[str]:
     yield _line("Total generated tokens:", every.output_tokens)
     yield _line("Request throughput (req/s):", f"{every.throughput.rps:.2f}")
     if every.good is not None:
-        yield _line("Request goodput (req/s):", f"{_per_s(every.good, found):.2f}")
+        yield _line("Request goodput (req/s):", f"{_per_s(every.good, found.duration_s):.2f}")
     yield _line("Output token throughput (tok/s):", f"{every.throughput.output_tokens_per_s:.2f}")
     yield _line("Peak output token throughput (tok/s):", f"{found.peak_output_tokens_per_s:.2f}")
     yield _line("Peak concurrent requests:", f"{found.peak_requests:.2f}")
@@ -120,7 +120,7 @@ def _values(own: Numbers, duration_s: float) -> dict[str, Any]:
     times = {key: value for name in TIMES for key, value in _times(name, getattr(own, name)).items()}
     return {
         "request_throughput": own.throughput.rps,
-        "request_goodput": None if own.good is None else own.good / (duration_s or 1.0),
+        "request_goodput": None if own.good is None else _per_s(own.good, duration_s),
         "weighted_request_throughput": own.throughput.weighted_rps,
         "output_throughput": own.throughput.output_tokens_per_s,
         "total_token_throughput": own.throughput.total_tokens_per_s,
@@ -172,12 +172,12 @@ def _objectives(found: Summary) -> Iterator[str]:
         )
     if every.attained is not None:
         met = "all of these targets" if every.within else f"{found.targets.slo_scale:g} x of what it takes alone"
-        yield f"attainment {every.attained:.1%}, goodput {_per_s(every.good or 0, found):.4g} requests/s: within {met}"
+        yield f"attainment {every.attained:.1%}, goodput {_per_s(every.good or 0, found.duration_s):.4g} requests/s: within {met}"
     yield f"rate-weighted {every.throughput.weighted_rps:.4g} requests/s; Jain index over the models {found.fairness:.3f}"
 
 
-def _per_s(count: int, found: Summary) -> float:
-    return count / (found.duration_s or 1.0)
+def _per_s(count: int, duration_s: float) -> float:
+    return count / (duration_s or 1.0)
 
 
 def _title(text: str, fill: str) -> str:

@@ -114,9 +114,9 @@ def _numbers(records: Sequence[Record], runs: Sequence[Run], targets: Targets, d
     begin = runs[0].begin
     served = [one for record in records if (one := record.served)]
     verdicts = [is_good(one, targets, begin.alone) for one in served]
-    told = bool(targets.absolute) or set(begin.rates) <= set(begin.alone)
+    were_alone = set(begin.rates) <= set(begin.alone)
     within = {name: _share([_value(one, name) <= target_s for one in served], len(records)) for name, target_s in targets.absolute.items()}
-    scaled = metrics.attainments(served, of_fits(begin.alone), len(records), SCALES).latency if set(begin.rates) <= set(begin.alone) else {}
+    scaled = metrics.attainments(served, of_fits(begin.alone), len(records), SCALES).latency if were_alone else {}
     return Numbers(
         demanded=len(records),
         completed=len(served),
@@ -127,7 +127,7 @@ def _numbers(records: Sequence[Record], runs: Sequence[Run], targets: Targets, d
         tpot=times([one.tpot_s for one in served if one.output_tokens > 1]),
         itl=times([gap_s for record in records if record.served for gap_s in record.gaps_s]),
         e2el=times([one.latency_s for one in served]),
-        good=sum(map(bool, verdicts)) if told else None,
+        good=sum(map(bool, verdicts)) if targets.absolute or were_alone else None,
         within=within,
         scaled=scaled,
     )

@@ -11,7 +11,7 @@ from scripts import results
 from scripts.experiments.leases import by_system, leases
 from scripts.experiments.question import Question
 from scripts.experiments.seeds import spread
-from scripts.experiments.verdicts import Line, rate, shared, verdicts
+from scripts.experiments.verdicts import Line, Systems, rate, shared, verdicts
 
 APART = ("system", "model", "asked, requests/s", "served", "within target", "TTFT p50 / p99", "TPOT p50 / p99")
 HEAD = ("system", "asked, requests/s", "served", "within target", "output tokens/s", "TTFT p50 / p99", "TPOT p50 / p99", "fairness")
@@ -70,12 +70,13 @@ def _lease(question: Question, lines: Sequence[Line]) -> Iterator[str]:
     seconds = " or ".join(f"{one:g}" for one in sorted({line["config"]["duration_s"] for line in lines}))
     over = "" if question.at_once else f", requests for {seconds} s"
     yield f"## {lines[0]['device']}, commit {lines[0]['commit'][:12]}{over}"
-    yield "\n".join(f"- {line}" for line in verdicts(question, by_system(lines)))
-    yield results.table(HEAD, (_row(line) for own in by_system(lines).values() for line in own))
-    if len(question.models) > 1 and len(question.models) <= 6:
+    systems = by_system(lines)
+    yield "\n".join(f"- {line}" for line in verdicts(question, systems))
+    yield results.table(HEAD, (_row(line) for own in systems.values() for line in own))
+    if 1 < len(question.models) <= 6:
         yield "The models apart, at the highest rate that all were asked:"
-        yield results.table(APART, _apart(lines))
-    yield "\n".join(_systems(lines))
+        yield results.table(APART, _apart(systems))
+    yield "\n".join(_told_of_each(systems))
 
 
 def _row(line: Line) -> Sequence[object]:
@@ -93,8 +94,7 @@ def _row(line: Line) -> Sequence[object]:
     )
 
 
-def _apart(lines: Sequence[Line]) -> Iterator[Sequence[object]]:
-    systems = by_system(lines)
+def _apart(systems: Systems) -> Iterator[Sequence[object]]:
     for system, line in zip(systems, shared(*systems.values()), strict=True):
         for model, found in line["values"]["models"].items():
             asked_rps = line["values"]["rates"][model]
@@ -102,8 +102,8 @@ def _apart(lines: Sequence[Line]) -> Iterator[Sequence[object]]:
             yield system, model, f"{asked_rps:.4g}", served, share(found["attainment"]), _pair(found, "ttft"), _pair(found, "tpot")
 
 
-def _systems(lines: Sequence[Line]) -> Iterator[str]:
-    for system, own in by_system(lines).items():
+def _told_of_each(systems: Systems) -> Iterator[str]:
+    for system, own in systems.items():
         found = own[0]["values"]
         start = f"; ready in {show_s(found['start_s'])}" if "start_s" in found else ""
         trouble = next((line["values"]["trouble"] for line in own if line["values"]["trouble"]), "")

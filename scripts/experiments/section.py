@@ -1,6 +1,6 @@
 """What README.md tells of all questions that were measured on a GPU: one table and one picture."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from muxjax.units import show_s
 from scripts import results
@@ -87,5 +87,5 @@ def _stream(own: Sequence[Line], name: str, others: Sequence[Line]) -> Sequence[
     return f"time per token at {rate(mine):.0f} requests/s", show_s(ours_s), name, show_s(theirs_s), f"{theirs_s / ours_s:.2f}"
 
 
-def _each(values) -> str:
+def _each(values: Iterable[object]) -> str:
     return ", ".join(sorted({str(value) for value in values}))
