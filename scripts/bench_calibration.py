@@ -1,7 +1,7 @@
 """How far is the roofline from measured steps?
 
     python -m scripts.bench_calibration [TABLE.json ...]
-    python -m scripts.bench_calibration --fit     # the fractions and delays of a chip that its tables ask for, in `placement/roofline.py`
+    python -m scripts.bench_calibration --fit     # the fractions and delays of a chip that its tables ask for, in `cost/chip.py`
 
 Of cost tables that `muxjax profile` wrote, those of the package by default. Writes docs/results/calibration/.
 """
@@ -115,7 +115,7 @@ def _errors(records: Iterable[dict]) -> tuple:
 PAGE = """
 # How far is the roofline from measured steps?
 
-`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/placement/roofline.py` knows the numbers of the model and
+`muxjax profile` measured whole steps with random weights; the roofline of `muxjax/cost/roofline.py` knows the numbers of the model and
 of the chip alone, and no constant of any model. The error is the roofline's seconds over the measured ones, less 1; the bias is its
 median. A step is its new tokens (prefill) or sequences (decode) x the context of each. Made by `python -m scripts.bench_calibration`;
 every step is in [runs.jsonl](runs.jsonl).
