@@ -31,7 +31,7 @@ from muxjax.quantization import QUANTIZATIONS
 from muxjax.specs import published
 from muxjax.specs.reading.quantization import resident
 from muxjax.types import Phase
-from muxjax.workload.lengths import lognormal
+from muxjax.workload.lengths import draw_log_normal
 from scripts import results
 from scripts.ceilings import Ceilings, measure
 from scripts.serving import TINY, Serving
@@ -155,7 +155,7 @@ class Bench:
 def _lengths(count: int, most: int, means: Sequence[float]) -> tuple[np.ndarray, ...]:
     """Tokens of prompts and outputs."""
     rng = np.random.default_rng(0)
-    return tuple(lognormal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in means)
+    return tuple(draw_log_normal(count, mean, sigma=1.0, least=4, most=most, rng=rng) for mean in means)
 
 
 def _cut(count: int, most: int, means: Sequence[float]) -> tuple[np.ndarray, ...]:

@@ -68,14 +68,14 @@ def of_trace(name: str, *, scale: float = 1.0) -> RequestLengths:
 
 
 def log_normal(mean_tokens: float, *, sigma: float, least: int, most: int) -> Lengths:
-    """The distribution that `lognormal` draws from, at every half percent."""
+    """The distribution that `draw_log_normal` draws from, at every half percent."""
     median, halves = mean_tokens * math.exp(-(sigma**2) / 2), [step / 2 for step in range(1, 200)]
     inner = [median * math.exp(sigma * NormalDist().inv_cdf(percent / 100)) for percent in halves]
     tokens = tuple(min(max(tokens, least), most) for tokens in (least, *inner, most))
     return Lengths(percentiles=(0, *halves, 100), tokens=tokens)
 
 
-def lognormal(count: int, mean_tokens: float, *, sigma: float, least: int, most: int, rng: np.random.Generator) -> np.ndarray:
+def draw_log_normal(count: int, mean_tokens: float, *, sigma: float, least: int, most: int, rng: np.random.Generator) -> np.ndarray:
     """[count] int64 within least and most, of a log-normal distribution that has that mean before it is cut there."""
     drawn = rng.lognormal(np.log(mean_tokens) - sigma**2 / 2, sigma, count)
     return np.clip(np.rint(drawn), least, most).astype(np.int64)

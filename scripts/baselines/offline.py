@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from muxjax.workload.lengths import lognormal
+from muxjax.workload.lengths import draw_log_normal
 from scripts.baselines import options, static_cache, transformers_batching
 from scripts.baselines.engine import Engine, Request, check
 
@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
 def draw(count: int, *, mean_in: float, mean_out: float, max_len: int, seed: int) -> Sizes:
     """Log-normal, of sigma 1, each within half of `max_len`; means are those before lengths are cut there."""
     rng = np.random.default_rng(seed)
-    prompts, answers = (lognormal(count, mean, sigma=1.0, least=LEAST, most=max_len // 2, rng=rng) for mean in (mean_in, mean_out))
+    prompts, answers = (draw_log_normal(count, mean, sigma=1.0, least=LEAST, most=max_len // 2, rng=rng) for mean in (mean_in, mean_out))
     return Sizes(prompts.tolist(), answers.tolist())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from muxjax.errors import ConfigError
 from muxjax.workload.arrivals import Poisson
-from muxjax.workload.lengths import Lengths, fixed, log_normal, lognormal, of_trace
+from muxjax.workload.lengths import Lengths, draw_log_normal, fixed, log_normal, of_trace
 from muxjax.workload.trace import Arrival, Prefixes, Stream, capped, generate
 
 TRACES = json.loads(resources.files("muxjax.workload").joinpath("data/lengths.json").read_text())["traces"]
@@ -136,8 +136,8 @@ def test_prefixes_out_of_their_limits_are_an_error(field, value):
 
 
 def test_lognormal_lengths_have_their_mean_and_keep_within_their_bounds():
-    drawn = lognormal(100_000, 200, sigma=1.0, least=1, most=100_000, rng=np.random.default_rng(0))
-    cut = lognormal(100_000, 200, sigma=1.0, least=4, most=1024, rng=np.random.default_rng(0))
+    drawn = draw_log_normal(100_000, 200, sigma=1.0, least=1, most=100_000, rng=np.random.default_rng(0))
+    cut = draw_log_normal(100_000, 200, sigma=1.0, least=4, most=1024, rng=np.random.default_rng(0))
 
     assert drawn.mean() == pytest.approx(200, rel=0.02)
     assert np.log(drawn).std() == pytest.approx(1.0, rel=0.02)
@@ -148,8 +148,8 @@ def test_lognormal_lengths_have_their_mean_and_keep_within_their_bounds():
 def test_quantiles_of_a_log_normal_are_those_of_what_is_drawn_from_it():
     rng = np.random.default_rng(0)
     by_quantiles = log_normal(200, sigma=1.0, least=4, most=1024).draw(100_000, rng)
-    drawn = lognormal(100_000, 200, sigma=1.0, least=4, most=1024, rng=rng)
-    narrower = lognormal(100_000, 200, sigma=0.95, least=4, most=1024, rng=rng)
+    drawn = draw_log_normal(100_000, 200, sigma=1.0, least=4, most=1024, rng=rng)
+    narrower = draw_log_normal(100_000, 200, sigma=0.95, least=4, most=1024, rng=rng)
 
     def furthest(other):
         return max(abs(np.percentile(by_quantiles, p) / np.percentile(other, p) - 1) for p in (25, 50, 75, 90))
