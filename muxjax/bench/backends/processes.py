@@ -78,8 +78,9 @@ def started(backend: str, servers: Sequence[Server], shared: Mapping[str, str], 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
     """Ends processes, in time of their own accord, and then whatever is left of their families' groups; at once where even this is
     interrupted."""
-    groups = {group for process in processes for member in family(process.pid) if (group := _group_of(member)) is not None}
+    groups = {process.pid for process in processes if process.poll() is None}  # each leads one; others are looked for where Ctrl-C is heard
     try:
+        groups |= {group for process in processes for member in family(process.pid) if (group := _group_of(member)) is not None}
         for process in processes:
             process.terminate()
         until_s = time.monotonic() + STOP_S
