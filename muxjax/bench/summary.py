@@ -81,9 +81,9 @@ class Summary:
 
 def summary(runs: Sequence[Run], targets: Targets) -> Summary:
     """The summary of at least one run; durations are added up, so that throughputs are those of the mean run."""
-    begin, duration_s = runs[0].begin, sum(run.duration_s for run in runs)
+    duration_s = sum(run.duration_s for run in runs)
     records = [record for run in runs for record in run.records]
-    models = {model: _numbers([one for one in records if one.model == model], runs, targets, duration_s) for model in begin.rates}
+    models = {model: _numbers([one for one in records if one.model == model], runs, targets, duration_s) for model in _rates(runs)}
     kept = {model: (own.completed if own.good is None else own.good) / own.demanded for model, own in models.items() if own.demanded}
     return Summary(
         duration_s=duration_s,
@@ -111,18 +111,18 @@ def is_good(one: Served, targets: Targets, alone: Mapping[str, AloneFit]) -> boo
 
 
 def _numbers(records: Sequence[Record], runs: Sequence[Run], targets: Targets, duration_s: float) -> Numbers:
-    begin = runs[0].begin
+    rates, alone = _rates(runs), _alone(runs)
     served = [one for record in records if (one := record.served)]
-    verdicts = [is_good(one, targets, begin.alone) for one in served]
-    were_alone = set(begin.rates) <= set(begin.alone)
+    verdicts = [is_good(one, targets, alone) for one in served]
+    were_alone = set(rates) <= set(alone)
     within = {name: _share([_value(one, name) <= target_s for one in served], len(records)) for name, target_s in targets.absolute.items()}
-    scaled = metrics.attainments(served, of_fits(begin.alone), len(records), SCALES).latency if were_alone else {}
+    scaled = metrics.attainments(served, of_fits(alone), len(records), SCALES).latency if were_alone else {}
     return Numbers(
         demanded=len(records),
         completed=len(served),
         prompt_tokens=sum(one.prompt_tokens for one in served),
         output_tokens=sum(one.output_tokens for one in served),
-        throughput=metrics.throughput(served, begin.rates, duration_s or 1.0),
+        throughput=metrics.throughput(served, rates, duration_s or 1.0),
         ttft=times([one.ttft_s for one in served]),
         tpot=times([one.tpot_s for one in served if one.output_tokens > 1]),
         itl=times([gap_s for record in records if record.served for gap_s in record.gaps_s]),
@@ -131,6 +131,17 @@ def _numbers(records: Sequence[Record], runs: Sequence[Run], targets: Targets, d
         within=within,
         scaled=scaled,
     )
+
+
+def _rates(runs: Sequence[Run]) -> dict[str, float]:
+    """Requests a second of each model, in the mean run: a seed need not ask every model that another one asks."""
+    models = sorted({model for run in runs for model in run.begin.rates})
+    return {model: sum(run.begin.rates.get(model, 0.0) for run in runs) / len(runs) for model in models}
+
+
+def _alone(runs: Sequence[Run]) -> dict[str, AloneFit]:
+    """Of each model that was asked alone before one of the runs, what the first of them found."""
+    return {model: fit for run in reversed(runs) for model, fit in run.begin.alone.items()}
 
 
 def times(values_s: Sequence[float]) -> Times:

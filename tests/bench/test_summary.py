@@ -13,7 +13,7 @@ from muxjax.errors import ConfigError
 from muxjax.workload.load import Load
 from muxjax.workload.metrics import Served
 from muxjax.workload.trace import Arrival
-from tests.bench.kit import failed, record, run
+from tests.bench.kit import ALONE, failed, record, run
 
 NONE = Targets()
 
@@ -79,6 +79,17 @@ def test_seeds_are_added_up_and_told_one_by_one():
 
     assert found.duration_s == 40.0 and found.all.throughput.rps == pytest.approx(3 / 40)
     assert [(seed, own.throughput.rps) for seed, own in found.seeds] == [(0, 0.1), (1, pytest.approx(2 / 30))]
+
+
+def test_a_model_that_only_another_seed_asks_is_counted_too():
+    first = run(record("a"), rates={"a": 2.0}, alone={"a": ALONE["a"]})
+    both = run(record("a"), record("b"), record("b"), seed=1, rates={"a": 1.0, "b": 2.0})
+    found = summary([first, both], NONE)
+
+    assert {model: own.demanded for model, own in found.models.items()} == {"a": 2, "b": 2}
+    assert found.all.scaled[20] == found.all.attained == 1.0
+    assert found.all.throughput.weighted_rps == pytest.approx((1.5 * 2 + 1.0 * 2) / 2.5 / 20)  # by the rates of the mean run
+    assert summary([both, first], NONE).fairness == found.fairness == 1.0
 
 
 def test_peaks_are_of_a_second_and_of_a_moment():

@@ -113,6 +113,17 @@ def test_a_trace_is_replayed_to_its_rate():
     assert run.begin.rate_rps == pytest.approx(5 / 0.2)
 
 
+def test_a_seed_may_ask_models_that_the_one_before_did_not(capsys):
+    for seed, model in enumerate("ab"):
+        lines = [{"muxjax_trace": 1}, {"time_s": 0.1, "model": model, "prompt_tokens": 4, "output_tokens": 2}]
+        Path(f"t-{seed}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with serving(Stub()) as url:
+        asked = ["bench", "serve", "--base-url", url, "--trace", "t-{seed}.jsonl", "--seeds", "0", "1", "--warmup", "1"]
+        assert main([*asked, "--records", "r.jsonl"]) == 0
+    assert [sorted(run.begin.alone) for run in read_runs(Path("r.jsonl"))] == [["a"], ["a", "b"]]
+    assert re.search(r"\na +1 .*\nb +1 ", capsys.readouterr().out)
+
+
 def test_failed_requests_are_told_and_counted(capsys):
     wrong = iter([None, (503, '{"error": {"message": "busy"}}')] + [None] * 10)
     with serving(Stub(wrong=lambda body: next(wrong))) as url:

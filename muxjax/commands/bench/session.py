@@ -44,7 +44,7 @@ class Session:
     watch: Callable[[], object] = lambda: None
     runs: list[Run] = field(default_factory=list)
     _asked: dict[int, Asked] = field(default_factory=dict)
-    _alone: dict[str, AloneFit] | None = None
+    _alone: dict[str, AloneFit] = field(default_factory=dict)
     _models: tuple[str, ...] = ()
     _urls: dict[str, str] = field(default_factory=dict)
     _key: str = ""
@@ -77,8 +77,7 @@ class Session:
 
     async def _run(self, what: Asked, requests: Load, scale: float, seed: int) -> Run:
         server = await self._server(requests, what.path)
-        if self._alone is None:
-            self._alone = await self._ask_alone(server, what, requests)
+        self._alone |= await self._ask_alone(server, what, requests)
         begin = Begin(
             label=self.options.label,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,7 +88,7 @@ class Session:
             rate_rps=what.rate_rps and what.rate_rps * scale,
             rates=rates(requests),
             demanded=len(requests.arrivals),
-            alone=self._alone,
+            alone=dict(self._alone),
         )
         with _written(self.options) as write, _progress(begin) as done:
             write(begin)
@@ -135,13 +134,17 @@ class Session:
         return Server(places=places, path=path, key=self._key, timeout_s=self.options.timeout_s)
 
     async def _ask_alone(self, server: Server, what: Asked, requests: Load) -> dict[str, AloneFit]:
-        """What requests take one at a time, by model; the first of each only warms up where there are more.
+        """What requests take one at a time, by model, of those that no run before has asked; the first of each only warms up where there
+        are more.
 
         Raises:
           ConfigError: one fails, as all would.
         """
-        chosen = asked_alone(requests, self.options.warmup) if self.options.warmup else {}
+        every = asked_alone(requests, self.options.warmup) if self.options.warmup else {}
+        chosen = {model: own for model, own in every.items() if model not in self._alone}
         found: dict[str, AloneFit] = {}
+        if not chosen:
+            return found
         with followed("asking alone", " requests", sum(map(len, chosen.values()))) as done:
             for model, own in chosen.items():
                 served = []
