@@ -11,6 +11,8 @@ from muxjax.errors import RequestError
 from muxjax.launch.build_pace import BuildPacer
 
 _log = logging.getLogger(__name__)
+END_S = 10.0
+"""In which what is being built must end, of a builder that is closed."""
 
 
 class ProgramBuilder:
@@ -23,6 +25,8 @@ class ProgramBuilder:
         self._wanted = threading.Event()  # there may be something to do
         self._closed = threading.Event()
         self._building = threading.Lock()
+        self._resting = threading.Event()  # the thread is not among programs of the devices
+        self._resting.set()
         self._thread = threading.Thread(target=self._run, name="muxjax-builder", daemon=True)
 
     def start(self) -> None:
@@ -41,17 +45,21 @@ class ProgramBuilder:
             self._wanted.set()
 
     def close(self) -> None:
-        """Builds nothing more."""
+        """Builds nothing more, and waits for what has begun: a thread that comes back from JAX while Python ends takes the process down."""
         self._closed.set()
         self._devices.close()
         self._wanted.set()
+        if not self._resting.wait(END_S):
+            _log.warning("programs that are being built have not ended within %g s", END_S)
 
     def _run(self) -> None:
         while self._wanted.wait() and not self._closed.is_set():
             with self._building:
-                if self._wanted.is_set():
+                self._resting.clear()
+                if self._wanted.is_set() and not self._closed.is_set():
                     with self._pacer.watching():
                         self._build()
+                self._resting.set()
 
     def _build(self) -> None:
         try:
