@@ -47,6 +47,12 @@ def test_tokens_are_what_the_server_counts():
     assert (found.prompt_tokens, found.output_tokens, len(found.events_s)) == (5, 9, 1)
 
 
+@pytest.mark.parametrize("usage", [{"total_tokens": 14}, {"prompt_tokens": None, "completion_tokens": None}])
+def test_what_the_server_does_not_count_is_not_none(usage):
+    found = answer(CHUNKED + chunk(token() + event(choices=[], usage=usage) + b"data: [DONE]\n\n"))
+    assert (found.prompt_tokens, found.output_tokens, found.error) == (None, None, "")
+
+
 def test_an_event_without_text_is_a_token_unless_it_opens_or_closes_the_answer():
     def delta(finish: str | None = None, **fields) -> bytes:
         return event(choices=[{"delta": fields, "finish_reason": finish}])
@@ -77,6 +83,7 @@ def test_a_server_that_says_no_done_has_told_the_end_by_its_reason():
         ([], "the connection ended without an answer"),
         ([b"SSH-2.0\r\n"], "no answer in HTTP"),
         ([CHUNKED], "no stream of events"),
+        ([CHUNKED + chunk(b'{"error": {"message": "the engine is dead"}}')], "no stream of events, but the engine is dead"),
         ([CHUNKED + b"zz\r\nwrong"], "no stream of events"),
         ([CHUNKED + chunk(b'data: {"choices": 3}\n\n')], "no stream of events"),
         ([b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"], "status 500"),

@@ -144,6 +144,7 @@ def test_the_key_is_sent_and_the_path_follows_that_of_the_url():
     assert b"POST /v1/completions HTTP/1.1" in stub.heads[0] and b"Authorization: Bearer secret" in stub.heads[0]
     assert address("http://a:1").prefix == "/v1" and address("http://a:1/x/v2/").prefix == "/x/v2"
     assert address("https://a/v1").port == 443 and address("https://a/v1").tls is not None
+    assert b"\r\nHost: [::1]:8000\r\n" in address("http://[::1]:8000").request("/completions", b"{}")
     assert key_in({}) == "" and key_in({"OPENAI_API_KEY": "k"}) == "k"
 
 

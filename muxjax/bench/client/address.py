@@ -45,7 +45,8 @@ class Address:
           path: below the prefix, such as "/completions".
         """
         default = self.port == (80 if self.tls is None else 443)
-        head = [f"Host: {self.host}" if default else f"Host: {self.host}:{self.port}", "Connection: close"]
+        host = f"[{self.host}]" if ":" in self.host else self.host  # IPv6
+        head = [f"Host: {host}" if default else f"Host: {host}:{self.port}", "Connection: close"]
         head += ["Content-Type: application/json", f"Content-Length: {len(body)}", *([f"Authorization: Bearer {key}"] if key else [])]
         return "\r\n".join([f"POST {self.prefix}{path} HTTP/1.1", *head, "", ""]).encode() + body
 

@@ -47,8 +47,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class _Event(msgspec.Struct):
@@ -76,7 +76,7 @@ def read(pieces: Pieces) -> Generator[None, None, Answer]:
     except ValueError as error:  # msgspec's is one
         answer.error = f"no stream of events: {error}"[:_MOST_TOLD]
     if not answer.error and not ended:
-        answer.error = "the stream broke off" if answer.events_s else "no stream of events"
+        answer.error = "the stream broke off" if answer.events_s else f"no stream of events, but {_refusal(pieces)}"
     if ended and answer.output_tokens and not answer.events_s:  # its first token ended it, which came with the event that closes it
         answer.events_s.append(closed_s)
     return answer
