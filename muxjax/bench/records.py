@@ -1,5 +1,6 @@
 """Runs of a load as JSON lines: a line that begins the run, one for each request that ended, and one that ends it."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class RecordFile:
     """
 
     def __init__(self, path: Path):
-        require_writable(path, field="records", begins=[_BEGIN])
+        require_appendable(path)
         self._path = path
 
     def __enter__(self) -> "RecordFile":
@@ -146,12 +147,29 @@ class RecordFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with _named(self._path):
+            self._file.close()
 
     def write(self, line: Begin | Record | End) -> None:
-        self._file.write(msgspec.json.encode(line) + b"\n")
-        if not isinstance(line, Record):
-            self._file.flush()
+        """Raises OSError, which names the file: there is no room for it."""
+        with _named(self._path):
+            self._file.write(msgspec.json.encode(line) + b"\n")
+            if not isinstance(line, Record):
+                self._file.flush()
+
+
+def require_appendable(path: Path) -> None:
+    """Raises ConfigError: runs cannot be appended to the file, or it holds something else."""
+    require_writable(path, field="records", begins=[_BEGIN])
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the system in the block names the file, which those of files that are open do not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def read_runs(path: Path) -> list[Run]:

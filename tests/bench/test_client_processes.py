@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -85,3 +87,12 @@ def is_child(folder: Path) -> bool:
         return int(parent) == os.getpid() and state != "Z" and b"muxjax.bench.client.process" in folder.joinpath("cmdline").read_bytes()
     except OSError:
         return False
+
+
+def test_a_process_whose_client_was_killed_ends_at_once_whatever_it_waits_for():
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-m", "muxjax.bench.client.process"], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin and process.stdout
+        assert process.stdout.readline() == b"\n"
+        process.stdout.close()  # while it waits for its standard input
+        assert process.wait(60) == 1

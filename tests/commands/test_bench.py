@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from muxjax.__main__ import main
-from muxjax.bench.records import read_runs
+from muxjax.bench.records import Run, read_runs
 from muxjax.commands.bench import serve
+from muxjax.commands.bench.session import Session
+from muxjax.errors import ConfigError
 from tests.bench.stub import Stub
 
 FEW = ["--rate", "50", "--num-prompts", "6", "--random-input-len", "8", "--random-output-len", "3", "--warmup", "1"]
@@ -181,7 +183,8 @@ def test_a_sweep_whose_client_fell_behind_says_so(monkeypatch, capsys):
     assert "INVALID: the client fell behind at that rate" in capsys.readouterr().out
 
 
-def test_what_was_measured_is_kept_at_ctrl_c():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_is_kept_at_ctrl_c(number):
     """In a process of its own, which a signal ends."""
     with serving(stub := Stub()) as url:
         asked = ["bench", "serve", "--base-url", url, *FEW, "--rate", "20", "--num-prompts", "1000", "--records", "r.jsonl"]
@@ -191,12 +194,50 @@ def test_what_was_measured_is_kept_at_ctrl_c():
         ) as bench:
             while bench.poll() is None and len(stub.heard) < 20:  # some of which have been answered by then
                 time.sleep(0.05)
-            bench.send_signal(signal.SIGINT)
+            bench.send_signal(number)
             said, complained = bench.communicate(timeout=60)
     (run,) = read_runs(Path("r.jsonl"))
     assert bench.returncode == 130, complained
     assert "INCOMPLETE" in said and "Serving Benchmark Result" in said and "Traceback" not in complained
     assert 0 < len(run.records) < 1000 and run.end is not None and not run.complete
+
+
+def test_what_was_measured_is_told_when_a_seed_cannot_be_asked(capsys):
+    Path("t-0.jsonl").write_text('{"muxjax_trace": 1}\n{"time_s": 0.0, "model": "a", "prompt_tokens": 4, "output_tokens": 2}\n')
+    with serving(Stub()) as url:
+        asked = ["bench", "serve", "--base-url", url, "--trace", "t-{seed}.jsonl", "--seeds", "0", "5", "--warmup", "0"]
+        assert main([*asked, "--json", "r.json"]) == 2
+    said, complained = capsys.readouterr()
+    assert re.search(r"Successful requests: +1 ", said) and "INCOMPLETE" in said and "t-5.jsonl cannot be read" in complained
+    assert not json.loads(Path("r.json").read_text())["complete"]
+
+
+def test_what_a_sweep_has_measured_is_told_when_the_server_is_gone(monkeypatch, capsys):
+    run = Session.run
+
+    def once(self: Session, scale: float, seed: int) -> Run:
+        if self.runs:
+            raise ConfigError("no server any more")
+        return run(self, scale, seed)
+
+    monkeypatch.setattr(Session, "run", once)
+    with serving(Stub()) as url:
+        assert main(["bench", "sweep", "--base-url", url, *FEW, "--e2e", "5"]) == 2
+    said, complained = capsys.readouterr()
+    assert re.search(r"\n50 +100.00%", said) and "INCOMPLETE: the search was ended early" in said and "no server any more" in complained
+
+
+def test_a_full_disk_is_told_with_the_file(capsys):
+    with serving(Stub()) as url:
+        assert main(["bench", "serve", "--base-url", url, *FEW, "--records", "/dev/full"]) == 2
+    assert "muxjax: /dev/full: No space left on device" in capsys.readouterr().err
+
+
+def test_models_are_listed_as_they_are_asked_by_no_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", NO)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(Stub()) as url:
+        assert main(["bench", "serve", "--base-url", url, *FEW]) == 0
 
 
 NO = "http://127.0.0.1:9"
@@ -224,6 +265,8 @@ WRONG = {
     "seeds": (["--seeds", "1", "1"], "seeds must be"),
     "negative seed": (["--seeds", "-1"], "seeds must be 0 or more"),
     "folder": (["--records", "no/r.jsonl"], "records must be in a folder that exists"),
+    "records": (["--records", ".", "--model", "m"], "cannot be written: Is a directory"),
+    "prompts": (["--model", "m", "--trace", "long.jsonl"], "prompt_tokens must be at most 262144; --max-model-len cuts"),
     "target": (["--ttft", "0"], "ttft_s must be over 0"),
     "strangers": (["--workload", "burst", "--model", "a"], "model must be among a; --rename"),
     "json": (["--json", "notes.txt", "--model", "m"], "holds something else"),
@@ -233,6 +276,7 @@ WRONG = {
 @pytest.mark.parametrize("flags, said", WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_told_in_one_line(flags, said, capsys):
     Path("notes.txt").write_text("what a user would miss")
+    Path("long.jsonl").write_text('{"muxjax_trace": 1}\n{"time_s": 0, "model": "m", "prompt_tokens": 600000, "output_tokens": 1}\n')
     assert main(["bench", "serve", *flags]) == 2
     told = capsys.readouterr().err
     assert said in told and len(told.splitlines()) == 1

@@ -141,6 +141,7 @@ WRONG = {
     "models of others": (["--model", "a"], "unrecognized arguments: --model"),
     "policies": (["--policy", "adbs"], "unrecognized arguments: --policy"),
     "records": (["--records", "notes.txt"], "must be the beginning of a run"),
+    "records that cannot be written": (["--records", "."], "cannot be written: Is a directory"),
 }
 
 

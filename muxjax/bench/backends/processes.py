@@ -144,16 +144,23 @@ def free_ports() -> Iterator[Ports]:
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does there and then, so that what the block has begun is ended; nothing outside the main thread.
 
-    It is handed on: in asyncio's `run` Ctrl-C cancels the task that was run, where an exception would end any task that it met.
+    It is handed on: in asyncio's `run` Ctrl-C cancels the task that was run, where an exception would end any task that it met. Who is
+    deaf to Ctrl-C, as what a script's shell has put into the background, has that exception all the same.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _ctrl_c)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _ctrl_c(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _start(server: Server, shared: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -1,6 +1,7 @@
 """A process of a client's: asks come on its standard input, records go to its standard output. Started by `processes`."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ from muxjax.bench.client.open_loop import Ask, Client
 async def main() -> None:
     reader = asyncio.StreamReader(limit=MOST_LINE)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    asyncio.get_running_loop().add_reader(sys.stdout.fileno(), os._exit, 1)  # nobody reads it any more: whose process this is was killed
     _tell(b"\n")  # it is there, and its imports are done
     begin = decoded(await reader.readline(), Begin)
     client = Client(begin.server, begin.seed, lambda record: _tell(encoded(record)))

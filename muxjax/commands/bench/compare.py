@@ -12,7 +12,7 @@ from muxjax.bench.backends.check import samples
 from muxjax.bench.backends.fleet import Fleet
 from muxjax.bench.backends.known import backend_of
 from muxjax.bench.backends.running import device_bytes, lacking, serving
-from muxjax.bench.records import Run
+from muxjax.bench.records import Run, require_appendable
 from muxjax.bench.summary import summary
 from muxjax.bench.targets import Targets
 from muxjax.commands.bench.came import Came, text
@@ -23,7 +23,7 @@ from muxjax.commands.bench.serve import INTERRUPTED, INVALID
 from muxjax.commands.bench.session import Session
 from muxjax.commands.bench.sweep import kept
 from muxjax.engine.options import UnitOptions
-from muxjax.errors import ConfigError, require
+from muxjax.errors import ConfigError, MuxError, first_line, require
 
 
 class _Way(NamedTuple):
@@ -43,16 +43,21 @@ def run(unit: UnitOptions, load: LoadOptions, options: BenchOptions, targets: Ta
       unit: the models, and the size of the cache that all backends have together (`kv_cache_bytes`).
     1 if the client fell behind in a run, or a backend could not be run; 130 after Ctrl-C.
     Raises:
-      ConfigError: a file or a model that is not there, or a value that cannot be.
+      ConfigError: a file or a model that is not there, or a value that cannot be; OSError: records cannot be written any more. What was
+        measured before is printed.
     """
     came: list[Came] = []
     try:
         for one in compared(unit, load, options, targets, compare):
             came.append(one)
-    except KeyboardInterrupt:
-        print("\n".join(text(came, targets)))
-        print("INCOMPLETE: ended early; with --records it goes on where it was")
-        return INTERRUPTED
+    except (KeyboardInterrupt, MuxError, OSError) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted or any(one.runs for one in came):
+            print("\n".join(text(came, targets)))
+            print("INCOMPLETE: ended early; with --records it goes on where it was")
+        if interrupted:
+            return INTERRUPTED
+        raise
     print("\n".join(text(came, targets)))
     valid = all(summary([run], targets).lag.valid for one in came for run in one.runs)
     return 0 if valid and not any(one.trouble for one in came) else INVALID
@@ -70,8 +75,8 @@ def compared(unit: UnitOptions, load: LoadOptions, options: BenchOptions, target
             one = Came(backend=backend, runs=_kept(backend, fleet, way))
             try:
                 _measure(one, fleet, way)
-            except KeyboardInterrupt:
-                one.trouble = "NOT RUN TO ITS END: interrupted"
+            except (KeyboardInterrupt, MuxError, OSError) as error:
+                one.trouble = f"NOT RUN TO ITS END: {'interrupted' if isinstance(error, KeyboardInterrupt) else first_line(error)}"
                 yield one  # with what was measured of it
                 raise
             yield one
@@ -85,6 +90,8 @@ def _measure(one: Came, fleet: Fleet, way: _Way) -> None:
     if missing := lacking(one.backend):
         one.trouble = f"NOT RUN: {missing}"
         return
+    if way.options.records is not None:
+        require_appendable(way.options.records)
     try:
         with serving(one.backend, fleet, way.logs, ready_s=way.compare.ready_s) as running:
             one.start_s, one.used_bytes = running.start_s, running.used_bytes

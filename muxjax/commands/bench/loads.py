@@ -9,7 +9,7 @@ import numpy as np
 
 from muxjax.bench import dataset
 from muxjax.bench.client.open_loop import Ask
-from muxjax.bench.prompts import Body, Text, random_bodies, text_bodies
+from muxjax.bench.prompts import LONGEST, Body, Text, random_bodies, text_bodies
 from muxjax.commands.bench.options import LoadOptions
 from muxjax.errors import require
 from muxjax.workload import load, presets
@@ -56,7 +56,7 @@ def asked(options: LoadOptions, models: Sequence[str], seed: int) -> Asked:
     if options.dataset is None:
         require(options.endpoint != "chat", "endpoint", "chat", "completions where prompts are tokens; --dataset has texts")
         source, rate_rps = _source(options, models, seed)
-        source = source if options.max_model_len is None else _cut(source, options.max_model_len)
+        source = _short(source if options.max_model_len is None else _cut(source, options.max_model_len))
         return Asked(at=source, body=random_bodies(options.prompt_ids_below, seed, extra), rate_rps=rate_rps, path="/completions")
     texts = dataset.read(options.dataset, options.output_len)
     texts = [texts[place] for place in np.random.default_rng(seed).permutation(len(texts))]
@@ -105,6 +105,18 @@ def _cut(source: Source, max_tokens: int) -> Source:
     def at(scale: float) -> Load:
         whole = source(scale)
         return Load(arrivals=capped(whole.arrivals, max_tokens), window_s=whole.window_s)
+
+    return at
+
+
+def _short(source: Source) -> Source:
+    """The load, of which no prompt is longer than there are random tokens; ConfigError for another one."""
+
+    def at(scale: float) -> Load:
+        whole = source(scale)
+        longest = max(arrival.prompt_tokens for arrival in whole.arrivals)
+        require(longest <= LONGEST, "prompt_tokens", longest, f"at most {LONGEST}; --max-model-len cuts what is longer")
+        return whole
 
     return at
 

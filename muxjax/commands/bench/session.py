@@ -14,7 +14,7 @@ from muxjax.bench.client.address import Address, address, key_in, reached
 from muxjax.bench.client.exchange import clock
 from muxjax.bench.client.open_loop import Client, Server, exchange, made, recorded
 from muxjax.bench.client.processes import ClientProcesses
-from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run
+from muxjax.bench.records import AloneFit, Begin, End, Record, RecordFile, Run, require_appendable
 from muxjax.commands.bench.loads import Asked, asked, rates, require_known
 from muxjax.commands.bench.options import BenchOptions, LoadOptions
 from muxjax.commands.client.chat_client import ChatClient
@@ -26,6 +26,8 @@ from muxjax.workload.load import Load
 Write = Callable[[Begin | Record | End], object]
 WATCH_S = 0.5
 """How often it is looked whether a run may go on."""
+LIST_S = 60.0
+"""In which a server must list its models."""
 
 
 @dataclass(slots=True)
@@ -51,12 +53,14 @@ class Session:
 
     def __post_init__(self):
         open_files.raise_limit()
+        if self.options.records is not None:
+            require_appendable(self.options.records)
         self._key = key_in(os.environ, self.options.api_key)
         address(self.options.base_url)
         self._urls = _urls(self.load.model)
         self._models = tuple(self._urls)
         if not self._models and self.load.trace is None and self.load.workload is None:
-            self._models = tuple(ChatClient(self.options.base_url, self._key).models())
+            self._models = tuple(ChatClient(self.options.base_url, self._key, silence_s=LIST_S, straight=True).models())
 
     def run(self, scale: float, seed: int) -> Run:
         """One run, at a multiple of the load's rate.

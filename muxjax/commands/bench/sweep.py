@@ -1,16 +1,18 @@
 """`muxjax bench sweep`: the highest rate at which enough requests are within their targets."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from muxjax.bench.backends.processes import sigterm_as_ctrl_c
 from muxjax.bench.records import Run, read_runs
 from muxjax.bench.summary import Summary, summary
 from muxjax.bench.targets import Targets
 from muxjax.commands.bench.options import BenchOptions, LoadOptions, SweepOptions
 from muxjax.commands.bench.serve import INTERRUPTED, INVALID, REPORT
 from muxjax.commands.bench.session import Session
-from muxjax.errors import require
+from muxjax.errors import MuxError, require
 from muxjax.units import show_s, show_table
 from muxjax.whole_file import require_writable, write_json
 from muxjax.workload import goodput, metrics
@@ -19,9 +21,10 @@ from muxjax.workload import goodput, metrics
 def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: SweepOptions) -> int:
     """Prints each rate that was tried and the highest good one; rates whose runs the file of records holds are not measured again.
 
-    1 if the client fell behind at that rate or the next one, 130 after Ctrl-C.
+    1 if the client fell behind at that rate or the next one, 130 after Ctrl-C or SIGTERM.
     Raises:
-      ConfigError: a file, a server or a model that is not there, or nothing to hold answers against.
+      ConfigError: a file, a server or a model that is not there, or nothing to hold answers against; OSError: records cannot be written
+        any more. What was measured before is printed.
     """
     known = bool(targets.absolute) or options.warmup > 0
     require(known, "warmup", options.warmup, "1 or more where no targets in seconds are given")
@@ -30,12 +33,15 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets, sweep: Sweep
         require_writable(options.json, field="json", begins=[REPORT])
     rates = Rates(Session(options, load), targets, kept(options, load.written))
     try:
-        tried = goodput.search(rates.attained, sweep.least, most=sweep.most_scale)
-    except KeyboardInterrupt:
+        with sigterm_as_ctrl_c():
+            tried = goodput.search(rates.attained, sweep.least, most=sweep.most_scale)
+    except (KeyboardInterrupt, MuxError, OSError) as error:
         if not rates.found:
             raise
         print("\n".join(text(rates.found, None, sweep.least)))
-        return INTERRUPTED
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        raise
     best = metrics.goodput(tried, sweep.least)
     print("\n".join(text(rates.found, best, sweep.least)))
     if options.json is not None:
@@ -69,7 +75,11 @@ class Rates:
     def _one(self, scale: float, seed: int) -> Run:
         own = scale * self._session.load.rate_scale
         there = [run for run in self._runs if (run.begin.scale, run.begin.seed) == (own, seed)]
-        return there[-1] if there else self._session.run(scale, seed)
+        if not there:
+            return self._session.run(scale, seed)
+        begin, file = there[-1].begin, self._session.options.records
+        print(f"{begin.label}: {begin.rate_rps or 0.0:.4g} requests/s, seed {seed}: as {file} has it, of {begin.date}", file=sys.stderr)
+        return there[-1]
 
 
 def kept(options: BenchOptions, load: Mapping[str, Any]) -> list[Run]:

@@ -18,10 +18,11 @@ class ChatClient:
 
     Args:
       key: that it wants, "" for none; None for the one in $OPENAI_API_KEY.
+      how: it is reached, as of `JsonServer`.
     """
 
-    def __init__(self, url: str, key: str | None = None):
-        self._server = JsonServer(api_url(url), key_in(os.environ, key))
+    def __init__(self, url: str, key: str | None = None, **how: Any):
+        self._server = JsonServer(api_url(url), key_in(os.environ, key), **how)
 
     def models(self) -> list[str]:
         """Names in the server's order.

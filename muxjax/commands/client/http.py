@@ -10,6 +10,7 @@ from muxjax.errors import ConfigError, MuxError
 
 SILENCE_S = 600
 MOST_BYTES = 2**24
+_STRAIGHT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError, HTTPException)
 """What reading an answer may raise that is not what it should be."""
 
@@ -21,11 +22,13 @@ class JsonServer:
       url: that paths are put behind, without a slash at its end.
       key: that is sent with every request, "" for none.
       silence_s: time without a word of it after which it is gone.
+      straight: by no proxy, whatever the environment names.
     """
 
-    def __init__(self, url: str, key: str, *, silence_s: float = SILENCE_S):
+    def __init__(self, url: str, key: str, *, silence_s: float = SILENCE_S, straight: bool = False):
         self.url = url
         self._key, self._silence_s = key, silence_s
+        self._open = _STRAIGHT.open if straight else urllib.request.urlopen
 
     def open(self, path: str, body: object = None, *, method: str | None = None) -> HTTPResponse:
         """The answer to a GET, or with a body a POST, or to another method; to be closed.
@@ -38,7 +41,7 @@ class JsonServer:
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(f"{self.url}/{path}", data=data, headers=headers, method=method)
-            return urllib.request.urlopen(request, timeout=self._silence_s)
+            return self._open(request, timeout=self._silence_s)
         except urllib.error.HTTPError as error:
             raise MuxError(_message(error.read(MOST_BYTES)) or f"{self.url}/{path}: {error.code} {error.reason}") from error
         except (OSError, HTTPException) as error:

@@ -171,3 +171,13 @@ def test_a_module_in_this_folder_is_found_as_python_finds_it(tmp_path, monkeypat
     assert lacking(fitting) == ""
     assert lacking(absent) == "of_this_folder.absent is not installed"
     assert str(tmp_path) not in sys.path
+
+
+def test_sigterm_ends_what_does_not_hear_ctrl_c():
+    """As the background jobs of a script's shell."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), processes.sigterm_as_ctrl_c():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)
