@@ -43,8 +43,9 @@ POINTS = tuple(Point(phase=Phase.DECODE, count=rows, context=512) for rows in (8
 BURST, REPEATS = 24, 5
 """Steps that are launched without a wait, fewer than those that a client of XLA lets be in flight; and how often."""
 TOLD = ("XLA_FLAGS", ALLOCATOR, "XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT")
-WAYS = {"one alone": (1, 1, 1), "4 in one lane": (4, 1, 1), "4 in lanes": (4, 4, 1), "4 in lanes, a thread each": (4, 4, 4)}
-"""Models, lanes and threads that launch."""
+MODELS = 4
+WAYS = {1: {"one alone": (1, 1), "4 in one lane": (4, 1)}, 4: {"4 in lanes": (4, 1), "4 in lanes, a thread each": (4, 4)}}
+"""By lanes, of so many models, launched by so many threads."""
 MOVES = ("input and results", "nothing")
 
 
@@ -69,22 +70,27 @@ def measured(args: argparse.Namespace) -> Iterable[dict]:
     """A line for each way to launch, each point, and what moves."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # lanes share the memory
     machine = claim()
-    for way, (count, lanes, threads) in WAYS.items():
-        models = list(_models(args, count, lanes))
-        for point, moves in product(POINTS, MOVES):
-            config = {"model": args.model, "way": way, "rows": point.count, "context": point.context, "moves": moves}
-            config |= {name: os.environ.get(name, "") for name in TOLD}
-            launchers = [(model.launcher if moves == MOVES[0] else partial(still, model))(point) for model in models]
-            values = burst(launchers, threads=threads, kept=BURST if moves == MOVES[0] else 1)
+    for lanes in WAYS:
+        for config, values in _measured_in(lanes, args):
+            config |= {"model": args.model} | {name: os.environ.get(name, "") for name in TOLD}
             yield results.run_record(device=machine.device_kind, config=config, seed=0, values=values)
 
 
-def _models(args: argparse.Namespace, count: int, lanes: int) -> Iterator[Profiler]:
+def _measured_in(lanes: int, args: argparse.Namespace) -> Iterator[tuple[dict[str, object], dict[str, float]]]:
+    """Ways to launch with so many lanes, whose models go before others come."""
+    models = list(_models(args, lanes))
+    for (way, (count, threads)), point, moves in product(WAYS[lanes].items(), POINTS, MOVES):
+        launchers = [(model.launcher if moves == MOVES[0] else partial(still, model))(point) for model in models[:count]]
+        values = burst(launchers, threads=threads, kept=BURST if moves == MOVES[0] else 1)
+        yield {"way": way, "rows": point.count, "context": point.context, "moves": moves}, values
+
+
+def _models(args: argparse.Namespace, lanes: int) -> Iterator[Profiler]:
     """Models that are ready, in so many lanes, of which the first is JAX's own client."""
     spec = TINY if args.tiny else published.BY_NAME[args.model]
     own = Devices.first(1)
     devices = [own, *(Devices((seen_again(own.each[0], MEMORY_FRACTION),)) for _ in range(lanes - 1))]
-    for place in range(count):
+    for place in range(MODELS):
         model = Profiler(spec, POINTS, devices=devices[place % lanes], programs="" if args.tiny else args.compilation_cache_dir)
         list(model.compile())
         yield model
