@@ -83,15 +83,16 @@ def summary(runs: Sequence[Run], targets: Targets) -> Summary:
     """The summary of at least one run; durations are added up, so that throughputs are those of the mean run."""
     duration_s = sum(run.duration_s for run in runs)
     records = [record for run in runs for record in run.records]
-    models = {model: _numbers([one for one in records if one.model == model], runs, targets, duration_s) for model in _rates(runs)}
+    rates, alone = _rates(runs), _alone(runs)
+    models = {model: _numbers([one for one in records if one.model == model], rates, alone, targets, duration_s) for model in rates}
     kept = {model: (own.completed if own.good is None else own.good) / own.demanded for model, own in models.items() if own.demanded}
     return Summary(
         duration_s=duration_s,
         complete=all(run.complete for run in runs),
         targets=targets,
-        all=_numbers(records, runs, targets, duration_s),
+        all=_numbers(records, rates, alone, targets, duration_s),
         models=models,
-        seeds=[(run.begin.seed, _numbers(run.records, [run], targets, run.duration_s)) for run in runs],
+        seeds=[(run.begin.seed, _numbers(run.records, run.begin.rates, run.begin.alone, targets, run.duration_s)) for run in runs],
         fairness=metrics.jain(list(kept.values())) if kept else 1.0,
         peak_output_tokens_per_s=max(peak_tokens(run.records) for run in runs),
         peak_requests=max(peak_requests(run.records) for run in runs),
@@ -110,8 +111,9 @@ def is_good(one: Served, targets: Targets, alone: Mapping[str, AloneFit]) -> boo
     return one.latency_s <= targets.slo_scale * (base.prefill_s + one.output_tokens * base.decode_s)
 
 
-def _numbers(records: Sequence[Record], runs: Sequence[Run], targets: Targets, duration_s: float) -> Numbers:
-    rates, alone = _rates(runs), _alone(runs)
+def _numbers(
+    records: Sequence[Record], rates: Mapping[str, float], alone: Mapping[str, AloneFit], targets: Targets, duration_s: float
+) -> Numbers:
     served = [one for record in records if (one := record.served)]
     verdicts = [is_good(one, targets, alone) for one in served]
     were_alone = set(rates) <= set(alone)
