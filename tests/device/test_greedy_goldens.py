@@ -63,18 +63,21 @@ class Serving:
         self.built.engine.stop()
 
     def answers(self, wanted: list[tuple[str, int]]) -> list[list[Output]]:
-        """Outputs of those goldens' requests, (name, number), all submitted at once."""
-        for i, (name, number) in enumerate(wanted):
-            golden = read_golden(name)
-            sampling = Sampling(temperature=0.0, max_tokens=len(golden.tokens[number]))
-            self.built.engine.submit(
-                Request(id=str(i), model=name, prompt=golden.prompts[number], sampling=sampling, arrival_s=time.monotonic())
-            )
+        """Outputs of those goldens' requests, (name, number), all submitted between two turns."""
+        requests = [_request(str(i), *one) for i, one in enumerate(wanted)]
+        engine = self.built.engine
+        engine.do(lambda: [engine.submit(request) for request in requests])
         outputs: list[list[Output]] = [[] for _ in wanted]
         while not all(each and each[-1].finish for each in outputs):
             for output in self.said.get(timeout=WAIT_S):
                 outputs[int(output.request_id)].append(output)
         return outputs
+
+
+def _request(request_id: str, name: str, number: int) -> Request:
+    golden = read_golden(name)
+    sampling = Sampling(temperature=0.0, max_tokens=len(golden.tokens[number]))
+    return Request(id=request_id, model=name, prompt=golden.prompts[number], sampling=sampling, arrival_s=time.monotonic())
 
 
 def assert_golden(wanted: list[tuple[str, int]], outputs: list[list[Output]]) -> None:

@@ -1,5 +1,6 @@
 """The whole engine with adapters: each request's tokens are its own adapter's, whatever else is in the batch."""
 
+import itertools
 import queue
 import time
 from collections.abc import Iterable, Iterator
@@ -32,20 +33,18 @@ class Serving:
     def __init__(self, built: Built):
         self.built = built
         self.said: queue.SimpleQueue[list[Output]] = queue.SimpleQueue()
-        self._count = 0
+        self._count = itertools.count(1)
         built.engine.start(self.said.put)
 
     def answers(self, adapters: Iterable[Adapter | None], prompt: tuple[int, ...] = GOLDEN.prompt, tokens: int = 40) -> list[list[Output]]:
-        """Outputs of a request for each of these, all submitted at once."""
-        ids = []
-        for adapter in adapters:
-            self._count += 1
-            ids.append(f"r{self._count}")
-            sampling = Sampling(temperature=0.0, max_tokens=tokens)
-            self.built.engine.submit(
-                Request(id=ids[-1], model="base", adapter=adapter, prompt=prompt, sampling=sampling, arrival_s=time.monotonic())
-            )
-        outputs: dict[str, list[Output]] = {name: [] for name in ids}
+        """Outputs of a request for each of these, all submitted between two turns."""
+        engine, sampling = self.built.engine, Sampling(temperature=0.0, max_tokens=tokens)
+        requests = [
+            Request(id=f"r{next(self._count)}", model="base", adapter=adapter, prompt=prompt, sampling=sampling, arrival_s=time.monotonic())
+            for adapter in adapters
+        ]
+        engine.do(lambda: [engine.submit(request) for request in requests])
+        outputs: dict[str, list[Output]] = {request.id: [] for request in requests}
         while not all(each and each[-1].finish for each in outputs.values()):
             for output in self.said.get(timeout=WAIT_S):
                 outputs[output.request_id].append(output)
