@@ -78,6 +78,8 @@ def verdicts(found: Summary) -> Iterator[str]:
     yield f"client: {late}; at most {show_s(lag.limit_s)}"
     if not lag.valid:
         yield "INVALID: the client fell behind, so that the numbers are its own; ask less of it, or have several send (--clients 4)"
+    if not found.all.completed:
+        yield "FAILED: no request was answered whole"
     if not found.complete:
         yield "INCOMPLETE: the run was ended early; the numbers are of the requests that had ended"
 

@@ -134,6 +134,13 @@ def test_failed_requests_are_told_and_counted(capsys):
     assert re.search(r"Failed requests: +1 ", said) and "1 failed: busy" in said
 
 
+def test_where_every_request_fails_so_does_the_command(capsys):
+    with serving(Stub(wrong=lambda body: (503, '{"error": {"message": "busy"}}'))) as url:
+        assert main(["bench", "serve", "--base-url", url, *FEW, "--warmup", "0"]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED: no request was answered" in said and "INVALID" not in said
+
+
 def test_a_client_that_fell_behind_says_so(monkeypatch, capsys):
     monkeypatch.setattr("muxjax.bench.lag.LIMIT_S", 1e-9)
     monkeypatch.setattr("muxjax.bench.lag.LIMIT_FRAC", 0.0)

@@ -13,7 +13,8 @@ from muxjax.workload.plots import BEGINS, check
 
 
 def run(files: Sequence[Path], targets: Targets, output: Path | None) -> int:
-    """Prints the summary of each label and rate, of all seeds together; 1 if the client fell behind in one.
+    """Prints the summary of each label and rate, of all seeds together; 1 if the client fell behind in one, or nothing was
+    answered.
 
     Raises:
       ConfigError: a file that cannot be read or has no run, or more than one summary for one file.

@@ -20,7 +20,7 @@ REPORT = b'{"date"'
 
 
 def run(load: LoadOptions, options: BenchOptions, targets: Targets) -> int:
-    """Prints the summary of a run for each seed; 1 if the client fell behind, 130 after Ctrl-C or SIGTERM.
+    """Prints the summary of a run for each seed; 1 if the client fell behind or nothing was answered, 130 after Ctrl-C or SIGTERM.
 
     Raises:
       ConfigError: a file, a server or a model that is not there; OSError: records cannot be written any more. What was measured before
@@ -47,7 +47,7 @@ def run(load: LoadOptions, options: BenchOptions, targets: Targets) -> int:
 
 
 def tell(runs: Sequence[Run], targets: Targets, output: Path | None, *, whole: bool = True, **about: str) -> bool:
-    """Prints the summary and writes it where it is to go; whether it is valid.
+    """Prints the summary and writes it where it is to go; whether it is valid, and tells of an answer.
 
     Args:
       whole: these are all runs that were to be.
@@ -57,4 +57,4 @@ def tell(runs: Sequence[Run], targets: Targets, output: Path | None, *, whole: b
     print("\n".join(report.text(found, runs)))
     if output is not None:
         write_json(output, report.values(found, runs, **about), field="json")
-    return found.lag.valid
+    return found.lag.valid and found.all.completed > 0
