@@ -99,7 +99,8 @@ class DeviceExecutor:
     def run(self, name: str, packed: np.ndarray, shape: BatchShape) -> jax.Array:
         """Launches a packed step of greedy rows, of a compiled shape; the tokens [B] it will have sampled."""
         model = self.models[name]
-        return self.lanes[model.lane].run(model, packed, shape, GREEDY).tokens_B
+        lane = self.lanes[model.lane]
+        return lane.submit(lane.run, model, packed, shape, GREEDY).result().tokens_B
 
     def warm_up(self, on_shape: Callable[[], object] = lambda: None) -> None:
         """Runs every program of every model once, from this thread, with nothing to do: the device is ready to the last graph.
@@ -116,9 +117,9 @@ class DeviceExecutor:
     def warm(self, name: str, shape: BatchShape) -> Callable[[], object]:
         """Launches the programs of a shape once, with nothing to do; what waits for their end."""
         model = self.models[name]
-        controls = model.post_step.warm_up_controls(shape)
-        result = self.lanes[model.lane].run(model, batch.empty(shape), shape, controls)
-        return lambda: jax.block_until_ready(result)
+        lane, controls = self.lanes[model.lane], model.post_step.warm_up_controls(shape)
+        launched = lane.submit(lane.run, model, batch.empty(shape), shape, controls)
+        return lambda: jax.block_until_ready(launched.result())
 
     def _collect(self) -> list[Done]:
         self._landed.clear()  # first: what lands while others are looked at is looked for again
@@ -130,12 +131,12 @@ class DeviceExecutor:
 
     def _wait(self) -> bool:
         """Waits until a step may have ended, or is due to be launched again; False if there is none."""
-        flying = [lane for lane in self.lanes if lane.is_flying]
+        busy = [lane for lane in self.lanes if lane.is_busy]
         due_s = min((due_s for lane in self.lanes if (due_s := lane.due_s) is not None), default=None)
-        if flying and not self._beside:  # nothing else can end, or begin, before it
-            flying[0].wait()
-        elif flying:
+        if busy and self._beside:
             self._landed.wait(None if due_s is None else max(0.0, due_s - self._clock()))
+        elif busy and busy[0].is_flying:  # nothing else can end, or begin, before it
+            busy[0].wait()
         elif due_s is not None:
             self._sleep(max(0.0, due_s - self._clock()))
-        return bool(flying) or due_s is not None
+        return bool(busy)

@@ -4,8 +4,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple
+from queue import SimpleQueue
+from typing import NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from muxjax.buckets import BatchShape
 from muxjax.device import batch
 from muxjax.device.lanes.arena import ArenaMemory
+from muxjax.device.lanes.at_once import AtOnce
 from muxjax.device.lanes.launch_queue import LaunchQueue
 from muxjax.device.lanes.pools import Pools
 from muxjax.device.lanes.watch import Watch
@@ -21,6 +24,7 @@ from muxjax.device.post_step import PackedControls, StepResult, logprobs_of
 from muxjax.engine.executor import Done, Fault, Step
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Lane:
@@ -29,40 +33,60 @@ class Lane:
 
     A launch that fails for a reason that passes, and has changed nothing, is tried again, before later ones of its model.
 
+    XLA takes the host up to 1.6 ms to launch a step of a small model, and lets other threads go on meanwhile (docs/results/launches): with
+    `on_landing`, launches are made in a thread of the lane's. All that a launch changes (pools, queues, and what models replace) belongs to
+    that thread, and what it has launched comes to the loop's in a queue.
+
     Args:
       number: of the lane, by which the arena knows its view.
-      on_landing: called from a thread of the lane's whenever a step of it has ended; None for nobody.
+      on_landing: called from a thread of the lane's whenever a step of it has ended, or is to wait for its launch; None where no other
+        lane is beside it.
     """
 
     def __init__(self, number: int, arena: ArenaMemory, clock: Callable[[], float], on_landing: Callable[[], object] | None = None):
         self.models: Mapping[str, DeviceModel] = {}  # replaced, never changed
         self.pools = Pools.of(arena.view(number))
         self._number, self._arena, self._clock = number, arena, clock
-        self._flights: deque[_Flight] = deque()
-        self._queues: dict[str, LaunchQueue] = {}  # of models, not empty
         self._on_landing = on_landing
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"muxjax-launches-{number}") if on_landing else AtOnce()
+        self._queues: dict[str, LaunchQueue] = {}  # of models, not empty; of the launching thread, as are watches
         self._watches: dict[frozenset[jax.Device], Watch] = {}  # by devices, on which steps end in their order
+        self._due_s: Mapping[str, float] = {}  # of models whose launch has failed; replaced, never changed
+        self._launched: SimpleQueue[_Flight] = SimpleQueue()
+        self._flights: deque[_Flight] = deque()  # of the loop's thread
+        self._not_landed = 0
+        self._defect: BaseException | None = None
 
     def launch(self, step: Step) -> None:
-        """Starts a step, or has `advance` start it later, or `landed` tell why it could not be."""
-        queue = self._queues.setdefault(step.model, LaunchQueue(self._clock))
-        queue.steps.append(step)
-        self._advance(step.model)
+        """Has a step started, or started later; `landed` tells why it could not be."""
+        self._not_landed += 1
+        self.submit(self._take, step).add_done_callback(self._heed)
 
     def advance(self) -> None:
-        """Launches what can be launched by now."""
-        for model in tuple(self._queues):
-            self._advance(model)
+        """Has launched what is due to be tried again."""
+        for model, due_s in self._due_s.items():
+            if self._clock() >= due_s:
+                self.submit(self._advance, model).add_done_callback(self._heed)
+
+    def submit(self, action: Callable[..., T], *arguments: object) -> "Future[T]":
+        """Does something where launches are made, behind those before."""
+        return self._thread.submit(action, *arguments)
+
+    @property
+    def is_busy(self) -> bool:
+        """Steps of it have not landed, be they launched or not."""
+        return bool(self._not_landed)
 
     @property
     def is_flying(self) -> bool:
         """Steps of it are in flight, or have ended."""
+        self._take_over()
         return bool(self._flights)
 
     @property
     def due_s(self) -> float | None:
         """When a step is to be launched that could not be; None if there is none."""
-        return min((queue.due_s for queue in self._queues.values()), default=None)
+        return min(self._due_s.values(), default=None)
 
     def wait(self) -> None:
         """Waits for the first step in flight."""
@@ -70,20 +94,25 @@ class Lane:
 
     def landed(self) -> list[Done]:
         """Steps that have ended, those of a device in their order. All behind one that has taken with it what it writes to are dropped."""
+        if self._defect:
+            raise self._defect
+        self._take_over()
         done = []
         while (place := self._first_ended()) is not None:
             step, ended = self._flights[place].step, self._flights[place].ended()
             del self._flights[place]
+            self._not_landed -= 1
             if isinstance(ended, _Failure):
                 ended = self._failed(step, ended)
             done.append(ended)
         return done
 
     def drop(self) -> None:
-        """Drops the steps in flight, and the view of the arena when they have ended."""
+        """Drops the steps that have not landed, and the view of the arena when those in flight have ended."""
+        self.submit(self._forget).result()
+        self._take_over()
         self._flights.clear()
-        self._queues.clear()
-        self.pools.delete()
+        self._not_landed = 0
 
     def renew(self) -> None:
         """Another view of the arena in place of one that was dropped.
@@ -91,19 +120,29 @@ class Lane:
         Raises:
           JaxRuntimeError, MemoryError: as `ArenaMemory.view`.
         """
-        self.pools = Pools.of(self._arena.view(self._number))
-        for model in self.models.values():
-            model.reset()
+        self.submit(self._renew).result()
 
     def run(self, model: DeviceModel, packed: np.ndarray, shape: BatchShape, controls: PackedControls) -> StepResult:
-        """Launches a packed step, and what follows it."""
+        """Launches a packed step, and what follows it; to be called where launches are made (`submit`)."""
         arrays = model.run(packed, shape, self.pools.under(model.devices))
         self.pools = self.pools.replaced(arrays.blocks_NE)  # before anything else can fail
         return model.follow(arrays, packed, shape, controls)
 
+    def _take(self, step: Step) -> None:
+        queue = self._queues.setdefault(step.model, LaunchQueue(self._clock))
+        queue.steps.append(step)
+        self._advance(step.model)
+
     def _advance(self, model: str) -> None:
-        """Launches what is due of a model, in its order; if that cannot be, its flights tell why."""
-        queue = self._queues[model]
+        """Launches what is due of a model."""
+        if queue := self._queues.get(model):  # it may have been dropped
+            self._launch_due(model, queue)
+            self._due_s = {name: other.due_s for name, other in self._queues.items()}
+            if self._due_s and self._on_landing:
+                self._on_landing()  # whoever waits for a step waits for this moment, too
+
+    def _launch_due(self, model: str, queue: LaunchQueue) -> None:
+        """In its order; if that cannot be, its flights tell why."""
         while queue.is_due:
             before = self.pools
             try:
@@ -126,6 +165,28 @@ class Lane:
         if not queue.steps:
             del self._queues[model]
 
+    def _forget(self) -> None:
+        self._queues.clear()
+        self._due_s = {}
+        self.pools.delete()
+
+    def _renew(self) -> None:
+        self.pools = Pools.of(self._arena.view(self._number))
+        for model in self.models.values():
+            model.reset()
+
+    def _take_over(self) -> None:
+        """What has been launched is the loop's from now on."""
+        while not self._launched.empty():
+            self._flights.append(self._launched.get_nowait())
+
+    def _heed(self, launch: "Future[None]") -> None:
+        """What a launch raises that nobody has foreseen is the loop's to hear of."""
+        if defect := launch.exception():
+            self._defect = defect
+            if self._on_landing:
+                self._on_landing()
+
     def _failed(self, step: Step, failure: "_Failure") -> Done:
         """What a failed step costs: if it has taken with it what it was to write to, whatever models have there by now."""
         if failure.lost:
@@ -147,7 +208,7 @@ class Lane:
         return frozenset(self.models[model].devices.each)
 
     def _fly(self, flight: "_Flight") -> None:
-        self._flights.append(flight)
+        self._launched.put(flight)
         if on_landing := self._on_landing:
             if flight.devices not in self._watches:
                 self._watches[flight.devices] = Watch(on_landing, f"muxjax-lane-{self._number}")
