@@ -8,11 +8,10 @@ XLA runs a step as one CUDA graph, and updates what of it names a buffer that li
 ours are graphs of their own in it, captured anew unless one of the last sixteen is for just these addresses. What moves is the input, which
 comes from the host, results as long as somebody has the last ones, and with them what a step needs while it runs: where models take turns
 in a lane, what one leaves behind moves the next one's. "Nothing" moves where the input stays on the device and nobody keeps results. Models
-in lanes of their own are launched one after the other, as the server does it, or from a thread each. Run it once more with each of
+in lanes of their own are launched one after the other, or from a thread each, as the server does it. Run it once more with each of
   XLA_FLAGS=--xla_cmd_buffer_trace_cache_size=256
   XLA_FLAGS=--xla_gpu_command_buffer_update_mode=SKIP_TEMP (or SKIP_PROFILED)
   XLA_FLAGS=--xla_gpu_command_buffer_scheduling_mode=CONCURRENT_REGIONS
-  XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async
   XLA_PYTHON_CLIENT_USE_TFRT_GPU_CLIENT=1, a client that launches from a thread of its own
 Each is a line of its own. Writes docs/results/launches/.
 """
@@ -69,6 +68,7 @@ def main() -> None:
 def measured(args: argparse.Namespace) -> Iterable[dict]:
     """A line for each way to launch, each point, and what moves."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # lanes share the memory
+    os.environ.setdefault(ALLOCATOR, "cuda_async")  # as where a server has more models than lanes
     machine = claim()
     for lanes in WAYS:
         for config, values in _measured_in(lanes, args):
