@@ -23,7 +23,8 @@ def by_system(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 
 def told_of_each(lines: Sequence[Line]) -> list[Systems]:
-    """Ours with the others of its lease: each in the last one that found where it fails, or in the last where none did."""
+    """Ours with the others of its lease: each in the last one that found where it fails, or in the last where none did. Ours
+    alone, as it was measured last, where nobody else was."""
     having = [systems for systems in map(by_system, leases(lines)) if BEST in systems]
     at: dict[str, int] = {}
     for place, systems in enumerate(having):
@@ -31,4 +32,5 @@ def told_of_each(lines: Sequence[Line]) -> list[Systems]:
             if name != BEST and (is_bounded(own) or name not in at or not is_bounded(having[at[name]][name])):
                 at[name] = place
     chosen = ((place, [name for name in systems if at.get(name) == place]) for place, systems in enumerate(having))
-    return [{name: having[place][name] for name in (BEST, *others)} for place, others in chosen if others]
+    beside = [{name: having[place][name] for name in (BEST, *others)} for place, others in chosen if others]
+    return beside or [{BEST: systems[BEST]} for systems in having[-1:]]

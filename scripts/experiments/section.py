@@ -63,13 +63,13 @@ def _beside(
     value: Callable[[Sequence[Line]], float],
     is_known: Callable[[Sequence[Line]], bool] = lambda lines: True,
 ) -> Sequence[str]:
-    """What ours comes to, the others' names, what they come to, and how many times that ours is.
+    """What ours comes to, the others' names, what they come to, and how many times that ours is; nothing of others where there are none.
 
     Args:
       is_known: whether a system's value is known, or only that it is no less.
     """
     ours = value(own)
-    cells = [(name, *_than(ours, value(lines), rate(lines[0]), is_known(lines))) for name, lines in others.items()]
+    cells = [(name, *_than(ours, value(lines), rate(lines[0]), is_known(lines))) for name, lines in others.items()] or [("", "", "")]
     return f"{ours:,.0f}" + ("" if is_known(own) else " or more"), *map("; ".join, zip(*cells, strict=True))
 
 

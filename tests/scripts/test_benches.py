@@ -86,7 +86,8 @@ def test_launches_of_several_models_are_measured(tmp_path):
     ways = ["one alone", "4 in one lane", "4 in lanes", "4 in lanes, a thread each"]
     asked = product(ways, ["8 x 512", "32 x 512"], ["input and results", "nothing"])
     assert [row[2:5] for row in rows] == [[shape, way, moves] for way, shape, moves in asked]
-    assert {row[-1].removesuffix(" |") for row in rows} == {"XLA_FLAGS=--xla_cpu_enable_fast_math=false"}
+    told = "XLA_FLAGS=--xla_cpu_enable_fast_math=false XLA_PYTHON_CLIENT_ALLOCATOR=cuda_async"
+    assert {row[-1].removesuffix(" |") for row in rows} == {told}
     assert not list(tmp_path.iterdir())
 
 

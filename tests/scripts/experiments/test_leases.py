@@ -36,7 +36,13 @@ def test_another_system_is_told_where_it_was_last_asked_too_much_or_else_last():
 
 
 def test_a_lease_without_ours_tells_nothing():
-    assert told([line("old", "adbs", 1, 1.0)]) == [] and told(NEW[1:2]) == []
+    assert told([line("old", "adbs", 1, 1.0)]) == []
+
+
+def test_ours_alone_is_told_as_it_was_last_where_nobody_else_was_measured():
+    assert told(OLD[:2] + NEW[1:2]) == [("new", [])]
+    ((_, _, *cells),) = rows(BY_NAME["long-tail"], told_of_each(NEW[1:2])[0])
+    assert cells == ["30 or more", "", "", ""]
 
 
 def test_the_readme_says_no_ratio_to_what_was_never_asked_too_much():
