@@ -90,6 +90,7 @@ def test_a_server_that_is_killed_ends_the_run_which_does_not_count(capsys):
     assert compare("--num-prompts", "60", backends=[DYING, GOOD]) == 1
     said = capsys.readouterr().out
     assert rows(said) == ["good"] and re.search(r"dying: .*; NOT RUN TO ITS END: \w+ was ended by SIGKILL", said)
+    assert "(its servers' logs are in logs)" in said
     assert measured() == [("dying", 1, 0, False), ("good", 1, 0, True)]
 
 

@@ -103,7 +103,8 @@ def _measure(one: Came, fleet: Fleet, way: _Way) -> None:
                 one.runs.append(session.run(*left[0]))
                 left = _left(one.runs, way)
     except ConfigError as error:
-        one.trouble = f"NOT RUN TO ITS END: {error}"
+        where = f"are in {way.compare.logs}" if way.compare.logs else "are kept with --logs"
+        one.trouble = f"NOT RUN TO ITS END: {error} (its servers' logs {where})"
 
 
 def _left(runs: Sequence[Run], way: _Way) -> list[tuple[float, int]]:
