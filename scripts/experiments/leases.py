@@ -32,5 +32,5 @@ def told_of_each(lines: Sequence[Line]) -> list[Systems]:
             if name != BEST and (is_bounded(own) or name not in at or not is_bounded(having[at[name]][name])):
                 at[name] = place
     chosen = ((place, [name for name in systems if at.get(name) == place]) for place, systems in enumerate(having))
-    beside = [{name: having[place][name] for name in (BEST, *others)} for place, others in chosen if others]
+    beside: list[Systems] = [{name: having[place][name] for name in (BEST, *others)} for place, others in chosen if others]
     return beside or [{BEST: systems[BEST]} for systems in having[-1:]]
