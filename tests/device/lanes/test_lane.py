@@ -23,7 +23,7 @@ from muxjax.models.sharding import OWN
 from muxjax.scheduler.policies import by_name
 from muxjax.types import Finish, Output, Request, Sampling
 from tests.device.test_executor import BLOCKS, SLOTS, SPEC, layout_of
-from tests.device.test_faults import fails_while_it_runs, takes_the_arena_and_raises
+from tests.device.test_faults import fails_while_it_runs, refused_for_a_while, takes_the_arena_and_raises
 from tests.fake_device import FakeClock
 from tests.programs import kept_programs
 
@@ -176,6 +176,54 @@ class Late:
 
     def __array__(self, *_, **__) -> np.ndarray:
         return np.asarray(self.block_until_ready()._array)
+
+
+def test_a_launch_that_takes_long_holds_up_nobody_on_another_lane(tmp_path):
+    serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
+    serving.submit(a=40)
+    while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
+        serving.turns(1)
+    gate, model = threading.Event(), serving.executor.models["a"]
+
+    def slow(step):
+        return lambda *arguments: step(*arguments) if gate.wait(60) else pytest.fail("nobody has opened the gate")
+
+    model.steps = {shape: slow(step) for shape, step in model.steps.items()}
+    while sum(name[0] in "bc" for name in serving.ended) < 8:
+        serving.turns(1)
+    assert len(serving.ended) < 12
+    gate.set()
+    serving.turns()
+    assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
+
+
+def test_a_launch_that_fails_in_a_lane_s_thread_is_tried_again_and_costs_no_token(wanted, tmp_path):
+    serving = Serving({"a": 1, "b": 0, "c": 1}, tmp_path)
+    refused_for_a_while(3)(serving.executor.models["a"])
+    serving.submit()
+    serving.turns()
+    assert serving.tokens() == wanted
+
+
+def test_a_defect_of_a_launch_is_raised_where_the_loop_looks_for_steps(tmp_path):
+    serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
+    lane = serving.executor.lanes[1]
+    lane._fly = lambda flight: 1 / 0
+    serving.submit()
+    with pytest.raises(ZeroDivisionError):
+        serving.turns()
+
+
+def test_what_waits_for_its_launch_is_dropped_with_what_is_in_flight(wanted, tmp_path):
+    serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
+    gate, lane = threading.Event(), serving.executor.lanes[1]
+    lane.submit(gate.wait, 60)
+    serving.submit()
+    for step in serving.unit.commit(by_name("adbs")(serving.unit.view(0.0)), now_s=0.0):
+        serving.executor.launch(step)
+    threading.Timer(0.1, gate.set).start()
+    lane.drop()
+    assert not lane.is_busy and not lane.is_flying and lane.landed() == []
 
 
 def test_a_model_that_goes_leaves_its_lane_to_others(tmp_path):
