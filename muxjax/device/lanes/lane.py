@@ -52,6 +52,7 @@ class Lane:
         self._queues: dict[str, LaunchQueue] = {}  # of models, not empty; of the launching thread, as are watches
         self._watches: dict[frozenset[jax.Device], Watch] = {}  # by devices, on which steps end in their order
         self._due_s: Mapping[str, float] = {}  # of models whose launch has failed; replaced, never changed
+        self._asked_s: dict[str, float] = {}  # of those, which due times have come and been told; of the loop's thread
         self._launched: SimpleQueue[_Flight] = SimpleQueue()
         self._flights: deque[_Flight] = deque()  # of the loop's thread
         self._not_landed = 0
@@ -63,9 +64,10 @@ class Lane:
         self.submit(self._take, step).add_done_callback(self._heed)
 
     def advance(self) -> None:
-        """Has launched what is due to be tried again."""
-        for model, due_s in self._due_s.items():
+        """Has launched what is due to be tried again: asks once for each try, which may wait for long launches of others."""
+        for model, due_s in self._unasked_s.items():
             if self._clock() >= due_s:
+                self._asked_s[model] = due_s
                 self.submit(self._advance, model).add_done_callback(self._heed)
 
     def submit(self, action: Callable[..., T], *arguments: object) -> "Future[T]":
@@ -85,8 +87,13 @@ class Lane:
 
     @property
     def due_s(self) -> float | None:
-        """When a step is to be launched that could not be; None if there is none."""
-        return min(self._due_s.values(), default=None)
+        """When `advance` has something to do; None if nothing waits for it."""
+        return min(self._unasked_s.values(), default=None)
+
+    @property
+    def _unasked_s(self) -> Mapping[str, float]:
+        """When steps are due that could not be launched, but for those whose try is on its way; one that fails has a later due time."""
+        return {model: due_s for model, due_s in self._due_s.items() if self._asked_s.get(model) != due_s}
 
     def wait(self) -> None:
         """Waits for the first step in flight."""

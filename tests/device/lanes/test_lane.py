@@ -31,7 +31,7 @@ LAYOUT = layout_of(1)
 NAMES = "abc"
 
 
-def make_executor(lane_of: dict[str, int], folder) -> DeviceExecutor:
+def make_executor(lane_of: dict[str, int], folder, **more) -> DeviceExecutor:
     """Three models, each on its lane."""
     count = 1 + max(lane_of.values())
     options = tuple(ModelOptions(name=name, path=folder) for name in NAMES)
@@ -48,7 +48,7 @@ def make_executor(lane_of: dict[str, int], folder) -> DeviceExecutor:
     for model in models.values():
         for _ in model.compile(kept_programs(1), model.needs.of(model.needs.essential, wholes[0])):
             pass
-    executor = DeviceExecutor(models, OwnArenas(*wholes), lanes=count)
+    executor = DeviceExecutor(models, OwnArenas(*wholes), lanes=count, **more)
     executor.warm_up()
     return executor
 
@@ -56,8 +56,8 @@ def make_executor(lane_of: dict[str, int], folder) -> DeviceExecutor:
 class Serving:
     """A unit over an executor, and twelve requests."""
 
-    def __init__(self, lane_of: dict[str, int], folder):
-        self.executor = make_executor(lane_of, folder)
+    def __init__(self, lane_of: dict[str, int], folder, **more):
+        self.executor = make_executor(lane_of, folder, **more)
         configs = [ModelConfig(name=name, layout=LAYOUT, slots=SLOTS, max_tokens=SPEC.max_len, lane=lane_of[name]) for name in NAMES]
         self.unit = Unit(configs, total_blocks=BLOCKS, token_budget=24, max_rows=2)
         self.outputs: dict[str, list[Output]] = {}
@@ -244,3 +244,24 @@ def test_what_a_step_takes_with_it_is_lost_to_the_models_that_came_after_its_lau
     serving.executor.add("c", comer)
     (done,) = serving.executor.collect(wait=True)
     assert done.fault and done.fault.lost_models == {"a", "c"}
+
+
+def test_a_try_that_is_due_while_another_launch_takes_long_is_asked_for_once_and_keeps_nobody_turning(tmp_path):
+    now_s, gate, asked = [0.0], threading.Event(), []
+    serving = Serving({"a": 1, "b": 0, "c": 1}, tmp_path, clock=lambda: now_s[0])
+    executor, lane = serving.executor, serving.executor.lanes[1]
+    refused_for_a_while(1)(executor.models["a"])
+    serving.unit.submit(Request(id="a", model="a", prompt=(1, 2), sampling=Sampling(max_tokens=1), arrival_s=0.0))
+    (step,) = serving.unit.commit(by_name("adbs")(serving.unit.view(0.0)), now_s=0.0)
+    executor.launch(step)
+    lane.submit(list).result()  # it has failed by now
+    lane.submit(gate.wait)
+    at_once = lane.submit
+    lane.submit = lambda *call: asked.append(call) or at_once(*call)
+    now_s[0] = 1.0
+    for _ in range(3):
+        assert executor.collect(wait=False) == []
+    assert len(asked) == 1 and lane.due_s is None
+    gate.set()
+    (done,) = executor.collect(wait=True)
+    assert done.step_id == step.id and done.fault is None
