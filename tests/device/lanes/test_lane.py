@@ -76,6 +76,12 @@ class Serving:
             for output in turn(self.unit, by_name("adbs"), self.executor, FakeClock()):
                 self.outputs.setdefault(output.request_id, []).append(output)
 
+    def until_all_decode(self, **max_tokens: int) -> None:
+        """Submits, and turns until nobody has to prefill, which is one model's turn at a time."""
+        self.submit(**max_tokens)
+        while len(self.outputs) < 12:
+            self.turns(1)
+
     @property
     def ended(self) -> list[str]:
         return [name for name, outputs in self.outputs.items() if outputs[-1].finish]
@@ -119,16 +125,9 @@ def test_a_lane_that_loses_its_arena_costs_the_models_of_others_nothing_and_its_
 
 def test_whoever_waits_is_woken_by_the_lane_that_ends_first(tmp_path):
     serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
-    serving.submit(a=40)
-    while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
-        serving.turns(1)
+    serving.until_all_decode(a=40)
     gate = held_back(serving.executor.models["a"])
-    while sum(name[0] in "bc" for name in serving.ended) < 8:
-        serving.turns(1)
-    assert len(serving.ended) < 12
-    gate.set()
-    serving.turns()
-    assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
+    assert_others_end_before(gate, serving)
 
 
 def test_whoever_waits_for_one_lane_is_woken_by_somebody_who_may_have_a_step_for_another(tmp_path):
@@ -145,6 +144,16 @@ def test_whoever_waits_for_one_lane_is_woken_by_somebody_who_may_have_a_step_for
     serving.turns()
     assert serving.outputs["a"][-1].finish is Finish.LENGTH
     timer.join()
+
+
+def assert_others_end_before(gate: threading.Event, serving: Serving) -> None:
+    """Those of b and c end while a's wait for the gate; all do once it is open."""
+    while sum(name[0] in "bc" for name in serving.ended) < 8:
+        serving.turns(1)
+    assert len(serving.ended) < 12
+    gate.set()
+    serving.turns()
+    assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
 
 
 def held_back(model: DeviceModel) -> threading.Event:
@@ -180,21 +189,14 @@ class Late:
 
 def test_a_launch_that_takes_long_holds_up_nobody_on_another_lane(tmp_path):
     serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
-    serving.submit(a=40)
-    while len(serving.outputs) < 12:  # until nobody has to prefill, which is one model's turn at a time
-        serving.turns(1)
+    serving.until_all_decode(a=40)
     gate, model = threading.Event(), serving.executor.models["a"]
 
     def slow(step):
         return lambda *arguments: step(*arguments) if gate.wait(60) else pytest.fail("nobody has opened the gate")
 
     model.steps = {shape: slow(step) for shape, step in model.steps.items()}
-    while sum(name[0] in "bc" for name in serving.ended) < 8:
-        serving.turns(1)
-    assert len(serving.ended) < 12
-    gate.set()
-    serving.turns()
-    assert all(outputs[-1].finish is Finish.LENGTH for outputs in serving.outputs.values()) and len(serving.outputs) == 12
+    assert_others_end_before(gate, serving)
 
 
 def test_a_launch_that_fails_in_a_lane_s_thread_is_tried_again_and_costs_no_token(wanted, tmp_path):
@@ -214,7 +216,7 @@ def test_a_defect_of_a_launch_is_raised_where_the_loop_looks_for_steps(tmp_path)
         serving.turns()
 
 
-def test_what_waits_for_its_launch_is_dropped_with_what_is_in_flight(wanted, tmp_path):
+def test_what_waits_for_its_launch_is_dropped_with_what_is_in_flight(tmp_path):
     serving = Serving({"a": 0, "b": 1, "c": 1}, tmp_path)
     gate, lane = threading.Event(), serving.executor.lanes[1]
     lane.submit(gate.wait, 60)
